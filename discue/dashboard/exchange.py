@@ -44,7 +44,7 @@ _TEMPORARY_REDIRECT: Final = 307
 class PageRequest:
     """A request for a path below `root`, and what is known of it so far."""
 
-    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "token")
+    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "token", "url")
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol, root: str) -> None:
         self.scope = scope
@@ -54,6 +54,8 @@ class PageRequest:
         # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
         self.base = "../" * (scope.path.count("/") - 1) + root[1:]
         self.address = ""
+        self.url = ""
+        """The URL in front of `root`, as the browser sees it; empty until the request is received."""
         self.token = ""
         self.query: Mapping[str, str] = {}
 

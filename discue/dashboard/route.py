@@ -37,7 +37,7 @@ class PageRoute(msgspec.Struct, frozen=True):
     """The largest form."""
     waits: bool = False
     """Whether the form waits for another server: then it waits without the turn of its organization."""
-    lets_in: bool = False
+    grants_access: bool = False
     """Whether the form can give someone lasting access, such as a new key. It then requires a recent sign-in."""
     writes: str = ""
     """The resource that the user must be able to write to use the form; empty: that of `needs`."""
@@ -45,7 +45,7 @@ class PageRoute(msgspec.Struct, frozen=True):
     @property
     def most_bytes(self) -> int:
         """The largest form, with the fields of the page that has kept it until the user confirmed who they are."""
-        return self.form_bytes + CONFIRMATION_BYTES if self.lets_in else self.form_bytes
+        return self.form_bytes + CONFIRMATION_BYTES if self.grants_access else self.form_bytes
 
 
 class PageMatch(NamedTuple):

@@ -121,6 +121,8 @@ class PageSteps:
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it if it is for no page. Returns None if it is for one.
 
+        Sets `address`, `query` and `url` of a request for a page.
+
         `script` is the response if the request is for the script that other sites load. Raises MethodNotAllowed and
         Unavailable, and what `check_request` raises.
         """
@@ -142,13 +144,14 @@ class PageSteps:
         if phase != "serving":
             raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
         request.query = parse_query(scope.query_string)
+        request.url = self._url_of(scope)
         return None
 
     def _address(self, scope: HttpScope) -> str:
         """Return the address of the browser."""
         return canonical(scope.client) if self._resolver is None else self._resolver.of(scope.client, scope.headers)
 
-    def url(self, scope: HttpScope) -> str:
+    def _url_of(self, scope: HttpScope) -> str:
         """Return the URL of the service, as the browser sees it."""
         return self._url or base_url(scope, scope.headers)
 
@@ -202,7 +205,7 @@ class PageSteps:
             is_ours = site == "same-origin"
         else:
             # Without the scheme: a proxy that terminates TLS may not tell it.
-            hosts = {urlsplit(self.url(scope)).netloc, urlsplit(base_url(scope, headers)).netloc}
+            hosts = {urlsplit(self._url_of(scope)).netloc, urlsplit(base_url(scope, headers)).netloc}
             is_ours = urlsplit(headers.get("origin") or "").netloc in hosts
         if not is_ours:
             raise Forbidden(f"This form was not sent from a page of {pages}. Open the page again and retry.")

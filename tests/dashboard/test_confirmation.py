@@ -26,8 +26,8 @@ LETS_IN = ("/users/new", "/users/{id}/invite", "/users/{id}/second-factor", "/ke
 def test_forms_for_users_keys_and_domains_need_a_recent_sign_in() -> None:
     lets_nobody_in = {"/users/{id}/sign-out", "/users/{id}/delete", "/domains/{id}"}
     grants = {"users", "api_keys", "domains", "portal", "api_clients"}
-    forms = {route.path: route.lets_in for route in ROUTES if route.act and {route.needs, route.writes} & grants}
-    assert {path for path, lets_in in forms.items() if not lets_in} == lets_nobody_in
+    forms = {route.path: route.grants_access for route in ROUTES if route.act and {route.needs, route.writes} & grants}
+    assert {path for path, grants_access in forms.items() if not grants_access} == lets_nobody_in
 
 
 def test_session_alone_lets_nobody_in(front: Front) -> None:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from discue.dashboard.cookies import LOOPBACK_NAME
-from discue.dashboard.entrance import KeptSignIn, kept_in
+from discue.dashboard.provider_sign_in import KeptSignIn
 from tests.support.dashboard_front import (
     NEW,
     PASSWORD,
@@ -91,10 +91,10 @@ def test_session_alone_connects_no_account(front: Front) -> None:
     member = front.member()
     query = leave(front, member.browser)
     name = f"{LOOPBACK_NAME}-sign-in"
-    kept = kept_in(member.browser.cookies[name])
+    kept = KeptSignIn.of_cookie(member.browser.cookies[name])
     assert kept is not None
     member.browser.cookies.delete(name)
-    forged = KeptSignIn(kept.pending, permit="x" * 43).text
+    forged = KeptSignIn(kept.pending, permit="x" * 43).cookie
     token = member.browser.cookies[LOOPBACK_NAME]
     headers = {"cookie": f"{LOOPBACK_NAME}={token}; {name}={forged}"}
     refused = member.browser.get("/sign-in/company/callback", params=query, headers=headers)

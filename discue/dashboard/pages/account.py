@@ -10,7 +10,7 @@ from discue.control import identities, second_factor, sessions
 from discue.control.account import Account
 from discue.control.second_factor import Enrolment
 from discue.dashboard import cookies
-from discue.dashboard.entrance import Entrance
+from discue.dashboard.provider_sign_in import ProviderSignIn
 from discue.dashboard.qr import TooLong, svg_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -28,7 +28,7 @@ async def show(visit: Visit) -> Page:
         "sessions": await sessions.sessions_of(visit.control, visit.principal),
         "own": visit.user.details.session.public_id,
         "scopes": _scopes(visit),
-        "providers": Entrance(visit.services).providers,
+        "providers": ProviderSignIn(visit.services).providers,
     }
     return Page("account.html", "Account", values)
 
@@ -95,21 +95,21 @@ async def confirm(visit: Visit) -> Page:
 
 
 async def show_connect(visit: Visit) -> Page:
-    providers = Entrance(visit.services).providers
+    providers = ProviderSignIn(visit.services).providers
     if not providers:
         raise NotFound("There is no identity provider.")
-    return Page("connect.html", "Connect an account", {"providers": providers, "departure": "", "title": ""})
+    return Page("connect.html", "Connect an account", {"providers": providers, "provider_url": "", "title": ""})
 
 
 async def connect(visit: Visit) -> Page:
     """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
-    name, entrance = visit.form.get("provider", ""), Entrance(visit.services)
+    name, at_provider = visit.form.get("provider", ""), ProviderSignIn(visit.services)
     account = _account(visit)
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)
-    departure = await entrance.begin(name, visit.url, permit=permit)
-    values = {"providers": (), "departure": departure.url, "title": dict(entrance.providers)[name]}
-    cookie = cookies.pending(cookies.pending_name(visit.url), departure.kept.text)
+    redirect = await at_provider.begin(name, visit.url, permit=permit)
+    values = {"providers": (), "provider_url": redirect.url, "title": dict(at_provider.providers)[name]}
+    cookie = cookies.pending(cookies.pending_name(visit.url), redirect.kept.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))
 
 

@@ -48,6 +48,6 @@ async def act(visit: Visit) -> Redirect:
 
 ROUTES: Final = (
     PageRoute("/domains", show, needs="domains"),
-    PageRoute("/domains/new", show_new, create, needs="domains", is_form=True, lets_in=True),
+    PageRoute("/domains/new", show_new, create, needs="domains", is_form=True, grants_access=True),
     PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True),
 )

@@ -83,6 +83,6 @@ async def change(visit: Visit) -> Redirect:
 
 ROUTES: Final = (
     PageRoute("/keys", show, needs="api_keys"),
-    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, lets_in=True),
-    PageRoute("/keys/{id}", show_key, change, needs="api_keys", lets_in=True),
+    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True),
+    PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True),
 )

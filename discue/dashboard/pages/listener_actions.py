@@ -177,7 +177,7 @@ _LISTENER: Final = "/queues/{id}/listeners/{id}"
 ROUTES: Final = (
     PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
     PageRoute(f"{_LISTENER}/disable", show_disable, disable, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, lets_in=True),
+    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True),
     PageRoute(
         f"{_LISTENER}/test",
         show_test,

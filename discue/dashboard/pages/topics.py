@@ -3,7 +3,7 @@
 from typing import Final
 
 from discue.control import queues, topics
-from discue.dashboard import routing
+from discue.dashboard import topic_drawing
 from discue.dashboard.fields import value_of
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
@@ -39,7 +39,7 @@ async def show_topic(visit: Visit) -> Page:
             taken = await _try(visit, **given)
         except DiscueError as fault:
             error = fault
-    drawn = routing.draw(channels, names, taken)
+    drawn = topic_drawing.draw(channels, names, taken)
     values = {"details": details, "channels": drawn, "given": given, "taken": taken, "fault": error}
     return Page("topic.html", details.topic.alias, values)
 

@@ -135,11 +135,11 @@ def _state_of(user: User) -> str:
 
 ROUTES: Final = (
     PageRoute("/users", show, needs="users"),
-    PageRoute("/users/new", show_form, create, needs="users", is_form=True, lets_in=True),
-    PageRoute("/users/{id}", show_user, change, needs="users", lets_in=True),
-    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, lets_in=True),
+    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True),
+    PageRoute("/users/{id}", show_user, change, needs="users", grants_access=True),
+    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True),
     PageRoute(
-        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, lets_in=True
+        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, grants_access=True
     ),
     PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True),
     PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True),

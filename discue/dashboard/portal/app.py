@@ -166,8 +166,8 @@ class Portal:
             services=self._services,
             path=request.path,
             base=request.base,
-            url=self._url(request),
-            api_url=self._url(request),
+            url=request.url,
+            api_url=request.url,
             now=self._services.control.clock.now(),
             ids=ids,
             query=request.query,
@@ -177,10 +177,7 @@ class Portal:
         )
 
     def _cookies(self, request: PortalRequest) -> tuple[str, str]:
-        return cookies.portal_names(self._url(request), is_framed=request.is_framed)
-
-    def _url(self, request: PortalRequest) -> str:
-        return self._steps.url(request.scope)
+        return cookies.portal_names(request.url, is_framed=request.is_framed)
 
     def _problem(self, request: PortalRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error."""

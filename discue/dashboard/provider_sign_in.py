@@ -1,49 +1,45 @@
-"""Ways in besides the sign-in form: links with invitations, and identity providers."""
+"""Signing in at an identity provider: the way there, and the way back."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from discue.auth.authenticator import sign_in_subject
 from discue.auth.openid.provider import PendingSignIn, Provider, ProviderFailed, SignInRefused
-from discue.control import identities, users
+from discue.control import identities
 from discue.control.identities import ProviderResponse
 from discue.control.sign_in import Browser
 from discue.domain.errors import NotFound, Unauthorized, Unavailable
 from discue.domain.scopes import Principal
 from discue.http.services import Services
 
-_INVITATION_ENDED: Final = "This link was used already, or is too old. Ask for a new one."
-
 
 class KeptSignIn(msgspec.Struct, frozen=True):
     """A sign-in at an identity provider that has begun, as the browser keeps it in a cookie."""
 
     pending: PendingSignIn
-    place: str = ""
-    """The page to show afterwards."""
+    next_path: str = ""
+    """The path of the page to show afterwards."""
     permit: str = ""
     """The code that permits to connect the account to the user who is signed in; empty: to sign in."""
 
     @property
-    def text(self) -> str:
+    def cookie(self) -> str:
         """The value of the cookie."""
         return urlsafe_b64encode(msgspec.json.encode(self)).decode()
 
+    @classmethod
+    def of_cookie(cls, value: str) -> "KeptSignIn | None":
+        """Return the sign-in in a cookie; None if there is none, or it cannot be read."""
+        try:
+            return msgspec.json.decode(urlsafe_b64decode(value), type=cls)
+        except ValueError:
+            return None
 
-def kept_in(text: str) -> KeptSignIn | None:
-    """Return the sign-in in a cookie; None if there is none, or it cannot be read."""
-    try:
-        return msgspec.json.decode(urlsafe_b64decode(text), type=KeptSignIn)
-    except ValueError:
-        return None
 
-
-class Departure(NamedTuple):
+class ProviderRedirect(NamedTuple):
     """The URL at the provider that the browser goes to, and what it keeps meanwhile."""
 
     url: str
@@ -62,15 +58,15 @@ class Callback(NamedTuple):
     """The sign-in that the browser has kept. None: it has none."""
 
 
-class Arrival(NamedTuple):
-    """The token of a new session, and the page to show."""
+class FinishedSignIn(NamedTuple):
+    """The token of a new session, and the path of the page to show."""
 
     token: str
-    place: str
+    next_path: str
 
 
-class Entrance:
-    """Lets users in who have an invitation, or an account at an identity provider."""
+class ProviderSignIn:
+    """Lets users in who have an account at an identity provider."""
 
     def __init__(self, services: Services) -> None:
         self._control = services.control
@@ -83,24 +79,9 @@ class Entrance:
         """The names and the titles of the providers."""
         return [(name, provider.settings.title) for name, provider in self._providers.items()]
 
-    async def accept(self, fields: Mapping[str, str], address: str) -> None:
-        """Set the password that a user has chosen. Raises NotFound for a wrong token, Unprocessable, and LockedOut."""
-        accept = partial(users.accept, self._control, _token_in(fields), fields.get("password", ""))
-        if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
-            raise NotFound(_INVITATION_ENDED)
-
-    async def invited(self, fields: Mapping[str, str], address: str) -> str:
-        """Return the email of the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
-
-        Wrong tokens count like wrong passwords.
-        """
-        find = partial(users.invited, self._control, _token_in(fields))
-        user = await self._authenticator.attempt([sign_in_subject(address)], find)
-        if user is None:
-            raise NotFound(_INVITATION_ENDED)
-        return user.email
-
-    async def begin(self, name: str, url: str, place: str = "", *, permit: str = "", again: bool = False) -> Departure:
+    async def begin(
+        self, name: str, url: str, next_path: str = "", *, permit: str = "", again: bool = False
+    ) -> ProviderRedirect:
         """Start a sign-in. `url` is that of the service. `again` is true for a user who is signed in already.
 
         Raises NotFound, and Unavailable if the provider fails.
@@ -108,7 +89,7 @@ class Entrance:
         provider = self._provider(name)
         with self._errors(name):
             redirection = await provider.begin(_redirect_uri(url, name), again=again)
-        return Departure(redirection.url, KeptSignIn(redirection.pending, place, permit))
+        return ProviderRedirect(redirection.url, KeptSignIn(redirection.pending, next_path, permit))
 
     async def sign_out_url(self, name: str, url: str) -> str | None:
         """Return where the browser ends its session at a provider; None if the provider has no such page.
@@ -119,7 +100,7 @@ class Entrance:
         with self._errors(name):
             return await provider.sign_out_url(f"{url}/dashboard/sign-in")
 
-    async def arrive(self, callback: Callback, browser: Browser) -> Arrival:
+    async def finish(self, callback: Callback, browser: Browser) -> FinishedSignIn:
         """Open a session for a user who comes back from a provider.
 
         Raises NotFound, Unauthorized, LockedOut, Locked, and Unavailable if the provider fails.
@@ -127,10 +108,10 @@ class Entrance:
         kept, response = self._response(callback)
         with self._errors(callback.provider):
             opened = await identities.sign_in(self._control, self._authenticator, response, browser)
-        return Arrival(opened.token, kept.place)
+        return FinishedSignIn(opened.token, kept.next_path)
 
     async def connect(self, callback: Callback, principal: Principal) -> None:
-        """Connect an account to the user who is signed in. Raises what `arrive` raises."""
+        """Connect an account to the user who is signed in. Raises what `finish` raises."""
         kept, response = self._response(callback)
         with self._errors(callback.provider):
             await identities.connect(self._control, principal, response, kept.permit)
@@ -159,10 +140,6 @@ class Entrance:
         if provider is None:
             raise NotFound("There is no such identity provider.")
         return provider
-
-
-def _token_in(fields: Mapping[str, str]) -> str:
-    return fields.get("token", "").strip()
 
 
 def _redirect_uri(url: str, name: str) -> str:
