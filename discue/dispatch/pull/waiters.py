@@ -156,6 +156,9 @@ class Waiters:
             of_batch = list(islice(results, len(batch.decisions)))
             if batch.response is not None:
                 _resolve(batch.response, of_batch)
+        # Polls that arrived during the round have not taken part: it may have read before their messages were stored.
+        for poll in polls:
+            poll.rounds += 1
         self._hand_out(result)
         self._broker.on_round(self, result)
 
@@ -169,14 +172,15 @@ class Waiters:
         now, left = self._broker.context.clock.now(), deque(result.messages)
         waiting = deque[LongPoll]()
         for poll in self._open_polls():
-            poll.rounds += 1
             messages = [left.popleft() for _ in range(min(poll.most, len(left)))]
             if messages:
                 _resolve(poll.response, messages)
             elif result.refusal is not None:
                 _refuse(poll.response, result.refusal)
-            elif poll.deadline <= now and (
-                not result.has_more or poll.rounds >= _MAX_ROUNDS or poll.deadline + _GRACE_MS <= now
+            elif (
+                poll.rounds
+                and poll.deadline <= now
+                and (not result.has_more or poll.rounds >= _MAX_ROUNDS or poll.deadline + _GRACE_MS <= now)
             ):
                 _resolve(poll.response, _NO_MESSAGES)
             else:

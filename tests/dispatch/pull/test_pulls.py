@@ -215,6 +215,19 @@ async def test_poll_does_not_end_before_its_first_round(stage: Stage) -> None:
     assert await waiting == [published]
 
 
+async def test_poll_that_arrives_during_a_round_gets_messages_from_the_next_one(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    _, second = await at.publish(2)
+    handed = await at.pull(1)
+    async with _busy(at):
+        deciding = asyncio.get_running_loop().create_task(at.say("acknowledge", handed))
+        await _wait(at, 1)
+        pulling = asyncio.get_running_loop().create_task(at.pulled())
+        await _wait(at, 1)
+    assert await deciding == ["acknowledged"]
+    assert await pulling == [second]
+
+
 async def test_poll_stops_looking_for_more_half_a_second_after_its_deadline(stage: Stage) -> None:
     at = await pull_fixture(stage, DeliveryOptions(filter='{"key": "none"}'))
     await at.publish(300)
