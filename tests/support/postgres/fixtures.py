@@ -12,11 +12,14 @@ from tests.support.postgres.cluster import Cluster
 
 _numbers = count(1)
 
+# Plans of statements follow statistics, and those would change whenever the server finds the time.
+_SETTINGS = {"autovacuum": "off"}
+
 
 @cache
 def shared_cluster() -> Cluster:
     """The server of this process, which ends with it."""
-    cluster = Cluster()
+    cluster = Cluster(settings=_SETTINGS)
     atexit.register(cluster.close)
     return cluster.__enter__()
 
