@@ -30,6 +30,7 @@ last share is reserved for accounts with fewer than `STREAMS_OF_A_USER` streams,
 _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""
 _ROUNDS_A_CHECK: Final = 5
+_CHANGED: Final = b"event: changed\ndata: {}\n\n"
 
 Mark: TypeAlias = tuple[ActivityMark, int]
 """A value that differs after something has changed: the organization's, and the number of requests to the inbox."""
@@ -56,8 +57,8 @@ class LiveStreams:
     async def watch(self, principal: Principal, account: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
         """Return the events of a new stream, which counts until it is closed. Raises Overloaded for one too many.
 
-        `account` is that of the principal's organization. There is an event in each second in which something has
-        changed, until the session or the worker ends.
+        `account` is that of the principal's organization. There is an event at the beginning, and in each second in
+        which something has changed, until the session or the worker ends.
         """
         share, used = MOST_STREAMS // _SHARES, self._of_account[account]
         is_small = used < STREAMS_OF_A_USER
@@ -79,8 +80,10 @@ class LiveStreams:
         self._own[principal.key] += 1
         try:
             yield b""
-            yield b"retry: 5000\n\n"
             seen, rounds = await self._mark(organization), 0
+            # Changes between the rendering of the page and this mark would cause no event. Therefore each stream begins
+            # with one, also a stream that was interrupted.
+            yield b"retry: 5000\n" + _CHANGED
             while self._readiness.phase == "serving":
                 await asyncio.sleep(ROUND_SECONDS)
                 rounds += 1
@@ -89,7 +92,7 @@ class LiveStreams:
                 mark = await self._mark(organization)
                 if mark not in (seen, None):
                     seen = mark
-                    yield b"event: changed\ndata: {}\n\n"
+                    yield _CHANGED
                 elif rounds % _ROUNDS_A_BEAT == 0:
                     yield b": still here\n\n"
         finally:

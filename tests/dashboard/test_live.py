@@ -30,10 +30,18 @@ def test_change_in_the_organization_is_an_event(service: DashboardService, shop:
     with service.browser().stream("GET", f"{service.url}/dashboard/live") as events:
         assert events.headers["content-type"] == "text/event-stream"
         lines = events.iter_lines()
-        assert "retry: 5000" in lines
+        # The first event is that of the beginning.
+        assert "event: changed" in lines
         published = service.api().post(f"/queues/{shop.queue}/messages", json={"data": {"order": 9_200, "total": 1}})
         assert published.status_code == 200
         assert "event: changed" in lines
+
+
+def test_stream_begins_with_an_event(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No later round shows changes between the rendering of a page and the beginning of its stream.
+    monkeypatch.setattr(live, "ROUND_SECONDS", 1_000.0)
+    with service.browser().stream("GET", f"{service.url}/dashboard/live") as events:
+        assert "event: changed" in events.iter_lines()
 
 
 def test_mark_of_another_organization_does_not_change(service: DashboardService, shop: Shop) -> None:

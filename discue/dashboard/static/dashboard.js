@@ -157,6 +157,8 @@ async function refresh() {
   }
   refreshedAt = Date.now();
   refreshing = false;
+  // What has changed meanwhile may be missing in the page that has just come.
+  if (changedSince) refresh();
 }
 
 // Listen while the lock is held. Where the stream is refused, look now and then instead.
