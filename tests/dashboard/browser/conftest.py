@@ -11,12 +11,15 @@ import pytest
 from tests.support.dashboards import DashboardService
 
 try:
-    from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+    from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 except ModuleNotFoundError:
     pytest.skip("`make browser` installs what these tests need", allow_module_level=True)
 
 FLAGS: Final = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu")
 _PATIENCE_MS: Final = 20_000
+
+# The default is 5 s, which a busy machine takes for a page.
+expect.set_options(timeout=_PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
