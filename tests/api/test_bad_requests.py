@@ -14,12 +14,20 @@ import pytest
 from discue.api.route import BATCH_BYTES
 from discue.domain.errors import Overloaded
 from discue.domain.message_data import JSON_VALUE
+from discue.http import body
 from discue.store.engine import Append, Appended, NewEntry
 from tests.support.problems import pointers, problem
 from tests.support.served_api import Cast, Service, cast_of, served
 
 JSON = {"content-type": "application/json"}
 DEADLINE_SECONDS = 0.2
+
+
+@pytest.fixture
+def _patient_with_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a client pause while it sends what is refused: on a busy machine, it waits for a processor."""
+    monkeypatch.setattr(body, "_STALLED_SECONDS", 10.0)
+    monkeypatch.setattr(body, "_DISCARD_SECONDS", 20.0)
 
 
 def send(cast: Cast, path: str, content: bytes | str) -> httpx.Response:
@@ -211,6 +219,7 @@ def test_a_length_beyond_the_limit_is_413_before_the_body_is_read(
     assert b'"title":"Payload Too Large"' in answer
 
 
+@pytest.mark.usefixtures("_patient_with_clients")
 @pytest.mark.parametrize("kind", ["", "/{queue}/messages", "/{queue}/messages/batch"])
 def test_10_mb_sent_in_pieces_are_413_where_the_limit_is_passed(cast: Cast, kind: str) -> None:
     path = "/queues" + kind.replace("{queue}", cast.queue())
@@ -223,6 +232,7 @@ def test_10_mb_sent_in_pieces_are_413_where_the_limit_is_passed(cast: Cast, kind
     problem(cast.alice.post(path, content=pieces(), headers=JSON), 413)
 
 
+@pytest.mark.usefixtures("_patient_with_clients")
 @pytest.mark.parametrize(
     ("method", "key", "status"),
     [("POST", "alice", 413), ("POST", "nobody", 401), ("GET", "alice", 200), ("DELETE", "alice", 405)],
