@@ -298,8 +298,10 @@ class PullSession:
             self._fail(found, "rejected", now)
             return "rejected"
         if decision.action == "release":
-            # As if the message had not been leased: the attempt is not counted, and leaves no record.
-            cursor.schedule_retry(found.seq, found.attempts - 1, now + (seconds or 0) * 1_000)
+            # As if the message had not been leased: the attempt is not counted, and leaves no record. Without a delay,
+            # it is due since it was leased: the clock of the worker that is asked next may be a little behind.
+            due_at = now + seconds * 1_000 if seconds else min(now, millisecond_of(found.token or 0))
+            cursor.schedule_retry(found.seq, found.attempts - 1, due_at)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
         cursor.put_row(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))

@@ -20,6 +20,7 @@ from discue.store import deliveries, messages
 from discue.store.engine import LogPage, Transaction
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage
+from tests.support.clocks import StandingClock
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
@@ -101,6 +102,16 @@ async def test_released_message_is_due_again_without_an_attempt(stage: Stage) ->
     stage.clock.advance(7_000)
     assert [each.entry.seq for each in await at.pull()] == [1]
     assert await at.attempts() == []
+
+
+async def test_released_message_is_due_at_once_on_a_worker_whose_clock_is_behind(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    ids = await at.publish()
+    handed = await at.pull()
+    behind = at.worker(StandingClock(stage.clock.now() + 100))
+    stage.clock.advance(200)
+    assert await at.say("release", handed) == ["released"]
+    assert [each.entry.id for each in await at.pull(worker=behind)] == ids
 
 
 async def test_rejected_message_is_retried_by_the_retry_policy_until_it_is_missed(stage: Stage) -> None:
