@@ -18,6 +18,9 @@ _DISABLED: Final[dict[DisabledBy, str]] = {
 _UNVERIFIED: Final = "not sent to because the domain of its `notify_url` is not verified"
 _RECOVERING: Final = "sent few messages at once because it was inactive"
 
+DUE_NOW: Final = 1
+"""The due time of a delivery that waits for nothing any more. It has passed by any clock."""
+
 
 class ListenerCondition(msgspec.Struct, frozen=True):
     """The facts that decide whether a listener receives messages."""
@@ -74,7 +77,7 @@ def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0) -> s
         return f"Leased to a consumer until {rfc3339(due_at)}."
     if condition.held_by:
         return f"The listener is {condition.held_by}."
-    if row and due_at:
+    if row and due_at > DUE_NOW:
         what = "Can be pulled" if condition.mode == "pull" else "Retry"
         return f"{what} at {rfc3339(due_at)}, or soon after."
     return "Waits for a consumer to pull it." if condition.mode == "pull" else _turn(condition)

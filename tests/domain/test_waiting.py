@@ -66,6 +66,11 @@ def test_waiting_delivery_names_the_cause(condition: ListenerCondition, row: str
     assert waits_for(condition, row, AT if row else 0) == sentence
 
 
+def test_delivery_whose_key_was_freed_waits_for_its_turn() -> None:
+    assert waits_for(OPEN, "retry", waiting.DUE_NOW) == waits_for(OPEN)
+    assert waits_for(PULLED, "retry", waiting.DUE_NOW) == "Waits for a consumer to pull it."
+
+
 def test_message_that_waits_for_its_time_or_for_another_message_says_so() -> None:
     assert waiting.not_due(AT) == "Not due until 2026-07-01T12:00:00.000Z."
     assert waiting.blocked("m" * 21) == f"Blocked by message {'m' * 21}, which has the same key."

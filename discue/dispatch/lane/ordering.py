@@ -19,6 +19,7 @@ import msgspec
 
 from discue.dispatch.lane.flush import StoreCheck
 from discue.domain.messages import Entry
+from discue.domain.waiting import DUE_NOW
 from discue.domain.window import Window
 from discue.store import delivery_rows
 from discue.store.delivery_rows import DueRetry, KeyRow, read_open_keys
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 PUSH_STATES: Final = frozenset({"missed", "retry"})
 """States in which the lane of a push listener may write a row. Rows in other states are another worker's to write."""
-
-_DUE_NOW: Final = 1
-"""A due time that has passed by any clock."""
 
 
 @dataclass(slots=True)
@@ -156,7 +154,7 @@ class Ordering:
         held = self._by_seq.get(retry.seq)
         if held is not None:
             if held.row is None:
-                held.row = DeliveryRow(retry.seq, "retry", retry.attempts, _DUE_NOW, "")
+                held.row = DeliveryRow(retry.seq, "retry", retry.attempts, DUE_NOW, "")
             if held.blocked and held.next_seq is None:
                 held.next_seq = retry.next_seq
         return held is not None and retry.attempts == 0
@@ -201,7 +199,7 @@ class Ordering:
             held.blocked -= 1
             self.blocked -= 1
             self._by_seq[held.seq] = held
-            return self.with_key(DeliveryRow(held.seq, "retry", 0, _DUE_NOW, "")), 0
+            return self.with_key(DeliveryRow(held.seq, "retry", 0, DUE_NOW, "")), 0
         del self._by_key[held.key_hash]
         self.blocked -= held.blocked
         self._waiting.free(held.key_hash)
