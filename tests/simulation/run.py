@@ -78,6 +78,8 @@ class Started:
 
     def __init__(self, plan: SimPlan, prepared: Prepared) -> None:
         self._plan = plan
+        # Made here: a child that is killed leaves its files.
+        self._folder = tempfile.TemporaryDirectory(prefix="discue-simulation-", dir=_MEMORY)
         self._reading, writing = os.pipe()
         self._child = os.fork()
         if self._child:
@@ -86,7 +88,7 @@ class Started:
         # Whatever happens, the child must not go on with what its parent does.
         try:
             with os.fdopen(writing, "wb") as pipe:
-                pickle.dump(run_here(plan, prepared), pipe)
+                pickle.dump(run_here(plan, prepared, Path(self._folder.name)), pipe)
         except BaseException:  # noqa: BLE001 - it is printed, and shows in the exit code
             traceback.print_exc()
             os._exit(1)
@@ -103,12 +105,14 @@ class Started:
         os.close(self._reading)
         os.kill(self._child, signal.SIGKILL)
         os.waitpid(self._child, 0)
+        self._folder.cleanup()
 
     def outcome(self) -> Outcome:
         """Wait for the outcome. Raises ChildProcessError if there is none."""
         with os.fdopen(self._reading, "rb") as pipe:
             content = pipe.read()
         _, status = os.waitpid(self._child, 0)
+        self._folder.cleanup()
         if status or not content:
             raise ChildProcessError(f"the run of seed {self._plan.seed} has ended with status {status}")
         outcome: Outcome = pickle.loads(content)  # noqa: S301 - our child wrote it
@@ -120,13 +124,12 @@ def run_apart(plan: SimPlan, prepared: Prepared) -> Outcome:
     return Started(plan, prepared).outcome()
 
 
-def run_here(plan: SimPlan, prepared: Prepared) -> Outcome:
+def run_here(plan: SimPlan, prepared: Prepared, folder: Path) -> Outcome:
     """Run a plan in this process, which cannot do anything else afterwards: it has no clock and no threads."""
     # The time of the processor: other processes must not make a run slow.
     real_clock = time.process_time
     started_at = real_clock()
-    with tempfile.TemporaryDirectory(prefix="discue-simulation-", dir=_MEMORY) as folder:
-        outcome = _simulate(plan, prepared, Path(folder))
+    outcome = _simulate(plan, prepared, folder)
     outcome.real_seconds = real_clock() - started_at
     return outcome
 

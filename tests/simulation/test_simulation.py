@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from tests.simulation import run
 from tests.simulation.plan import CLUSTER_STRIKES, STRIKES, SimPlan, draw
-from tests.simulation.run import Prepared, prepare, run_apart
+from tests.simulation.run import Prepared, Started, prepare, run_apart
 
 _REPOSITORY = Path(__file__).parents[2]
 _TRACE = """
@@ -69,3 +71,14 @@ def test_bug_is_found_and_told_with_its_history(prepared: Prepared, bug: str, wo
 def test_worker_that_is_busy_for_ever_is_found(prepared: Prepared) -> None:
     outcome = run_apart(replace(_short(1), bug="polls_without_a_pause", strikes=()), prepared)
     assert outcome.broken[0].startswith("BusyLoop: 50,000 steps at one moment")
+
+
+@pytest.mark.parametrize("ends", [Started.end, Started.outcome])
+def test_run_leaves_no_files(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Callable[[Started], object]
+) -> None:
+    monkeypatch.setattr(run, "_MEMORY", tmp_path)
+    started = Started(replace(_short(1), seconds=0.1), prepared)
+    assert [*tmp_path.iterdir()]
+    ends(started)
+    assert not [*tmp_path.iterdir()]
