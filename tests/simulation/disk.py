@@ -17,6 +17,8 @@ from tests.faults.broken import put
 from tests.simulation.guard import EPOCH_SECONDS
 from tests.simulation.loop import HOST, Host, SimLoop
 
+FULL: Final = "full disk"
+FAILURES: Final = ("failed write", "failed sync")
 _NAME: Final = "simulated"
 _SECTOR: Final = 512
 _NO_CHECKPOINT: Final = apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
@@ -34,16 +36,14 @@ class Write(NamedTuple):
 
 
 class Disk(apsw.VFS):
-    """The disk of all simulated machines; each uses files of its own. Errors happen to the machines in `failing`."""
+    """The disk of all simulated machines: only those that share their files can have it fail."""
 
     def __init__(self, loop: SimLoop, choices: Random) -> None:
         super().__init__(_NAME, "unix", makedefault=True)
         self.random = choices
         self.loop = loop
-        self.full: set[Host] = set()
-        """Machines on which no file can grow."""
-        self.failing_writes: set[Host] = set()
-        self.failing_syncs: set[Host] = set()
+        self.fault = ""
+        """What fails, also for a process that starts meanwhile: `FULL` or one of `FAILURES`; empty: nothing."""
         self.unsynced: dict[str, list[Write]] = {}
         """By path, in the order in which they were written."""
         self.on_power_cut: Callable[[Host], None] = lambda _host: None
@@ -117,17 +117,15 @@ class Disk(apsw.VFS):
                 self.loop.trace.add(host.name, "power cut", f"at a {kind} of {Path(path).name}")
                 self.on_power_cut(host)
                 return True
-        failing = self.failing_syncs if kind == "sync" else self.failing_writes
-        if host in failing:
-            self.loop.trace.reach(f"failed {kind}")
+        if self.fault == f"failed {kind}":
+            self.loop.trace.reach(self.fault)
             raise apsw.IOError(f"a {kind} failed")
         return False
 
     def check_room(self) -> None:
-        """Raise FullError if the disk of the current machine is full."""
-        host = HOST.get()
-        if host is not None and host in self.full:
-            self.loop.trace.reach("full disk")
+        """Raise FullError if no file can grow."""
+        if self.fault == FULL:
+            self.loop.trace.reach(FULL)
             raise apsw.FullError("the disk is full")
 
     def _on_connection(self, connection: apsw.Connection) -> None:

@@ -11,7 +11,7 @@ from tests.faults.altered import know_more_migrations
 from tests.faults.history import Fault
 from tests.faults.recorder import Recorder
 from tests.simulation.cluster import Server
-from tests.simulation.disk import Disk
+from tests.simulation.disk import FAILURES, FULL, Disk
 from tests.simulation.loop import Host
 from tests.simulation.machines import SimWorker
 from tests.simulation.network import Network
@@ -80,10 +80,8 @@ class Nemesis:
             "restart": self._restart,
             "pause": self._pause,
             "clock": self._set_clock,
-            "full disk": lambda machine: self._break_disk(machine, "full disk", self._disk.full),
-            "failing disk": lambda machine: self._break_disk(
-                machine, "failing disk", self._random.choice((self._disk.failing_writes, self._disk.failing_syncs))
-            ),
+            FULL: lambda _machine: self._break_disk(FULL, FULL),
+            "failing disk": lambda _machine: self._break_disk("failing disk", self._random.choice(FAILURES)),
             "cut off": self._cut_off,
             "cut off from the database": self._cut_off_from_database,
             "connections lost": self._lose_connections,
@@ -190,6 +188,7 @@ class Nemesis:
                     raise
                 self._trace.reach("start that failed")
                 self._trace.add(machine.host.name, "cannot start", str(error))
+                self._end(machine, power=True)
 
     async def _restart(self, machine: SimWorker) -> None:
         """Restart in good order: nothing is repeated."""
@@ -256,11 +255,11 @@ class Nemesis:
             await self._lasts(_LASTS_SECONDS)
             host.clock_error_ms = 0
 
-    async def _break_disk(self, machine: SimWorker, kind: str, broken: set[Host]) -> None:
+    async def _break_disk(self, kind: str, fault: str) -> None:
         with self._fault(kind, *self._machines):
-            broken.update(each.host for each in self._machines)
+            self._disk.fault = fault
             await self._lasts(_LASTS_SECONDS)
-            broken.clear()
+            self._disk.fault = ""
 
     async def _cut_off(self, machine: SimWorker) -> None:
         with self._fault("cut off", machine):
