@@ -18,6 +18,7 @@ from tests.faults.promises import (
     due,
     expiry,
     filters,
+    forgetting,
     inactive,
     logs,
     order,
@@ -70,6 +71,9 @@ _PROMISES = (
     routes.whole,
     runs.published,
     inactive.spared,
+    forgetting.early,
+    forgetting.gone,
+    forgetting.counted,
     logs.explained,
 )
 
@@ -80,6 +84,8 @@ _LIVENESS = frozenset(
         counts.counted,
         delays.waited,
         expiry.missed,
+        forgetting.gone,
+        forgetting.counted,
         pulls.missing,
         pulls.counted,
         replays.received,

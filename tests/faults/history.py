@@ -46,6 +46,7 @@ class Published(msgspec.Struct):
     wishes: tuple[Wish, ...] = ()
     deletions: dict[str, Deletion] = {}
     routes: tuple[str, ...] = ()
+    sent_at: float = 0.0
 
     @property
     def lasting(self) -> tuple[str, ...]:
@@ -280,6 +281,16 @@ class HandedOut(msgspec.Struct):
     answered_at: float = 0.0
 
 
+class Sighting(msgspec.Struct, frozen=True):
+    """A request, answered at `at`, for a message of a queue that keeps messages for so long."""
+
+    published: Published
+    message: str
+    kept_seconds: float
+    at: float
+    is_there: bool
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """Bounds that the checker applies."""
 
@@ -325,6 +336,10 @@ class History(msgspec.Struct):
     """The ordered queues in which a missed message blocks its key until it is redelivered."""
     trimmed: list[str] = []
     """The queues of which messages are deleted. Nothing expires there, and nothing is replayed or missed."""
+    forgetting: list[str] = []
+    """The queues that keep messages for seconds only. Nothing expires, and nothing is deleted, replayed or missed."""
+    sightings: list[Sighting] = []
+    """The requests for messages of those queues."""
     delaying: list[str] = []
     """The queues in which some messages are delayed. Nothing expires or is deleted there."""
     schedules: list[Scheduled] = []
@@ -337,6 +352,11 @@ class History(msgspec.Struct):
     """The last log lines of each worker, printed with a failure."""
     redelivered: list[str] = []
     """The listeners that got everything again that they had missed."""
+
+    @property
+    def incomplete(self) -> set[str]:
+        """The queues whose logs lack messages at the end."""
+        return {*self.trimmed, *self.forgetting}
 
     @property
     def live(self) -> list[Receipt]:

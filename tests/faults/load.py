@@ -30,6 +30,7 @@ _ORDERED_LISTENERS = ("ordered", "ordered")
 _OFTEN = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
 _FAILURES = 2
 _AILING_RETRY_SECONDS = 1
+_LATE_RETRY_SECONDS = 45
 _DOWN = 503
 _PROBED = ("ailing", "steady")
 """Kinds of listeners with a liveness URL."""
@@ -100,7 +101,7 @@ class Load:
 
         Ordered listeners fail twice, so that what is behind a message waits for seconds, and expires.
         """
-        kinds = {"flaky": 1, "lossy": 1, "paced": 1, "ordered": _FAILURES}
+        kinds = {"flaky": 1, "late": 1, "lossy": 1, "paced": 1, "ordered": _FAILURES}
         most = kinds.get(delivered.path.partition("-")[0], 0)
         if not most or not _is_one_of(_FLAKY_SHARE, delivered):
             return False
@@ -150,12 +151,21 @@ class Load:
             history.blocking.append(queue)
 
     async def lay_queue(
-        self, client: Client, tenant: Tenant, kinds: Sequence[str], *, ordered: bool = False, on_missed: str = "pass"
+        self,
+        client: Client,
+        tenant: Tenant,
+        kinds: Sequence[str],
+        *,
+        ordered: bool = False,
+        on_missed: str = "pass",
+        kept_seconds: int | None = None,
     ) -> str:
         sent = self.recorder.tick()
         fields: dict[str, object] = {"ordered": ordered}
         if on_missed != "pass":
             fields["on_missed"] = on_missed
+        if kept_seconds is not None:
+            fields["retention"] = kept_seconds
         queue = str((await client.create("/queues", fields))["id"])
         self.recorder.made(f"/queues/{queue}", tenant.organization, sent)
         for kind in kinds:
@@ -322,6 +332,8 @@ class Load:
             fields["retry"] = _OFTEN
         if kind == "ailing":
             fields["retry"] = {"schedule": [_AILING_RETRY_SECONDS], "attempts": 100}
+        if kind == "late":
+            fields["retry"] = {"schedule": [_LATE_RETRY_SECONDS], "attempts": 100}
         if attempts:
             fields["retry"] = {"schedule": [2], "attempts": attempts}
         if sort:

@@ -56,6 +56,8 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Share of the replays that go to the listener with a rate limit."""
     has_more: bool = False
     """Whether there are topics, delayed messages, schedules, and listeners that are down for a while."""
+    forgets: bool = False
+    """Whether there is a queue whose messages are kept for seconds: it takes minutes until they are gone."""
 
 
 class Tenant(msgspec.Struct):

@@ -53,7 +53,9 @@ class Recorder:
     def sending(
         self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = (), routes: Sequence[str] = ()
     ) -> Published:
-        published = Published(queue, tuple(bodies), self._next(), wishes=tuple(wishes), routes=tuple(routes))
+        published = Published(
+            queue, tuple(bodies), self._next(), wishes=tuple(wishes), routes=tuple(routes), sent_at=time.monotonic()
+        )
         self._bodies.update(zip(bodies, bodies, strict=True))
         self.history.publishes.append(published)
         return published

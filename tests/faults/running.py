@@ -10,6 +10,7 @@ from typing import Any
 from tests.faults.again import Again
 from tests.faults.ailing import PROBES_APART_SECONDS, Ailing
 from tests.faults.checker import CheckResult, check_history
+from tests.faults.forgetting import Forgetting
 from tests.faults.history import Bounds, History
 from tests.faults.lives import Lives
 from tests.faults.load import Load
@@ -55,8 +56,12 @@ async def run_under_load(
 ) -> None:
     """Run `work` under everything that a load does, then let everything arrive. The checker names what does not."""
     again = Again(load)
-    timing = Timing(load)
-    more: Sequence[Topics | Timing | Ailing] = (Topics(load), timing, Ailing(load)) if load.plan.has_more else ()
+    timing, forgetting = Timing(load), Forgetting(load)
+    more: list[Topics | Timing | Ailing] = []
+    if load.plan.has_more:
+        more += Topics(load), timing, Ailing(load)
+    if load.plan.forgets:
+        more.append(forgetting)
     for each in more:
         await each.prepare()
     tasks = [task for each in (load, Lives(load), again, *more) for task in each.tasks()]
@@ -69,6 +74,7 @@ async def run_under_load(
             await load.recorder.settled.wait()
     await load.pull_what_is_left(patience_seconds)
     await timing.finish(patience_seconds)
+    await forgetting.finish(patience_seconds)
 
 
 async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:

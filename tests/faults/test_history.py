@@ -33,6 +33,7 @@ from tests.faults.history import (
     Run,
     Scheduled,
     SeenInactive,
+    Sighting,
     Wish,
     kept_in,
 )
@@ -460,6 +461,46 @@ TRIMMED: dict[str, tuple[Doctor, str]] = {
 @pytest.mark.parametrize("name", TRIMMED)
 def test_a_broken_promise_about_deletions_is_found(name: str) -> None:
     assert_found(a_trimmed_history(), *TRIMMED[name])
+
+
+def a_forgetting_history() -> History:
+    """Two messages of a queue that keeps them for 20 s: one is seen, and later found gone. In the end, both are."""
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, forgetting=["q"])
+    history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
+    published = Published("q", ("one", "two"), 10, 11, ("f1", "f2"), 111.0, sent_at=110.0)
+    history.publishes = [published]
+    history.sightings = [Sighting(published, "f1", 20, at, at < 130.0) for at in (129.0, 131.0)]
+    history.receipts = [a_receipt(each, body, 14) for each, body in (("f1", "one"), ("f2", "two"))]
+    history.logs = {"q": Log(2, ())}
+    history.counts = {"steady": Counts(acknowledged=2, pending=0, missed=0, start_seq=0)}
+    return history
+
+
+def test_a_history_with_retention_is_found_without() -> None:
+    assert check_history(a_forgetting_history()).broken == []
+
+
+FORGOTTEN: dict[str, tuple[Doctor, str]] = {
+    "forgets too early": (
+        lambda h: h.sightings.append(Sighting(h.publishes[0], "f2", 20, 129.5, is_there=False)),
+        "f2 was gone after 19.5 s, and must be kept for 20",
+    ),
+    "keeps a message": (lambda h: change(h.logs["q"], ids=("f2",)), "still has 1 messages, of which f2 is the oldest"),
+    "forgets to count": (lambda h: change(h.counts["steady"], acknowledged=1), "are not those of 2 acknowledged"),
+    "counts what it did not send": (lambda h: h.receipts.pop(), "steady acknowledged 1 of 2 messages"),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_a_broken_promise_about_retention_is_found(name: str) -> None:
+    assert_found(a_forgetting_history(), *FORGOTTEN[name])
+
+
+def test_wrong_clock_explains_that_a_message_is_gone_early() -> None:
+    history = a_forgetting_history()
+    FORGOTTEN["forgets too early"][0](history)
+    history.faults.append(Fault("clock ahead", workers=(), began=17, began_at=117.0, ended=18, ended_at=118.0))
+    assert check_history(history).broken == []
 
 
 def a_timed_history() -> History:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
+from msgspec.structs import replace
 
+from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.database_clock import DatabaseClock
 from discue.sending.fetch import FetchResult
-from discue.store import cursors, workers
+from discue.store import cursors, purge, workers
 from discue.store.engine import Transaction
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
@@ -64,10 +66,38 @@ def leaves_sessions_to_expired_workers() -> None:
     put(workers, "expire_worker", expire)
 
 
+def forgets_what_cursors_have_not_passed() -> None:
+    put(purge, "_LOWEST_CURSOR", purge._LOWEST_CURSOR.replace("min(", "max("))
+
+
+def forgets_what_is_retrying() -> None:
+    put(purge, "_DELETE_MESSAGES", purge._DELETE_MESSAGES.replace("AND e.seq = log.seq", "AND false"))
+
+
+def forgets_early() -> None:
+    trim = Retention._trim_log
+
+    async def trim_all(self: Retention, log: purge.LogToTrim, now: int) -> None:
+        await trim(self, replace(log, retention_seconds=0), now)
+
+    put(Retention, "_trim_log", trim_all)
+
+
+def never_forgets() -> None:
+    async def keep(*_of: object) -> None:
+        """Trim no log."""
+
+    put(Retention, "_trim_log", keep)
+
+
 _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
     **{name: bug for name, bug in broken.BUGS.items() if name not in _OF_POSTGRES},
+    "forgets_early": forgets_early,
+    "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
+    "forgets_what_is_retrying": forgets_what_is_retrying,
+    "never_forgets": never_forgets,
     "leases_by_the_wall_clock": leases_by_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,

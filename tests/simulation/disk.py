@@ -43,7 +43,7 @@ class Disk(apsw.VFS):
         self.random = choices
         self.loop = loop
         self.fault = ""
-        """What fails, also for a process that starts meanwhile: `FULL` or one of `FAILURES`; empty: nothing."""
+        """The current fault, also of a process that starts meanwhile: `FULL` or one of `FAILURES`; empty: nothing."""
         self.unsynced: dict[str, list[Write]] = {}
         """By path, in the order in which they were written."""
         self.on_power_cut: Callable[[Host], None] = lambda _host: None

@@ -54,11 +54,15 @@ class Cursor(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The head of a queue, and the highest seq in its log."""
+    """The head of a queue, the highest seq in its log, and who refers to the lowest."""
 
     head: int
     tail: int
     highest: int
+    passed: int
+    """The position of the slowest cursor; without cursors the head."""
+    lowest_row: int
+    """The lowest seq with a delivery row; without rows the one after the head."""
 
 
 class Worker(NamedTuple):
@@ -94,6 +98,12 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
         Queue,
         """SELECT h.head, h.tail, (
             SELECT coalesce(max(l.seq), 0) FROM log l WHERE l.organization = h.organization AND l.queue = h.queue
+        ), (
+            SELECT coalesce(min(c.position), h.head) FROM cursor c
+            WHERE c.organization = h.organization AND c.queue = h.queue
+        ), (
+            SELECT coalesce(min(e.seq), h.head + 1) FROM exception e
+            WHERE e.organization = h.organization AND e.queue = h.queue
         ) FROM queue_head h WHERE h.organization = $1 AND h.queue = $2""",
     ),
     "worker": (
@@ -147,7 +157,9 @@ RULES: Final[Mapping[type[Any], Sequence[tuple[str, Callable[[Any, Any], bool]]]
     Queue: (
         ("its head was lowered", lambda was, now: now.head < was.head),
         ("its log is longer than its head says", lambda _, now: now.highest > now.head),
-        ("its tail is beyond its head", lambda _, now: now.tail > now.head + 1),
+        ("its tail is beyond its head", lambda _, now: now.tail > now.head),
+        ("its tail is beyond a cursor", lambda _, now: now.tail > now.passed),
+        ("its tail is beyond a delivery row", lambda _, now: now.tail >= now.lowest_row),
     ),
     Worker: (
         ("it is alive again", lambda was, now: was.dead > now.dead),

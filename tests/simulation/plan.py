@@ -41,6 +41,7 @@ CLUSTER_STRIKES: Final = (
 """The kinds of faults of several workers on a shared database."""
 _SLOW_SHARE: Final = 0.3
 _SLOWNESS: Final = 8.0
+_FORGETTING_SHARE: Final = 0.15
 _BUSY_SHARE: Final = 0.06
 _QUIET_SECONDS: Final = (60.0, 120.0)
 
@@ -116,6 +117,7 @@ class SimPlan(msgspec.Struct, frozen=True):
                 ("rate limit", load.is_paced),
                 ("replays", load.asks_again),
                 ("topics and schedules", load.has_more),
+                ("retention", load.forgets),
                 (f"network: {self.network_name}", self.network_name),
                 ("shuffled steps", self.shuffles),
                 ("slow users and long faults", self.slowness > 1),
@@ -169,10 +171,10 @@ def draw(seed: int, bug: str = "") -> SimPlan:
         heals=choices.random() >= _ENDLESS_SHARE,
         bug=bug,
     )
-    if choices.random() < _BUSY_SHARE:
-        return plan
-    plan = replace(plan, quiet_seconds=choices.choice(_QUIET_SECONDS))
-    return slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else stretched(plan, _SLOWNESS)
+    if choices.random() >= _BUSY_SHARE:
+        plan = replace(plan, quiet_seconds=choices.choice(_QUIET_SECONDS))
+        plan = slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else stretched(plan, _SLOWNESS)
+    return replace(plan, load=replace(plan.load, forgets=choices.random() < _FORGETTING_SHARE))
 
 
 def stretched(plan: SimPlan, times: float) -> SimPlan:

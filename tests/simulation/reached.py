@@ -17,6 +17,7 @@ _OF_HISTORIES: Final = (
     "replay that was cancelled",
     "lease that ran out",
     "publish of unknown outcome that was stored",
+    "message that was forgotten",
 )
 EVERYTHING: Final = (
     *dict.fromkeys((*STRIKES, *CLUSTER_STRIKES, *SHARED_FILE_STRIKES)),
@@ -46,6 +47,7 @@ def reached_by(history: History) -> Counter[str]:
         sum(bool(each.deleted_at) for each in history.replays),
         sum(not each.said for each in history.handed_out),
         _stored_without_an_answer(history),
+        sum(not each.is_there for each in history.sightings),
     )
     return +Counter(dict(zip(_OF_HISTORIES, counts, strict=True)))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from discue.domain import listener_health
 from discue.store.sqlite import engine
-from tests.faults import again, ailing, consumers, lives, timing, topics
+from tests.faults import again, ailing, consumers, forgetting, lives, timing, topics
 from tests.faults import load as loads
 from tests.faults.altered import retry_after, run_every
 from tests.faults.broken import put
@@ -34,6 +34,7 @@ _PAUSES: Final[Sequence[Change]] = (
     (ailing, "_APART_SECONDS", 2.0),
     (timing, "_APART_SECONDS", 2.0),
     (topics, "_APART_SECONDS", 2.0),
+    (forgetting, "_APART_SECONDS", 0.5),
     (loads, "_BURSTS_APART_SECONDS", 26.0),
     (lives, "_PROBES_APART_SECONDS", 0.5),
     (lives, "_REST_SECONDS", 8.0),

@@ -13,6 +13,7 @@ _SHORTEST_SECONDS: Final = 2.0
 
 _USERS: Final[Mapping[str, Callable[[LoadPlan], LoadPlan]]] = {
     "topics": lambda load: replace(load, has_more=False),
+    "retention": lambda load: replace(load, forgets=False),
     "replays": lambda load: replace(load, asks_again=False),
     "pulls": lambda load: replace(load, pullers=0),
     "order": lambda load: replace(load, ordered_producers=0),

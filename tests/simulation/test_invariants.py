@@ -22,7 +22,7 @@ _CURSOR = Cursor(
     busy_keys=0,
     owner_is_alive=1,
 )
-_QUEUE = Queue(head=9, tail=1, highest=9)
+_QUEUE = Queue(head=9, tail=1, highest=9, passed=5, lowest_row=4)
 _WORKER = Worker(dead=0, is_over=0, leaves=0, namesakes=0, holds_locks=0)
 
 Row = Cursor | Queue | Worker
@@ -45,6 +45,9 @@ Row = Cursor | Queue | Worker
         (_CURSOR, {"busy_keys": 1}, "two messages of a key are out at once"),
         (_QUEUE, {"head": 8, "highest": 8}, "its head was lowered"),
         (_QUEUE, {"highest": 10}, "its log is longer than its head says"),
+        (_QUEUE, {"tail": 10, "passed": 10, "lowest_row": 11}, "its tail is beyond its head"),
+        (_QUEUE, {"tail": 6, "lowest_row": 7}, "its tail is beyond a cursor"),
+        (_QUEUE, {"tail": 4}, "its tail is beyond a delivery row"),
         (_WORKER._replace(dead=1), {"dead": 0}, "it is alive again"),
         (_WORKER, {"dead": 1}, "it was expired during its lease"),
         (_WORKER, {"namesakes": 1}, "another living worker has its slot"),

@@ -15,8 +15,8 @@ def recorded(history: History) -> Iterator[str]:
     on_record = Counter(history.recorded)
     received: defaultdict[Recorded, list[Receipt]] = defaultdict(list)
     for receipt in history.receipts:
-        # The attempts of others, and of messages that are deleted, are not found.
-        if history.listeners[receipt.name].queue in history.trimmed:
+        # The attempts of others, and of messages that are gone, are not found.
+        if history.listeners[receipt.name].queue in history.incomplete:
             continue
         if receipt.name in history.counts and (not receipt.replay or receipt.replay in history.replay_counts):
             received[Recorded(receipt.name, receipt.message, receipt.number, receipt.replay)].append(receipt)

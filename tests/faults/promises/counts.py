@@ -13,7 +13,7 @@ def logged(history: History) -> Iterator[str]:
     places = {
         queue: {public_id: place for place, public_id in enumerate(log.ids)} for queue, log in history.logs.items()
     }
-    for queue in history.trimmed:
+    for queue in history.incomplete:
         places.pop(queue, None)
     for queue, known in places.items():
         log = history.logs[queue]
@@ -43,7 +43,7 @@ def counted(history: History) -> Iterator[str]:
     seen = history.acknowledged()
     expiring, wanted = set(expiries(history)), Wanted(history)
     for name, counts in history.counts.items():
-        if history.listeners[name].queue in history.trimmed:
+        if history.listeners[name].queue in history.incomplete:
             continue
         log = history.logs[history.listeners[name].queue]
         due_at_most = due_in(log, counts.start_seq)

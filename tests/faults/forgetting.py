@@ -1,0 +1,61 @@
+"""A queue whose messages are kept for seconds: some are asked for again, and in the end all are gone."""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from tests.faults.ailing import Ailing
+from tests.faults.client import Client, Lost, expect_busy
+from tests.faults.history import Sighting
+from tests.faults.plan import Tenant
+
+_KEPT_SECONDS = 20
+_APART_SECONDS = 0.2
+_LOOKS_APART_SECONDS = 2.0
+
+
+class Forgetting(Ailing):
+    """A queue of each organization with such a retention, and a task that publishes to it and looks back.
+
+    Its listeners settle some messages only when they are older: one is down at times, and one gets retries late.
+    """
+
+    async def prepare(self) -> None:
+        for tenant in self._load.tenants:
+            client = self._load.site.client(tenant.key)
+            queue = await self._load.lay_queue(client, tenant, ("ailing", "late"), kept_seconds=_KEPT_SECONDS)
+            self._recorder.history.forgetting.append(queue)
+            self._queues.append((tenant, queue))
+            client.close()
+
+    async def finish(self, within_seconds: float) -> None:
+        """Wait until everything is forgotten. The checker names the rest."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                for tenant, queue in self._queues:
+                    client = self._load.site.client(tenant.key)
+                    while await self._has_messages_soon(client, queue):
+                        pass
+                    client.close()
+
+    async def _produce(self, client: Client, _tenant: Tenant, queue: str) -> None:
+        choices = self._load.random
+        await asyncio.sleep(choices.expovariate(1 / _APART_SECONDS))
+        await self._load.publish(client, queue, choices.choice((1, 1, 4)))
+        published = choices.choice([*self._recorder.stored_lately(queue)])
+        message = choices.choice(published.ids)
+        answer = await client.ask("GET", f"/queues/{queue}/messages/{message}")
+        if answer.status not in {200, 404}:
+            expect_busy(answer)
+        sighting = Sighting(published, message, _KEPT_SECONDS, time.monotonic(), answer.status == 200)
+        self._recorder.history.sightings.append(sighting)
+
+    async def _has_messages_soon(self, client: Client, queue: str) -> bool:
+        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        with suppress(Lost):
+            answer = await client.ask("GET", f"/queues/{queue}/messages?per_page=1")
+            if answer.status != 200:
+                expect_busy(answer)
+            return bool(answer.body["messages"])
+        client.close()
+        return True
