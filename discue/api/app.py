@@ -17,7 +17,8 @@ from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
-from discue.api.route import SMALL_BODY, VERSION, Call, CompiledRoute, EventStream, Match, RawResponse, Route, Router
+from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
+from discue.api.router import CompiledRoute, Match, Router
 from discue.api.structs import NamedBody
 from discue.api.unknown_paths import dashboard_hint, is_of_page, metrics_hint
 from discue.auth.turns import LARGE_BYTES, LIST_BYTES

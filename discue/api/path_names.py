@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from discue.api.route import CompiledRoute, Match
+from discue.api.router import CompiledRoute, Match
 from discue.api.structs import NamedBody, names_given
 from discue.auth.control_plane_cache import PublishedKind
 from discue.control import aliases

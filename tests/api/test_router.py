@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from discue.api.resources.messages import MessageBody
-from discue.api.route import Call, Needs, Route, Router
+from discue.api.route import Call, Needs, Route
+from discue.api.router import Router
 from discue.domain.errors import MethodNotAllowed, NotFound
 from tests.support.served_api import cast_of, served
 

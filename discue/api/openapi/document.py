@@ -20,7 +20,8 @@ from discue.api.openapi.schemas import (
 )
 from discue.api.pagination import ALIASES, PRETTY, Parameter
 from discue.api.problems import Problem
-from discue.api.route import NAMED, Method, Route
+from discue.api.route import Method, Route
+from discue.api.router import NAMED
 from discue.api.structs import ERROR_CODE, EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 from discue.http.negotiation import JSON
