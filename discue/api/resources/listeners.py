@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from discue.api.delivery_options import (
     FILTER_EXAMPLE,
@@ -27,6 +27,13 @@ from discue.api.delivery_options import (
     rate_view,
     retry_given,
     retry_view,
+)
+from discue.api.endpoint_authentication import (
+    URL_LIMITS,
+    AuthenticationBody,
+    AuthenticationView,
+    authentication_given,
+    authentication_view,
 )
 from discue.api.idempotency import created
 from discue.api.pagination import LISTENER_PAGES, paged
@@ -64,28 +71,20 @@ from discue.control.listener_options import (
     RateFields,
 )
 from discue.control.listeners import ListenerDetails
-from discue.crypto.endpoint_credentials import (
-    MAX_PEM_CHARACTERS,
-    MAX_SECRET_CHARACTERS,
-    MAX_USERNAME_CHARACTERS,
-    TYPES,
-    AuthenticationFields,
-)
 from discue.domain.model import LONGEST_CUSTOMER
 
 _READ, _LIST, _WRITE = Needs.of("listeners")
 
-_URL_LIMITS: Final = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
 _NOTIFY_URL: Final = doc(
     "Where messages are sent: an http or https URL without credentials and fragment. Push mode only.",
     "https://example.com/notify",
-    **_URL_LIMITS,
+    **URL_LIMITS,
 )
 _LIVENESS_URL: Final = doc(
     "Where the listener's liveness is checked: an http or https URL without credentials and fragment. null: nowhere. "
     "Push mode only.",
     "https://example.com/live",
-    **_URL_LIMITS,
+    **URL_LIMITS,
 )
 _CUSTOMER: Final = doc(
     "The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their "
@@ -106,52 +105,6 @@ _MODE: Final = doc(
 _TIMEOUT: Final = doc("Timeout of an attempt, response body included, in seconds.", 15, **within(TIMEOUT_SECONDS))
 _MAX_IN_FLIGHT: Final = doc("Maximum number of requests in flight.", 50, **within(MAX_IN_FLIGHT))
 _FILTER_TEXT: Final = "Which messages it receives: conditions on their data, headers and key."
-_SECRET_TEXT: Final = {"minLength": 1, "maxLength": MAX_SECRET_CHARACTERS}
-_PEM: Final = {"minLength": 1, "maxLength": MAX_PEM_CHARACTERS}
-_AUTHENTICATION_TYPE: Final = doc("The authentication scheme.", "oauth2", enum=list(TYPES))
-_USERNAME: Final = doc(
-    "`basic`: the user name, without a colon.", "discue", minLength=1, maxLength=MAX_USERNAME_CHARACTERS
-)
-_TOKEN_URL: Final = doc("`oauth2`: the token endpoint.", "https://login.example.com/token", **_URL_LIMITS)
-_CLIENT_ID: Final = doc("`oauth2`: the client id.", "discue", **_SECRET_TEXT)
-_SCOPE: Final = doc("`oauth2`: the requested scopes.", "orders:write", **_SECRET_TEXT)
-_AUDIENCE: Final = doc(
-    "`oauth2`: the audience of the token, if the token endpoint requires one.", "orders", **_SECRET_TEXT
-)
-_CERTIFICATE: Final = doc(
-    "`certificate`: the client certificate in PEM, followed by its intermediate certificates.",
-    "-----BEGIN CERTIFICATE-----\n…",
-    **_PEM,
-)
-
-
-class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How requests authenticate to the listener. The type decides which of the other fields are needed."""
-
-    type: Annotated[str, _AUTHENTICATION_TYPE]
-    username: Annotated[str | None, _USERNAME] = None
-    password: Annotated[
-        str | None, doc("`basic`: the password. Never shown.", "correct horse battery", **_SECRET_TEXT)
-    ] = None
-    token_url: Annotated[str | None, _TOKEN_URL] = None
-    client_id: Annotated[str | None, _CLIENT_ID] = None
-    client_secret: Annotated[
-        str | None, doc("`oauth2`: the client secret. Never shown.", "correct horse battery", **_SECRET_TEXT)
-    ] = None
-    scope: Annotated[str | None, _SCOPE] = None
-    audience: Annotated[str | None, _AUDIENCE] = None
-    certificate: Annotated[str | None, _CERTIFICATE] = None
-    private_key: Annotated[
-        str | None,
-        doc(
-            "`certificate`: the private key in PEM, not encrypted. Never shown.",
-            "-----BEGIN PRIVATE KEY-----\n…",
-            **_PEM,
-        ),
-    ] = None
-
-    def __repr__(self) -> str:
-        return f"AuthenticationBody(type={self.type!r})"
 
 
 @read_only("queue_id", "status_reason", "status_changed_at", "liveness", "messages", "secret", "effective")
@@ -218,18 +171,6 @@ class ListenerMessagesView(msgspec.Struct, frozen=True):
     pending_count: Annotated[int, doc("Number of messages that wait for the listener.", 0, minimum=0)]
     last_success_at: Annotated[int, instant_doc("When an attempt last succeeded; 0: never", 0)]
     last_failure_at: Annotated[int, instant_doc("When an attempt last failed; 0: never", 0)]
-
-
-class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """How requests authenticate to the listener, without secrets."""
-
-    type: Annotated[str, _AUTHENTICATION_TYPE]
-    username: Annotated[str | UnsetType, _USERNAME] = UNSET
-    token_url: Annotated[str | UnsetType, _TOKEN_URL] = UNSET
-    client_id: Annotated[str | UnsetType, _CLIENT_ID] = UNSET
-    scope: Annotated[str | UnsetType, _SCOPE] = UNSET
-    audience: Annotated[str | UnsetType, _AUDIENCE] = UNSET
-    certificate: Annotated[str | UnsetType, _CERTIFICATE] = UNSET
 
 
 class ListenerView(View, kw_only=True, frozen=True):
@@ -337,7 +278,7 @@ async def change(call: Call) -> ListenerResponse:
 
 def _fields(call: Call) -> ListenerFields:
     body: ListenerBody = call.body
-    rate, sent = body.rate_limit, body.authentication
+    rate = body.rate_limit
     options = OptionFields(
         headers=body.headers,
         timeout_seconds=body.timeout,
@@ -358,7 +299,7 @@ def _fields(call: Call) -> ListenerFields:
         text_given(body.notify_url),
         body.liveness_url,
         options,
-        AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent,
+        authentication_given(body.authentication),
         body.customer,
     )
 
@@ -370,10 +311,6 @@ def _response(call: Call, details: ListenerDetails) -> ListenerResponse:
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options, counts = details.listener, details.listener.options, details.counts
-    authentication: AuthenticationView | UnsetType = UNSET
-    if options.authentication is not None:
-        given = {name: value for name, value in asdict(options.authentication).items() if value}
-        authentication = AuthenticationView(**given)
     return ListenerView(
         **base_fields(listener),
         queue_id=listener.queue_public_id,
@@ -404,7 +341,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         trace=UNSET if options.trace == "propagate" else options.trace,
         description=options.description or UNSET,
         customer=listener.customer or UNSET,
-        authentication=authentication,
+        authentication=authentication_view(options.authentication),
         secret=details.secret or UNSET,
     )
 
