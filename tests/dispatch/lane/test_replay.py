@@ -5,11 +5,11 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.domain.model import DeliveryOptions, Queue
+from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.rate import RateLimit
 from discue.store import listeners
 from tests.dispatch.replays import ask, cancel, deliver_all, live, of_replays, stored, streams
-from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
+from tests.dispatch.stage import DAY_MS, Sent, Stage, Worker, badly, well
 from tests.support.everywhere import seeds
 
 
@@ -282,7 +282,11 @@ async def test_attempts_name_their_replay(stage: Stage) -> None:
     assert await stage.rows("SELECT replay FROM attempt ORDER BY id") == [(None,), (asked.id,)]
 
 
-async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> None:
+async def _replay_between_workers(stage: Stage) -> tuple[Worker, Worker, Listener]:
+    """Hand over a listener with a replay of 3 messages from the first worker, which has brought up its lane again.
+
+    The replay's cursor stays with its owner until the live one is taken.
+    """
     queue, listener = await stage.running()
     await stage.publish(queue, 3)
     await stage.end(stage.courier.in_flight[::], well())
@@ -291,9 +295,13 @@ async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> 
     await ask(stage, listener)
     second = await stage.join()
     await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
-    # The replay's cursor stays with its owner until the live one is taken: the first worker brings its lane up again.
     first.dispatcher.on_change("listener", listener.organization, listener.id)
     await stage.quiet()
+    return first, second, listener
+
+
+async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> None:
+    first, second, listener = await _replay_between_workers(stage)
     assert len(first.dispatcher.lanes) == 1
     await stage.take_free(second)
     await stage.move(second, first)
@@ -305,16 +313,7 @@ async def test_replay_lane_of_an_earlier_ownership_is_replaced(stage: Stage) -> 
 
 
 async def test_replay_that_has_ended_on_another_worker_is_not_sent_again_by_its_old_lane(stage: Stage) -> None:
-    queue, listener = await stage.running()
-    await stage.publish(queue, 3)
-    await stage.end(stage.courier.in_flight[::], well())
-    first = stage.worker
-    await stage.configure(listener, status="disabled")
-    await ask(stage, listener)
-    second = await stage.join()
-    await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
-    first.dispatcher.on_change("listener", listener.organization, listener.id)
-    await stage.quiet()
+    first, second, listener = await _replay_between_workers(stage)
     await stage.take_free(second)
     # Only the new owner hears of the change. The first worker does not read the listener again, and keeps its old lane.
     known = await stage.stored(listener)

@@ -138,14 +138,20 @@ async def test_message_that_is_too_large_stays_and_the_others_go_on(async_client
     assert "413 message_too_large: /data has 2000 bytes; at most 1000 are allowed" in error
 
 
+async def impatient_relay(client: AsyncDiscue, url: str) -> Relay:
+    """Return a relay of one message on a SQLite database, whose locks it waits for hardly at all."""
+    await client.queues.create(alias="orders")
+    store(url, 1)
+    relay = Relay(url, client, poll_seconds=HOUR)
+    object.__setattr__(relay, "_database", SqliteDatabase(url.removeprefix("sqlite:///"), busy_seconds=0.01))
+    return relay
+
+
 @pytest.mark.parametrize("variant", ["sqlite"])
 async def test_application_that_locks_sqlite_delays_the_relay(
     async_client: AsyncDiscue, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await async_client.queues.create(alias="orders")
-    store(url, 1)
-    relay = Relay(url, async_client, poll_seconds=HOUR)
-    object.__setattr__(relay, "_database", SqliteDatabase(url.removeprefix("sqlite:///"), busy_seconds=0.01))
+    relay = await impatient_relay(async_client, url)
     watching = watched(relay)
     with closing(connect(url)) as application:
         application.execute("BEGIN IMMEDIATE")
@@ -165,10 +171,7 @@ async def test_application_that_locks_sqlite_delays_the_relay(
 async def test_relay_starts_while_an_application_locks_the_database(
     async_client: AsyncDiscue, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await async_client.queues.create(alias="orders")
-    store(url, 1)
-    relay = Relay(url, async_client, poll_seconds=HOUR)
-    object.__setattr__(relay, "_database", SqliteDatabase(url.removeprefix("sqlite:///"), busy_seconds=0.01))
+    relay = await impatient_relay(async_client, url)
     watching = watched(relay)
     with closing(connect(url)) as application:
         # Not even readers get in, as while a write-ahead log is recovered.
