@@ -44,6 +44,6 @@ async def in_background(name: str, work: Callable[[RequireRunning], T]) -> T:
     except asyncio.CancelledError:
         stopping.set()
         await asyncio.wait({result}, timeout=_STOP_SECONDS)
-        # The error of work that was stopped is nobody's.
+        # Nobody waits for the result any more: read its error, so that asyncio does not report it as unhandled.
         result.exception() if result.done() else result.cancel()
         raise

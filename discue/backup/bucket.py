@@ -84,7 +84,7 @@ class Bucket:
             raise DiscueError(f"The backup has {size:,} bytes, and {self} takes up to {_MAX_OBJECT_BYTES:,} at once.")
         upload = _Upload(file, _sha256_of(file, require_running))
         name = name_of(header)
-        self._ask("PUT", name, require_running=require_running, upload=upload).read()
+        self._request("PUT", name, require_running=require_running, upload=upload).read()
         return self.where(name)
 
     @contextmanager
@@ -92,7 +92,7 @@ class Bucket:
         path = into / f".{name}.{os.getpid()}.download"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file, self._ask("GET", name) as response:
+            with os.fdopen(descriptor, "wb") as file, self._request("GET", name) as response:
                 while chunk := _read(response, _CHUNK_BYTES, self):
                     require_running()
                     file.write(chunk)
@@ -103,21 +103,21 @@ class Bucket:
     def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
         """Check that an object begins like a backup and has its length. The store keeps checksums of the rest."""
         require_running()
-        with self._ask("GET", backup.name, headers={"range": f"bytes=0-{HEADER_BYTES - 1}"}) as response:
+        with self._request("GET", backup.name, headers={"range": f"bytes=0-{HEADER_BYTES - 1}"}) as response:
             line = _read(response, HEADER_BYTES, self)
         parse_header(line, backup.size, self.where(backup.name))
 
     def delete(self, name: str) -> None:
-        self._ask("DELETE", name).read()
+        self._request("DELETE", name).read()
 
     def where(self, name: str) -> str:
         return f"{SCHEME}{self._name}/{self._prefix}{name}"
 
     def _list(self, query: Mapping[str, str]) -> str:
-        response = self._ask("GET", None, query={"list-type": "2", "prefix": self._prefix, **query})
+        response = self._request("GET", None, query={"list-type": "2", "prefix": self._prefix, **query})
         return response.read().decode(errors="replace")
 
-    def _ask(
+    def _request(
         self,
         method: str,
         name: str | None,
@@ -144,8 +144,8 @@ class Bucket:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DiscueError(f"{self} cannot be reached at {self._endpoint.netloc}: {reason}.") from error
         if response.status not in _SUCCESS:
-            said = response.read(_ERROR_BYTES).decode(errors="replace")
-            code, message = _field(said, "Code"), html.unescape(_field(said, "Message"))
+            xml = response.read(_ERROR_BYTES).decode(errors="replace")
+            code, message = _field(xml, "Code"), html.unescape(_field(xml, "Message"))
             connection.close()
             raise DiscueError(f"{self} refused {method} with {response.status} {code}: {message or response.reason}")
         return response

@@ -50,16 +50,16 @@ def create_in_child(plan: BackupPlan, require_running: RequireRunning) -> Backup
     with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe) as process:  # noqa: S603 - it is ours
         orders, results = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
         try:
-            # A process that has ended already says so by its status.
+            # The process has ended: its status, which is read below, says why.
             with suppress(BrokenPipeError):
                 orders.write(msgspec.json.encode(order) + b"\n")
-            said = _read(results, require_running)
+            output = _read(results, require_running)
             process.wait()
         finally:
             process.kill()
-    if not said:
+    if not output:
         raise DiscueError(f"The process of the backup ended with status {process.returncode}.")
-    result = msgspec.json.decode(said, type=_Result)
+    result = msgspec.json.decode(output, type=_Result)
     if result.made is None:
         raise DiscueError(result.error)
     return result.made
@@ -67,22 +67,22 @@ def create_in_child(plan: BackupPlan, require_running: RequireRunning) -> Backup
 
 def _read(results: IO[bytes], require_running: RequireRunning) -> bytes:
     """Read everything that a process writes until it ends."""
-    said = b""
+    output = b""
     with DefaultSelector() as selector:
         selector.register(results, EVENT_READ)
         while True:
             if not selector.select(_POLL_SECONDS):
                 require_running()
             elif chunk := results.read(_READ_BYTES):
-                said += chunk
+                output += chunk
             else:
-                return said
+                return output
 
 
 def main() -> None:
     """Carry out the order on the standard input, and write the result to the standard output."""
     yield_processors()
-    # Of a terminal: the parent decides.
+    # A terminal sends it to this process, too. The parent decides whether the backup stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Order)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def _end_with_the_parent() -> None:
-    # The parent writes nothing more: the input ends when it does.
+    # The parent writes nothing after the order: the input ends when the parent does.
     sys.stdin.buffer.read()
     os._exit(1)
 

@@ -179,7 +179,7 @@ def _alone(database: Path) -> Iterator[None]:
     """Keep other processes from making a backup of the same database."""
     if not database.exists():
         raise BackupUnusable(f"There is no database at {database}.")
-    with alone_with(database, _LOCK_SUFFIX, BackupUnusable(f"Another process makes a backup of {database}.")):
+    with alone_with(database, _LOCK_SUFFIX, BackupUnusable(f"Another process is already backing up {database}.")):
         yield
 
 

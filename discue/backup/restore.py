@@ -52,7 +52,7 @@ def selected_backup(
     """
     where, name = _split(named)
     if name and at is not None:
-        raise BackupUnusable(f"{named} is one backup: a time chooses one of several.")
+        raise BackupUnusable(f"{named} names one backup. A time selects one from a folder or a bucket.")
     destination = destination_of(where)
     name = name or newest(destination, at).name
     with destination.fetch(name, into, require_running) as path:

@@ -119,8 +119,8 @@ EVENTS: Final = (
         "Idle connections were closed, because `max_connections` was reached.",
         ("count", "limit"),
     ),
-    LogEvent("cursors_claimed", ("debug",), "The worker took cursors of listeners.", ("count",)),
-    LogEvent("cursors_released", ("debug",), "The worker gave up cursors of listeners.", ("count",)),
+    LogEvent("cursors_claimed", ("debug",), "The worker claimed cursors of listeners.", ("count",)),
+    LogEvent("cursors_released", ("debug",), "The worker released cursors of listeners.", ("count",)),
     LogEvent("dashboard_served", ("info",), "The dashboard is served at its own address.", ("url",)),
     LogEvent("database_available", ("info",), "The database can be read and written again."),
     LogEvent("database_migrated", ("info",), "Migrations were applied.", ("database", "from_version", "to_version")),
@@ -128,13 +128,18 @@ EVENTS: Final = (
     LogEvent("delivery_not_shown", ("error",), "`discue dev` could not print an attempt.", (), (), True),
     LogEvent("disk_full", ("warning",), "The start waits for room on the disk.", ("database", "reason", "detail")),
     LogEvent("disk_has_room", ("info",), "The disk has room again; the start goes on.", ("database",)),
-    LogEvent("dispatch_task_failed", ("error",), "A task of the delivery failed.", (), (), True),
+    LogEvent("dispatch_task_failed", ("error",), "A background task of deliveries failed.", (), (), True),
     LogEvent("drain_started", ("info",), "The server stops: it accepts no more work.", (), ("signal", "reason")),
     LogEvent("encryption_key_created", ("info",), "A key that encrypts secrets was created.", ("file", "hint")),
     LogEvent("heartbeat_failed", ("warning",), "`heartbeat_url` did not accept the heartbeat.", ("status", "error")),
     LogEvent("heartbeat_recovered", ("info",), "`heartbeat_url` accepts heartbeats again."),
     LogEvent("identity_provider_failed", ("warning",), "Users cannot sign in with a provider.", ("provider", "reason")),
-    LogEvent("intake_refused", ("error",), "A row of `discue_publish` is no message.", ("queue", "row", "reason")),
+    LogEvent(
+        "intake_refused",
+        ("error",),
+        "A row of `discue_publish` cannot be published as a message.",
+        ("queue", "row", "reason"),
+    ),
     LogEvent("intake_waits", ("warning",), "Rows of `discue_publish` wait.", ("queue", "reason")),
     LogEvent("key_rotation_incomplete", ("warning",), "Some secrets use an older key.", ("hint",)),
     LogEvent("key_usage_not_saved", ("warning",), "Times of last use of API keys were lost.", ("reason",)),
@@ -159,7 +164,7 @@ EVENTS: Final = (
     LogEvent("listener_disabled", ("info",), "A listener was disabled.", ("listener", "reason")),
     LogEvent("listener_enabled", ("info",), "A listener was enabled.", ("listener", "reason")),
     LogEvent("listener_inactive", ("warning",), "Probes of a listener fail: messages wait.", ("listener", "reason")),
-    LogEvent("listener_recovered", ("info",), "A listener is not inactive any more.", ("listener", "state")),
+    LogEvent("listener_recovered", ("info",), "A listener is no longer inactive.", ("listener", "state")),
     LogEvent("listener_unusable", ("error",), "The row of a listener cannot be read.", ("listener",), (), True),
     LogEvent("liveness", ("debug",), "The state of a listener's probes changed.", ("listener", "state", "before")),
     LogEvent(
@@ -177,7 +182,7 @@ EVENTS: Final = (
     ),
     LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path"), (), True),
     LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
-    LogEvent("pull_failed", ("error",), "A task of pulling failed.", (), (), True),
+    LogEvent("pull_failed", ("error",), "A background task of pulls failed.", (), (), True),
     LogEvent(
         "request",
         ("info",),
@@ -219,12 +224,12 @@ EVENTS: Final = (
     LogEvent(
         "spans_not_exported", ("warning",), "Spans are not exported although the settings ask for it.", ("reason",)
     ),
-    LogEvent("stopped_immediately", ("warning",), "A second signal stopped the server.", ("signal",)),
+    LogEvent("stopped_immediately", ("warning",), "A second signal stopped the server without a drain.", ("signal",)),
     LogEvent("store_failed", ("error",), "The database failed unexpectedly.", ("place", "repeated"), (), True),
     LogEvent(
         "stream_failed",
         ("error",),
-        "A response of events broke off.",
+        "A stream of events ended early because of an error.",
         ("method", "path", "request_id"),
         ("trace_id",),
         True,
@@ -244,7 +249,9 @@ EVENTS: Final = (
     ),
     LogEvent("worker_joined", ("info",), "The worker takes part in the cluster.", ("session_id", "slot")),
     LogEvent("worker_killed", ("error",), "A worker did not stop in time.", ("worker", "pid", "reason")),
-    LogEvent("worker_not_started", ("error",), "The system refused a process.", ("worker", "reason")),
+    LogEvent(
+        "worker_not_started", ("error",), "The operating system could not start a worker process.", ("worker", "reason")
+    ),
     LogEvent("workers_started", ("info",), "The worker processes are started.", ("count", "pid")),
     LogEvent("workers_stopped", ("info",), "All worker processes have ended.", ("exit_code",)),
 )

@@ -227,7 +227,7 @@ _output: _Output | None = None
 
 
 def redact(text: str) -> str:
-    """Return the text without secrets. Of an API key its first 12 characters remain, of other secrets nothing."""
+    """Return the text without secrets. An API key keeps its first 12 characters; other secrets are removed entirely."""
     if "dsk_" in text:
         text = _KEY.sub(r"\1…", text)
     if "://" in text:

@@ -62,7 +62,7 @@ class Measures:
             operation: Histogram(STAGE_SECONDS) for operation in TIMED_OPERATIONS
         }
         self.loop_lag = Histogram(LOOP_SECONDS)
-        """How late the event loop does what is due."""
+        """How late the event loop runs a callback that is due."""
         self.gc_seconds = 0.0
 
     def count_published(self, messages: int, size: int, seconds: float) -> None:

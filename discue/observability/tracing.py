@@ -16,7 +16,7 @@ SpanResult = Literal["exported", "failed", "dropped"]
 """`exported`: the collector accepted the span; `failed`: it did not; `dropped`: too many spans waited."""
 
 QUEUE_LIMIT: Final = 2_048
-"""Most spans that wait, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
+"""Maximum number of waiting spans, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
 
 BATCH: Final = 512
 """Spans per request, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise."""
@@ -84,7 +84,7 @@ class SpanQueue:
         self._spans.clear()
 
     def take(self) -> list[Span]:
-        """Take the oldest spans, at most a batch."""
+        """Remove and return the oldest spans, at most a batch."""
         return [self._spans.popleft() for _ in range(min(len(self._spans), self._batch))]
 
 

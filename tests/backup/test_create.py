@@ -194,7 +194,7 @@ def test_folder_that_goes_away_meanwhile_gets_no_backup(plan: BackupPlan) -> Non
 def test_only_one_process_makes_a_backup_at_a_time(plan: BackupPlan) -> None:
     with plan.database.with_name("discue.db.backup-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BackupUnusable, match="Another process makes a backup of"):
+        with pytest.raises(BackupUnusable, match="Another process is already backing up"):
             made(plan)
 
 

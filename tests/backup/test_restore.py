@@ -30,7 +30,7 @@ def name_chosen(named: object, at: int | None) -> str:
         return backup.name
 
 
-def test_database_is_as_it_was(plan: BackupPlan, tmp_path: Path) -> None:
+def test_restored_database_equals_the_original(plan: BackupPlan, tmp_path: Path) -> None:
     found = restored(made_file(plan), tmp_path / "new.db")
 
     assert messages_in(tmp_path / "new.db") == found.contents.counts["messages"] == 40
@@ -179,7 +179,7 @@ def test_encrypted_backup_is_restored_with_its_key(plan: BackupPlan, tmp_path: P
     assert messages_in(tmp_path / "new.db") == 40
 
 
-def test_folder_stands_for_its_newest_backup_or_that_of_a_time(plan: BackupPlan) -> None:
+def test_folder_selects_its_newest_backup_or_the_newest_before_a_time(plan: BackupPlan) -> None:
     first, second, third = (made_file(plan, NOON + hour * _HOUR_MS) for hour in range(3))
 
     assert name_chosen(folder_of(plan), None) == str(third)
@@ -199,7 +199,7 @@ def test_truncated_newest_backup_is_not_chosen(plan: BackupPlan) -> None:
         name_chosen(folder_of(plan), None)
 
 
-def test_folder_of_several_installations_stands_for_none(plan: BackupPlan) -> None:
+def test_folder_of_several_installations_is_ambiguous(plan: BackupPlan) -> None:
     made_file(plan)
     with opened(plan.database) as connection:
         connection.execute("UPDATE meta SET value = 'fedcba9876543210' WHERE key = 'epoch'")
@@ -210,7 +210,7 @@ def test_folder_of_several_installations_stands_for_none(plan: BackupPlan) -> No
 
 
 @pytest.mark.parametrize(("at", "reason"), [(None, "does not exist"), (NOON, "does not exist")])
-def test_path_of_nothing_is_refused(tmp_path: Path, at: int | None, reason: str) -> None:
+def test_missing_path_is_refused(tmp_path: Path, at: int | None, reason: str) -> None:
     with pytest.raises(BackupUnusable, match=reason):
         name_chosen(tmp_path / "missing", at)
 

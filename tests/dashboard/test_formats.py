@@ -62,13 +62,13 @@ def test_all_and_none_are_not_rounded(part: int, whole: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("a_minute", "text"),
     [
-        (0, "0 a minute"),
-        (0.02, "under 0.1 a minute"),
-        (0.1, "0.1 a minute"),
-        (9.0, "9 a minute"),
-        (9.94, "9.9 a minute"),
-        (10.4, "10 a minute"),
-        (12_345.6, "12\u202f346 a minute"),
+        (0, "0 per minute"),
+        (0.02, "under 0.1 per minute"),
+        (0.1, "0.1 per minute"),
+        (9.0, "9 per minute"),
+        (9.94, "9.9 per minute"),
+        (10.4, "10 per minute"),
+        (12_345.6, "12\u202f346 per minute"),
     ],
 )
 def test_rate_is_0_only_if_nothing_happened(a_minute: float, text: str) -> None:
@@ -104,7 +104,7 @@ def test_json_is_indented_only_if_that_does_not_multiply_it() -> None:
         assert formats.readable(content, most=200_000) == (content.decode(), False)
 
 
-def test_brackets_in_strings_are_no_levels() -> None:
+def test_brackets_in_strings_are_not_levels() -> None:
     text = b'{"a":"' + rb"[\"" * 100 + b'"}'
     assert formats.readable(text, most=1_000)[0].startswith('{\n  "a": "[')
     unended = rb'{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + rb"\"" * 10

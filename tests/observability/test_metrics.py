@@ -68,7 +68,7 @@ def test_every_kind_of_metric_is_read_back(text_format: str) -> None:
 
 
 @FORMATS
-def test_samples_of_several_workers_are_told_apart(text_format: str) -> None:
+def test_samples_of_several_workers_have_the_label_worker(text_format: str) -> None:
     openmetrics = text_format == "openmetrics"
     snapshots: dict[str, Snapshot] = {"1": {GAUGE.name: [((), 1.0)]}, "2": {GAUGE.name: [((), 2.0)]}}
     found = parsed(exposition((GAUGE,), snapshots, openmetrics=openmetrics), openmetrics=openmetrics)
@@ -106,7 +106,7 @@ def test_sizes_are_counted_like_other_observations(sizes: list[int]) -> None:
     assert distribution(by_size) == distribution(reference)
 
 
-def test_a_snapshot_comes_back_from_another_worker_as_it_was() -> None:
+def test_snapshot_of_another_worker_is_decoded_unchanged() -> None:
     waits = Histogram(HISTOGRAM.bounds)
     waits.observe(0.7)
     snapshot: Snapshot = {HISTOGRAM.name: [(("tls",), distribution(waits))], GAUGE.name: [((), 7)]}
