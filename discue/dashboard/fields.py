@@ -168,7 +168,7 @@ async def queue_of(visit: Visit, name: str) -> str:
         page = await queues.page(visit.control, visit.principal, wanted, shown_listeners=0)
         found = [each.queue.public_id for each in page.items]
     if len(found) != 1:
-        raise invalid(f"/{name}", "must be the name or the id of a queue")
+        raise invalid(f"/{name}", "must be the name or id of a queue")
     return found[0]
 
 

@@ -126,12 +126,12 @@ def percent(part: int, whole: int) -> str:
     return f"{min(99.9, max(0.1, 100 * part / whole)):.1f} %"
 
 
-def rate(a_minute: float) -> str:
+def rate(per_minute: float) -> str:
     """Return a rate: exact enough to compare, and 0 only if nothing happened."""
-    if 0 < a_minute < _LOWEST_RATE:
-        return f"under {_LOWEST_RATE} a minute"
-    shown = number(round(a_minute)) if a_minute >= _WHOLE_FROM else f"{a_minute:.1f}".removesuffix(".0")
-    return f"{shown} a minute"
+    if 0 < per_minute < _LOWEST_RATE:
+        return f"under {_LOWEST_RATE} per minute"
+    shown = number(round(per_minute)) if per_minute >= _WHOLE_FROM else f"{per_minute:.1f}".removesuffix(".0")
+    return f"{shown} per minute"
 
 
 def plural(count: int, noun: str, several: str = "") -> str:

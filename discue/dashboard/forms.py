@@ -13,7 +13,7 @@ FORM_BYTES: Final = 16_384
 """The largest form, except those with the data of a message."""
 
 LABELS: Final[Mapping[str, str]] = {
-    "/again": "New password, again",
+    "/again": "Repeat the new password",
     "/alias": "Name",
     "/authentication/audience": "Audience",
     "/authentication/certificate": "Certificate, in PEM",
@@ -25,8 +25,8 @@ LABELS: Final[Mapping[str, str]] = {
     "/authentication/token_url": "Token URL",
     "/authentication/type": "Authentication",
     "/authentication/username": "User name",
-    "/catch_up_limit": "Caught up on, at most",
-    "/code": "Code that the app shows",
+    "/catch_up_limit": "Runs to catch up on, at most",
+    "/code": "Code from the app",
     "/cron": "When",
     "/customer": "Customer",
     "/data": "Data",
@@ -41,35 +41,35 @@ LABELS: Final[Mapping[str, str]] = {
     "/from": "From, in UTC",
     "/headers": "Headers",
     "/hostname": "Host",
-    "/hours": "Hours until the present secret expires",
+    "/hours": "Hours until the current secret expires",
     "/json_schema": "Schema",
     "/key": "Key",
     "/lease_seconds": "Lease, in seconds",
     "/liveness_url": "Liveness URL",
-    "/max_in_flight": "Requests at once",
+    "/max_in_flight": "Requests in flight",
     "/max_message_bytes": "Largest message, in bytes",
     "/missed_runs": "Missed runs",
     "/mode": "Mode",
-    "/name": "Name of the queue, to confirm",
+    "/name": "Queue name, to confirm",
     "/new_password": "New password",
     "/notify_url": "URL",
     "/on_missed": "After a missed message",
-    "/pace": "Messages a second",
+    "/pace": "Messages per second",
     "/password": "Your password",
-    "/pattern": "Pattern of subjects",
+    "/pattern": "Subject pattern",
     "/queue": "Event types",
     "/queue_id": "Queue",
     "/rate_limit/burst": "Burst, in requests",
-    "/rate_limit/per_second": "Requests a second",
+    "/rate_limit/per_second": "Requests per second",
     "/reason": "Reason",
     "/retention": "Retention, in seconds",
-    "/retry/attempts": "Attempts, at most",
+    "/retry/attempts": "Maximum attempts",
     "/retry/final_statuses": "Statuses that are not retried",
     "/retry/jitter": "Random extra delay, as a fraction",
     "/retry/schedule": "Delays between attempts, in seconds",
     "/role": "Role",
     "/schema": "Schema",
-    "/schema_language": "Language of the schema",
+    "/schema_language": "Schema language",
     "/scopes": "Access",
     "/starts_at": "First run from, in UTC",
     "/state": "State",
@@ -113,7 +113,7 @@ class FieldFaults(Mapping[str, str]):
         if self._error is None:
             return [each.detail for each in self._wrong if any(fault.pointer in missing for fault in each.faults)]
         if self._shown and not missing:
-            return ["Nothing was saved. The field with the error is marked."]
+            return ["Nothing was saved. See the marked field."]
         if missing and all(pointer in LABELS for pointer in missing):
             return [f"{LABELS[pointer]}: {self._details[pointer]}." for pointer in missing]
         return [self._error.detail]

@@ -11,7 +11,7 @@ from discue.http.services import Services
 
 _WRONG: Final = "The email address or the password is wrong."
 _WRONG_CODE: Final = (
-    "The code is wrong, or was used already. Each code works once: wait until the app shows the next one."
+    "The code is wrong or has already been used. Each code works once: wait until the app shows the next one."
 )
 
 

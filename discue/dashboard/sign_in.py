@@ -20,12 +20,12 @@ from discue.http.services import Services
 
 SIGN_IN: Final = "/sign-in"
 
-_LINK_ENDED: Final = "This link was used already, or is older than a minute: it signs in once."
+_LINK_ENDED: Final = "This link has already been used, or is older than a minute. It signs in once."
 _AFTER_LINK: Final = "Sign in with an email address and a password. `discue demo` prints those of its users."
 _AFTER_LINK_OF_DEV: Final = (
     "Restart `discue dev` for a new one. To sign in at any time, run `discue users create EMAIL` in the same folder."
 )
-_INVITATION_ENDED: Final = "This link was used already, or is too old. Ask for a new one."
+_INVITATION_ENDED: Final = "This link has already been used or has expired. Ask for a new one."
 _NOTHING: Final[Mapping[str, str]] = {}
 
 

@@ -14,7 +14,7 @@ _REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, to
     ("page", "query", "rule"),
     [
         ("/missed", "reason=lost", _REASONS),
-        ("/missed", "queue=nothing", "is not the name or the id of a queue"),
+        ("/missed", "queue=nothing", "is not the name or id of a queue"),
         ("/missed", "queue=twins&reason=lost", _REASONS),
         ("{queue}", "state=lost", "must be one of pending, retrying, missed, acknowledged, no_listeners"),
         ("{queue}", "since=yesterday", "must be a time such as 2026-07-01T12:00, in UTC"),

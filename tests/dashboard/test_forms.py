@@ -51,13 +51,13 @@ def test_problem_that_a_field_shows_is_not_repeated_above_the_form() -> None:
     assert faults["/role"] == "is missing"
     assert faults.problems() == ["Email: is taken."]
     assert faults["/email"] == "is taken"
-    assert faults.problems() == ["Nothing was saved. The field with the error is marked."]
+    assert faults.problems() == ["Nothing was saved. See the marked field."]
 
 
 @pytest.mark.parametrize(
     "text", ["10", "-1", "1.5", "³", "0000000000019", f"000000000000{'9' * 5_000}"], ids=lambda text: text[:13]
 )
-def test_number_out_of_its_range_is_refused_however_it_is_written(text: str) -> None:
+def test_number_out_of_range_is_refused_in_every_notation(text: str) -> None:
     with pytest.raises(Unprocessable, match="must be a number from 0 to 9"):
         number_of(text, "hours", range(10))
     assert number_of("007", "hours", range(10)) == 7
@@ -67,7 +67,7 @@ def test_number_out_of_its_range_is_refused_however_it_is_written(text: str) -> 
     ("text", "sentence"),
     [('{"a":', "must be JSON: its end is missing"), ("[1,]", "must be JSON: trailing comma in array (byte 3)")],
 )
-def test_fault_in_json_is_told_in_plain_words(text: str, sentence: str) -> None:
+def test_fault_in_json_is_explained_in_plain_words(text: str, sentence: str) -> None:
     with pytest.raises(BadRequest) as raised:
         value_of(text, "json")
     assert raised.value.faults[0].detail == sentence

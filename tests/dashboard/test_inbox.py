@@ -131,7 +131,7 @@ def test_slow_answer_is_sent_at_once_after_a_reset(service: DashboardService, in
         ("fail", "many", "must be a number from 1 to 100"),
     ],
 )
-def test_impossible_answer_is_explained_and_changes_nothing(
+def test_invalid_answer_is_explained_and_changes_nothing(
     service: DashboardService, inbox: Inbox, action: str, times: str, told: str
 ) -> None:
     refused = _answer(service, action, times)

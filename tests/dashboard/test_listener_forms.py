@@ -71,8 +71,8 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
     assert stored["authentication"] == {"type": "basic", "username": "discue"}
 
     settings = editor.browser.get(f"{path}/settings").text
-    assert "<dd>0.5 a second, 3 at once</dd>" in settings
-    assert "<dt>Attempts, at most</dt><dd>2</dd>" in settings
+    assert "<dd>0.5 per second, 3 at once</dd>" in settings
+    assert "<dt>Maximum attempts</dt><dd>2</dd>" in settings
     form = editor.form(f"{path}/edit")
     emptied = {name: "" for name in form if name not in {"version", "alias", "notify_url"}}
     assert editor.done(f"{path}/edit", **form | emptied | {"format": "plain", "trace": "propagate"}) == (
@@ -83,7 +83,7 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
     assert left & optional == {"notify_url"}
     editor.done(f"{path}/edit", **editor.form(f"{path}/edit") | {"retry/jitter": "0.5"})
     settings = editor.browser.get(f"{path}/settings").text
-    assert '<dt>Attempts, at most</dt><dd>4 <span class="soft">policy of the queue</span>' in settings
+    assert '<dt>Maximum attempts</dt><dd>4 <span class="soft">policy of the queue</span>' in settings
 
 
 def test_listener_in_pull_mode_is_created_and_edited(editor: Editor, queue: str) -> None:
@@ -166,7 +166,7 @@ def test_secret_of_the_authentication_is_kept_changed_and_never_shown(
     assert (secret(), "authentication" in editor.stored(path)) == ("", False)
 
 
-def test_change_of_a_listener_by_others_is_not_overwritten_unseen(editor: Editor, queue: str) -> None:
+def test_change_of_a_listener_by_others_is_not_overwritten(editor: Editor, queue: str) -> None:
     path = _listener(editor, queue)
     opened = editor.form(f"{path}/edit")
     editor.api.put(path, json={"timeout": 30}).raise_for_status()

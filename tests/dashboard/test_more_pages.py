@@ -125,7 +125,7 @@ def test_tried_message_shows_where_it_would_go(
 
 
 @pytest.mark.parametrize(("subject", "data"), [("orders..paid", "{}"), ("orders.>", "{}"), ("orders.paid", "{broken")])
-def test_impossible_message_is_explained(service: DashboardService, shop: Shop, subject: str, data: str) -> None:
+def test_invalid_message_is_explained(service: DashboardService, shop: Shop, subject: str, data: str) -> None:
     answer = service.browser().get(f"/topics/{shop.topic}", params={"subject": subject, "data": data})
     assert answer.status_code == 200
     assert 'role="alert"' in answer.text
@@ -226,8 +226,8 @@ def test_rates_of_the_organization_and_of_a_listener_are_those_of_the_past_five_
 
         def rates() -> list[float]:
             found = (
-                re.search(r"messages, past hour</span><span class=\"s\">([\d.]+) a minute now", browser.get("").text),
-                re.search(r"Attempts now</dt><dd>([\d.]+) a minute", browser.get(listener).text),
+                re.search(r"messages, past hour</span><span class=\"s\">([\d.]+) per minute now", browser.get("").text),
+                re.search(r"Attempts now</dt><dd>([\d.]+) per minute", browser.get(listener).text),
             )
             return [float(each[1]) if each else -1.0 for each in found]
 

@@ -136,7 +136,7 @@ def test_form_with_the_origin_of_the_service_is_accepted(service: DashboardServi
     assert disabled.status_code == 303
     page = browser.get(f"{path}?done=disabled")
     assert "It is disabled by a request." in page.text
-    assert "The listener is disabled." in page.text
+    assert "Listener disabled." in page.text
     enabled = browser.post(path, headers=SAME_ORIGIN)
     assert enabled.headers["location"].endswith(f"{path}?done=enabled")
     assert service.api().get(path).json()["listener"]["status"] == "enabled"
@@ -231,8 +231,8 @@ def test_redelivery_shows_a_preview_and_then_its_progress(service: DashboardServ
     assert started.headers["location"].endswith("/jobs?done=redelivering"), started.text
     service.settle()
     page = browser.get(f"{listener}/jobs").text
-    assert "1000 a second" in page
-    assert "1000 a second" in page
+    assert "1000 per second" in page
+    assert "1000 per second" in page
 
 
 def test_queue_is_deleted_only_with_its_name_and_listener_with_a_click(service: DashboardService) -> None:
@@ -297,7 +297,7 @@ def test_one_time_code_signs_in_once(service: DashboardService) -> None:
     assert "HttpOnly; SameSite=Lax" in first.headers["set-cookie"]
     again = service.browser(None).get("/open", params={"code": code})
     assert again.status_code == 403
-    assert "used already" in again.text
+    assert "already been used" in again.text
     assert "discue users create EMAIL" in again.text
 
 
@@ -323,7 +323,7 @@ def test_browser_that_opens_the_service_is_led_to_the_dashboard(service: Dashboa
     assert client.get("/dashboards").status_code == 404
 
 
-def test_files_are_kept_for_ever_under_the_hash_of_their_content(service: DashboardService) -> None:
+def test_files_are_cached_forever_under_the_hash_of_their_content(service: DashboardService) -> None:
     browser = service.browser(None)
     page = browser.get("/sign-in").text
     [path] = re.findall(r'href="\.\./dashboard(/static/dashboard-[0-9a-f]{12}\.css)"', page)

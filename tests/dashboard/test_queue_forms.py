@@ -72,7 +72,7 @@ def test_fields_of_a_queue_that_were_not_touched_stay_as_they_are(editor: Editor
     editor.api.delete(path).raise_for_status()
 
 
-def test_change_of_a_queue_by_others_is_not_overwritten_unseen(editor: Editor) -> None:
+def test_change_of_a_queue_by_others_is_not_overwritten(editor: Editor) -> None:
     path = f"/queues/{editor.shop.blocked_queue}"
     opened = editor.form(f"{path}/edit")
     editor.api.put(path, json={"retention": 60}).raise_for_status()

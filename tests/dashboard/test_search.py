@@ -105,7 +105,7 @@ def test_listener_without_attempts_of_a_status_says_so(
 ) -> None:
     page = service.browser().get(f"{shop.listener('billing')}?{query}").text
     assert f"<h2>{sentence}</h2>" in page
-    assert "Nothing was sent yet" not in page
+    assert "Nothing has been sent yet" not in page
     assert f'{shop.listener("billing")}#attempts">Show all</a>' in page
 
 
@@ -136,7 +136,7 @@ def test_beginning_of_a_name_offers_the_names_that_begin_with_it(service: Dashbo
         page = browser.get(path, params={"alias": text}).text
         assert f"No {kind} has this name" in page
         assert f'<a href="?alias={name}">{name}</a>' in page
-    assert "A name is matched as a whole." in browser.get("/topics", params={"alias": "zzz"}).text
+    assert "Only a whole name matches." in browser.get("/topics", params={"alias": "zzz"}).text
 
 
 def test_search_offers_only_what_the_role_can_read(service: DashboardService, shop: Shop) -> None:

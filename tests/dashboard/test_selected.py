@@ -61,7 +61,7 @@ def test_name_of_no_or_several_listeners_is_refused_at_the_field(service: Dashbo
                 f"/queues/{made}/listeners", json={"alias": "twin", "notify_url": "http://hooks.example.com:9001/"}
             )
     for given, rule in (
-        ("nobody", "is not the name or the id of a listener"),
+        ("nobody", "is not the name or id of a listener"),
         ("0" * 21, "must be the id of a listener"),
         ("twin", "is the name of several listeners: give the id of one"),
     ):

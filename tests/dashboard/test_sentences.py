@@ -9,7 +9,7 @@ def test_times_of_a_sentence_are_elements_and_the_rest_is_escaped() -> None:
     )
 
 
-def test_customers_read_of_endpoints_and_of_no_settings() -> None:
+def test_sentences_for_customers_name_endpoints_and_no_settings() -> None:
     text = "The listener is disabled because all attempts failed for the time that `disable_after_seconds` sets."
     assert worded(text, for_customer=True) == "The endpoint is disabled because all attempts failed for days."
     assert worded(text, for_customer=False) == text

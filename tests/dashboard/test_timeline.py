@@ -68,7 +68,7 @@ def test_attempt_that_clocks_put_before_its_message_is_drawn_at_the_start() -> N
     assert [(bar.kind, bar.x) for bar in drawing.lanes[0].bars] == [("a-good", 0.0)]
 
 
-def test_attempts_of_a_replay_are_told_from_those_of_the_delivery() -> None:
+def test_attempts_of_a_replay_are_named_and_counted_apart() -> None:
     replayed = attempt(1, 9_000, 500)
     replayed = msgspec.structs.replace(replayed, attempt=msgspec.structs.replace(replayed.attempt, replay_id="r"))
     [lane] = drawn(Delivery("l", "acknowledged", 1, 200), attempt(1, 1_000, 500), replayed, now=9_000).lanes

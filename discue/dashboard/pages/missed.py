@@ -55,7 +55,7 @@ async def _id_of(visit: Visit, name: str, given: str) -> str:
     kind: Kind = "listeners" if name == "listener" else "queues"
     found = [*getattr(await search.find(visit.control, visit.principal, given, [kind]), kind)]
     if not found:
-        raise invalid(f"/{name}", f"is not the name or the id of a {name}")
+        raise invalid(f"/{name}", f"is not the name or id of a {name}")
     if len(found) > 1:
         raise invalid(f"/{name}", f"is the name of several {kind}: give the id of one")
     public_id: str = found[0].public_id

@@ -4,10 +4,9 @@ from typing import Final
 
 from discue.control import queues
 from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.queue_form import LANGUAGES
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
-
-LANGUAGES: Final = {"rules": "rules", "json_schema": "JSON Schema"}
 
 
 async def show(visit: Visit) -> Page:

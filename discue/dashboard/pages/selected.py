@@ -182,7 +182,7 @@ _ACTIONS: Final = (
         "enable",
         "Enable the selection",
         "enabled",
-        "These listeners receive messages again, starting with those that have waited.",
+        "These listeners receive messages again, first those that have waited.",
         partial(_set_status, is_enabled=True),
         "/listeners",
         "/listeners",

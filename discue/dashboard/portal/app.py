@@ -54,7 +54,9 @@ _FOR_MINUTES: Final = ("cache-control", "public, max-age=300")
 _FRAMES: Final = frozenset({"iframe", "frame"})
 _OPENED_AS: Final = frozenset({*OPENED_AS, *_FRAMES})
 _ENDED: Final = "The session has ended. Open the page again from the application that you came from."
-_USED: Final = "This link was used already, or is too old. Open the page again from the application that you came from."
+_USED: Final = (
+    "This link has already been used or has expired. Open the page again from the application that you came from."
+)
 
 
 class PortalRequest(PageRequest):

@@ -8,13 +8,13 @@ from discue.dashboard.render import TEMPLATES, frame_values
 from discue.dashboard.visit import Page
 
 NOTICES: Final = {
-    "changed": "The change is saved, and in effect.",
-    "deleted": "The endpoint is deleted.",
-    "disabled": "The endpoint is disabled. Its messages wait for it.",
-    "enabled": "The endpoint receives messages again, starting with those that have waited.",
+    "changed": "Saved. The change is in effect.",
+    "deleted": "Endpoint deleted.",
+    "disabled": "Endpoint disabled. Its messages wait for it.",
+    "enabled": "Endpoint enabled. It receives the messages that have waited first.",
     "redelivering": "The messages are being sent again.",
     "replaying": "The replay has started.",
-    "cancelled": "It is cancelled. Messages that were sent already stay sent.",
+    "cancelled": "Cancelled. Messages that were already sent stay sent.",
 }
 """Notices by the value of `?done=`, so that a link cannot put words on a page."""
 

@@ -46,7 +46,7 @@ def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
         expect(page.locator(".note dl")).to_have_text("When@monthlyTime zoneEurope/Zurich")
         page.get_by_label("Time zone").fill("Europe/Zurich")
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_text("The change is saved")).to_be_visible()
+        expect(page.get_by_text("The change is in effect")).to_be_visible()
         expect(page.locator(".facts")).to_contain_text("@yearly")
         expect(page.locator(".facts")).to_contain_text("Europe/Zurich")
 
@@ -54,7 +54,7 @@ def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
         expect(page.get_by_text("It publishes nothing until it is enabled.")).to_be_visible()
         page.get_by_role("link", name="Delete").click()
         page.get_by_role("dialog").get_by_role("button", name="Delete the schedule").click()
-        expect(page.get_by_text("The schedule is deleted.")).to_be_visible()
+        expect(page.get_by_text("Schedule deleted.")).to_be_visible()
         _expect_refusals(visitor, [422, 412])
 
 
@@ -71,7 +71,7 @@ def test_topic_gets_a_channel_that_takes_the_tried_message(visiting: Callable[..
         expect(page.get_by_label("Pattern")).to_have_attribute("aria-invalid", "true")
         page.get_by_label("Pattern").fill("invoices.>")
         page.get_by_role("button", name="Create the channel").click()
-        expect(page.get_by_text("The channel takes messages from now on.")).to_be_visible()
+        expect(page.get_by_text("Channel created. It takes messages from now on.")).to_be_visible()
         page.get_by_label("Subject").fill("invoices.paid")
         page.get_by_role("button", name="Try").click()
         expect(page.get_by_text("1 queue would get the message")).to_be_visible()
@@ -79,7 +79,7 @@ def test_topic_gets_a_channel_that_takes_the_tried_message(visiting: Callable[..
         dialog = page.get_by_role("dialog")
         expect(dialog.get_by_text("1 channel is deleted with it")).to_be_visible()
         dialog.get_by_role("button", name="Delete the topic").click()
-        expect(page.get_by_text("The topic is deleted, with its channels.")).to_be_visible()
+        expect(page.get_by_text("Topic deleted, with its channels.")).to_be_visible()
         _expect_refusals(visitor, [422])
 
 
@@ -99,7 +99,7 @@ def test_listener_gets_credentials_and_the_form_shows_only_their_fields(
         expect(page.get_by_label("Password")).to_have_attribute("aria-invalid", "true")
         page.get_by_label("Password").fill("correct horse battery")
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_text("The change is saved")).to_be_visible()
+        expect(page.get_by_text("The change is in effect")).to_be_visible()
         expect(page.locator(".facts")).to_contain_text("basic")
 
         page.goto(f"{service.url}/dashboard/events")

@@ -92,7 +92,7 @@ def test_pages_work_without_scripts(chromium: Any, service: DashboardService, sh
     expect(page.get_by_role("heading", name="Disable")).to_be_visible()
     page.get_by_role("button", name="Disable the listener").click()
     page.get_by_role("button", name="Enable").click()
-    expect(page.get_by_text("receives messages again")).to_be_visible()
+    expect(page.get_by_text("Listener enabled")).to_be_visible()
     context.close()
 
 

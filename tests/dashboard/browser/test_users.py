@@ -46,7 +46,7 @@ def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabl
         assert _faults(page) == []
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Set the password").click()
-        expect(page.get_by_text("The new password is set.")).to_be_visible()
+        expect(page.get_by_text("New password set.")).to_be_visible()
         assert _faults(page) == []
         _sign_in(page, email)
 
@@ -76,7 +76,7 @@ def _use_a_second_factor(page: Any, service: DashboardService, email: str) -> No
     secret = page.get_by_text(re.compile("^[A-Z2-7]{32}$")).inner_text()
     assert _faults(page) == []
     now = service.control.clock.now()
-    page.get_by_label("Code that the app shows").fill(totp.code_at(b32decode(secret), now // STEP_MS))
+    page.get_by_label("Code from the app").fill(totp.code_at(b32decode(secret), now // STEP_MS))
     page.get_by_role("button", name="Turn it on").click()
     recovery = page.locator("pre").inner_text().split()
     page.get_by_role("link", name="I have kept them").click()

@@ -140,7 +140,7 @@ def test_a_code_opens_one_session_within_a_minute(service: DashboardService, ten
     assert re.fullmatch(r"discue-portal=[0-9A-Za-z]{43}; Path=/; HttpOnly; SameSite=Lax", first.headers["set-cookie"])
     again = Customer(service.url, transport=service.transport).get(url)
     assert again.status_code == 403
-    assert "This link was used already, or is too old." in again.text
+    assert "This link has already been used or has expired." in again.text
     assert "set-cookie" not in again.headers
     late = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
     service.advance(60)
@@ -163,7 +163,7 @@ def test_wrong_codes_lock_nobody_out(service: DashboardService, tenants: Tenants
     """Any site can make the browsers of an office send them."""
     guesser = Customer(service.url, transport=service.transport)
     pages = [guesser.get(f"/open?code=guess{number}") for number in range(27)]
-    assert all("This link was used already" in page.text for page in pages)
+    assert all("This link has already been used" in page.text for page in pages)
     assert opened(service, "acme", tenants.queue).get("").status_code == 200
 
 
@@ -178,7 +178,7 @@ def test_link_that_is_loaded_as_a_part_of_a_page_is_refused_and_stays_valid(
     assert customer.get(place, headers={"sec-fetch-dest": "iframe"}).status_code == 303
 
 
-def test_cookies_of_the_dashboard_and_of_the_portal_are_not_each_others(
+def test_cookies_of_the_dashboard_and_the_portal_are_not_interchangeable(
     service: DashboardService, acme: Customer, tenants: Tenants
 ) -> None:
     owner = service.browser()
@@ -192,7 +192,7 @@ def test_cookies_of_the_dashboard_and_of_the_portal_are_not_each_others(
         assert client.get("/queues", headers={"x-api-key": token}).status_code == 401
 
 
-def test_a_code_is_no_token_and_a_token_no_code(service: DashboardService, tenants: Tenants, acme: Customer) -> None:
+def test_codes_and_tokens_are_not_interchangeable(service: DashboardService, tenants: Tenants, acme: Customer) -> None:
     code = new_session(service, "acme", tenants.queue)["url"].partition("code=")[2]
     stranger = Customer(service.url, transport=service.transport, cookies={PORTAL_COOKIE: code})
     assert stranger.get("").status_code == 401
@@ -283,7 +283,7 @@ def test_only_the_chosen_origins_may_embed_it(service: DashboardService, tenants
         "",
     ],
 )
-def test_text_that_is_no_origin_is_refused(service: DashboardService, origin: str) -> None:
+def test_invalid_origin_is_refused(service: DashboardService, origin: str) -> None:
     with service.api() as api:
         answer = api.put(sessions_path(service).removesuffix("_sessions"), json={"frame_ancestors": [origin]})
     assert answer.status_code == 422
@@ -349,9 +349,7 @@ def test_session_cookie_that_is_sent_twice_is_refused_whatever_the_other_holds(
         ("scheme", "blue"),
     ],
 )
-def test_theme_that_is_no_theme_is_refused(
-    service: DashboardService, tenants: Tenants, field: str, value: object
-) -> None:
+def test_invalid_theme_is_refused(service: DashboardService, tenants: Tenants, field: str, value: object) -> None:
     body = {"customer": "acme", "queues": [tenants.queue], "theme": {field: value}}
     with service.api() as api:
         answer = api.post(sessions_path(service), json=body)
@@ -376,7 +374,7 @@ def test_theme_that_is_no_theme_is_refused(
         ({"return_url": "//evil.example"}, "/return_url"),
     ],
 )
-def test_session_that_cannot_be_is_refused(
+def test_invalid_session_is_refused(
     service: DashboardService, tenants: Tenants, fields: dict[str, Any], pointer: str
 ) -> None:
     with service.api() as api:
