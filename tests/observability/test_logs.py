@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from enum import IntEnum
@@ -19,13 +20,26 @@ KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "sSeEcCrReEtT" * 3
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw="
 
 
+class OwnStream(io.StringIO):
+    """A stream that takes what its own thread writes: services of other tests may log on other threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return super().write(text) if threading.get_ident() == self._thread else len(text)
+
+
 class Lines:
     """A configured log, and the lines that it wrote."""
 
     def __init__(self, form: LogFormat, level: str = "debug") -> None:
-        self.stream = io.StringIO()
+        self.stream = OwnStream()
         self.clock = StandingClock(1_700_000_000_007)
         configure(form, level, self.clock, self.stream)
+        thread = threading.get_ident()
+        logging.getLogger().handlers[0].addFilter(lambda _: threading.get_ident() == thread)
         self.log = Log("test")
 
     def taken(self) -> list[str]:
