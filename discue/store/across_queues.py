@@ -9,7 +9,7 @@ from discue.store.anchors import Neighbours
 from discue.store.engine import Row, Transaction, Value
 from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, placed
 from discue.store.pagination import LARGEST, Selection, first_id_at, too_far
-from discue.store.tables import given_rows, of_given_organization, padded
+from discue.store.tables import at_least_two, by_index, given_rows, padded
 
 _IdKey = tuple[str, int]
 """The id of a message, and the row id of its queue."""
@@ -105,7 +105,7 @@ class AcrossQueues:
     async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
         rows = {}
         for start in range(0, len(found), _READ_AT_ONCE):
-            some = padded(found[start : start + _READ_AT_ONCE], found[start])
+            some = at_least_two(padded(found[start : start + _READ_AT_ONCE], found[start]))
             values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
             rows.update({row[1:3]: placed(row)[1:] for row in map(tuple, await tx.rows(_at(len(some)), *values))})
         return [(public_id, *rows[queue, seq]) for public_id, queue, seq in found if (queue, seq) in rows]
@@ -116,7 +116,8 @@ def _at(count: int) -> str:
     """Return the statement for messages of several queues: each is given by its organization, queue and seq."""
     return f"""
         SELECT {LIST_COLUMNS} FROM ({given_rows(count, 3)}) AS given
-        JOIN log ON {of_given_organization("log")} AND log.queue = given.column2 AND log.seq = given.column3"""
+        JOIN log ON {by_index("log.organization", "given.column1")} AND log.queue = given.column2
+            AND log.seq = given.column3"""
 
 
 def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:

@@ -18,7 +18,7 @@ from discue.store.events import Occurrence
 from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed
 from discue.store.tables import (
-    of_given_organization,
+    by_index,
     padded,
     placeholders,
     prefixed,
@@ -58,21 +58,24 @@ _FACTS: Final = (
     "cursor.missed, cursor.retrying, cursor.last_success_at, cursor.last_failure_at, organization.settings, "
     f"{READ_HEALTH}"
 )
+_TAIL: Final = 0
 _WITH_FACTS: Final = """
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     JOIN queue_head ON queue_head.organization = listener.organization AND queue_head.queue = listener.queue
     JOIN organization ON organization.id = listener.organization AND organization.deleted_at IS NULL
     LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id"""
-# Joined with a list of listeners, a planner without statistics would read all queues or all cursors of the
-# organization first. A given row is organization, stream and listener.
+# A given row is organization, stream and listener. The left join with the head keeps a planner from using the index
+# `cursor_queue`, whose condition would follow from a plain one. A queue that is being removed may have no head.
 _FACTS_OF: Final = f"""
     SELECT given.column3, {_FACTS} FROM ({{}}) AS given
-    JOIN cursor ON {of_given_organization("cursor")}
-        AND cursor.listener = given.column3 AND cursor.stream = given.column2
-    JOIN queue_head ON {of_given_organization("queue_head")} AND queue_head.queue = cursor.queue
     JOIN organization ON organization.id = $1 AND organization.deleted_at IS NULL
-    LEFT JOIN liveness ON {of_given_organization("liveness")} AND liveness.listener = given.column3"""
+    JOIN cursor ON {by_index("cursor.organization", "given.column1")}
+        AND cursor.listener = given.column3 AND cursor.stream = given.column2
+    LEFT JOIN queue_head ON {by_index("queue_head.organization", "cursor.organization")}
+        AND queue_head.queue = cursor.queue
+    LEFT JOIN liveness ON {by_index("liveness.organization", "given.column1")}
+        AND liveness.listener = given.column3"""
 _FOUND: Final = f"""
     SELECT {_COLUMNS}, {_FACTS} FROM listener {_WITH_QUEUE} {_WITH_FACTS}
     WHERE {_IS_LIVE} AND listener.public_id = $2"""
@@ -312,7 +315,7 @@ async def read_facts(tx: Transaction, organization: int, listeners: Sequence[Lis
     """Read the facts about an organization's listeners, by row id."""
     known = {listener.id: listener for listener in listeners}
     rows = await rows_at(tx, _FACTS_OF, (organization, 0), list(known))
-    return {row_id: _facts(known[row_id], facts) for row_id, *facts in rows}
+    return {row_id: _facts(known[row_id], facts) for row_id, *facts in rows if facts[_TAIL] is not None}
 
 
 def _facts(listener: Listener, row: Sequence[Any]) -> ListenerFacts:

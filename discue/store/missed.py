@@ -23,7 +23,7 @@ from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span, i
 from discue.store.recipients import MissedRanges, Recipient
 from discue.store.tables import at_given, rows_among, rows_at
 
-_AGAIN: Final = f"SELECT j.seq FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
+_AGAIN: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:

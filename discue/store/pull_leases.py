@@ -12,7 +12,7 @@ from discue.store.delivery_rows import KEY_COLUMNS, KeyRow
 from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
 from discue.store.message_log import BODY, entry_of
 from discue.store.redeliveries import RedeliveryBatch, next_batch
-from discue.store.tables import at_given, read_number, rows_among, rows_at
+from discue.store.tables import at_given, by_index, read_number, rows_among, rows_at
 
 DUE_ROWS: Final = 128
 MANY_ROWS: Final = 1_000
@@ -24,7 +24,8 @@ _OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3"
 _COLUMNS: Final = """
     SELECT e.seq, e.state, e.attempts, e.due_at, e.token, e.redelivered_at,
         l.id, l.stored_at, l.codec, l.size, l.expires_at, l.key_hash, l.extra"""
-_WITH_LOG: Final = "LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"
+_WITH_LOG: Final = f"""LEFT JOIN log l ON {by_index("l.organization", "e.organization")} AND l.queue = e.queue
+    AND l.seq = e.seq"""
 _OPEN: Final = f"{_COLUMNS} FROM exception e {_WITH_LOG}"
 _DUE: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at <= $4 ORDER BY e.due_at, e.seq LIMIT $5"
 _AT: Final = f"{_COLUMNS} FROM ({{}}) AS given JOIN exception e ON {at_given('e')} {_WITH_LOG}"

@@ -17,6 +17,7 @@ from discue.store.pagination import Listing, Selection, Span, Table, listed
 from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import (
     at_given,
+    by_index,
     given_rows,
     padded,
     placeholders,
@@ -194,10 +195,9 @@ _OWN_ROWS: Final = """
     WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'"""
 _THERE: Final = f"{_OWN_ROWS} AND exception.seq > $3 AND exception.seq <= $4 AND exception.stream + 0 = 0"
 _APART: Final = f"""
-    SELECT j.seq, log.seq IS NOT NULL FROM ({{}}) AS given JOIN exception j ON {at_given("j")}
-    LEFT JOIN log ON log.organization = j.organization AND log.queue = j.queue AND log.seq = j.seq
-    WHERE j.state = 'missed'"""
-_WITH_ROW: Final = f"SELECT j.seq FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
+    SELECT j.seq, log.seq IS NOT NULL, j.state FROM ({{}}) AS given JOIN exception j ON {at_given("j")}
+    LEFT JOIN log ON {by_index("log.organization", "j.organization")} AND log.queue = j.queue AND log.seq = j.seq"""
+_WITH_ROW: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
 _RANGES_AFTER: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
@@ -273,7 +273,8 @@ class _Reading:
         asked = waiting[: min(rows, _ASKED_AT_ONCE)]
         if not asked:
             return self._step([], [], self._redelivery.until_seq, ends=True)
-        found = await rows_at(self._tx, _APART, (*self._key, 0), asked)
+        rows_of_asked = await rows_at(self._tx, _APART, (*self._key, 0), asked)
+        found = [(seq, is_stored) for seq, is_stored, state in rows_of_asked if state == "missed"]
         apart, acknowledged = {row[0] for row in found}, set(self._redelivery.chosen.acknowledged)
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart and seq not in acknowledged])
         step = self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))

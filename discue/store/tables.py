@@ -105,10 +105,13 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
 
     With a condition such as `listener = $1 AND seq IN ($2, $3)`, the planner of a server may read all rows of the
     listener and compare each with all seqs, because it does not know which listeners have many.
+
+    The statement must select a column that no index has together with the key: otherwise a planner may read the whole
+    index.
     """
     found: dict[Row, None] = {}
     for start in range(0, len(last), _LISTED_AT_ONCE):
-        some = padded(last[start : start + _LISTED_AT_ONCE], last[start])
+        some = at_least_two(padded(last[start : start + _LISTED_AT_ONCE], last[start]))
         given = _values_with_key(len(key), len(some))
         found.update(dict.fromkeys(map(tuple, await tx.rows(sql.format(given), *key, *some))))
     return list(found)
@@ -116,17 +119,32 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
 
 def at_given(row: str) -> str:
     """Return the condition that joins `given` with rows of a cursor, by their whole key."""
-    return f"""{of_given_organization(row)}
+    return f"""{by_index(f"{row}.organization", "given.column1")}
     AND {row}.listener = given.column2 AND {row}.stream = given.column3 AND {row}.seq = given.column4"""
 
 
-def of_given_organization(row: str) -> str:
-    """Return the condition that joins `given` with rows of its organization, for the first part of a key.
+def by_index(column: str, value: str) -> str:
+    """Return the condition that the first column of a key equals a column of another table, which has the whole key.
 
-    The list, which is no condition for a merge join, keeps a planner from reading the whole index; the organization
-    keeps it from doing so in a table that it takes to be tiny.
+    If a planner takes a table to be tiny, all plans cost the same to it. It may choose one that reads all rows of the
+    organization for each given row, and keep it while the table grows, until the server analyses the table. PostgreSQL
+    gets this condition as `= ANY (ARRAY[value])` from `on_server`, which cannot be replaced by a constant and is none
+    for a merge join: only the whole key is left. To SQLite, `==` is `=`.
     """
-    return f"{row}.organization = $1 AND {row}.organization IN (given.column1, given.column1)"
+    return f"{column} == {value}"
+
+
+_BY_INDEX: Final = re.compile(r"== ([a-z_0-9.]+)")
+
+
+def on_server(sql: str) -> str:
+    """Return a statement as PostgreSQL gets it."""
+    return _BY_INDEX.sub(r"= ANY (ARRAY[\1])", sql)
+
+
+def at_least_two(rows: list[T]) -> list[T]:
+    """Repeat a single row: PostgreSQL would replace the columns of one given row with constants."""
+    return rows * 2 if len(rows) == 1 else rows
 
 
 @cache

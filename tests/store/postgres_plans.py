@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from discue.store.engine import Transaction
+from discue.store.tables import on_server
 
 _BOUNDED = ("Function Scan", "Values Scan", "Result", "WorkTable Scan")
 _JOINS = ("Hash Join", "Merge Join")
@@ -30,7 +31,7 @@ async def _plan(tx: Transaction, sql: str) -> dict[str, Any]:
     # By the same name each time: a transaction starts again at each statement that its connection does not know yet.
     name = f"explained_{sha256(sql.encode()).hexdigest()[:20]}"
     if not await tx.rows("SELECT name FROM pg_prepared_statements WHERE name = $1", name):
-        await tx.execute(f"PREPARE {name} AS {sql}")
+        await tx.execute(f"PREPARE {name} AS {on_server(sql)}")
     arguments = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
     [(plan,)] = await tx.rows(f"EXPLAIN (FORMAT JSON) EXECUTE {name}{arguments}")
     root: dict[str, Any] = json.loads(plan)[0]["Plan"]

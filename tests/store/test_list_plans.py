@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.domain.model import Listener, Queue
+from discue.domain.model import Listener, MissedSelection, Queue
 from discue.store import (
     api_keys,
     attempts,
@@ -22,6 +22,7 @@ from discue.store import (
     pull_leases,
     queues,
     recipients,
+    redeliveries,
     users,
 )
 from discue.store.engine import Transaction
@@ -30,7 +31,7 @@ from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.postgres_plans import index_conditions
 from tests.store.prepared import Prepared, on_prepared
-from tests.store.rows import public_id, row_id
+from tests.store.rows import a_redelivery, public_id, row_id
 from tests.store.test_plans import (
     Explaining,
     ExplainingOnce,
@@ -273,33 +274,55 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
 
 @on_prepared
 @every_prepared
-async def test_deliveries_of_many_messages_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
+async def test_deliveries_of_missed_messages_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> list[dict[str, str]]:
         explaining = ExplainingOnce(tx, index_conditions)
-        of = await recipients.find_recipient(explaining, OURS, prepared.listener.public_id)
-        assert of is not None
-        await recipients.states_of(explaining, of, range(1, 101))
-        await pull_leases.read_open(explaining, (*of.key, 0), range(1, 101))
         await missed.page(explaining, OURS, Selection())
         return [plan for sql, plan in explaining.plans.items() if "given" in sql]  # type: ignore[misc]
 
-    plans = await prepared.try_out(work)
-    assert len(plans) == 3
-    for plan in plans:
-        assert "seq = " in plan["exception_pkey"]
+    [plan] = await prepared.try_out(work)
+    assert "seq = " in plan["exception_pkey"]
+
+
+_WHOLE_KEYS = {
+    "body_pkey": ("organization =", "id ="),
+    "cursor_pkey": ("organization = ANY", "listener =", "stream ="),
+    "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
+    "liveness_pkey": ("organization = ANY", "listener ="),
+    "log_pkey": ("organization = ANY", "queue =", "seq ="),
+    "organization_pkey": ("id =",),
+    "queue_head_pkey": ("organization = ANY", "queue ="),
+}
+
+
+async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, count: int) -> None:
+    """Run the statements that read the rows of some given keys."""
+    seqs = tuple(range(1, count + 1))
+    of = await recipients.find_recipient(tx, OURS, listener.public_id)
+    assert of is not None
+    await recipients.states_of(tx, of, seqs)
+    await pull_leases.read_open(tx, (*of.key, 0), seqs)
+    await messages.page(tx, OURS, Selection(per_page=count))
+    await listeners.read_facts(tx, OURS, [msgspec.structs.replace(listener, id=row_id(seq)) for seq in seqs])
+    # A range has the messages 8 and 9.
+    around = Selection(reason="too_old", per_page=1 if count == 1 else 50)
+    assert [each.seq for each in (await missed.page_of_listener(tx, of, around)).items] == [9, 8][:count]
+    chosen = MissedSelection(seqs=seqs, acknowledged=seqs[-1:])
+    await redeliveries.insert(tx, a_redelivery(listener, 90, chosen=chosen))
+    assert await redeliveries.next_batch(tx, (*of.key, 0), queue.id) is not None
 
 
 @on_prepared
-@pytest.mark.parametrize("prepared", [_without_statistics, _with_those_of_many_rows], indirect=True, ids=name_of)
-async def test_facts_about_a_page_of_listeners_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
-    shown = [msgspec.structs.replace(prepared.listener, id=row_id(number)) for number in range(50)]
-
-    async def work(tx: Transaction) -> dict[str, str]:
+@every_prepared
+@pytest.mark.parametrize("count", [1, 50])
+async def test_rows_of_given_keys_are_read_by_whole_keys_on_a_server(prepared: Prepared, count: int) -> None:
+    async def work(tx: Transaction) -> dict[str, dict[str, str]]:
         explaining = ExplainingOnce(tx, index_conditions)
-        await listeners.read_facts(explaining, OURS, shown)
-        [plan] = explaining.plans.values()
-        return plan  # type: ignore[return-value]
+        await _read_given_keys(explaining, prepared.queue, prepared.listener, count)
+        return {sql: plan for sql, plan in explaining.plans.items() if "AS given" in sql}  # type: ignore[misc]
 
-    plan = await prepared.try_out(work)
-    assert "listener = " in plan["cursor_pkey"]
-    assert "queue = " in plan["queue_head_pkey"]
+    plans = await prepared.try_out(work)
+    assert len(plans) >= 6
+    for sql, plan in plans.items():
+        for index, condition in plan.items():
+            assert [part for part in _WHOLE_KEYS[index] if part not in condition] == [], (sql, plan)

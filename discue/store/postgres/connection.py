@@ -13,6 +13,7 @@ import asyncpg
 from discue.config.types import check_postgres_url
 from discue.store.engine import QueueKey, Row, Value, Work
 from discue.store.postgres.errors import translated, without_data
+from discue.store.tables import on_server
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ class Statements:
         """Prepare a statement. Until the next one runs, the server keeps a transaction open that has no row locks."""
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        made = self._prepared[sql] = await self.client.prepare(sql)
+        made = self._prepared[sql] = await self.client.prepare(on_server(sql))
         self.are_slow = loop.time() - started_at > _SLOW_SECONDS
         if len(self._prepared) > _CACHED_STATEMENTS:
             self._prepared.popitem(last=False)
