@@ -15,7 +15,7 @@ from discue.store.postgres.engine import PostgresEngine
 from discue.store.store import Store
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import shared_cluster
-from tests.support.stores import migrated_template, store_on
+from tests.support.stores import BUSY_SECONDS, migrated_template, store_on
 
 Prepare = Callable[[Cluster, str], None]
 Lay = Callable[[Store], Coroutine[Any, Any, tuple[Queue, Listener]]]
@@ -48,7 +48,9 @@ class Prepared(NamedTuple):
 @contextmanager
 def prepared_by(runner: asyncio.Runner, prepare: Prepare, lay: Lay) -> Iterator[Prepared]:
     name, queue, listener = _laid(prepare, lay)
-    with store_on(runner, PostgresEngine(shared_cluster().dsn(name), report=_unexpected, commit_seconds=60)) as store:
+    dsn = shared_cluster().dsn(name)
+    engine = PostgresEngine(dsn, report=_unexpected, commit_seconds=60, connect_seconds=BUSY_SECONDS)
+    with store_on(runner, engine) as store:
         yield Prepared(store, queue, listener)
 
 
@@ -56,7 +58,7 @@ def prepared_by(runner: asyncio.Runner, prepare: Prepare, lay: Lay) -> Iterator[
 def _laid(prepare: Prepare, lay: Lay) -> tuple[str, Queue, Listener]:
     cluster, name = shared_cluster(), f"{lay.__module__}{prepare.__name__}"
     cluster.create_database(name, migrated_template())
-    engine = PostgresEngine(cluster.dsn(name), report=_unexpected)
+    engine = PostgresEngine(cluster.dsn(name), report=_unexpected, connect_seconds=BUSY_SECONDS)
     with asyncio.Runner() as runner, store_on(runner, engine) as store:
         queue, listener = runner.run(lay(store))
     prepare(cluster, name)

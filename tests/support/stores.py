@@ -17,6 +17,8 @@ from tests.support.postgres.copies import Copies
 from tests.support.postgres.fixtures import shared_cluster
 
 WAITING_BYTES = 1 << 20
+BUSY_SECONDS = 20.0
+"""How long a connection to a server that works may take: on a machine that runs many tests, more than a second."""
 
 Report = Callable[[str, BaseException], None]
 
@@ -50,7 +52,7 @@ def _migrated() -> bytes:
 @contextmanager
 def _postgres(_folder: Path, report: Report) -> Iterator[Engine]:
     with _copies().lent() as dsn:
-        yield PostgresEngine(dsn, report=report)
+        yield PostgresEngine(dsn, report=report, connect_seconds=BUSY_SECONDS)
 
 
 @cache
@@ -100,6 +102,6 @@ def store_on(runner: asyncio.Runner, engine: Engine) -> Iterator[Store]:
 def another(engine: Engine) -> Engine:
     """Return a second engine on the same database, as another process would open it."""
     if isinstance(engine, PostgresEngine):
-        return PostgresEngine(engine._address, report=_unexpected)
+        return PostgresEngine(engine._address, report=_unexpected, connect_seconds=BUSY_SECONDS)
     assert isinstance(engine, SqliteEngine)
     return SqliteEngine(engine.path, report=_unexpected, siblings=True)

@@ -122,11 +122,14 @@ class PostgresEngine:
 
     concurrency = CommitConcurrency(_APPENDS, _SETTLES, _WORKS, _URGENT_WORKS, _READS - 1, apart=True)
 
-    def __init__(self, address: str, *, report: Report, commit_seconds: float = 10.0) -> None:
+    def __init__(
+        self, address: str, *, report: Report, commit_seconds: float = 10.0, connect_seconds: float = 1.0
+    ) -> None:
         self._address = address
         self.migrated_from = 0
         self._report = report
         self._commit_seconds = commit_seconds
+        self._connect_seconds = connect_seconds
         self._running: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -141,7 +144,7 @@ class PostgresEngine:
                 raise
         except FAILURES_TO_OPEN as error:
             raise opening_error(error, self._address) from None
-        self._connections = ServerConnections(server, self._report)
+        self._connections = ServerConnections(server, self._report, self._connect_seconds)
         self._connections.adopt(client)
         self._appending = Pool(self._connections, _APPENDS)
         self._settling = Pool(self._connections, _SETTLES)

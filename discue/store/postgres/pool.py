@@ -15,7 +15,6 @@ from discue.store.postgres.errors import CommitUncertain, ConnectionCut, without
 Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""
 
-_CONNECT_SECONDS: Final = 1.0
 _WAIT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 5.0
@@ -116,8 +115,10 @@ class ServerConnections:
     failed attempt to connect nobody waits: attempts continue in the background until one succeeds.
     """
 
-    def __init__(self, server: Server, report: Report) -> None:
+    def __init__(self, server: Server, report: Report, connect_seconds: float) -> None:
+        """`connect_seconds` is the time that a host of the server has to answer."""
         self.server = server
+        self._connect_seconds = connect_seconds
         self.generation = 0
         # Without a listener, nobody has read anything that a loss could invalidate.
         self.on_loss: Callable[[], None] = lambda: None
@@ -160,7 +161,7 @@ class ServerConnections:
 
     async def _connect(self) -> ServerConnection:
         generation = self.generation
-        client = await self.server.connect(_CONNECT_SECONDS)
+        client = await self.server.connect(self._connect_seconds)
         if self._closing:
             client.terminate()
             raise ConnectionCut
