@@ -89,8 +89,17 @@ def database_of(address: str) -> str:
 
 async def blocked(cluster: Cluster, count: int = 1) -> None:
     """Returns when so many statements wait for somebody's lock."""
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    await becomes(lambda: cluster.run_sql(sql) == [(str(count),)], f"{count} statements wait")
+    await becomes(lambda: _waiting(cluster) == count, f"{count} statements wait")
+
+
+async def some_blocked(cluster: Cluster) -> None:
+    """Returns when any statement waits for somebody's lock."""
+    await becomes(lambda: _waiting(cluster) > 0, "a statement waits")
+
+
+def _waiting(cluster: Cluster) -> int:
+    [(count,)] = cluster.run_sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    return int(count or 0)
 
 
 @contextmanager

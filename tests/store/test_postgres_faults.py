@@ -30,7 +30,18 @@ from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
 from discue.store.postgres.errors import CommitUncertain
 from discue.store.store import Store
-from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
+from tests.store.postgres_engine import (
+    ORGANIZATION,
+    QUEUE,
+    Opened,
+    becomes,
+    blocked,
+    database_of,
+    gate,
+    held,
+    opened,
+    some_blocked,
+)
 from tests.store.rows import a_queue, an_append, public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
@@ -140,7 +151,12 @@ async def _recovered(made: Opened) -> None:
     pytest.fail("the engine did not recover")
 
 
-async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_that_was_answered(address: str) -> None:
+_RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND datname <> ''"
+
+
+async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_that_was_answered(
+    own_cluster: Cluster, address: str
+) -> None:
     async with through_proxy(address) as (proxy, made):
         await made.lay()
         await made.listen()
@@ -150,8 +166,12 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
             first = 1_000 * (round_number + 1)
             appending = _appends(made, first, 300)
             await asyncio.wait(appending, return_when=asyncio.FIRST_COMPLETED)
-            await proxy.cut()
-            answers = await asyncio.gather(*appending, return_exceptions=True)
+            with own_cluster.connect(database_of(address)) as session:
+                session.run("BEGIN; SELECT FROM queue_head FOR UPDATE")
+                # Otherwise there may be none on its way at the moment of the cut.
+                await some_blocked(own_cluster)
+                await proxy.cut()
+                answers = await asyncio.gather(*appending, return_exceptions=True)
             assert {type(answer) for answer in answers} <= {Appended, StoreUnavailable}
             assert any(isinstance(answer, StoreUnavailable) for answer in answers)
             answered |= {answer.entries[0].id for answer in answers if isinstance(answer, Appended)}
@@ -163,6 +183,8 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
             await _recovered(made)
             assert await made.hints.get() == Notification(anything=True)
             assert made.losses == round_number + 1
+        # The server goes on with commits whose connections were cut.
+        await becomes(lambda: own_cluster.run_sql(_RUNNING) == [("0",)], "no commit runs")
         stored = await made.stored()
         assert answered <= set(stored)
         assert not_stored.isdisjoint(stored)
