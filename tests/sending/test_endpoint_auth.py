@@ -9,6 +9,7 @@ import msgspec
 
 from discue.crypto.endpoint_credentials import Credentials
 from discue.domain.attempts import Outcome
+from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Authentication
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender, credentials_of
@@ -42,10 +43,10 @@ def grant_to(server: ScriptedServer, listener: str = LISTENER_ID) -> TokenGrant:
 
 @asynccontextmanager
 async def authorizing(
-    clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE
+    clock: SystemClock | None = None, policy: EgressPolicy = ANYWHERE
 ) -> AsyncIterator[AuthorizingSender]:
     """An authorizing sender that is closed at the end."""
-    clock = clock or MovableClock()
+    clock = clock or SystemClock()
     tokens = AccessTokens(Fetcher(policy=policy, kept_bytes=TOKEN_BYTES), clock)
     authorizer = AuthorizingSender(Sender(clock=clock, policy=ANYWHERE), tokens, clock)
     try:
@@ -59,7 +60,7 @@ async def authorizing(
 async def meeting(
     *tokens: Step,
     answers: tuple[bytes, ...] = (OK,),
-    clock: MovableClock | None = None,
+    clock: SystemClock | None = None,
     policy: EgressPolicy = ANYWHERE,
 ) -> AsyncIterator[tuple[ScriptedServer, ScriptedServer, AuthorizingSender]]:
     """An issuer of these tokens, a listener with these answers, and a sender; the last of each is repeated."""
