@@ -18,6 +18,8 @@ RESET = "reset"
 HANG = "hang"
 """Do nothing more until the client goes. Every script ends with it."""
 
+_STEPS = 10
+
 
 @dataclass(frozen=True)
 class Drip:
@@ -77,6 +79,10 @@ class ScriptedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        # A connection that was accepted last has no writer yet, nor one whose handshake goes on. The client has left
+        # both, which the event loop finds out within a few steps.
+        for _ in range(_STEPS):
+            await asyncio.sleep(0)
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
