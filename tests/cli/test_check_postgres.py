@@ -16,7 +16,6 @@ from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.store.migrations import DatabaseInspection, newest
 from tests.cli.commands import run, serving
-from tests.support.clocks import StandingClock
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.standby import Standby
@@ -187,8 +186,18 @@ def test_server_with_too_few_connections_is_found(tmp_path: Path, address: str) 
     assert problem.endswith("raise max_connections, or lower workers")
 
 
+class _WrongClock(SystemClock):
+    """The clock of a machine that is ahead of the time."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        self._ahead_ms = ahead_ms
+
+    def now(self) -> int:
+        return super().now() + self._ahead_ms
+
+
 def clock_findings(address: str, ahead_ms: int) -> Finding:
-    clock = StandingClock(SystemClock().now() + ahead_ms)
+    clock = _WrongClock(ahead_ms)
     invocation = Invocation(command_parser().parse_args(["check"]), Settings(database=address), clock, Log())
     (found,) = [
         each for each in server_findings(invocation, DatabaseInspection(True, 2, ())) if each.subject == "clock"
