@@ -35,7 +35,7 @@ class KeptSignIn(msgspec.Struct, frozen=True):
         """Return the sign-in in a cookie; None if there is none, or it cannot be read."""
         try:
             return msgspec.json.decode(urlsafe_b64decode(value), type=cls)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

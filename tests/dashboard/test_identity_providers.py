@@ -2,6 +2,7 @@
 
 import html
 import re
+from base64 import urlsafe_b64encode
 
 import pytest
 
@@ -49,7 +50,10 @@ def test_refusal_of_the_provider_is_shown_on_the_sign_in_page(front: Front) -> N
     assert "Example Ltd refused the sign-in (&lt;script&gt;access_denied)" in response.text
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "e30=", "bnVsbA==", "%%%"])
+_DEEP = urlsafe_b64encode(b'{"x":' + b"[" * 3_000).decode()
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "e30=", "bnVsbA==", "%%%", _DEEP], ids=lambda cookie: cookie[:9])
 def test_cookie_of_a_sign_in_that_cannot_be_read_is_refused(front: Front, cookie: str) -> None:
     headers = {"cookie": f"{LOOPBACK_NAME}-sign-in={cookie}"}
     response = front.service.browser(None).get("/sign-in/company/callback?state=x&code=x", headers=headers)
