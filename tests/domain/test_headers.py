@@ -48,6 +48,12 @@ def test_invalid_headers_are_rejected_with_pointers(sent: dict[str, str], pointe
     assert [fault.pointer for fault in refusal.value.faults] == [pointer]
 
 
+def test_headers_that_are_too_many_are_one_fault() -> None:
+    with pytest.raises(Unprocessable) as refusal:
+        check_headers({f"host {number}": "\n" for number in range(20_000)}, "/headers")
+    assert [fault.pointer for fault in refusal.value.faults] == ["/headers"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["Connection", "Expect", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "content-length",
