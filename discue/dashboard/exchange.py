@@ -38,6 +38,8 @@ _HTML: Final = ("content-type", "text/html; charset=utf-8")
 _EVENTS: Final = ("content-type", "text/event-stream")
 _NOT_BUFFERED: Final = ("x-accel-buffering", "no")
 _SEE_OTHER: Final = 303
+_MOST_STEPS: Final = 16
+"""Steps in the path of a page."""
 _TEMPORARY_REDIRECT: Final = 307
 
 
@@ -52,7 +54,9 @@ class PageRequest:
         self.headers = scope.headers
         self.path = scope.path.removeprefix(root)
         # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
-        self.base = "../" * (scope.path.count("/") - 1) + root[1:]
+        steps = scope.path.count("/")
+        # No page is deeper. The one that says so must not grow with the path, whose length each of its links would have.
+        self.base = "../" * (steps - 1) + root[1:] if steps <= _MOST_STEPS else root
         self.address = ""
         self.url = ""
         """The URL in front of `root`, as the browser sees it; empty until the request is received."""

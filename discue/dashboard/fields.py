@@ -26,6 +26,9 @@ VERSION: Final = "version"
 QUEUES_OFFERED: Final = 50
 """Queues that a form proposes: the newest. All others can be typed."""
 
+_ALWAYS_INDENTED: Final = 20_000
+"""Characters of JSON that is indented, however short it is without indents."""
+_MOST_GROWTH: Final = 4
 _LONGEST_KEY: Final = 255
 _LONGEST_NUMBER: Final = 12
 _encode = msgspec.json.Encoder().encode
@@ -145,8 +148,10 @@ def decimal_of(text: str, name: str) -> float | None:
 
 
 def indented(text: str) -> str:
-    """Return stored JSON as a form shows it."""
-    return msgspec.json.format(text.encode(), indent=2).decode()
+    """Return stored JSON as a form shows it: with indents, unless these would make it many times as long."""
+    # Each element of a list is indented by its depth: 64 kB can become 5 MB.
+    shown = msgspec.json.format(text.encode(), indent=2).decode()
+    return shown if len(shown) <= max(_ALWAYS_INDENTED, _MOST_GROWTH * len(text)) else text
 
 
 def key_of(text: str) -> str | None:

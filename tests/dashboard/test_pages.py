@@ -1,6 +1,7 @@
 """Pages as browsers get them: what they show, to whom, and what forms on them do."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from discue.control import redeliveries
 from discue.dashboard import static
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
-from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
 
 PAGE_BYTES = 60_000
 SCRIPT_LINES = 600
@@ -270,6 +271,26 @@ def test_test_request_shows_what_the_listener_answers(service: DashboardService,
     )
     assert answer.status_code == 400
     assert "must be JSON" in answer.text
+
+
+@pytest.mark.parametrize("role", ["owner", None])
+def test_unknown_page_does_not_grow_with_the_steps_in_its_path(service: DashboardService, role: Any) -> None:
+    browser = service.browser(role)
+    usual, deep = (browser.get("/a" * steps) for steps in (2, 3_000))
+    assert usual.status_code == deep.status_code == 404
+    assert len(deep.content) < 2 * len(usual.content)
+
+
+def test_schema_that_indents_would_make_many_times_as_long_is_shown_without_them(service: DashboardService) -> None:
+    schema = {"enum": [deep_list(30_000)]}
+    with service.api() as api:
+        queue = api.post("/queues", json={"json_schema": schema}).raise_for_status().json()["queue"]["id"]
+    browser = service.browser()
+    for page in ("settings", "edit"):
+        answer = browser.get(f"/queues/{queue}/{page}")
+        assert answer.status_code == 200
+        assert "1,1,1,1,1,1" in answer.text
+        assert len(answer.content) < 100_000
 
 
 def test_unknown_page_is_a_page(service: DashboardService) -> None:

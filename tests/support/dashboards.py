@@ -173,3 +173,11 @@ def dashboard_service(
             thread.loop.call_soon_threadsafe(stopping.set)
             done.result(_PATIENCE_SECONDS)
         thread.stop()
+
+
+def deep_list(length: int) -> list[Any]:
+    """Return a list of ones, below so many others that indents would make it 150 times as long."""
+    value: list[Any] = [1] * length
+    for _ in range(80):
+        value = [value]
+    return value
