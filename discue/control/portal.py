@@ -4,7 +4,7 @@ A session is read from the database for each request: one that was revoked grant
 every worker.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -270,16 +270,16 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
     return await control.store.read(work)
 
 
-async def event_types(control: ControlContext, details: PortalDetails) -> Sequence[Queue]:
-    """Return the queues that a session is about, with their schemas, in the order of their aliases."""
-    if not details.queues:
-        return ()
-    return await _queues(control, details, details.queues)
+async def event_types(control: ControlContext, details: PortalDetails) -> Mapping[str, str]:
+    """Return the aliases of the queues that a session is about, by their public ids, in the order of the aliases."""
+    organization = details.session.organization
+    return await control.store.read(partial(portal.names_among, organization=organization, public_ids=details.queues))
 
 
-async def event_type(control: ControlContext, details: PortalDetails, queue: str) -> Queue | None:
-    """Return a queue by its public id, with its schema; None if the session is not about it."""
-    return next(iter(await _queues(control, details, (queue,))), None) if queue in details.queues else None
+async def schemas_of(control: ControlContext, details: PortalDetails, queues: Sequence[str]) -> Sequence[Queue]:
+    """Return some of the queues that a session is about, by their public ids, with their schemas."""
+    own = tuple(each for each in queues if each in details.queues)
+    return await _queues(control, details, own) if own else ()
 
 
 async def _queues(control: ControlContext, details: PortalDetails, public_ids: Sequence[str]) -> Sequence[Queue]:

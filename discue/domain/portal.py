@@ -31,6 +31,8 @@ LIFETIME_SECONDS: Final = range(60, 7 * 86_400 + 1)
 DEFAULT_LIFETIME_SECONDS: Final = 43_200
 MOST_TARGETS: Final = 100
 """The largest number of queues, and of topics, of a session."""
+MOST_QUEUES: Final = 1_000
+"""The largest number of queues that the topics of a session add: each of its requests and pages has them all."""
 MOST_ORIGINS: Final = 20
 RADII: Final = range(25)
 """Radii of corners, in pixels."""

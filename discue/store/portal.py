@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from discue.domain.model import Organization, Queue
-from discue.domain.portal import PortalGrant, PortalSession
+from discue.domain.portal import MOST_QUEUES, PortalGrant, PortalSession
 from discue.store import organizations, queues
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -38,11 +38,14 @@ _DELETE_ENDED: Final = """
         SELECT organization, id FROM portal_session WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
     )"""
 _ROWS_A_STEP: Final = 500
-_QUEUES_OF_TOPICS: Final = """
+_NAMED_AT_ONCE: Final = 2_000
+"""More than a session can have: a page reads them with one statement."""
+_QUEUES_OF_TOPICS: Final = f"""
     SELECT queue.public_id FROM topic
     JOIN channel ON channel.organization = topic.organization AND channel.topic = topic.id
     JOIN queue ON queue.organization = channel.organization AND queue.id = channel.queue AND queue.deleted_at IS NULL
-    WHERE topic.organization = $1 AND topic.public_id IN ({})"""
+    WHERE topic.organization = $1 AND topic.public_id IN ({{}})
+    ORDER BY channel.topic, channel.id LIMIT {MOST_QUEUES}"""
 _TOPICS: Final = "SELECT public_id, alias FROM topic WHERE organization = $1 AND {} IN ({{}})"
 _QUEUES: Final = """
     SELECT public_id, alias FROM queue
@@ -108,7 +111,7 @@ async def delete_ended(tx: Transaction, before: int) -> int:
 
 
 async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[str]:
-    """Read the public ids of the queues that the channels of topics lead into."""
+    """Read the public ids of the queues that the channels of topics lead into, as far as a session has room for them."""
     return [row[0] for row in await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics)] if topics else []
 
 
@@ -120,6 +123,12 @@ async def resolve_queues(tx: Transaction, organization: int, names: Sequence[str
 async def resolve_topics(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:
     """Read the public ids of topics, by the ids or aliases that name them."""
     return await _resolved(tx, _TOPICS, organization, names)
+
+
+async def names_among(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, str]:
+    """Read the aliases of existing queues by their public ids, in the order of the aliases."""
+    found = await rows_among(tx, _QUEUES.format("public_id"), (organization,), public_ids, at_once=_NAMED_AT_ONCE)
+    return dict(sorted(found, key=lambda row: str(row[1])))
 
 
 async def queues_among(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Queue]:

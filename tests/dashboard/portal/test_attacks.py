@@ -9,9 +9,12 @@ import pytest
 
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.portal.pages import ROUTES
+from discue.dashboard.portal.pages.event_types import SHOWN_TYPES
+from discue.domain.portal import MOST_QUEUES
+from discue.store import portal
 from tests.dashboard.portal.conftest import HOSTS, Tenants
 from tests.dashboard.portal.test_portal import pages_of
-from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
 from tests.support.portals import (
     FRAME_COOKIE,
     PORTAL_COOKIE,
@@ -165,6 +168,36 @@ def test_wrong_codes_lock_nobody_out(service: DashboardService, tenants: Tenants
     pages = [guesser.get(f"/open?code=guess{number}") for number in range(27)]
     assert all("This link has already been used" in page.text for page in pages)
     assert opened(service, "acme", tenants.queue).get("").status_code == 200
+
+
+def test_pages_of_event_types_are_bounded_however_many_and_large_their_schemas_are(service: DashboardService) -> None:
+    schema = {"json_schema": {"enum": [deep_list(30_000)]}}
+    with service.api() as api:
+        queues = [api.post("/queues", json=schema).json()["queue"] for _ in range(SHOWN_TYPES + 2)]
+    browser = opened(service, "acme", queues[0]["id"], queues=[queue["id"] for queue in queues])
+    first, second, beyond = (browser.get("/event-types", params={"page": page}) for page in ("1", "2", "3"))
+    for page in (first, second, beyond):
+        assert page.status_code == 200
+        assert len(page.content) < 60_000 * SHOWN_TYPES
+    assert 'href="?page=2"' in first.text
+    assert beyond.text == first.text
+    for queue in queues:
+        assert (queue["alias"] in first.text) != (queue["alias"] in second.text)
+    assert all(queue["alias"] in browser.get("/endpoints/new").text for queue in queues)
+
+
+def test_topics_add_a_bounded_number_of_queues(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
+    topics, queues = [], []
+    with service.api() as api:
+        for _ in range(2):
+            topics.append(api.post("/topics", json={}).json()["topic"]["id"])
+            for _ in range(3):
+                queues.append(api.post("/queues", json={}).json()["queue"])
+                channel = {"queue_id": queues[-1]["id"]}
+                api.post(f"/topics/{topics[-1]}/channels", json=channel).raise_for_status()
+    monkeypatch.setattr(portal, "_QUEUES_OF_TOPICS", portal._QUEUES_OF_TOPICS.replace(f"LIMIT {MOST_QUEUES}", "LIMIT 4"))
+    page = opened(service, "acme", queues[-1]["id"], topics=topics).get("/endpoints/new").text
+    assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
 
 
 @pytest.mark.parametrize("destination", ["image", "empty", "embed", "script"])

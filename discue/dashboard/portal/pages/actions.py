@@ -18,8 +18,8 @@ async def show_test(visit: Visit) -> Page:
     page = await listener_actions.show_test(visit)
     if visit.form or visit.query.get("message"):
         return page
-    queue = await portal.event_type(visit.control, of_portal(visit).details, visit.ids[0])
-    example = "" if queue is None else example_of_queue(queue)
+    found = await portal.schemas_of(visit.control, of_portal(visit).details, visit.ids[:1])
+    example = "".join(map(example_of_queue, found))
     form = {**page.values["form"], **({"data": example} if example else {})}
     return Page(page.template, page.title, {**page.values, "form": form})
 

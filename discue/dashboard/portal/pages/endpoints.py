@@ -28,28 +28,28 @@ async def show(visit: Visit) -> Page:
 
 async def show_new(visit: Visit) -> Page:
     types = await portal.event_types(visit.control, of_portal(visit).details)
-    chosen = [each.public_id for each in types if _name_of(each.public_id) in visit.form]
+    chosen = [each for each in types if _name_of(each) in visit.form]
     if not visit.form:
-        chosen = [visit.query.get("queue", "")] if len(types) > 1 else [each.public_id for each in types]
+        chosen = [visit.query.get("queue", "")] if len(types) > 1 else list(types)
     return Page("new.html", "Add an endpoint", {"types": types, "chosen": chosen, "form": visit.form})
 
 
 async def add(visit: Visit) -> Page:
     """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
     types = await portal.event_types(visit.control, of_portal(visit).details)
-    chosen = [each for each in types if _name_of(each.public_id) in visit.form]
+    chosen = [each for each in types if _name_of(each) in visit.form]
     if not 1 <= len(chosen) <= MOST_AT_ONCE:
         raise invalid("/queue", f"must be chosen, at most {MOST_AT_ONCE} at once")
     fields = fields_of_form(visit)
     made, refusal = list[tuple[str, ListenerDetails]](), ""
     for queue in chosen:
         try:
-            made.append((queue.alias, await listeners.create(visit.control, visit.principal, queue.public_id, fields)))
+            made.append((types[queue], await listeners.create(visit.control, visit.principal, queue, fields)))
         except DiscueError as error:
             # The first one shows every fault of the form. Later, the secrets so far must be shown.
             if not made:
                 raise
-            refusal = f"{queue.alias}: {error.detail}"
+            refusal = f"{types[queue]}: {error.detail}"
             break
     only = made[0][1].listener
     link = f"/queues/{only.queue_public_id}/listeners/{only.public_id}" if len(made) == 1 else ""
