@@ -55,7 +55,7 @@ class PageRequest:
         self.path = scope.path.removeprefix(root)
         # Relative links work below every prefix that a proxy adds, also one that the service does not know of.
         steps = scope.path.count("/")
-        # No page is deeper. The one that says so must not grow with the path, whose length each of its links would have.
+        # No page is deeper. On the one that says so, each link would have the length of the path.
         self.base = "../" * (steps - 1) + root[1:] if steps <= _MOST_STEPS else root
         self.address = ""
         self.url = ""

@@ -48,9 +48,9 @@ def is_value_allowed(value: str) -> bool:
 
 
 def check_headers(sent: Mapping[str, str], pointer: str) -> Headers:
-    """Return the headers as pairs, in order. Raises Unprocessable that lists every invalid one, unless they are too many.
+    """Return the headers as pairs, in order. Raises Unprocessable that lists every invalid one.
 
-    A list of faults is many times as long as the headers, and a request has room for thousands.
+    Headers that are too many are one fault: a request has room for thousands, whose faults are many times as long.
     """
     if len(sent) > MAX_HEADERS:
         raise invalid(pointer, f"must have at most {MAX_HEADERS} headers")

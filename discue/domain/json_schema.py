@@ -5,8 +5,9 @@ the document, and nothing is ever fetched.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from jsonschema_rs import Draft202012Validator
 
 from discue.domain.errors import Fault, below, escaped
 from discue.domain.patterns import Patterns
-from discue.domain.schema_numbers import number_cost, quick
+from discue.domain.schema_numbers import integer_constants, number_cost, quick
 from discue.domain.schema_rules import MAX_LEVELS, MAX_RULES
 
 Document: TypeAlias = dict[str, Any] | bool
@@ -80,8 +81,11 @@ _ASSERTIONS: Final = frozenset(
     }
 )
 
+# Subschemas whose check takes as long as comparing a value with one object or array of an enumeration, as looking for
+# it among integers, and as looking for one property that requires others.
 _COMPARISON_RULES: Final = 16
-"""Subschemas whose check takes as long as comparing a value with one object or array of an enumeration."""
+_INTEGER_RULES: Final = 8
+_DEPENDENCY_RULES: Final = 2
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -95,6 +99,8 @@ class Cost(msgspec.Struct, frozen=True):
     """Subschemas among `rules` that may check a value which another one checks too."""
     matches: int = 0
     """Patterns that may be matched with the same text, and how many take as long as divisions of the same number."""
+    lookups: int = 0
+    """Subschemas that take as long to check as looking for the same value among integers, or for its properties."""
     bytes: int = 0
     """Approximate size of the expanded schema."""
 
@@ -246,7 +252,8 @@ class JsonSchema:
         return Cost(
             rules=again * (1 + sum(cost.rules for cost in every)),
             levels=max([1, *(1 + cost.levels for _, cost in inner), *(cost.levels for cost in targets)]),
-            matches=again * _matches(schema, inner, targets),
+            matches=again * _of_one_value(_own_matches(schema), inner, targets, attrgetter("matches")),
+            lookups=again * _of_one_value(_own_lookups(schema), inner, targets, attrgetter("lookups")),
             repeated=targets[0].repeated
             if stands_in
             else again * (compared + sum(alone) + sum(cost.in_place for cost in targets)),
@@ -274,12 +281,19 @@ class JsonSchema:
         return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
 
 
-def _matches(schema: dict[str, Any], inner: list[tuple[str, Cost]], targets: list[Cost]) -> int:
-    """Return how many patterns may be matched with the same text. Only children have texts of their own."""
-    children = [cost.matches for keyword, cost in inner if keyword in _CHILD_KEYWORDS]
-    others = [cost.matches for keyword, cost in inner if keyword not in _CHILD_KEYWORDS]
-    own = ("pattern" in schema) + len(schema.get("patternProperties", ())) + number_cost(schema)
-    return own + max(children, default=0) + sum(others) + sum(cost.matches for cost in targets)
+def _own_matches(schema: dict[str, Any]) -> int:
+    return ("pattern" in schema) + len(schema.get("patternProperties", ())) + number_cost(schema)
+
+
+def _own_lookups(schema: dict[str, Any]) -> int:
+    return _INTEGER_RULES * integer_constants(schema) + _DEPENDENCY_RULES * len(schema.get("dependentRequired", ()))
+
+
+def _of_one_value(own: int, inner: list[tuple[str, Cost]], targets: list[Cost], cost_of: Callable[[Cost], int]) -> int:
+    """Return what checking one value costs. Only children have values of their own."""
+    children = [cost_of(cost) for keyword, cost in inner if keyword in _CHILD_KEYWORDS]
+    others = [cost_of(cost) for keyword, cost in inner if keyword not in _CHILD_KEYWORDS]
+    return own + max(children, default=0) + sum(others) + sum(map(cost_of, targets))
 
 
 class _RecursiveReference(Exception):

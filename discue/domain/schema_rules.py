@@ -7,6 +7,9 @@ from discue.domain.errors import Fault, below
 from discue.domain.patterns import Patterns, without_delimiters
 from discue.domain.suggestions import suggestion
 
+CONSTANTS: Final = "x-constants"
+"""Keyword of a schema that stands for a `const` or `enum`: this one, as a schema."""
+
 MAX_RULES: Final = 1_000
 MAX_LEVELS: Final = 32
 
@@ -152,5 +155,8 @@ def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
         # Null as well. Every other keyword applies only to the original type, except `enum`.
         schema["type"] = [kind, "null"]
         if "enum" in schema:
-            schema["enum"].append(None)
+            # Not with null among the texts: a text would be compared with each of them.
+            texts = schema.pop("enum")
+            allowed = {"enum": [*texts, None]}
+            schema["allOf"] = [{CONSTANTS: allowed, "if": {"type": "string"}, "then": {"enum": texts}}]
     return schema

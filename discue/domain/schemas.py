@@ -15,8 +15,7 @@ from discue.domain.json_values import decode_for_schema
 from discue.domain.model import SchemaLanguage
 from discue.domain.pattern_speed import CpuTime
 from discue.domain.patterns import LINEAR, Patterns
-from discue.domain.schema_numbers import CONSTANTS
-from discue.domain.schema_rules import check_rules, is_number, rules_to_json_schema
+from discue.domain.schema_rules import CONSTANTS, check_rules, is_number, rules_to_json_schema
 from discue.domain.strict_json import canonical_json, decode_strictly
 
 MAX_FAULTS: Final = 100
@@ -349,5 +348,6 @@ def _max_extremes(cost: Cost) -> int:
 
 
 def _max_bytes(cost: Cost) -> int:
-    checked = _MAX_CHECKED_BYTES // cost.repeated if cost.repeated else _UNLIMITED
+    checks = cost.repeated + cost.lookups
+    checked = _MAX_CHECKED_BYTES // checks if checks else _UNLIMITED
     return min(checked, _MAX_MATCHED_BYTES // cost.matches if cost.matches else _UNLIMITED)

@@ -111,7 +111,7 @@ async def delete_ended(tx: Transaction, before: int) -> int:
 
 
 async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[str]:
-    """Read the public ids of the queues that the channels of topics lead into, as far as a session has room for them."""
+    """Read the public ids of the first queues, at most `MOST_QUEUES`, that the channels of topics lead into."""
     return [row[0] for row in await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics)] if topics else []
 
 

@@ -195,7 +195,8 @@ def test_topics_add_a_bounded_number_of_queues(service: DashboardService, monkey
                 queues.append(api.post("/queues", json={}).json()["queue"])
                 channel = {"queue_id": queues[-1]["id"]}
                 api.post(f"/topics/{topics[-1]}/channels", json=channel).raise_for_status()
-    monkeypatch.setattr(portal, "_QUEUES_OF_TOPICS", portal._QUEUES_OF_TOPICS.replace(f"LIMIT {MOST_QUEUES}", "LIMIT 4"))
+    fewer = portal._QUEUES_OF_TOPICS.replace(f"LIMIT {MOST_QUEUES}", "LIMIT 4")
+    monkeypatch.setattr(portal, "_QUEUES_OF_TOPICS", fewer)
     page = opened(service, "acme", queues[-1]["id"], topics=topics).get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
 
