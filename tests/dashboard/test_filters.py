@@ -37,6 +37,12 @@ def test_wrong_filter_is_explained_at_its_field_and_lists_nothing(
     assert 'role="alert"' not in answer.text
 
 
+def test_rate_of_blanks_is_none(service: DashboardService, shop: Shop) -> None:
+    answer = service.browser().get(f"{shop.listener('tax-report')}/redeliver", params={"pace": " "})
+    assert answer.status_code == 200
+    assert "will be sent again." in answer.text
+
+
 @pytest.mark.parametrize(
     ("page", "query", "shown"),
     [

@@ -82,7 +82,7 @@ async def show_redeliver(visit: Visit) -> Page:
         details,
         "redeliver.html",
         "Redeliver",
-        given={name: given.get(name, "") for name in ("message", "reason", "pace")},
+        given={name: given.get(name, "").strip() for name in ("message", "reason", "pace")},
         preview=preview,
         reasons=MISSED_REASONS,
     )
