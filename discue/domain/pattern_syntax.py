@@ -85,6 +85,8 @@ class Parser:
         """Ids of the repetitions that are long enough to make an engine slow."""
         self.endless: set[int] = set()
         """Repetitions without an upper bound."""
+        self.composite: set[int] = set()
+        """Repetitions of more than a character."""
         self.longest_least = 0
         """The characters that a match needs at least for one of the repetitions."""
         self._flags: frozenset[str] = frozenset()
@@ -137,6 +139,8 @@ class Parser:
                 self.repetitions.append(self._ids)
             if most is None:
                 self.endless.add(self._ids)
+            if not isinstance(part, Characters):
+                self.composite.add(self._ids)
             part = Repetition(self._ids, part, least, most)
             self.longest_least = max(self.longest_least, shortest(part))
         return part

@@ -27,6 +27,7 @@ _TEXT_CHARACTERS: Final = 16_384
 _LONGEST_START: Final = 12_288
 """Characters in front of a repetition: more than the largest expression can require."""
 _MAX_REPETITIONS: Final = 64
+_MAX_ENDLESS: Final = 8
 _MAX_SHARED: Final = 48
 _MAX_TRIED: Final = 128
 _EXTRA_COUNT: Final = 40
@@ -69,6 +70,11 @@ class _Plan(NamedTuple):
 
     An engine that looks for the end first is busy with no other text.
     """
+    is_endless: bool = False
+    """Whether the target is repeated up to the end of the text, whatever its most: each place in it begins a match.
+
+    Words that it chooses from, such as `foo|bar`, stay whole. In other texts, a cut word ends all matches.
+    """
 
 
 class Text(NamedTuple):
@@ -92,11 +98,11 @@ def texts_for(pattern: str, compiled: Compile) -> Iterator[Text]:
 
     for plan in _plans(parser, alphabet):
         characters = _WRITTEN_CHARACTERS
-        if plan.is_short:
+        if plan.is_short or plan.is_endless:
             characters = _TEXT_CHARACTERS
         elif is_anchored and plan.target in parser.endless:
             characters = _ANCHORED_CHARACTERS
-        if plan.is_short:
+        if plan.is_short or plan.is_endless:
             # Pieces of short matches are parts that no match has. An engine knows the states of the first text.
             yield Text(write(plan, characters), partial(write, plan, characters))
         else:
@@ -110,6 +116,8 @@ def _plans(parser: Parser, alphabet: "_Alphabet") -> Iterator[_Plan]:
     yield _Plan()
     for target in repetitions:
         yield _Plan(target)
+    for target in _spread([target for target in repetitions if target in parser.composite], _MAX_ENDLESS):
+        yield _Plan(target, is_endless=True)
     is_long = bool(repetitions) and parser.longest_least >= _LONG_LEAST
     if is_long:
         yield _Plan(repetitions[-1], is_short=True)
@@ -269,7 +277,7 @@ class _Writer:
     def __init__(self, random: _Random, alphabet: _Alphabet, plan: _Plan, characters: int) -> None:
         self._random = random
         self._alphabet = alphabet
-        self._target, self._shared, self._is_short = plan
+        self._target, self._shared, self._is_short, self._is_endless = plan
         self._characters = characters
         self._entered: int | None = 0 if self._target is None else None
         """The position at which the text has entered the target; None: not yet."""
@@ -348,7 +356,7 @@ class _Writer:
                 self._lacks = True
                 return node.least - 1 - self._random.below(1 + node.least // _PART)
             return node.least or min(most, int(id(node) in self._leading))
-        if node.id == self._target and node.most is None:
+        if node.id == self._target and (node.most is None or self._is_endless):
             return max(self._characters, self._entered or 0)
         least = max(node.least, min(1, most)) if id(node) in self._leading else node.least
         return least + self._random.below(max(1, most - least + 1))

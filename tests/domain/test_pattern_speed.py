@@ -30,6 +30,8 @@ _SLOW = (
     r"^[\s\S]*q[\s\S]{30}x",
     # The engine looks for the end first: only matches that lack something before it keep it busy.
     r"\w{30,100}q\w{30,100}-",
+    # A cut word would end all matches.
+    "(?:foo|bar){10,40}foo(?:foo|bar){10,40}x",
     # The beginning is longer than other texts.
     "^p{5000}[ab]*a[ab]{14}x",
     # Syntax that other engines do not have.
