@@ -40,12 +40,11 @@ _DELETE_ENDED: Final = """
 _ROWS_A_STEP: Final = 500
 _NAMED_AT_ONCE: Final = 2_000
 """More than a session can have: a page reads them with one statement."""
-_QUEUES_OF_TOPICS: Final = f"""
-    SELECT queue.public_id FROM topic
+_QUEUES_OF_TOPICS: Final = """
+    SELECT channel.topic, channel.id, queue.public_id FROM topic
     JOIN channel ON channel.organization = topic.organization AND channel.topic = topic.id
     JOIN queue ON queue.organization = channel.organization AND queue.id = channel.queue AND queue.deleted_at IS NULL
-    WHERE topic.organization = $1 AND topic.public_id IN ({{}})
-    ORDER BY channel.topic, channel.id LIMIT {MOST_QUEUES}"""
+    WHERE topic.organization = $1 AND topic.public_id IN ({})"""
 _TOPICS: Final = "SELECT public_id, alias FROM topic WHERE organization = $1 AND {} IN ({{}})"
 _QUEUES: Final = """
     SELECT public_id, alias FROM queue
@@ -112,7 +111,9 @@ async def delete_ended(tx: Transaction, before: int) -> int:
 
 async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[str]:
     """Read the public ids of the first queues, at most `MOST_QUEUES`, that the channels of topics lead into."""
-    return [row[0] for row in await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics)] if topics else []
+    found = await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics) if topics else []
+    # Not by the statement: a server might read the channels of the whole organization in their order.
+    return [row[2] for row in sorted(map(tuple, found))[:MOST_QUEUES]]
 
 
 async def resolve_queues(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:

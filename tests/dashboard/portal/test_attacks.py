@@ -10,7 +10,6 @@ import pytest
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.portal.pages import ROUTES
 from discue.dashboard.portal.pages.event_types import SHOWN_TYPES
-from discue.domain.portal import MOST_QUEUES
 from discue.store import portal
 from tests.dashboard.portal.conftest import HOSTS, Tenants
 from tests.dashboard.portal.test_portal import pages_of
@@ -195,8 +194,7 @@ def test_topics_add_a_bounded_number_of_queues(service: DashboardService, monkey
                 queues.append(api.post("/queues", json={}).json()["queue"])
                 channel = {"queue_id": queues[-1]["id"]}
                 api.post(f"/topics/{topics[-1]}/channels", json=channel).raise_for_status()
-    fewer = portal._QUEUES_OF_TOPICS.replace(f"LIMIT {MOST_QUEUES}", "LIMIT 4")
-    monkeypatch.setattr(portal, "_QUEUES_OF_TOPICS", fewer)
+    monkeypatch.setattr(portal, "MOST_QUEUES", 4)
     page = opened(service, "acme", queues[-1]["id"], topics=topics).get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
 
