@@ -29,8 +29,8 @@ def test_published_message_is_received_and_verified(kit: Kit) -> None:
     assert Webhook(billing.secret).unwrap(billing.requests[0].body, billing.requests[0].headers) == event
 
 
-def test_settled_returns_at_once_where_nothing_was_published(kit: Kit) -> None:
-    kit.settled(0)
+def test_settled_returns_where_nothing_was_published(kit: Kit) -> None:
+    kit.settled()
 
 
 def test_settled_message_is_acknowledged_in_the_api(kit: Kit) -> None:
@@ -163,7 +163,7 @@ def test_settled_says_which_message_no_consumer_has_settled(kit: Kit) -> None:
     kit.queue("orders")
     kit.client.listeners.create("orders", alias="worker", mode="pull")
     message = kit.publish("orders", ORDER)
-    kit.settled(0, pulls=False)
+    kit.settled(pulls=False)
     with pytest.raises(NotSettled) as unpulled:
         kit.settled(0)
     (pulled,) = kit.client.listeners.pull("orders", "worker")
@@ -171,7 +171,7 @@ def test_settled_says_which_message_no_consumer_has_settled(kit: Kit) -> None:
         kit.settled(0)
 
     kit.client.listeners.settle("orders", "worker", release=[pulled.receipt], delay=60)
-    kit.settled(0)
+    kit.settled()
 
     assert f'message {message.id} of queue "orders" to listener' in str(unpulled.value)
     assert str(unpulled.value).endswith(": Waits for a consumer to pull it.")
@@ -185,7 +185,7 @@ def test_messages_that_no_consumer_can_pull_do_not_count(kit: Kit) -> None:
     for _ in range(200):
         kit.publish("orders", ORDER)
 
-    kit.settled(0)
+    kit.settled()
 
 
 def test_message_is_missed_when_its_attempts_are_used_up(kit: Kit) -> None:
