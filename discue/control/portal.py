@@ -303,6 +303,8 @@ def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:
     check_theme(fields.theme)
     if fields.may is None:
         return USUAL_ACTIONS
+    if len(fields.may) > len(ACTIONS):
+        raise invalid("/may", f"must have at most {len(ACTIONS)} actions")
     unknown = [index for index, each in enumerate(fields.may) if each not in ACTIONS]
     require_none([Fault(f"/may/{index}", f"must be one of {', '.join(ACTIONS)}") for index in unknown])
     return tuple(each for each in ACTIONS if each in fields.may)

@@ -185,6 +185,20 @@ def test_pages_of_event_types_are_bounded_however_many_and_large_their_schemas_a
     assert all(queue["alias"] in browser.get("/endpoints/new").text for queue in queues)
 
 
+def test_actions_that_are_too_many_are_one_fault(service: DashboardService, tenants: Tenants) -> None:
+    body = {"customer": "acme", "queues": [tenants.queue], "may": [""] * 15_000}
+    with service.api() as api:
+        refused = api.post(sessions_path(service), json=body)
+    assert refused.status_code == 422
+    assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/may"]
+
+
+def test_every_form_of_the_portal_needs_an_action() -> None:
+    assert [
+        route.path for route in ROUTES if route.act is not None and (route.action is None or not route.is_form)
+    ] == []
+
+
 def test_topics_add_a_bounded_number_of_queues(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
     topics, queues = [], []
     with service.api() as api:
