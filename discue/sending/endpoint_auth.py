@@ -169,7 +169,7 @@ def _token_in(fetched: FetchResult, now: float) -> Token | str:
     try:
         response = _decode(fetched.body)
         life_seconds = _UNKNOWN_LIFE_SECONDS if response.expires_in is None else float(response.expires_in)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, RecursionError):
         return "No access token: the response of the token URL cannot be read."
     if response.token_type.lower() != "bearer" or _TOKEN.fullmatch(response.access_token) is None:
         return "No access token: the response of the token URL has none that can be sent."

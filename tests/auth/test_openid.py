@@ -187,6 +187,7 @@ async def test_each_sign_in_has_its_own_secrets(client: Client) -> None:
         ("/token", 503, b""),
         ("/token", 200, b"{}"),
         ("/token", 200, b'{"id_token": 5}'),
+        ("/token", 200, b'{"id_token": "\xff"}'),
     ],
 )
 async def test_broken_provider_fails_with_a_reason(

@@ -305,7 +305,8 @@ def _decoded(response: FetchResult, kind: type[T], title: str) -> T:
     _require_ok(response, title)
     try:
         return msgspec.json.decode(response.body, type=kind)
-    except (msgspec.DecodeError, RecursionError):
+    # Not DecodeError alone: text that is not UTF-8 raises another ValueError.
+    except (ValueError, RecursionError):
         raise ProviderFailed(f"The response of {title} cannot be read.") from None
 
 
