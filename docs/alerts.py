@@ -18,9 +18,9 @@ class Alert(NamedTuple):
     """`page`: wake somebody. `ticket`: during working hours."""
     summary: str
     signs: str
-    """The places that show the cause."""
+    """Signs of the cause, and the places that show them."""
     remedy: str
-    """The way out."""
+    """The steps that remove the cause."""
 
 
 _CLIENTS: Final = 'operation="publish"'
@@ -35,7 +35,7 @@ ALERTS: Final = (
         "page",
         "A server of discue cannot be scraped.",
         "Is the process running (`systemctl status discue`), and what are the last lines of its log? "
-        "`discue check` tells whether it could start with these settings.",
+        "`discue check` says whether it could start with these settings.",
         "Start it. With several workers, the others take over its listeners within `lease_seconds`.",
     ),
     Alert(
@@ -46,7 +46,7 @@ ALERTS: Final = (
         "The database cannot be written: publishes get 503, and outcomes of deliveries wait.",
         "The log has `store_failed` with the cause. SQLite: is the disk full, or read-only? PostgreSQL: is the primary "
         "reachable from this machine, and does it accept writes?",
-        "Remove the cause. The server tries again all the time, and needs no restart. Nothing confirmed is lost; "
+        "Fix the cause. The server keeps trying, and needs no restart. Nothing confirmed is lost; "
         "requests to listeners whose outcome could not be stored are repeated.",
     ),
     Alert(
@@ -55,7 +55,7 @@ ALERTS: Final = (
         f'unless sum(rate(discue_http_requests_total{{{_CLIENTS}, status="2xx"}}[5m])) > 0',
         2,
         "page",
-        "Clients publish, and no message is stored.",
+        "Clients publish, but no message is stored.",
         "`discue_store_healthy`, `discue_commit_duration_seconds`, and `detail` of the responses (`log_requests`).",
         "If commits are slow, see DiscueCommitsSlow. If too much waits to be stored, slow the publisher down, or raise "
         "`max_waiting_bytes`.",
@@ -93,14 +93,14 @@ ALERTS: Final = (
         "More than 5 % of the attempts fail.",
         "`sum by (outcome) (rate(discue_attempts_total[15m]))`: all outcomes but `status` are about the network. "
         "`discue listeners` shows the last error of each listener.",
-        "Tell the owner of the listener. Retries go on by its policy; what is missed can be redelivered.",
+        "Tell the owner of the listener. Retries go on by its policy; missed messages can be redelivered.",
     ),
     Alert(
         "DiscueMessagesMissed",
         "sum by (reason) (increase(discue_missed_messages_total[1h])) > 0",
         1,
         "ticket",
-        "Messages were missed: they were not acknowledged, and are not retried any more.",
+        "Messages were missed: they were not acknowledged and are no longer retried.",
         "`GET /missed` lists them with their reasons.",
         "When the listener works again, `discue redeliver` sends them again.",
     ),
@@ -118,7 +118,7 @@ ALERTS: Final = (
         "histogram_quantile(0.99, sum by (job, le) (rate(discue_commit_duration_seconds_bucket[5m]))) > 0.25",
         5,
         "ticket",
-        "One of a hundred commits takes more than a quarter of a second.",
+        "One in a hundred commits takes more than a quarter of a second.",
         'SQLite: the disk (`iostat -x`), and `discue_database_file_bytes{file="wal"}`. PostgreSQL: locks and replication '
         "(`synchronous_commit` waits for the standby).",
         "Use a faster disk, or one without other programs. A publish takes as long as its commit.",
@@ -128,7 +128,7 @@ ALERTS: Final = (
         "discue_disk_free_bytes < 1e9 or predict_linear(discue_disk_free_bytes[6h], 24 * 3600) < 0",
         10,
         "page",
-        "The disk of the database is full within a day, or has less than 1 GB left.",
+        "The disk of the database will be full within a day, or has less than 1 GB left.",
         "`discue_database_file_bytes`, `discue_backlog_messages`, and the retention of the largest queues.",
         "Make room, or shorten `retention`. On a full disk publishes get 503 and nothing is lost.",
     ),
@@ -140,7 +140,7 @@ ALERTS: Final = (
         "The newest backup is older than twice the interval of backups.",
         "`backup_failed` in the log of the leader says why: no room, a folder that is not mounted, a damaged database. "
         "`discue check` shows the newest backup.",
-        "Remove the cause: the server tries again within a minute. `discue backup` makes one now. If the database is "
+        "Fix the cause: the server tries again within a minute. `discue backup` makes one now. If the database is "
         "damaged, restore the newest backup.",
     ),
     Alert(
@@ -178,7 +178,7 @@ ALERTS: Final = (
         "sum by (job, task) (increase(discue_task_failures_total[15m])) > 0",
         0,
         "ticket",
-        "Background work ended with an error that was not expected. It is repeated.",
+        "Background work ended with an unexpected error. It is repeated.",
         "`background_failed` in the log has the traceback.",
         "Report it as a bug.",
     ),

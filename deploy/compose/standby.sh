@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the standby. At the first start, it copies the primary, again until that succeeds.
+# Runs the standby. The first start copies the primary, and retries until that succeeds.
 set -euo pipefail
 copied=$(dirname "$PGDATA")/copied
 install --directory --owner=postgres --group=postgres --mode=0700 "$PGDATA"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build_root.sh ROOT [PYTHON]: make the root file system of the image in the empty folder ROOT.
+# build_root.sh ROOT [PYTHON] makes the root file system of the image in the empty folder ROOT.
 #
 # It has this Python without its tests and tools, the libraries that it loads, discue with its pinned dependencies, and
 # nothing else: no shell, no package manager. deploy/Dockerfile calls it, and so does the test of the image, which
@@ -10,7 +10,7 @@ umask 022
 root=$1
 python=$(realpath "$(command -v "${2:-python3}")")
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# Paths stay as they are here: the interpreter finds its modules by them.
+# Paths in the image are those of this machine: the interpreter finds its modules by them.
 prefix=$("$python" -c 'import sys; print(sys.base_prefix)')
 version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 library=$prefix/lib/$version

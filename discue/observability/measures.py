@@ -55,7 +55,7 @@ class Measures:
         """Requests to listeners by whether their connection had served an earlier one."""
         self.leases_lost = 0
         self.takeovers = 0
-        """Other workers that this one has declared dead."""
+        """Other workers that this one has taken over from, because their lease had expired."""
         self.requests: dict[Operation, dict[int, int]] = {operation: {} for operation in get_args(Operation)}
         """Requests of clients by what they do, and by the status of the response."""
         self.request_seconds: dict[Operation, Histogram] = {

@@ -355,7 +355,7 @@ ROWS: Final = (
         Metric(
             "discue_http_requests_total",
             "counter",
-            "Requests of clients, by what they do and by the status of the response.",
+            "Requests from clients, by operation and by status of the response.",
             {"operation": get_args(Operation), "status": STATUSES},
         ),
         lambda scrape: list(scrape.measures.requests_by_class().items()),
@@ -378,24 +378,24 @@ ROWS: Final = (
     ),
     _counter(
         "discue_leases_lost_total",
-        "Times that other workers took over everything from this one, because it did not renew its lease.",
+        "How often other workers took over from this one because it had not renewed its lease.",
         lambda scrape: scrape.measures.leases_lost,
     ),
     _counter(
         "discue_takeovers_total",
-        "Other workers that this one has declared dead.",
+        "Other workers that this one has taken over from because their lease had expired.",
         lambda scrape: scrape.measures.takeovers,
     ),
     _gauge(
         "discue_workers",
-        "Workers on the database, as far as this one knows.",
+        "Live workers on the database, as seen by this one.",
         lambda scrape: scrape.parts.store.workers,
     ),
     Row(
         Metric(
             "discue_task_failures_total",
             "counter",
-            "Unexpected errors of background work, which is repeated after them.",
+            "Unexpected errors of background work. The work is repeated.",
             {"task": TASKS},
         ),
         lambda scrape: _by(scrape.parts.supervisor.failures.items()),
@@ -404,14 +404,14 @@ ROWS: Final = (
         Metric(
             "discue_event_loop_lag_seconds",
             "histogram",
-            "How late the event loop does what is due, four times a second.",
+            "How late the event loop runs a callback that is due, measured four times a second.",
             bounds=LOOP_SECONDS,
         ),
         _single(lambda scrape: distribution(scrape.measures.loop_lag)),
     ),
     _counter(
         "discue_gc_pause_seconds_total",
-        "Time that garbage collections have taken.",
+        "Total time of garbage collections.",
         lambda scrape: scrape.measures.gc_seconds,
     ),
     Row(
@@ -424,7 +424,7 @@ ROWS: Final = (
         Scrape.database_bytes,
     ),
     Row(
-        Metric("discue_disk_free_bytes", "gauge", "Room on the disk of a SQLite database."),
+        Metric("discue_disk_free_bytes", "gauge", "Free space on the disk of a SQLite database."),
         Scrape.disk_free_bytes,
     ),
     Row(
