@@ -16,7 +16,7 @@ _IdKey = tuple[str, int]
 
 _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
 _APART_MS: Final = 2_000
-"""How much earlier than its storing a message's id may be made, given the clock skew of workers."""
+"""How much earlier a message's id may be made than the message is stored, given the clock skew of workers."""
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20

@@ -1,4 +1,4 @@
-"""Lists of messages by key, header and state, for which no index has all that is asked for.
+"""Lists of messages by key, header and state: filters that no index covers as a whole.
 
 A page scans a limited number of messages: if it is cut short, it says where to continue.
 """

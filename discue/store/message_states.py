@@ -19,7 +19,7 @@ LISTENERS_OF_ANY_QUEUE: Final = 100
 """The number of listeners that are read for any queue, however many queues the messages of a page are in."""
 
 QUEUES_AT_ONCE: Final = 32
-"""The number of queues of whose messages one statement reads the states."""
+"""The largest number of queues whose messages one statement reads the states of."""
 _MESSAGES_AT_ONCE: Final = 1_024
 _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
@@ -29,11 +29,14 @@ _RANGES_LOOKED_AT: Final = 500
 _RANGE_READS: Final = 500
 """The largest number of reads of one listener's missed ranges for one page, as for rows."""
 
-# In one statement, so that all parts are of one moment: each listener of the queue with its cursor and the end of the
-# last range that begins at or before the newest message, which shows for most that none concerns the page; the first
-# ranges that end at or after the oldest message; the delivery rows; and the messages that wait for another one of their
-# key, which a cursor has passed. PostgreSQL would not search an index for each seq of rows that it takes for few: it
-# would read all rows of the queue, so the statement bounds them, too.
+# One statement, so that all of its parts show the same moment:
+#   0  each listener of the queue with its cursor, and the end of its last missed range that begins at or before the
+#      newest message: for most listeners, that end shows that no range concerns the page;
+#   1  the first missed ranges that end at or after the oldest message;
+#   2  the delivery rows of the messages;
+#   3  the messages that wait behind another one of their key, and that a cursor has passed.
+# If PostgreSQL takes the delivery rows for few, it reads all of them instead of searching an index for each seq: the
+# bounds of seq in part 2 limit what it reads then.
 _STATES: Final = f"""
     SELECT * FROM (
         SELECT 0, listener.id, cursor.start_seq, cursor.position, coalesce((

@@ -70,7 +70,7 @@ async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[
 _EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _LIMITS: Final = ScanLimits(first=None, step=110, in_all=330)
 _LIMITS_UNFILTERED: Final = ScanLimits(first=110, step=220, in_all=330)
-"""At most two steps of three statements; nearly always the first one finds a page."""
+"""At most two steps of three statements; the first one nearly always finds a page."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
 _LIMITS_OF_QUEUE: Final = ScanLimits(first=200, step=200, in_all=200, in_all_numbered=600, around=0)
 """A page takes one step of three or four statements. The latter limits count for each of several listeners."""

@@ -1,4 +1,4 @@
-"""The first of two steps to find missed messages: spans of a log in which listeners may have missed some.
+"""Spans of a log in which listeners may have missed messages: the first of two steps to find these messages.
 
 These candidates are rows `(part, listener, first, last, reason, missed_at)`, with both seqs included. Only ranges have
 a time.
@@ -96,7 +96,7 @@ class Candidates(NamedTuple):
     """The next candidates of a list."""
 
     rows: list[Row]
-    """At most so many of each part as were asked for; in a queue, of each part of each listener."""
+    """At most as many of each part as were asked for; in a queue, of each part of each listener."""
     last_listener: int | None = None
     """The last listener that was looked at, if others of the queue may follow."""
 

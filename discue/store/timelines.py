@@ -1,7 +1,8 @@
 """Deliveries of a message for its timeline: a page in order, and before it those that need attention.
 
-Cursors say who has a message, so no index has the listeners of a message by state. Its delivery rows and the ranges of
-missed messages around it have one. Of cursors that have not reached the message, the first of the queue are looked at.
+No index has the listeners of a message by state, because cursors say who has received it. An index finds its delivery
+rows and the missed ranges around it. Of the cursors that have not reached the message, only the first ones of the queue
+are looked at.
 """
 
 from operator import itemgetter
