@@ -34,16 +34,19 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "destination",
         metavar="DEST",
-        help="existing folder, best on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
+        help="existing folder, ideally on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
     )
     parser.add_argument(
-        "--every", type=duration, metavar="TIME", help="go on, with a backup each time, such as 10m or 1d"
+        "--every",
+        type=duration,
+        metavar="TIME",
+        help="keep running, and make a backup at this interval, such as 10m or 1d",
     )
     parser.add_argument(
         "--keep",
         type=duration,
         metavar="TIME",
-        help="afterwards, delete whole backups of this installation that are older, such as 7d",
+        help="afterwards, delete whole backups of this installation that are older than this, such as 7d",
     )
     parser.add_argument(
         "--encrypt", type=Path, metavar="FILE", help="file with a key of 32 bytes in base64, which encrypts the backup"

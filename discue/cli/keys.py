@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "keys",
         help="create, list, disable, enable and delete API keys",
-        description="Manages API keys in the database directly. Only this command grants protected scopes.",
+        description="Manage API keys in the database directly. Only this command grants protected scopes.",
         allow_abbrev=False,
     )
     verbs = add_verbs(parser)

@@ -30,7 +30,7 @@ _OPERATE: Final = (
     _Command("demo", "demo", "show the dashboard of a shop with a day of traffic and some problems"),
     _Command("serve", "serve", "serve the API and deliver messages"),
     _Command("health", "health", "ask a running server whether it is ready"),
-    _Command("systemd", "systemd", "print a unit of systemd that runs the service"),
+    _Command("systemd", "systemd", "print a systemd unit that runs the service"),
     _Command("init", "init", "create the operator's organization in an empty database and print its first key"),
     _Command("keys", "keys", "create, list, disable, enable and delete API keys"),
     _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),
@@ -126,7 +126,7 @@ def command_parser(only: str | None = None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"discue {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", help="a command of the lists below")
+    commands = parser.add_subparsers(metavar="COMMAND", help="a command from the lists below")
     parser.set_defaults(start=partial(_show_commands, parser), parser=parser)
     for group, package in ((_OPERATE, "discue.cli"), (_USE, "discue.cli.user")):
         for command in group:

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     group = commands.add_parser(
         "organizations",
         help="list, suspend, resume and limit organizations",
-        description="Manages organizations in the database directly.",
+        description="Manage organizations in the database directly.",
         allow_abbrev=False,
     )
     verbs = add_verbs(group)

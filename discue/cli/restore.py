@@ -27,20 +27,22 @@ def add(commands: Commands) -> None:
         "servers of the database first.",
     )
     parser.add_argument(
-        "backup", metavar="BACKUP", help="a backup, or a folder or s3://bucket/prefix: then its newest backup"
+        "backup",
+        metavar="BACKUP",
+        help="a backup file, or a folder or s3://bucket/prefix, whose newest backup is restored",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the database file to create")
     parser.add_argument(
         "--at",
         type=moment,
         metavar="TIME",
-        help="of a folder, the newest backup of before this time, such as 2h or 2026-07-01T12:00Z",
+        help="select the newest backup before this time, such as 2h or 2026-07-01T12:00Z",
     )
     parser.add_argument(
         "--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup, or several keys"
     )
     parser.add_argument(
-        "--force", action="store_true", help="replace a database that exists, and keep it under another name"
+        "--force", action="store_true", help="replace an existing database, and keep it under another name"
     )
 
 

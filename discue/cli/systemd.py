@@ -99,7 +99,7 @@ def add(commands: Commands) -> None:
         commands,
         "systemd",
         _run,
-        summary="print a unit of systemd that runs the service",
+        summary="print a systemd unit that runs the service",
         description="The unit runs the program that prints it, with the settings of --config. It depends on port, "
         "paths and drain timeout: print it again after changing these. Changes nothing.",
     )

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     group = commands.add_parser(
         "users",
         help="create users of the dashboard, and make links to choose a password",
-        description="Manages users in the database directly: for the first user, and for an owner who has forgotten "
+        description="Manage users in the database directly: for the first user, and for an owner who has forgotten "
         "the password. Owners and admins manage all others in the dashboard.",
         allow_abbrev=False,
     )
