@@ -33,7 +33,7 @@ def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
         expect(page.get_by_label("When")).to_have_value("every day")
         page.get_by_label("When").fill("@monthly")
         page.get_by_role("button", name="Create the schedule").click()
-        expect(page.get_by_text("The schedule exists.")).to_be_visible()
+        expect(page.get_by_text("Schedule created.")).to_be_visible()
         expect(page.get_by_role("region", name="List of next runs").get_by_role("row")).to_have_count(6)
 
         page.get_by_role("link", name="Edit").click()

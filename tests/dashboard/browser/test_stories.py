@@ -20,7 +20,7 @@ def test_failed_message_is_found_understood_and_redelivered(
         visitor.open(f"/queues/{shop.queue}/publish")
         page.get_by_label("Data").fill('{"order": 9100, "total": 5000}')
         page.get_by_role("button", name="Publish").click()
-        expect(page.get_by_text("The message is stored")).to_be_visible()
+        expect(page.get_by_text("Message published.")).to_be_visible()
         service.settle()
         page.reload()
         lane = page.locator(".lane", has_text="tax-report")
