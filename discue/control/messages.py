@@ -43,7 +43,7 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
 
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
-        states = await messages.states(tx, (message.organization, message.queue), [message], None)
+        states = await messages.states(tx, (message.organization, message.queue), [message])
         found = await deliveries.list_of_message(tx, message, filters)
         return MessageDetails(message, states.get(message.seq), tuple(found))
 
@@ -161,7 +161,9 @@ async def page_of_queue(
 async def _with_states(
     control: ControlContext, found: Listing[StoredMessage], selection: Selection
 ) -> Listing[StoredMessage]:
-    """Add the state of each message, for one listener or for all of its queue."""
+    """Add the state of each message for all listeners of its queue, unless it is known for the one of the selection."""
+    if selection.listener is not None:
+        return found
     if selection.state is not None:
         # All have the state that the page was just searched for.
         given = cast("MessageState", selection.state)
@@ -176,9 +178,7 @@ async def _with_states(
         return {
             (queue, seq): state
             for queue, those in of_queues.items()
-            for seq, state in (
-                await messages.states(tx, (those[0].organization, queue), those, selection.listener)
-            ).items()
+            for seq, state in (await messages.states(tx, (those[0].organization, queue), those)).items()
         }
 
     states = await control.store.search(work)

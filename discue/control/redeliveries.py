@@ -19,7 +19,8 @@ from discue.domain.scopes import Access, Principal
 from discue.store import feed, missed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
-from discue.store.message_log import WAITING, WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
+from discue.store.log_bounds import WHOLE_LOG, span_of_times
+from discue.store.message_log import WAITING, last_seq_stored_before, rows_by_id
 from discue.store.missed_messages import MissedMessage, Missing
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient

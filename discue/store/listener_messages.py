@@ -1,7 +1,7 @@
-"""Lists of a listener's messages in one delivery state, by seq.
+"""Lists of a listener's messages among those of a source, by seq: with a key, under an alias, or missed.
 
-The messages of a state are found in the log, among delivery rows or in missed ranges. Then the state of each is
-checked, and others are skipped. A page scans a limited number of rows: if it is cut short, it says where to continue.
+The state of each is checked, and others are skipped. A page scans a limited number of rows: if it is cut short, it says
+where to continue.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,16 @@ from discue.domain.messages import MessageState, hash_key
 from discue.domain.model import DeliveryState, Listener
 from discue.store.engine import Row, Transaction, Value
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
+from discue.store.log_bounds import WHOLE_LOG, PageBounds
 from discue.store.merged_logs import read_spans
-from discue.store.message_log import LIST_COLUMNS, WHOLE_LOG, OneLog, cost_of, placed, position_of
+from discue.store.message_log import LIST_COLUMNS, OneLog, cost_of, placed, position_of
 from discue.store.message_states import listed_row, states_for
-from discue.store.pagination import Listing, Selection, Span, intersect
+from discue.store.pagination import LARGEST, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient, find_recipient, missed_range
 
 LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
+LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
+"""A page takes one step of two or three statements: one for whole messages, the others for their states."""
 
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
@@ -31,7 +34,6 @@ _SCHEDULED: Final = f"""
     WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
         AND scheduled.origin_seq < $4"""
 _MISSED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'missed' AND exception.stream + 0 = 0"
-_OPEN: Final = f"{_OF_DELIVERY_ROWS} AND exception.state <> 'missed' AND exception.stream + 0 = 0"
 _ENDED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'ended' AND exception.stream = 0"
 _OF_REASON: Final = " AND exception.reason = $6"
 # The index of keys covers all that is read of `listed`: otherwise the planner would walk the log.
@@ -46,13 +48,6 @@ _RANGES_FROM: Final = """
 _RANGES_BEFORE: Final = """
     SELECT seq_from, seq_to FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from < $3{} ORDER BY seq_from DESC LIMIT ${}"""
-_MISSED_SEQS: Final = """
-    SELECT seq FROM exception
-    WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND state = 'missed' AND stream + 0 = 0
-    ORDER BY seq {} LIMIT $5"""
-_ID: Final = "SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq = $3"
-_PASSED_AT_ONCE: Final = 2_000
-"""The largest number of consecutive missed messages that a scan passes in one step."""
 _GROWTH: Final = 4
 """How many times as many seqs of missed ranges are read next if a read found too few messages."""
 
@@ -170,26 +165,6 @@ def _first_that_have(spans: Sequence[Span], room: int) -> int:
     return len(spans)
 
 
-class _Pending:
-    """Unsettled messages; and, at lower seqs, those that have a delivery row but no attempt."""
-
-    def __init__(self, of: Recipient) -> None:
-        self._position = of.window.position
-        self._log = OneLog(of.organization, of.queue)
-        self._started = _delivery_rows(of, _OPEN)
-
-    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        parts: list[tuple[MessageSource, Span]] = [
-            (self._log, intersect(span, (self._position, span[1]))),
-            (self._started, intersect(span, (span[0], self._position + 1))),
-        ]
-        # The two do not overlap, so that one continues where the other ends.
-        found: list[Row] = []
-        for part, within in parts if newest_first else reversed(parts):
-            found += await part.read_span(tx, within, limit - len(found), newest_first=newest_first)
-        return found
-
-
 def missed_for(of: Recipient, reason: str | None) -> MessageSource:
     """Return the source of messages that the listener has missed, for one reason or for any."""
     return Several(_InMissedRanges(of, reason), _delivery_rows(of, _MISSED, _ENDED, reason=reason))
@@ -201,37 +176,34 @@ def with_key(organization: int, queue: int, key: str) -> MessageSource:
     return _Named(tables, (queue, organization), hash_key(key))
 
 
-def candidates_of(of: Recipient, state: MessageState | DeliveryState | None) -> MessageSource:
-    """Return the source of the listener's messages in a state, or in any."""
-    if state is None:
-        return OneLog(of.organization, of.queue)
-    if state == "missed":
-        return missed_for(of, None)
-    if state == "retrying":
-        return _delivery_rows(of, _OPEN)
-    if state == "pending":
-        return Several(_Pending(of), _Named({_SCHEDULED: "scheduled.origin_seq"}, (of.queue, of.organization)))
-    return OneLog(of.organization, of.queue, (0, of.window.last_settled + 1))
-
-
 async def page_for_listener(
-    tx: Transaction, of: Recipient, source: MessageSource, *, within: Span, selection: Selection, accepts: Accepts
+    tx: Transaction, of: Recipient, source: MessageSource, selection: Selection, *, bounds: PageBounds, accepts: Accepts
 ) -> Listing[Row]:
-    """Read a page of the listener's messages in a state that pass a test, among those of a source, between two seqs.
+    """Read a page of the listener's messages in a state that pass a test, among those of a source.
 
     Raises BadRequest for a numbered page that is too far from the first.
     """
-    scan = ListenerScan(of, selection.state, source, accepts)
-    return await FilteredPages(scan, within, LIMITS).page(tx, selection)
+    limits = LIMITS if selection.state is None else LIMITS_OF_STATE_AMONG
+    scan = ListenerScan(of, selection.state, source, accepts, anchor=bounds.anchor)
+    within = intersect((of.start_seq, LARGEST), bounds.within)
+    return await FilteredPages(scan, within, limits).page(tx, selection)
 
 
 class ListenerScan:
     """A scan of messages for those that were stored for a listener, are in a state if one is given, and pass a test."""
 
     def __init__(
-        self, of: Recipient, state: MessageState | DeliveryState | None, source: MessageSource, accepts: Accepts
+        self,
+        of: Recipient,
+        state: MessageState | DeliveryState | None,
+        source: MessageSource,
+        accepts: Accepts,
+        *,
+        anchor: int | None = None,
     ) -> None:
+        """`anchor` is the seq of the message that the page continues at, if it is known."""
         self._of = of
+        self._anchor = anchor
         self._state = state
         self._source = source
         self._accepts = accepts
@@ -245,45 +217,22 @@ class ListenerScan:
         found = [row for row in rows if _seq(row) in seqs and self._accepts(row)]
         if len(rows) < count:
             return ScanStep(found, None)
-        last, cost = rows[-1], cost_of(rows)
-        seq, last_id = _seq(last), str(last[2])
-        if self._state in (None, "missed") or states.get(seq) != "missed":
-            return ScanStep(found, seq, last_id, cost)
-        around = await missed_range(tx, self._of.key, seq)
-        if around is not None and around.seq_to >= seq:
-            # A missed range is passed in one step, however long.
-            return ScanStep(found, around.seq_from if newest_first else around.seq_to, last_id, cost)
-        end = await missed_run_end(tx, self._of, seq, (span[0], seq) if newest_first else (seq, span[1]))
-        if end is None:
-            return ScanStep(found, seq, last_id, cost)
-        return ScanStep(found, *end, cost + abs(end[0] - seq))
+        return ScanStep(found, _seq(rows[-1]), str(rows[-1][2]), cost_of(rows))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
-        return await scanned_position(tx, (self._of.organization, self._of.queue), public_id)
+        return await scanned_position(tx, (self._of.organization, self._of.queue), public_id, self._anchor)
 
     def key_of(self, row: Row) -> int:
         return _seq(row)
 
 
-async def missed_run_end(tx: Transaction, of: Recipient, seq: int, beyond: Span) -> tuple[int, str] | None:
-    """Return the seq and the id of the last of the missed messages that directly follow a missed one.
+async def scanned_position(tx: Transaction, log: tuple[int, int], public_id: str, anchor: int | None = None) -> Span:
+    """Return the seqs around a message of a queue; see `ScanSource.position`. `log` is its organization and itself.
 
-    `beyond` is the span that begins or ends at the first one: it gives the direction. Returns None if none follows.
-    Reads only seqs, and at most `_PASSED_AT_ONCE`: a listener may have missed hundreds of thousands.
+    `anchor` is the seq of the message if it is known.
     """
-    step, order = (-1, "DESC") if beyond[1] == seq else (1, "ASC")
-    end = seq
-    for (following,) in await tx.rows(_MISSED_SEQS.format(order), *of.key, *beyond, _PASSED_AT_ONCE):
-        if following != end + step:
-            break
-        end = following
-    row = await tx.row(_ID, of.organization, of.queue, end) if end != seq else None
-    # A message that was just deleted has no id at which a page could continue.
-    return None if row is None else (end, row[0])
-
-
-async def scanned_position(tx: Transaction, log: tuple[int, int], public_id: str) -> Span:
-    """Return the seqs around a message of a queue; see `ScanSource.position`. `log` is its organization and itself."""
+    if anchor is not None:
+        return anchor, anchor
     position = await position_of(tx, log[0], public_id, log[1])
     older, newer = await OneLog(*log).boundaries(tx, position)
     return older, newer - 1

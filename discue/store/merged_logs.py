@@ -7,14 +7,13 @@ from operator import itemgetter
 from typing import Final
 
 from discue.store.engine import Row, Transaction
+from discue.store.log_bounds import first_seqs_at
 from discue.store.message_log import LogPosition, listed_columns, placed, position_of
 from discue.store.pagination import LARGEST, MERGED_ROWS, Selection, Span, too_far
-from discue.store.tables import given_rows, padded, rows_among
+from discue.store.tables import given_rows, padded
 
 _AT_ONCE: Final = 128
 _NO_SPAN: Final = (0, 0, 0)
-
-_ENDS: Final = "SELECT queue, tail, head FROM queue_head WHERE organization = $1 AND queue IN ({})"
 
 
 class MergedLogs:
@@ -30,11 +29,9 @@ class MergedLogs:
         spans: dict[int, Span] = dict.fromkeys(queues, (0, LARGEST))
         if selection.created_after is not None:
             after = dict.fromkeys(queues, selection.created_after + 1)
-            spans = {
-                queue: (seq - 1, LARGEST) for queue, seq in (await _first_seqs_at(tx, organization, after)).items()
-            }
+            spans = {queue: (seq - 1, LARGEST) for queue, seq in (await first_seqs_at(tx, organization, after)).items()}
         if selection.created_before is not None:
-            before = await _first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
+            before = await first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
             spans = {queue: (low, before[queue]) for queue, (low, _) in spans.items()}
         return cls(organization, spans)
 
@@ -60,7 +57,7 @@ class MergedLogs:
         stored_at, own, seq = bound
         # Messages of one millisecond are ordered by queue.
         times = {queue: stored_at + (queue < own) for queue in self._spans if queue != own}
-        return {**await _first_seqs_at(tx, self._organization, times), own: seq + side}
+        return {**await first_seqs_at(tx, self._organization, times), own: seq + side}
 
     async def _merged(self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool) -> list[Row]:
         """Return the first rows of all logs together: as `pagination.Merged`, but with two reads for all of them."""
@@ -106,57 +103,7 @@ def _first(rows: Sequence[Row], limit: int, *, newest_first: bool) -> list[Row]:
     return sorted(rows, key=itemgetter(0), reverse=newest_first)[:limit]
 
 
-async def _first_seqs_at(tx: Transaction, organization: int, times: Mapping[int, int]) -> dict[int, int]:
-    """Return the smallest seq of each queue that was stored at a time or later; above its head if there is none.
-
-    A binary search, as `message_log.last_seq_stored_before`, in all logs at the same time.
-    """
-    ends = {row[0]: (row[1], row[2]) for row in await rows_among(tx, _ENDS, (organization,), list(times))}
-    bounds = {queue: ends.get(queue, (0, 0)) for queue in times}
-    # Usually nothing is that old, which the first look shows.
-    middles = {queue: low + 1 for queue, (low, high) in bounds.items() if low < high}
-    while middles:
-        firsts = await _first_from(tx, organization, {queue: (middles[queue], bounds[queue][1]) for queue in middles})
-        following = {}
-        for queue, middle in middles.items():
-            low, high = bounds[queue]
-            seq, stored_at = firsts.get(queue, (0, LARGEST))
-            low, high = (seq, high) if stored_at < times[queue] else (low, middle - 1)
-            bounds[queue] = low, high
-            if low < high:
-                following[queue] = (low + high + 1) // 2
-        middles = following
-    return {queue: low + 1 for queue, (low, _) in bounds.items()}
-
-
-async def _first_from(
-    tx: Transaction, organization: int, spans: Mapping[int, tuple[int, int]]
-) -> dict[int, tuple[int, int]]:
-    """Return seq and time of the first message of each queue between two seqs, both included."""
-    wanted = [(queue, low, high) for queue, (low, high) in spans.items()]
-    found: dict[int, tuple[int, int]] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
-        values = [value for each in some for value in each]
-        rows = await tx.rows(_first_seqs(len(some)), *values, organization)
-        found.update({row[0]: (row[1], row[2]) for row in rows})
-    return found
-
-
 # SQLite keeps the order of a CROSS JOIN. Otherwise it would walk the whole log, and look for each row among the spans.
-@cache
-def _first_seqs(count: int) -> str:
-    organization = f"${3 * count + 1}"
-    return f"""
-        WITH given (queue, low, high) AS ({given_rows(count, 3)})
-        SELECT l.queue, l.seq, l.stored_at FROM given CROSS JOIN log l
-        WHERE l.organization = {organization} AND l.queue = given.queue AND l.seq = (
-            SELECT x.seq FROM log x
-            WHERE x.organization = {organization} AND x.queue = given.queue
-                AND x.seq >= given.low AND x.seq <= given.high
-            ORDER BY x.seq LIMIT 1)"""
-
-
 @cache
 def _first_rows(count: int, *, newest_first: bool) -> str:
     """Return the statement for the first rows of each span: it finds the last of them, then reads up to it."""

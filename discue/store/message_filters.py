@@ -10,7 +10,8 @@ from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import decode_options
 from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
-from discue.store.listener_messages import Accepts, MessageSource, scanned_position
+from discue.store.listener_messages import LIMITS_OF_STATE_AMONG, Accepts, MessageSource, scanned_position
+from discue.store.log_bounds import PageBounds
 from discue.store.message_log import (
     LIST_COLUMNS,
     WAITING,
@@ -51,8 +52,6 @@ _OF_LOG: Final = """
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 _LIMITS_OF_STATE: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=2_000, around=0)
 """A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
-_LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
-"""A page takes one step of three statements: one for whole messages, and at most two for their states."""
 _LIMITS_OF_ALL: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, around=0)
 """A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
 _COST_AT_MOST: Final = 4_000
@@ -90,17 +89,19 @@ def accepts(selection: Selection) -> Accepts:
 
 
 async def page_of_queue(
-    tx: Transaction, key: tuple[int, int], source: MessageSource | None, *, within: Span, selection: Selection
+    tx: Transaction, key: tuple[int, int], source: MessageSource | None, *, bounds: PageBounds, selection: Selection
 ) -> Listing[Row]:
-    """Read a page of a queue's messages, among those of a source if one is given, and between two seqs.
+    """Read a page of a queue's messages, among those of a source if one is given.
 
     `key` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
     for a state if the queue has too many listeners.
     """
     if source is None and selection.state is not None and selection.header is None:
-        return await FilteredPages(_InState(key, selection.state), within, _LIMITS_OF_STATE).page(tx, selection)
-    limits = _LIMITS if selection.state is None else _LIMITS_OF_STATE_AMONG
-    return await FilteredPages(_OfQueue(key, source or OneLog(*key), selection), within, limits).page(tx, selection)
+        in_state = _InState(key, selection.state, bounds.anchor)
+        return await FilteredPages(in_state, bounds.within, _LIMITS_OF_STATE).page(tx, selection)
+    limits = _LIMITS if selection.state is None else LIMITS_OF_STATE_AMONG
+    scan = _OfQueue(key, source or OneLog(*key), selection, bounds.anchor)
+    return await FilteredPages(scan, bounds.within, limits).page(tx, selection)
 
 
 async def page_of_all(
@@ -116,28 +117,27 @@ async def page_of_all(
 class _OfQueue:
     """A scan of messages of one queue, by seq."""
 
-    def __init__(self, key: tuple[int, int], source: MessageSource, selection: Selection) -> None:
+    def __init__(self, key: tuple[int, int], source: MessageSource, selection: Selection, anchor: int | None) -> None:
+        """`anchor` is the seq of the message that the page continues at, if it is known."""
         self._key = key
+        self._anchor = anchor
         self._source = source
         self._accepts = accepts(selection)
         self._state = selection.state
-        self._after = -1 if selection.created_after is None else selection.created_after
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
-        # Times never fall along a log.
-        late = [row for row in rows if row[1][0] > self._after]
-        found = [row for row in late if self._accepts(row)]
+        found = [row for row in rows if self._accepts(row)]
         if self._state is not None:
             found, looked_at = await self._in_state(tx, found, self._state, wanted)
             if looked_at is not None:
                 return ScanStep(found, self.key_of(looked_at), looked_at[2], cost_of(rows))
-        if len(rows) < count or (newest_first and len(late) < len(rows)):
+        if len(rows) < count:
             return ScanStep(found, None)
         return ScanStep(found, self.key_of(rows[-1]), rows[-1][2], cost_of(rows))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
-        return await scanned_position(tx, self._key, public_id)
+        return await scanned_position(tx, self._key, public_id, self._anchor)
 
     def key_of(self, row: Row) -> int:
         return int(row[1][2])
@@ -164,8 +164,10 @@ class _OfQueue:
 class _InState:
     """A scan of the messages of one queue that are in a state, by seq."""
 
-    def __init__(self, key: tuple[int, int], state: str) -> None:
+    def __init__(self, key: tuple[int, int], state: str, anchor: int | None) -> None:
+        """See `_OfQueue`."""
         self._key = key
+        self._anchor = anchor
         self._state = state
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
@@ -188,7 +190,7 @@ class _InState:
         return ScanStep(found, last, last_id)
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
-        return await scanned_position(tx, self._key, public_id)
+        return await scanned_position(tx, self._key, public_id, self._anchor)
 
     def key_of(self, row: Row) -> int:
         return int(row[1][2])

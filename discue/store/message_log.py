@@ -12,7 +12,8 @@ from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
-from discue.store.pagination import LARGEST, Selection, Span, created_at, intersect
+from discue.store.log_bounds import WHOLE_LOG, first_seq_at
+from discue.store.pagination import LARGEST, Span, created_at, intersect
 from discue.store.tables import chunks, placeholders, rows_among
 
 WAITING: Final = 1
@@ -97,9 +98,6 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
 
 LogPosition = tuple[int, int, int]
 """When a message was stored, its queue and its seq."""
-
-WHOLE_LOG: Final = (0, LARGEST)
-"""The span of all seqs."""
 
 
 def listed_columns(row: str) -> str:
@@ -245,16 +243,6 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
     return tail, head + 1
 
 
-async def span_of_times(tx: Transaction, organization: int, queue: int, selection: Selection) -> Span:
-    """Return the span of seqs whose messages pass the time filters."""
-    low, high = WHOLE_LOG
-    if selection.created_after is not None:
-        low = await first_seq_at(tx, organization, queue, selection.created_after + 1) - 1
-    if selection.created_before is not None:
-        high = await first_seq_at(tx, organization, queue, selection.created_before)
-    return low, high
-
-
 async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[Row]:
     """Read the messages of a queue with these seqs, in any order."""
     return list({row[2]: placed(row) for row in await rows_among(tx, _AT, (organization, queue), seqs)}.values())
@@ -276,16 +264,6 @@ async def position_of(tx: Transaction, organization: int, public_id: str, queue:
     if row is None:
         row = await tx.row(_PLACE_OF, organization, public_id)
     return (row[0], row[1], row[2]) if row is not None else (created_at(public_id), LARGEST, LARGEST)
-
-
-async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
-    """Return the smallest seq that was stored at that millisecond or later; above the head if there is none."""
-    first = await tx.row(_FIRST_BETWEEN, organization, queue, 1, LARGEST)
-    # Usually no message is that old: then the log begins with the first one, and its ends need not be known.
-    if first is not None and first[1] >= stored_at:
-        return int(first[0])
-    bounds = await _ends(tx, organization, queue)
-    return 1 + await last_seq_stored_before(tx, organization, queue, bounds, before=stored_at)
 
 
 async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: int) -> int:

@@ -11,7 +11,9 @@ from discue.domain.model import Queue
 from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
-from discue.store.listener_messages import MessageSource, Picked, Several, candidates_of, page_for_listener, with_key
+from discue.store.listener_messages import MessageSource, Picked, Several, page_for_listener, with_key
+from discue.store.listener_states import page_in_state
+from discue.store.log_bounds import PageBounds, bounds_of, span_of_times
 from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
     BODY,
@@ -21,7 +23,6 @@ from discue.store.message_log import (
     OneLog,
     rows_by_id,
     rows_named_by_id,
-    span_of_times,
 )
 from discue.store.message_states import (
     LISTENERS_AT_MOST,
@@ -38,11 +39,12 @@ from discue.store.pagination import (
     Merged,
     Selection,
     Source,
+    Span,
     browse,
     intersect,
     too_far,
 )
-from discue.store.recipients import Recipient, find_recipient
+from discue.store.recipients import Recipient, find_recipient_within
 from discue.store.tables import rows_among
 
 _MESSAGE: Final = f"""
@@ -111,17 +113,12 @@ async def page_of_queue(
     """
     organization = queue.organization
     if selection.listener is not None:
-        of = await find_recipient(tx, organization, selection.listener)
-        if of is None or of.queue != queue.id:
-            raise _no_listener("must be the id of a listener of this queue")
-        found = await _of_recipient(tx, of, selection, only)
-    elif message_filters.has_filters(selection):
+        return await _page_for_listener(tx, organization, selection, only, queue=queue.id)
+    if message_filters.has_filters(selection):
         source = await _candidates(tx, (organization, queue.id), selection, only)
-        # Of one key, the first message that is too old ends the scan: a search for the time would take longer.
-        times = selection if selection.key is None else msgspec.structs.replace(selection, created_after=None)
-        within = await span_of_times(tx, organization, queue.id, times)
+        bounds = await bounds_of(tx, organization, queue.id, selection)
         found = await message_filters.page_of_queue(
-            tx, (organization, queue.id), source, within=within, selection=selection
+            tx, (organization, queue.id), source, bounds=bounds, selection=selection
         )
     else:
         found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
@@ -135,13 +132,10 @@ async def page(
 
     Raises BadRequest if the selection names a listener that is not one of the organization's.
     """
-    live = LiveQueues(organization)
     if selection.listener is not None:
-        of = await find_recipient(tx, organization, selection.listener)
-        if of is None:
-            raise _no_listener("must be the id of a listener")
-        found = await _of_recipient(tx, of, selection, only)
-    elif message_filters.has_filters(selection):
+        return await _page_for_listener(tx, organization, selection, only)
+    live = LiveQueues(organization)
+    if message_filters.has_filters(selection):
         found = await _filtered(tx, live, selection, only)
     elif only is None:
         found = await browse(tx, await _of_all(tx, organization, live, selection), selection)
@@ -157,20 +151,13 @@ async def copies_of(tx: Transaction, organization: int, public_id: str, limit: i
     return (await _listing(tx, found, live, Selection())).items
 
 
-async def states(
-    tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage], listener: str | None, *, queues: int = 1
-) -> Mapping[int, MessageState]:
-    """Read the states by seq of messages of one queue: for one listener, or for all of its listeners.
+async def states(tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage]) -> Mapping[int, MessageState]:
+    """Read the states by seq of messages of one queue; none if that would take too long.
 
-    `log` is the organization and the queue; `queues` is how many are read for one page. There are none if reading them
-    would take too long.
+    `log` is the organization and the queue.
     """
-    if listener is None:
-        at_most = max(LISTENERS_AT_MOST // queues, LISTENERS_OF_ANY_QUEUE)
-        read = await states_of_messages(tx, *log, found, listeners_at_most=at_most)
-        return {} if read is None else read.states
-    of = await find_recipient(tx, log[0], listener)
-    return {} if of is None else await states_for(tx, of, found)
+    read = await states_of_messages(tx, *log, found, listeners_at_most=LISTENERS_AT_MOST)
+    return {} if read is None else read.states
 
 
 async def states_of_all(
@@ -260,9 +247,14 @@ async def _of_log(
     *,
     only: Collection[str] | None = None,
     floor: int = 0,
+    times: Span | None = None,
 ) -> Source:
-    """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`."""
-    within = intersect((floor, LARGEST), await span_of_times(tx, organization, queue, selection))
+    """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`.
+
+    `times` are the seqs whose messages pass the time filters, if they are known.
+    """
+    times = times or await span_of_times(tx, organization, queue, selection)
+    within = intersect((floor, LARGEST), times)
     log = OneLog(organization, queue, within, selection.alias, floor=floor)
     if only is not None:
         return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue, floor), log.locate)
@@ -303,25 +295,44 @@ async def _of_targets(
     return _EachOnce(organization, merged, len(found) + 1, listed)
 
 
+async def _page_for_listener(
+    tx: Transaction,
+    organization: int,
+    selection: Selection,
+    only: Collection[str] | None,
+    *,
+    queue: int | None = None,
+) -> Listing[StoredMessage]:
+    """Read messages that were stored for a listener, with their states. Raises BadRequest unless it is in `queue`."""
+    found = await find_recipient_within(tx, organization, selection.listener or "", selection)
+    if found is None or queue not in {None, found[0].queue}:
+        raise _no_listener(f"must be the id of a listener{' of this queue' if queue else ''}")
+    of, bounds = found
+    rows = await _of_recipient(tx, of, bounds, selection, only=only)
+    page = await _listing(tx, rows, LiveQueues(organization, {of.queue: of.queue_public_id}), selection)
+    states = {} if selection.state is not None else await states_for(tx, of, page.items)
+    return page.with_items(
+        msgspec.structs.replace(message, state=states.get(message.seq, selection.state)) for message in page.items
+    )
+
+
 async def _of_recipient(
-    tx: Transaction, of: Recipient, selection: Selection, only: Collection[str] | None
+    tx: Transaction, of: Recipient, bounds: PageBounds, selection: Selection, *, only: Collection[str] | None
 ) -> Listing[Row]:
     """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None
     if not message_filters.has_filters(selection):
-        source = await _of_log(tx, of.organization, of.queue, selection, only=only, floor=of.start_seq)
-        return await browse(tx, source, selection)
-    times = await span_of_times(tx, of.organization, of.queue, selection)
+        listed = await _of_log(
+            tx, of.organization, of.queue, selection, only=only, floor=of.start_seq, times=bounds.within
+        )
+        return await browse(tx, listed, selection)
     candidates = await _candidates(tx, (of.organization, of.queue), selection, only)
-    return await page_for_listener(
-        tx,
-        of,
-        candidates or candidates_of(of, selection.state),
-        within=intersect((of.start_seq, LARGEST), times),
-        selection=selection,
-        accepts=message_filters.accepts(selection),
-    )
+    accepts = message_filters.accepts(selection)
+    if candidates is None and selection.state is not None:
+        return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
+    source = candidates or OneLog(of.organization, of.queue)
+    return await page_for_listener(tx, of, source, selection, bounds=bounds, accepts=accepts)
 
 
 async def _candidates(

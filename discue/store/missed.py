@@ -16,7 +16,8 @@ from discue.domain.errors import BadRequest, malformed
 from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.listener_messages import LIMITS, ListenerScan, accept_all, missed_for
-from discue.store.message_log import LISTED, span_of_times
+from discue.store.log_bounds import span_of_times
+from discue.store.message_log import LISTED
 from discue.store.missed_messages import MissedKeys, MissedMessage, Missing, find_missing, position_of, read_missing
 from discue.store.missed_scan import MissedScan
 from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span, intersect

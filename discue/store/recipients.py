@@ -1,15 +1,17 @@
 """Listeners with their live cursors, the delivery states of messages for one of them, and the ranges that it missed."""
 
 from collections.abc import Sequence
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import msgspec
 
 from discue.domain.model import DeliveryState
 from discue.domain.window import Window
-from discue.store.engine import MissedRange, Transaction
-from discue.store.pagination import LARGEST
-from discue.store.tables import at_given, read_one, rows_among, rows_at
+from discue.store.engine import MissedRange, Row, Transaction
+from discue.store.log_bounds import BOUNDS_WIDTH, PageBounds, bounds_from, bounds_values, with_bounds
+from discue.store.pagination import LARGEST, Selection
+from discue.store.tables import given_rows, padded, read_one, shifted
 
 FROM_RECIPIENTS: Final = """
     FROM listener
@@ -20,18 +22,13 @@ FROM_RECIPIENTS: Final = """
 _RECIPIENT: Final = f"""
     SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
     {FROM_RECIPIENTS} AND listener.public_id = $2"""
-_STATE_ROWS: Final = f"""
-    SELECT j.seq, j.state, j.attempts, j.reason FROM ({{}}) AS given JOIN exception j ON {at_given("j")}"""
-_BLOCKED: Final = """
-    SELECT log.seq FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
-        AND e.key_hash = log.key_hash AND e.seq < log.seq
-    WHERE log.organization = $1 AND log.queue = $2 AND e.listener = $3 AND e.stream = 0 AND e.blocked > 0
-        AND e.key_hash IS NOT NULL AND log.seq IN ({})"""
+_WITH_BOUNDS: Final = with_bounds(_RECIPIENT)
 _RANGES_BEFORE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT $4"""
 _RANGES_AT_ONCE: Final = 128
+_STATES_AT_ONCE: Final = 1_024
 
 
 class Recipient(msgspec.Struct, frozen=True):
@@ -53,11 +50,24 @@ class Recipient(msgspec.Struct, frozen=True):
 
 async def find_recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
     row = await tx.row(_RECIPIENT, organization, public_id)
-    if row is None:
-        return None
+    return None if row is None else _recipient(organization, row)
+
+
+async def find_recipient_within(
+    tx: Transaction, organization: int, public_id: str, selection: Selection
+) -> tuple[Recipient, PageBounds] | None:
+    """Return a listener, and the bounds of a page in the log of its queue."""
+    row = await tx.row(_WITH_BOUNDS, organization, public_id, *bounds_values(selection))
+    return (
+        None
+        if row is None
+        else (_recipient(organization, row[:-BOUNDS_WIDTH]), bounds_from(selection, row[-BOUNDS_WIDTH:]))
+    )
+
+
+def _recipient(organization: int, row: Row) -> Recipient:
     listener, queue, queue_public_id, start_seq, position, ahead = row
-    window = Window.decode(position, ahead)
-    return Recipient(organization, listener, queue, queue_public_id, start_seq, window)
+    return Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(position, ahead))
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:
@@ -73,23 +83,51 @@ def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState,
     return "retrying" if made else "pending", made
 
 
-async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
-    """Read the delivery states of messages for one listener."""
-    rows = await rows_at(tx, _STATE_ROWS, (*of.key, 0), seqs)
-    delivery_rows = {seq: state_of_row(*row)[0] for seq, *row in rows}
-    passed = [seq for seq in seqs if seq not in delivery_rows and of.window.is_settled(seq)]
+def state_columns(seq: str, first: int) -> str:
+    """Return the columns for `state_at` of a message, whose seq is given as SQL.
+
+    `first` is the number of the first of three parameters: the organization, the listener and the queue. Scalar
+    subqueries keep a planner from reading all delivery rows for a join.
+    """
+    row = "FROM exception e WHERE e.organization = $1 AND e.listener = $2 AND e.stream = 0 AND e.seq = {seq}"
+    columns = ", ".join(f"(SELECT e.{name} {row})" for name in ("state", "attempts", "reason"))
+    sql = f"""{columns}, (
+            SELECT r.seq_to FROM missed_range r
+            WHERE r.organization = $1 AND r.listener = $2 AND r.seq_from <= {{seq}} ORDER BY r.seq_from DESC LIMIT 1), (
+            SELECT b.seq FROM exception b
+            WHERE b.organization = $1 AND b.queue = $3 AND b.listener = $2 AND b.stream = 0 AND b.seq < {{seq}}
+                AND b.blocked > 0 AND b.key_hash IS NOT NULL AND b.key_hash = (
+                    SELECT k.key_hash FROM log k WHERE k.organization = $1 AND k.queue = $3 AND k.seq = {{seq}})
+            LIMIT 1)"""
+    return shifted(sql, first - 1).format(seq=seq)
+
+
+def state_at(of: Recipient, seq: int, columns: Sequence[Any]) -> DeliveryState:
+    """Return the state of a message for a listener, given its `state_columns`."""
+    state, attempts, reason, missed_through, blocked_by = columns
+    if state is not None:
+        return state_of_row(state, attempts, reason)[0]
     # The cursor has passed a blocked message, which waits for another one of its key.
-    blocked = {row[0] for row in await rows_among(tx, _BLOCKED, (of.organization, of.queue, of.listener), passed)}
+    if blocked_by is not None or not of.window.is_settled(seq):
+        return "pending"
+    return "missed" if missed_through is not None and missed_through >= seq else "acknowledged"
+
+
+async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
+    """Read the delivery states of messages for one listener, with one statement for many of them."""
     states: dict[int, DeliveryState] = {}
-    ranges = MissedRanges(tx, of.key, len(seqs))
-    for seq in sorted(seqs, reverse=True):
-        if seq in delivery_rows:
-            states[seq] = delivery_rows[seq]
-        elif seq in blocked or not of.window.is_settled(seq):
-            states[seq] = "pending"
-        else:
-            states[seq] = "missed" if await ranges.around(seq) is not None else "acknowledged"
+    for start in range(0, len(seqs), _STATES_AT_ONCE):
+        some = padded(seqs[start : start + _STATES_AT_ONCE], seqs[start])
+        for seq, *columns in await tx.rows(_states_at(len(some)), *some, *of.key, of.queue):
+            states[seq] = state_at(of, seq, columns)
     return states
+
+
+@cache
+def _states_at(count: int) -> str:
+    return f"""
+        WITH given (seq) AS ({given_rows(count, 1)})
+        SELECT given.seq, {state_columns("given.seq", count + 1)} FROM given"""
 
 
 class MissedRanges:

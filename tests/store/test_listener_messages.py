@@ -17,7 +17,7 @@ from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import StoredMessage
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
-from discue.store import deliveries, listener_messages, listeners, messages, queues
+from discue.store import deliveries, listener_messages, listener_states, listeners, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.filtered_pages import ScanLimits
 from discue.store.pagination import Listing, Selection
@@ -206,6 +206,10 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listener_messages, "LIMITS", ScanLimits(None, 2, 3, 20_000))
+        patch.setattr(listener_messages, "LIMITS_OF_STATE_AMONG", ScanLimits(2, 2, 2, 20_000, around=0))
+        patch.setattr(listener_states, "LIMITS", ScanLimits(2, 2, 2, 20_000, around=0))
+        for name in ("_ROWS_AT_ONCE", "_INTERVALS_AT_ONCE"):
+            patch.setattr(listener_states, name, 2)
         _with_store("sqlite", world, is_cut=True)
 
 
@@ -233,7 +237,7 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
 async def test_consecutive_missed_messages_are_passed_in_one_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_messages, "LIMITS", ScanLimits(None, 10, 20))
+    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(10, 10, 10, around=0))
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 20)
     entries = tuple(NewEntry(public_id(FIRST + seq), JSON_VALUE, b"1") for seq in range(1, 106))
@@ -246,28 +250,30 @@ async def test_consecutive_missed_messages_are_passed_in_one_step(
         selected = msgspec.structs.replace(selection, **place)
         return await store.read(lambda tx: messages.page(tx, OURS, selected))
 
+    assert [each.seq for each in (await page()).items] == [105, 104, 3, 2, 1]
+    assert [each.seq for each in (await page(before=public_id(FIRST + 1))).items] == [105, 104, 3, 2]
+    # Of more rows than a step looks at, it passes some.
+    monkeypatch.setattr(listener_states, "_ROWS_AT_ONCE", 60)
     newest = await page()
     assert [each.seq for each in newest.items] == [105, 104]
-    assert newest.resumes_after == public_id(FIRST + 4)
-    assert [each.seq for each in (await page(after=public_id(FIRST + 4))).items] == [3, 2, 1]
-    oldest = await page(before=public_id(FIRST + 1))
-    assert [each.seq for each in oldest.items] == [3, 2]
-    assert oldest.resumes_before == public_id(FIRST + 103)
+    assert newest.resumes_after == public_id(FIRST + 104)
+    assert [each.seq for each in (await page(after=public_id(FIRST + 40))).items] == [3, 2, 1]
 
 
 async def test_message_far_below_other_states_comes_on_a_later_page(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_messages, "LIMITS", ScanLimits(None, 50, 200, 300))
+    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(50, 50, 50, 300, around=0))
     _, listener = await _with_a_range(store, 600)
-    retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(100, 500))
+    retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(204, 604))
     await store.settle(a_settle(listener, 605, version=1, delivery_rows=retries))
-    selection = Selection(listener=listener.public_id, state="pending")
+    selection = Selection(listener=listener.public_id, state="missed")
     page = await store.read(lambda tx: messages.page(tx, OURS, selection))
     assert (page.items, page.has_next) == ((), True)
     assert page.resumes_after is not None
-    assert await forwards(store, lambda tx, each: messages.page(tx, OURS, each), selection) == []
-    far = Selection(listener=listener.public_id, state="pending", page=2)
+    missed = [public_id(FIRST + seq - 1) for seq in range(203, 3, -1)]
+    assert await forwards(store, lambda tx, each: messages.page(tx, OURS, each), selection) == missed
+    far = Selection(listener=listener.public_id, state="missed", page=2)
     with pytest.raises(BadRequest) as refused:
         await store.read(lambda tx: messages.page(tx, OURS, far))
     assert refused.value.faults[0].pointer == "?page"

@@ -160,7 +160,7 @@ async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(
             for name, item in items.items()
         }
         log = (OURS, queue.id)
-        shown = await store.read(partial(messages.states, log=log, found=page.items, listener=None))
+        shown = await store.read(partial(messages.states, log=log, found=page.items))
         assert {each.id: shown[each.seq] for each in page.items} == {name: item.state for name, item in items.items()}
 
 
@@ -196,7 +196,7 @@ async def test_messages_are_found_by_state_and_key_and_header(store: Store, seed
 async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3))
     monkeypatch.setattr(message_filters, "_LIMITS_OF_ALL", ScanLimits(None, 2, 3))
-    for name in ("_LIMITS_OF_STATE", "_LIMITS_OF_STATE_AMONG"):
+    for name in ("_LIMITS_OF_STATE", "LIMITS_OF_STATE_AMONG"):
         monkeypatch.setattr(message_filters, name, ScanLimits(2, 2, 3, around=0))
     monkeypatch.setattr(message_filters, "_STATES_FIRST", 1)
     subject = await _made(store, 1)
@@ -240,8 +240,8 @@ async def test_queue_with_too_many_listeners_has_no_states(store: Store, monkeyp
     monkeypatch.setattr(messages, "LISTENERS_OF_ANY_QUEUE", 2)
     subject = await _made(store, 1)
     queue = subject.queues[0]
-    assert await _states(store, queue) == await _states(store, queue, among=2) != {}
-    assert await _states(store, queue, among=3) == {}
+    assert await _states(store, queue) == await _states_among(store, queue, 2) != {}
+    assert await _states_among(store, queue, 3) == {}
 
 
 async def test_page_with_too_many_delivery_rows_has_no_states(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,10 +250,17 @@ async def test_page_with_too_many_delivery_rows_has_no_states(store: Store, monk
     assert await _states(store, subject.queues[0]) == {}
 
 
-async def _states(store: Store, queue: Queue, among: int = 1) -> Mapping[int, MessageState]:
+async def _states(store: Store, queue: Queue) -> Mapping[int, MessageState]:
     page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
-    read = partial(messages.states, log=(OURS, queue.id), found=page.items, listener=None, queues=among)
-    return await store.read(read)
+    return await store.read(partial(messages.states, log=(OURS, queue.id), found=page.items))
+
+
+async def _states_among(store: Store, queue: Queue, queues: int) -> Mapping[int, MessageState]:
+    """Read the states of one queue's messages on a page that has those of others, too."""
+    page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
+    found = {queue.id: page.items} | {row_id(900 + number): () for number in range(1, queues)}
+    states = await store.read(partial(messages.states_of_all, organization=OURS, found=found))
+    return {seq: state for (of, seq), state in states.items() if of == queue.id}
 
 
 async def test_state_of_a_queue_with_many_listeners_needs_one_of_them(

@@ -156,9 +156,10 @@ class ExplainingOnce(Explaining):
 
 
 _BOUNDED = re.compile(
-    r"SCAN (new|step|counted|looked_at|owners|given|span|urgent|(\d+ )?CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)"
+    r"SCAN (new|step|counted|looked_at|owners|given|span|urgent|found|search"
+    r"|(\d+ )?CONSTANT ROWS?|\d+-ROW VALUES CLAUSE)"
 )
-"""Reads of rows that a statement brings itself, of a subquery with a LIMIT, or of the owners found so far."""
+"""Reads of rows that a statement brings itself, of a subquery with a LIMIT, or of what was found so far."""
 
 
 def _is_slow(step: str) -> bool:

@@ -1,0 +1,246 @@
+"""Lists of a listener's messages in one delivery state, by seq.
+
+A step takes three statements: for intervals of the log in which messages can be in the state, as far as delivery rows,
+missed ranges and the window of the cursor say; for what decides the state of each message there; and for the messages.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Final, NamedTuple
+
+from discue.domain.messages import MessageState
+from discue.domain.model import DeliveryState
+from discue.domain.window import Interval, subtract, to_intervals
+from discue.store.engine import Row, Transaction
+from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
+from discue.store.listener_messages import Accepts, scanned_position
+from discue.store.log_bounds import PageBounds
+from discue.store.message_log import WAITING, rows_by_seq
+from discue.store.pagination import LARGEST, Listing, Selection, Span, intersect
+from discue.store.recipients import Recipient, state_at, state_columns, state_of_row
+from discue.store.tables import given_rows, padded
+
+LIMITS: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=5_000, around=0)
+"""A page takes one step, except a numbered one."""
+_ROWS_AT_ONCE: Final = 2_000
+"""The largest number of delivery rows of one kind that a step looks at."""
+_RANGES_AT_ONCE: Final = 128
+_INTERVALS_AT_ONCE: Final = 128
+_NO_INTERVAL: Final = (0, -1)
+_READ_AT_MOST: Final = 250
+"""The largest number of messages in the state that a step reads to look for those with a key and a header."""
+
+# Parts of the first statement, each read by one index, which the columns leave as the only one: adding 0 keeps the
+# planner from the primary key. A row is a part, an interval, and the columns for `state_of_row`.
+_ROWS: Final = """
+    SELECT * FROM (
+        SELECT 0, seq, seq, state, attempts, reason FROM exception
+        WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND stream{kind}
+        ORDER BY seq {{order}} LIMIT $5) AS looked_at"""
+_OF_ANY_STATE: Final = _ROWS.format(kind=" = 0")
+_OPEN: Final = _ROWS.format(kind=" + 0 = 0 AND state <> 'missed'")
+_MISSED: Final = _ROWS.format(kind=" + 0 = 0 AND state = 'missed'")
+_ENDED: Final = _ROWS.format(kind=" = 0 AND state = 'ended'").replace("SELECT 0,", "SELECT 1,")
+_RANGES: Final = f"""
+    SELECT * FROM (
+        SELECT 2, seq_from, seq_to, '', 0, '' FROM missed_range
+        WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4
+        ORDER BY seq_from {{order}} LIMIT {_RANGES_AT_ONCE}) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT 3, seq_from, seq_to, '', 0, '' FROM missed_range
+        WHERE organization = $1 AND listener = $2 AND seq_from <= $3 ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
+"""Ranges that begin in the span, and the one that may reach into it."""
+_SCHEDULED: Final = """
+    SELECT * FROM (
+        SELECT 4, origin_seq, origin_seq, '', 0, '' FROM scheduled
+        WHERE organization = $1 AND queue = $6 AND origin_seq > $3 AND origin_seq < $4
+        ORDER BY origin_seq {order} LIMIT $5) AS looked_at"""
+_RANGE_PART: Final = 2
+_RANGE_PARTS: Final = (2, 3)
+_SCHEDULED_PART: Final = 4
+_PARTS: Final = {
+    "acknowledged": (_OF_ANY_STATE, _RANGES),
+    "missed": (_MISSED, _ENDED, _RANGES),
+    "retrying": (_OPEN,),
+    "pending": (_OPEN, _SCHEDULED),
+}
+"""The parts that say where messages are in a state. Filters have no rows, so that no message has another state."""
+
+
+async def page_in_state(
+    tx: Transaction, of: Recipient, selection: Selection, bounds: PageBounds, *, accepts: Accepts | None
+) -> Listing[Row]:
+    """Read a page of the listener's messages that are in the state of the selection and pass a test if there is one.
+
+    Raises BadRequest for a numbered page that is too far from the first.
+    """
+    scan = _StateScan(of, selection, bounds, accepts)
+    within = intersect((of.start_seq, LARGEST), bounds.within)
+    return await FilteredPages(scan, within, LIMITS).page(tx, selection)
+
+
+class _Intervals(NamedTuple):
+    """Intervals in the order of a scan, with all of the messages in the state up to an end."""
+
+    intervals: Sequence[Interval]
+    end: int | None
+    """The last seq that was looked at; None if nothing follows."""
+
+
+class _StateScan:
+    """A scan of messages for those that are in a state for a listener."""
+
+    def __init__(self, of: Recipient, selection: Selection, bounds: PageBounds, accepts: Accepts | None) -> None:
+        self._of = of
+        self._state: MessageState | DeliveryState | None = selection.state
+        self._bounds = bounds
+        self._accepts = accepts
+
+    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+        rows: Sequence[Row] = ()
+        end: int | None = 0
+        # Nothing is left where messages were deleted: there is no id at which a page could continue.
+        while not rows and end is not None:
+            found = _first_of(await self._intervals(tx, span, newest_first=newest_first), count)
+            rows, end = await self._deciding(tx, found.intervals, count, newest_first=newest_first), found.end
+            if len(rows) == count:
+                end = rows[-1][0]
+            if end is not None:
+                span = (span[0], end) if newest_first else (end, span[1])
+        seqs = [row[0] for row in rows if self._is_in_state(row)]
+        most = wanted if self._accepts is None else _READ_AT_MOST
+        shown = await rows_by_seq(tx, self._of.organization, self._of.queue, seqs[:most])
+        shown = sorted(shown, key=self.key_of, reverse=newest_first)
+        last_id = rows[-1][1] if rows else ""
+        if self._accepts is not None:
+            if len(seqs) > most and shown:
+                end, last_id = self.key_of(shown[-1]), shown[-1][2]
+            shown = [row for row in shown if self._accepts(row)]
+        return ScanStep(shown, end, last_id)
+
+    async def position(self, tx: Transaction, public_id: str) -> Span:
+        log = (self._of.organization, self._of.queue)
+        return await scanned_position(tx, log, public_id, self._bounds.anchor)
+
+    def key_of(self, row: Row) -> int:
+        return int(row[1][2])
+
+    async def _intervals(self, tx: Transaction, span: Span, *, newest_first: bool) -> _Intervals:
+        """Return the intervals of a span in which messages can be in the state."""
+        if span[1] - span[0] < 2:
+            return _Intervals((), None)
+        parts = _PARTS.get(self._state or "", ())
+        if not parts:
+            return _Intervals((), None)
+        sql = " UNION ALL ".join(parts).format(order="DESC" if newest_first else "ASC")
+        values = (self._of.queue,) if _SCHEDULED in parts else ()
+        rows = await tx.rows(sql, *self._of.key, *span, _ROWS_AT_ONCE, *values)
+        end = _end_of(rows, newest_first=newest_first)
+        first, last = span[0] + 1, span[1] - 1
+        if end is not None:
+            first, last = (end, last) if newest_first else (first, end)
+        intervals = _within((first, last), self._candidates(rows, (first, last)))
+        return _Intervals(intervals[::-1] if newest_first else intervals, end)
+
+    def _candidates(self, rows: Sequence[Row], whole: Interval) -> list[Interval]:
+        """Return intervals that may reach beyond the whole one, in any order."""
+        window = self._of.window
+        ahead = to_intervals(
+            seq for seq in range(window.position + 1, window.last_settled + 1) if window.is_settled(seq)
+        )
+        unsettled = subtract((window.position + 1, LARGEST), ahead)
+        ranges = [(row[1], row[2]) for row in rows if row[0] in _RANGE_PARTS]
+        scheduled = [(row[1], row[2]) for row in rows if row[0] == _SCHEDULED_PART]
+        of_rows = {row[1]: state_of_row(*row[3:])[0] for row in rows if row[0] < _RANGE_PART}
+        own = [(seq, seq) for seq, state in of_rows.items() if state == self._state]
+        if self._state == "acknowledged":
+            others = [(seq, seq) for seq, state in of_rows.items() if state != self._state]
+            return [*own, *subtract(whole, _within(whole, [*others, *ranges, *unsettled]))]
+        if self._state == "pending":
+            return [*own, *scheduled, *unsettled]
+        return [*own, *ranges]
+
+    async def _deciding(
+        self, tx: Transaction, intervals: Sequence[Interval], count: int, *, newest_first: bool
+    ) -> list[Row]:
+        """Read rows of seq, id and what `_is_in_state` needs for the first messages in intervals."""
+        if not intervals:
+            return []
+        some = padded(intervals, _NO_INTERVAL)
+        sql = _deciding(len(some), newest_first=newest_first)
+        values = [seq for each in some for seq in each]
+        rows = await tx.rows(sql, *values, *self._of.key, self._of.queue, count - 1)
+        return sorted(rows, key=lambda row: row[0], reverse=newest_first)[:count]
+
+    def _is_in_state(self, row: Row) -> bool:
+        seq, _, origin_seq, kind, *columns = row
+        if (origin_seq or seq) <= self._of.start_seq:
+            return False
+        # Lanes have settled a message that is not due yet, as if it did not exist.
+        state = "pending" if kind == WAITING else state_at(self._of, seq, columns)
+        return state == self._state
+
+
+def _end_of(rows: Sequence[Row], *, newest_first: bool) -> int | None:
+    """Return up to which seq all parts are complete; None if none has more rows."""
+    read: dict[int, list[int]] = {}
+    for part, first, last, *_ in rows:
+        read.setdefault(part, []).append(first if newest_first else last)
+    full = [
+        ends for part, ends in read.items() if len(ends) == (_RANGES_AT_ONCE if part == _RANGE_PART else _ROWS_AT_ONCE)
+    ]
+    if newest_first:
+        return max(map(min, full), default=None)
+    return min(map(max, full), default=None)
+
+
+def _within(whole: Interval, intervals: Iterable[Interval]) -> list[Interval]:
+    """Return the parts of intervals that are in a whole one: disjoint, apart from each other, and ascending."""
+    found: list[Interval] = []
+    for first, last in sorted(intervals):
+        low, high = max(first, whole[0]), min(last, whole[1])
+        if low > high:
+            continue
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
+
+
+def _first_of(found: _Intervals, count: int) -> _Intervals:
+    """Return the first intervals that may have enough messages."""
+    room = count
+    for place, (first, last) in enumerate(found.intervals, 1):
+        room -= last - first + 1
+        if (room <= 0 or place == _INTERVALS_AT_ONCE) and place < len(found.intervals):
+            following = found.intervals[place]
+            is_newest_first = following[0] < first
+            return _Intervals(found.intervals[:place], first if is_newest_first else last)
+    return found
+
+
+@cache
+def _deciding(count: int, *, newest_first: bool) -> str:
+    """Return the statement for the first messages of each interval: it finds the last of them, then reads up to it.
+
+    SQLite keeps the order of a CROSS JOIN.
+    """
+    taken = 2 * count
+    organization, queue, offset = f"${taken + 1}", f"${taken + 3}", f"${taken + 4}"
+    order, last, bounds = (
+        ("DESC", "given.low", "l.seq >= span.last AND l.seq <= span.high")
+        if newest_first
+        else ("ASC", "given.high", "l.seq <= span.last AND l.seq >= span.low")
+    )
+    return f"""
+        WITH given (low, high) AS ({given_rows(count, 2)})
+        SELECT l.seq, l.id, l.origin_seq, l.kind, {state_columns("l.seq", taken + 1)} FROM (
+            SELECT given.low, given.high, coalesce((
+                SELECT x.seq FROM log x
+                WHERE x.organization = {organization} AND x.queue = {queue} AND x.seq >= given.low
+                    AND x.seq <= given.high
+                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
+            FROM given) AS span
+        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = {queue} AND {bounds}"""
