@@ -81,14 +81,14 @@ def _only_path(found: Found) -> str:
 
 async def _attempts(visit: Visit, asked: Search) -> Redirect:
     """Lead to the attempts of the listener. Raises BadRequest if none has the name."""
-    listener = await _listener(visit, asked.listener)
+    listener = await _listener(visit, asked.listener, asked.queue)
     return Redirect(f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}?status={asked.status}#attempts")
 
 
 async def _messages(visit: Visit, asked: Search) -> ShownList:
     """Return messages, of one queue or of all. Raises BadRequest for a queue or a listener that does not exist."""
-    listener = await _listener(visit, asked.listener) if asked.listener else None
-    queue = await _queue(visit, asked.queue) if asked.queue else None
+    listener = await _listener(visit, asked.listener, asked.queue) if asked.listener else None
+    queue = await _queue(visit, asked.queue) if asked.queue and listener is None else None
     asked_for = {
         "per_page": PER_PAGE,
         "alias": asked.text or None,
@@ -114,9 +114,15 @@ async def _queue(visit: Visit, name: str) -> Queue:
     return found[0]
 
 
-async def _listener(visit: Visit, name: str) -> Listener:
-    """Return the listener with an id or a name. Raises BadRequest unless there is exactly one."""
+async def _listener(visit: Visit, name: str, queue: str) -> Listener:
+    """Return the listener with an id or a name, in a queue if one is named. Raises BadRequest unless there is one."""
     found = (await search.find(visit.control, visit.principal, name, ["listeners"])).listeners
+    if found and queue:
+        within = tuple(each for each in found if queue in {each.queue_public_id, each.queue_alias})
+        if not within and len(found) < search.SHOWN:
+            await _queue(visit, queue)
+            raise BadRequest(f'Queue "{queue}" has no listener called "{name}".', code="invalid_parameter")
+        found = within or found
     if len(found) != 1:
         raise await _not_one(visit, "listener", name, len(found))
     return found[0]
