@@ -23,7 +23,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.plan import SimPlan, draw
 from tests.simulation.reached import MANY_SEEDS, never_reached
 from tests.simulation.run import Outcome, Prepared, Started, prepare, run_apart
-from tests.simulation.shrink import Shrunk, shrink, without
+from tests.simulation.shrink import shrink, without
 from tests.simulation.trace import timeline
 
 SEEDS_FILE: Final = Path(__file__).with_name("seeds.txt")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, help="how long its load and its faults go on")
     parser.add_argument("--bug", default="", help="seed a bug of tests/simulation/bugs.py or tests/faults/broken.py")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many runs at a time")
-    parser.add_argument("--lines", type=int, default=_LINES, help="how much of the history to print")
+    parser.add_argument("--lines", type=int, default=_LINES, help="print so many of the last lines of the history")
     parser.add_argument("--hunt", action="store_true", help="seed each bug in turn, and run seeds until one fails")
     parser.add_argument("--keep-going", action="store_true", help="run all seeds, and only name those that fail")
     given = parser.parse_args(arguments)
@@ -83,7 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     if given.seconds is not None:
         plan = replace(plan, seconds=given.seconds)
     outcome = run_apart(plan, prepared)
-    print(_told(outcome, given.lines), outcome.summary, f"trace {outcome.digest}", sep="\n")
+    _report(outcome, given.lines)
+    print(outcome.summary, f"trace {outcome.digest}", sep="\n")
     return bool(outcome.broken)
 
 
@@ -104,7 +105,9 @@ def _run_seeds(given: argparse.Namespace, prepared: Prepared) -> int:
                 continue
             print("Shrinking …", flush=True)
             shrunk = shrink(outcome.plan, lambda plan: bool(run_apart(plan, prepared).broken))
-            _report(shrunk, prepared, given.lines)
+            _report(run_apart(shrunk.plan, prepared), given.lines)
+            print("Again:", f"  {shrunk.command}", "", f"For {SEEDS_FILE.name}:", sep="\n")
+            print(msgspec.json.encode(shrunk.plan).decode())
             return 1
     print(_speed(times, time.monotonic() - started_at))
     print("Reached: " + ", ".join(f"{name} {times}" for name, times in sorted(reached.items())))
@@ -141,16 +144,21 @@ def _hunt(given: argparse.Namespace, prepared: Prepared) -> int:
     return bool(escaped)
 
 
-def _report(shrunk: Shrunk, prepared: Prepared, lines: int) -> None:
-    outcome = run_apart(shrunk.plan, prepared)
-    print(_told(outcome, lines), *outcome.broken[:_SENTENCES], "", "Again:", f"  {shrunk.command}", sep="\n")
-    print("", f"For {SEEDS_FILE.name}:", msgspec.json.encode(shrunk.plan).decode(), sep="\n")
+def _report(outcome: Outcome, lines: int) -> None:
+    """Print the plan, the history, and the promises that were broken."""
+    broken = [f"  {sentence}" for sentence in outcome.broken[:_SENTENCES]]
+    print(f"Plan: {outcome.plan.summary}", "", _told(outcome, lines), "", sep="\n")
+    if broken:
+        print("Broken:", *broken, "", sep="\n")
 
 
 def _told(outcome: Outcome, last: int) -> str:
-    """Return the lines of the history that a reader needs: of what a broken promise names, and all faults."""
+    """Return the lines of the history that a reader needs: of what a broken promise names, and all faults.
+
+    Who asks for another number of lines gets the last ones of all.
+    """
     named = next((found for sentence in outcome.broken if (found := _named(sentence))), set())
-    if not named:
+    if not named or last != _LINES:
         return timeline(outcome.lines, last)
     chosen = [line for line in outcome.lines if " nemesis " in line or any(name in line for name in named)]
     return timeline(chosen, last)

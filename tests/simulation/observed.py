@@ -6,7 +6,12 @@ from contextlib import contextmanager
 from tests.faults.history import Fault, History, Published, Registered, Wish
 from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
+from tests.simulation.guard import EPOCH_SECONDS
 from tests.simulation.trace import Trace
+
+
+def _times(wish: Wish) -> Sequence[tuple[str, float]]:
+    return (("expires_at", wish.expires_at), ("due_at", wish.due_at))
 
 
 class TracingRecorder(Recorder):
@@ -25,7 +30,9 @@ class TracingRecorder(Recorder):
 
     def stored(self, published: Published, ids: Sequence[str]) -> None:
         super().stored(published, ids)
-        self._trace.add("user", "got 200", f"queue={published.queue} tick={published.sent} ids={','.join(ids)}")
+        detail = f"queue={published.queue} tick={published.answered} ids={','.join(ids)}"
+        times = {f"{name}={at - EPOCH_SECONDS:.3f}" for each in published.wishes for name, at in _times(each) if at}
+        self._trace.add("user", "got 200", " ".join([detail, *sorted(times)]))
 
     def created(self, listener: Registered, public_id: str, secret: str) -> None:
         super().created(listener, public_id, secret)
