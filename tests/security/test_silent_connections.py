@@ -16,6 +16,9 @@ from tests.support.served_process import ServedProcess, served_process
 _PLACES = 64
 _PATIENCE_SECONDS = 20.0
 
+# Connections of the same address as those of clients would take a share of the places with them.
+_ATTACKER = ("127.0.0.2", 0)
+
 # The beginning of a connection of each protocol, which does not go on.
 _BEGINNINGS = {"nothing": b"", "http/1.1": b"GET / HT", "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n"}
 
@@ -33,7 +36,7 @@ def test_silent_connections_leave_places_for_clients(server: ServedProcess, said
     before = quiet(neighbour)
     with ExitStack() as stack, publishing(neighbour) as during:
         for _ in range(_PLACES * 3):
-            attacker = stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port))))
+            attacker = stack.enter_context(closing(_attacker(server)))
             attacker.sendall(_BEGINNINGS[said])
         # Each on a connection of its own.
         healthy = [httpx.get(f"{server.url}/health/ready", timeout=_PATIENCE_SECONDS).status_code for _ in range(20)]
@@ -46,10 +49,7 @@ def test_connections_that_have_been_used_make_room(server: ServedProcess) -> Non
     with ExitStack() as stack:
         # The preface, empty settings: such a connection stays open for as long as its client answers pings.
         greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
-        attackers = [
-            stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port))))
-            for _ in range(_PLACES * 2)
-        ]
+        attackers = [stack.enter_context(closing(_attacker(server))) for _ in range(_PLACES * 2)]
         for attacker in attackers:
             attacker.sendall(greeting)
         assert httpx.get(f"{server.url}/health/live", timeout=_PATIENCE_SECONDS).status_code == 200
@@ -67,6 +67,10 @@ def test_silent_connections_are_closed(server: ServedProcess, tmp_path: Path) ->
         ]
         greeted = stack.enter_context(context.wrap_socket(after_tls))
         assert [_ended(each) for each in (silent, before_tls, greeted)] == [True] * 3
+
+
+def _attacker(server: ServedProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), source_address=_ATTACKER)
 
 
 def _ended(connection: socket.socket) -> bool:
