@@ -293,6 +293,18 @@ def test_schema_that_indents_would_make_many_times_as_long_is_shown_without_them
         assert len(answer.content) < 100_000
 
 
+def test_page_of_a_topic_shows_the_beginning_of_each_filter(service: DashboardService) -> None:
+    conditions = [{"data": {"$contains": f"some text {number}"}} for number in range(98)]
+    with service.api() as api:
+        topic, queue = (api.post(path, json={}).json() for path in ("/topics", "/queues"))
+        path = f"/topics/{topic['topic']['id']}"
+        channel = {"queue_id": queue["queue"]["id"], "filter": {"$or": conditions}}
+        api.post(f"{path}/channels", json=channel).raise_for_status()
+    shown = service.browser().get(path).text
+    assert "some text 0" in shown
+    assert "some text 97" not in shown
+
+
 def test_unknown_page_is_a_page(service: DashboardService) -> None:
     answer = service.browser().get("/nothing")
     assert answer.status_code == 404
