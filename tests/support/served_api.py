@@ -63,7 +63,7 @@ _ATTEMPT = """
 _DETAIL = """
     INSERT INTO attempt_detail (organization, id, listener, size, content)
     SELECT organization, $1, id, $2, $3 FROM listener WHERE public_id = $4"""
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 class Memory(Log):
