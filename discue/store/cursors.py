@@ -14,7 +14,7 @@ from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listener_health import ListenerHealth, Sweep
 from discue.store.listeners import decode_delivery_options
 from discue.store.queues import read_settings
-from discue.store.tables import chunks
+from discue.store.tables import by_index, chunks
 
 _LARGEST_RUN: Final = 256
 
@@ -114,6 +114,7 @@ LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
 _HAS_ROW = """EXISTS (
     SELECT 1 FROM exception e WHERE e.organization = c.organization AND e.listener = c.listener
     AND e.stream = c.stream AND e.state = '{}')"""
+# Adding 0 keeps the planner from taking the queue of `q` for that of `c`: each join needs the whole key from one table.
 _LANES = f"""
 SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.version, c.position, c.ahead,
     c.acknowledged, c.missed, c.retrying, c.last_success_at, c.last_failure_at, h.head,
@@ -127,19 +128,22 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.start_seq, c.last_new_at, q.alias, l.alias, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
     {listener_health.READ_HEALTH}
 FROM cursor c
-JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
-JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
-JOIN organization o ON o.id = c.organization AND o.deleted_at IS NULL
-JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
-LEFT JOIN liveness ON liveness.organization = c.organization AND liveness.listener = c.listener
-LEFT JOIN replay p ON p.organization = c.organization AND p.id = c.stream
+JOIN listener l ON {by_index("l.organization", "c.organization")} AND l.id = c.listener AND l.deleted_at IS NULL
+JOIN queue q ON {by_index("q.organization", "c.organization")} AND q.id = c.queue AND q.deleted_at IS NULL
+JOIN organization o ON {by_index("o.id", "c.organization")} AND o.deleted_at IS NULL
+JOIN queue_head h ON {by_index("h.organization", "c.organization")} AND h.queue = c.queue + 0
+LEFT JOIN liveness ON {by_index("liveness.organization", "c.organization")} AND liveness.listener = c.listener
+LEFT JOIN replay p ON {by_index("p.organization", "c.organization")} AND p.id = c.stream
 """
 _LANES_AFTER = (
     _LANES + "WHERE c.owner = $1 AND (c.organization, c.listener, c.stream) > ($2, $3, $4) "
     "AND (c.organization, c.listener, c.stream) <= ($5, $6, $7) "
     "ORDER BY c.organization, c.listener, c.stream LIMIT $8"
 )
-_LANES_OF = _LANES + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
+# With the key of one listener, nothing else is left to a planner; by `==` it would find `id` alone.
+_LANES_OF = (
+    _LANES.replace(" == ", " = ") + "WHERE c.organization = $1 AND c.listener = $2 AND c.owner = $3 ORDER BY c.stream"
+)
 # Every change of the owner changes the token: what the previous owner still tries to settle is then refused.
 # Not `owner IS NULL`: a server whose statistics know few free cursors would search the keys among all free ones.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"

@@ -49,8 +49,13 @@ _from_row = row_reader(
 _plain_values: Callable[[Listener], Row] = attrgetter(*_PLAIN.split(", "))
 
 _WITH_QUEUE: Final = "JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue"
+_WITH_QUEUES: Final = (
+    f"JOIN queue ON {by_index('queue.organization', 'listener.organization')} AND queue.id = listener.queue"
+)
+"""For listeners of several queues."""
 _IS_LIVE: Final = "listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"
 _LIVE: Final = f"SELECT {_COLUMNS} FROM listener {_WITH_QUEUE} WHERE {_IS_LIVE}"
+_OF_ORGANIZATION: Final = f"SELECT {_COLUMNS} FROM listener {_WITH_QUEUES} WHERE {_IS_LIVE}"
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _OF_CUSTOMER: Final = f"{_BY_PUBLIC_ID} AND listener.customer = $3"
 _FACTS: Final = (
@@ -89,7 +94,7 @@ _IDS: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id IN 
 _OF_ALIAS: Final = f"""
     SELECT {_COLUMNS} FROM listener AS named
     JOIN listener ON listener.organization = named.organization AND listener.id = named.id
-    {_WITH_QUEUE}
+    {_WITH_QUEUES}
     WHERE named.organization = $1 AND named.alias = $2 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
 _REFERENCES: Final = """
     SELECT public_id, alias FROM listener
@@ -186,7 +191,7 @@ async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """Read a page of the organization's listeners, or of those in `only`: public ids of listeners and of queues."""
-    table = _table(_LIVE, organization)
+    table = _table(_OF_ORGANIZATION, organization)
     if selection.alias is not None:
         table = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
     table = _of_customer(table, selection)

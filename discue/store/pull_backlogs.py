@@ -4,6 +4,7 @@ from typing import Final, Literal, NamedTuple
 
 from discue.domain.window import Window
 from discue.store.engine import PULL_OWNER, CursorKey, Row, Transaction
+from discue.store.tables import by_index
 
 _OVERDUE: Final = """
     CASE WHEN c.retrying > 0 THEN (
@@ -20,10 +21,10 @@ SELECT c.organization, c.listener, c.stream, q.public_id, l.public_id,
     ) END,
     {_OVERDUE.format("leased")}, {_OVERDUE.format("retry")}
 FROM cursor c
-JOIN listener l ON l.organization = c.organization AND l.id = c.listener AND l.deleted_at IS NULL
-JOIN queue q ON q.organization = c.organization AND q.id = c.queue AND q.deleted_at IS NULL
-JOIN organization o ON o.id = c.organization AND o.deleted_at IS NULL
-JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
+JOIN listener l ON {by_index("l.organization", "c.organization")} AND l.id = c.listener AND l.deleted_at IS NULL
+JOIN queue q ON {by_index("q.organization", "c.organization")} AND q.id = c.queue AND q.deleted_at IS NULL
+JOIN organization o ON {by_index("o.id", "c.organization")} AND o.deleted_at IS NULL
+JOIN queue_head h ON {by_index("h.organization", "c.organization")} AND h.queue = c.queue + 0
 WHERE c.owner = $2 AND (c.organization, c.listener, c.stream) > ($3, $4, $5)
 ORDER BY c.organization, c.listener, c.stream LIMIT $6"""
 

@@ -12,12 +12,14 @@ from discue.domain.model import Listener, MissedSelection, Queue
 from discue.store import (
     api_keys,
     attempts,
+    cursors,
     deliveries,
     domains,
     listeners,
     messages,
     missed,
     organizations,
+    pull_backlogs,
     pull_leases,
     queues,
     recipients,
@@ -297,6 +299,17 @@ _WHOLE_KEYS = {
 }
 
 
+_OWN = "listener_pkey"
+_JOINED = {
+    _OWN: ("organization = ANY", "id ="),
+    "liveness_pkey": ("organization = ANY", "listener ="),
+    "organization_pkey": ("id =",),
+    "queue_head_pkey": ("organization = ANY", "queue ="),
+    "queue_pkey": ("organization = ANY", "id ="),
+    "replay_pkey": ("organization = ANY", "id ="),
+}
+
+
 async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, count: int) -> None:
     """Run the statements that read the rows of some given keys."""
     seqs = tuple(range(1, count + 1))
@@ -311,6 +324,27 @@ async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, co
     chosen = MissedSelection(seqs=seqs, acknowledged=seqs[-1:])
     await redeliveries.insert(tx, a_redelivery(listener, 90, chosen=chosen))
     assert await redeliveries.next_batch(tx, (*of.key, 0), queue.id) is not None
+
+
+@on_prepared
+@every_prepared
+async def test_tables_joined_with_many_listeners_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
+    async def work(tx: Transaction) -> dict[str, dict[str, str]]:
+        explaining = ExplainingOnce(tx, index_conditions)
+        for place, filters in product(PLACES, FILTERS):
+            await listeners.page(explaining, OURS, Selection(**place, **filters))
+        await cursors.lanes_after(explaining, 7, (0, 0, 0), 10)
+        await pull_backlogs.backlogs_after(explaining, (0, 0, 0), 10, now=NOON)
+        return {sql: plan for sql, plan in explaining.plans.items() if "JOIN" in sql}  # type: ignore[misc]
+
+    plans = await prepared.try_out(work)
+    assert len(plans) > 10
+    for sql, plan in plans.items():
+        # Of a list of listeners, their own index is read by the organization, and by what the page is bounded by.
+        joined = set(_JOINED) if "FROM cursor" in sql else set(_JOINED) - {_OWN}
+        for index in joined & set(plan):
+            assert [part for part in _JOINED[index] if part not in plan[index]] == [], (sql, plan)
+        assert "queue_pkey" in plan
 
 
 @on_prepared
