@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import count
+from typing import Any
 
 import asyncpg
 import pytest
@@ -189,6 +190,22 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
         assert answered <= set(stored)
         assert not_stored.isdisjoint(stored)
         assert await made.rows("SELECT seq FROM log ORDER BY seq") == [(seq + 1,) for seq in range(len(stored))]
+
+
+async def test_connection_that_ends_right_after_a_statement_is_an_outage(
+    made: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = asyncpg.prepared_stmt.PreparedStatement.fetch
+
+    async def fetch_and_end(statement: Any, *values: object) -> object:
+        found = await fetch(statement, *values)
+        statement._connection.terminate()
+        return found
+
+    monkeypatch.setattr(asyncpg.prepared_stmt.PreparedStatement, "fetch", fetch_and_end)
+    with pytest.raises(StoreUnavailable) as raised:
+        await made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = $1", 1))
+    assert raised.value.code == "not_stored"
 
 
 async def test_while_the_server_is_away_everybody_hears_so_at_once(address: str) -> None:

@@ -264,9 +264,7 @@ class PostgresTransaction:
         if not values:
             # The server parses and runs it in one step.
             return _changed(await self._ask(self._statements.client.execute, sql))
-        statement = await self._prepared(sql)
-        await self._ask(statement.fetch, *values)
-        return _changed(statement.get_statusmsg())
+        return await self._ask(_execute, await self._prepared(sql), *values)
 
     async def exclusive(self) -> None:
         self._is_exclusive = True
@@ -285,7 +283,7 @@ class PostgresTransaction:
             statement = await self._ask(self._statements.prepare, sql)
         return statement
 
-    async def _ask(self, call: Callable[..., Awaitable[T]], *values: Value) -> T:
+    async def _ask(self, call: Callable[..., Awaitable[T]], *values: Any) -> T:
         self.is_asking = True
         try:
             # On a connection that is lost, the call itself fails.
@@ -317,6 +315,12 @@ def run_work(work: Work[T], tx: PostgresTransaction) -> Generator[Any, Any, T]:
             resume, value = running.send, (yield waits_for)
         except BaseException as error:  # Raised in the work
             resume, value = running.throw, error
+
+
+async def _execute(statement: asyncpg.prepared_stmt.PreparedStatement, *values: Value) -> int:
+    await statement.fetch(*values)
+    # If the connection has ended meanwhile, this fails.
+    return _changed(statement.get_statusmsg())
 
 
 def _changed(status: str) -> int:
