@@ -21,7 +21,8 @@ def state_of(details: ListenerDetails) -> str:
         return "disabled"
     if details.condition.held_by:
         return "failed"
-    if details.counts.retrying or details.condition.is_recovering:
+    # Of a listener in pull mode, the count includes messages that its consumers work on.
+    if (details.listener.mode == "push" and details.counts.retrying) or details.condition.is_recovering:
         return "retrying"
     if details.counts.pending:
         return "pending"

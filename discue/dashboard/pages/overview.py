@@ -10,6 +10,7 @@ from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
+from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
 from discue.store.pagination import Selection
 
@@ -26,6 +27,7 @@ async def show(visit: Visit) -> Page:
     activity: Sequence[Activity] = ()
     if visit.principal.may("stats", "read"):
         activity = await usage.activity(visit.control, visit.principal)
+    worst: Sequence[ListenerDetails] = ()
     attention: Sequence[ListenerRow] = ()
     found: Sequence[ListenerDetails] = ()
     has_more = False
@@ -47,10 +49,12 @@ async def show(visit: Visit) -> Page:
             "acknowledged": sum(each.acknowledged for each in hour),
             "failed": sum(each.failed for each in hour),
             "waiting": sum(each.counts.pending for each in found),
+            "waited_for": sum(each.counts.pending > 0 for each in found),
             "missed": sum(each.counts.missed for each in found),
             "rates": _rates(activity, visit.now),
             "chart": chart,
             "attention": attention,
+            "needing": len(worst),
             "listeners": len(found),
             "has_more": has_more,
         },
@@ -68,8 +72,7 @@ def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:
 
 
 def _needs_attention(details: ListenerDetails) -> bool:
-    counts = details.counts
-    return bool(details.condition.reason or counts.missed or counts.retrying)
+    return state_of(details) not in ("acknowledged", "pending") or details.counts.missed > 0
 
 
 def _urgency(details: ListenerDetails) -> tuple[bool, int, int]:
