@@ -21,6 +21,8 @@ _NAME_BYTES: Final = 100
 _SHORTEST_MS: Final = 20
 _MARGIN: Final = 0.06
 """Room to the right of the last event, as a part of the whole."""
+_AHEAD: Final = 9
+"""How many times what has passed the axis goes on, to show the next attempt: what has passed must stay visible."""
 _STEPS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _MS: Final = (
     *_STEPS,
@@ -112,12 +114,14 @@ class Scale:
 
 
 def draw(found: MessageTimeline, now: int) -> Drawing:
-    """Draw the lanes of a message. The axis ends at the present as long as a delivery waits, else at the last event."""
+    """Draw the lanes of a message. The axis ends at the last event; as long as a delivery waits, at the present, or at
+    the next attempt unless that is far away."""
     published, ends = found.message.stored_at, [found.message.stored_at]
     for delivery in found.all_deliveries:
         ends += [each.attempt.ended_at for each in found.attempts.get(delivery.listener_public_id, ())]
         if delivery.state in {"pending", "retrying"}:
-            ends += [now, min(delivery.next_attempt_at, now + 2 * (now - published))]
+            planned = delivery.next_attempt_at
+            ends += [now, planned if planned - now <= _AHEAD * (now - published) else 0]
     scale = Scale(published, max(ends))
     durations = [each.attempt.duration_ms for made in found.attempts.values() for each in made]
     longest = max([1, *durations])

@@ -53,6 +53,21 @@ def test_delivery_that_waits_is_drawn_up_to_now_with_its_next_attempt() -> None:
     assert lane.next_x > drawing.now_x
 
 
+def test_next_attempt_is_shown_unless_past_attempts_would_be_too_narrow() -> None:
+    soon, later = (
+        Delivery("l", "retrying", 4, 503, next_attempt_at=NOON + seconds * 1_000, waits_for="Retry.")
+        for seconds in (2_555, 25_550)
+    )
+    shown = drawn(soon, attempt(4, 755_000, 50, "status"), now=756_000)
+    assert shown.lanes[0].next_x is not None
+    assert shown.now_x is not None
+    assert shown.now_x > 20
+    without = drawn(later, attempt(4, 755_000, 50, "status"), now=756_000)
+    assert without.lanes[0].next_x is None
+    assert without.now_x is not None
+    assert without.now_x > 90
+
+
 def test_short_attempt_in_a_long_time_is_still_visible_and_within_the_drawing() -> None:
     delivery = Delivery("l", "missed", 1, 503)
     drawing = drawn(delivery, attempt(1, 86_400_000, 3, "status"), now=86_400_000)
