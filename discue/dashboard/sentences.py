@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from discue.dashboard import formats
 
 _TIME: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_CODE: Final = re.compile(r"`([^`]+)`")
 _LISTENER: Final = re.compile(r"\b([Tt])he listener\b(?![.-]\w)")
 """Not a part of a host's name, which such a sentence may contain."""
 _FOR_CUSTOMERS: Final = (
@@ -28,11 +29,15 @@ def worded(text: str, *, for_customer: bool) -> str:
 
 
 def sentence(text: str, *, for_customer: bool) -> Markup:
-    """Return a sentence as HTML: its times are elements, which show the local time, too."""
+    """Return a sentence as HTML: its times are elements, which show the local time, too, and names in it are code."""
     parts, end = Markup(), 0
     shown = worded(text, for_customer=for_customer)
     for found in _TIME.finditer(shown):
         instant = round(datetime.fromisoformat(found[0]).timestamp() * 1_000)
-        parts += escape(shown[end : found.start()]) + formats.instant(instant)
+        parts += _with_code(shown[end : found.start()]) + formats.instant(instant)
         end = found.end()
-    return parts + escape(shown[end:])
+    return parts + _with_code(shown[end:])
+
+
+def _with_code(text: str) -> Markup:
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - the text is escaped

@@ -9,6 +9,11 @@ def test_times_of_a_sentence_are_elements_and_the_rest_is_escaped() -> None:
     )
 
 
+def test_names_in_a_sentence_are_code_and_cannot_be_markup() -> None:
+    shown = sentence("Run `discue dev` with `<b>`.", for_customer=False)
+    assert shown == "Run <code>discue dev</code> with <code>&lt;b&gt;</code>."
+
+
 def test_sentences_for_customers_name_endpoints_and_no_settings() -> None:
     text = "The listener is disabled because all attempts failed for the time that `disable_after_seconds` sets."
     assert worded(text, for_customer=True) == "The endpoint is disabled because all attempts failed for days."
