@@ -47,7 +47,8 @@ def test_schedule_is_created_disabled_enabled_and_deleted(editor: Editor) -> Non
     assert stored["ends_at"] == 3_786_912_000_000
     page = editor.browser.get(path).text
     assert page.count("<tr><td>") == 5
-    assert "Europe/Zurich" in page
+    assert "<th>In Europe/Zurich</th><th>In UTC</th>" in page
+    assert re.search(r"<td>Mon, \d\d \w+ \d{4}, 09:00</td><td>Mon, [^<]+, 0[78]:00</td>", page)
     editor.done(path, action="disable")
     assert editor.stored(path)["status"] == "disabled"
     assert "It publishes nothing until it is enabled." in editor.browser.get(path).text

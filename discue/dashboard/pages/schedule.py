@@ -1,7 +1,9 @@
 """A schedule: when it runs, and forms that create, change, disable and delete it."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from discue.control import schedules
 from discue.control.schedules import EXPIRES_IN_SECONDS, ScheduleFields
@@ -25,6 +27,8 @@ from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES, JSON_VALUE, S
 from discue.domain.schedule import CATCH_UP, CATCH_UP_LIMIT, MACROS, Schedule, UnknownTimeZone, next_runs
 
 _RUNS_SHOWN: Final = 5
+_RUN: Final = "%a, %d %b %Y, %H:%M"
+"""How a run is shown. The day of the week is there because expressions name it."""
 _NEW: Final = {
     "cron": "0 9 * * MON-FRI",
     "time_zone": "UTC",
@@ -58,6 +62,7 @@ async def show(visit: Visit) -> Page:
     values = {
         **await _frame(visit, schedule),
         "runs": _runs(schedule),
+        "zones": _zones(schedule),
         "skipped": SKIPPED,
         "media_type": schedule.options.content_type or DEFAULT_MEDIA_TYPES[schedule.codec],
     }
@@ -154,12 +159,20 @@ async def _frame(visit: Visit, schedule: Schedule) -> dict[str, object]:
     return {"schedule": schedule, "queue_name": await queue_name(visit, schedule.queue_public_id)}
 
 
-def _runs(schedule: Schedule) -> tuple[int, ...]:
+def _zones(schedule: Schedule) -> tuple[str, ...]:
+    """Return the time zones in which runs are shown: that of the schedule, and UTC."""
+    return tuple(dict.fromkeys((schedule.timing.time_zone, "UTC")))
+
+
+def _runs(schedule: Schedule) -> list[tuple[int, list[str]]]:
+    """Return the next runs, with their texts in each time zone."""
     try:
-        return next_runs(schedule, _RUNS_SHOWN)
+        found = next_runs(schedule, _RUNS_SHOWN)
     except UnknownTimeZone:
         # The last run, which the page shows, says so.
-        return ()
+        return []
+    zones = [ZoneInfo(name) for name in _zones(schedule)]
+    return [(each, [f"{datetime.fromtimestamp(each // 1_000, zone):{_RUN}}" for zone in zones]) for each in found]
 
 
 def _path(visit: Visit) -> str:
