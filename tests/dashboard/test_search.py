@@ -92,6 +92,17 @@ def test_messages_are_found_by_qualifiers(service: DashboardService, shop: Shop)
     assert "&#34;kye:&#34; is not a qualifier" in browser.get("/search", params={"q": "kye:a"}).text
 
 
+def test_listeners_of_one_name_are_told_apart_by_their_queues(service: DashboardService, shop: Shop) -> None:
+    with service.api() as api:
+        api.post("/queues", json={"alias": "twin"}).raise_for_status()
+        fields = {"alias": "billing", "notify_url": "http://hooks.example.com:9001/twin"}
+        api.post("/queues/twin/listeners", json=fields).raise_for_status()
+        page = service.browser().get("/search?q=billing").text
+        api.delete("/queues/twin").raise_for_status()
+    assert "<td>listener of twin</td>" in page
+    assert "<td>listener of orders</td>" in page
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
