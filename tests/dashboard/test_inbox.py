@@ -172,5 +172,5 @@ def test_empty_inbox_shows_the_command_that_fills_it(service: DashboardService, 
         page = service.browser().get("/inbox").text
     finally:
         inbox._received = kept
-    assert "Nothing was received yet" in page
+    assert "Nothing was received since the start" in page
     assert inbox.example in page

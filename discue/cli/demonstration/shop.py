@@ -25,7 +25,7 @@ _ORDER_SCHEMA: Final = {
         "order": {"type": "integer", "minimum": 1},
         "state": {"enum": ["created", "paid", "shipped"]},
         "customer": {"type": "string"},
-        "country": {"type": "string", "pattern": "^[A-Z]{2}$"},
+        "country": {"type": "string", "pattern": "^[A-Z]{2}$", "examples": ["DE"]},
         "total": {"type": "number", "minimum": 0},
         "currency": {"enum": ["EUR", "CHF", "GBP"]},
         "items": {

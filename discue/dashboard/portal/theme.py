@@ -9,7 +9,7 @@ _CONTRAST: Final = 5.2
 _STEP: Final = 0.04
 _TINT: Final = 0.08
 _GENERIC: Final = frozenset({"serif", "sans-serif", "monospace", "cursive", "system-ui", "ui-sans-serif", "ui-serif"})
-_ROUNDED: Final = ".button,input,select,textarea,pre,.note,.lane,.empty,.figure"
+_ROUNDED: Final = ".button,input,select,textarea,pre,.note,.lane,.empty,.chart,.wide,dialog"
 
 
 class Colour(NamedTuple):
