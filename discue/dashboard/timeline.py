@@ -192,7 +192,10 @@ def stages(made: TimelineAttempt, longest: int) -> Iterator[Bar]:
 
 
 def stages_of(timings: Timings) -> list[tuple[str, str, int]]:
-    """Return the stages that took place: name, class and milliseconds. The body is what is left of the total."""
+    """Return the stages that took place: name, class and milliseconds.
+
+    What they leave of the total is the body; without a first byte, the time in which no response came.
+    """
     parts = [
         ("Resolve", "s-resolve", timings.resolve_ms),
         ("Connect", "s-connect", timings.connect_ms),
@@ -200,5 +203,7 @@ def stages_of(timings: Timings) -> list[tuple[str, str, int]]:
         ("First byte", "s-first", timings.first_byte_ms),
     ]
     known = [(name, kind, milliseconds) for name, kind, milliseconds in parts if milliseconds is not None]
-    body = timings.total_ms - sum(milliseconds for *_, milliseconds in known)
-    return [*known, ("Body", "s-body", max(0, body))]
+    rest = max(0, timings.total_ms - sum(milliseconds for *_, milliseconds in known))
+    if timings.first_byte_ms is None:
+        return [*known, ("No response", "s-whole", rest)] if rest or not known else known
+    return [*known, ("Body", "s-body", rest)]

@@ -124,6 +124,12 @@ def test_body_is_what_the_other_stages_leave_of_the_total() -> None:
     assert stages_of(longer)[-1][2] == 0
 
 
+def test_time_without_a_response_is_not_called_a_body() -> None:
+    assert stages_of(Timings(3, 9, None, None, 15_000))[-1] == ("No response", "s-whole", 14_988)
+    assert [name for name, *_ in stages_of(Timings(3, 9, None, None, 12))] == ["Resolve", "Connect"]
+    assert stages_of(Timings(None, None, None, None, 0)) == [("No response", "s-whole", 0)]
+
+
 def test_stages_have_the_scale_of_the_longest_attempt() -> None:
     detail = AttemptDetail((), (), b"", 0, "", False, Timings(None, None, None, 40, 50), 0)
     slow = attempt(1, 1_000, 100, "status")

@@ -75,7 +75,7 @@ async def show_settings(visit: Visit) -> Page:
 async def show_publish(visit: Visit) -> Page:
     details = await _queue(visit)
     form = visit.form or await _prefilled(visit)
-    return Page("queue_publish.html", details.queue.alias, {"details": details, "form": form})
+    return Page("queue_publish.html", f"Publish · {details.queue.alias}", {"details": details, "form": form})
 
 
 async def _prefilled(visit: Visit) -> Mapping[str, str]:
