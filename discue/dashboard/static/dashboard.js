@@ -61,6 +61,8 @@ const LOCK = `discue-live ${new URL(base, location.href).pathname}`;
 const REFRESH_MS = 2_000;
 const POLL_MS = 5_000;
 const IDLE_POLL_MS = 60_000;
+const SIGNED_OUT = "Signed out";
+const RECONNECTS = "Reconnecting";
 const liveButton = document.querySelector("[data-action=pause]");
 const channel = new BroadcastChannel(LOCK);
 let release = null;
@@ -70,8 +72,21 @@ let refreshedAt = 0;
 let usedAt = Date.now();
 
 let paused = localStorage.getItem(LOCK) === "paused";
+// Why nothing is updated although nobody has paused it; "" if nothing prevents it.
+let trouble = "";
+
+function setTrouble(text) {
+  if (text === trouble) return;
+  trouble = text;
+  if (text) announce(text);
+  follow();
+}
 
 function setPaused(wanted) {
+  if (trouble === SIGNED_OUT) {
+    location.reload();
+    return;
+  }
   paused = wanted;
   localStorage.setItem(LOCK, paused ? "paused" : "live");
   channel.postMessage(paused ? "paused" : "live");
@@ -135,8 +150,10 @@ async function refresh() {
   refreshing = true;
   changedSince = false;
   try {
-    const response = await fetch(location.href, { headers: { "x-discue-live": "true" }, redirect: "error" });
+    const response = await fetch(location.href, { headers: { "x-discue-live": "true" }, redirect: "manual" });
+    if (response.type === "opaqueredirect") setTrouble(SIGNED_OUT);
     if (response.ok) {
+      setTrouble("");
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("main");
       if (fresh?.hasAttribute("data-live")) {
@@ -153,7 +170,7 @@ async function refresh() {
       }
     }
   } catch {
-    // The session has ended, or the service is away: the page shows what it has.
+    // The service is away: the page shows what it has.
   }
   refreshedAt = Date.now();
   refreshing = false;
@@ -172,7 +189,13 @@ function listen() {
       timer = setTimeout(poll, Date.now() - usedAt < 60_000 ? POLL_MS : IDLE_POLL_MS);
     };
     events.addEventListener("changed", tell);
+    const told = (text) => { channel.postMessage(text || "found"); setTrouble(text); };
+    events.addEventListener("open", () => {
+      if (trouble) tell();
+      told("");
+    });
     events.addEventListener("error", () => {
+      if (events.readyState === EventSource.CONNECTING) told(RECONNECTS);
       if (events.readyState === EventSource.CLOSED && !timer) timer = setTimeout(poll, POLL_MS);
     });
     release = () => { events.close(); clearTimeout(timer); release = null; resolve(); };
@@ -183,9 +206,10 @@ let asking = null;
 
 function follow() {
   if (!liveButton) return;
-  liveButton.textContent = paused ? "Paused" : "Live";
+  liveButton.textContent = trouble || (paused ? "Paused" : "Live");
+  liveButton.classList.toggle("off", Boolean(trouble));
   liveButton.setAttribute("aria-pressed", String(paused));
-  if (paused || document.hidden) {
+  if (paused || document.hidden || trouble === SIGNED_OUT) {
     asking?.abort();
     asking = null;
     release?.();
@@ -201,6 +225,8 @@ function follow() {
 channel.addEventListener("message", ({ data }) => {
   if (data === "changed") {
     refresh();
+  } else if (data === "found" || data === RECONNECTS) {
+    setTrouble(data === "found" ? "" : data);
   } else {
     paused = data === "paused";
     follow();

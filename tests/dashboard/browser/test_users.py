@@ -11,6 +11,7 @@ from discue.control import users
 from discue.control.users import UserFields
 from discue.crypto import totp
 from discue.crypto.totp import STEP_MS
+from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
 from tests.support.passwords import CHEAP
 
@@ -26,7 +27,7 @@ def _faults(page: Any) -> list[str]:
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 390)])
 def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabled(
-    visiting: Callable[..., Any], chromium: Any, service: DashboardService, theme: str, width: int
+    visiting: Callable[..., Any], chromium: Any, service: DashboardService, shop: Shop, theme: str, width: int
 ) -> None:
     service.control.passwords._cost = CHEAP
     email = f"lin-{theme}@example.com"
@@ -57,6 +58,9 @@ def test_invited_user_signs_in_with_a_second_factor_and_loses_access_when_disabl
         owner.get_by_label("Sign-in").select_option("disabled")
         owner.get_by_role("button", name="Save").click()
         expect(owner.get_by_text("This user cannot sign in")).to_be_visible()
+        # The next change is not shown any more, and the page says why.
+        service.api().post(f"/queues/{shop.queue}/messages", json={"data": {"order": 1, "total": 1}}).raise_for_status()
+        expect(page.locator("[data-action=pause]")).to_have_text("Signed out", timeout=20_000)
         page.reload()
         expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
         context.close()
