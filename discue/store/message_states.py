@@ -11,7 +11,7 @@ from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import WAITING
 from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
-from discue.store.tables import given_rows, padded, placeholders, rows_among, shifted
+from discue.store.tables import given_rows, padded, placeholders, shifted
 
 LISTENERS_AT_MOST: Final = 1_000
 """The largest number of listeners that are read for the states of one page: more would take too long."""
@@ -36,7 +36,8 @@ _RANGE_READS: Final = 500
 #   2  the delivery rows of the messages;
 #   3  the messages that wait behind another one of their key, and that a cursor has passed.
 # If PostgreSQL takes the delivery rows for few, it reads all of them instead of searching an index for each seq: the
-# bounds of seq in part 2 limit what it reads then.
+# bounds of seq in part 2 limit what it reads then. In part 3, the subquery and its LIMIT keep it from reading all
+# messages that have keys. A LEFT JOIN keeps its order, since the coalesce does not make it an inner one.
 _STATES: Final = f"""
     SELECT * FROM (
         SELECT 0, listener.id, cursor.start_seq, cursor.position, coalesce((
@@ -58,11 +59,14 @@ _STATES: Final = f"""
         SELECT 2, listener, seq, attempts, 0, CAST(NULL AS BYTEA), state, reason FROM exception
         WHERE organization = $2 AND queue = $3 AND stream = 0 AND seq IN ({{0}}) AND seq >= $5 AND seq <= $1
         UNION ALL
-        SELECT 3, e.listener, log.seq, 0, 0, CAST(NULL AS BYTEA), 'blocked', '' FROM log
-        JOIN exception e ON e.organization = log.organization AND e.queue = log.queue AND e.key_hash = log.key_hash
-            AND e.seq < log.seq
-        WHERE log.organization = $2 AND log.queue = $3 AND e.stream = 0 AND e.blocked > 0 AND e.key_hash IS NOT NULL
-            AND log.seq IN ({{0}})
+        SELECT 3, e.listener, given.seq, 0, 0, CAST(NULL AS BYTEA), 'blocked', '' FROM (
+            SELECT given.column1 AS seq, (
+                SELECT k.key_hash FROM log k
+                WHERE k.organization = $2 AND k.queue = $3 AND k.seq = given.column1) AS key_hash
+            FROM ({{1}}) AS given LIMIT {_MESSAGES_AT_ONCE}) AS given
+        LEFT JOIN exception e ON e.organization = $2 AND e.queue = $3 AND e.key_hash = given.key_hash
+            AND e.key_hash IS NOT NULL AND e.stream = 0 AND e.seq < given.seq
+        WHERE coalesce(e.blocked, 0) > 0
         LIMIT {_ROWS_AT_MOST + 1}) AS looked_at"""
 _PARAMETERS: Final = 5
 """The number of parameters of `_STATES` before the seqs."""
@@ -71,12 +75,18 @@ _RANGE_PART: Final = 1
 _NEWEST_AT_ONCE: Final = 128
 _NO_LISTENER: Final = 0
 _NO_QUEUE: Final = 0
+_NO_SEQ: Final = 0
+
+
+@cache
+def _states(messages: int) -> str:
+    return _STATES.format(placeholders(_PARAMETERS + 1, messages), shifted(given_rows(messages, 1), _PARAMETERS))
 
 
 @cache
 def _states_of(queues: int, messages: int) -> str:
     """Return the statement for the parts of `_STATES` of several queues, after the place of each."""
-    one, width = _STATES.format(placeholders(_PARAMETERS + 1, messages)), _PARAMETERS + messages
+    one, width = _states(messages), _PARAMETERS + messages
     return " UNION ALL ".join(
         f"SELECT {place}, looked_at.* FROM ({shifted(one, place * width)}) AS looked_at" for place in range(queues)
     )
@@ -168,7 +178,10 @@ async def states_of_messages(
     """
     key, seqs = (organization, queue), [message.seq for message in messages]
     values = _values(key, seqs, listeners_at_most)
-    read = await rows_among(tx, _STATES, values, seqs, at_once=_MESSAGES_AT_ONCE)
+    read: list[Row] = []
+    for start in range(0, len(seqs), _MESSAGES_AT_ONCE):
+        some = padded(seqs[start : start + _MESSAGES_AT_ONCE], _NO_SEQ)
+        read += await tx.rows(_states(len(some)), *values, *some)
     return await _evaluated(tx, key, messages, read, listeners_at_most=listeners_at_most)
 
 
@@ -185,7 +198,7 @@ async def states_of_queues(
         for queue in some:
             seqs = [message.seq for message in messages.get(queue, ())]
             values += _values((organization, queue), seqs, listeners_at_most)
-            values += [*seqs, *[seqs[0] if seqs else 0] * (count - len(seqs))]
+            values += [*seqs, *[_NO_SEQ] * (count - len(seqs))]
         read: dict[int, list[Row]] = {}
         for place, *row in await tx.rows(_states_of(len(some), count), *values):
             read.setdefault(some[place], []).append(tuple(row))

@@ -270,6 +270,26 @@ async def test_failures_of_a_listener_are_found_by_their_index_and_the_rest_by_t
 
 @on_prepared
 @every_prepared
+@pytest.mark.parametrize("count", [1, 30])
+async def test_states_of_messages_read_no_others_of_the_log_on_a_server(prepared: Prepared, count: int) -> None:
+    async def work(tx: Transaction) -> list[dict[str, str]]:
+        found = await messages.page_of_queue(tx, prepared.queue, Selection(per_page=count))
+        explaining = ExplainingOnce(tx, index_conditions)
+        await messages.states(explaining, (OURS, prepared.queue.id), found.items)
+        await messages.states_of_all(explaining, OURS, {prepared.queue.id: found.items, row_id(33): found.items[:2]})
+        return list(explaining.plans.values())  # type: ignore[arg-type]
+
+    plans = await prepared.try_out(work)
+    assert len(plans) == 2
+    for plan in plans:
+        assert [condition for index, condition in plan.items() if index.startswith("log_")] != []
+        for index, condition in plan.items():
+            assert "queue = " in condition or index in {"cursor_pkey", "missed_range_pkey"}, plan
+            assert not index.startswith("log_") or "seq = " in condition, plan
+
+
+@on_prepared
+@every_prepared
 async def test_deliveries_of_many_messages_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
     async def work(tx: Transaction) -> list[dict[str, str]]:
         explaining = ExplainingOnce(tx, index_conditions)
