@@ -13,11 +13,12 @@ from discue.domain.headers import Headers
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage, encode_options, hash_key
 from discue.domain.model import Delivery, Listener, Queue
 from discue.store import deliveries, listeners, message_filters, message_states, messages
-from discue.store.engine import Append, NewEntry, Transaction
+from discue.store.engine import Append, DeliveryRow, NewEntry, Transaction
 from discue.store.filtered_pages import ScanLimits
 from discue.store.pagination import Listing, Selection
+from discue.store.recipients import find_recipient, states_of
 from discue.store.store import Store
-from tests.store.rows import a_listener, public_id, row_id, stored_listener, stored_organization, stored_queue
+from tests.store.rows import a_listener, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
@@ -275,3 +276,20 @@ async def test_state_of_a_queue_with_many_listeners_needs_one_of_them(
         assert refused.value.faults[0].pointer == "?state"
     with_listener = Selection(state="missed", listener=subject.listener.public_id)
     await store.read(partial(messages.page, organization=OURS, selection=with_listener))
+
+
+async def test_message_that_waits_for_its_key_is_pending(store: Store) -> None:
+    await stored_organization(store, 1)
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 20)
+    entries = tuple(
+        NewEntry(public_id(FIRST + number), True, b"1", key_hash=hash_key(key)) for number, key in enumerate("aabc")
+    )
+    await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries))
+    holds_its_key = DeliveryRow(1, "retry", 2, NOON, "", key_hash=hash_key("a"), blocked=1)
+    await store.settle(a_settle(listener, 4, acknowledged=2, retrying=2, delivery_rows=(holds_its_key,)))
+    expected = {4: "acknowledged", 3: "acknowledged", 2: "pending", 1: "retrying"}
+    assert await _states(store, queue) == expected
+    of = await store.read(partial(find_recipient, organization=OURS, public_id=listener.public_id))
+    assert of is not None
+    assert await store.read(partial(states_of, of=of, seqs=[4, 3, 2, 1])) == expected
