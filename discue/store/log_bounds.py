@@ -44,8 +44,9 @@ _SEARCH: Final = f"""search (place, queue, time, looks, low, high) AS (
 _FOUND: Final = "(SELECT search.low + 1 FROM search WHERE search.place = {} AND search.low >= search.high)"
 _COLUMNS: Final = f"""{_FOUND.format(0)}, {_FOUND.format(1)}, (
         SELECT a.seq FROM log a
-        WHERE a.organization = {{organization}} AND a.id = {{anchor}} AND a.queue = {{queue}})"""
-BOUNDS_WIDTH: Final = 3
+        WHERE a.organization = {{organization}} AND a.id = {{anchor}} AND a.queue = {{queue}}), coalesce((
+        SELECT h.head FROM queue_head h WHERE h.organization = {{organization}} AND h.queue = {{queue}}), 0)"""
+BOUNDS_WIDTH: Final = 4
 """The number of columns of bounds."""
 # SQLite numbers parameters as they appear.
 _OF_QUEUE: Final = f"""
@@ -87,9 +88,9 @@ def bounds_values(selection: Selection) -> tuple[int | None, int | None, str | N
 
 def bounds_from(selection: Selection, columns: Row) -> PageBounds:
     """Convert the columns of bounds."""
-    first, end, anchor = columns
+    first, end, anchor, head = columns
     low = 0 if selection.created_after is None else first - 1
-    return PageBounds((low, LARGEST if selection.created_before is None else end), anchor)
+    return PageBounds((low, head + 1 if selection.created_before is None else end), anchor)
 
 
 async def bounds_of(tx: Transaction, organization: int, queue: int, selection: Selection) -> PageBounds:
