@@ -200,6 +200,26 @@ async def page(
     return await control.store.read(work)
 
 
+async def newest_and_inactive(control: ControlContext, principal: Principal, count: int) -> Listing[ListenerDetails]:
+    """Return the newest listeners of all queues, and the newest that are inactive: at most `count` of each.
+
+    Without a page before it. The ids of missed messages are left out, and so are inactive listeners if the principal
+    may not read all listeners.
+    """
+    targets = principal.targets_of("listeners", "read")
+    selection = seen_by(principal, Selection(per_page=count))
+
+    async def work(tx: Transaction) -> Listing[ListenerDetails]:
+        newest = await listeners.page(tx, principal.organization, selection, targets)
+        found = {each.id: each for each in newest.items}
+        if newest.has_next and targets is None and selection.customer is None:
+            found |= {each.id: each for each in await listeners.inactive(tx, principal.organization, count)}
+        items = await _details_of_all(tx, principal.organization, list(found.values()), with_missed=False)
+        return Listing(items, newest.has_next, False)
+
+    return await control.store.read(work)
+
+
 async def page_of_queue(
     control: ControlContext,
     principal: Principal,

@@ -96,6 +96,13 @@ _OF_ALIAS: Final = f"""
     JOIN listener ON listener.organization = named.organization AND listener.id = named.id
     {_WITH_QUEUES}
     WHERE named.organization = $1 AND named.alias = $2 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
+_INACTIVE: Final = f"""
+    SELECT {_COLUMNS} FROM liveness
+    JOIN listener ON {by_index("listener.organization", "liveness.organization")} AND listener.id = liveness.listener
+    {_WITH_QUEUES}
+    WHERE liveness.organization = $1 AND liveness.state = 'inactive'
+        AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL
+    ORDER BY liveness.listener DESC LIMIT $2"""
 _REFERENCES: Final = """
     SELECT public_id, alias FROM listener
     WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
@@ -199,6 +206,14 @@ async def page(
         table = await _among(tx, table, organization, only)
     found = await browse(tx, table.matching(msgspec.structs.replace(selection, alias=None)), selection)
     return found.with_items(map(_from_row, found.items))
+
+
+async def inactive(tx: Transaction, organization: int, limit: int) -> list[Listener]:
+    """Read listeners whose last known state is inactive, newest first.
+
+    It is the state of the URL that was probed, which may have been changed since.
+    """
+    return [_from_row(row) for row in await tx.rows(_INACTIVE, organization, limit)]
 
 
 async def _among(tx: Transaction, table: Table, organization: int, only: Collection[str]) -> Table:

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from discue.dashboard.pages import overview
+from discue.domain.listener_health import Liveness
+from discue.store import listeners
+from discue.store.engine import Transaction
+from discue.store.listener_health import HealthRecord, ListenerHealth, write_health
+from discue.store.tables import read_number
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import Browser, DashboardService
 
@@ -59,7 +64,33 @@ def test_overview_says_which_listeners_it_looks_at(
     service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "LISTENERS_READ", 2)
-    assert "Among the newest 2 listeners" in _overview(service)
+    assert "Of 2 listeners: the newest, and those that are inactive." in _overview(service)
+
+
+def test_inactive_listener_is_shown_however_many_are_newer(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "LISTENERS_READ", 1)
+    with service.api() as api:
+        queue = api.put("/queues/inactive").json()["queue"]["id"]
+        urls = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/alive"}
+        older, newer = [api.post(f"/queues/{queue}/listeners", json=urls).json()["listener"]["id"] for _ in range(2)]
+        assert older not in _overview(service)
+
+        async def work(tx: Transaction) -> None:
+            organization = service.principal.organization
+            listener = await listeners.get(tx, organization, older)
+            assert listener is not None
+            token = await read_number(tx, "SELECT token FROM cursor WHERE listener = $1", listener.id)
+            known = ListenerHealth(Liveness(state="inactive", in_a_row=-3))
+            made = HealthRecord(organization, listener.id, token, urls["liveness_url"], listener.config_version, known)
+            assert await write_health(tx, [made]) == {listener.id}
+
+        service.run(service.control.store.write(work))
+        page = _overview(service)
+        assert older in page
+        assert newer not in page
+        api.delete(f"/queues/{queue}").raise_for_status()
 
 
 def _overview(service: DashboardService) -> str:

@@ -94,6 +94,7 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
         await messages.page_of_queue(tx, queue, Selection(**place, **filters), only)
         await messages.page(tx, OURS, Selection(listener=listener.public_id, **place, **filters), only)
     await listeners.references_of(tx, OURS, [queue.id, row_id(33)], 20)
+    await listeners.inactive(tx, OURS, 50)
     await _read_states(tx, queue, listener)
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
         await messages.page(tx, OURS, selection, only)
@@ -136,7 +137,12 @@ async def test_every_filter_goes_by_an_index_and_sorts_nothing(store: Store) -> 
         explaining = Explaining(tx)
         with _no_slow_plans(explaining, _is_slow):
             await _list_everything(explaining, queue, listener)
-        by_organization = [sql for sql, plan in explaining.plans.items() if "(organization=?)" in " ".join(plan)]
+        # The index of inactive listeners has no others.
+        walks = {
+            sql: " ".join(plan).replace("INDEX liveness_inactive (organization=?)", "")
+            for sql, plan in explaining.plans.items()
+        }
+        by_organization = [sql for sql, walk in walks.items() if "(organization=?)" in walk]
         assert by_organization == []
 
     await store.write(work)
@@ -346,6 +352,17 @@ async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, co
     assert await redeliveries.next_batch(tx, (*of.key, 0), queue.id) is not None
 
 
+@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
+async def test_inactive_listeners_are_found_by_their_index(store: Store) -> None:
+    async def work(tx: Transaction) -> str:
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
+        await listeners.inactive(explaining, OURS, 50)
+        return str(explaining.plans.values())
+
+    await _world(store)
+    assert "liveness_inactive" in await store.write(work)
+
+
 @on_prepared
 @every_prepared
 async def test_tables_joined_with_many_listeners_are_read_by_whole_keys_on_a_server(prepared: Prepared) -> None:
@@ -353,6 +370,7 @@ async def test_tables_joined_with_many_listeners_are_read_by_whole_keys_on_a_ser
         explaining = ExplainingOnce(tx, index_conditions)
         for place, filters in product(PLACES, FILTERS):
             await listeners.page(explaining, OURS, Selection(**place, **filters))
+        await listeners.inactive(explaining, OURS, 50)
         await cursors.lanes_after(explaining, 7, (0, 0, 0), 10)
         await pull_backlogs.backlogs_after(explaining, (0, 0, 0), 10, now=NOON)
         return {sql: plan for sql, plan in explaining.plans.items() if "JOIN" in sql}  # type: ignore[misc]

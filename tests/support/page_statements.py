@@ -21,7 +21,7 @@ _is_of_page: ContextVar[bool] = ContextVar("is_of_page", default=False)
 
 @contextmanager
 def counted(store: Store) -> Iterator[list[str]]:
-    """The statements of pages while the block runs. Those of lanes and jobs, which work meanwhile, do not count."""
+    """The statements of pages while the block runs, without those of lanes and jobs, which work meanwhile."""
     made: list[str] = []
     of_page: set[int] = set()
 

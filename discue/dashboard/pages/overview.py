@@ -12,10 +12,9 @@ from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
-from discue.store.pagination import Selection
 
 LISTENERS_READ: Final = 50
-"""The newest listeners, among which the overview looks for those that need attention."""
+"""The number of newest listeners, and of inactive ones, of which the overview shows those that need attention."""
 
 _RATES: Final = ("published", "acknowledged", "failed")
 _SHOWN: Final = 8
@@ -32,9 +31,7 @@ async def show(visit: Visit) -> Page:
     found: Sequence[ListenerDetails] = ()
     has_more = False
     if visit.principal.may("listeners", "read"):
-        page = await listeners.page(
-            visit.control, visit.principal, Selection(per_page=LISTENERS_READ), with_missed=False
-        )
+        page = await listeners.newest_and_inactive(visit.control, visit.principal, LISTENERS_READ)
         found, has_more = page.items, page.has_next
         worst = sorted((each for each in found if _needs_attention(each)), key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
