@@ -1,5 +1,6 @@
 """The second factor of users: setting it up, checking codes at sign-in, and removing it."""
 
+from base64 import b32decode, b32encode
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,13 +35,15 @@ class Enrolment(msgspec.Struct, frozen=True):
 async def begin(control: ControlContext, user: User) -> Enrolment:
     """Make a secret for the app of a user. Raises Unprocessable if the user has a second factor."""
     secret = totp.new_secret(control.random_bytes)
+    # Without an encryption key it is stored as it is. Random bytes could look like encrypted content.
+    content = b32encode(secret)
 
     async def work(tx: Transaction) -> None:
         stored = await second_factors.get(tx, user.organization, user.id)
         if stored is not None and stored.confirmed_at:
             raise _exists()
         row = (user.organization, user.id)
-        await second_factors.put(tx, SecondFactor(*row, await encryption.sealed_content(tx, control, row, secret)))
+        await second_factors.put(tx, SecondFactor(*row, await encryption.sealed_content(tx, control, row, content)))
 
     await control.store.write_exclusively(work)
     return _enrolment(secret, user)
@@ -158,4 +161,4 @@ def _exists() -> Unprocessable:
 
 
 def _secret_of(control: ControlContext, stored: SecondFactor) -> bytes:
-    return encryption.opened_content(control, (stored.organization, stored.id), stored.secrets)
+    return b32decode(encryption.opened_content(control, (stored.organization, stored.id), stored.secrets))

@@ -78,9 +78,11 @@ class Keyring:
     def seal(self, key_id: str, content: bytes, associated_data: bytes, nonce: bytes) -> bytes:
         """Encrypt content; with the key id "" return it unchanged. Raises UnknownKey.
 
-        `nonce` must be 12 random bytes.
+        `nonce` must be 12 random bytes. Raises ValueError for plaintext that would look like sealed content.
         """
         if not key_id:
+            if content[:1] == _VERSION:
+                raise ValueError("plaintext must not begin like sealed content")
             return content
         # With the key id, rows can be re-encrypted one by one during a rotation.
         return _VERSION + bytes.fromhex(key_id) + nonce + self._cipher(key_id).encrypt(nonce, content, associated_data)

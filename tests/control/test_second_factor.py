@@ -1,6 +1,7 @@
 """The second factor: without its code a password opens nothing, and each code works once."""
 
 import asyncio
+import dataclasses
 from base64 import b32decode
 
 import pytest
@@ -64,6 +65,16 @@ async def test_password_alone_opens_an_unfinished_session_that_grants_nothing(ca
     assert opened.token != half.token
     assert await door.see(opened) is not None
     assert [await door.see(half), await sign_in.unfinished_of(cast.control, half.token)] == [None, None]
+
+
+@pytest.mark.parametrize("first", [0, 1, 255])
+async def test_secret_may_begin_with_any_byte(cast: Cast, first: int) -> None:
+    user = await a_user(cast)
+    control = dataclasses.replace(cast.control, random_bytes=lambda count: bytes([first]) * count)
+    door = Door(control)
+    principal = await door.principal(await door.sign_in(user.email))
+    app = App(cast, (await second_factor.begin(control, user)).secret)
+    assert len(await second_factor.confirm(control, principal, user, app.code())) > 0
 
 
 async def test_factor_that_was_never_confirmed_is_not_asked_for(cast: Cast, door: Door) -> None:

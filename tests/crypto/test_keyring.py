@@ -56,6 +56,11 @@ def test_plaintext_is_returned_unchanged() -> None:
     assert (key_id_in(stored), Keyring().knows(""), Keyring().seal("", stored, PLACE, NONCE)) == ("", True, stored)
 
 
+def test_plaintext_that_would_be_taken_for_sealed_content_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not begin like sealed content"):
+        Keyring().seal("", b"\x01secret", PLACE, NONCE)
+
+
 def test_unknown_key_is_looked_up_again_and_named() -> None:
     there: list[bytes] = []
     ring = Keyring((OTHER,), lambda: there)
