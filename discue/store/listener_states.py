@@ -56,6 +56,8 @@ _SCHEDULED: Final = """
         SELECT 4, origin_seq, origin_seq, '', 0, '' FROM scheduled
         WHERE organization = $1 AND queue = $6 AND origin_seq > $3 AND origin_seq < $4
         ORDER BY origin_seq {order} LIMIT $5) AS looked_at"""
+_ID: Final = """
+    SELECT id FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq < $4 ORDER BY seq {order} LIMIT 1"""
 _RANGE_PART: Final = 2
 _RANGE_PARTS: Final = (2, 3)
 _SCHEDULED_PART: Final = 4
@@ -100,24 +102,36 @@ class _StateScan:
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         rows: Sequence[Row] = ()
         end: int | None = 0
-        # Nothing is left where messages were deleted: there is no id at which a page could continue.
-        while not rows and end is not None:
+        last_id: str | None = None
+        # Where all messages were deleted, there is no id at which a page could continue.
+        while last_id is None and end is not None:
             found = _first_of(await self._intervals(tx, span, newest_first=newest_first), count)
             rows, end = await self._deciding(tx, found.intervals, count, newest_first=newest_first), found.end
             if len(rows) == count:
                 end = rows[-1][0]
+            if rows:
+                last_id = rows[-1][1]
+            elif end is not None:
+                last_id = await self._last_id(tx, span, end, newest_first=newest_first)
             if end is not None:
                 span = (span[0], end) if newest_first else (end, span[1])
         seqs = [row[0] for row in rows if self._is_in_state(row)]
         most = wanted if self._accepts is None else _READ_AT_MOST
         shown = await rows_by_seq(tx, self._of.organization, self._of.queue, seqs[:most])
         shown = sorted(shown, key=self.key_of, reverse=newest_first)
-        last_id = rows[-1][1] if rows else ""
         if self._accepts is not None:
             if len(seqs) > most and shown:
                 end, last_id = self.key_of(shown[-1]), shown[-1][2]
             shown = [row for row in shown if self._accepts(row)]
-        return ScanStep(shown, end, last_id)
+        return ScanStep(shown, end, last_id or "")
+
+    async def _last_id(self, tx: Transaction, span: Span, end: int, *, newest_first: bool) -> str | None:
+        """Read the id of the last message that was looked at, from an end of the span up to a seq."""
+        between = (end, span[1]) if newest_first else (span[0] + 1, end + 1)
+        row = await tx.row(
+            _ID.format(order="ASC" if newest_first else "DESC"), self._of.organization, self._of.queue, *between
+        )
+        return None if row is None else str(row[0])
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         log = (self._of.organization, self._of.queue)

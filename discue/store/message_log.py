@@ -14,7 +14,7 @@ from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
 from discue.store.log_bounds import WHOLE_LOG, first_seq_at
 from discue.store.pagination import LARGEST, Span, created_at, intersect
-from discue.store.tables import chunks, placeholders, rows_among
+from discue.store.tables import by_index, chunks, placeholders, rows_among, rows_at
 
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
@@ -123,7 +123,10 @@ _LOG_OF_ALIAS: Final = f"""
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
 _WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
-_AT: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({{}})"
+_AT: Final = f"""
+    SELECT {LIST_COLUMNS} FROM ({{}}) AS given
+    JOIN log ON {by_index("log.organization", "given.column1")}
+        AND log.queue = given.column2 AND log.seq = given.column3"""
 _OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
 _ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _LIVE_QUEUES: Final = """
@@ -245,7 +248,7 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
 
 async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[Row]:
     """Read the messages of a queue with these seqs, in any order."""
-    return list({row[2]: placed(row) for row in await rows_among(tx, _AT, (organization, queue), seqs)}.values())
+    return [placed(row) for row in await rows_at(tx, _AT, (organization, queue), seqs)]
 
 
 async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:

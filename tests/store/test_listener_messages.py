@@ -258,6 +258,11 @@ async def test_consecutive_missed_messages_are_passed_in_one_step(
     assert [each.seq for each in newest.items] == [105, 104]
     assert newest.resumes_after == public_id(FIRST + 104)
     assert [each.seq for each in (await page(after=public_id(FIRST + 40))).items] == [3, 2, 1]
+    # If none of these is in the state, the page is empty, and says where to go on.
+    monkeypatch.setattr(listener_states, "_ROWS_AT_ONCE", 5)
+    older, newer = await page(after=public_id(FIRST + 90)), await page(before=public_id(FIRST + 20))
+    assert (older.items, older.has_next, older.resumes_after) == ((), True, public_id(FIRST + 85))
+    assert (newer.items, newer.has_previous, newer.resumes_before) == ((), True, public_id(FIRST + 25))
 
 
 async def test_message_far_below_other_states_comes_on_a_later_page(
