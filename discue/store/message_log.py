@@ -11,10 +11,10 @@ from discue.domain.ids import is_public_id
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of
-from discue.store.engine import LogPage, NewEntry, Row, Transaction, Value
+from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.log_bounds import WHOLE_LOG, first_seq_at
 from discue.store.pagination import LARGEST, Span, created_at, intersect
-from discue.store.tables import by_index, chunks, placeholders, rows_among, rows_at
+from discue.store.tables import by_index, chunks, placeholders, repeated_rows_at, rows_among, rows_at
 
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
@@ -123,6 +123,9 @@ _LOG_OF_ALIAS: Final = f"""
     JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
 _WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
+_BODIES_AT: Final = f"""
+    SELECT l.seq, {BODY} FROM ({{}}) AS given
+    JOIN log l ON {by_index("l.organization", "given.column1")} AND l.queue = given.column2 AND l.seq = given.column3"""
 _AT: Final = f"""
     SELECT {LIST_COLUMNS} FROM ({{}}) AS given
     JOIN log ON {by_index("log.organization", "given.column1")}
@@ -249,6 +252,12 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
 async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[Row]:
     """Read the messages of a queue with these seqs, in any order."""
     return [placed(row) for row in await rows_at(tx, _AT, (organization, queue), seqs)]
+
+
+async def bodies_by_seq(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
+    """Read the bodies of messages of a queue, as far as they exist."""
+    # Bodies are long: a set of rows would hash them.
+    return dict[int, bytes](await repeated_rows_at(tx, _BODIES_AT, queue, seqs))
 
 
 async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:

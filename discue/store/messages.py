@@ -21,6 +21,7 @@ from discue.store.message_log import (
     WAITING,
     LiveQueues,
     OneLog,
+    bodies_by_seq,
     rows_by_id,
     rows_named_by_id,
 )
@@ -45,7 +46,6 @@ from discue.store.pagination import (
     too_far,
 )
 from discue.store.recipients import Recipient, find_recipient_within
-from discue.store.tables import rows_among
 
 _MESSAGE: Final = f"""
     l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {BODY}, l.expires_at, l.extra,
@@ -57,7 +57,6 @@ _FIND: Final = f"""
     WHERE queue.organization = $1 AND queue.public_id = $2 AND queue.deleted_at IS NULL AND l.id = $3"""
 BYTES_A_PAGE: Final = 1 << 20
 """How much data a page of a list has at most."""
-_BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
 _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
@@ -213,7 +212,7 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
     bodies = {
         (queue, seq): bytes(body)
         for queue, among in seqs.items()
-        for seq, body in await rows_among(tx, _BODIES, (organization, queue), among)
+        for seq, body in (await bodies_by_seq(tx, (organization, queue), among)).items()
     }
     return [msgspec.structs.replace(each, body=bodies.get((each.queue, each.seq))) for each in found]
 

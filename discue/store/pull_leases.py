@@ -9,8 +9,8 @@ from discue.domain.messages import Entry
 from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord, lanes_of
 from discue.store.delivery_rows import KEY_COLUMNS, KeyRow
-from discue.store.engine import PULL_OWNER, CursorKey, QueueKey, Row, Transaction
-from discue.store.message_log import BODY, entry_of
+from discue.store.engine import PULL_OWNER, CursorKey, Row, Transaction
+from discue.store.message_log import entry_of
 from discue.store.redeliveries import RedeliveryBatch, next_batch
 from discue.store.tables import at_given, by_index, read_number, rows_among, rows_at
 
@@ -42,7 +42,6 @@ _KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key
 _KEYS_AMONG: Final = f"""{_KEY_ROWS}
     WHERE e.organization = $1 AND e.queue = $2 AND e.listener = $3 AND e.stream = $4
     AND e.key_hash IN ({{}}) AND e.key_hash IS NOT NULL"""
-_BODIES: Final = f"SELECT l.seq, {BODY} FROM log l WHERE l.organization = $1 AND l.queue = $2 AND l.seq IN ({{}})"
 _STATES: Final = ("leased", "retry")
 _COUNTED: Final = 1_000
 """No listener has more leases."""
@@ -140,11 +139,6 @@ async def keys_among(tx: Transaction, key: CursorKey, queue: int, hashes: Sequen
 async def keys_at(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> list[KeyRow]:
     """Read those delivery rows of a cursor that block keys."""
     return [KeyRow(*row) for row in await rows_among(tx, _KEYS_AT, key, seqs)]
-
-
-async def bodies(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
-    """Read the bodies of messages that exist."""
-    return dict[int, bytes](await rows_among(tx, _BODIES, queue, seqs))
 
 
 async def _leased(tx: Transaction, key: CursorKey, now: int) -> tuple[int, int]:

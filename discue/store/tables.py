@@ -109,12 +109,17 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
     The statement must select a column that no index has together with the key: otherwise a planner may read the whole
     index.
     """
-    found: dict[Row, None] = {}
+    return list(dict.fromkeys(map(tuple, await repeated_rows_at(tx, sql, key, last))))
+
+
+async def repeated_rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[int]) -> list[Row]:
+    """Read rows like `rows_at`, some of them several times."""
+    found: list[Row] = []
     for start in range(0, len(last), _LISTED_AT_ONCE):
         some = at_least_two(padded(last[start : start + _LISTED_AT_ONCE], last[start]))
         given = _values_with_key(len(key), len(some))
-        found.update(dict.fromkeys(map(tuple, await tx.rows(sql.format(given), *key, *some))))
-    return list(found)
+        found += await tx.rows(sql.format(given), *key, *some)
+    return found
 
 
 def at_given(row: str) -> str:

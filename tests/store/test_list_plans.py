@@ -346,6 +346,7 @@ async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, co
     await messages.page(tx, OURS, Selection(per_page=count))
     await listeners.read_facts(tx, OURS, [msgspec.structs.replace(listener, id=row_id(seq)) for seq in seqs])
     await message_log.rows_by_seq(tx, OURS, queue.id, seqs)
+    await message_log.bodies_by_seq(tx, (OURS, queue.id), seqs)
     # A range has the messages 8 and 9.
     around = Selection(reason="too_old", per_page=1 if count == 1 else 50)
     assert [each.seq for each in (await missed.page_of_listener(tx, of, around)).items] == [9, 8][:count]

@@ -474,7 +474,7 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await pull_leases.count_open_rows(tx, key)
     await pull_leases.keys_at(tx, key, seqs)
     await pull_leases.keys_among(tx, key, queue.id, [7, 8])
-    await pull_leases.bodies(tx, (OURS, queue.id), seqs)
+    await message_log.bodies_by_seq(tx, (OURS, queue.id), seqs)
     await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
     await pull_backlogs.backlogs_after(tx, (0, 0, 0), 10, now=NOON)
     counted = [((OURS, listener.id, period), ListenerTally(1)) for period in (5, 6)]

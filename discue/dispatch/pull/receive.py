@@ -14,7 +14,7 @@ from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTa
 from discue.dispatch.pull.session import BODY_BYTES, PullContext, PullSession
 from discue.dispatch.spans import record_pulled, record_pulled_settled
 from discue.domain.errors import Conflict, NotFound, Overloaded
-from discue.store import pull_leases
+from discue.store import message_log, pull_leases
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
 from discue.store.store import Store
@@ -129,7 +129,8 @@ async def _lease(store: Store, session: PullSession, record: LaneRecord, most: i
     messages = list[LeasedMessage]()
     if chosen := session.choose_due(wanted):
         seqs = [found.seq for found in chosen if found.entry is not None]
-        messages = session.lease_due(chosen, await store.read(partial(pull_leases.bodies, queue=queue, seqs=seqs)))
+        bodies = await store.read(partial(message_log.bodies_by_seq, queue=queue, seqs=seqs))
+        messages = session.lease_due(chosen, bodies)
     if wanted > len(messages) and session.may_lease_new():
         page = await read_new(store, session, record, max_bytes=max(1, session.bytes_left))
         messages += session.lease_new(page, 1 if session.is_throttled else wanted - len(messages))
