@@ -110,7 +110,8 @@ class Terminals:
 
     def stop_listener(self) -> None:
         process, output = self._listener
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT, which a Python without a handler ignores when the tests run in the background of a shell.
+        process.terminate()
         process.wait(PATIENCE_SECONDS)
         output.to_the_end()
 
