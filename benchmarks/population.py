@@ -154,7 +154,7 @@ class Population(msgspec.Struct, frozen=True):
             end = min(start + _ROWS_AT_ONCE - 1, self._of_large)
             yield f"""
                 WITH RECURSIVE {_numbers("number", start, end)}
-                INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+                INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
                 SELECT organization, listener, 0, n, queue, 'missed', 3, {self._now}, {_reason("n")}
                 FROM number CROSS JOIN cursor WHERE {own}"""
         yield f"""
@@ -174,7 +174,7 @@ class Population(msgspec.Struct, frozen=True):
         each = min(self.missed // 2 // (self.listeners * 9 // 10 - self.queues), self._of_each)
         return f"""
             WITH RECURSIVE {_numbers("number", self._of_each - each + 1, self._of_each)}
-            INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+            INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
             SELECT cursor.organization, listener, 0, n, cursor.queue, 'missed', 3, {self._now}, 'attempts_used_up'
             FROM listener JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
                 CROSS JOIN number

@@ -84,7 +84,7 @@ class Product:
         self.child = Child(cores, "server", command)
         said = self.child.hear()
         self.port = int(said["port"])
-        self.session_id = int(said["incarnation"])
+        self.session_id = int(said["session_id"])
         self.ask("GET", "/health/ready")
         self.start_seconds = time.monotonic() - began
 

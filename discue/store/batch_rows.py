@@ -172,15 +172,15 @@ def _replaced(*columns: str) -> str:
 CHANGES: Final = (
     RowChange("attempt", _columns(attempts.COLUMNS), _ID, "insert", _attempts),
     RowChange("attempt_detail", _columns(attempts.DETAIL_COLUMNS), _ID, "insert", _details),
-    RowChange("exception", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
+    RowChange("delivery", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
     RowChange(
-        "exception",
+        "delivery",
         ("organization", "listener", "stream", "queue", *_DELIVERY_COLUMNS),
         _DELIVERY_KEY,
         "upsert",
         _delivery_rows,
         _replaced(*_DELIVERY_COLUMNS[1:-1])
-        + ", redelivered_at = coalesce(excluded.redelivered_at, exception.redelivered_at)",
+        + ", redelivered_at = coalesce(excluded.redelivered_at, delivery.redelivered_at)",
     ),
     RowChange("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
     RowChange(
@@ -219,8 +219,4 @@ CHANGES: Final = (
         "expired = replay.expired + new.expired, updated_at = new.updated_at, state = 'running'",
     ),
 )
-"""The rows that a settle writes, in the order in which SQLite writes them.
-
-The table of delivery state rows is called `exception`: renaming it would break the programs of the previous version
-during a rolling upgrade.
-"""
+"""The rows that a settle writes, in the order in which SQLite writes them."""

@@ -112,7 +112,7 @@ LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
 """A key above those of all cursors."""
 
 _HAS_ROW = """EXISTS (
-    SELECT 1 FROM exception e WHERE e.organization = c.organization AND e.listener = c.listener
+    SELECT 1 FROM delivery e WHERE e.organization = c.organization AND e.listener = c.listener
     AND e.stream = c.stream AND e.state = '{}')"""
 # Adding 0 keeps the planner from taking the queue of `q` for that of `c`: each join needs the whole key from one table.
 _LANES = f"""

@@ -34,7 +34,7 @@ _LAST_RANGE: Final = """
         AND r.seq_from <= $2 ORDER BY r.seq_from DESC LIMIT 1"""
 RECIPIENTS: Final = f"""
     SELECT listener.id, listener.public_id, listener.alias, listener.notify_url, cursor.position, cursor.ahead,
-        {prefixed("exception", _ROW)}, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}),
+        {prefixed("delivery", _ROW)}, (SELECT r.seq_to {_LAST_RANGE}), (SELECT r.reason {_LAST_RANGE}),
         listener.settings, listener.mode, listener.status, listener.disabled_by, organization.settings,
         listener.liveness_url, listener.config_version, {READ_HEALTH}
     FROM listener
@@ -42,8 +42,8 @@ RECIPIENTS: Final = f"""
         AND cursor.stream = 0
     JOIN organization ON organization.id = listener.organization
     LEFT JOIN liveness ON liveness.organization = listener.organization AND liveness.listener = listener.id
-    LEFT JOIN exception ON exception.organization = listener.organization AND exception.listener = listener.id
-        AND exception.stream = 0 AND exception.seq = $2
+    LEFT JOIN delivery ON delivery.organization = listener.organization AND delivery.listener = listener.id
+        AND delivery.stream = 0 AND delivery.seq = $2
     WHERE listener.organization = $1 AND listener.queue = $3 AND listener.deleted_at IS NULL
         AND cursor.start_seq < $4"""
 """The listeners that a message is for, by its `origin_seq`, and how far each is with it, by its seq."""
@@ -57,7 +57,7 @@ _SETTINGS_OF_CUSTOMER: Final = """
 _OLDEST: Final = f"{RECIPIENTS} ORDER BY listener.id LIMIT $5"
 # Only the log has the key: one row of it, and then delivery rows of the key by an index.
 _BLOCKING: Final = """
-    SELECT e.listener, b.id FROM log JOIN exception e ON e.organization = log.organization AND e.queue = log.queue
+    SELECT e.listener, b.id FROM log JOIN delivery e ON e.organization = log.organization AND e.queue = log.queue
         AND e.key_hash = log.key_hash
     LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL

@@ -75,13 +75,13 @@ _NEXT = f"CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END"
 _RETRIES = f"""
 SELECT e.seq, e.attempts, e.redelivered_at, {_NEXT},
     l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
-FROM exception e
+FROM delivery e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
 _DUE = f"""{_RETRIES}
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at <= $4
 ORDER BY e.due_at, e.seq LIMIT $5"""
 _NEXT_DUE = """
-SELECT due_at FROM exception
+SELECT due_at FROM delivery
 WHERE organization = $1 AND listener = $2 AND stream = $3 AND state = 'retry' AND due_at > $4
 ORDER BY due_at LIMIT 1"""
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
@@ -97,15 +97,15 @@ ROWS_A_STEP: Final = 500
 KEY_COLUMNS: Final = f"e.seq, e.state, e.attempts, e.due_at, e.reason, e.key_hash, e.blocked, {_NEXT}"
 """The columns of a row `e` for `KeyRow`."""
 
-# The index `exception_open` has these, and no missed ones.
+# The index `delivery_open` has these, and no missed ones.
 _KEYS = f"""
-SELECT {KEY_COLUMNS} FROM exception e
+SELECT {KEY_COLUMNS} FROM delivery e
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = '{{}}' AND e.state <> 'missed'
     AND e.seq > $4 AND e.key_hash IS NOT NULL ORDER BY e.seq LIMIT $5"""
 # Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
 _RETRIES_UP_TO = """
 SELECT e.seq, e.attempts, l.seq IS NOT NULL
-FROM exception e
+FROM delivery e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq
 WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'retry' AND e.due_at >= 0
     AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6"""
@@ -163,7 +163,7 @@ def _due_retry(row: Row) -> DueRetry:
 
 
 _BLOCKING: Final = f"""
-    SELECT {KEY_COLUMNS} FROM exception e
+    SELECT {KEY_COLUMNS} FROM delivery e
     WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'missed' AND e.key_hash IS NOT NULL"""
 _BLOCKING_AFTER: Final = f"{_BLOCKING} AND e.seq > $4 ORDER BY e.seq LIMIT $5"
 _BLOCKING_DELETED: Final = f"""{_BLOCKING} AND NOT EXISTS (
@@ -192,15 +192,15 @@ async def blocking_rows_among(tx: Transaction, key: CursorKey, seqs: Sequence[in
 _OF_CURSOR: Final = "e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.seq > $4"
 # An expired lease does not count: a worker that notices it declares the other dead first.
 _SENDING: Final = f"""
-    SELECT e.seq, e.attempts, e.sender, w.incarnation IS NOT NULL
-    FROM exception e LEFT JOIN worker w ON w.incarnation = e.sender AND w.dead = 0
+    SELECT e.seq, e.attempts, e.sender, w.session_id IS NOT NULL
+    FROM delivery e LEFT JOIN worker w ON w.session_id = e.sender AND w.dead = 0
     WHERE {_OF_CURSOR} AND e.state = 'sending' ORDER BY e.seq LIMIT $5"""
 _ENDED: Final = f"""
-    SELECT e.seq, e.attempts, e.due_at, e.reason FROM exception e
+    SELECT e.seq, e.attempts, e.due_at, e.reason FROM delivery e
     WHERE {_OF_CURSOR} AND e.state = 'ended' ORDER BY e.seq LIMIT $5"""
 # State, sender and attempt guard the row: a late end, of an attempt that was given up, changes nothing.
 _END: Final = """
-    UPDATE exception SET state = $1, due_at = $2, reason = $3, sender = NULL
+    UPDATE delivery SET state = $1, due_at = $2, reason = $3, sender = NULL
     WHERE organization = $4 AND listener = $5 AND stream = $6 AND seq = $7
     AND state = 'sending' AND sender = $8 AND attempts = $9"""
 _INSERT_ATTEMPT: Final = f"""

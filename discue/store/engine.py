@@ -160,7 +160,7 @@ class TopicAppend(msgspec.Struct, frozen=True):
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, gc=False):
-    """The state of one delivery that is not simply acknowledged. The table is called `exception`."""
+    """The state of one delivery that is not simply acknowledged. The table is `delivery`."""
 
     seq: int
     state: str

@@ -21,20 +21,20 @@ RESPONSE_ROWS_PER_STEP: Final = 100
 _RESPONSES_PER_ROW: Final = 64
 _BYTES_PER_ROW: Final = 65_536
 
-_INSERT_KEY: Final = "INSERT INTO idempotency_key (key, answers) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
+_INSERT_KEY: Final = "INSERT INTO idempotency_key (key, response) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
 _INSERT_RESPONSES: Final = """
-    INSERT INTO idempotency_answers (organization, id, stored_at, size, content) VALUES ($1, $2, $3, $4, $5)"""
+    INSERT INTO idempotency_response (organization, id, stored_at, size, content) VALUES ($1, $2, $3, $4, $5)"""
 _RESPONSE: Final = """
     SELECT a.stored_at, a.content FROM idempotency_key k
-    JOIN idempotency_answers a ON a.organization = $1 AND a.id = k.answers WHERE k.key = $2"""
+    JOIN idempotency_response a ON a.organization = $1 AND a.id = k.response WHERE k.key = $2"""
 _SCAN: Final = """
-    SELECT count(*), max(key), min(answers) FROM (
-        SELECT key, answers FROM idempotency_key WHERE key >= $1 AND key <= $2 ORDER BY key LIMIT $3
+    SELECT count(*), max(key), min(response) FROM (
+        SELECT key, response FROM idempotency_key WHERE key >= $1 AND key <= $2 ORDER BY key LIMIT $3
     ) AS looked_at"""
-_DELETE_KEYS: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2 AND answers < $3"
+_DELETE_KEYS: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2 AND response < $3"
 _DELETE_RESPONSES: Final = """
-    DELETE FROM idempotency_answers WHERE (organization, id) IN (
-        SELECT organization, id FROM idempotency_answers WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
+    DELETE FROM idempotency_response WHERE (organization, id) IN (
+        SELECT organization, id FROM idempotency_response WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
     )"""
 
 _PackedResponse = tuple[int, int, bytes, bytes]

@@ -25,17 +25,17 @@ LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_al
 # The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
 # prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
 _OF_DELIVERY_ROWS: Final = f"""
-    SELECT {LIST_COLUMNS}, exception.reason, exception.due_at, exception.attempts FROM exception
-    JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
-    WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5"""
+    SELECT {LIST_COLUMNS}, delivery.reason, delivery.due_at, delivery.attempts FROM delivery
+    JOIN log ON log.queue = $1 AND log.organization = delivery.organization AND log.seq = delivery.seq
+    WHERE delivery.organization = $2 AND delivery.listener = $3 AND delivery.seq > $4 AND delivery.seq < $5"""
 _SCHEDULED: Final = f"""
     SELECT {LIST_COLUMNS} FROM scheduled
     JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
     WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
         AND scheduled.origin_seq < $4"""
-_MISSED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'missed' AND exception.stream + 0 = 0"
-_ENDED: Final = f"{_OF_DELIVERY_ROWS} AND exception.state = 'ended' AND exception.stream = 0"
-_OF_REASON: Final = " AND exception.reason = $6"
+_MISSED: Final = f"{_OF_DELIVERY_ROWS} AND delivery.state = 'missed' AND delivery.stream + 0 = 0"
+_ENDED: Final = f"{_OF_DELIVERY_ROWS} AND delivery.state = 'ended' AND delivery.stream = 0"
+_OF_REASON: Final = " AND delivery.reason = $6"
 # The index of keys covers all that is read of `listed`: otherwise the planner would walk the log.
 _OF_KEY: Final = f"""
     SELECT {LIST_COLUMNS} FROM log AS listed
@@ -108,7 +108,7 @@ class _Named:
 
 
 def _delivery_rows(of: Recipient, *queries: str, reason: str | None = None) -> MessageSource:
-    key, seq = (of.queue, of.organization, of.listener), "exception.seq"
+    key, seq = (of.queue, of.organization, of.listener), "delivery.seq"
     if reason is None:
         return _Named(dict.fromkeys(queries, seq), key)
     return _Named(dict.fromkeys([query + _OF_REASON for query in queries], seq), key, reason)

@@ -34,7 +34,7 @@ _READ_AT_MOST: Final = 250
 # planner from the primary key. A row is a part, an interval, and the columns for `state_of_row`.
 _ROWS: Final = """
     SELECT * FROM (
-        SELECT 0, seq, seq, state, attempts, reason FROM exception
+        SELECT 0, seq, seq, state, attempts, reason FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND stream{kind}
         ORDER BY seq {{order}} LIMIT $5) AS looked_at"""
 _OF_ANY_STATE: Final = _ROWS.format(kind=" = 0")

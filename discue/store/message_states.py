@@ -56,7 +56,7 @@ _STATES: Final = f"""
         ORDER BY seq_to LIMIT {_RANGES_LOOKED_AT}) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 2, listener, seq, attempts, 0, CAST(NULL AS BYTEA), state, reason FROM exception
+        SELECT 2, listener, seq, attempts, 0, CAST(NULL AS BYTEA), state, reason FROM delivery
         WHERE organization = $2 AND queue = $3 AND stream = 0 AND seq IN ({{0}}) AND seq >= $5 AND seq <= $1
         UNION ALL
         SELECT 3, e.listener, given.seq, 0, 0, CAST(NULL AS BYTEA), 'blocked', '' FROM (
@@ -64,7 +64,7 @@ _STATES: Final = f"""
                 SELECT k.key_hash FROM log k
                 WHERE k.organization = $2 AND k.queue = $3 AND k.seq = given.column1) AS key_hash
             FROM ({{1}}) AS given LIMIT {_MESSAGES_AT_ONCE}) AS given
-        LEFT JOIN exception e ON e.organization = $2 AND e.queue = $3 AND e.key_hash = given.key_hash
+        LEFT JOIN delivery e ON e.organization = $2 AND e.queue = $3 AND e.key_hash = given.key_hash
             AND e.key_hash IS NOT NULL AND e.stream = 0 AND e.seq < given.seq
         WHERE coalesce(e.blocked, 0) > 0
         LIMIT {_ROWS_AT_MOST + 1}) AS looked_at"""

@@ -62,7 +62,7 @@ _SET_ALIAS: Final = """
 _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
 # Lanes drop the deliveries of a missing message; those that wait for a retry do so now.
 _MAKE_DUE: Final = """
-    UPDATE exception SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
+    UPDATE delivery SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
 
 
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:

@@ -24,7 +24,7 @@ from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span, i
 from discue.store.recipients import MissedRanges, Recipient
 from discue.store.tables import at_given, rows_among, rows_at
 
-_AGAIN: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
+_AGAIN: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN delivery j ON {at_given('j')}"
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
@@ -84,11 +84,11 @@ _LISTENERS_CHOSEN: Final = 10_000
 # Each part finds the next listener by one index, which the order and the columns leave as the only one.
 _NEXT: Final = """
     SELECT listener FROM (
-        SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'missed'
+        SELECT listener FROM delivery WHERE organization = $1 AND listener {0} $2 AND state = 'missed'
         ORDER BY listener {1}, seq {1} LIMIT 1) AS looked_at
     UNION ALL
     SELECT listener FROM (
-        SELECT listener FROM exception WHERE organization = $1 AND listener {0} $2 AND state = 'ended'
+        SELECT listener FROM delivery WHERE organization = $1 AND listener {0} $2 AND state = 'ended'
         ORDER BY listener {1}, stream {1}, seq {1} LIMIT 1) AS looked_at
     UNION ALL
     SELECT listener FROM (

@@ -22,12 +22,12 @@ OF_RANGES: Final = frozenset({2, 3})
 # index: otherwise SQLite would sort.
 _OF_ALL: Final = """
     SELECT * FROM (
-        SELECT 0, listener, seq, seq, reason, 0 FROM exception
+        SELECT 0, listener, seq, seq, reason, 0 FROM delivery
         WHERE organization = $1 AND (listener, seq) {0} ($2, $3) AND state = 'missed' AND stream + 0 = 0
         ORDER BY listener {1}, seq {1} LIMIT $4) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 1, listener, seq, seq, reason, 0 FROM exception
+        SELECT 1, listener, seq, seq, reason, 0 FROM delivery
         WHERE organization = $1 AND (listener, stream, seq) {0} ($2, 0, $3) AND state = 'ended' AND stream + 0 = 0
             AND reason <> ''
         ORDER BY listener {1}, stream {1}, seq {1} LIMIT $4) AS looked_at
@@ -38,12 +38,12 @@ _OF_ALL: Final = """
         ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
 _OF_LISTENER: Final = """
     SELECT * FROM (
-        SELECT 0, listener, seq, seq, reason, 0 FROM exception
+        SELECT 0, listener, seq, seq, reason, 0 FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'missed' AND stream + 0 = 0{2}
         ORDER BY seq {1} LIMIT {3}) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 1, listener, seq, seq, reason, 0 FROM exception
+        SELECT 1, listener, seq, seq, reason, 0 FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'ended' AND stream = 0 AND reason <> ''{2}
         ORDER BY seq {1} LIMIT {3}) AS looked_at
     UNION ALL
@@ -74,10 +74,10 @@ _THAT_MISSED: Final = """
     SELECT * FROM (
         SELECT 0, id FROM (SELECT organization, id {listeners} LIMIT {looked_at}) AS looked_at
         WHERE coalesce((
-            SELECT x.seq FROM exception x
+            SELECT x.seq FROM delivery x
             WHERE x.organization = $1 AND x.listener = looked_at.id AND x.state = 'missed' AND x.stream + 0 = 0
             ORDER BY x.seq LIMIT 1), (
-            SELECT x.seq FROM exception x
+            SELECT x.seq FROM delivery x
             WHERE x.organization = $1 AND x.listener = looked_at.id AND x.stream = 0 AND x.state = 'ended'
                 AND x.reason <> ''
             ORDER BY x.seq LIMIT 1), (

@@ -232,9 +232,9 @@ def _messages_in(count: int, *, newest_first: bool) -> str:
         if newest_first
         else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
     )
-    own = f"""FROM exception e
+    own = f"""FROM delivery e
             WHERE e.organization = {organization} AND e.listener = span.listener AND e.stream = 0 AND e.seq = l.seq"""
-    blocked = f"""SELECT b.seq FROM exception b
+    blocked = f"""SELECT b.seq FROM delivery b
             WHERE b.organization = {organization} AND b.queue = l.queue AND b.key_hash = l.key_hash
                 AND b.key_hash IS NOT NULL AND b.listener = span.listener AND b.stream = 0 AND b.seq < l.seq
                 AND b.blocked > 0

@@ -8,7 +8,7 @@ from discue.store.tables import by_index
 
 _OVERDUE: Final = """
     CASE WHEN c.retrying > 0 THEN (
-        SELECT e.due_at FROM exception e WHERE e.organization = c.organization AND e.listener = c.listener
+        SELECT e.due_at FROM delivery e WHERE e.organization = c.organization AND e.listener = c.listener
         AND e.stream = c.stream AND e.state = '{}' AND e.due_at <= $1 ORDER BY e.due_at LIMIT 1
     ) END"""
 # Each row costs a few searches in an index, however much waits.

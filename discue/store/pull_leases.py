@@ -26,18 +26,18 @@ _COLUMNS: Final = """
         l.id, l.stored_at, l.codec, l.size, l.expires_at, l.key_hash, l.extra"""
 _WITH_LOG: Final = f"""LEFT JOIN log l ON {by_index("l.organization", "e.organization")} AND l.queue = e.queue
     AND l.seq = e.seq"""
-_OPEN: Final = f"{_COLUMNS} FROM exception e {_WITH_LOG}"
+_OPEN: Final = f"{_COLUMNS} FROM delivery e {_WITH_LOG}"
 _DUE: Final = f"{_OPEN} WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at <= $4 ORDER BY e.due_at, e.seq LIMIT $5"
-_AT: Final = f"{_COLUMNS} FROM ({{}}) AS given JOIN exception e ON {at_given('e')} {_WITH_LOG}"
+_AT: Final = f"{_COLUMNS} FROM ({{}}) AS given JOIN delivery e ON {at_given('e')} {_WITH_LOG}"
 _LEASED: Final = f"""
     SELECT count(*) FROM (
-        SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = 'leased' AND e.due_at > $4
+        SELECT e.seq FROM delivery e WHERE {_OF_CURSOR} AND e.state = 'leased' AND e.due_at > $4
         ORDER BY e.due_at LIMIT $5
     ) AS counted"""
 _NEXT_DUE: Final = f"""
-    SELECT e.due_at FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at > $4
+    SELECT e.due_at FROM delivery e WHERE {_OF_CURSOR} AND e.state = '{{}}' AND e.due_at > $4
     ORDER BY e.due_at LIMIT 1"""
-_KEY_ROWS: Final = f"SELECT {KEY_COLUMNS}, e.token FROM exception e"
+_KEY_ROWS: Final = f"SELECT {KEY_COLUMNS}, e.token FROM delivery e"
 _KEYS_AT: Final = f"{_KEY_ROWS} WHERE {_OF_CURSOR} AND e.seq IN ({{}}) AND e.key_hash IS NOT NULL"
 _KEYS_AMONG: Final = f"""{_KEY_ROWS}
     WHERE e.organization = $1 AND e.queue = $2 AND e.listener = $3 AND e.stream = $4
@@ -47,7 +47,7 @@ _COUNTED: Final = 1_000
 """No listener has more leases."""
 _OPEN_ROWS: Final = f"""
     SELECT count(*) FROM (
-        SELECT e.seq FROM exception e WHERE {_OF_CURSOR} AND e.state = '{{}}' ORDER BY e.due_at LIMIT $4
+        SELECT e.seq FROM delivery e WHERE {_OF_CURSOR} AND e.state = '{{}}' ORDER BY e.due_at LIMIT $4
     ) AS counted"""
 
 

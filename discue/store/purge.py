@@ -86,7 +86,7 @@ _LAST_LOOKED_AT: Final = """
 _REMOVE_ATTEMPTS: Final = "DELETE FROM attempt WHERE organization = $1 AND listener = $2 AND id >= $3 AND id < $4"
 
 _OF_LISTENER: Final = (
-    ("exception", "stream, seq", ROWS_A_STEP),
+    ("delivery", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
     ("listener_tally", "period", ROWS_A_STEP),
     ("redelivery", "id", ROWS_A_STEP),
@@ -118,7 +118,7 @@ _OF_ORGANIZATION: Final = (
     ("channel", "id"),
     ("topic", "id"),
     ("event", "id"),
-    ("idempotency_answers", "id"),
+    ("idempotency_response", "id"),
     ("allowance", "caller, minute"),
     ("tally", "period, kind, slot"),
 )
@@ -132,7 +132,7 @@ async def step(tx: Transaction, job: Job) -> bool:
         finished = await _remove_attempts(tx, job, listener) and await _purge_listener(tx, organization, listener)
     elif job.kind == "purge_replay":
         deliveries = {"organization": organization, "listener": listener, "stream": job.stream}
-        finished = not await _remove_some(tx, "exception", deliveries, "seq")
+        finished = not await _remove_some(tx, "delivery", deliveries, "seq")
     elif job.kind == "purge_queue":
         finished = await _purge_queue(tx, organization, queue)
     else:
@@ -248,13 +248,13 @@ SELECT max(seq), count(*) FROM (
 _DELETE_MESSAGES = """
 DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 AND seq <= $4 AND kind = 0
 AND NOT EXISTS (
-    SELECT 1 FROM exception e
+    SELECT 1 FROM delivery e
     WHERE e.organization = log.organization AND e.queue = log.queue AND e.seq = log.seq
 ) AND NOT EXISTS (
     SELECT 1 FROM missed_range m WHERE m.organization = log.organization AND m.queue = log.queue
     AND m.seq_to >= log.seq AND m.seq_from <= log.seq
 ) AND NOT EXISTS (
-    SELECT 1 FROM exception b WHERE b.organization = log.organization AND b.queue = log.queue
+    SELECT 1 FROM delivery b WHERE b.organization = log.organization AND b.queue = log.queue
     AND b.key_hash = log.key_hash AND b.seq < log.seq AND b.blocked > 0
 ) RETURNING size, body_id"""
 _OLDEST = """
@@ -263,8 +263,8 @@ _RAISE_TAIL = """
 UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1"""
 # The state is checked again in the deletion: a delivery may be made due again at this moment.
 _DELETE_MISSED = """
-DELETE FROM exception WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
-    SELECT organization, listener, stream, seq FROM exception
+DELETE FROM delivery WHERE state = 'missed' AND (organization, listener, stream, seq) IN (
+    SELECT organization, listener, stream, seq FROM delivery
     WHERE state = 'missed' AND key_hash IS NULL AND due_at < $1
     ORDER BY due_at LIMIT $2
 )"""

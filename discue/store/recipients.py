@@ -89,12 +89,12 @@ def state_columns(seq: str, first: int) -> str:
     `first` is the number of the first of three parameters: the organization, the listener and the queue. Scalar
     subqueries keep a planner from reading all delivery rows for a join.
     """
-    row = "FROM exception e WHERE e.organization = $1 AND e.listener = $2 AND e.stream = 0 AND e.seq = {seq}"
+    row = "FROM delivery e WHERE e.organization = $1 AND e.listener = $2 AND e.stream = 0 AND e.seq = {seq}"
     columns = ", ".join(f"(SELECT e.{name} {row})" for name in ("state", "attempts", "reason"))
     sql = f"""{columns}, (
             SELECT r.seq_to FROM missed_range r
             WHERE r.organization = $1 AND r.listener = $2 AND r.seq_from <= {{seq}} ORDER BY r.seq_from DESC LIMIT 1), (
-            SELECT b.seq FROM exception b
+            SELECT b.seq FROM delivery b
             WHERE b.organization = $1 AND b.queue = $3 AND b.listener = $2 AND b.stream = 0 AND b.seq < {{seq}}
                 AND b.blocked > 0 AND b.key_hash IS NOT NULL AND b.key_hash = (
                     SELECT k.key_hash FROM log k WHERE k.organization = $1 AND k.queue = $3 AND k.seq = {{seq}})

@@ -50,7 +50,7 @@ _INSERT: Final = f"INSERT INTO redelivery ({_COLUMNS}, spec) VALUES ({placeholde
 _DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
     SELECT count(*) FROM (
-        SELECT seq FROM exception
+        SELECT seq FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq > $3 AND seq < $4 AND state = 'missed' AND stream + 0 = 0{}
         LIMIT ${}
     ) AS counted"""
@@ -60,11 +60,11 @@ _RANGES: Final = """
 _RANGES_COUNTED: Final = 10_000
 _END: Final = """
     SELECT seq, id FROM (
-        SELECT exception.seq, log.id FROM exception
-        JOIN log ON log.queue = $1 AND log.organization = exception.organization AND log.seq = exception.seq
-        WHERE exception.organization = $2 AND exception.listener = $3 AND exception.seq > $4 AND exception.seq < $5
-            AND exception.state = 'missed' AND exception.stream + 0 = 0{{0}}
-        ORDER BY exception.seq {0} LIMIT 1) AS looked_at"""
+        SELECT delivery.seq, log.id FROM delivery
+        JOIN log ON log.queue = $1 AND log.organization = delivery.organization AND log.seq = delivery.seq
+        WHERE delivery.organization = $2 AND delivery.listener = $3 AND delivery.seq > $4 AND delivery.seq < $5
+            AND delivery.state = 'missed' AND delivery.stream + 0 = 0{{0}}
+        ORDER BY delivery.seq {0} LIMIT 1) AS looked_at"""
 _ENDS: Final = f"{_END.format('ASC')} UNION ALL {_END.format('DESC')}"
 
 _from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=msgspec.json.Decoder(MissedSelection).decode)
@@ -139,7 +139,7 @@ async def preview(
     apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, counted)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
-    of_reason = " AND exception.reason = $6" if values else ""
+    of_reason = " AND delivery.reason = $6" if values else ""
     found = await tx.rows(_ENDS.format(of_reason), of.queue, *key, *span, *values)
     ends = [(int(seq), str(public_id)) for seq, public_id in found]
     ends += await _ends_of_ranges(tx, of, within)
@@ -189,15 +189,15 @@ _ASKED_AT_ONCE: Final = 100
 _RANGES_AT_ONCE: Final = 50
 
 _OWN_ROWS: Final = """
-    SELECT exception.seq, log.seq IS NOT NULL FROM exception
-    LEFT JOIN log ON log.organization = exception.organization AND log.queue = exception.queue
-        AND log.seq = exception.seq
-    WHERE exception.organization = $1 AND exception.listener = $2 AND exception.state = 'missed'"""
-_THERE: Final = f"{_OWN_ROWS} AND exception.seq > $3 AND exception.seq <= $4 AND exception.stream + 0 = 0"
+    SELECT delivery.seq, log.seq IS NOT NULL FROM delivery
+    LEFT JOIN log ON log.organization = delivery.organization AND log.queue = delivery.queue
+        AND log.seq = delivery.seq
+    WHERE delivery.organization = $1 AND delivery.listener = $2 AND delivery.state = 'missed'"""
+_THERE: Final = f"{_OWN_ROWS} AND delivery.seq > $3 AND delivery.seq <= $4 AND delivery.stream + 0 = 0"
 _APART: Final = f"""
-    SELECT j.seq, log.seq IS NOT NULL, j.state FROM ({{}}) AS given JOIN exception j ON {at_given("j")}
+    SELECT j.seq, log.seq IS NOT NULL, j.state FROM ({{}}) AS given JOIN delivery j ON {at_given("j")}
     LEFT JOIN log ON {by_index("log.organization", "j.organization")} AND log.queue = j.queue AND log.seq = j.seq"""
-_WITH_ROW: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN exception j ON {at_given('j')}"
+_WITH_ROW: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN delivery j ON {at_given('j')}"
 _RANGES_AFTER: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
@@ -323,8 +323,8 @@ class _Reading:
 
     async def _apart(self, span: Interval, limit: int) -> list[Row]:
         reason = self._redelivery.chosen.reason
-        condition, values = ("", ()) if reason is None else (" AND exception.reason = $5", (reason,))
-        sql = f"{_THERE}{condition} ORDER BY exception.seq LIMIT ${5 + len(values)}"
+        condition, values = ("", ()) if reason is None else (" AND delivery.reason = $5", (reason,))
+        sql = f"{_THERE}{condition} ORDER BY delivery.seq LIMIT ${5 + len(values)}"
         return await self._tx.rows(sql, *self._key, *span, *values, limit)
 
     async def _ranges(self, span: Interval) -> list[MissedRange]:

@@ -222,9 +222,9 @@ CURSOR: Final = _table(
     "last_failure_at last_new_at",
 )
 DELIVERY_ROW: Final = _table(
-    "exception",
+    "delivery",
     "organization listener stream seq",
-    "queue state attempts due_at token key_hash blocked_from reason sender blocked redelivered_at",
+    "queue state attempts due_at token sender key_hash blocked redelivered_at reason",
 )
 BODY: Final = _table("body", "organization id", "size uses bytes", bodies="bytes")
 LOG: Final = _table(
@@ -321,8 +321,8 @@ TABLES: Final = (
     _table("tally", "organization period kind slot", "n"),
     _table("listener_tally", "organization listener period", "acknowledged failed missed"),
     _table("event", "organization id", "kind client ref name user_id changes"),
-    _table("idempotency_key", "key", "answers"),
-    _table("idempotency_answers", "organization id", "stored_at size content", bodies="content"),
+    _table("idempotency_key", "key", "response"),
+    _table("idempotency_response", "organization id", "stored_at size content", bodies="content"),
     BODY,
     LOG,
     SCHEDULED,

@@ -32,7 +32,7 @@ _LOOKED_AT: Final = 2_000
 # Adding 0 to the stream keeps the planner from the primary key, by which it would pass all rows of the organization.
 _WITH_ROW: Final = f"""
     SELECT looked_at.listener FROM (
-        SELECT e.listener, e.state, e.reason FROM exception e
+        SELECT e.listener, e.state, e.reason FROM delivery e
         WHERE e.organization = $1 AND e.queue = $3 AND e.seq = $2 AND e.stream + 0 = 0
         LIMIT {_LOOKED_AT}) AS looked_at
     WHERE {{}} LIMIT {ATTENTION}"""

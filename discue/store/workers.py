@@ -15,30 +15,30 @@ from discue.store.cursors import claim
 from discue.store.engine import CursorKey, Transaction
 
 _INSERT: Final = """
-    INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves)
+    INSERT INTO worker (session_id, lease_until, dead, role, slot, lease_ms, is_leaving)
     VALUES ($1, clock_ms() + $2, 0, $3, $4, $2, 0)"""
 _SLOTS: Final = "SELECT slot FROM worker WHERE dead = 0 ORDER BY slot"
 _LIVING: Final = """
-    SELECT incarnation, slot, role, CAST(lease_until - clock_ms() AS BIGINT), leaves FROM worker
+    SELECT session_id, slot, role, CAST(lease_until - clock_ms() AS BIGINT), is_leaving FROM worker
     WHERE dead = 0 ORDER BY slot"""
-_RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 WHERE incarnation = $2 AND dead = 0"
-HOLD: Final = "UPDATE worker SET leaves = leaves WHERE incarnation = $1 AND dead = 0 AND leaves = 0"
-_BEGIN_LEAVING: Final = "UPDATE worker SET leaves = 1 WHERE incarnation = $1"
-_DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE incarnation = $1 AND dead = 0"
+_RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 WHERE session_id = $2 AND dead = 0"
+HOLD: Final = "UPDATE worker SET is_leaving = is_leaving WHERE session_id = $1 AND dead = 0 AND is_leaving = 0"
+_BEGIN_LEAVING: Final = "UPDATE worker SET is_leaving = 1 WHERE session_id = $1"
+_DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE session_id = $1 AND dead = 0"
 # A lease that ends later than it can was granted before the database's clock was set back: it counts as expired.
 _IS_OVER: Final = "(lease_until <= clock_ms() OR lease_until > clock_ms() + lease_ms)"
-_OVER: Final = f"SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0 AND {_IS_OVER}"
+_OVER: Final = f"SELECT 1 FROM worker WHERE session_id = $1 AND dead = 0 AND {_IS_OVER}"
 _EXPIRE: Final = f"{_DECLARE_DEAD} AND {_IS_OVER}"
 _RELEASE_CURSORS: Final = """
     UPDATE cursor SET owner = NULL, token = token + 1
-    WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM worker WHERE incarnation = $1 AND dead = 0)
+    WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM worker WHERE session_id = $1 AND dead = 0)
     AND (organization, listener, stream) IN (
         SELECT organization, listener, stream FROM cursor WHERE owner = $1
         ORDER BY organization, listener, stream LIMIT $2)"""
 _DELETE: Final = """
-    DELETE FROM worker WHERE incarnation = $1 AND dead = 1
+    DELETE FROM worker WHERE session_id = $1 AND dead = 1
     AND NOT EXISTS (SELECT 1 FROM cursor WHERE owner = $1)"""
-_EXISTS: Final = "SELECT 1 FROM worker WHERE incarnation = $1"
+_EXISTS: Final = "SELECT 1 FROM worker WHERE session_id = $1"
 # Steps from one owner to the next, however many cursors each of them has.
 _MISSING: Final = """
     WITH RECURSIVE owners (owner) AS (
@@ -48,7 +48,7 @@ _MISSING: Final = """
         WHERE owners.owner IS NOT NULL
     )
     SELECT min(owner) FROM owners
-    WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.incarnation = owners.owner)"""
+    WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.session_id = owners.owner)"""
 
 
 async def join(tx: Transaction, session_id: int, role: str, lease_ms: int) -> int:
@@ -74,7 +74,7 @@ class LivingWorker(msgspec.Struct, frozen=True):
     role: str
     lease_left_ms: int
     """How long the lease lasts, by the database's clock; negative if it is over."""
-    leaves: int
+    is_leaving: int
     """1 if the worker stops: it claims no more cursors."""
 
 

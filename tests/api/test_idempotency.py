@@ -138,7 +138,7 @@ def test_repetition_succeeds_although_the_request_would_now_fail(cast: Cast) -> 
 def test_database_holds_neither_idempotency_key_nor_response_in_clear(cast: Cast) -> None:
     text = "a-key-that-nobody-guesses"
     cast.alice.post("/queues", json={"alias": "a-name-to-look-for"}, headers={KEY: text})
-    sql = "SELECT content FROM idempotency_answers LIMIT 1000"
+    sql = "SELECT content FROM idempotency_response LIMIT 1000"
     rows = cast.service.run(cast.service.installation.store.read(lambda tx: tx.rows(sql)))
     everything = b"".join(bytes(value) for row in rows for value in row)
     assert everything

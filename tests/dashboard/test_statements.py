@@ -74,7 +74,7 @@ _CROWD = (
     CROSS JOIN (SELECT * FROM attempt ORDER BY organization DESC, id DESC LIMIT 1) AS a""",
     # Messages that every listener has missed: singly, and in ranges.
     f"""
-    INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+    INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
     SELECT organization, id, 0, column1, queue, 'missed', 3, {_MISSED_AT}, 'attempts_used_up' FROM listener
     CROSS JOIN (VALUES (9), (11)) AS given WHERE {_IS_STORED} ON CONFLICT DO NOTHING""",
     f"""

@@ -530,7 +530,7 @@ class Stage:
     async def delivery_rows(self, listener: Listener) -> list[tuple[int, str, int]]:
         """Return seq, state and attempts of each delivery row."""
         return await self.rows(
-            "SELECT seq, state, attempts FROM exception WHERE organization = $1 AND listener = $2 ORDER BY seq",
+            "SELECT seq, state, attempts FROM delivery WHERE organization = $1 AND listener = $2 ORDER BY seq",
             listener.organization,
             listener.id,
         )

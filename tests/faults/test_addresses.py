@@ -52,7 +52,7 @@ async def _refused_at_connect(tmp_path: Path, queue: str) -> None:
     with closing(sqlite3.connect(product.database)) as connection:
         attempts = connection.execute("SELECT error, status, number FROM attempt").fetchall()
         ((state, tried, wait_ms),) = connection.execute(
-            "SELECT e.state, e.attempts, e.due_at - m.stored_at FROM exception e "
+            "SELECT e.state, e.attempts, e.due_at - m.stored_at FROM delivery e "
             "JOIN log m ON m.organization = e.organization AND m.queue = e.queue AND m.seq = e.seq"
         )
     assert attempts == [("refused_address", 0, 1)]

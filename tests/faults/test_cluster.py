@@ -304,7 +304,7 @@ async def test_sessions_of_a_hung_worker_end_with_its_lease(
         joined = next(json.loads(line) for line in hung.product.lines if '"worker_joined"' in line)
         with postgres_cluster.connect(database, name=f"discue {joined['session_id']}") as session:
             session.run(f"BEGIN; SELECT pg_advisory_xact_lock({0x64_69_73_63})")
-            session.run(f"UPDATE worker SET leaves = leaves WHERE incarnation = {joined['session_id']}")
+            session.run(f"UPDATE worker SET is_leaving = is_leaving WHERE session_id = {joined['session_id']}")
             session.run(f"UPDATE cursor SET token = token WHERE owner = {joined['session_id']}")
             session.prepare_only("SELECT 1")
             hung.product.send(signal.SIGSTOP)

@@ -71,14 +71,14 @@ class Worker(NamedTuple):
     dead: int
     is_over: int
     """Whether its lease was over right after the commit."""
-    leaves: int
+    is_leaving: int
     namesakes: int
     """How many other living workers have its slot."""
     holds_locks: int
 
 
 _EXPIRED_EARLY: Final = "it was expired during its lease"
-_OF_CURSOR: Final = "FROM exception e WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3"
+_OF_CURSOR: Final = "FROM delivery e WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3"
 _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
     "cursor": (
         Cursor,
@@ -90,7 +90,7 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
                 WHERE r.organization = $1 AND r.listener = $2 AND $3 = 0),
             (SELECT count(*) - count(DISTINCT e.key_hash) {_OF_CURSOR}
                 AND e.state IN ('leased', 'sending') AND e.key_hash IS NOT NULL AND e.redelivered_at IS NULL),
-            c.owner < 0 OR EXISTS (SELECT 1 FROM worker w WHERE w.incarnation = c.owner AND w.dead = 0)
+            c.owner < 0 OR EXISTS (SELECT 1 FROM worker w WHERE w.session_id = c.owner AND w.dead = 0)
         FROM cursor c JOIN queue_head h ON h.organization = c.organization AND h.queue = c.queue
         WHERE c.organization = $1 AND c.listener = $2 AND c.stream = $3""",
     ),
@@ -102,22 +102,22 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
             SELECT coalesce(min(c.position), h.head) FROM cursor c
             WHERE c.organization = h.organization AND c.queue = h.queue
         ), (
-            SELECT coalesce(min(e.seq), h.head + 1) FROM exception e
+            SELECT coalesce(min(e.seq), h.head + 1) FROM delivery e
             WHERE e.organization = h.organization AND e.queue = h.queue
         ) FROM queue_head h WHERE h.organization = $1 AND h.queue = $2""",
     ),
     "worker": (
         Worker,
-        """SELECT w.dead, w.lease_until <= clock_ms() OR w.lease_until > clock_ms() + w.lease_ms, w.leaves,
+        """SELECT w.dead, w.lease_until <= clock_ms() OR w.lease_until > clock_ms() + w.lease_ms, w.is_leaving,
             (SELECT count(*) FROM worker o WHERE o.dead = 0 AND w.dead = 0 AND o.slot = w.slot) - (w.dead = 0),
-            holds_locks(w.incarnation)
-        FROM worker w WHERE w.incarnation = $1""",
+            holds_locks(w.session_id)
+        FROM worker w WHERE w.session_id = $1""",
     ),
 }
 """The rows that rules are about, and how to read one by its key."""
 _PART_OF: Final = {
     "cursor": ("cursor", 3),
-    "exception": ("cursor", 3),
+    "delivery": ("cursor", 3),
     "log": ("queue_head", 2),
     "queue_head": ("queue_head", 2),
     "worker": ("worker", 1),
@@ -163,7 +163,7 @@ RULES: Final[Mapping[type[Any], Sequence[tuple[str, Callable[[Any, Any], bool]]]
     ),
     Worker: (
         ("it is alive again", lambda was, now: was.dead > now.dead),
-        (_EXPIRED_EARLY, lambda was, now: now.dead > was.dead and not (now.is_over or now.leaves)),
+        (_EXPIRED_EARLY, lambda was, now: now.dead > was.dead and not (now.is_over or now.is_leaving)),
         ("another living worker has its slot", lambda _, now: now.namesakes > 0),
         ("it is dead, and its session holds locks", lambda _, now: bool(now.dead and now.holds_locks)),
     ),

@@ -23,7 +23,7 @@ _CURSOR = Cursor(
     owner_is_alive=1,
 )
 _QUEUE = Queue(head=9, tail=1, highest=9, passed=5, lowest_row=4)
-_WORKER = Worker(dead=0, is_over=0, leaves=0, namesakes=0, holds_locks=0)
+_WORKER = Worker(dead=0, is_over=0, is_leaving=0, namesakes=0, holds_locks=0)
 
 Row = Cursor | Queue | Worker
 

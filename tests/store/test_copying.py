@@ -123,7 +123,7 @@ async def a_member(side: Side, **changes: int) -> None:
     values = {"session_id": 1, "dead": 0, "left_ms": 10_000} | changes
     await run(
         side,
-        "INSERT INTO worker (incarnation, dead, lease_until, role, slot, lease_ms, leaves) "
+        "INSERT INTO worker (session_id, dead, lease_until, role, slot, lease_ms, is_leaving) "
         "VALUES ($1, $2, clock_ms() + $3, 'all', 0, 10000, 0)",
         *values.values(),
     )
@@ -166,7 +166,7 @@ async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) 
     await run(source, "UPDATE cursor SET owner = $1", PULL_OWNER)
     await run(
         source,
-        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, token, reason) "
+        "INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, token, reason) "
         "SELECT organization, listener, stream, 1, queue, 'leased', 1, 9, 7, '' FROM cursor",
     )
     await copying.finish(source, target, await copied(source, target))
@@ -302,7 +302,7 @@ async def test_a_database_is_not_copied_to_itself(source: Side, target: Side) ->
 
 
 async def test_schemas_of_different_versions_are_refused(source: Side, target: Side) -> None:
-    await run(target, "UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+    await run(target, "UPDATE meta SET value = '2' WHERE key = 'schema_version'")
 
     assert "discue migrate" in await refusal(source, target)
 

@@ -138,7 +138,7 @@ CURSOR = (
     "SELECT version, position, ahead, acknowledged, missed, retrying, last_success_at, last_failure_at, last_new_at "
     "FROM cursor"
 )
-BESIDE = "SELECT (SELECT count(*) FROM exception), (SELECT count(*) FROM attempt), (SELECT count(*) FROM missed_range)"
+BESIDE = "SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM attempt), (SELECT count(*) FROM missed_range)"
 DETAILS = "SELECT organization, id, listener, size, content FROM attempt_detail ORDER BY id"
 
 
@@ -165,7 +165,7 @@ async def test_settle_stores_the_cursor_with_its_rows_and_attempts(store: Store)
     assert await settled(store, with_everything(settle)) == [True]
     assert await rows(store, CURSOR) == [(1, 5, b"\x02", 3, 2, 1, NOON + 1, NOON + 2, NOON + 3)]
     assert await rows(store, BESIDE) == [(1, 2, 1)]
-    assert await rows(store, "SELECT seq, state, attempts, due_at, reason FROM exception") == [
+    assert await rows(store, "SELECT seq, state, attempts, due_at, reason FROM delivery") == [
         (4, "retry", 2, NOON + 9, "failed")
     ]
     key = (settle.organization, settle.listener)
@@ -191,7 +191,7 @@ async def test_delivery_row_is_replaced_and_then_deleted(store: Store) -> None:
     two = DeliveryRow(4, "retry", 2, NOON + 5, "failed")
     await settled(store, replace(settle, delivery_rows=(one,)))
     await settled(store, replace(settle, version=1, delivery_rows=(two,)))
-    assert await rows(store, "SELECT state, attempts, due_at FROM exception") == [("retry", 2, NOON + 5)]
+    assert await rows(store, "SELECT state, attempts, due_at FROM delivery") == [("retry", 2, NOON + 5)]
     await settled(store, replace(settle, version=2, resolved=(4, 5)))
     assert await rows(store, BESIDE) == [(0, 0, 0)]
 
@@ -206,7 +206,7 @@ async def test_releasing_settle_gives_up_the_cursor_in_the_same_commit(store: St
     assert await settled(store, is_leaving, stays) == [True, True]
     owners = f"SELECT owner, token, version FROM cursor ORDER BY listener = {other.id}"
     assert await rows(store, owners) == [(None, 2, 1), (OWNER, 1, 1)]
-    assert await rows(store, "SELECT seq, state, sender FROM exception") == [(4, "sending", OWNER)]
+    assert await rows(store, "SELECT seq, state, sender FROM delivery") == [(4, "sending", OWNER)]
     assert await settled(store, replace(settle, version=1), replace(settle, token=2, version=1)) == [False, True]
 
 

@@ -112,7 +112,7 @@ async def test_responses_of_one_queue_share_rows(store: Store, queue: Queue) -> 
             for idempotency_record in (*small, *large)
         ),
     )
-    assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM idempotency_answers")) == [(4,)]
+    assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM idempotency_response")) == [(4,)]
     for idempotency_record in (*small, *large):
         assert await kept(store, key=idempotency_record.key) == StoredResponse(
             b"f", idempotency_record.content, NOON + 302

@@ -225,7 +225,7 @@ async def test_logs_of_several_queues_are_read_by_queue_and_seq(store: Store) ->
         assert [step for step in steps if "body" not in step and "seq" not in step] == [], (sql, plan)
 
 
-_STATE_INDEXES = {"missed": "exception_missed", "retrying": "exception_open", "pending": "exception_open"}
+_STATE_INDEXES = {"missed": "delivery_missed", "retrying": "delivery_open", "pending": "delivery_open"}
 
 
 @pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
@@ -237,13 +237,13 @@ async def test_deliveries_in_a_state_are_found_by_the_index_of_that_state(store:
         explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
         await messages.page(explaining, OURS, Selection(listener=listener.public_id, state=state))
         return " ".join(
-            str(plan) for sql, plan in explaining.plans.items() if "FROM exception" in sql and "given" not in sql
+            str(plan) for sql, plan in explaining.plans.items() if "FROM delivery" in sql and "given" not in sql
         )
 
     plans = await store.write(work)
     assert _STATE_INDEXES[state] in plans
-    assert ("exception_ended" in plans) == (state == "missed")
-    assert "exception_pkey" not in plans
+    assert ("delivery_ended" in plans) == (state == "missed")
+    assert "delivery_pkey" not in plans
     assert "PRIMARY KEY (organization=? AND listener=? AND stream" not in plans
 
 
@@ -306,19 +306,19 @@ async def test_deliveries_of_many_messages_are_read_by_whole_keys_on_a_server(pr
         await missed.page(explaining, OURS, Selection())
         for state in STATES:
             await messages.page(explaining, OURS, Selection(listener=prepared.listener.public_id, state=state))  # type: ignore[arg-type]
-        return [plan for sql, plan in explaining.plans.items() if "given" in sql and "FROM exception" in sql]  # type: ignore[misc]
+        return [plan for sql, plan in explaining.plans.items() if "given" in sql and "FROM delivery" in sql]  # type: ignore[misc]
 
     plans = await prepared.try_out(work)
     assert len(plans) >= 4
     for plan in plans:
-        assert "seq = " in plan["exception_pkey"]
-        assert "key_hash = " in plan.get("exception_key", "key_hash = ")
+        assert "seq = " in plan["delivery_pkey"]
+        assert "key_hash = " in plan.get("delivery_key", "key_hash = ")
 
 
 _WHOLE_KEYS = {
     "body_pkey": ("organization =", "id ="),
     "cursor_pkey": ("organization = ANY", "listener =", "stream ="),
-    "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
+    "delivery_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
     "liveness_pkey": ("organization = ANY", "listener ="),
     "log_pkey": ("organization = ANY", "queue =", "seq ="),
     "organization_pkey": ("id =",),

@@ -122,7 +122,7 @@ async def test_a_listener_of_another_organization_is_not_shown(store: Store) -> 
 
 
 _EXCEPTION = """
-    INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+    INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
     VALUES ($1, $2, 0, $3, $4, $5, 1, $6, '')"""
 
 

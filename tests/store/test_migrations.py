@@ -1,30 +1,25 @@
-"""Migrations keep what older versions stored."""
+"""Migrations: numbered files, applied once, and databases of builds before the first release are refused."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from discue.store import idempotency, tallies
-from discue.store.engine import Batch, Engine, Transaction, Value
-from discue.store.idempotency import StoredResponse
-from discue.store.migrations import migrations
+from discue.config.settings import Settings
+from discue.domain.clock import SystemClock
+from discue.domain.errors import StoreUnusable
+from discue.observability.logs import Log
+from discue.server.installation import engine_of, inspect_database
+from discue.store.engine import Batch, Engine, Row, Transaction
+from discue.store.migrations import Migration, SchemaState, migrations, newest, pending
 from discue.store.sqlite.schema import DIALECT
-from discue.store.tables import placeholders
-from tests.store.migrating import opened, opened_before
-from tests.store.rows import public_id, row_id
-from tests.support.clocks import NOON
 from tests.support.databases import ENGINE_NAMES, new_database
-from tests.support.tallied import tallied, there
+from tests.support.second_migration import add_second_migration
 
-OURS, THEIRS = row_id(1), row_id(2)
-_BEFORE = 2
-"""The newest migration of the time before."""
-
-_LOG = """
-    INSERT INTO log (organization, queue, seq, id, stored_at, size, codec, body)
-    VALUES ($1, $2, $3, $4, 0, $5, 0, $6)"""
+FIRST = Migration(1, "0001_schema", "CREATE TABLE a (b)", "f1")
+SECOND = Migration(2, "0002_second", "CREATE TABLE c (d)", "f2")
+_META = "SELECT key, value FROM meta WHERE key LIKE 'schema%' OR key LIKE 'compat%' ORDER BY key"
 
 
 @pytest.fixture(params=ENGINE_NAMES)
@@ -33,107 +28,118 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+def engine_at(database: str) -> Engine:
+    return engine_of(Settings(database=database), SystemClock(), Log())
+
+
+async def run_sql(database: str, sql: str) -> list[Row]:
+    engine = engine_at(database)
+    await engine.open()
+    try:
+
+        async def work(tx: Transaction) -> list[Row]:
+            return await tx.rows(sql)
+
+        [result] = (await engine.commit(Batch(works=(work,)))).works
+        assert not isinstance(result, Exception), result
+        return [tuple(row) for row in result]
+    finally:
+        await engine.close()
+
+
 def test_migrations_are_numbered_without_a_gap_or_a_number_twice() -> None:
     """A database knows its version only: a second migration of that number would never reach it."""
     known = migrations(DIALECT)
     assert [migration.number for migration in known] == list(range(1, len(known) + 1))
 
 
-def test_migration_counts_the_bytes_already_stored(runner: asyncio.Runner, database: str) -> None:
-    with opened_before(runner, database, _BEFORE) as old:
-        runner.run(_store(old))
-    with opened(runner, database) as engine:
-        assert runner.run(engine.read(tallied)) == {(OURS, tallies.BYTES_STORED): 12, (THEIRS, tallies.BYTES_STORED): 7}
-        assert runner.run(engine.read(lambda tx: tallies.bytes_stored(tx, OURS))) == 12
-
-
-async def _store(engine: Engine) -> None:
-    async def work(tx: Transaction) -> None:
-        for number, (organization, size) in enumerate(((OURS, 5), (OURS, 0), (OURS, 7), (THEIRS, 7)), 1):
-            values = (organization, row_id(10), number, public_id(number), size, b"x" * size)
-            await tx.execute(_LOG, *values)
-
-    await engine.commit(Batch(works=(work,)))
-
-
-_BEFORE_SCHEDULE_BYTES = 17
-"""The newest migration of the time before."""
-
-
-def test_migration_counts_the_schedules_of_existing_queues(runner: asyncio.Runner, database: str) -> None:
-    with opened_before(runner, database, _BEFORE_SCHEDULE_BYTES) as old:
-        runner.run(_store_schedules(old))
-    with opened(runner, database) as engine:
-        counted = {(OURS, tallies.SCHEDULE_BYTES): 12, (THEIRS, tallies.SCHEDULE_BYTES): 7}
-        assert runner.run(engine.read(tallied)) == runner.run(engine.read(there)) == counted
-        assert runner.run(engine.read(lambda tx: tallies.bytes_stored(tx, OURS))) == 12
-
-
-async def _store_schedules(engine: Engine) -> None:
-    live, deleted = row_id(10), row_id(11)
-
-    async def work(tx: Transaction) -> None:
-        for organization in (OURS, THEIRS):
-            owned = {**_OWNED, "organization": organization}
-            for queue, deleted_at in ((live, None), (deleted, NOON)):
-                text = f"{organization}{queue}"
-                await _insert(tx, "queue", owned, id=queue, public_id=text, alias=text, deleted_at=deleted_at)
-        schedules = ((OURS, live, 5), (OURS, live, 7), (OURS, deleted, 100), (THEIRS, live, 7))
-        for number, (organization, queue, size) in enumerate(schedules, 1):
-            text = public_id(number)
-            owned = {**_OWNED, "organization": organization, "codec": 0, "size": size, "status": "disabled"}
-            body = b"x" * size
-            await _insert(tx, "schedule", owned, id=row_id(number), public_id=text, queue=queue, alias=text, body=body)
-
-    await engine.commit(Batch(works=(work,)))
-
-
-_OWNED: dict[str, Value] = {"settings": "{}", "config_version": 1, "created_at": NOON, "updated_at": NOON}
-
-
-async def _insert(tx: Transaction, table: str, owned: Mapping[str, Value], **rest: Value) -> None:
-    row = {**owned, **rest}
-    await tx.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({placeholders(1, len(row))})", *row.values())
-
-
-_BEFORE_ANSWERS = 11
-"""The newest migration of the time before."""
-
-_KEEP = "INSERT INTO idempotency VALUES ($1, $2, $3, $4, $5, $6)"
-_LARGEST = (1 << 63) - 1
-_ROWS = (
-    (OURS, -_LARGEST - 1, _LARGEST, b"\x00" * 16, b"", NOON),
-    (OURS, -1, 0, b"f" * 16, b"\xff\x00" * 40_000, NOON),
-    (THEIRS, 7, -8, b"", b"\x91\xc0", NOON + 5),
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (SchemaState(), (FIRST, SECOND)),
+        (SchemaState(1, 1, "f1"), (SECOND,)),
+        (SchemaState(2, 1, "f1"), ()),
+        (SchemaState(3, 2, "f1"), ()),
+    ],
+    ids=["empty", "older", "current", "newer, and usable"],
 )
+def test_pending_migrations_follow_the_version_of_the_database(
+    found: SchemaState, expected: tuple[Migration, ...]
+) -> None:
+    assert pending((FIRST, SECOND), found) == expected
 
 
-def test_migrated_idempotency_keys_are_known_until_they_expire(runner: asyncio.Runner, database: str) -> None:
-    with opened_before(runner, database, _BEFORE_ANSWERS) as old:
-        runner.run(_store_keys(old))
-    with opened(runner, database) as engine:
-        assert runner.run(_kept(engine)) == [StoredResponse(row[3], row[4], row[5]) for row in _ROWS]
-        runner.run(_forget(engine, NOON + 5))
-        assert runner.run(_kept(engine)) == [None, None, StoredResponse(b"", b"\x91\xc0", NOON + 5)]
+def test_database_that_excludes_this_program_is_refused() -> None:
+    with pytest.raises(StoreUnusable, match=r"needs .* version 3; this one knows version 2\. Install a newer"):
+        pending((FIRST, SECOND), SchemaState(4, 3, "f1"))
 
 
-async def _store_keys(engine: Engine) -> None:
-    async def work(tx: Transaction) -> None:
-        for row in _ROWS:
-            await tx.execute(_KEEP, *row)
-
-    await engine.commit(Batch(works=(work,)))
+@pytest.mark.parametrize("found", [SchemaState(30, 23), SchemaState(1, 1, "other")], ids=["old", "edited"])
+def test_database_of_an_earlier_build_is_refused(found: SchemaState) -> None:
+    with pytest.raises(StoreUnusable, match=r"made by another build of discue before its first release"):
+        pending((FIRST, SECOND), found)
 
 
-async def _kept(engine: Engine) -> list[StoredResponse | None]:
-    async def work(tx: Transaction) -> list[StoredResponse | None]:
-        return [await idempotency.read_response(tx, row[0], (row[1], row[2])) for row in _ROWS]
+def test_comments_do_not_change_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = "CREATE TABLE a (b);", "-- A table.\nCREATE  TABLE a\n (b);", "CREATE TABLE a (c);"
+    prints = []
+    for text in texts:
+        with monkeypatch.context() as patch:
+            add_second_migration(patch, tmp_path, sql=text)
+            prints.append(migrations(DIALECT)[1].fingerprint)
+    assert prints[0] == prints[1] != prints[2]
 
-    return await engine.read(work)
+
+def test_second_migration_is_applied_to_a_database_of_the_first(
+    runner: asyncio.Runner, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = runner.run(run_sql(database, _META))
+    add_second_migration(monkeypatch, tmp_path)
+    assert runner.run(inspect_database(Settings(database=database))).pending == ("0002_second",)
+    after = runner.run(run_sql(database, _META))
+    assert dict(after) == {**dict(before), "schema_version": "2"}
+    assert runner.run(run_sql(database, "SELECT count(added) FROM cursor")) == [(0,)]
+    assert runner.run(inspect_database(Settings(database=database))).pending == ()
 
 
-async def _forget(engine: Engine, kept_before: int) -> None:
-    async def work(tx: Transaction) -> None:
-        await idempotency.delete_old_keys(tx, (-_LARGEST - 1, _LARGEST), kept_before)
+def test_failed_migration_leaves_the_previous_schema(
+    runner: asyncio.Runner, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, half = runner.run(run_sql(database, _META)), "ALTER TABLE cursor ADD COLUMN added BIGINT;"
+    with monkeypatch.context() as patch:
+        add_second_migration(patch, tmp_path, sql=f"{half} SELECT 1 FROM nowhere;")
+        with pytest.raises(StoreUnusable, match="nowhere"):
+            runner.run(engine_at(database).open())
+    assert runner.run(run_sql(database, _META)) == before
+    add_second_migration(monkeypatch, tmp_path, sql=half)
+    assert runner.run(run_sql(database, "SELECT count(added) FROM cursor")) == [(0,)]
 
-    await engine.commit(Batch(works=(work,)))
+
+def test_older_program_uses_a_newer_schema_that_does_not_exclude_it(
+    runner: asyncio.Runner, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        add_second_migration(patch, tmp_path)
+        runner.run(run_sql(database, _META))
+    assert newest() == 1
+    assert ("schema_version", "2") in runner.run(run_sql(database, _META))
+
+
+def test_older_program_refuses_a_newer_schema_that_excludes_it(
+    runner: asyncio.Runner, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        add_second_migration(patch, tmp_path, compatible_from=2)
+        runner.run(run_sql(database, _META))
+    with pytest.raises(StoreUnusable, match="Install a newer discue"):
+        runner.run(engine_at(database).open())
+
+
+def test_build_with_another_schema_changes_nothing(
+    runner: asyncio.Runner, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.run(run_sql(database, "UPDATE meta SET value = 'another' WHERE key = 'schema_fingerprint' RETURNING key"))
+    settings = Settings(database=database)
+    for opening in (inspect_database(settings), engine_at(database).open()):
+        with pytest.raises(StoreUnusable, match="another build of discue before its first release"):
+            runner.run(opening)

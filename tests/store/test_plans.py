@@ -554,67 +554,103 @@ def _with_those_of_many_rows(cluster: Cluster, database: str) -> None:
 
 _MANY_ROWS = (
     """INSERT INTO organization
+        (id, public_id, alias, state, is_operator, settings, created_at, updated_at, deleted_at)
     SELECT o, 'o' || o, 'com.example.o' || o, 'active', 0, '{}', 0, 0, NULL FROM generate_series(1, 300) o""",
-    """INSERT INTO queue SELECT o, q, 'q' || o || '-' || q, 'queue-' || q, 0, '{}', NULL, 1, 0, 0, NULL
+    """INSERT INTO queue
+        (organization, id, public_id, alias, ordered, settings, schema, config_version, created_at, updated_at,
+        deleted_at)
+    SELECT o, q, 'q' || o || '-' || q, 'queue-' || q, 0, '{}', NULL, 1, 0, 0, NULL
     FROM generate_series(1, 20) o, generate_series(1, 100) q""",
-    "INSERT INTO queue_head SELECT organization, id, 100, 0, 0, 1, NULL FROM queue WHERE id <= 100",
+    """INSERT INTO queue_head (organization, queue, head, tail, last_stored_at, config_version, closed_at)
+    SELECT organization, id, 100, 0, 0, 1, NULL FROM queue WHERE id <= 100""",
     """INSERT INTO listener
+        (organization, id, public_id, queue, alias, mode, status, notify_url, liveness_url, settings, secrets,
+        config_version, created_at, updated_at, deleted_at)
     SELECT organization, id, 'l' || organization || '-' || id, id, 'listener', 'push', 'enabled', '', '', '{}', '[]', 1,
         0, 0, NULL
     FROM queue WHERE id <= 100""",
     """INSERT INTO cursor
+        (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position, ahead,
+        acknowledged, missed, retrying, last_success_at, last_failure_at)
     SELECT organization, id, 0, id, CASE WHEN id % 50 > 0 THEN id % 5 END, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0
     FROM queue WHERE id <= 100""",
     """INSERT INTO domain
+        (organization, id, public_id, alias, hostname, host_key, port, context_path, file_name, file_content,
+        challenge_created_at, challenge_expires_at, verified, verified_at, failures, failed_since, last_error,
+        tried_at, checked_at, due_at, config_version, created_at, updated_at)
     SELECT o, d, 'd' || o || '-' || d, 'domain-' || d, '', 'host-' || d % 50, 443, '', '', '', 0, 0, d % 2, 0, 0, 0, '',
         0, 0, CASE WHEN d % 3 > 0 THEN d * o END, 1, 0, 0
     FROM generate_series(1, 20) o, generate_series(1, 100) d""",
-    """INSERT INTO exception
-    SELECT organization, id, 0, s, id, CASE s % 3 WHEN 0 THEN 'retry' ELSE 'missed' END, 1, s, NULL, NULL, NULL, '',
+    """INSERT INTO delivery
+        (organization, listener, stream, seq, queue, state, attempts, due_at, token, key_hash, blocked, reason,
+        sender)
+    SELECT organization, id, 0, s, id, CASE s % 3 WHEN 0 THEN 'retry' ELSE 'missed' END, 1, s, NULL, NULL, 0, '',
         NULL
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO log
+        (organization, queue, seq, id, stored_at, updated_at, kind, origin_seq, key_hash, alias, expires_at, size,
+        codec, body_id, extra, body)
     SELECT organization, id, s, 'm' || id || '-' || s, s, NULL, 0, NULL, NULL, NULL, NULL, 2, 1, NULL, NULL, '{}'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO topic SELECT o, t, 't' || o || '-' || t, 'topic-' || t, 1, 0, 0
+    """INSERT INTO topic (organization, id, public_id, alias, routes_version, created_at, updated_at)
+    SELECT o, t, 't' || o || '-' || t, 'topic-' || t, 1, 0, 0
     FROM generate_series(1, 20) o, generate_series(1, 100) t""",
-    """INSERT INTO channel
+    """INSERT INTO channel (organization, id, public_id, topic, queue, alias, pattern, filter, created_at, updated_at)
     SELECT o, t * 100 + q, 'c' || o || '-' || t || '-' || q, t, q, 'channel-' || q, NULL, NULL, 0, 0
     FROM generate_series(1, 20) o, generate_series(1, 100) t, generate_series(1, 10) q""",
-    "INSERT INTO body SELECT o, b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b",
-    """INSERT INTO scheduled SELECT organization, id, s, id * s, 1, NULL
+    """INSERT INTO body (organization, id, size, uses, bytes)
+    SELECT o, b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b""",
+    """INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
+    SELECT organization, id, s, id * s, 1, NULL
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO schedule
+        (organization, id, public_id, queue, alias, status, settings, codec, size, body, config_version, next_run_at,
+        last_run, created_at, updated_at)
     SELECT organization, id * 100 + s, 's' || organization || '-' || id || '-' || s, id, 's' || s, 'enabled',
         '{"timing":{"cron":"@daily"}}', 1, 1, 'x', 1, CASE WHEN s % 3 > 0 THEN id * s END, NULL, 0, 0
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO attempt SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
+    """INSERT INTO attempt (organization, id, listener, queue, seq, number, status, error, took_ms, detail)
+    SELECT organization, id * 100 + s, id, id, s, 1, 200, '', 1, ''
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO attempt_detail SELECT organization, id * 100 + s, id, 1, 'x'
+    """INSERT INTO attempt_detail (organization, id, listener, size, content)
+    SELECT organization, id * 100 + s, id, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO missed_range SELECT organization, id, s * 10, id, s * 10 + 1, '', s
+    """INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at)
+    SELECT organization, id, s * 10, id, s * 10 + 1, '', s
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO redelivery
+        (organization, id, public_id, listener, state, spec, pace, position, until_seq, selected, redelivered, gone,
+        created_at, updated_at, ended_at)
     SELECT organization, id * 100 + s, 'r' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 0, 0, 0, 0,
         0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    "INSERT INTO idempotency_key SELECT k, k FROM generate_series(-10000, 10000) k",
-    """INSERT INTO idempotency_answers SELECT organization, id * 100 + s, s, 1, 'x'
+    """INSERT INTO idempotency_key (key, response)
+    SELECT k, k FROM generate_series(-10000, 10000) k""",
+    """INSERT INTO idempotency_response (organization, id, stored_at, size, content)
+    SELECT organization, id * 100 + s, s, 1, 'x'
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO replay
+        (organization, id, public_id, listener, state, spec, pace, from_seq, until_seq, position, selected, delivered,
+        failed, expired, retrying, created_at, updated_at, ended_at)
     SELECT organization, id * 100 + s, 'R' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 1, 0, 0, 0,
         0, 0, 0, 0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
-    """INSERT INTO allowance SELECT o, q, m, 1
+    """INSERT INTO allowance (organization, caller, minute, taken)
+    SELECT o, q, m, 1
     FROM generate_series(1, 20) o, generate_series(1, 50) q, generate_series(1, 5) m""",
-    """INSERT INTO tally SELECT o, p, k, s, 1
+    """INSERT INTO tally (organization, period, kind, slot, n)
+    SELECT o, p, k, s, 1
     FROM generate_series(1, 20) o, generate_series(0, 50) p, generate_series(1, 4) k, generate_series(1, 3) s""",
-    """INSERT INTO event SELECT o, e, 'queue_added', '', 'r' || e % 100, ''
+    """INSERT INTO event (organization, id, kind, client, ref, name)
+    SELECT o, e, 'queue_added', '', 'r' || e % 100, ''
     FROM generate_series(1, 20) o, generate_series(1, 1000) e""",
-    """INSERT INTO listener_tally SELECT organization, id, s, 1, 1, 1
+    """INSERT INTO listener_tally (organization, listener, period, acknowledged, failed, missed)
+    SELECT organization, id, s, 1, 1, 1
     FROM queue, generate_series(1, 20) s WHERE id <= 100""",
-    "INSERT INTO lockout SELECT s, 'address', 'a' || s, '[]', 0, s, s FROM generate_series(1, 20000) s",
-    "INSERT INTO worker SELECT w, 0, w % 2, 'all', w, 1000, 0 FROM generate_series(1, 8) w",
+    """INSERT INTO lockout (subject, kind, name, failed_at, locks, locked_until, updated_at)
+    SELECT s, 'address', 'a' || s, '[]', 0, s, s FROM generate_series(1, 20000) s""",
+    """INSERT INTO worker (session_id, lease_until, dead, role, slot, lease_ms, is_leaving)
+    SELECT w, 0, w % 2, 'all', w, 1000, 0 FROM generate_series(1, 8) w""",
 )
 
 
@@ -686,7 +722,7 @@ async def test_every_statement_does_so_on_a_server_whatever_its_statistics_say(
 
 _KEYS = {
     "cursor_pkey": ("organization = ANY", "listener =", "stream ="),
-    "exception_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
+    "delivery_pkey": ("organization = ANY", "listener =", "stream =", "seq ="),
     "idempotency_key_pkey": ("key =",),
     "log_pkey": ("organization =", "queue =", "seq >"),
     "missed_range_pkey": ("organization = ANY", "listener =", "seq_from ="),

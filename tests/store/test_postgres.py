@@ -128,7 +128,7 @@ async def test_a_settle_that_waited_for_the_one_who_took_the_cursor_changes_noth
     session.run("COMMIT")
     assert await waiting is False
     assert await made.rows("SELECT owner, position FROM cursor") == [(8, 0)]
-    assert await made.rows("SELECT seq FROM exception") == []
+    assert await made.rows("SELECT seq FROM delivery") == []
 
 
 async def test_settle_succeeds_while_its_rows_are_changed_concurrently(
@@ -137,13 +137,13 @@ async def test_settle_succeeds_while_its_rows_are_changed_concurrently(
     rows = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in (4, 5, 6))
     settle = await made.lay()
     assert await made.settle(replace(settle, delivery_rows=rows)) is True
-    session.run("BEGIN; UPDATE exception SET due_at = 0 WHERE seq IN (4, 5)")
+    session.run("BEGIN; UPDATE delivery SET due_at = 0 WHERE seq IN (4, 5)")
     again = DeliveryRow(5, "missed", 2, NOON, "failed")
     waiting = asyncio.ensure_future(made.settle(replace(settle, version=1, resolved=(4, 6), delivery_rows=(again,))))
     await blocked(postgres_cluster)
     session.run("COMMIT")
     assert await waiting is True
-    assert await made.rows("SELECT seq, state, attempts, due_at FROM exception") == [(5, "missed", 2, NOON)]
+    assert await made.rows("SELECT seq, state, attempts, due_at FROM delivery") == [(5, "missed", 2, NOON)]
 
 
 async def test_row_resolved_and_stored_in_one_settle_exists(made: Opened) -> None:
@@ -151,7 +151,7 @@ async def test_row_resolved_and_stored_in_one_settle_exists(made: Opened) -> Non
     one, two = DeliveryRow(4, "retry", 1, NOON, ""), DeliveryRow(4, "retry", 2, NOON, "")
     assert await made.settle(replace(settle, delivery_rows=(one,))) is True
     assert await made.settle(replace(settle, version=1, resolved=(4,), delivery_rows=(one, two))) is True
-    assert await made.rows("SELECT seq, attempts FROM exception") == [(4, 2)]
+    assert await made.rows("SELECT seq, attempts FROM delivery") == [(4, 2)]
 
 
 async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_cluster: Cluster, address: str) -> None:
@@ -258,7 +258,7 @@ async def test_idempotency_key_that_another_worker_stores_at_the_moment_is_no_fa
         other = Append(ORGANIZATION, QUEUE.id, 1, NOON, (NewEntry(public_id(201), JSON_VALUE, b"{}"),))
         appends = (repeated,) if is_alone else (repeated, other)
         with postgres_cluster.connect(database_of(address)) as session:
-            session.run("BEGIN; INSERT INTO idempotency_key (key, answers) VALUES (1, 1)")
+            session.run("BEGIN; INSERT INTO idempotency_key (key, response) VALUES (1, 1)")
             committing = asyncio.ensure_future(made.engine.commit(Batch(appends=appends)))
             await blocked(postgres_cluster)
             session.run("COMMIT")

@@ -4,13 +4,14 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store.engine import Notification
-from discue.store.migrations import COMPATIBLE_FROM, migrations
+from discue.store.migrations import migrations
 from discue.store.postgres import schema
 from discue.store.postgres.connection import Server, _each_host
 from discue.store.postgres.engine import PostgresEngine
@@ -19,6 +20,7 @@ from tests.store.postgres_engine import Opened, becomes, database_of, opened
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.processes import until
+from tests.support.second_migration import add_second_migration
 from tests.support.stores import migrated_template
 
 SECRET = "s3cr3t%21word"
@@ -80,35 +82,28 @@ async def test_engines_that_start_together_migrate_once(postgres_cluster: Cluste
     assert postgres_cluster.run_sql(locks) == [("0",)]
 
 
-async def test_failed_migration_leaves_the_former_schema(
-    postgres_cluster: Cluster, empty: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = KNOWN[-1]._replace(sql=KNOWN[-1].sql + "; SELECT 1 / 0")
-    with monkeypatch.context() as patch:
-        patch.setattr("discue.store.postgres.engine.migrations", lambda _: (*KNOWN[:-1], broken))
-        with pytest.raises(StoreUnusable, match="division by zero"):
-            await PostgresEngine(empty, report=lambda *_: None).open()
-    version = "SELECT value FROM meta WHERE key = 'schema_version'"
-    assert postgres_cluster.run_sql(version, database_of(empty)) == [(str(KNOWN[-2].number),)]
-    async with opened(empty) as made:
-        assert await made.rows(version) == [(str(KNOWN[-1].number),)]
-
-
 @pytest.mark.parametrize(
-    ("version", "lease_ms", "expected"),
+    ("compatible_from", "lease_ms", "expected"),
     [
-        pytest.param(COMPATIBLE_FROM - 1, 60_000, "refused", id="too old, and runs"),
-        pytest.param(COMPATIBLE_FROM - 1, -1, "migrated", id="too old, and its lease is over"),
-        pytest.param(COMPATIBLE_FROM, 60_000, "migrated", id="can use the new schema"),
+        pytest.param(2, 60_000, "refused", id="too old, and runs"),
+        pytest.param(2, -1, "migrated", id="too old, and its lease is over"),
+        pytest.param(1, 60_000, "migrated", id="can use the new schema"),
     ],
 )
 async def test_database_is_not_migrated_away_from_under_a_worker(
-    postgres_cluster: Cluster, empty: str, version: int, lease_ms: int, expected: str
+    postgres_cluster: Cluster,
+    empty: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compatible_from: int,
+    lease_ms: int,
+    expected: str,
 ) -> None:
     async with schema.connected(empty) as connection:
-        await schema.migrate(connection, KNOWN[:version])
+        await schema.migrate(connection, KNOWN)
+    add_second_migration(monkeypatch, tmp_path, compatible_from=compatible_from)
     postgres_cluster.run_sql(
-        "INSERT INTO worker (incarnation, lease_until, dead, role, slot, lease_ms, leaves) "
+        "INSERT INTO worker (session_id, lease_until, dead, role, slot, lease_ms, is_leaving) "
         f"VALUES (1, clock_ms() + {lease_ms}, 0, 'all', 1, 10000, 0)",
         database_of(empty),
     )
@@ -117,13 +112,12 @@ async def test_database_is_not_migrated_away_from_under_a_worker(
         with pytest.raises(StoreUnusable) as error:
             await PostgresEngine(empty, report=lambda *_: None).open()
         assert str(error.value).startswith("A worker of an older version would go on with a database that is too new")
-        assert f"they know schema version {version}, and {COMPATIBLE_FROM} is needed. Stop them" in str(error.value)
+        assert "they know schema version 1, and 2 is needed. Stop them" in str(error.value)
     else:
         async with opened(empty):
             pass
     stored = "SELECT value FROM meta WHERE key = 'schema_version'"
-    found = version if expected == "refused" else KNOWN[-1].number
-    assert postgres_cluster.run_sql(stored, database_of(empty)) == [(str(found),)]
+    assert postgres_cluster.run_sql(stored, database_of(empty)) == [("1" if expected == "refused" else "2",)]
 
 
 async def test_process_that_hangs_between_two_migrations_keeps_nobody_from_starting(

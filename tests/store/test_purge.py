@@ -103,7 +103,7 @@ async def test_a_purged_listener_leaves_the_log_and_its_neighbours_as_they_were(
     after = await _rows_of(store, OURS)
     assert steps == 2 * -(-MESSAGES // purge.ROWS_A_STEP) + -(-MESSAGES // purge.DETAILS_A_STEP) + 5
     assert after["redelivery"] == after["replay"] == []
-    assert after["exception"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
+    assert after["delivery"] == after["missed_range"] == after["attempt_detail"] == after["job"] == []
     assert after["attempt"] == []
     assert (len(after["listener"]), len(after["cursor"])) == (1, 1)
     assert (after["log"], after["queue"]) == (before["log"], before["queue"])

@@ -127,7 +127,7 @@ async def _redeliver(store: Store, world: World, rows: int) -> list[int]:
 
 
 async def _still_missed(store: Store) -> set[int]:
-    rows = await store.read(lambda tx: tx.rows("SELECT seq FROM exception WHERE state = 'missed'"))
+    rows = await store.read(lambda tx: tx.rows("SELECT seq FROM delivery WHERE state = 'missed'"))
     ranges = await store.read(lambda tx: tx.rows("SELECT seq_from, seq_to FROM missed_range"))
     return {row[0] for row in rows} | {seq for first, last in ranges for seq in range(first, last + 1)}
 
@@ -257,7 +257,7 @@ async def test_retry_keeps_the_redelivery_time(store: Store) -> None:
     rows = [DeliveryRow(3, "retry", 0, NOON, "", redelivered_at=NOON + 7), DeliveryRow(3, "retry", 1, NOON, "failed")]
     for version, row in enumerate(rows, 1):
         assert await store.settle(a_settle(world.listener, COUNT, version=version, delivery_rows=(row,)))
-    [(at,)] = await store.read(lambda tx: tx.rows("SELECT redelivered_at FROM exception WHERE seq = 3"))
+    [(at,)] = await store.read(lambda tx: tx.rows("SELECT redelivered_at FROM delivery WHERE seq = 3"))
     assert at == NOON + 7
 
 

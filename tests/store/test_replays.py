@@ -159,7 +159,7 @@ async def test_deleted_replay_is_not_settled_and_its_rows_are_removed(store: Sto
 
 
 async def _exceptions(store: Store) -> list[Row]:
-    return await store.read(lambda tx: tx.rows("SELECT stream, seq FROM exception ORDER BY stream, seq"))
+    return await store.read(lambda tx: tx.rows("SELECT stream, seq FROM delivery ORDER BY stream, seq"))
 
 
 async def test_retention_keeps_messages_that_are_still_to_be_replayed(store: Store) -> None:

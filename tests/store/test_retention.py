@@ -64,10 +64,10 @@ async def trimmed(store: Store, queue: Queue, minutes: int) -> int:
     return steps
 
 
-async def exception(store: Store, queue: Queue, seq: int, state: str) -> None:
+async def delivery_row(store: Store, queue: Queue, seq: int, state: str) -> None:
     await run(
         store,
-        "INSERT INTO exception (organization, listener, stream, seq, queue, state, attempts, due_at, reason) "
+        "INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason) "
         "VALUES ($1, $2, 0, $3, $4, $5, 1, $6, '')",
         queue.organization,
         row_id(11),
@@ -111,10 +111,10 @@ async def test_retention_keeps_unsettled_messages(store: Store) -> None:
 @pytest.mark.parametrize("state", ["retry", "sending", "missed"])
 async def test_message_with_a_delivery_row_stays(store: Store, state: str) -> None:
     queue = await a_log(store, 50, 40, 30, 20)
-    await exception(store, queue, 2, state)
+    await delivery_row(store, queue, 2, state)
     await trimmed(store, queue, 15)
     assert await seqs(store) == [2]
-    await run(store, "DELETE FROM exception")
+    await run(store, "DELETE FROM delivery")
     await trimmed(store, queue, 15)
     assert await seqs(store) == []
 
@@ -123,11 +123,11 @@ async def test_messages_that_wait_for_their_key_stay(store: Store) -> None:
     queue = await a_log(store, 60, 50, 40, 30, 20)
     await run(store, "UPDATE log SET key_hash = 7 WHERE seq IN (1, 2, 4)")
     await run(store, "UPDATE log SET key_hash = 8 WHERE seq = 3")
-    await exception(store, queue, 2, "retry")
-    await run(store, "UPDATE exception SET key_hash = 7, blocked = 1")
+    await delivery_row(store, queue, 2, "retry")
+    await run(store, "UPDATE delivery SET key_hash = 7, blocked = 1")
     await trimmed(store, queue, 10)
     assert await seqs(store) == [2, 4]
-    await run(store, "UPDATE exception SET blocked = 0")
+    await run(store, "UPDATE delivery SET blocked = 0")
     await trimmed(store, queue, 10)
     assert await seqs(store) == [2]
 
@@ -179,15 +179,15 @@ async def test_queue_without_retention_uses_that_of_its_organization(store: Stor
 async def test_expired_missed_deliveries_are_deleted(store: Store) -> None:
     queue = await a_log(store, *range(60, 0, -1))
     for seq in range(1, 50):
-        await exception(store, queue, seq, "missed" if seq % 2 else "retry")
-        await run(store, "UPDATE exception SET due_at = $1 WHERE seq = $2", NOON + seq, seq)
+        await delivery_row(store, queue, seq, "missed" if seq % 2 else "retry")
+        await run(store, "UPDATE delivery SET due_at = $1 WHERE seq = $2", NOON + seq, seq)
     for seq in (1, 20):
         await missed_range(store, queue, seq, seq, at=NOON + seq)
     deleted = await store.write(lambda tx: purge.delete_missed(tx, NOON + 20))
     assert deleted == 11
-    kept = await rows(store, "SELECT seq FROM exception WHERE state = 'missed' ORDER BY seq")
+    kept = await rows(store, "SELECT seq FROM delivery WHERE state = 'missed' ORDER BY seq")
     assert kept == [(seq,) for seq in range(21, 50, 2)]
-    assert await rows(store, "SELECT count(*) FROM exception WHERE state = 'retry'") == [(24,)]
+    assert await rows(store, "SELECT count(*) FROM delivery WHERE state = 'retry'") == [(24,)]
     assert await rows(store, "SELECT seq_from FROM missed_range") == [(20,)]
     assert await store.write(lambda tx: purge.delete_missed(tx, NOON + 20)) == 0
 

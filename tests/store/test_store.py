@@ -415,7 +415,7 @@ class Model:
             assert [entry.seq for entry in page.entries] == list(range(1, head + 1))
             assert page.head == head
             assert (await counts_of(self.store, ORGANIZATION, cursor.listener)).acknowledged == cursor.acknowledged
-            kept = await rows(self.store, f"SELECT seq FROM exception WHERE queue = {queue.id}")
+            kept = await rows(self.store, f"SELECT seq FROM delivery WHERE queue = {queue.id}")
             assert {seq for (seq,) in kept} == delivery_rows
         assert await rows(self.store, "SELECT version FROM feed_head") == [(self.works,)]
 

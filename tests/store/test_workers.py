@@ -41,7 +41,7 @@ async def owners(store: Store) -> list[Row]:
 
 async def expire(store: Store, session_id: int, lease_until: str = "clock_ms()") -> None:
     """The time of a lease has come."""
-    sql = f"UPDATE worker SET lease_until = {lease_until} WHERE incarnation = $1"
+    sql = f"UPDATE worker SET lease_until = {lease_until} WHERE session_id = $1"
     assert await store.write(lambda tx: tx.execute(sql, session_id)) == 1
 
 
@@ -61,7 +61,7 @@ async def test_worker_does_not_join_when_all_slots_are_taken(store: Store) -> No
     async def fill(tx: Transaction) -> None:
         for slot in WORKER_SLOTS:
             await tx.execute(
-                "INSERT INTO worker (incarnation, lease_until, role, slot) VALUES ($1, $2, 'all', $1)", slot, 0
+                "INSERT INTO worker (session_id, lease_until, role, slot) VALUES ($1, $2, 'all', $1)", slot, 0
             )
 
     await store.write(fill)

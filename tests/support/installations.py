@@ -79,7 +79,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "listener_tally": (9, 5_984_000, 3, 2, 1),
     "event": (3, "queue_updated", "k" * 21, "q" * 21, "orders", "u" * 21, "name,retention"),
     "idempotency_key": (12,),
-    "idempotency_answers": (12, NOON, 3, b"\x01\x00\x02"),
+    "idempotency_response": (12, NOON, 3, b"\x01\x00\x02"),
     "scheduled": (12, 3, NOON, 7, None),
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),

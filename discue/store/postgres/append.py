@@ -101,12 +101,12 @@ def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bo
         keys, responses = arrays("bigint", "bigint"), arrays("bigint", "bytea")
         parts += [
             f"""kept AS (
-                INSERT INTO idempotency_key (key, answers)
-                SELECT k.key, k.answers FROM raised r
-                CROSS JOIN LATERAL unnest({slices(keys, "first_key", "last_key")}) AS k (key, answers)
+                INSERT INTO idempotency_key (key, response)
+                SELECT k.key, k.response FROM raised r
+                CROSS JOIN LATERAL unnest({slices(keys, "first_key", "last_key")}) AS k (key, response)
             )""",
             f"""answered AS (
-                INSERT INTO idempotency_answers (organization, id, stored_at, size, content)
+                INSERT INTO idempotency_response (organization, id, stored_at, size, content)
                 SELECT r.organization, a.id, r.stored_at, octet_length(a.content), a.content FROM raised r
                 CROSS JOIN LATERAL unnest({slices(responses, "first_response", "last_response")}) AS a (id, content)
             )""",

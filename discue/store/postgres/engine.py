@@ -77,8 +77,8 @@ SELECT {_FEED}, version, 0, 0, 0, 0, 0, '' FROM feed_head WHERE shard = 0
 UNION ALL
 SELECT {_JOBS}, 1, 0, 0, 0, 0, 0, '' WHERE EXISTS (SELECT 1 FROM job WHERE state = 'waiting')
 UNION ALL
-(SELECT {_MEMBER}, incarnation, slot, lease_ms, lease_until - clock_ms(), leaves, dead, role FROM worker
-    ORDER BY incarnation)
+(SELECT {_MEMBER}, session_id, slot, lease_ms, lease_until - clock_ms(), is_leaving, dead, role FROM worker
+    ORDER BY session_id)
 UNION ALL
 (SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor
     WHERE owner IS NULL AND stream = 0 ORDER BY organization, listener, stream LIMIT 1000)

@@ -8,7 +8,15 @@ import asyncpg
 import msgspec
 
 from discue.domain.errors import StoreUnusable
-from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, migrations, pending
+from discue.store.migrations import (
+    COMPATIBLE_FROM,
+    DatabaseInspection,
+    Migration,
+    SchemaState,
+    migrations,
+    pending,
+    written_by,
+)
 from discue.store.postgres.connection import Server
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
 from discue.store.postgres.intake import INTAKE
@@ -23,13 +31,7 @@ _CLOCK: Final = """
 CREATE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 """
-# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
-_PACKED_RESPONSE: Final = (
-    "'\\x9194d3'::bytea || int8send(key_high) || '\\xd3'::bytea || int8send(key_low) || '\\xc6'::bytea || "
-    "int4send(length(fingerprint)) || fingerprint || '\\xc6'::bytea || int4send(length(content)) || content"
-)
 DIALECT: Final = {
-    "answer": _PACKED_RESPONSE,
     "bytes": "BYTEA",
     "clock": _CLOCK,
     "clustered": "",
@@ -60,16 +62,13 @@ _MARK: Final = """
 CREATE TABLE meta (key TEXT COLLATE "C" NOT NULL PRIMARY KEY, value TEXT COLLATE "C" NOT NULL);
 INSERT INTO meta (key, value) VALUES ('epoch', replace(gen_random_uuid()::text, '-', ''));
 """
-# Without `clock_ms`, which the first schemas do not have.
-_RUNNING: Final = (
-    "SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > extract(epoch FROM clock_timestamp()) * 1000"
-)
+_RUNNING: Final = "SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > clock_ms()"
 # Without parameters: the server parses and runs it in one step (see `PostgresTransaction`).
 _PUT: Final = "INSERT INTO meta (key, value) VALUES ('{}', '{}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
-async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
-    """Read the schema version, and the oldest program that may use it; zeros for an empty database.
+async def schema_state(connection: asyncpg.Connection) -> SchemaState:
+    """Read the state of the schema.
 
     Raises StoreUnusable for a server that is too old, or an unsuitable database.
     """
@@ -89,7 +88,7 @@ async def versions(connection: asyncpg.Connection) -> tuple[int, int]:
     found = await _meta(connection) if is_marked else {}
     if is_used and found.get("application") != _APPLICATION:
         raise StoreUnusable("The database contains tables of another program. Name another database.")
-    return int(found.get("schema_version", 0)), int(found.get("compatible_from", 0))
+    return SchemaState.of(found)
 
 
 async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) -> int:
@@ -98,23 +97,23 @@ async def migrate(connection: asyncpg.Connection, known: tuple[Migration, ...]) 
     Returns the version that was migrated; 0 if the database was new or up to date. Raises StoreUnusable while workers
     run that could not use the new schema: they would not notice.
     """
-    if not pending(known, *await versions(connection)):
+    if not pending(known, await schema_state(connection)):
         return 0
     async with _alone(connection):
-        version, compatible_from = await versions(connection)
-        if not version:
+        found = await schema_state(connection)
+        if not found.version:
             async with connection.transaction():
                 await connection.execute(_MARK)
                 await connection.execute(_PUT.format("application", _APPLICATION))
-        outstanding = pending(known, version, compatible_from)
-        if 0 < version < COMPATIBLE_FROM:
-            await _require_no_workers(connection, version)
+        outstanding = pending(known, found)
+        if 0 < found.version < COMPATIBLE_FROM:
+            await _require_no_workers(connection, found.version)
         for migration in outstanding:
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(_PUT.format("schema_version", migration.number))
-                await connection.execute(_PUT.format("compatible_from", COMPATIBLE_FROM))
-        return version if outstanding else 0
+                for item in written_by(migration, known).items():
+                    await connection.execute(_PUT.format(*item))
+        return found.version if outstanding else 0
 
 
 async def _require_no_workers(connection: asyncpg.Connection, version: int) -> None:
@@ -154,10 +153,12 @@ async def _meta(connection: asyncpg.Connection) -> dict[str, str]:
 async def inspect_database(address: str) -> DatabaseInspection:
     """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     async with connected(address) as connection:
-        version, compatible_from = await versions(connection)
-        encryption = await connection.fetchval("SELECT value FROM meta WHERE key = 'encryption'") if version else None
-    names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
-    return DatabaseInspection(exists=True, version=version, pending=names, encryption=encryption or "")
+        found = await schema_state(connection)
+        encryption = None
+        if found.version:
+            encryption = await connection.fetchval("SELECT value FROM meta WHERE key = 'encryption'")
+    names = tuple(migration.name for migration in pending(migrations(DIALECT), found))
+    return DatabaseInspection(exists=True, version=found.version, pending=names, encryption=encryption or "")
 
 
 @asynccontextmanager

@@ -53,14 +53,14 @@ _ADD_COUNTS: Final = statement_of_rows(
     columns=5,
 )
 _INSERT_KEYS: Final = statement_of_rows(
-    lambda values: f"INSERT OR FAIL INTO idempotency_key (key, answers) VALUES {values}", columns=2
+    lambda values: f"INSERT OR FAIL INTO idempotency_key (key, response) VALUES {values}", columns=2
 )
 _FIND_KEYS: Final = statement_of_rows(
     lambda values: f"SELECT key FROM idempotency_key WHERE key IN (VALUES {values})", columns=1
 )
 _INSERT_RESPONSES: Final = statement_of_rows(
     lambda values: (
-        f"INSERT OR FAIL INTO idempotency_answers (organization, id, stored_at, size, content) VALUES {values}"
+        f"INSERT OR FAIL INTO idempotency_response (organization, id, stored_at, size, content) VALUES {values}"
     ),
     columns=5,
 )

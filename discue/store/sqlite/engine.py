@@ -69,8 +69,8 @@ WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
 """
 _HAS_JOBS = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
 _MEMBERS = """
-SELECT incarnation, role, slot, lease_ms, lease_until - clock_ms(), leaves, dead FROM worker
-ORDER BY incarnation"""
+SELECT session_id, role, slot, lease_ms, lease_until - clock_ms(), is_leaving, dead FROM worker
+ORDER BY session_id"""
 _FREE = """
 SELECT organization, listener, stream FROM cursor WHERE owner IS NULL AND stream = 0
 ORDER BY organization, listener, stream LIMIT 1000"""

@@ -7,17 +7,10 @@ from pathlib import Path
 import apsw
 
 from discue.domain.errors import StoreUnusable
-from discue.store.migrations import COMPATIBLE_FROM, DatabaseInspection, Migration, migrations, pending
+from discue.store.migrations import DatabaseInspection, Migration, SchemaState, migrations, pending, written_by
 from discue.store.sqlite.connection import APPLICATION_ID, opening_error, require_ours
 
-# A response as a row of one, which is a MessagePack list: two numbers and two byte strings.
-_PACKED_RESPONSE = (
-    "unhex('9194d3' || printf('%016x', key_high) || 'd3' || printf('%016x', key_low) || 'c6' || "
-    "printf('%08x', length(fingerprint)) || hex(fingerprint) || 'c6' || printf('%08x', length(content)) || "
-    "hex(content))"
-)
 DIALECT = {
-    "answer": _PACKED_RESPONSE,
     "bytes": "BLOB",
     "clock": "",
     "clustered": "WITHOUT ROWID",
@@ -57,15 +50,15 @@ def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> int:
             connection.execute("CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
-        version, compatible_from = versions_in(meta)
-        outstanding = pending(known, version, compatible_from)
+        found = SchemaState.of(meta)
+        outstanding = pending(known, found)
         for migration in outstanding:
             connection.execute(migration.sql)
-            for key, value in (("schema_version", migration.number), ("compatible_from", COMPATIBLE_FROM)):
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", (key, str(value)))
+            for item in written_by(migration, known).items():
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ($1, $2)", item)
         declare_sizes(connection)
         connection.execute("COMMIT")
-        return version if outstanding else 0
+        return found.version if outstanding else 0
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -113,9 +106,9 @@ def inspect_database(path: Path) -> DatabaseInspection:
     else:
         meta = {}
         _require_writable(path.parent)
-    version, compatible_from = versions_in(meta)
-    names = tuple(migration.name for migration in pending(migrations(DIALECT), version, compatible_from))
-    return DatabaseInspection(path.exists(), version, names, meta.get("encryption", ""))
+    found = SchemaState.of(meta)
+    names = tuple(migration.name for migration in pending(migrations(DIALECT), found))
+    return DatabaseInspection(path.exists(), found.version, names, meta.get("encryption", ""))
 
 
 def _inspected_meta(path: Path) -> dict[str, str]:
@@ -150,8 +143,3 @@ def meta_of(connection: apsw.Connection) -> dict[str, str]:
     if connection.pragma("application_id") != APPLICATION_ID:
         return {}
     return {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
-
-
-def versions_in(meta: dict[str, str]) -> tuple[int, int]:
-    """Return the schema version, and the oldest program that may use it; zeros for a new file."""
-    return int(meta.get("schema_version", 0)), int(meta.get("compatible_from", 0))

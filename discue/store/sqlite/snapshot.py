@@ -9,9 +9,9 @@ import apsw
 
 from discue.domain.errors import StoreUnusable
 from discue.store.encryption import Encryption, decode
-from discue.store.migrations import migrations, pending
+from discue.store.migrations import SchemaState, migrations, pending
 from discue.store.sqlite.connection import make_private, opening_error, require_ours
-from discue.store.sqlite.schema import DIALECT, meta_of, versions_in
+from discue.store.sqlite.schema import DIALECT, meta_of
 
 RequireRunning = Callable[[], None]
 """Called between the steps of long work. Raises DiscueError if it must stop."""
@@ -106,8 +106,8 @@ def check_contents(path: Path) -> Contents:
     """Check a whole database that nobody uses, row by row. Raises StoreUnusable if this program cannot use it."""
     with _opened(path) as connection:
         identity = _identity(connection)
-        # Raises for a database that needs a newer program.
-        pending(migrations(DIALECT), identity.schema_version, identity.compatible_from)
+        # Raises for a database of another build, or one that needs a newer program.
+        pending(migrations(DIALECT), SchemaState.of(meta_of(connection)))
         problems = _check(connection, "integrity_check")
         for problem, sql in _CONSISTENCY.items():
             if count := connection.execute(sql).get:
@@ -148,8 +148,9 @@ def _check(connection: apsw.Connection, pragma: str) -> list[str]:
 
 def _identity(connection: apsw.Connection) -> Identity:
     meta = meta_of(connection)
-    version, compatible_from = versions_in(meta)
-    return Identity(meta.get("epoch", ""), version, compatible_from, decode(meta.get("encryption", "")))
+    schema = SchemaState.of(meta)
+    encryption = decode(meta.get("encryption", ""))
+    return Identity(meta.get("epoch", ""), schema.version, schema.compatible_from, encryption)
 
 
 def _connect(path: Path) -> apsw.Connection:

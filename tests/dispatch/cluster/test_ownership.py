@@ -132,7 +132,7 @@ class Cluster:
         await self.set_lease(worker, "clock_ms()")
 
     async def set_lease(self, worker: Worker, until: str) -> None:
-        sql = f"UPDATE worker SET lease_until = {until} WHERE incarnation = $1"
+        sql = f"UPDATE worker SET lease_until = {until} WHERE session_id = $1"
         assert await self.store.write(lambda tx: tx.execute(sql, worker.me)) == 1
 
     async def owners(self) -> dict[CursorKey, int | None]:

@@ -115,11 +115,11 @@ async def test_idempotency_keys_are_kept_for_a_day(stage: Stage, retention: Rete
     await retention.run()
     [(some,)] = await stage.rows("SELECT count(*) FROM idempotency_key")
     assert 0 < some < 8
-    assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(8,)]
+    assert await stage.rows("SELECT count(*) FROM idempotency_response") == [(8,)]
     stage.clock.advance(SWEEP_MS // 2 + 1)
     await retention.run()
     assert await stage.rows("SELECT count(*) FROM idempotency_key") == [(0,)]
-    assert await stage.rows("SELECT count(*) FROM idempotency_answers") == [(0,)]
+    assert await stage.rows("SELECT count(*) FROM idempotency_response") == [(0,)]
 
 
 async def test_attempts_and_missed_deliveries_are_deleted_after_their_retention(
@@ -191,7 +191,7 @@ async def test_a_deleted_queue_leaves_nothing_behind(stage: Stage, retention: Re
 
     await _delete(stage, queue)
     await retention.purge_deleted()
-    for table in ("queue", "queue_head", "listener", "cursor", "exception", "attempt", "missed_range", "log", "job"):
+    for table in ("queue", "queue_head", "listener", "cursor", "delivery", "attempt", "missed_range", "log", "job"):
         assert await stage.rows(f"SELECT count(*) FROM {table}") == [(0,)], table
     assert len(stage.dispatcher.lanes) == 0
 

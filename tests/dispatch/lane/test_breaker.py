@@ -259,7 +259,7 @@ async def test_retries_of_a_recovered_listener_are_sent_at_once_in_log_order(sta
     await stage.end(stage.courier.in_flight[::], badly())
     await stage.probe(503, times=3)
     await stage.end(stage.courier.in_flight[::], badly())
-    due = {row[0] for row in await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")}
+    due = {row[0] for row in await stage.rows("SELECT due_at FROM delivery WHERE state = 'retry'")}
     assert max(due) > stage.clock.now() + 60_000
     sent = len(stage.courier.sent)
     await stage.probe()
@@ -272,9 +272,9 @@ async def test_retries_of_a_recovered_listener_are_sent_at_once_in_log_order(sta
 async def test_sweep_changes_no_row_and_sends_each_retry_once(stage: Stage) -> None:
     stage.tuning = Tuning(due_rows=4)
     _, listener = await _inactive_after_failures(stage, 30)
-    before = await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq")
+    before = await stage.rows("SELECT seq, due_at FROM delivery ORDER BY seq")
     await stage.probe()
-    assert await stage.rows("SELECT seq, due_at FROM exception ORDER BY seq") == before
+    assert await stage.rows("SELECT seq, due_at FROM delivery ORDER BY seq") == before
     await stage.probe()
     rounds = 0
     while stage.courier.in_flight:

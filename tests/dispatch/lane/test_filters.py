@@ -27,7 +27,7 @@ async def publish(stage: Stage, queue: Queue, *states: str) -> list[str]:
 
 async def rows_left(stage: Stage) -> int:
     [(count,)] = await stage.rows(
-        "SELECT (SELECT count(*) FROM exception) + (SELECT count(*) FROM attempt) + (SELECT count(*) FROM missed_range)"
+        "SELECT (SELECT count(*) FROM delivery) + (SELECT count(*) FROM attempt) + (SELECT count(*) FROM missed_range)"
     )
     return int(count)
 
@@ -106,7 +106,7 @@ async def test_filter_is_asked_about_a_blocked_message_in_its_turn(stage: Stage)
         for shop in ("north", "south", "north", "south", "north")
     ]
     await stage.end(stage.courier.in_flight[0], badly())
-    assert [row[0] for row in await stage.rows("SELECT blocked FROM exception")] == [4]
+    assert [row[0] for row in await stage.rows("SELECT blocked FROM delivery")] == [4]
     await stage.advance(6_000)
     for expected in (first, third, fifth):
         await stage.acknowledge_in_turn(expected)
@@ -114,7 +114,7 @@ async def test_filter_is_asked_about_a_blocked_message_in_its_turn(stage: Stage)
     assert stage.courier.in_flight == []
     counts = await stage.counts(listener)
     assert (numbers(counts), counts.position) == ((3, 0, 0), 5)
-    assert await stage.rows("SELECT * FROM exception") == []
+    assert await stage.rows("SELECT * FROM delivery") == []
 
 
 async def test_rejected_message_that_waits_in_memory_is_skipped_in_its_turn(stage: Stage) -> None:

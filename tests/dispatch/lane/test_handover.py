@@ -63,7 +63,7 @@ async def test_failure_at_the_previous_owner_is_retried_by_the_next_when_due(sta
     _, listener, first, second, ids = await _handed_over(stage, 1)
     await stage.end(first.courier.in_flight[0], badly())
     assert await stage.delivery_rows(listener) == [(1, "retry", 1)]
-    [(due_at,)] = await stage.rows("SELECT due_at FROM exception")
+    [(due_at,)] = await stage.rows("SELECT due_at FROM delivery")
     assert 5_000 <= due_at - stage.clock.now() <= 6_000
     await stage.check_inherited()
     await stage.advance(due_at - stage.clock.now() - 1)
@@ -80,7 +80,7 @@ async def test_attempt_details_of_the_previous_owner_are_kept(stage: Stage) -> N
     body = os.urandom(900_000)
     await stage.end(first.courier.in_flight[::], with_trace(badly(), body))
     kept = await stage.rows("SELECT d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id")
-    due = await stage.rows("SELECT due_at FROM exception ORDER BY due_at")
+    due = await stage.rows("SELECT due_at FROM delivery ORDER BY due_at")
     assert [owner for owner, _ in kept] == [listener.id] * 3
     assert sorted((decode_detail(content).next_attempt_at,) for _, content in kept) == due
     assert {decode_detail(content).body for _, content in kept} == {body}
@@ -92,7 +92,7 @@ async def test_delivery_missed_by_the_previous_owner_is_counted(stage: Stage) ->
     await stage.check_inherited()
     assert await stage.missed(listener) == [ids[1]]
     await stage.assert_counts(listener, missed=1, retrying=2, pending=2)
-    assert await stage.rows("SELECT reason FROM exception WHERE state = 'missed'") == [("no_retry",)]
+    assert await stage.rows("SELECT reason FROM delivery WHERE state = 'missed'") == [("no_retry",)]
 
 
 async def test_410_to_the_previous_owner_disables_the_listener(stage: Stage) -> None:
@@ -142,7 +142,7 @@ async def test_lane_that_returns_to_a_worker_waits_for_the_requests_of_that_work
 
 async def test_request_recorded_under_the_owner_but_unknown_to_it_is_repeated(stage: Stage) -> None:
     _, _, _, second, ids = await _handed_over(stage, 1)
-    await stage.store.write(lambda tx: tx.execute("UPDATE exception SET sender = $1", second.session_id))
+    await stage.store.write(lambda tx: tx.execute("UPDATE delivery SET sender = $1", second.session_id))
     await stage.check_inherited()
     assert [(sent.message_id, sent.number) for sent in second.courier.in_flight] == [(ids[0], 2)]
 
@@ -219,7 +219,7 @@ async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> N
     _, listener, first, second, _ = await _handed_over(stage)
     await stage.delete_listener(listener)
     await stage.store.write(lambda tx: tx.execute("DELETE FROM cursor"))
-    await stage.store.write(lambda tx: tx.execute("DELETE FROM exception"))
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM delivery"))
     await stage.end(first.courier.in_flight[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
     assert (first.dispatcher.handover_outcomes.in_flight, len(second.dispatcher.lanes)) == (0, 0)

@@ -65,7 +65,7 @@ async def test_failed_delivery_is_retried_when_due_and_not_before(stage: Stage) 
     queue, listener = await stage.running()
     [message] = await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
-    [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
+    [(due_at,)] = await stage.rows("SELECT due_at FROM delivery WHERE state = 'retry'")
     assert 5_000 <= due_at - stage.clock.now() <= 6_000
     assert (await stage.counts(listener)).retrying == 1
     await stage.advance(due_at - stage.clock.now() - 1)
@@ -83,7 +83,7 @@ async def test_attempt_details_are_kept_with_the_time_of_the_next_attempt(stage:
     await stage.publish(queue, 3)
     for sent, outcome in zip(stage.courier.in_flight[::], (badly(), badly(no_retry=True), well()), strict=True):
         await stage.end(sent, with_trace(outcome))
-    [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
+    [(due_at,)] = await stage.rows("SELECT due_at FROM delivery WHERE state = 'retry'")
     kept = await stage.rows(
         "SELECT a.seq, d.listener, d.content FROM attempt a JOIN attempt_detail d ON d.id = a.id ORDER BY a.seq"
     )

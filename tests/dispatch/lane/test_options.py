@@ -13,13 +13,13 @@ from tests.dispatch.stage import Stage, badly, well
 
 
 async def _due_in(stage: Stage) -> int:
-    [(due_at,)] = await stage.rows("SELECT due_at FROM exception WHERE state = 'retry'")
+    [(due_at,)] = await stage.rows("SELECT due_at FROM delivery WHERE state = 'retry'")
     return int(due_at - stage.clock.now())
 
 
 async def _missed(stage: Stage) -> list[tuple[str, int]]:
     return [
-        (row[0], row[1]) for row in await stage.rows("SELECT reason, attempts FROM exception WHERE state = 'missed'")
+        (row[0], row[1]) for row in await stage.rows("SELECT reason, attempts FROM delivery WHERE state = 'missed'")
     ]
 
 

@@ -31,7 +31,7 @@ async def _running(stage: Stage, options: DeliveryOptions = OFTEN) -> tuple[Queu
 
 async def key_rows(stage: Stage) -> list[Row]:
     """Return seq, state and number of blocked messages of each delivery row."""
-    return await stage.rows("SELECT seq, state, blocked FROM exception ORDER BY seq")
+    return await stage.rows("SELECT seq, state, blocked FROM delivery ORDER BY seq")
 
 
 async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:

@@ -640,7 +640,7 @@ class Promises(RuleBasedStateMachine):
         """Return the counts of the cursor, and how many deliveries are not settled by the rows."""
         [(unsettled,)] = await self.stage.rows(
             "SELECT coalesce(sum(coalesce(blocked, 0) + CASE WHEN state = 'missed' THEN 0 ELSE 1 END), 0) "
-            "FROM exception WHERE organization = $1 AND listener = $2 AND stream = 0",
+            "FROM delivery WHERE organization = $1 AND listener = $2 AND stream = 0",
             listener.organization,
             listener.id,
         )

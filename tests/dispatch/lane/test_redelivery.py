@@ -273,7 +273,7 @@ async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -
     await _miss_one_by_one(stage, queue, 20)
     await redeliver(stage, listener, pace=5)
     await _deliver_all(stage)
-    await stage.store.write(lambda tx: tx.execute("DELETE FROM exception WHERE state = 'missed'"))
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM delivery WHERE state = 'missed'"))
     for _ in range(4):
         await stage.advance(1_000)
     assert stage.courier.in_flight == []

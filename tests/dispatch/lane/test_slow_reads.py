@@ -114,7 +114,7 @@ async def test_inherited_request_that_fails_before_the_check_is_retried_when_due
     first.courier.end_all(badly())
     await _stored(stage)
     await slow.arrive()
-    assert await stage.rows("SELECT state FROM exception") == [("retry",)]
+    assert await stage.rows("SELECT state FROM delivery") == [("retry",)]
     await stage.advance(6_000)
     assert [sent.number for sent in second.courier.in_flight] == [2]
 

@@ -84,7 +84,7 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
     await at.say("acknowledge", [other])
     await stage.publish_keyed(queue, "a")
     assert await at.pull() == []
-    assert await stage.rows("SELECT seq, state, blocked FROM exception") == [(1, "missed", 2)]
+    assert await stage.rows("SELECT seq, state, blocked FROM delivery") == [(1, "missed", 2)]
     await stage.assert_counts(at.listener, missed=1, acknowledged=1, pending=2)
     if decided == "deleted":
         await stage.delete_message(queue, ids[0])
@@ -97,7 +97,7 @@ async def test_missed_message_blocks_its_key_until_it_is_redelivered_or_deleted(
         handed = await at.pull()
         assert _seqs(handed) == [seq]
         await at.say("acknowledge", handed)
-    assert await stage.rows("SELECT seq FROM exception") == []
+    assert await stage.rows("SELECT seq FROM delivery") == []
     await stage.assert_counts(at.listener, missed=0, pending=0, retrying=0)
 
 
