@@ -30,8 +30,8 @@ ENTRY_COLUMNS: Final = _columns("id, alias, expires_at, key_hash, extra, size, c
 """The columns of `log` that come from a new message. The engine adds its queue, its seq and when it was stored."""
 
 
-def entry_values(entry: NewEntry) -> Values:
-    """Return the values of `ENTRY_COLUMNS`."""
+def entry_values(entry: NewEntry, body_id: int | None) -> Values:
+    """Return the values of `ENTRY_COLUMNS`. `body_id` is the row of `body` that has the entry's body, if one has."""
     is_due = entry.due_at is None
     return (
         entry.id,
@@ -42,9 +42,9 @@ def entry_values(entry: NewEntry) -> Values:
         entry.extra,
         entry.size,
         entry.codec,
-        entry.body if entry.body_id is None else None,
+        entry.body if body_id is None else None,
         0 if is_due else WAITING,
-        entry.body_id,
+        body_id,
     )
 
 

@@ -9,15 +9,18 @@ from discue.domain.model import Organization
 from discue.domain.quotas import PublishUsage, Quotas, fits, quotas_of, reported_use
 from discue.domain.system_events import QuotaNear
 from discue.store import accounts, system_events, tallies
-from discue.store.batch_rows import ENTRY_COLUMNS, entry_values
+from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
-from discue.store.tables import LOG, SCHEDULED, insert_rows
+from discue.store.tables import LOG, SCHEDULED, insert_rows, read_number
 from discue.store.tallies import TallyEntry
 
 _RAISE_HEAD: Final = """
     UPDATE queue_head SET head = head + $1,
         last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
     WHERE organization = $3 AND queue = $4 AND closed_at IS NULL RETURNING head, last_stored_at"""
+_INSERT_BODY: Final = """
+    INSERT INTO body (id, organization, size, uses, bytes)
+    VALUES ((SELECT coalesce(max(id), 0) + 1 FROM body), $1, $2, 1, $3) RETURNING id"""
 
 
 class PublishBudget(msgspec.Struct):
@@ -59,7 +62,12 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
         return None
     head, stored_at = raised
     numbered = list(enumerate(entries, head - len(entries) + 1))
-    await insert_rows(tx, LOG, [_log_row(queue, seq, stored_at, entry) for seq, entry in numbered])
+    rows = []
+    for seq, entry in numbered:
+        is_long = len(entry.body) > tx.inline_bytes
+        body_id = await _store_body(tx, queue[0], entry.body) if is_long else None
+        rows.append(_log_row(queue, seq, stored_at, entry_values(entry, body_id)))
+    await insert_rows(tx, LOG, rows)
     delayed = [(seq, entry) for seq, entry in numbered if entry.due_at is not None]
     await insert_rows(tx, SCHEDULED, [(*queue, seq, each.due_at, each.size, each.key_hash) for seq, each in delayed])
     counted = (
@@ -70,7 +78,12 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
     return int(head)
 
 
-def _log_row(queue: QueueKey, seq: int, stored_at: int, entry: NewEntry) -> Row:
-    values = dict(zip(ENTRY_COLUMNS, entry_values(entry), strict=True))
+async def _store_body(tx: Transaction, organization: int, body: bytes) -> int:
+    """Store a body that is too long for its row, and return its id."""
+    return await read_number(tx, _INSERT_BODY, organization, len(body), body)
+
+
+def _log_row(queue: QueueKey, seq: int, stored_at: int, from_entry: Values) -> Row:
+    values = dict(zip(ENTRY_COLUMNS, from_entry, strict=True))
     values |= {"organization": queue[0], "queue": queue[1], "seq": seq, "stored_at": stored_at}
     return tuple(values.get(column) for column in LOG.columns)

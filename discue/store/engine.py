@@ -25,6 +25,9 @@ class Transaction(Protocol):
     heads: "dict[QueueKey, int]"
     """The queues to which a work has appended messages, with their last seqs. They are announced after the commit."""
 
+    inline_bytes: int
+    """A body that is longer than this is stored in the table `body`."""
+
     async def row(self, sql: str, *values: Value) -> Row | None:
         """Return the first row, or None."""
 
@@ -65,7 +68,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     due_at: int | None = None
     """When a delayed message is due, in milliseconds since the epoch."""
     body_id: int | None = None
-    """The shared body that has this one's bytes."""
+    """The `SharedBody` of the same append that has this one's bytes."""
 
     @property
     def size(self) -> int:
@@ -119,6 +122,7 @@ class SharedBody(msgspec.Struct, frozen=True, gc=False):
     """A body that several rows of logs refer to."""
 
     id: int
+    """A row id. SQLite stores the body under an id of its own."""
     content: bytes
     uses: int
     """The number of these rows."""

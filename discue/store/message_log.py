@@ -19,9 +19,8 @@ from discue.store.tables import by_index, chunks, placeholders, repeated_rows_at
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
 
-BODY: Final = """coalesce(l.body, (
-        SELECT b.bytes FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
-"""The body of a row `l` of the log: its own, or the shared one."""
+BODY: Final = "coalesce(l.body, (SELECT b.bytes FROM body b WHERE b.id = l.body_id))"
+"""The body of a row `l` of the log: in the row, or in the table `body`."""
 
 
 def entry_of(row: Row) -> Entry:
@@ -78,21 +77,23 @@ def entry_of_message(message: StoredMessage) -> Entry:
     )
 
 
-_RELEASE_BODIES: Final = "UPDATE body SET uses = uses - 1 WHERE organization = $1 AND id IN ({})"
-_DELETE_BODIES: Final = "DELETE FROM body WHERE organization = $1 AND id IN ({}) AND uses <= 0"
+_DELETE_UNSHARED: Final = "DELETE FROM body WHERE id IN ({}) AND uses <= 1"
+_RELEASE_SHARED: Final = "UPDATE body SET uses = uses - 1 WHERE id IN ({})"
+_DELETE_RELEASED: Final = "DELETE FROM body WHERE id IN ({}) AND uses <= 0"
 
 
 async def release_bodies(tx: Transaction, organization: int, rows: Collection[Row]) -> int:
     """Subtract deleted messages of one queue from the tallies, and release their bodies. Returns how many messages.
 
-    `rows` are their sizes and shared bodies (or None). A shared body is deleted with its last user. Counting users,
-    unlike searching for others, is safe when two of them are deleted at the same time.
+    `rows` are their sizes and the ids of their bodies (None for one in its row). A shared body is deleted with its last
+    user. Counting users, unlike searching for others, is safe when two of them are deleted at the same time.
     """
     # All transactions use this order: otherwise two queues that share many bodies could deadlock.
     for chunk in chunks(sorted(body for _, body in rows if body is not None)):
-        among = placeholders(2, len(chunk))
-        await tx.execute(_RELEASE_BODIES.format(among), organization, *chunk)
-        await tx.execute(_DELETE_BODIES.format(among), organization, *chunk)
+        among = placeholders(1, len(chunk))
+        if await tx.execute(_DELETE_UNSHARED.format(among), *chunk) < len(chunk):
+            await tx.execute(_RELEASE_SHARED.format(among), *chunk)
+            await tx.execute(_DELETE_RELEASED.format(among), *chunk)
     return await tallies.subtract_bytes(tx, organization, [(size,) for size, _ in rows])
 
 
@@ -101,11 +102,10 @@ LogPosition = tuple[int, int, int]
 
 
 def listed_columns(row: str) -> str:
-    """Return the columns of a row of the log for `placed`. The size is that of the data."""
+    """Return the columns of a row of the log for `placed`. The size is that of the data. No body is read."""
     names = ("stored_at", "queue", "seq", "id", "alias", "updated_at", "codec", "published_at", "kind", "origin_seq")
-    shared = f"SELECT b.size FROM body b WHERE b.organization = {row}.organization AND b.id = {row}.body_id"
     columns = ", ".join(f"{row}.{name}" for name in names)
-    return f"{columns}, coalesce(length({row}.body), ({shared})), {row}.extra"
+    return f"{columns}, coalesce(length({row}.body), {row}.size - coalesce(length({row}.extra), 0)), {row}.extra"
 
 
 LIST_COLUMNS: Final = listed_columns("log")

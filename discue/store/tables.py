@@ -226,7 +226,7 @@ DELIVERY_ROW: Final = _table(
     "organization listener stream seq",
     "queue state attempts due_at token sender key_hash blocked redelivered_at reason",
 )
-BODY: Final = _table("body", "organization id", "size uses bytes", bodies="bytes")
+BODY: Final = _table("body", "id", "organization size uses bytes", bodies="bytes")
 LOG: Final = _table(
     "log",
     "organization queue seq",

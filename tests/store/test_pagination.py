@@ -73,6 +73,7 @@ class Counting:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self.heads = tx.heads
+        self.inline_bytes = tx.inline_bytes
         self.rows_read = 0
         self.statements = 0
 

@@ -118,6 +118,7 @@ class Explaining:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self.heads = tx.heads
+        self.inline_bytes = tx.inline_bytes
         self.plans: dict[str, list[str]] = {}
 
     async def row(self, sql: str, *values: Value) -> Row | None:
@@ -599,7 +600,7 @@ _MANY_ROWS = (
     SELECT o, t * 100 + q, 'c' || o || '-' || t || '-' || q, t, q, 'channel-' || q, NULL, NULL, 0, 0
     FROM generate_series(1, 20) o, generate_series(1, 100) t, generate_series(1, 10) q""",
     """INSERT INTO body (organization, id, size, uses, bytes)
-    SELECT o, b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b""",
+    SELECT o, o * 1000 + b, 1, 2, 'x' FROM generate_series(1, 20) o, generate_series(1, 1000) b""",
     """INSERT INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash)
     SELECT organization, id, s, id * s, 1, NULL
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
@@ -729,7 +730,7 @@ _KEYS = {
     "redelivery_pkey": ("organization = ANY", "id ="),
     "replay_pkey": ("organization = ANY", "id ="),
     "queue_head_pkey": ("organization =", "queue ="),
-    "body_pkey": ("organization =", "id ="),
+    "body_pkey": ("id =",),
     "topic_pkey": ("organization = ANY", "id ="),
 }
 

@@ -3,7 +3,10 @@
 --
 -- $$bytes, $$text, $$clustered, $$hot, $$key, $$clock and $$intake are filled in by the engine: the type of a byte string, of a
 -- text that is compared byte by byte, a table stored in the order of its primary key, a small table whose rows change at
--- every commit, the type of a key that is a hash, and what only one engine has.
+-- every commit, the type of an integer that is the whole key, and what only one engine has.
+--
+-- A table is clustered only if its rows are short. SQLite compares the keys of a clustered table by reading whole rows: if
+-- a row overflows its page, each comparison on the way to another row reads all of it.
 --
 -- `public_id` is the id that clients see; `id` and references are row ids. Times are milliseconds since the epoch.
 -- Planners: a condition such as `WHERE queue IS NOT NULL` on a column that is never null makes an index partial, so that
@@ -194,7 +197,7 @@ CREATE TABLE portal_session (
     opened_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX portal_session_expires_at ON portal_session (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Failed attempts to authenticate, by a hash of the subject that they count against. `failed_at` is a JSON list of times.
@@ -260,7 +263,7 @@ CREATE TABLE queue (
     updated_at BIGINT NOT NULL,
     deleted_at BIGINT,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE UNIQUE INDEX queue_alias ON queue (organization, alias) WHERE deleted_at IS NULL AND alias IS NOT NULL;
 
 -- `disabled_by` is why a listener is disabled; '' if that is not known. `customer` is '' for none.
@@ -284,7 +287,7 @@ CREATE TABLE listener (
     updated_at BIGINT NOT NULL,
     deleted_at BIGINT,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX listener_queue ON listener (organization, queue, id) WHERE queue IS NOT NULL;
 CREATE INDEX listener_organization_alias ON listener (organization, alias, id) WHERE alias IS NOT NULL;
 -- After the indexes above: of indexes that cost the same, PostgreSQL takes the one that was created last.
@@ -343,7 +346,7 @@ CREATE TABLE channel (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX channel_topic ON channel (organization, topic, id) WHERE topic IS NOT NULL;
 CREATE UNIQUE INDEX channel_queue ON channel (organization, queue, topic) WHERE queue IS NOT NULL;
 CREATE UNIQUE INDEX channel_alias ON channel (organization, topic, alias) WHERE alias IS NOT NULL;
@@ -367,7 +370,7 @@ CREATE TABLE schedule (
     updated_at BIGINT NOT NULL,
     body $bytes NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE UNIQUE INDEX schedule_alias ON schedule (organization, queue, alias);
 CREATE INDEX schedule_queue ON schedule (organization, queue, id);
 CREATE INDEX schedule_organization_alias ON schedule (organization, alias, id) WHERE alias IS NOT NULL;
@@ -383,7 +386,7 @@ CREATE TABLE job (
     progress $text NOT NULL,
     state $text NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX job_state ON job (state, id);
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -405,7 +408,8 @@ CREATE TABLE queue_head (
 ) $hot;
 
 -- The messages of all queues. `kind` is 1 for a delayed message that is not due. `published_at` and `origin_seq` are set
--- when a message gets its seq later than it was published. `size` is that of body and options (`extra`).
+-- when a message gets its seq later than it was published. `size` is that of body and options (`extra`), or 0 for a system
+-- event, which counts towards no quota. A row without `body` has it in the table `body`.
 CREATE TABLE log (
     organization BIGINT NOT NULL,
     queue BIGINT NOT NULL,
@@ -431,16 +435,16 @@ CREATE INDEX log_key ON log (organization, queue, key_hash, seq) WHERE key_hash 
 CREATE INDEX log_alias ON log (organization, alias, queue, seq) WHERE alias IS NOT NULL;
 CREATE INDEX log_alias_id ON log (organization, alias, id, queue) WHERE alias IS NOT NULL;
 
--- Bodies of messages that went into several queues: each of their rows in the log names it, and `uses` says how many
--- there are. The last one that goes removes the row.
+-- Bodies of messages that went into several queues; on SQLite, also all bodies that are too long for their row in the log
+-- (PostgreSQL moves long values out of rows by itself). `uses` is how many rows of the log name the body; the last one that
+-- is deleted removes it. Row by row, the ids ascend: on SQLite, they are row ids.
 CREATE TABLE body (
+    id $key NOT NULL PRIMARY KEY,
     organization BIGINT NOT NULL,
-    id BIGINT NOT NULL,
     size BIGINT NOT NULL,
     uses BIGINT NOT NULL,
-    bytes $bytes NOT NULL,
-    PRIMARY KEY (organization, id)
-) $clustered;
+    bytes $bytes NOT NULL
+);
 
 -- Messages that are not due yet. Each has a row of kind 1 in the log, which lanes step over. When it is due, that row gets
 -- another seq, as if it were appended then, and this one is removed. `size` is that of the body. The hash of its key
@@ -471,7 +475,7 @@ CREATE TABLE idempotency_response (
     size BIGINT NOT NULL,
     content $bytes NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Deliveries
@@ -601,7 +605,7 @@ CREATE TABLE attempt_detail (
     size BIGINT NOT NULL,
     content $bytes NOT NULL,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX attempt_detail_listener ON attempt_detail (organization, listener, id) WHERE listener IS NOT NULL;
 
 -- Missed deliveries that are made due again: all of the selected ones up to `position` are. `spec` has the selection.
@@ -623,7 +627,7 @@ CREATE TABLE redelivery (
     updated_at BIGINT NOT NULL,
     ended_at BIGINT,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX redelivery_listener ON redelivery (organization, listener, id) WHERE listener IS NOT NULL;
 CREATE INDEX redelivery_open ON redelivery (organization, listener, id) WHERE ended_at IS NULL;
 CREATE INDEX redelivery_ended_at ON redelivery (ended_at) WHERE ended_at IS NOT NULL;
@@ -650,7 +654,7 @@ CREATE TABLE replay (
     updated_at BIGINT NOT NULL,
     ended_at BIGINT,
     PRIMARY KEY (organization, id)
-) $clustered;
+);
 CREATE INDEX replay_listener ON replay (organization, listener, id) WHERE listener IS NOT NULL;
 CREATE INDEX replay_open ON replay (organization, listener, id) WHERE ended_at IS NULL;
 CREATE INDEX replay_ended_at ON replay (ended_at) WHERE ended_at IS NOT NULL;

@@ -187,7 +187,7 @@ class _Rows:
         for number, item in appends:
             self.positions[number] = (first, len(self._entries) + 1 - first)
             for entry in item.entries:
-                self._entries.append(entry_values(entry))
+                self._entries.append(entry_values(entry, entry.body_id))
                 self._delayed.append((entry.due_at, entry.key_hash))
                 self._has_delayed |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)

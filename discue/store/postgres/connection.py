@@ -240,6 +240,8 @@ class PostgresTransaction:
     """
 
     __slots__ = ("_is_exclusive", "_is_rehearsal", "_may_prepare", "_statements", "failure", "heads", "is_asking")
+    inline_bytes = (1 << 31) - 1
+    """The server moves long values out of their rows by itself."""
 
     def __init__(self, statements: Statements, *, may_prepare: bool = False, is_rehearsal: bool = False) -> None:
         """Begin in an open transaction. A rehearsal never takes the exclusive lock: its caller rolls it back."""

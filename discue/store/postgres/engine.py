@@ -98,7 +98,7 @@ JOIN queue_head h ON h.organization = ANY (ARRAY[w.organization]) AND h.queue = 
 # Bodies beyond the page's size are not sent: of the first entry that does not fit only the seq is read.
 PAGE: Final = """
 SELECT h.head, e.seq, e.id, e.stored_at, e.codec, CASE WHEN e.place = 1 OR e.total <= $5 THEN coalesce(e.body, (
-        SELECT b.bytes FROM body b WHERE b.organization = $1 AND b.id = e.body_id)) END,
+        SELECT b.bytes FROM body b WHERE b.id = e.body_id)) END,
     e.expires_at, e.key_hash, e.extra, e.kind, e.origin_seq
 FROM queue_head h LEFT JOIN LATERAL (
     SELECT l.*, sum(l.size) OVER so_far AS total, row_number() OVER so_far AS place

@@ -13,6 +13,7 @@ from discue.store.engine import (
     Append,
     Appended,
     IdempotencyRecord,
+    NewEntry,
     QueueClosed,
     StaleConfiguration,
     TopicAppend,
@@ -79,17 +80,53 @@ _FIND_QUEUES: Final = statement_of_rows(
     columns=3,
 )
 _INSERT_BODIES: Final = statement_of_rows(
-    lambda values: f"INSERT OR FAIL INTO body (organization, id, size, uses, bytes) VALUES {values}", columns=5
+    lambda values: f"INSERT OR FAIL INTO body (id, organization, size, uses, bytes) VALUES {values}", columns=5
 )
+_LAST_BODY: Final = "SELECT coalesce(max(id), 0) FROM body"
+
+INLINE_BYTES: Final = 700
+"""A longer body is stored in the table `body`, so that its row in the log fits into its page.
+
+The log is clustered by its key: SQLite compares keys by reading whole rows, with what overflows their pages. At this
+length, a row with the usual columns takes less than the quarter of a page that SQLite keeps in place.
+"""
 
 _Version = tuple[int, int, int]
 """Organization, queue or topic, and the version of its configuration or routes that was read."""
 
 
-def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: int) -> list[Appended | Exception]:
+class _Bodies:
+    """The bodies that an append stores in a table of their own, with ascending ids."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._last: int | None = None
+        self.rows: list[Values] = []
+        self.shared: dict[int, int] = {}
+        """The ids of shared bodies, by those that they have in the append."""
+
+    def add(self, organization: int, content: bytes, uses: int = 1) -> int:
+        """Return the id of a body that `rows` store."""
+        if self._last is None:
+            self._last = self._connection.execute(_LAST_BODY).get
+        self._last += 1
+        self.rows.append((self._last, organization, len(content), uses, content))
+        return self._last
+
+    def id_for(self, organization: int, entry: NewEntry) -> int | None:
+        """Return the id of an entry's body; None if the body stays in the entry's row."""
+        if entry.body_id is not None:
+            return self.shared[entry.body_id]
+        return self.add(organization, entry.body) if len(entry.body) > INLINE_BYTES else None
+
+
+def append(
+    connection: apsw.Connection, appends: Sequence[Append], tally_slot: int, bodies: _Bodies | None = None
+) -> list[Appended | Exception]:
     """Store the messages; must run inside a write transaction. A queue's appends get their seqs in the given order."""
     if not appends:
         return []
+    bodies = bodies or _Bodies(connection)
     # A repeated request must not raise a head, which would leave a hole in the seqs.
     done = _repeated_in(connection, appends)
     heads = _raise_heads(connection, [item for number, item in enumerate(appends) if number not in done])
@@ -111,7 +148,8 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         heads[version] = (first + len(item.entries), stored_at)
         entries = []
         for seq, entry in enumerate(item.entries, first):
-            rows.append((item.organization, item.queue, seq, stored_at, *entry_values(entry)))
+            body_id = bodies.id_for(item.organization, entry)
+            rows.append((item.organization, item.queue, seq, stored_at, *entry_values(entry, body_id)))
             if entry.due_at is not None:
                 scheduled.append((item.organization, item.queue, seq, entry.due_at, entry.size, entry.key_hash))
             entries.append(entry_of_new(entry, seq, stored_at))
@@ -122,6 +160,7 @@ def append(connection: apsw.Connection, appends: Sequence[Append], tally_slot: i
         stored = (item.organization, tallies.CURRENT, tallies.BYTES_STORED)
         counts[added] = counts.get(added, 0) + len(entries)
         counts[stored] = counts.get(stored, 0) + item.bytes
+    _write(connection, _INSERT_BODIES, bodies.rows)
     _write(connection, _INSERT, rows)
     _write(connection, _SCHEDULE, scheduled)
     _store_responses(connection, records)
@@ -140,14 +179,12 @@ def append_to_topics(
         return []
     refusals = _refusals(connection, topic_appends)
     accepted = [item for number, item in enumerate(topic_appends) if number not in refusals]
-    bodies = [
-        (item.organization, body.id, len(body.content), body.uses, body.content)
-        for item in accepted
-        for body in item.bodies
-    ]
-    _write(connection, _INSERT_BODIES, bodies)
+    bodies = _Bodies(connection)
+    for item in accepted:
+        for body in item.bodies:
+            bodies.shared[body.id] = bodies.add(item.organization, body.content, body.uses)
     # None is refused any more: nothing else writes meanwhile.
-    stored = iter(append(connection, [each for item in accepted for each in item.appends], tally_slot))
+    stored = iter(append(connection, [each for item in accepted for each in item.appends], tally_slot, bodies))
     return [
         refusals[number] if number in refusals else tuple(cast("Appended", next(stored)) for _ in item.appends)
         for number, item in enumerate(topic_appends)

@@ -100,6 +100,7 @@ class SqliteTransaction:
     """`engine.Transaction` on one connection. Nothing here suspends."""
 
     __slots__ = ("_connection", "heads")
+    inline_bytes = sqlite_append.INLINE_BYTES
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection

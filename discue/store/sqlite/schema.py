@@ -24,7 +24,7 @@ _BUSY_TIMEOUT_MS = 2_000
 
 # The statistics name the primary key of a table without row ids as the table.
 _INDEXES = """
-    SELECT t.name, CASE i.origin WHEN 'pk' THEN t.name ELSE i.name END,
+    SELECT t.name, CASE WHEN i.origin = 'pk' AND t.wr THEN t.name ELSE i.name END,
         (SELECT count(*) FROM pragma_index_info(i.name)), i."unique", i.partial
     FROM pragma_table_list AS t, pragma_index_list(t.name) AS i
     WHERE t.schema = 'main' AND t.type = 'table' AND t.name NOT LIKE 'sqlite%' ORDER BY t.name, i.name"""

@@ -1,0 +1,90 @@
+"""On SQLite, long bodies are stored apart from the log. They are read, listed and deleted like short ones."""
+
+from functools import partial
+
+from discue.domain.message_data import TEXT
+from discue.domain.messages import MessageOptions, encode_options
+from discue.domain.model import Queue
+from discue.store import messages, purge, queues, tallies
+from discue.store.direct_appends import append_directly
+from discue.store.engine import Append, NewEntry
+from discue.store.pagination import Selection
+from discue.store.purge import Job, LogToTrim
+from discue.store.sqlite.append import INLINE_BYTES
+from discue.store.sqlite.engine import SqliteEngine
+from discue.store.store import Store
+from tests.store.rows import public_id, row_id, rows, stored_message
+from tests.support.clocks import NOON
+
+OURS = row_id(1)
+SIZES = (0, 1, INLINE_BYTES, INLINE_BYTES + 1, 10_000, 300_000)
+LONG = [size for size in SIZES if size > INLINE_BYTES]
+EXTRA = encode_options(MessageOptions(headers=(("x-kind", "large"),)))
+ENTRIES = tuple(NewEntry(public_id(20 + size), TEXT, b"x" * size, extra=EXTRA) for size in SIZES)
+
+
+async def store_all(store: Store, queue: Queue) -> None:
+    await store.append(Append(OURS, queue.id, queue.config_version, NOON, ENTRIES))
+
+
+async def sizes_apart(store: Store) -> list[int]:
+    return [row[0] for row in await rows(store, "SELECT size FROM body ORDER BY id")]
+
+
+def expected_apart(store: Store) -> list[int]:
+    return LONG if isinstance(store.engine, SqliteEngine) else []
+
+
+async def test_bodies_of_all_sizes_are_read_as_they_were_stored(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
+    assert [entry.body for entry in page.entries] == [entry.body for entry in ENTRIES]
+    for entry in ENTRIES:
+        assert (await stored_message(store, queue, entry.id)).body == entry.body
+    assert await sizes_apart(store) == expected_apart(store)
+
+
+async def test_lists_show_the_size_of_the_data(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    page = await store.read(lambda tx: messages.page(tx, OURS, Selection(queue=queue.public_id, per_page=100)))
+    assert [message.size for message in page.items] == list(reversed(SIZES))
+
+
+async def test_page_ends_before_a_body_that_does_not_fit(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    page = await store.page(OURS, queue.id, 0, 10, max_bytes=sum(SIZES) - 1)
+    assert (len(page.entries), page.through) == (len(SIZES) - 1, len(SIZES) - 1)
+
+
+async def test_messages_that_a_work_appends_are_placed_in_the_same_way(store: Store, queue: Queue) -> None:
+    assert await store.write(lambda tx: append_directly(tx, (OURS, queue.id), ENTRIES, NOON)) == len(SIZES)
+    page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
+    assert [entry.body for entry in page.entries] == [entry.body for entry in ENTRIES]
+    assert await sizes_apart(store) == expected_apart(store)
+
+
+async def test_deleted_message_takes_its_body_with_it(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    for entry in ENTRIES:
+        message = await stored_message(store, queue, entry.id)
+        assert await store.write(partial(messages.delete, message=message))
+    assert await sizes_apart(store) == []
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == 0
+
+
+async def test_retention_and_removal_of_a_queue_leave_no_body(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    await store.write(lambda tx: purge.trim_log(tx, LogToTrim(OURS, queue.id, 0, 5, None), 0, NOON + 1))
+    assert await sizes_apart(store) == expected_apart(store)[-1:]
+    await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
+    job = Job(OURS, row_id(90), "purge_queue", queue=queue.id)
+    while not await store.write(lambda tx: purge.step(tx, job)):
+        pass
+    assert await sizes_apart(store) == []
+
+
+async def test_row_of_a_long_body_is_short_on_sqlite(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    found = await rows(store, "SELECT coalesce(length(body), 0) FROM log ORDER BY seq")
+    longest = INLINE_BYTES if isinstance(store.engine, SqliteEngine) else max(SIZES)
+    assert max(row[0] for row in found) == longest
