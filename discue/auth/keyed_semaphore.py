@@ -19,16 +19,19 @@ class KeyedSemaphore(Generic[K]):
         refusal: Callable[[], Exception],
         timeout_seconds: float | None = None,
         max_users: int | None = None,
+        max_users_per_key: int | None = None,
     ) -> None:
         """`limit` is the number of slots of each key; `max_waiting` and `max_users` are caps over all keys together.
 
-        `max_users` counts those that hold a slot, too: without it, each new key adds a user that never waits. None for
-        no cap. `refusal` makes the error for a caller that is over a cap or has waited too long.
+        `max_users` counts those that hold a slot, too: without it, each new key adds a user that never waits.
+        `max_users_per_key` keeps one key from using up that cap. None for no cap. `refusal` makes the error for a
+        caller that is over a cap or has waited too long.
         """
         self.timeout_seconds = timeout_seconds
         self.max_waiting = max_waiting
         self._limit = limit
         self._max_users = max_users
+        self._max_users_per_key = max_users_per_key
         self._users = 0
         self._refusal = refusal
         self._waiting = 0
@@ -43,6 +46,8 @@ class KeyedSemaphore(Generic[K]):
         if self._max_users is not None and self._users >= self._max_users:
             raise self._refusal()
         semaphore, users = self._slots.get(key) or (asyncio.Semaphore(self._limit), 0)
+        if self._max_users_per_key is not None and users >= self._max_users_per_key:
+            raise self._refusal()
         self._slots[key] = semaphore, users + 1
         self._users += 1
         try:

@@ -119,6 +119,18 @@ async def test_waiters_beyond_the_cap_are_refused() -> None:
     await waiting.release()
 
 
+async def test_cap_per_key_leaves_room_for_other_keys() -> None:
+    keyed = KeyedSemaphore[str](limit=1, max_waiting=10, max_users=3, max_users_per_key=2, refusal=Overloaded)
+    first, waiting = await holders(keyed, 2)
+    with pytest.raises(Overloaded):
+        await Holder(keyed).task
+    async with keyed.hold("another"):
+        pass
+    await first.release()
+    await waiting.release()
+    assert len(keyed) == 0
+
+
 async def test_cap_on_users_includes_holders_of_different_keys() -> None:
     keyed = KeyedSemaphore[str](limit=1, max_waiting=10, max_users=2, refusal=Overloaded)
     started = [Holder(keyed, "a"), Holder(keyed, "b")]
