@@ -1,4 +1,8 @@
-"""Authentication: accepts valid API keys, counts failed attempts, and locks out after too many."""
+"""Authentication: accepts valid API keys, counts failed attempts, and locks out after too many.
+
+The status of a response to a wrong key may reveal whether the id of the key exists: a lockout of unknown keys refuses
+only those. It reveals nothing of the secret: a key that is locked out is refused before it is read.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,13 +26,15 @@ from discue.store.store import Store
 T = TypeVar("T")
 
 _CHECKS_AT_ONCE: Final = 3
-"""Concurrent checks per key or address: this many attempts more than the limit can pass if all arrive at once."""
+"""Concurrent checks per address or email: this many attempts more than the limit can pass if all arrive at once."""
 
 _MOST_CHECKS: Final = 4_096
-"""Checks that run or wait in this worker, for an address and for a key each.
+"""Checks that run or wait in this worker.
 
-Attempts with always new keys from always new addresses never wait for each other, so the cap includes those that run.
+Attempts from always new addresses never wait for each other, so the cap includes those that run.
 """
+_MOST_CHECKS_OF_ADDRESS: Final = _MOST_CHECKS // 4
+"""Wrong keys are checked during a lockout too: a flood of them must not get keys from other addresses refused."""
 _WRITES_AT_ONCE: Final = 4
 
 
@@ -41,8 +47,12 @@ class Authenticator:
         self._clock = clock
         self._row_ids = row_ids
         self._log = log
-        self._semaphore = KeyedSemaphore[str](
-            limit=_CHECKS_AT_ONCE, max_waiting=_MOST_CHECKS, max_users=_MOST_CHECKS, refusal=_overloaded
+        self._semaphore = KeyedSemaphore[LockoutSubject](
+            limit=_CHECKS_AT_ONCE,
+            max_waiting=_MOST_CHECKS,
+            max_users=_MOST_CHECKS,
+            max_users_per_key=_MOST_CHECKS_OF_ADDRESS,
+            refusal=_overloaded,
         )
         # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
@@ -53,7 +63,7 @@ class Authenticator:
         Raises KeyRejected, LockedOut, and Locked if the organization is suspended.
         """
         if self._cache.locks.until:
-            self._refuse_locked(presented, address)
+            self._refuse_locked(presented, subject_of(address))
         return self._cache.known(presented) or await self._check(presented, address)
 
     async def attempt(self, subjects: Sequence[LockoutSubject], work: Callable[[], Awaitable[T | None]]) -> T | None:
@@ -64,7 +74,7 @@ class Authenticator:
         """
         async with AsyncExitStack() as held:
             for subject in subjects:
-                await held.enter_async_context(self._semaphore.hold(subject.name))
+                await held.enter_async_context(self._semaphore.hold(subject))
             self.require_unlocked(subjects)
             found = await work()
             if found is None:
@@ -75,30 +85,40 @@ class Authenticator:
     def require_unlocked(self, subjects: Sequence[LockoutSubject]) -> None:
         """Raise LockedOut if one of the subjects is locked out."""
         now, locks = self._clock.now(), self._cache.locks
-        remaining_ms = max(locks.remaining_ms(subject.name, now) for subject in subjects)
+        remaining_ms = max(locks.remaining_ms(subject, now) for subject in subjects)
         if remaining_ms and subjects[0].kind == "sign_in":
             raise _sign_in_refusal(remaining_ms)
         _refuse(remaining_ms)
 
     async def _check(self, presented: str, address: str) -> KeyRecord:
-        """Check a key that is not cached. All requests enter the address's semaphore first: no deadlock."""
-        hold = self._semaphore.hold
-        async with hold(subject_of(address)), hold(f"key {api_key.claimed_id(presented)}"):
+        """Check a key that is not cached."""
+        network = subject_of(address)
+        async with self._semaphore.hold(LockoutSubject.unknown_key(network)):
             # Attempts that were ahead in the semaphore may have caused a lockout.
-            self._refuse_locked(presented, address)
+            self._refuse_locked(presented, network)
             try:
                 return await self._cache.authenticate(presented)
             except KeyRejected as rejected:
-                if rejected.counted and rejected.known_key is not None:
-                    await self._count(LockoutSubject("api_key", rejected.known_key))
-                elif rejected.counted:
-                    await self._count(address_subject(address))
+                if rejected.counted:
+                    await self._count_rejected(rejected, network)
                 raise
 
-    def _refuse_locked(self, presented: str, address: str) -> None:
-        now, locks = self._clock.now(), self._cache.locks
-        names = (subject_of(address), api_key.claimed_id(presented))
-        _refuse(max(locks.remaining_ms(name, now) for name in names))
+    async def _count_rejected(self, rejected: KeyRejected, network: str) -> None:
+        """Count a wrong key. Raises LockedOut.
+
+        Only now is it known whether the key exists. A lockout of unknown keys cannot be applied earlier, without
+        refusing valid keys from the same address.
+        """
+        known = rejected.known_key
+        subject = LockoutSubject.unknown_key(network) if known is None else LockoutSubject.api_key(known, network)
+        # Otherwise each attempt during a lockout would take an exclusive transaction.
+        self.require_unlocked([subject])
+        await self._count(subject)
+
+    def _refuse_locked(self, presented: str, network: str) -> None:
+        """Raise LockedOut if the key is locked out at the address, before anything reveals whether it is valid."""
+        subject = LockoutSubject.api_key(api_key.claimed_id(presented), network)
+        _refuse(self._cache.locks.remaining_ms(subject, self._clock.now()))
 
     async def _count(self, subject: LockoutSubject) -> None:
         """Count a failed attempt. Raises LockedOut if a lockout was in effect that this worker did not know."""
@@ -114,21 +134,16 @@ class Authenticator:
         locks, until = self._cache.locks, counted.failures.locked_until
         # `too_late`: another worker has locked the subject out, and the feed has not told this worker yet.
         if counted.begins or counted.too_late:
-            locks.set(subject.name, until, now)
+            locks.set(subject, until, now)
         if counted.begins:
             self._store.engine.notify(Notification(feed=True))
-            self._log.warning("lockout_started", kind=subject.kind, name=subject.name, seconds=(until - now) // 1_000)
+            self._log.warning("lockout_started", **subject._asdict(), seconds=(until - now) // 1_000)
         if counted.too_late:
-            _refuse(locks.remaining_ms(subject.name, now))
-
-
-def address_subject(address: str) -> LockoutSubject:
-    """Return what failed attempts with unknown keys and invitations from an address count against."""
-    return LockoutSubject("address", subject_of(address))
+            _refuse(locks.remaining_ms(subject, now))
 
 
 def sign_in_subject(address: str) -> LockoutSubject:
-    """Return what failed sign-ins of users from an address count against."""
+    """Return what failed sign-ins of users, and wrong invitations, from an address count against."""
     return LockoutSubject.sign_in(subject_of(address))
 
 

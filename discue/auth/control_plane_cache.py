@@ -73,7 +73,7 @@ class KeyRejected(Unauthorized):
     code = "key_unknown"
 
     def __init__(self, *, code: str = "", known_key: str | None = None, counted: bool = True) -> None:
-        """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, otherwise of the address."""
+        """`counted` attempts lead to a lockout: of `known_key` if its secret was wrong, otherwise of unknown keys."""
         self.known_key = known_key
         self.counted = counted
         super().__init__(code=code)
@@ -333,7 +333,7 @@ class ControlPlaneCache:
     def _hold(self, locks: Iterable[Lockout]) -> None:
         now = self._clock.now()
         for lock in locks:
-            self.locks.set(lock.subject.name, lock.until, now)
+            self.locks.set(lock.subject, lock.until, now)
 
     def _used_now(self, record: KeyRecord) -> KeyRecord:
         now = self._clock.now()

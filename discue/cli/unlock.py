@@ -9,11 +9,8 @@ from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.control import admin
 from discue.domain.ids import is_public_id
-from discue.domain.lockout import LockoutSubject
 
 _SHOWN = 1_000
-_BEFORE_NAME = {"api_key": "The key ", "address": "The address ", "user": "The user ", "sign_in": "The "}
-"""How a sentence about a subject begins. The name of a `sign_in` is "sign-in from" an address."""
 
 
 def add(commands: Commands) -> None:
@@ -26,11 +23,14 @@ def add(commands: Commands) -> None:
         "run; they apply the change within a second.",
     )
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id")
+    target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id, at all addresses")
     target.add_argument(
-        "--address", type=_address, metavar="ADDRESS", help="unlock a client address; for IPv6, its /64 network"
+        "--address",
+        type=_address,
+        metavar="ADDRESS",
+        help="unlock keys, unknown keys and the sign-in at a client address; for IPv6, its /64 network",
     )
-    target.add_argument("--user", type=LockoutSubject.user, metavar="EMAIL", help="unlock the sign-in of a user")
+    target.add_argument("--user", metavar="EMAIL", help="unlock the sign-in of a user")
     target.add_argument(
         "--all",
         action="store_true",
@@ -40,17 +40,17 @@ def add(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _key(text: str) -> LockoutSubject:
+def _key(text: str) -> str:
     if not is_public_id(text):
         raise argparse.ArgumentTypeError("an id has 21 letters and digits; pass the id, not the whole key")
-    return LockoutSubject("api_key", text)
+    return text
 
 
-def _address(text: str) -> LockoutSubject:
+def _address(text: str) -> str:
     address = canonical(text.removesuffix("/64"))
     if address == UNKNOWN:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address")
-    return LockoutSubject("address", subject_of(address))
+    return subject_of(address)
 
 
 async def _unlock(call: Invocation) -> None:
@@ -60,16 +60,18 @@ async def _unlock(call: Invocation) -> None:
             found = await admin.active_lockouts(control, _SHOWN)
         elif arguments.all:
             found = await admin.unlock_all(control)
+        elif arguments.key:
+            found = await admin.unlock_key(control, arguments.key)
+        elif arguments.address:
+            found = await admin.unlock_address(control, arguments.address)
         else:
-            subject: LockoutSubject = arguments.key or arguments.user or arguments.address
-            found = await admin.unlock(control, subject)
-            if subject.kind == "address":
-                found += await admin.unlock(control, LockoutSubject.sign_in(subject.name))
+            found = await admin.unlock_user(control, arguments.user)
     if arguments.json:
-        shown = [{"kind": lock.subject.kind, "name": lock.subject.name, "locked_until": lock.until} for lock in found]
+        shown = [{**lock.subject._asdict(), "locked_until": lock.until} for lock in found]
         say(json.dumps({"locked" if arguments.list else "unlocked": shown}))
     elif not found:
         say("No lockouts." if arguments.list else "No lockout was in effect. The count of failed attempts is reset.")
     for lock in [] if arguments.json else found:
         until = f"locked out until {utc(lock.until):%Y-%m-%d %H:%M:%S} UTC" if arguments.list else "unlocked"
-        say(f"{_BEFORE_NAME[lock.subject.kind]}{lock.subject.name} is {until}.")
+        label = lock.subject.label
+        say(f"{label[0].upper()}{label[1:]}: {until}.")

@@ -1,6 +1,7 @@
 """API keys and lockouts on the command line: access to the database replaces scopes."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import Final, Literal
 
@@ -104,26 +105,32 @@ async def active_lockouts(control: ControlContext, limit: int) -> list[Lockout]:
     return _latest([*held, *(lock for _, lock in refused)])[:limit]
 
 
-async def unlock(control: ControlContext, subject: LockoutSubject) -> list[Lockout]:
-    """End the lockout of a subject and reset its failure count. Returns the lockout, if one was in effect.
+async def unlock_key(control: ControlContext, public_id: str) -> list[Lockout]:
+    """End the lockouts of a key at all addresses, and reset its failure counts. Returns the active lockouts."""
+    return await _release(control, partial(lockouts.of_name, kind="api_key", name=public_id, limit=_UNLOCKED_PER_STEP))
 
-    Wrong codes of a user's second factor are forgotten, too.
-    """
+
+async def unlock_address(control: ControlContext, network: str) -> list[Lockout]:
+    """End all lockouts at an address, and reset its failure counts. Returns the active lockouts."""
+    return await _release(control, partial(lockouts.of_address, address=network, limit=_UNLOCKED_PER_STEP))
+
+
+async def unlock_user(control: ControlContext, email: str) -> list[Lockout]:
+    """End the lockout of an email, and reset its failure count and wrong codes. Returns the active lockouts."""
+    subject = LockoutSubject.user(email)
     now = control.clock.now()
 
-    async def work(tx: Transaction) -> list[Lockout]:
-        # Read first: nothing is left to report after the release.
-        held = [lock for lock in await lockouts.locks_of(tx, [subject.number]) if remaining_ms(lock.until, now)]
-        await lockouts.release(tx, subject)
-        if subject.kind == "user":
-            for user in await users.with_email(tx, subject.name, limit=_UNLOCKED_PER_STEP):
-                factor = await second_factors.get(tx, user.organization, user.id)
-                if factor is not None and remaining_ms(factor.refused_until, now, MAX_REFUSAL_MS):
-                    held.append(Lockout(subject, factor.refused_until))
-                await second_factors.reset_failures(tx, user.organization, user.id)
-        return _latest(held)
+    async def reset(tx: Transaction) -> list[Lockout]:
+        refused = []
+        for user in await users.with_email(tx, subject.name, limit=_UNLOCKED_PER_STEP):
+            factor = await second_factors.get(tx, user.organization, user.id)
+            if factor is not None and remaining_ms(factor.refused_until, now, MAX_REFUSAL_MS):
+                refused.append(Lockout(subject, factor.refused_until))
+            await second_factors.reset_failures(tx, user.organization, user.id)
+        return refused
 
-    return await control.write(work)
+    find = partial(lockouts.of_name, kind=subject.kind, name=subject.name, limit=_UNLOCKED_PER_STEP)
+    return _latest([*await _release(control, find), *await control.write(reset)])
 
 
 async def unlock_all(control: ControlContext) -> list[Lockout]:
@@ -131,26 +138,35 @@ async def unlock_all(control: ControlContext) -> list[Lockout]:
     now = control.clock.now()
     last = _FIRST
 
-    async def release(tx: Transaction) -> list[Lockout]:
-        held = await lockouts.active(tx, now, _UNLOCKED_PER_STEP)
-        for lock in held:
-            await lockouts.release(tx, lock.subject)
-        return held
-
     async def reset(tx: Transaction) -> list[tuple[RowKey, Lockout]]:
         refused = await _refused(tx, now, last, _UNLOCKED_PER_STEP)
         for (organization, user), _ in refused:
             await second_factors.reset_failures(tx, organization, user)
         return refused
 
-    # In steps: one exclusive transaction over all of them would hold up every other write.
-    ended: list[Lockout] = []
-    while held := await control.write(release):
-        ended += held
+    ended = await _release(control, partial(lockouts.active, now=now, limit=_UNLOCKED_PER_STEP))
     while refused := await control.write(reset):
         ended += [lock for _, lock in refused]
         last = refused[-1][0]
     return _latest(ended)
+
+
+async def _release(control: ControlContext, find: Callable[[Transaction], Awaitable[list[Lockout]]]) -> list[Lockout]:
+    """Release subjects until `find` finds no more. Returns the lockouts among them that were active."""
+    now = control.clock.now()
+
+    async def step(tx: Transaction) -> list[Lockout]:
+        # Read first: nothing is left to report after the release.
+        found = await find(tx)
+        for lock in found:
+            await lockouts.release(tx, lock.subject)
+        return found
+
+    # In steps: one exclusive transaction over all of them would hold up every other write.
+    ended: list[Lockout] = []
+    while found := await control.write(step):
+        ended += found
+    return _latest(lock for lock in ended if remaining_ms(lock.until, now))
 
 
 async def _refused(tx: Transaction, now: int, after: RowKey, limit: int) -> list[tuple[RowKey, Lockout]]:

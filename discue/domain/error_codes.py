@@ -55,7 +55,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "key_unknown": Reason(
         401,
         "The API key in the header X-API-KEY is malformed or does not exist.",
-        "Send the key as it was shown when it was created. Repeated attempts lead to a lockout.",
+        "Send the key as it was shown when it was created. Five failed attempts within a minute lead to a lockout.",
     ),
     "key_disabled": Reason(401, "The API key is disabled.", "Enable the key again, or use another one."),
     "key_expired": Reason(401, "The API key has expired.", "Extend its `expires_at`, or use another key."),
@@ -84,8 +84,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "locked_out": Reason(
         403,
-        "Too many authentication attempts have failed.",
-        "Wait for the seconds in `Retry-After`, then use a valid key. The operator can end it with `discue unlock`.",
+        "Too many attempts with this key, or with keys that do not exist, have failed from this client address.",
+        "Wait for the seconds in `Retry-After`, then use a valid key. Other valid keys are not locked out. The "
+        "operator can end the lockout with `discue unlock`.",
     ),
     # 404
     "not_found": Reason(

@@ -1,4 +1,4 @@
-"""Lockouts: how long failed authentication attempts lock out an API key, a user or a client address."""
+"""Lockouts: the subjects that failed authentication attempts count against, and how long they are locked out."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,9 +6,13 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-LockoutKind = Literal["api_key", "address", "user", "sign_in"]
-"""The kind of a subject. `sign_in`: a client address at the sign-in of users. It is apart from `address`, so that a
-mistyped password locks out no API client of the same network.
+LockoutKind = Literal["api_key", "unknown_key", "user", "sign_in"]
+"""The kind of a subject.
+
+`api_key`: an existing key at one client address. A stranger who knows the id of a key cannot lock out its owner at
+another address. `unknown_key`: all keys that do not exist, at one client address. A deleted key that a client still
+uses cannot lock out other keys at its address. `user`: an email at the sign-in of users. `sign_in`: a client address
+at the sign-in of users.
 """
 
 FAILURES: Final = 5
@@ -36,26 +40,49 @@ _MAX_REFUSALS: Final = 1 + (MAX_REFUSAL_MS // FIRST_REFUSAL_MS).bit_length()
 
 
 class LockoutSubject(NamedTuple):
-    """The API key, user or client address that failures are counted for."""
+    """A subject that failures count against, and that a lockout refuses."""
 
     kind: LockoutKind
     name: str
-    """Public id of the key, email of the user, or the address (IPv6: its /64)."""
+    """Public id of the key, or email of the user; empty for other kinds."""
+    address: str
+    """The client address (IPv6: its /64 network); empty for a user."""
+
+    @classmethod
+    def api_key(cls, public_id: str, network: str) -> "LockoutSubject":
+        """Return the subject for an existing key at an address."""
+        return cls("api_key", public_id, network)
+
+    @classmethod
+    def unknown_key(cls, network: str) -> "LockoutSubject":
+        """Return the subject for all keys that do not exist, at an address."""
+        return cls("unknown_key", "", network)
 
     @classmethod
     def user(cls, email: str) -> "LockoutSubject":
         """Return the subject for all users with an email, known or not, ignoring case."""
-        return cls("user", email.casefold())
+        return cls("user", email.casefold(), "")
 
     @classmethod
     def sign_in(cls, network: str) -> "LockoutSubject":
-        """Return the subject for sign-ins from an address (IPv6: its /64)."""
-        return cls("sign_in", f"sign-in from {network}")
+        """Return the subject for sign-ins from an address."""
+        return cls("sign_in", "", network)
+
+    @property
+    def label(self) -> str:
+        """The subject in words."""
+        labels: Mapping[LockoutKind, str] = {
+            "api_key": f"key {self.name} from {self.address}",
+            "unknown_key": f"unknown keys from {self.address}",
+            "user": f"user {self.name}",
+            "sign_in": f"sign-in from {self.address}",
+        }
+        return labels[self.kind]
 
     @property
     def number(self) -> int:
         """A 63-bit hash, the same on every worker."""
-        digest = hashlib.sha256(f"{self.kind} {self.name}".encode(errors="surrogatepass")).digest()
+        digest = hashlib.sha256(" ".join(self).encode(errors="surrogatepass")).digest()
         # 63 bits fit a signed column.
         return int.from_bytes(digest[:8]) >> 1
 
@@ -125,37 +152,34 @@ class Lockout(NamedTuple):
 
 
 class LockoutTable:
-    """The lockouts that a worker knows, at most `limit`; the oldest is evicted first.
-
-    The key is the name of the subject alone: ids of API keys, emails and addresses never look the same.
-    """
+    """The lockouts that a worker knows, at most `limit`; the oldest is evicted first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.until: dict[str, int] = {}
-        """The end of each lockout by name, in milliseconds since the epoch. Some may have ended."""
+        self.until: dict[LockoutSubject, int] = {}
+        """The end of each lockout, in milliseconds since the epoch. Some may have ended."""
 
     def __len__(self) -> int:
         return len(self.until)
 
-    def set(self, name: str, until: int, now: int) -> None:
+    def set(self, subject: LockoutSubject, until: int, now: int) -> None:
         """Lock a subject out, or end its lockout if `until` is past or 0."""
         # Removed first, so that it moves to the end: the beginning is evicted.
-        self.until.pop(name, None)
+        self.until.pop(subject, None)
         if not remaining_ms(until, now):
             return
         if len(self.until) >= self._limit:
             del self.until[next(iter(self.until))]
-        self.until[name] = until
+        self.until[subject] = until
 
-    def remaining_ms(self, name: str, now: int) -> int:
+    def remaining_ms(self, subject: LockoutSubject, now: int) -> int:
         """Return the remaining time of the subject's lockout; 0 if there is none."""
-        until = self.until.get(name)
+        until = self.until.get(subject)
         if until is None:
             return 0
         left = remaining_ms(until, now)
         if not left:
-            del self.until[name]
+            del self.until[subject]
         return left
 
     def clear(self) -> None:

@@ -93,9 +93,16 @@ class MessageMissed(_ListenerEvent, frozen=True, kw_only=True, tag="message.miss
 
 
 class KeyLockedOut(SystemEvent, frozen=True, kw_only=True, tag="key.locked_out"):
-    """An API key was locked out after too many attempts with a wrong secret."""
+    """An API key was locked out at a client address after too many attempts with a wrong secret from there.
+
+    From other addresses, the key is still accepted. While 10 addresses are locked out of a key, no further ones are
+    reported.
+    """
 
     key: Annotated[ResourceName, Meta(description="The API key.")]
+    address: Annotated[
+        str, Meta(description="The client address from which the key is refused; for IPv6, its /64 network.")
+    ]
     locked_until: Annotated[int, Meta(description="When the lockout ends, in milliseconds since the epoch.")]
 
 

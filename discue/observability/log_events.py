@@ -33,6 +33,7 @@ _INTEGER: Final = "integer"
 _NUMBER: Final = "number"
 
 FIELDS: Final[Mapping[str, Field]] = {
+    "address": Field(_TEXT, "Address of the locked out client (IPv6: its /64 network); empty for a user."),
     "api_key_id": Field(_TEXT, "Id of the caller's API key; empty without one."),
     "before": Field(_TEXT, "The state before."),
     "bytes": Field(_INTEGER, "Size in bytes."),
@@ -51,7 +52,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "file": Field(_TEXT, "Path of a file."),
     "from_version": Field(_INTEGER, "Version of the schema before."),
     "hint": Field(_TEXT, "A remedy."),
-    "kind": Field(_TEXT, "The kind of caller that is locked out: `address`, `api_key`, `sign_in` or `user`."),
+    "kind": Field(_TEXT, "The kind of the locked out subject: `api_key`, `unknown_key`, `sign_in` or `user`."),
     "limit": Field(_INTEGER, "The limit that applies."),
     "listener": Field(_TEXT, "Id of the listener."),
     "listeners": Field(_INTEGER, "How many listeners are concerned."),
@@ -61,7 +62,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     ),
     "message": Field(_TEXT, "Id of the message; of `library`, the text."),
     "method": Field(_TEXT, "Method of the request."),
-    "name": Field(_TEXT, "The locked out address, id of an API key, or email of a user."),
+    "name": Field(_TEXT, "The id of the locked out API key, or the email of the user; empty for other kinds."),
     "number": Field(_INTEGER, "Number of the attempt, from 1."),
     "organization": Field(_TEXT, "Id of the caller's organization; empty without one."),
     "path": Field(_TEXT, "Path of the request."),
@@ -170,8 +171,8 @@ EVENTS: Final = (
     LogEvent(
         "lockout_started",
         ("warning",),
-        "Too many failed attempts to sign in.",
-        ("kind", "name", "seconds"),
+        "Too many failed attempts to authenticate or to sign in.",
+        ("kind", "name", "address", "seconds"),
     ),
     LogEvent(
         "messages_missed", ("info",), "A listener has missed messages.", ("listener", "queue", "count", "reasons")

@@ -12,9 +12,11 @@ from discue.domain.lockout import (
     NO_HISTORY,
     FailureHistory,
     Lockout,
+    LockoutKind,
     LockoutSubject,
     after_failure,
 )
+from discue.domain.model import ApiKey
 from discue.domain.system_events import KeyLockedOut, ResourceName
 from discue.store import api_keys, events, feed, organizations, system_events, users
 from discue.store.engine import Row, Transaction
@@ -22,11 +24,15 @@ from discue.store.events import Occurrence
 from discue.store.tables import read_one, rows_among
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
-_LOCKS: Final = "SELECT kind, name, locked_until FROM lockout"
+_LOCKS: Final = "SELECT kind, name, address, locked_until FROM lockout"
 _ACTIVE: Final = f"{_LOCKS} WHERE locked_until > $1 ORDER BY locked_until DESC LIMIT $2"
+_IS_COUNTED: Final = "(locks > 0 OR failed_at <> '[]')"
+_OF_NAME: Final = f"{_LOCKS} WHERE kind = $1 AND name = $2 AND {_IS_COUNTED} LIMIT $3"
+_OF_ADDRESS: Final = f"{_LOCKS} WHERE address = $1 AND {_IS_COUNTED} LIMIT $2"
+_ACTIVE_OF_NAME: Final = "SELECT 1 FROM lockout WHERE kind = $1 AND name = $2 AND locked_until > $3 LIMIT $4"
 _PUT: Final = """
-    INSERT INTO lockout (subject, kind, name, failed_at, locks, locked_until, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO lockout (subject, kind, name, address, failed_at, locks, locked_until, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (subject) DO UPDATE SET failed_at = excluded.failed_at, locks = excluded.locks,
     locked_until = excluded.locked_until, updated_at = excluded.updated_at"""
 _RELEASE: Final = """
@@ -37,6 +43,10 @@ _DELETE_OLD: Final = """
 _ROWS_A_STEP: Final = 500
 _ANNOUNCED_USERS: Final = 10
 """Organizations that hear of the lock of an email, if several have a user with it."""
+_REPORTED_ADDRESSES: Final = 10
+"""Addresses whose locks of the same key are reported while they hold. Without a limit, someone with many addresses
+could fill the events of the organization of any key whose id they know.
+"""
 
 
 class FailureOutcome(NamedTuple):
@@ -57,11 +67,14 @@ async def count_failure(tx: Transaction, subject: LockoutSubject, now: int, occu
     if after is before:
         return FailureOutcome(before, begins=False, too_late=True)
     written = msgspec.json.encode(after.failed_at).decode()
-    values = (subject.kind, subject.name, written, after.locks, after.locked_until, now)
+    values = (*subject, written, after.locks, after.locked_until, now)
     await tx.execute(_PUT, subject.number, *values)
     begins = not after.failed_at
     if begins:
-        await _announce(tx, Lockout(subject, after.locked_until), occurrence)
+        active = await tx.rows(_ACTIVE_OF_NAME, subject.kind, subject.name, now, _REPORTED_ADDRESSES + 1)
+        if len(active) <= _REPORTED_ADDRESSES:
+            await _report(tx, Lockout(subject, after.locked_until), occurrence)
+        await feed.record(tx, "lockout", 0, subject.number)
     return FailureOutcome(after, begins, too_late=False)
 
 
@@ -73,6 +86,16 @@ async def locks_of(tx: Transaction, numbers: Collection[int]) -> list[Lockout]:
 async def active(tx: Transaction, now: int, limit: int) -> list[Lockout]:
     """Read active locks, the longest first."""
     return [_lock(row) for row in await tx.rows(_ACTIVE, now, limit)]
+
+
+async def of_name(tx: Transaction, kind: LockoutKind, name: str, limit: int) -> list[Lockout]:
+    """Read subjects of a key or an email that have failures or locks, whether or not a lock is active."""
+    return [_lock(row) for row in await tx.rows(_OF_NAME, kind, name, limit)]
+
+
+async def of_address(tx: Transaction, address: str, limit: int) -> list[Lockout]:
+    """Read subjects at an address that have failures or locks, whether or not a lock is active."""
+    return [_lock(row) for row in await tx.rows(_OF_ADDRESS, address, limit)]
 
 
 async def release(tx: Transaction, subject: LockoutSubject) -> bool:
@@ -88,25 +111,32 @@ async def delete_old(tx: Transaction, failed_before: int) -> int:
     return await tx.execute(_DELETE_OLD, failed_before, _ROWS_A_STEP)
 
 
-async def _announce(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:
-    """Announce a lock: in the feed, and by events of the organization that has the key or user, or of the operator."""
+async def _report(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:
+    """Record events of a lock: for the organization that has the key or the user, else for the operator."""
     subject = lockout.subject
-    key = await api_keys.by_public_id(tx, subject.name) if subject.kind == "api_key" else None
-    if key is not None:
-        at, name = millisecond_of(occurrence.id), ResourceName(key.public_id, key.alias)
-        event = KeyLockedOut(at=at, key=name, locked_until=lockout.until)
-        await system_events.record(tx, key.organization, occurrence.id, event)
-    await feed.record(tx, "lockout", 0, subject.number)
+    if subject.kind == "api_key":
+        # A key that was deleted after the attempt has no organization to report to.
+        if (key := await api_keys.by_public_id(tx, subject.name)) is not None:
+            await _report_key(tx, key, lockout, occurrence)
+        return
     locked = await users.with_email(tx, subject.name, limit=_ANNOUNCED_USERS) if subject.kind == "user" else []
     # One user per organization: emails are unique in it.
     for user in locked:
         await events.record(tx, occurrence, "lockout", user.organization, ref=user.public_id, name=user.email)
-    if locked:
-        return
-    if key is not None:
-        await events.record(tx, occurrence, "lockout", key.organization, ref=key.public_id, name=key.alias)
-    elif (operator := await organizations.operator(tx)) is not None:
-        await events.record(tx, occurrence, "lockout", operator.id, ref="", name=subject.name)
+    if not locked and (operator := await organizations.operator(tx)) is not None:
+        name = subject.label if subject.kind == "sign_in" else subject.name or subject.address
+        await events.record(tx, occurrence, "lockout", operator.id, ref="", name=name)
+
+
+async def _report_key(tx: Transaction, key: ApiKey, lockout: Lockout, occurrence: Occurrence) -> None:
+    event = KeyLockedOut(
+        at=millisecond_of(occurrence.id),
+        key=ResourceName(key.public_id, key.alias),
+        address=lockout.subject.address,
+        locked_until=lockout.until,
+    )
+    await system_events.record(tx, key.organization, occurrence.id, event)
+    await events.record(tx, occurrence, "lockout", key.organization, ref=key.public_id, name=key.alias)
 
 
 def _failures(row: Row) -> FailureHistory:
@@ -115,5 +145,5 @@ def _failures(row: Row) -> FailureHistory:
 
 
 def _lock(row: Row) -> Lockout:
-    kind, name, locked_until = row
-    return Lockout(LockoutSubject(kind, name), locked_until)
+    kind, name, address, locked_until = row
+    return Lockout(LockoutSubject(kind, name, address), locked_until)

@@ -287,7 +287,7 @@ TABLES: Final = (
         "organization id",
         "public_id customer code_hash token_hash spec created_at opened_at expires_at",
     ),
-    _table("lockout", "subject", "kind name failed_at locks locked_until updated_at"),
+    _table("lockout", "subject", "kind name address failed_at locks locked_until updated_at"),
     QUEUE_HEAD,
     CURSOR,
     _table(

@@ -136,6 +136,19 @@ def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tm
         assert (drained.status_code, rate(drained)[:2]) == (503, (6, 0))
 
 
+def test_attempts_during_a_lockout_count_for_the_address_and_refuse_no_valid_key(tmp_path: Path) -> None:
+    within_a_minute()
+    with served(tmp_path, address_rate_limit=8) as service:
+        guesser, operator = service.client("dsk_" + "0" * 53), service.client(service.operator)
+        for client in (guesser, operator):
+            client.headers["x-forwarded-for"] = "198.51.100.7"
+        answers = [guesser.get("/queues") for _ in range(10)]
+        assert [answer.status_code for answer in answers] == [401] * 5 + [403] * 3 + [429] * 2
+        assert answers[-1].json()["code"] == "rate_limited"
+        # The worker has not seen this key before.
+        assert operator.get("/queues").status_code == 200
+
+
 def test_repeated_publish_succeeds_when_the_quota_is_used_up(cast: Cast) -> None:
     queue = cast.queue()
     change(cast, quotas={"messages_a_day": 1})

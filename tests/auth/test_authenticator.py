@@ -13,7 +13,7 @@ from discue.auth.control_plane_cache import KeyRecord, KeyRejected
 from discue.control import admin, api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.domain import api_key
-from discue.domain.errors import DiscueError, Locked, LockedOut
+from discue.domain.errors import DiscueError, Locked, LockedOut, Overloaded
 from discue.domain.ids import ALPHABET
 from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, LockoutSubject
 from discue.domain.scopes import Scope
@@ -24,6 +24,7 @@ from tests.support.cast import Cast, control_of
 HOME, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 UNKNOWN_KEY = "dsk_" + "0" * 53
 CHECKS_AT_ONCE = 3
+MOST_CHECKS = 4_096
 
 
 class Worker:
@@ -75,18 +76,41 @@ async def let_in(worker: Worker, key: str, address: str = HOME) -> bool:
 
 
 @pytest.mark.parametrize("key", ["dsk_", "wrong", "dsk_" + "!" * 53, UNKNOWN_KEY, "dsk_" + "é" * 53, "dsk_\ud800"])
-async def test_address_is_locked_out_after_five_failures_even_with_valid_keys(
+async def test_unknown_keys_are_locked_out_after_five_failures_and_nothing_else(
     cast: Cast, here: Worker, key: str
 ) -> None:
-    assert await let_in(here, cast.alice.key)
     await here.fail(key)
-    for locked in (key, cast.alice.key, cast.charlie.key):
+    for locked in (key, UNKNOWN_KEY, "another"):
         assert await here.asked(locked) is LockedOut
-    assert await let_in(here, cast.alice.key, ELSEWHERE)
+    assert await let_in(here, cast.alice.key)
+    assert await here.asked(wrong(cast.alice.key)) is KeyRejected
+    assert await here.asked(key, ELSEWHERE) is KeyRejected
+
+
+async def test_key_that_no_worker_has_cached_is_accepted_while_unknown_keys_are_locked_out(
+    cast: Cast, here: Worker, there: Worker
+) -> None:
+    await here.fail(UNKNOWN_KEY)
+    created = await cast.bob({"queues": Scope("write")})
+    await there.hear()
+    for worker in (here, there):
+        assert await worker.asked(UNKNOWN_KEY) is LockedOut
+        assert await let_in(worker, created.key)
+
+
+async def test_deleted_key_that_is_still_used_locks_out_only_itself(cast: Cast, here: Worker) -> None:
+    deleted = await cast.bob({"queues": Scope("write")})
+    assert await let_in(here, deleted.key)
+    await api_keys.delete(cast.control, cast.alice.principal, deleted.principal.key_public_id)
+    await here.hear()
+    await here.fail(deleted.key)
+    for _ in range(10 * FAILURES):
+        assert await here.asked(deleted.key) is LockedOut
+        assert await let_in(here, cast.alice.key)
 
 
 async def test_lockout_has_a_retry_after_and_ends(cast: Cast, here: Worker) -> None:
-    await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.alice.key))
     cast.clock.advance(500)
     with pytest.raises(LockedOut) as locked:
         await here.authenticator.authenticate(cast.alice.key, HOME)
@@ -99,35 +123,130 @@ async def test_lockout_has_a_retry_after_and_ends(cast: Cast, here: Worker) -> N
     assert await let_in(here, cast.alice.key)
 
 
-async def test_wrong_secrets_lock_out_only_the_key_for_all_addresses(cast: Cast, here: Worker) -> None:
-    for number in range(FAILURES):
-        await here.fail(wrong(cast.alice.key), f"192.0.2.{number}", times=1)
-    for address in (HOME, "192.0.2.3", "198.51.100.1"):
-        assert await here.asked(cast.alice.key, address) is LockedOut
-        assert await let_in(here, cast.charlie.key, address)
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_lockout_doubles_while_failures_continue(cast: Cast, here: Worker, *, is_known: bool) -> None:
+    lasted = []
+    for _ in range(6):
+        await here.fail(wrong(cast.alice.key) if is_known else UNKNOWN_KEY)
+        with pytest.raises(LockedOut) as locked:
+            await here.authenticator.authenticate(cast.alice.key if is_known else UNKNOWN_KEY, HOME)
+        seconds = locked.value.retry_after_seconds
+        assert seconds is not None
+        lasted.append(seconds)
+        cast.clock.advance(seconds * 1_000)
+    assert lasted == [60, 120, 240, 480, 900, 900]
 
 
-async def test_failures_of_keys_and_addresses_count_separately(cast: Cast, here: Worker) -> None:
+async def test_wrong_secrets_lock_out_only_the_key_at_only_that_address(cast: Cast, here: Worker) -> None:
+    await here.fail(wrong(cast.alice.key))
+    for key in (cast.alice.key, wrong(cast.alice.key)):
+        assert await here.asked(key) is LockedOut
+    assert await let_in(here, cast.charlie.key)
+    assert await let_in(here, cast.alice.key, ELSEWHERE)
+
+
+async def test_wrong_secrets_from_many_addresses_do_not_lock_out_the_owner(cast: Cast, here: Worker) -> None:
+    for number in range(3 * FAILURES):
+        await here.fail(wrong(cast.alice.key), f"198.51.100.{number}")
+        assert await let_in(here, cast.alice.key)
+
+
+async def test_owner_does_not_wait_for_checks_of_wrong_secrets_from_other_addresses(
+    cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The strangers' checks stand still until the owner is let in."""
+    authenticate, may_end = here.cache.authenticate, asyncio.Event()
+
+    async def delayed(presented: str) -> KeyRecord:
+        if presented != cast.alice.key:
+            await may_end.wait()
+        return await authenticate(presented)
+
+    monkeypatch.setattr(here.cache, "authenticate", delayed)
+    guesses = [
+        asyncio.ensure_future(here.asked(wrong(cast.alice.key), f"198.51.100.{number}"))
+        for number in range(3 * CHECKS_AT_ONCE)
+    ]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await let_in(here, cast.alice.key)
+    may_end.set()
+    assert set(await asyncio.gather(*guesses)) == {KeyRejected}
+
+
+async def test_failures_of_existing_and_unknown_keys_count_separately(cast: Cast, here: Worker) -> None:
     await here.fail(wrong(cast.alice.key), times=FAILURES - 1)
+    await here.fail(wrong(cast.charlie.key), times=FAILURES - 1)
     await here.fail(UNKNOWN_KEY, times=FAILURES - 1)
     assert await let_in(here, cast.alice.key)
     await here.fail(wrong(cast.alice.key), times=1)
     assert await here.asked(cast.alice.key) is LockedOut
     assert await let_in(here, cast.charlie.key)
+    assert await here.asked(UNKNOWN_KEY) is KeyRejected
 
 
-async def test_ipv6_64_network_is_one_subject(cast: Cast, here: Worker) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_ipv6_64_network_is_one_address(cast: Cast, here: Worker, *, is_known: bool) -> None:
+    key = wrong(cast.alice.key) if is_known else UNKNOWN_KEY
     for number in range(FAILURES):
-        await here.fail(UNKNOWN_KEY, f"2001:db8::{number + 1}", times=1)
-    assert await here.asked(cast.alice.key, "2001:db8::ffff") is LockedOut
-    assert await let_in(here, cast.alice.key, "2001:db8:0:1::1")
+        await here.fail(key, f"2001:db8::{number + 1}", times=1)
+    assert await here.asked(key, "2001:db8::ffff") is LockedOut
+    assert await here.asked(key, "2001:db8:0:1::1") is KeyRejected
 
 
 async def test_success_does_not_reset_the_failure_count(cast: Cast, here: Worker) -> None:
     for _ in range(FAILURES):
         assert await let_in(here, cast.alice.key)
-        await here.fail(UNKNOWN_KEY, times=1)
+        await here.fail(wrong(cast.alice.key), times=1)
     assert await here.asked(cast.alice.key) is LockedOut
+
+
+async def test_attempt_during_a_lockout_writes_nothing(
+    cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.alice.key))
+
+    async def fails(work: object) -> None:
+        raise AssertionError(work)
+
+    monkeypatch.setattr(cast.control.store, "write_exclusively", fails)
+    for key in (UNKNOWN_KEY, wrong(cast.alice.key), cast.alice.key):
+        assert await here.asked(key) is LockedOut
+
+
+async def test_locked_out_key_is_refused_without_reading_it(
+    cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the time of the response would reveal whether the secret is right."""
+    await here.fail(wrong(cast.alice.key))
+
+    async def fails(work: object) -> None:
+        raise AssertionError(work)
+
+    monkeypatch.setattr(cast.control.store, "read", fails)
+    for key in (wrong(cast.alice.key), cast.alice.key):
+        assert await here.asked(key) is LockedOut
+
+
+async def test_flood_from_one_address_leaves_room_for_checks_of_others(
+    cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticate, may_end = here.cache.authenticate, asyncio.Event()
+
+    async def delayed(presented: str) -> KeyRecord:
+        if presented == UNKNOWN_KEY:
+            await may_end.wait()
+        return await authenticate(presented)
+
+    monkeypatch.setattr(here.cache, "authenticate", delayed)
+    flood = [asyncio.ensure_future(here.asked(UNKNOWN_KEY)) for _ in range(MOST_CHECKS)]
+    await asyncio.sleep(0)
+    assert await let_in(here, cast.alice.key, ELSEWHERE)
+    may_end.set()
+    answers = await asyncio.gather(*flood)
+    assert answers.count(Overloaded) == MOST_CHECKS - MOST_CHECKS // 4
+    assert len(here.authenticator._semaphore) == 0
 
 
 async def test_disabled_or_expired_key_is_rejected_without_counting(cast: Cast, here: Worker) -> None:
@@ -150,24 +269,33 @@ async def test_suspended_organization_is_rejected_without_counting(cast: Cast, h
     assert await let_in(here, cast.charlie.key)
 
 
-async def test_lockout_by_one_worker_reaches_the_others(cast: Cast, here: Worker, there: Worker) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_lockout_by_one_worker_reaches_the_others(
+    cast: Cast, here: Worker, there: Worker, *, is_known: bool
+) -> None:
     assert await let_in(there, cast.alice.key)
-    await here.fail(UNKNOWN_KEY)
+    key = wrong(cast.alice.key) if is_known else UNKNOWN_KEY
+    await here.fail(key)
     await there.hear()
-    assert await there.asked(cast.alice.key) is LockedOut
+    assert await there.asked(key) is LockedOut
+    assert await let_in(there, cast.alice.key) == (not is_known)
     assert await let_in(there, cast.alice.key, ELSEWHERE)
 
 
-async def test_failures_at_all_workers_count_together(cast: Cast, here: Worker, there: Worker) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_failures_at_all_workers_count_together(
+    cast: Cast, here: Worker, there: Worker, *, is_known: bool
+) -> None:
+    key = wrong(cast.alice.key) if is_known else UNKNOWN_KEY
     for number in range(FAILURES):
-        await (here, there)[number % 2].fail(UNKNOWN_KEY, times=1)
-    # That one has locked it, this one hears of it when it wants to count one more.
-    assert await there.asked(UNKNOWN_KEY) is LockedOut
-    assert await here.asked(cast.alice.key) is LockedOut
+        await (here, there)[number % 2].fail(key, times=1)
+    # `here` has started the lockout; `there` learns of it when it counts one more failure.
+    assert await there.asked(key) is LockedOut
+    assert await here.asked(key) is LockedOut
 
 
 async def test_starting_worker_knows_active_lockouts(cast: Cast, here: Worker) -> None:
-    await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.alice.key))
     late = Worker(cast, 3)
     await late.cache.open()
     assert await late.asked(cast.alice.key) is LockedOut
@@ -178,32 +306,52 @@ async def test_starting_worker_knows_active_lockouts(cast: Cast, here: Worker) -
 
 
 async def test_worker_knows_active_lockouts_after_a_reset(cast: Cast, here: Worker, there: Worker) -> None:
-    await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.alice.key))
     await there.cache.reset()
     assert await there.asked(cast.alice.key) is LockedOut
 
 
-async def test_unlocked_subject_is_accepted_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
+async def test_unlocked_address_is_accepted_by_every_worker(cast: Cast, here: Worker, there: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
+    await here.fail(wrong(cast.alice.key))
+    await here.fail(wrong(cast.alice.key), ELSEWHERE)
     await there.hear()
-    (lock,) = await admin.unlock(cast.control, LockoutSubject("address", HOME))
-    assert lock.until == cast.clock.now() + FIRST_LOCK_MS
+    ended = await admin.unlock_address(cast.control, HOME)
+    subjects = {LockoutSubject.unknown_key(HOME), LockoutSubject.api_key(cast.alice.principal.key_public_id, HOME)}
+    assert {lock.subject for lock in ended} == subjects
+    assert {lock.until for lock in ended} == {cast.clock.now() + FIRST_LOCK_MS}
     for worker in (here, there):
         await worker.hear()
         assert await let_in(worker, cast.alice.key)
-    await here.fail(UNKNOWN_KEY, times=FAILURES - 1)
-    assert await let_in(here, cast.alice.key)
+        assert await worker.asked(cast.alice.key, ELSEWHERE) is LockedOut
+    await here.fail(UNKNOWN_KEY, times=FAILURES)
+    assert await here.asked(UNKNOWN_KEY) is LockedOut
+
+
+async def test_unlocked_key_is_accepted_from_every_address(cast: Cast, here: Worker) -> None:
+    for address in (HOME, ELSEWHERE):
+        await here.fail(wrong(cast.alice.key), address)
+    await here.fail(wrong(cast.charlie.key))
+    await here.fail(wrong(cast.alice.key), "192.0.2.3", times=FAILURES - 1)
+    ended = await admin.unlock_key(cast.control, cast.alice.principal.key_public_id)
+    assert {lock.subject.address for lock in ended} == {HOME, ELSEWHERE}
+    await here.hear()
+    for address in (HOME, ELSEWHERE):
+        assert await let_in(here, cast.alice.key, address)
+    await here.fail(wrong(cast.alice.key), "192.0.2.3", times=FAILURES - 1)
+    assert await let_in(here, cast.alice.key, "192.0.2.3")
+    assert await here.asked(cast.charlie.key) is LockedOut
 
 
 async def test_all_lockouts_can_be_ended_at_once(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await here.fail(wrong(cast.charlie.key), ELSEWHERE)
     ended = await admin.unlock_all(cast.control)
-    key = LockoutSubject("api_key", cast.charlie.principal.key_public_id)
-    assert {lock.subject for lock in ended} == {key, LockoutSubject("address", HOME)}
+    key = LockoutSubject.api_key(cast.charlie.principal.key_public_id, ELSEWHERE)
+    assert {lock.subject for lock in ended} == {key, LockoutSubject.unknown_key(HOME)}
     assert await admin.active_lockouts(cast.control, 10) == []
     await here.hear()
-    assert await let_in(here, cast.charlie.key)
+    assert await let_in(here, cast.charlie.key, ELSEWHERE)
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -213,6 +361,13 @@ async def test_concurrent_attempts_hardly_exceed_the_limit(cast: Cast, here: Wor
     assert FAILURES <= answers.count(KeyRejected) < FAILURES + CHECKS_AT_ONCE
     assert answers.count(LockedOut) == 50 - answers.count(KeyRejected)
     assert len(here.authenticator._semaphore) == 0
+
+
+async def test_right_secret_that_waits_behind_wrong_ones_is_locked_out(cast: Cast, here: Worker) -> None:
+    """Otherwise as many secrets as fit into the queue could be tried at once."""
+    guesses = [wrong(cast.alice.key)] * (FAILURES + CHECKS_AT_ONCE)
+    answers = await asyncio.gather(*(here.asked(key) for key in [*guesses, cast.alice.key]))
+    assert answers[-1] is LockedOut
 
 
 async def test_concurrent_requests_with_a_valid_key_are_all_accepted(cast: Cast, here: Worker) -> None:
@@ -257,7 +412,7 @@ async def test_client_that_guesses_keys_is_locked_out_after_five(cast: Cast, her
     guess = guesses_of([cast.alice.key, cast.charlie.key], random.Random(11))  # noqa: S311
     answers = [await here.asked(guess()) for _ in range(2_000)]
     assert set(answers) == {KeyRejected, LockedOut}
-    # Of the two keys that it is near to, and of its own address.
+    # Of the two keys that it is near to, and of unknown keys.
     assert answers.count(KeyRejected) <= 3 * FAILURES
 
 

@@ -28,24 +28,37 @@ def locked(folder: Path) -> list[dict[str, object]]:
     return found
 
 
+def wrong(key: str) -> str:
+    return key[:-1] + ("0" if key[-1] != "0" else "1")
+
+
 def test_address_is_unlocked_on_a_running_server_within_a_second(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     with serving(tmp_path) as server:
         fail(server, UNKNOWN_KEY)
-        assert request("GET", f"{server.url}/queues", first).status_code == 403
         (lock,) = locked(tmp_path)
-        assert (lock["kind"], lock["name"]) == ("address", "127.0.0.1")
+        assert (lock["kind"], lock["name"], lock["address"]) == ("unknown_key", "", "127.0.0.1")
         assert 0 < int(str(lock["locked_until"])) - time.time() * 1_000 <= 60_000
-        assert "The address 127.0.0.1 is locked out until " in run(tmp_path, "unlock", "--list").stdout
+        assert "Unknown keys from 127.0.0.1: locked out until " in run(tmp_path, "unlock", "--list").stdout
+        fail(server, wrong(first))
+        assert request("GET", f"{server.url}/queues", first).status_code == 403
 
         result = run(tmp_path, "unlock", "--address", "127.0.0.1")
-        assert (result.returncode, result.stdout) == (0, "The address 127.0.0.1 is unlocked.\n")
+        assert result.returncode == 0
+        assert set(result.stdout.splitlines()) == {
+            "Unknown keys from 127.0.0.1: unlocked.",
+            f"Key {first[4:25]} from 127.0.0.1: unlocked.",
+        }
         assert until_status(server, first, 200) < SOON_SECONDS
         assert locked(tmp_path) == []
         # Earlier failures are deleted: the next lock takes as many as the first.
         fail(server, UNKNOWN_KEY)
+        fail(server, wrong(first))
         unlocked = json.loads(run(tmp_path, "unlock", "--all", "--json").stdout)["unlocked"]
-        assert [each["name"] for each in unlocked] == ["127.0.0.1"]
+        assert {(each["kind"], each["name"], each["address"]) for each in unlocked} == {
+            ("unknown_key", "", "127.0.0.1"),
+            ("api_key", first[4:25], "127.0.0.1"),
+        }
         assert until_status(server, first, 200) < SOON_SECONDS
 
 
@@ -53,11 +66,11 @@ def test_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
     first = run(tmp_path, "init").stdout.split()[-1]
     key = str(created(tmp_path)["key"])
     with serving(tmp_path) as server:
-        fail(server, key[:-1] + ("0" if key[-1] != "0" else "1"))
+        fail(server, wrong(key))
         assert request("GET", f"{server.url}/queues", key).status_code == 403
         assert request("GET", f"{server.url}/queues", first).status_code == 200
         assert run(tmp_path, "unlock", "--key", first[4:25]).stdout.startswith("No lockout was in effect")
-        assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"The key {key[4:25]} is unlocked.\n"
+        assert run(tmp_path, "unlock", "--key", key[4:25]).stdout == f"Key {key[4:25]} from 127.0.0.1: unlocked.\n"
         assert until_status(server, key, 200) < SOON_SECONDS
 
 
@@ -76,7 +89,7 @@ def test_sign_in_of_a_user_is_unlocked_by_the_email(tmp_path: Path) -> None:
         assert _sign_in(server, "ada@example.com").status_code == 403
         assert [(each["kind"], each["name"]) for each in locked(tmp_path)] == [("user", "ada@example.com")]
         result = run(tmp_path, "unlock", "--user", "ADA@example.com")
-        assert (result.returncode, result.stdout) == (0, "The user ada@example.com is unlocked.\n")
+        assert (result.returncode, result.stdout) == (0, "User ada@example.com: unlocked.\n")
         assert locked(tmp_path) == []
 
 

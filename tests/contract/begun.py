@@ -7,7 +7,8 @@ from tests.support.receiver import Endpoint, Receiver, Reply
 class Begun:
     """In an organization of its own, whose owner can look at it."""
 
-    def __init__(self, operator: Caller, receiver: Receiver) -> None:
+    def __init__(self, operator: Caller, receiver: Receiver, stranger: Caller | None) -> None:
+        """`stranger` calls from an address of its own; None if the service is not on loopback."""
         answer = operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh('begun')}"})
         assert answer.status_code == 200, answer.text
         self.owner = operator.with_key(answer.json()["api_key"]["key"])
@@ -25,6 +26,11 @@ class Begun:
         queue, _ = self._listening(self.every_minute)
         self.of_schedule = f"{queue}/messages"
         self.minutely = self.owner.create(f"{queue}/schedules", cron="* * * * *", data={"tick": True}, key="k")
+        self.guesser = None
+        if stranger is not None:
+            key = self.owner.create("/api_keys")["key"]
+            self.guesser = stranger.with_key(key[:-1] + ("a" if key[-1] != "a" else "b"))
+            self.guesser.until_status(403, "/queues")
 
     def _listening(self, endpoint: Endpoint) -> tuple[str, str]:
         """The addresses of a queue and of its listener."""

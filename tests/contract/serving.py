@@ -9,6 +9,8 @@ from tests.cli.commands import serving
 from tests.support.postgres.fixtures import new_database, shared_cluster
 
 KEY = "dsk_" + "c" * 60
+PROXY = "127.255.0.1"
+"""The address of loopback that the services trust as a proxy. Strangers have other ones."""
 SETTINGS = ("sqlite", "postgres", "three workers")
 
 
@@ -38,6 +40,8 @@ def installation(setting: str, folder: Path) -> Iterator[Installation]:
             "--show-private-responses",
             "--tenant-organizations",
             "3",
+            "--trusted-proxies",
+            f"{PROXY}/32",
         )
         servers = [stack.enter_context(serving(folder, *options)) for _ in range(workers)]
         yield Installation(tuple(server.url.rstrip("/") for server in servers), KEY)

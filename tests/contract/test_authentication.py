@@ -1,11 +1,13 @@
 """Keys, and who is locked out."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.caller import Caller, problem
+from tests.contract.caller import Caller, client_at, fresh, problem, some_address
 from tests.contract.reference import covers
+from tests.contract.serving import PROXY
 
 UNKNOWN = "dsk_" + "0" * 53
 MALFORMED = ["", "x", "dsk_", "dsk_" + "0" * 5, "key_" + "0" * 53, "dsk_" + "~" * 53]
@@ -54,23 +56,109 @@ def test_response_does_not_reveal_the_wrong_part_of_a_key(stranger: Caller, owne
     assert len(told) == 1
 
 
+def wrong(key: str | None) -> str:
+    """Return the key with a wrong secret."""
+    known = str(key)
+    return known[:-1] + ("a" if known[-1] != "a" else "b")
+
+
+@pytest.fixture
+def another_stranger(stranger: Caller) -> Iterator[Caller]:
+    """Calls from another address of its own."""
+    with client_at(some_address()) as client:
+        yield Caller(stranger.installation, client, None)
+
+
 @covers("authentication.md: 403", "authentication.md# Lockout", "authentication.md: with anything else")
-def test_after_five_failures_an_address_is_locked_out_with_valid_keys_too(stranger: Caller, owner: Caller) -> None:
+def test_after_five_failures_unknown_keys_are_locked_out_at_the_address(
+    stranger: Caller, another_stranger: Caller
+) -> None:
     for _ in range(5):
         stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
-    answer = stranger.with_key(owner.key).until_status(403, "/queues")
+    answer = stranger.with_key(UNKNOWN).until_status(403, "/queues")
+    assert problem(answer, 403)["code"] == "locked_out"
     assert 0 < int(answer.headers["retry-after"]) <= 60
-    assert owner.get("/topics")["topics"] == []
+    # Malformed keys, and ids that no key has had, are locked out with it.
+    for key in ("x", "dsk_" + "1" * 53):
+        assert problem(stranger.with_key(key).ask("GET", "/queues"), 403)["code"] == "locked_out"
+    another_stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
 
 
 @covers("authentication.md: with the id of a key that exists, and a wrong secret")
-def test_after_five_wrong_secrets_the_key_is_locked_out_wherever_it_is_used(stranger: Caller, owner: Caller) -> None:
+def test_after_five_wrong_secrets_the_key_is_locked_out_at_that_address_and_its_owner_goes_on(
+    stranger: Caller, another_stranger: Caller, owner: Caller
+) -> None:
     key = owner.create("/api_keys")["key"]
-    wrong = key[:-1] + ("a" if key[-1] != "a" else "b")
     for _ in range(5):
-        stranger.with_key(wrong).refused(401, "GET", "/queues")
-    assert "retry-after" in owner.with_key(key).until_status(403, "/queues").headers
-    assert stranger.with_key(owner.key).get("/topics")["topics"] == []
+        stranger.with_key(wrong(key)).refused(401, "GET", "/queues")
+    # The right secret makes no difference.
+    for presented in (wrong(key), key):
+        answer = stranger.with_key(presented).until_status(403, "/queues")
+        assert problem(answer, 403)["code"] == "locked_out"
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+    # Neither for the key's owner at another address, nor for other keys at this one.
+    for caller in (owner.with_key(key), another_stranger.with_key(key), stranger.with_key(owner.key)):
+        caller.until_status(200, "/queues")
+    stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
+
+
+def test_attempts_with_the_id_of_a_key_from_many_addresses_do_not_lock_out_its_owner(
+    stranger: Caller, owner: Caller
+) -> None:
+    key = owner.create("/api_keys")["key"]
+    for _ in range(4):
+        with client_at(some_address()) as client:
+            attacker = Caller(stranger.installation, client, wrong(key))
+            for _ in range(5):
+                attacker.refused(401, "GET", "/queues")
+            attacker.until_status(403, "/queues")
+    owner.with_key(key).until_status(200, "/queues")
+    stranger.with_key(key).until_status(200, "/queues")
+
+
+def test_a_deleted_key_that_is_still_used_does_not_lock_out_valid_keys_at_its_address(
+    stranger: Caller, owner: Caller
+) -> None:
+    deleted, used, unused = (owner.create("/api_keys") for _ in range(3))
+    neighbour = stranger.with_key(used["key"])
+    assert neighbour.get("/topics")["topics"] == []
+    owner.delete(f"/api_keys/{deleted['id']}")
+    job = stranger.with_key(deleted["key"])
+    job.until_status(403, "/queues")
+    for _ in range(10):
+        job.refused(403, "GET", "/queues")
+        assert neighbour.get("/topics")["topics"] == []
+    # No worker has seen this key before.
+    stranger.with_key(unused["key"]).until_status(200, "/queues")
+    # A wrong secret of an existing key is still told as such.
+    stranger.with_key(wrong(unused["key"])).refused(401, "GET", "/queues")
+
+
+@pytest.fixture
+def proxy(operator: Caller) -> Iterator[Caller]:
+    """Calls from the address that the service trusts as a proxy."""
+    if not operator.installation.is_ours:
+        pytest.skip("Only a service that the suite starts trusts its proxy.")
+    with client_at(PROXY) as client:
+        yield Caller(operator.installation, client, None)
+
+
+def test_addresses_of_one_ipv6_64_network_are_locked_out_together(proxy: Caller, owner: Caller) -> None:
+    key = owner.create("/api_keys")["key"]
+    network, other = (f"2001:db8:{fresh()[-4:]}:{number}:" for number in (1, 2))
+
+    def statuses(presented: str | None, *addresses: str) -> list[int]:
+        caller = proxy.with_key(presented)
+        return [caller.ask("GET", "/queues", headers={"X-Forwarded-For": each}).status_code for each in addresses]
+
+    for presented in (wrong(key), UNKNOWN):
+        # A worker that has not been told of the lockout learns of it from the first attempt that it counts.
+        asked = statuses(presented, *(f"{network}:{number}" for number in range(1, 12)))
+        assert asked == [401] * 5 + [403] * 6
+        assert statuses(presented, f"{other}:1") == [401]
+    assert statuses(key, *[f"{network}:ffff"] * 3) == [403] * 3
+    assert statuses(owner.key, *[f"{network}:1"] * 3) == [200] * 3
+    assert statuses(key, *[f"{other}:1"] * 3) == [200] * 3
 
 
 def test_no_key_and_a_disabled_one_do_not_lock_out(stranger: Caller, owner: Caller) -> None:
@@ -78,11 +166,12 @@ def test_no_key_and_a_disabled_one_do_not_lock_out(stranger: Caller, owner: Call
     for _ in range(5):
         stranger.refused(401, "GET", "/queues")
         stranger.with_key(key).refused(401, "GET", "/queues")
-    assert stranger.with_key(owner.key).get("/topics")["topics"] == []
+    stranger.with_key(key).refused(401, "GET", "/queues")
+    stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
 
 
-def test_a_header_that_names_an_address_is_not_believed(stranger: Caller, owner: Caller) -> None:
+def test_a_header_that_names_an_address_is_not_believed(stranger: Caller) -> None:
     for number in range(5):
         elsewhere = {"X-Forwarded-For": f"192.0.2.{number}", "Forwarded": f"for=192.0.2.{number}"}
         stranger.with_key(UNKNOWN).refused(401, "GET", "/queues", headers=elsewhere)
-    stranger.with_key(owner.key).until_status(403, "/queues")
+    stranger.with_key(UNKNOWN).until_status(403, "/queues")

@@ -1,5 +1,9 @@
 """Processes that take a minute. They run last of all tests of their service, so that the others fill the minute."""
 
+from time import monotonic, sleep
+
+import pytest
+
 from tests.contract.begun import Begun
 from tests.contract.reference import covers
 from tests.support.receiver import Endpoint
@@ -64,3 +68,17 @@ def test_a_listener_without_a_liveness_endpoint_gets_everything(begun: Begun) ->
     found = begun.owner.until(begun.without_liveness, counted, _WITHIN_SECONDS)
     assert (found["liveness"]["state"], found["status_reason"]) == ("unknown", "")
     assert found["liveness"]["last_failure_msg"] == "answered 405: not a liveness endpoint"
+
+
+@covers("authentication.md# Lockout")
+def test_lockout_that_follows_another_lasts_twice_as_long(begun: Begun) -> None:
+    if begun.guesser is None:
+        pytest.skip("Only on loopback a test has an address of its own.")
+    deadline = monotonic() + _WITHIN_SECONDS
+    while (answer := begun.guesser.ask("GET", "/queues")).status_code == 403:
+        assert int(answer.headers["retry-after"]) <= 60
+        assert monotonic() < deadline
+        sleep(int(answer.headers["retry-after"]))
+    for _ in range(4):
+        begun.guesser.refused(401, "GET", "/queues")
+    assert 60 < int(begun.guesser.until_status(403, "/queues").headers["retry-after"]) <= 120

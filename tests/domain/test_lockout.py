@@ -135,35 +135,59 @@ def test_clock_jump_never_locks_longer_than_the_maximum(jumps: list[int]) -> Non
         assert len(state.failed_at) < FAILURES
 
 
-def test_subject_number_is_stable_and_depends_on_the_kind() -> None:
-    address, key = LockoutSubject("address", "192.0.2.1"), LockoutSubject("api_key", "192.0.2.1")
-    assert address.number == LockoutSubject("address", "192.0.2.1").number
-    assert len({address.number, key.number, LockoutSubject("address", "192.0.2.2").number}) == 3
-    assert all(0 <= each.number < 2**63 for each in (address, key))
+def test_subject_number_is_stable_and_differs_between_subjects() -> None:
+    subjects = [
+        LockoutSubject.unknown_key("192.0.2.1"),
+        LockoutSubject.unknown_key("192.0.2.2"),
+        LockoutSubject.sign_in("192.0.2.1"),
+        LockoutSubject.user("192.0.2.1"),
+        LockoutSubject.api_key("a", "192.0.2.1"),
+        LockoutSubject.api_key("a", "192.0.2.2"),
+        LockoutSubject.api_key("b", "192.0.2.1"),
+    ]
+    assert subjects[0].number == LockoutSubject.unknown_key("192.0.2.1").number
+    assert len({each.number for each in subjects}) == len(subjects)
+    assert all(0 <= each.number < 2**63 for each in subjects)
 
 
-def test_lockout_holds_by_name_until_its_end() -> None:
+def test_label_names_the_key_or_user_and_the_address() -> None:
+    subjects = (
+        LockoutSubject.api_key("0Vbva7tz00pxB3r1moiNB", "192.0.2.1"),
+        LockoutSubject.unknown_key("2001:db8::/64"),
+        LockoutSubject.user("Ada@example.com"),
+        LockoutSubject.sign_in("192.0.2.1"),
+    )
+    assert [each.label for each in subjects] == [
+        "key 0Vbva7tz00pxB3r1moiNB from 192.0.2.1",
+        "unknown keys from 2001:db8::/64",
+        "user ada@example.com",
+        "sign-in from 192.0.2.1",
+    ]
+
+
+def test_lockout_holds_until_its_end() -> None:
     locks = LockoutTable(10)
-    locks.set("192.0.2.1", NOON + 500, NOON)
+    locks.set(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500, NOON)
     assert locks
-    assert locks.remaining_ms("192.0.2.1", NOON) == 500
-    assert locks.remaining_ms("192.0.2.2", NOON) == 0
-    assert locks.remaining_ms("192.0.2.1", NOON + 500) == 0
+    assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.1"), NOON) == 500
+    assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.2"), NOON) == 0
+    assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500) == 0
     assert not locks
 
 
 def test_ended_lockout_is_removed() -> None:
     locks = LockoutTable(10)
-    locks.set("192.0.2.1", NOON + 500, NOON)
-    locks.set("192.0.2.1", 0, NOON)
+    locks.set(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500, NOON)
+    locks.set(LockoutSubject.unknown_key("192.0.2.1"), 0, NOON)
     assert not locks
 
 
 def test_lockout_table_evicts_the_oldest_when_full() -> None:
     locks = LockoutTable(3)
-    for number in range(5):
-        locks.set(f"192.0.2.{number}", NOON + 500, NOON)
+    subjects = [LockoutSubject.api_key("a", f"192.0.2.{number}") for number in range(5)]
+    for subject in subjects:
+        locks.set(subject, NOON + 500, NOON)
     assert len(locks) == 3
-    assert [locks.remaining_ms(f"192.0.2.{number}", NOON) for number in range(5)] == [0, 0, 500, 500, 500]
-    locks.set("192.0.2.4", NOON + 900, NOON)
+    assert [locks.remaining_ms(each, NOON) for each in subjects] == [0, 0, 500, 500, 500]
+    locks.set(subjects[4], NOON + 900, NOON)
     assert len(locks) == 3

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.client import KEY
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 
@@ -41,11 +42,12 @@ async def test_lockout_by_one_process_holds_in_the_others_soon(tmp_path: Path, d
         Product(tmp_path, database=database) as second,
     ):
         for product in (first, second, first, second, first):
-            guessing = product.client("dsk_" + "0" * 53, address="127.0.0.1")
+            guessing = product.client(f"{KEY}0", address="127.0.0.1")
             assert (await guessing.ask("GET", "/queues")).status == 401
         assert (await first.client(address="127.0.0.1").ask("GET", "/queues")).status == 403
         async with asyncio.timeout(_SOON_SECONDS):
             await second.client(address="127.0.0.1").until("/queues", 403)
+        assert (await second.client(address="127.0.0.2").ask("GET", "/queues")).status == 200
 
 
 async def test_a_lease_outlives_the_process_that_was_asked_for_it(tmp_path: Path, database: str) -> None:

@@ -352,11 +352,13 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
 
 
 async def _lock_out(tx: Transaction) -> None:
-    subject = LockoutSubject("address", "192.0.2.1")
+    subject = LockoutSubject.api_key(public_id(7), "192.0.2.1")
     for _ in range(FAILURES):
         await lockouts.count_failure(tx, subject, NOON, Occurrence(row_id(900), ""))
     await lockouts.locks_of(tx, [subject.number, 1])
     await lockouts.active(tx, NOON, 10)
+    await lockouts.of_name(tx, subject.kind, subject.name, 10)
+    await lockouts.of_address(tx, subject.address, 10)
     await lockouts.release(tx, subject)
 
 
@@ -648,8 +650,8 @@ _MANY_ROWS = (
     """INSERT INTO listener_tally (organization, listener, period, acknowledged, failed, missed)
     SELECT organization, id, s, 1, 1, 1
     FROM queue, generate_series(1, 20) s WHERE id <= 100""",
-    """INSERT INTO lockout (subject, kind, name, failed_at, locks, locked_until, updated_at)
-    SELECT s, 'address', 'a' || s, '[]', 0, s, s FROM generate_series(1, 20000) s""",
+    """INSERT INTO lockout (subject, kind, name, address, failed_at, locks, locked_until, updated_at)
+    SELECT s, 'api_key', 'k' || s % 10000, 'a' || s / 2, '[]', 0, s, s FROM generate_series(1, 20000) s""",
     """INSERT INTO worker (session_id, lease_until, dead, role, slot, lease_ms, is_leaving)
     SELECT w, 0, w % 2, 'all', w, 1000, 0 FROM generate_series(1, 8) w""",
 )

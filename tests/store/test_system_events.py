@@ -166,14 +166,14 @@ async def test_a_listener_that_becomes_inactive_or_recovers_is_reported_by_the_o
 
 async def test_a_key_that_is_locked_out_is_reported_to_its_organization(store: Store, listener: Listener) -> None:
     await store.write(partial(api_keys.insert, key=a_key(OURS, 7)))
-    for subject in (LockoutSubject("api_key", public_id(7)), LockoutSubject("address", "192.0.2.1")):
+    for subject in (LockoutSubject.api_key(public_id(7), "192.0.2.1"), LockoutSubject.unknown_key("192.0.2.1")):
         for number in range(FAILURES):
             occurrence = Occurrence(row_id(100 + number), "")
             count = partial(lockouts.count_failure, subject=subject, now=NOON, occurrence=occurrence)
             await store.write_exclusively(count)
     [event] = await events_of(store)
     assert (event["type"], event["key"]) == ("key.locked_out", {"id": public_id(7), "alias": "key-7"})
-    assert event["locked_until"] == NOON + MINUTE
+    assert (event["address"], event["locked_until"]) == ("192.0.2.1", NOON + MINUTE)
 
 
 @pytest.mark.parametrize(

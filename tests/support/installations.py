@@ -94,7 +94,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "user_identity": (7, 8, "https://id.example.com", "17", NOON),
     "portal": ('["https://app.example.com"]', NOON),
     "portal_session": (7, "p" * 21, "acme", None, b"\x04" * 32, '{"queues":["q"]}', NOON, NOON, NOON + 1),
-    "lockout": ("address", "192.0.2.1", "[1]", 1, NOON, NOON),
+    "lockout": ("unknown_key", "", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON),
     "replay": (15, "R" * 21, 8, "done", "{}", 10, 1, 4, 4, 4, 2, 1, 1, 0, NOON, NOON, NOON),
 }

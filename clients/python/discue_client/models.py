@@ -395,7 +395,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     channel: EventSubject | None = None
     """The channel."""
     address: EventSubject | None = None
-    """The client's address."""
+    """The client's address, of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None
     """The session of a user, by the user's email, or of a customer in the portal, by the customer."""
     second_factor: EventSubject | None = None

@@ -91,7 +91,9 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     user: Annotated[EventSubjectView | UnsetType, doc("The user.")] = UNSET
     topic: Annotated[EventSubjectView | UnsetType, doc("The topic.")] = UNSET
     channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
-    address: Annotated[EventSubjectView | UnsetType, doc("The client's address.")] = UNSET
+    address: Annotated[
+        EventSubjectView | UnsetType, doc("The client's address, of a lockout of unknown keys or sign-ins.")
+    ] = UNSET
     session: Annotated[
         EventSubjectView | UnsetType,
         doc("The session of a user, by the user's email, or of a customer in the portal, by the customer."),
@@ -247,7 +249,7 @@ def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) ->
     """Return what clients see of an event. A key restricted to targets does not see other keys and listeners."""
     field = event.subject
     if event.subject == "lockout":
-        # A key that was misused is locked out, a user, or an address. Only emails contain this character.
+        # The lockout of a key, of a user, or of unknown keys or sign-ins at an address. Only emails contain `@`.
         field = "user" if "@" in event.name else "api_key" if event.ref else "address"
     subjects: dict[str, Any] = {field: EventSubjectView(event.ref or event.name, event.name)}
     # The log of events is one for the organization: without this, a key would see what other keys do.

@@ -23,7 +23,7 @@ from discue.api.structs import (
     read_only,
     text_given,
 )
-from discue.auth.authenticator import address_subject
+from discue.auth.authenticator import sign_in_subject
 from discue.control import users
 from discue.control.users import UserDetails, UserFields
 from discue.domain import model
@@ -139,7 +139,7 @@ async def accept(call: Call) -> UserResponse:
     if services.readiness.phase != "serving":
         raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.", code="not_ready")
     user = await services.authenticator.attempt(
-        [address_subject(call.address)], partial(users.accept, call.control, body.token, body.password)
+        [sign_in_subject(call.address)], partial(users.accept, call.control, body.token, body.password)
     )
     if user is None:
         raise NotFound("Invitation not found, or expired.")

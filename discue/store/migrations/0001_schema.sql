@@ -200,11 +200,13 @@ CREATE TABLE portal_session (
 );
 CREATE INDEX portal_session_expires_at ON portal_session (expires_at) WHERE expires_at IS NOT NULL;
 
--- Failed attempts to authenticate, by a hash of the subject that they count against. `failed_at` is a JSON list of times.
+-- Failed attempts to authenticate, by a hash of the subject that they count against. `name` is the id of a key or the
+-- email of a user, otherwise empty; `address` is the client's, empty for a user. `failed_at` is a JSON list of times.
 CREATE TABLE lockout (
     subject BIGINT NOT NULL PRIMARY KEY,
     kind $text NOT NULL,
     name $text NOT NULL,
+    address $text NOT NULL,
     failed_at $text NOT NULL,
     locks BIGINT NOT NULL,
     locked_until BIGINT NOT NULL,
@@ -212,6 +214,8 @@ CREATE TABLE lockout (
 ) $hot;
 CREATE INDEX lockout_until ON lockout (locked_until);
 CREATE INDEX lockout_updated_at ON lockout (updated_at);
+CREATE INDEX lockout_name ON lockout (kind, name, locked_until);
+CREATE INDEX lockout_address ON lockout (address);
 
 CREATE TABLE domain (
     organization BIGINT NOT NULL,

@@ -246,7 +246,7 @@ async def test_a_log_that_loses_its_oldest_messages_is_delivered_on(stage: Stage
 
 async def test_failed_authentications_are_deleted_after_their_retention(stage: Stage, retention: Retention) -> None:
     await stage.running()
-    subject, began = LockoutSubject("address", "192.0.2.1"), stage.clock.now()
+    subject, began = LockoutSubject.unknown_key("192.0.2.1"), stage.clock.now()
 
     async def fail(tx: Transaction) -> None:
         await lockouts.count_failure(tx, subject, began, Occurrence(row_id(9_000), ""))
@@ -254,10 +254,10 @@ async def test_failed_authentications_are_deleted_after_their_retention(stage: S
     await stage.store.write_exclusively(fail)
     stage.clock.advance(HISTORY_MS)
     await retention.run()
-    assert await stage.rows("SELECT name FROM lockout") == [("192.0.2.1",)]
+    assert await stage.rows("SELECT address FROM lockout") == [("192.0.2.1",)]
     stage.clock.advance(1)
     await retention.run()
-    assert await stage.rows("SELECT name FROM lockout") == []
+    assert await stage.rows("SELECT address FROM lockout") == []
 
 
 async def test_ended_sessions_and_expired_codes_are_deleted(stage: Stage, retention: Retention) -> None:

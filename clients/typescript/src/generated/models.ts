@@ -424,7 +424,7 @@ export interface Event {
   topic?: EventSubject | undefined;
   /** The channel. */
   channel?: EventSubject | undefined;
-  /** The client's address. */
+  /** The client's address, of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
   /** The session of a user, by the user's email, or of a customer in the portal, by the customer. */
   session?: EventSubject | undefined;
