@@ -36,6 +36,8 @@ Attempts from always new addresses never wait for each other, so the cap include
 _MOST_CHECKS_OF_ADDRESS: Final = _MOST_CHECKS // 4
 """Wrong keys are checked during a lockout too: a flood of them must not get keys from other addresses refused."""
 _WRITES_AT_ONCE: Final = 4
+_SIGN_IN_BITS: Final = 48
+"""The IPv6 network that sign-ins are counted by: many providers give a customer a /48, with 65,536 networks of /64."""
 
 
 class Authenticator:
@@ -69,8 +71,8 @@ class Authenticator:
     async def attempt(self, subjects: Sequence[LockoutSubject], work: Callable[[], Awaitable[T | None]]) -> T | None:
         """Run another kind of sign-in. A result of None counts as a failed attempt of all subjects.
 
-        The first subject must be an address: all attempts enter its semaphore first, so none waits for another in a
-        circle. Raises LockedOut.
+        The first of several subjects must be an address: all attempts enter its semaphore first, so none waits for
+        another in a circle. Raises LockedOut.
         """
         async with AsyncExitStack() as held:
             for subject in subjects:
@@ -86,7 +88,7 @@ class Authenticator:
         """Raise LockedOut if one of the subjects is locked out."""
         now, locks = self._clock.now(), self._cache.locks
         remaining_ms = max(locks.remaining_ms(subject, now) for subject in subjects)
-        if remaining_ms and subjects[0].kind == "sign_in":
+        if remaining_ms and subjects[0].kind in ("sign_in", "device"):
             raise _sign_in_refusal(remaining_ms)
         _refuse(remaining_ms)
 
@@ -144,7 +146,7 @@ class Authenticator:
 
 def sign_in_subject(address: str) -> LockoutSubject:
     """Return what failed sign-ins of users, and wrong invitations, from an address count against."""
-    return LockoutSubject.sign_in(subject_of(address))
+    return LockoutSubject.sign_in(subject_of(address, _SIGN_IN_BITS))
 
 
 def _sign_in_refusal(remaining_ms: int) -> LockedOut:

@@ -99,11 +99,11 @@ def canonical(node: str) -> str:
 
 
 @lru_cache(_REMEMBERED)
-def subject_of(address: str) -> str:
-    """Return the subject of rate limits and lockouts: an IPv4 address, or the /64 network of an IPv6 address."""
+def subject_of(address: str, bits: int = _NEIGHBOURHOOD_BITS) -> str:
+    """Return the subject of rate limits and lockouts: an IPv4 address, or the network of an IPv6 address, a /64."""
     if ":" not in address:
         return address
-    return str(IPv6Network((address, _NEIGHBOURHOOD_BITS), strict=False))
+    return str(IPv6Network((address, bits), strict=False))
 
 
 def _unmapped_network(network: Network) -> Network:

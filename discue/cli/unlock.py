@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from discue.auth.authenticator import sign_in_subject
 from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.command import Invocation, add_command, existing_installation, utc
 from discue.cli.output import say
@@ -28,7 +29,8 @@ def add(commands: Commands) -> None:
         "--address",
         type=_address,
         metavar="ADDRESS",
-        help="unlock keys, unknown keys and the sign-in at a client address; for IPv6, its /64 network",
+        help="unlock keys, unknown keys and the sign-in at a client address; for IPv6, its /64 network, and its /48 for "
+        "the sign-in",
     )
     target.add_argument("--user", metavar="EMAIL", help="unlock the sign-in of a user")
     target.add_argument(
@@ -47,10 +49,10 @@ def _key(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    address = canonical(text.removesuffix("/64"))
+    address = canonical(text.removesuffix("/64").removesuffix("/48"))
     if address == UNKNOWN:
         raise argparse.ArgumentTypeError(f"{text!r} is not an IP address")
-    return subject_of(address)
+    return address
 
 
 async def _unlock(call: Invocation) -> None:
@@ -63,7 +65,8 @@ async def _unlock(call: Invocation) -> None:
         elif arguments.key:
             found = await admin.unlock_key(control, arguments.key)
         elif arguments.address:
-            found = await admin.unlock_address(control, arguments.address)
+            networks = {subject_of(arguments.address), sign_in_subject(arguments.address).address}
+            found = [lock for network in networks for lock in await admin.unlock_address(control, network)]
         else:
             found = await admin.unlock_user(control, arguments.user)
     if arguments.json:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.auth.authenticator import sign_in_subject
 from discue.auth.client_ip import UNKNOWN, ClientIpResolver, canonical, subject_of
 
 
@@ -179,9 +180,18 @@ def test_ipv6_64_network_is_one_subject(number: int, host: int) -> None:
     assert subject_of(str(neighbour)) == subject
 
 
+@given(st.integers(2**80, 2**128 - 1), st.integers(0, 2**80 - 1))
+def test_ipv6_48_network_is_one_subject_of_sign_ins(number: int, host: int) -> None:
+    subject = sign_in_subject(str(IPv6Address(number)))
+    assert subject.address.endswith("/48")
+    assert subject == sign_in_subject(str(IPv6Address(number >> 80 << 80 | host)))
+    assert subject != sign_in_subject(str(IPv6Address(number ^ 1 << 80)))
+
+
 @given(st.ip_addresses(v=4))
 def test_ipv4_address_is_its_own_subject(address: IPv4Address) -> None:
     assert subject_of(str(address)) == str(address)
+    assert sign_in_subject(str(address)).address == str(address)
     assert subject_of(canonical(f"::ffff:{address}")) == str(address)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from discue.domain.lockout import FAILURES
+from discue.domain.lockout import FAILURES, FAILURES_OF
 from tests.cli.commands import Running, request, run, serving
 from tests.cli.test_keys import SOON_SECONDS, created, until_status
 from tests.support.databases import on_sqlite_only
@@ -74,9 +74,12 @@ def test_key_is_unlocked_by_its_id(tmp_path: Path) -> None:
         assert until_status(server, key, 200) < SOON_SECONDS
 
 
-def _sign_in(server: Running, email: str) -> httpx.Response:
+def _sign_in(server: Running, email: str, address: str = "") -> httpx.Response:
     form = {"email": email, "password": "a wrong password"}
-    url, headers = f"{server.url.removesuffix('/v1')}/dashboard/sign-in", {"sec-fetch-site": "same-origin"}
+    url, headers = (
+        f"{server.url.removesuffix('/v1')}/dashboard/sign-in",
+        {"sec-fetch-site": "same-origin", "x-forwarded-for": address},
+    )
     return httpx.post(url, data=form, headers=headers, trust_env=False, verify=False)  # noqa: S501 - nothing is TLS
 
 
@@ -94,10 +97,22 @@ def test_sign_in_of_a_user_is_unlocked_by_the_email(tmp_path: Path) -> None:
 
 
 @on_sqlite_only
+@pytest.mark.parametrize("target", ["2001:db8:0:ffff::1", "2001:db8::/48"])
+def test_sign_ins_of_an_ipv6_network_are_unlocked_by_any_of_its_addresses(tmp_path: Path, target: str) -> None:
+    run(tmp_path, "init")
+    with serving(tmp_path, "--trusted-proxies", "127.0.0.1/32") as server:
+        for number in range(FAILURES_OF["sign_in"]):
+            assert _sign_in(server, f"u{number}@example.com", f"2001:db8:0:{number:x}::1").status_code == 401
+        assert _sign_in(server, "ada@example.com", "2001:db8:0:ffff::1").status_code == 403
+        unlocked = run(tmp_path, "unlock", "--address", target)
+        assert (unlocked.returncode, unlocked.stdout) == (0, "Sign-in from 2001:db8::/48: unlocked.\n")
+
+
+@on_sqlite_only
 def test_unlock_without_lockouts_changes_nothing(tmp_path: Path) -> None:
     run(tmp_path, "init")
     assert run(tmp_path, "unlock", "--list").stdout == "No lockouts.\n"
-    for wish in (["--all"], ["--address", "2001:db8::1"], ["--key", "0" * 21]):
+    for wish in (["--all"], ["--address", "2001:db8::1"], ["--address", "2001:db8::/48"], ["--key", "0" * 21]):
         result = run(tmp_path, "unlock", *wish)
         assert result.returncode == 0
         assert result.stdout.startswith("No lockout was in effect")
