@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from discue.auth.authenticator import Authenticator, sign_in_subject
+from discue.auth.authenticator import Authenticator
 from discue.control import second_factor
 from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record
@@ -15,6 +15,7 @@ from discue.control.second_factor import Enrolment
 from discue.control.sessions import SessionDetails
 from discue.control.sign_in import Browser, NewSession, SessionRequest, open_session
 from discue.crypto import passwords
+from discue.crypto.device_cookie import new_device_cookie
 from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.lockout import LockoutSubject
 from discue.domain.model import User
@@ -23,11 +24,13 @@ from discue.store.engine import Transaction
 
 
 class Account:
-    """The account of a signed-in user, whose browser is at an address."""
+    """The account of a signed-in user.
 
-    def __init__(
-        self, control: ControlContext, authenticator: Authenticator, details: SessionDetails, address: str
-    ) -> None:
+    Wrong passwords and codes count against the session alone: strangers cannot lock it out, and five of them lock
+    nothing but the session.
+    """
+
+    def __init__(self, control: ControlContext, authenticator: Authenticator, details: SessionDetails) -> None:
         """Raises Forbidden for a session without a user."""
         if details.user is None:
             raise Forbidden("This session was opened on the command line. Only users have an account.")
@@ -35,7 +38,7 @@ class Account:
         self._control = control
         self._authenticator = authenticator
         self._details = details
-        self._address = address
+        self._subjects = [LockoutSubject.device(details.session.public_id, self.user.email)]
 
     async def confirm(self, password: str, browser: Browser) -> NewSession:
         """Replace the session by a new one after the password, so that `needs_confirmation` is false for a while.
@@ -64,8 +67,7 @@ class Account:
             is_right = await second_factor.check(self._control, self.user, code, without=False)
             return self.user if is_right else None
 
-        subjects = [sign_in_subject(self._address), LockoutSubject.user(self.user.email)]
-        if self.user.password_hash is not None or await self._authenticator.attempt(subjects, work) is None:
+        if self.user.password_hash is not None or await self._authenticator.attempt(self._subjects, work) is None:
             raise invalid("/code", "is wrong, or was used already")
         return await self._confirmed(browser)
 
@@ -85,15 +87,15 @@ class Account:
             raise NotFound("The session has ended. Sign in again.")
         return opened
 
-    async def change_password(self, password: str, new: str) -> None:
-        """Replace the password, and end all other sessions of the user.
+    async def change_password(self, password: str, new: str) -> str:
+        """Replace the password, and end all other sessions of the user. Returns the cookie of the browser for it.
 
         Raises Unprocessable if the password is wrong or the new one invalid, and LockedOut.
         """
         control, now = self._control, self._control.clock.now()
         passwords.check_password(new, "/new_password")
         await self.require_password(password)
-        new_hash = await control.passwords.hash_of(new, control.random_bytes)
+        new_hash = await control.passwords.hash_of(new, control.random_bytes, line=self.user.organization)
 
         async def work(tx: Transaction, record: Record) -> None:
             stored = await users.by_id(tx, self.user.organization, self.user.id)
@@ -106,6 +108,7 @@ class Account:
             await record("user_updated", changed, changes=changed_settings(stored, changed))
 
         await control.write_as(self._details.principal, work)
+        return new_device_cookie(new_hash, control.random_text)
 
     async def begin_second_factor(self, password: str) -> Enrolment:
         """Make a secret for the user's authenticator app.
@@ -143,15 +146,14 @@ class Account:
             await self.require_password(password)
 
     async def require_password(self, password: str) -> None:
-        """Raise Unprocessable unless the password is right. Failures count as at the sign-in."""
+        """Raise Unprocessable unless the password is right."""
         user = self.user
         if user.password_hash is None:
             raise invalid("/password", "does not exist: you sign in with an identity provider")
 
         async def work() -> User | None:
-            is_right = await self._control.passwords.matches(password, user.password_hash)
+            is_right = await self._control.passwords.matches(password, user.password_hash, line=user.organization)
             return user if is_right else None
 
-        subjects = [sign_in_subject(self._address), LockoutSubject.user(user.email)]
-        if await self._authenticator.attempt(subjects, work) is None:
+        if await self._authenticator.attempt(self._subjects, work) is None:
             raise invalid("/password", "is wrong")

@@ -1,6 +1,6 @@
 """API keys and lockouts on the command line: access to the database replaces scopes."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final, Literal
@@ -10,7 +10,7 @@ import msgspec
 from discue.control.api_keys import CreatedKey, Status, first_key, new_key
 from discue.control.context import ControlContext, Record, require_found
 from discue.domain import aliases
-from discue.domain.lockout import MAX_REFUSAL_MS, Lockout, LockoutSubject, remaining_ms
+from discue.domain.lockout import MAX_REFUSAL_MS, Lockout, LockoutKind, LockoutSubject, remaining_ms
 from discue.domain.model import ApiKey, Organization
 from discue.domain.scopes import Scopes
 from discue.store import api_keys, feed, lockouts, organizations, second_factors, users
@@ -20,6 +20,7 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 RowKey = tuple[int, int]
 """Row ids of an organization and a user of it."""
 
+_OF_USERS: Final[Sequence[LockoutKind]] = ("user", "device")
 _UNLOCKED_PER_STEP: Final = 500
 _FIRST: Final = (0, 0)
 
@@ -116,7 +117,10 @@ async def unlock_address(control: ControlContext, network: str) -> list[Lockout]
 
 
 async def unlock_user(control: ControlContext, email: str) -> list[Lockout]:
-    """End the lockout of an email, and reset its failure count and wrong codes. Returns the active lockouts."""
+    """End the lockouts of an email and of its browsers, and reset failure counts and wrong codes.
+
+    Returns the active lockouts.
+    """
     subject = LockoutSubject.user(email)
     now = control.clock.now()
 
@@ -129,8 +133,12 @@ async def unlock_user(control: ControlContext, email: str) -> list[Lockout]:
             await second_factors.reset_failures(tx, user.organization, user.id)
         return refused
 
-    find = partial(lockouts.of_name, kind=subject.kind, name=subject.name, limit=_UNLOCKED_PER_STEP)
-    return _latest([*await _release(control, find), *await control.write(reset)])
+    ended = await control.write(reset)
+    for kind in _OF_USERS:
+        ended += await _release(
+            control, partial(lockouts.of_name, kind=kind, name=subject.name, limit=_UNLOCKED_PER_STEP)
+        )
+    return _latest(ended)
 
 
 async def unlock_all(control: ControlContext) -> list[Lockout]:

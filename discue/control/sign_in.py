@@ -12,6 +12,8 @@ from discue.control.context import ControlContext
 from discue.control.second_factor import is_required
 from discue.control.sessions import TOKEN_CHARACTERS, find, record_by_user, token_hash
 from discue.control.users import is_email
+from discue.crypto.device_cookie import DEVICE_CHARACTERS, device_cookie, device_of, is_device_cookie
+from discue.crypto.passwords import STRANGERS
 from discue.domain.errors import Locked, NotFound
 from discue.domain.lockout import LockoutSubject
 from discue.domain.model import Role, User
@@ -44,6 +46,8 @@ class Browser(msgspec.Struct, frozen=True):
     user_agent: str = ""
     token: str = ""
     """The token of the session that it has already, which ends: nobody can plant a session that outlives a sign-in."""
+    device: str = ""
+    """The cookie that shows that a user has signed in with it before."""
 
     def __repr__(self) -> str:
         return f"Browser(address={self.address!r})"
@@ -66,6 +70,9 @@ class NewSession(msgspec.Struct, frozen=True):
 
     token: str
     session: BrowserSession
+    device: str = ""
+    """The cookie that shows, at the next sign-in, that the user has signed in with this browser before. Empty while the
+    session is unfinished, and for users without a password."""
 
     def __repr__(self) -> str:
         return f"NewSession(session={self.session!r})"
@@ -77,27 +84,41 @@ async def sign_in(
     """Open a session for a user with a password. Returns None if any of it is wrong, and does not say what.
 
     For a user with a second factor, the session is unfinished: it grants nothing until `enter_code`.
-    Failures count against the email and the address of the browser, whether the user exists or not. Raises LockedOut
-    after too many of them, Locked if the organization is suspended, and Overloaded.
+    Failures count against the email and the address of the browser, whether the user exists or not. In a browser in
+    which the user has signed in before, they count against that browser alone, and strangers neither lock it out nor
+    take its place among the hashes. Raises LockedOut after too many failures, Locked if the organization is suspended,
+    and Overloaded.
     """
 
     # Other text cannot be looked up on every engine, and belongs to nobody.
     email, alias = (text if text.isprintable() else _NOBODYS for text in (entered.email, entered.organization))
+    find_user = partial(_candidate, email=email, alias=alias)
+    candidate = await control.store.read(find_user) if is_device_cookie(browser.device) else None
+    device = None if candidate is None else _device_of(candidate, browser)
+    line = STRANGERS if candidate is None or device is None else candidate.organization
 
     async def work() -> NewSession | None:
-        user = await control.store.read(partial(_candidate, email=email, alias=alias))
+        # First: in a flood, what is refused must not cost a read.
+        control.passwords.require_place(line)
+        user = await control.store.read(find_user)
         known = None if user is None or user.status != "enabled" else user.password_hash
         # Unknown users cost the same hash.
-        is_right = await control.passwords.matches(entered.password, known)
+        is_right = await control.passwords.matches(entered.password, known, line=line)
         if user is None or not is_right:
             return None
         request = SessionRequest(browser, "password", user.organization, user.id, password_hash=user.password_hash)
         return await open_session(control, request)
 
-    subjects = [sign_in_subject(browser.address)]
-    if is_email(email):
+    subjects = [sign_in_subject(browser.address)] if device is None else [device]
+    if device is None and is_email(email):
         subjects.append(LockoutSubject.user(email))
     return await authenticator.attempt(subjects, work)
+
+
+def _device_of(user: User, browser: Browser) -> LockoutSubject | None:
+    """Return what failures of a browser count against in which the user has signed in before; None for others."""
+    device = device_of(browser.device, user.password_hash)
+    return None if device is None or user.status != "enabled" else LockoutSubject.device(device, user.email)
 
 
 async def unfinished_of(control: ControlContext, token: str) -> FoundSession | None:
@@ -111,7 +132,7 @@ async def enter_code(
 ) -> NewSession | None:
     """Finish a sign-in with a code of the app or a recovery code. Returns None if the code is wrong or was used.
 
-    The session gets another token. Failures count like wrong passwords, and for the user until a code is right. Raises
+    The session gets another token. Failures count as in `sign_in`, and for the user until a code is right. Raises
     NotFound if there is no unfinished sign-in, or it took too long, LockedOut, and Locked if the organization is
     suspended.
     """
@@ -126,7 +147,8 @@ async def enter_code(
             control, SessionRequest(browser, found.session.method, user.organization, user.id, replaces=True)
         )
 
-    subjects = [sign_in_subject(browser.address), LockoutSubject.user(user.email)]
+    device = _device_of(user, browser)
+    subjects = [sign_in_subject(browser.address), LockoutSubject.user(user.email)] if device is None else [device]
     return await authenticator.attempt(subjects, work)
 
 
@@ -206,7 +228,7 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
         expires_at=expires_at,
         token_hash=token_hash(token),
     )
-    event_id = control.row_ids.next()
+    event_id, device = control.row_ids.next(), control.random_text.take(DEVICE_CHARACTERS)
 
     async def work(tx: Transaction) -> NewSession | None:
         organization = await organizations.get(tx, request.organization)
@@ -227,7 +249,8 @@ async def open_session(control: ControlContext, request: SessionRequest) -> NewS
         await sessions.insert(tx, session)
         await sessions.delete_oldest(tx, session.organization, session.user_id, kept=SESSIONS_OF_A_USER)
         await record_by_user(tx, event_id, "session_added", session=session, user=user)
-        return NewSession(token, session)
+        password_hash = None if user is None else user.password_hash
+        return NewSession(token, session, "" if password_hash is None else device_cookie(device, password_hash))
 
     return await control.write(work)
 

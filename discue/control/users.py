@@ -59,7 +59,7 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     missing = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
     if missing:
         raise BadRequest("The fields email and role are required.", code="missing_field", faults=tuple(missing))
-    entry = await _entry(control, fields, invites=fields.password is None)
+    entry = await _entry(control, principal, fields, invites=fields.password is None)
     now = control.clock.now()
     draft = User(
         organization=principal.organization,
@@ -99,7 +99,7 @@ async def change(control: ControlContext, principal: Principal, public_id: str, 
     A new password, and disabling the user, end their sessions. Raises what `create` raises, and Conflict if no active
     owner would remain.
     """
-    entry = await _entry(control, fields, invites=fields.invite)
+    entry = await _entry(control, principal, fields, invites=fields.invite)
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> UserDetails:
@@ -145,9 +145,10 @@ async def accept(control: ControlContext, token: str, password: str) -> User | N
     passwords.check_password(password)
     hashed, now = hash_secret(token), control.clock.now()
     # Before hashing the password, which is expensive: guessed tokens must not cost that much.
-    if await control.store.read(lambda tx: _invited(tx, hashed, now)) is None:
+    invited = await control.store.read(lambda tx: _invited(tx, hashed, now))
+    if invited is None:
         return None
-    entry = _Entry(await control.passwords.hash_of(password, control.random_bytes))
+    entry = _Entry(await control.passwords.hash_of(password, control.random_bytes, line=invited.organization))
 
     async def work(tx: Transaction, record: Record) -> User | None:
         # Again: of two requests with one token, only the first finds it.
@@ -195,13 +196,14 @@ class _Entry(msgspec.Struct, frozen=True):
     invitation: Invitation | None = None
 
 
-async def _entry(control: ControlContext, fields: UserFields, *, invites: bool) -> _Entry:
+async def _entry(control: ControlContext, principal: Principal, fields: UserFields, *, invites: bool) -> _Entry:
     if fields.password is None:
         return _Entry(invitation=new_invitation(control.random_text, control.clock.now()) if invites else None)
     if fields.invite:
         raise invalid("/password", "cannot be combined with an invitation", code="conflicting_fields")
     passwords.check_password(fields.password)
-    return _Entry(password_hash=await control.passwords.hash_of(fields.password, control.random_bytes))
+    hashed = await control.passwords.hash_of(fields.password, control.random_bytes, line=principal.organization)
+    return _Entry(password_hash=hashed)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> User:

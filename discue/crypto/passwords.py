@@ -1,9 +1,14 @@
 """Passwords of users (argon2id), and the invitations that let a user set one."""
 
 import asyncio
+import os
+import sys
 import unicodedata
+from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidKey
@@ -20,10 +25,33 @@ _HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
 _MOST_CHECKED_CHARACTERS: Final = 1_024
 """Longer text is no password, and is not normalized: that takes quadratic time if it consists of combining marks."""
-_AT_ONCE: Final = 2
-"""Hashes that run at once: each takes much memory."""
+MOST_THREADS: Final = 4
+"""Hashes that run at once on a machine with many cores: each takes 64 MiB."""
+_NICENESS: Final = 10
+"""Not 19: on a busy machine, a sign-in would take a minute."""
 _MOST_WAITING: Final = 32
-"""Hashes that wait: a few seconds of work. A flood of sign-ins must not make the next one wait for minutes."""
+"""Hashes of one line that wait: a few seconds of work. The next one must not wait for minutes."""
+
+STRANGERS: Final = 0
+"""The line of clients that have proved nothing yet. Each other line is that of an organization, by its row id."""
+
+
+def hash_threads(cores: int) -> int:
+    """Return how many hashes run at once: one fewer than there are cores, at least one and at most `MOST_THREADS`."""
+    return max(1, min(cores - 1, MOST_THREADS))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _lower_priority() -> None:
+    """Let all other threads of the service run before this one."""
+    # On Linux, this is the niceness of the thread; elsewhere, it would be that of the process.
+    if sys.platform == "linux":
+        # A sandbox may forbid it.
+        with suppress(PermissionError):
+            os.nice(_NICENESS)
 
 
 class HashCost(msgspec.Struct, frozen=True):
@@ -99,40 +127,81 @@ def new_invitation(random_text: RandomText, now: int) -> Invitation:
     return Invitation(random_text.take(_TOKEN_CHARACTERS), now + INVITATION_MS)
 
 
+class _Task(NamedTuple):
+    work: Callable[[], Any]
+    result: asyncio.Future[Any]
+
+
 class PasswordHashing:
-    """Hashes and checks passwords on threads, from one event loop. Only tests pass another `cost`."""
+    """Hashes and checks passwords on threads of low priority, from one event loop.
 
-    def __init__(self, cost: HashCost = STANDARD) -> None:
+    Clients wait in lines, which take turns: one for each organization, of clients that have signed in before or are
+    signed in, and one of strangers. If there are several threads, strangers leave one of them to the others. So no
+    number of strangers refuses a sign-in of anyone else, or delays it by more than one hash at a time.
+    """
+
+    def __init__(self, cost: HashCost = STANDARD, threads: int | None = None) -> None:
+        """Start with the cost and the number of threads of a server; tests pass others."""
         self._cost = cost
-        self._turn = asyncio.Semaphore(_AT_ONCE)
-        self._tasks = 0
+        self._threads = hash_threads(_cores()) if threads is None else threads
+        self._executor = ThreadPoolExecutor(self._threads, "password", initializer=_lower_priority)
+        self._lines: dict[int, deque[_Task]] = {}
+        """Tasks that wait, by line. The first line is the next one."""
+        self._running = 0
+        self._running_strangers = 0
 
-    async def hash_of(self, password: str, random_bytes: RandomBytes) -> str:
+    async def hash_of(self, password: str, random_bytes: RandomBytes, *, line: int) -> str:
         """Return the hash of a password in its stored form. Raises Overloaded."""
         salt = random_bytes(SALT_BYTES)
-        return await self._run(lambda: hash_password(password, salt, self._cost))
+        return await self._run(lambda: hash_password(password, salt, self._cost), line)
 
-    async def matches(self, password: str, password_hash: str | None) -> bool:
+    async def matches(self, password: str, password_hash: str | None, *, line: int) -> bool:
         """Return whether the password is correct. Without a hash it is not, which takes just as long.
 
         Raises Overloaded.
         """
         # A password that is cut is wrong: no stored one is as long.
         entered = password[:_MOST_CHECKED_CHARACTERS]
-        return await self._run(lambda: verify_password(entered, password_hash, self._cost))
+        return await self._run(lambda: verify_password(entered, password_hash, self._cost), line)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._tasks >= _AT_ONCE + _MOST_WAITING:
+    def require_place(self, line: int) -> None:
+        """Raise Overloaded if too many hashes wait in a line."""
+        if len(self._lines.get(line, ())) >= _MOST_WAITING:
             raise Overloaded("Too many passwords are waiting to be checked. Try again soon.")
-        self._tasks += 1
-        task = asyncio.create_task(self._take_turn(work))
-        task.add_done_callback(self._count_done)
-        # A thread cannot be cancelled, so a client that goes away must not free the turn of its hash.
-        return await asyncio.shield(task)
 
-    async def _take_turn(self, work: Callable[[], T]) -> T:
-        async with self._turn:
-            return await asyncio.to_thread(work)
+    async def _run(self, work: Callable[[], T], line: int) -> T:
+        self.require_place(line)
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(line, deque()).append(_Task(work, result))
+        self._begin_next()
+        return await result
 
-    def _count_done(self, _: asyncio.Task[T]) -> None:
-        self._tasks -= 1
+    def _begin_next(self) -> None:
+        while self._running < self._threads and (line := self._next_line()) is not None:
+            # Removed first, so that the line moves to the end: the others go before it.
+            waiting = self._lines.pop(line)
+            task = waiting.popleft()
+            if waiting:
+                self._lines[line] = waiting
+            if not task.result.done():
+                self._begin(task, line)
+
+    def _next_line(self) -> int | None:
+        """Return the next line; None if no one waits who may have a thread."""
+        is_full = self._running_strangers >= max(1, self._threads - 1)
+        return next((line for line in self._lines if line != STRANGERS or not is_full), None)
+
+    def _begin(self, task: _Task, line: int) -> None:
+        self._running += 1
+        self._running_strangers += line == STRANGERS
+
+        def end(done: asyncio.Future[Any]) -> None:
+            self._running -= 1
+            self._running_strangers -= line == STRANGERS
+            error = done.exception()
+            # A thread cannot be cancelled, so a client that goes away frees no thread. Its result is dropped.
+            if not task.result.done():
+                task.result.set_result(done.result()) if error is None else task.result.set_exception(error)
+            self._begin_next()
+
+        asyncio.get_running_loop().run_in_executor(self._executor, task.work).add_done_callback(end)

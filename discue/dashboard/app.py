@@ -164,7 +164,6 @@ class Dashboard:
             ids=ids,
             query=request.query,
             theme=request.theme,
-            address=request.address,
         )
 
     async def _set_theme(self, request: DashboardRequest) -> PageResponse:

@@ -89,7 +89,7 @@ class ConfirmationPages:
                 return await self._page(request, user, kept, Unprocessable(_TOO_OLD, code="invalid_value"))
             # The user has signed in again in another tab.
             return redirect_response(request.base + kept.next_path, resends=True)
-        account = self._account(request, user)
+        account = self._account(user)
         try:
             opened = await (
                 account.confirm_by_code(code, request.browser) if code else account.confirm(password, request.browser)
@@ -98,14 +98,14 @@ class ConfirmationPages:
             if error.status >= 500:
                 raise
             return await self._page(request, user, kept, error)
-        return session_response(request, opened.token, kept.next_path, resends=bool(kept.sender))
+        return session_response(request, opened.token, kept.next_path, device=opened.device, resends=bool(kept.sender))
 
     async def _page(
         self, request: DashboardRequest, user: PageUser, kept: KeptForm, error: DiscueError | None = None
     ) -> PageResponse:
         if error is None and not self.is_needed(user):
             return redirect_response(request.base + kept.next_path)
-        known, account = user.details.user, self._account(request, user)
+        known, account = user.details.user, self._account(user)
         values = {
             "name": user.name,
             "has_password": account.user.password_hash is not None,
@@ -118,8 +118,8 @@ class ConfirmationPages:
         status = 200 if error is None else error.status
         return bare_response(request, Page("confirm.html", "Confirm", values), self._control.clock.now(), status)
 
-    def _account(self, request: DashboardRequest, user: PageUser) -> Account:
-        return Account(self._control, self._authenticator, user.details, request.address)
+    def _account(self, user: PageUser) -> Account:
+        return Account(self._control, self._authenticator, user.details)
 
 
 async def form_fields(content: bytes) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The cookies of the dashboard: the session, and the theme."""
+"""The cookies of the dashboard: the session, the device, and the theme."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +13,8 @@ LOOPBACK_NAME: Final = "discue"
 """The name on loopback over plain HTTP, where browsers refuse the prefix."""
 
 _PENDING_SECONDS: Final = 600
+_DEVICE_SECONDS: Final = 400 * 86_400
+"""No browser keeps a cookie for longer."""
 _FRAME_SUFFIX: Final = "-frame"
 _FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000
@@ -40,6 +42,17 @@ def pending(name: str, value: str) -> tuple[str, str]:
     """Return the header that keeps a sign-in that has begun, for ten minutes; an empty value deletes it."""
     header, text = session(name, value)
     return header, f"{text}; Max-Age={_PENDING_SECONDS}" if value else text
+
+
+def device_name(url: str) -> str:
+    """Return the name of the cookie of a browser in which a user has signed in."""
+    return f"{session_name(url)}-device"
+
+
+def device(url: str, value: str) -> tuple[str, str]:
+    """Return the header that sets the cookie of a browser in which a user has signed in."""
+    header, text = session(device_name(url), value)
+    return header, f"{text}; Max-Age={_DEVICE_SECONDS}"
 
 
 def portal_names(url: str, *, is_framed: bool) -> tuple[str, str]:

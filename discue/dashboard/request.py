@@ -9,7 +9,7 @@ from discue.dashboard import cookies
 from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response
 from discue.dashboard.render import render_bare
 from discue.dashboard.visit import Page, PageUser
-from discue.http.frame import theme_of
+from discue.http.frame import read_cookie, theme_of
 from discue.http.rsgi import HttpProtocol, HttpScope
 
 ROOT: Final = "/dashboard"
@@ -35,8 +35,9 @@ class DashboardRequest(PageRequest):
 
     @property
     def browser(self) -> Browser:
-        """The browser, as sessions record it."""
-        return Browser(self.address, self.headers.get("user-agent", ""), self.token)
+        """The browser that signs in."""
+        device = read_cookie(self.headers, cookies.device_name(self.url))
+        return Browser(self.address, self.headers.get("user-agent", ""), self.token, device)
 
 
 def safe_path(given: str) -> str:
@@ -54,8 +55,16 @@ def bare_response(request: DashboardRequest, page: Page, now: int, status: int =
     return page_response(render_bare(page, base=request.base, theme=request.theme, now=now), status)
 
 
-def session_response(request: DashboardRequest, token: str, path: str, *, resends: bool = False) -> PageResponse:
-    """Return a redirect to a path below `ROOT` that sets the cookie of a session; an empty token deletes it."""
+def session_response(
+    request: DashboardRequest, token: str, path: str, *, device: str = "", resends: bool = False
+) -> PageResponse:
+    """Return a redirect to a path below `ROOT` that sets the cookie of a session; an empty token deletes it.
+
+    `device` is the cookie of a browser in which a user has signed in; if it is empty, the browser keeps the one that it
+    has.
+    """
     response = redirect_response(request.base + path, resends=resends)
     response.headers.append(cookies.session(cookies.session_name(request.url), token))
+    if device:
+        response.headers.append(cookies.device(request.url, device))
     return response

@@ -21,6 +21,8 @@ class SignedIn(NamedTuple):
     token: str
     needs_code: bool
     """Whether the code of the second factor is missing: until then, the session grants nothing."""
+    device: str
+    """The cookie of the browser, once the sign-in is finished."""
 
 
 class Sessions:
@@ -72,4 +74,4 @@ class Sessions:
 def _signed_in(made: NewSession | None, otherwise: str) -> SignedIn:
     if made is None:
         raise Unauthorized(otherwise)
-    return SignedIn(made.token, made.session.state == "unfinished")
+    return SignedIn(made.token, made.session.state == "unfinished", made.device)

@@ -6,6 +6,7 @@ from typing import Final
 
 from discue.auth.authenticator import sign_in_subject
 from discue.control import users
+from discue.crypto.device_cookie import new_device_cookie
 from discue.dashboard import cookies
 from discue.dashboard.exchange import PageResponse, redirect_response
 from discue.dashboard.forms import FORM_BYTES, fields_of
@@ -70,7 +71,7 @@ class SignInPages:
         path = next_path(fields)
         if signed_in.needs_code:
             path = f"{SIGN_IN}?next={path}" if path else SIGN_IN
-        return session_response(request, signed_in.token, path)
+        return session_response(request, signed_in.token, path, device=signed_in.device)
 
     async def sign_out(self, request: DashboardRequest) -> PageResponse:
         if request.token:
@@ -137,8 +138,10 @@ class SignInPages:
             # First: a password that is refused is asked for again, on a page that names the user.
             email = await self._invited(token, request.address)
             if "password" in fields:
-                await self._set_password(token, fields["password"], request.address)
-                return redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
+                device = await self._set_password(token, fields["password"], request.address)
+                response = redirect_response(f"{request.base}{SIGN_IN}?done=password_set")
+                response.headers.append(cookies.device(request.url, device))
+                return response
         except DiscueError as error:
             if error.status >= 500:
                 raise
@@ -156,11 +159,17 @@ class SignInPages:
             raise NotFound(_INVITATION_ENDED)
         return user.email
 
-    async def _set_password(self, token: str, password: str, address: str) -> None:
-        """Set the password that a user has chosen. Raises NotFound for a wrong token, Unprocessable, and LockedOut."""
+    async def _set_password(self, token: str, password: str, address: str) -> str:
+        """Set the password that a user has chosen, and return the cookie of the browser.
+
+        The browser counts as one in which the user has signed in: during an attack, a link lets a user in with a new
+        one. Raises NotFound for a wrong token, Unprocessable, and LockedOut.
+        """
         accept = partial(users.accept, self._control, token, password)
-        if await self._authenticator.attempt([sign_in_subject(address)], accept) is None:
+        user = await self._authenticator.attempt([sign_in_subject(address)], accept)
+        if user is None or user.password_hash is None:
             raise NotFound(_INVITATION_ENDED)
+        return new_device_cookie(user.password_hash, self._control.random_text)
 
     async def _form(self, request: DashboardRequest) -> Mapping[str, str]:
         return await fields_of(await self._steps.form(request, FORM_BYTES, request.organization))

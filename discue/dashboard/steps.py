@@ -334,7 +334,8 @@ def _response(
     if isinstance(done, Download):
         return plain_response(done.content, done.name)
     if isinstance(done, Redirect):
-        return redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
-    response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)
+        response = redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
+    else:
+        response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)
     response.headers.extend(done.headers)
     return response

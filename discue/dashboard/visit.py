@@ -67,8 +67,6 @@ class Visit:
     wrong: list[DiscueError] = field(default_factory=list)
     """Errors in the query. The page is shown with them, and without what the query asks for."""
     theme: Theme = "auto"
-    address: str = ""
-    """The address of the browser."""
 
     @property
     def control(self) -> ControlContext:
@@ -131,6 +129,8 @@ class Redirect:
     """Below `/dashboard`, like `Visit.path`."""
     done: str = ""
     """The key of the notice to show there: one of `NOTICES`."""
+    headers: Sequence[tuple[str, str]] = ()
+    """Headers of the response, such as a cookie."""
 
 
 NOTICES: Final[Mapping[str, str]] = {

@@ -6,13 +6,13 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-LockoutKind = Literal["api_key", "unknown_key", "user", "sign_in"]
+LockoutKind = Literal["api_key", "unknown_key", "user", "sign_in", "device"]
 """The kind of a subject.
 
 `api_key`: an existing key at one client address. A stranger who knows the id of a key cannot lock out its owner at
 another address. `unknown_key`: all keys that do not exist, at one client address. A deleted key that a client still
 uses cannot lock out other keys at its address. `user`: an email at the sign-in of users. `sign_in`: a client address
-at the sign-in of users.
+at the sign-in of users. `device`: a browser in which a user has signed in before. Strangers cannot lock it out.
 """
 
 FAILURES: Final = 5
@@ -46,7 +46,7 @@ class LockoutSubject(NamedTuple):
     name: str
     """Public id of the key, or email of the user; empty for other kinds."""
     address: str
-    """The client address (IPv6: its /64 network); empty for a user."""
+    """The client address (IPv6: its /64 network; `sign_in`: its /48), or the id of the device; empty for a user."""
 
     @classmethod
     def api_key(cls, public_id: str, network: str) -> "LockoutSubject":
@@ -65,7 +65,7 @@ class LockoutSubject(NamedTuple):
 
     @classmethod
     def sign_in(cls, network: str) -> "LockoutSubject":
-        """Return the subject for sign-ins from an address."""
+        """Return the subject for sign-ins from an address (IPv6: its /48)."""
         return cls("sign_in", "", network)
 
     @property
@@ -76,8 +76,14 @@ class LockoutSubject(NamedTuple):
             "unknown_key": f"unknown keys from {self.address}",
             "user": f"user {self.name}",
             "sign_in": f"sign-in from {self.address}",
+            "device": f"browser {self.address} of {self.name}",
         }
         return labels[self.kind]
+
+    @classmethod
+    def device(cls, device: str, email: str) -> "LockoutSubject":
+        """Return the subject for a browser in which the user with an email has signed in before."""
+        return cls("device", email.casefold(), device)
 
     @property
     def number(self) -> int:

@@ -33,7 +33,9 @@ _INTEGER: Final = "integer"
 _NUMBER: Final = "number"
 
 FIELDS: Final[Mapping[str, Field]] = {
-    "address": Field(_TEXT, "Address of the locked out client (IPv6: its /64 network); empty for a user."),
+    "address": Field(
+        _TEXT, "Address of the locked out client (IPv6: its network), or id of the browser; empty for a user."
+    ),
     "api_key_id": Field(_TEXT, "Id of the caller's API key; empty without one."),
     "before": Field(_TEXT, "The state before."),
     "bytes": Field(_INTEGER, "Size in bytes."),
@@ -52,7 +54,9 @@ FIELDS: Final[Mapping[str, Field]] = {
     "file": Field(_TEXT, "Path of a file."),
     "from_version": Field(_INTEGER, "Version of the schema before."),
     "hint": Field(_TEXT, "A remedy."),
-    "kind": Field(_TEXT, "The kind of the locked out subject: `api_key`, `unknown_key`, `sign_in` or `user`."),
+    "kind": Field(
+        _TEXT, "The kind of the locked out subject: `api_key`, `unknown_key`, `device`, `sign_in` or `user`."
+    ),
     "limit": Field(_INTEGER, "The limit that applies."),
     "listener": Field(_TEXT, "Id of the listener."),
     "listeners": Field(_INTEGER, "How many listeners are concerned."),
@@ -62,7 +66,10 @@ FIELDS: Final[Mapping[str, Field]] = {
     ),
     "message": Field(_TEXT, "Id of the message; of `library`, the text."),
     "method": Field(_TEXT, "Method of the request."),
-    "name": Field(_TEXT, "The id of the locked out API key, or the email of the user; empty for other kinds."),
+    "name": Field(
+        _TEXT,
+        "The id of the locked out API key, or email of the user or the browser's user; empty for other kinds.",
+    ),
     "number": Field(_INTEGER, "Number of the attempt, from 1."),
     "organization": Field(_TEXT, "Id of the caller's organization; empty without one."),
     "path": Field(_TEXT, "Path of the request."),

@@ -119,7 +119,8 @@ async def _report(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> 
         if (key := await api_keys.by_public_id(tx, subject.name)) is not None:
             await _report_key(tx, key, lockout, occurrence)
         return
-    locked = await users.with_email(tx, subject.name, limit=_ANNOUNCED_USERS) if subject.kind == "user" else []
+    is_of_user = subject.kind in ("user", "device")
+    locked = await users.with_email(tx, subject.name, limit=_ANNOUNCED_USERS) if is_of_user else []
     # One user per organization: emails are unique in it.
     for user in locked:
         await events.record(tx, occurrence, "lockout", user.organization, ref=user.public_id, name=user.email)

@@ -25,9 +25,9 @@ class Door:
     async def try_in(
         self, email: str = ADA, password: str = PASSWORD, *, address: str = "192.0.2.1", **more: str
     ) -> NewSession | None:
-        """Sign in from an address, with an organization or the token of an earlier session."""
+        """Sign in from an address, with an organization, and the token of a session or the cookie of a device."""
         entered = PasswordSignIn(email, password, more.get("organization", ""))
-        browser = Browser(address, "a browser", more.get("token", ""))
+        browser = Browser(address, "a browser", more.get("token", ""), more.get("device", ""))
         return await sign_in.sign_in(self.control, self.authenticator, entered, browser)
 
     async def sign_in(self, email: str = ADA, password: str = PASSWORD, **more: str) -> NewSession:

@@ -27,7 +27,7 @@ def door(cast: Cast) -> Door:
 async def _account(cast: Cast, door: Door, token: str = "") -> Account:
     details = await door.see(await door.sign_in(token=token))
     assert details is not None
-    return Account(cast.control, door.authenticator, details, "192.0.2.1")
+    return Account(cast.control, door.authenticator, details)
 
 
 async def test_new_password_ends_the_other_sessions(cast: Cast, door: Door) -> None:
@@ -35,7 +35,7 @@ async def test_new_password_ends_the_other_sessions(cast: Cast, door: Door) -> N
     other, own = await door.sign_in(), await door.sign_in()
     details = await door.see(own)
     assert details is not None
-    await Account(cast.control, door.authenticator, details, "192.0.2.1").change_password(PASSWORD, NEW)
+    await Account(cast.control, door.authenticator, details).change_password(PASSWORD, NEW)
     assert [await door.see(each) is None for each in (other, own)] == [True, False]
     assert await door.try_in() is None
     assert await door.try_in(password=NEW) is not None
@@ -49,16 +49,28 @@ ACTIONS: dict[str, Callable[[Account, str], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-async def test_wrong_password_changes_nothing_and_counts_as_at_the_sign_in(cast: Cast, door: Door, action: str) -> None:
+async def test_wrong_password_changes_nothing_and_counts_against_the_session_alone(
+    cast: Cast, door: Door, action: str
+) -> None:
     await a_user(cast)
-    account = await _account(cast, door)
+    account, other = await _account(cast, door), await _account(cast, door)
     for _ in range(FAILURES):
         with pytest.raises(Unprocessable, match="/password is wrong"):
             await ACTIONS[action](account, NEW)
     with pytest.raises(LockedOut):
         await ACTIONS[action](account, PASSWORD)
+    await other.require_password(PASSWORD)
+    assert await door.try_in() is not None
+
+
+async def test_lock_of_the_email_does_not_apply_to_a_session(cast: Cast, door: Door) -> None:
+    await a_user(cast)
+    account = await _account(cast, door)
+    for number in range(FAILURES):
+        assert await door.try_in(password=NEW, address=f"198.51.100.{number}") is None
     with pytest.raises(LockedOut):
         await door.try_in()
+    await account.require_password(PASSWORD)
 
 
 async def test_invalid_new_password_is_refused(cast: Cast, door: Door) -> None:
@@ -84,8 +96,8 @@ async def test_password_that_was_changed_meanwhile_confirms_no_session(cast: Cas
     copied, own = await door.see(opened), await door.see(opened)
     assert copied is not None
     assert own is not None
-    thief = Account(cast.control, door.authenticator, copied, "192.0.2.9")
-    await Account(cast.control, door.authenticator, own, "192.0.2.1").change_password(PASSWORD, NEW)
+    thief = Account(cast.control, door.authenticator, copied)
+    await Account(cast.control, door.authenticator, own).change_password(PASSWORD, NEW)
     with pytest.raises(NotFound, match="has ended"):
         await thief.confirm(PASSWORD, Browser("192.0.2.9", "a browser", opened.token))
     assert await door.see(opened) is not None
@@ -114,7 +126,7 @@ async def test_user_without_a_password_cannot_set_one_with_a_session(cast: Cast,
     details = await door.see(opened)
     assert details is not None
     with pytest.raises(Unprocessable, match="identity provider"):
-        await Account(cast.control, door.authenticator, details, "192.0.2.1").change_password("", NEW)
+        await Account(cast.control, door.authenticator, details).change_password("", NEW)
 
 
 async def test_session_of_the_command_line_has_no_account(cast: Cast, door: Door) -> None:
@@ -124,4 +136,4 @@ async def test_session_of_the_command_line_has_no_account(cast: Cast, door: Door
     details = await door.see(opened)
     assert details is not None
     with pytest.raises(Forbidden):
-        Account(cast.control, door.authenticator, details, "192.0.2.1")
+        Account(cast.control, door.authenticator, details)

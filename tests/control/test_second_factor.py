@@ -126,6 +126,22 @@ async def test_guessed_codes_lock_out_the_user(cast: Cast, door: Door) -> None:
         await door.try_in(address="198.51.100.1")
 
 
+async def test_browser_is_known_once_the_code_is_right_and_strangers_do_not_lock_it_out(cast: Cast, door: Door) -> None:
+    app = await _enrolled(cast, door, await a_user(cast))
+    half = await door.sign_in()
+    opened = await _enter(door, half, app.recovery[0])
+    assert opened is not None
+    assert [bool(each.device) for each in (half, opened)] == [False, True]
+    half = await door.sign_in(device=opened.device)
+    for number in range(FAILURES):
+        assert await door.try_in(password="another password", address=f"198.51.100.{number}") is None
+    browser = Browser("192.0.2.1", token=half.token)
+    with pytest.raises(LockedOut):
+        await sign_in.enter_code(cast.control, door.authenticator, app.recovery[1], browser)
+    browser = Browser("192.0.2.1", token=half.token, device=opened.device)
+    assert await sign_in.enter_code(cast.control, door.authenticator, app.recovery[1], browser) is not None
+
+
 async def _guess(cast: Cast, door: Door, times: int) -> NewSession:
     """Enter wrong codes, too slowly for a lockout of the email. Returns the last unfinished session."""
     half = await door.sign_in()

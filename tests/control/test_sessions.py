@@ -4,16 +4,19 @@ import asyncio
 
 import pytest
 
-from discue.control import organizations, queues, sessions, sign_in, users
+from discue.control import admin, organizations, queues, sessions, sign_in, users
 from discue.control.queues import QueueFields
 from discue.control.sign_in import Browser, NewSession
 from discue.control.users import UserFields
-from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound
+from discue.crypto import passwords
+from discue.crypto.device_cookie import DEVICE_CHARACTERS, device_cookie
+from discue.crypto.passwords import STRANGERS
+from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound, Overloaded
 from discue.domain.lockout import FAILURES, FAILURES_OF, FIRST_LOCK_MS
 from discue.domain.model import Role
 from discue.domain.roles import ROLES, scopes_of_role
 from discue.domain.sessions import CODE_MS, IDLE_MS, LIFETIME_MS, SEEN_EVERY_MS, SESSIONS_OF_A_USER
-from discue.store.engine import Row
+from discue.store.engine import Row, Transaction
 from tests.control.signing_in import ADA, PASSWORD, Door, a_user
 from tests.support.cast import Cast, control_of
 
@@ -221,8 +224,8 @@ async def test_password_that_changes_during_the_check_opens_no_session(
     user = await a_user(cast)
     matches = cast.control.passwords.matches
 
-    async def matches_then_change(password: str, password_hash: str | None) -> bool:
-        is_right = await matches(password, password_hash)
+    async def matches_then_change(password: str, password_hash: str | None, *, line: int) -> bool:
+        is_right = await matches(password, password_hash, line=line)
         await users.change(cast.control, cast.alice.principal, user.public_id, UserFields(password=WRONG))
         return is_right
 
@@ -360,6 +363,133 @@ async def test_wrong_passwords_from_many_addresses_lock_out_the_email_known_or_n
     assert (await door.try_in(email) is None) == (email != ADA)
 
 
+async def test_wrong_passwords_count_by_the_48_of_ipv6(cast: Cast, door: Door) -> None:
+    await a_user(cast)
+    for number in range(FAILURES_OF["sign_in"]):
+        assert await door.try_in(f"u{number}@example.com", WRONG, address=f"2001:db8:1:{number:x}::1") is None
+    with pytest.raises(LockedOut):
+        await door.try_in(address="2001:db8:1:ffff::1")
+    assert await door.try_in(address="2001:db8:2::1") is not None
+
+
+async def _lock_out(door: Door, email: str = ADA) -> None:
+    """Lock out an email from addresses that no one else has."""
+    for number in range(FAILURES):
+        assert await door.try_in(email, WRONG, address=f"203.0.113.{number}") is None
+    with pytest.raises(LockedOut):
+        await door.try_in(email, address="198.51.100.1")
+
+
+async def test_strangers_do_not_lock_out_a_browser_in_which_the_user_has_signed_in(cast: Cast, door: Door) -> None:
+    await a_user(cast)
+    known = (await door.sign_in()).device
+    await _lock_out(door)
+    for number in range(FAILURES_OF["sign_in"]):
+        assert await door.try_in(f"u{number}@example.com", WRONG) is None
+    with pytest.raises(LockedOut):
+        await door.try_in("bea@example.com")
+    opened = await door.sign_in(device=known)
+    assert await door.see(opened) is not None
+    assert await door.see(await door.sign_in("ADA@Example.com", device=known)) is not None
+    # It is not a password.
+    assert await door.try_in(password=WRONG, device=known) is None
+
+
+async def test_wrong_passwords_lock_out_the_browser_that_sends_them_and_no_other(cast: Cast, door: Door) -> None:
+    user = await a_user(cast)
+    devices = [(await door.sign_in()).device for _ in range(2)]
+    before = len(await _events(cast, user.organization))
+    for number in range(FAILURES):
+        assert await door.try_in(password=WRONG, address=f"192.0.2.{number}", device=devices[0]) is None
+    with pytest.raises(LockedOut, match="Try again in 60 seconds"):
+        await door.try_in(device=devices[0])
+    assert (await _events(cast, user.organization))[before:] == [("lockout", user.public_id, ADA, "", "")]
+    assert await door.try_in() is not None
+    assert await door.try_in(device=devices[1]) is not None
+    await admin.unlock_user(cast.control, ADA)
+    assert await door.try_in(device=devices[0]) is not None
+
+
+async def test_browser_is_known_for_one_user_with_one_password(cast: Cast, door: Door) -> None:
+    user, _ = await a_user(cast), await a_user(cast, "bea@example.com")
+    device = (await door.sign_in()).device
+    for email in (ADA, "bea@example.com"):
+        await _lock_out(door, email)
+    with pytest.raises(LockedOut):
+        await door.try_in("bea@example.com", device=device)
+    await users.change(cast.control, cast.alice.principal, user.public_id, UserFields(password=WRONG))
+    with pytest.raises(LockedOut):
+        await door.try_in(password=WRONG, device=device)
+
+
+async def test_disabled_or_deleted_user_has_no_known_browser(cast: Cast, door: Door) -> None:
+    user = await a_user(cast)
+    device = (await door.sign_in()).device
+    await _lock_out(door)
+    await users.change(cast.control, cast.alice.principal, user.public_id, UserFields(status="disabled"))
+    with pytest.raises(LockedOut):
+        await door.try_in(device=device)
+    await users.delete(cast.control, cast.alice.principal, user.public_id)
+    with pytest.raises(LockedOut):
+        await door.try_in(device=device)
+
+
+@pytest.mark.parametrize("email", [ADA, "nobody@example.com"])
+async def test_forged_device_counts_as_a_stranger_for_an_email_known_or_not(
+    cast: Cast, door: Door, email: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_user(cast)
+    lines: list[int] = []
+    matches = cast.control.passwords.matches
+
+    async def counted(password: str, password_hash: str | None, *, line: int) -> bool:
+        lines.append(line)
+        return await matches(password, password_hash, line=line)
+
+    monkeypatch.setattr(cast.control.passwords, "matches", counted)
+    forged = device_cookie("d" * DEVICE_CHARACTERS, "")
+    for number in range(FAILURES):
+        assert await door.try_in(email, WRONG, address=f"192.0.2.{number}", device=forged) is None
+    with pytest.raises(LockedOut):
+        await door.try_in(email, device=forged)
+    assert set(lines) == {STRANGERS}
+
+
+async def test_sign_in_for_which_there_is_no_place_reads_nothing(
+    cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_user(cast)
+    read: list[str] = []
+
+    async def candidate(tx: Transaction, email: str, alias: str) -> None:
+        del tx, alias
+        read.append(email)
+
+    monkeypatch.setattr(sign_in, "_candidate", candidate)
+    assert await door.try_in() is None
+    monkeypatch.setattr(passwords, "_MOST_WAITING", 0)
+    with pytest.raises(Overloaded):
+        await door.try_in()
+    assert read == [ADA]
+
+
+async def test_hash_of_a_known_browser_waits_in_the_line_of_its_organization(
+    cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await a_user(cast)
+    device = (await door.sign_in()).device
+    lines: list[int] = []
+    matches = cast.control.passwords.matches
+
+    async def counted(password: str, password_hash: str | None, *, line: int) -> bool:
+        lines.append(line)
+        return await matches(password, password_hash, line=line)
+
+    monkeypatch.setattr(cast.control.passwords, "matches", counted)
+    assert await door.try_in(device=device) is not None
+    assert lines == [user.organization]
+
+
 async def test_one_address_that_tries_many_emails_is_locked_out_and_api_keys_are_not(cast: Cast, door: Door) -> None:
     await a_user(cast)
     for number in range(25):
@@ -408,14 +538,14 @@ async def test_unknown_user_costs_as_many_statements_and_hashes_as_a_known_one(
     cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = await a_user(cast)
-    checked: list[tuple[str, str | None]] = []
+    checked: list[tuple[str, str | None, int]] = []
     matches = cast.control.passwords.matches
 
-    async def counted(password: str, password_hash: str | None) -> bool:
-        checked.append((password, password_hash))
-        return await matches(password, password_hash)
+    async def counted(password: str, password_hash: str | None, *, line: int) -> bool:
+        checked.append((password, password_hash, line))
+        return await matches(password, password_hash, line=line)
 
     monkeypatch.setattr(cast.control.passwords, "matches", counted)
     assert await door.try_in(password=WRONG) is None
     assert await door.try_in("nobody@example.com", WRONG, address="192.0.2.2") is None
-    assert checked == [(WRONG, user.password_hash), (WRONG, None)]
+    assert checked == [(WRONG, user.password_hash, STRANGERS), (WRONG, None, STRANGERS)]

@@ -1,7 +1,9 @@
 """Rules and hashes of passwords."""
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 import unicodedata
 
@@ -11,11 +13,14 @@ from hypothesis import strategies as st
 
 from discue.crypto import passwords
 from discue.crypto.passwords import (
+    MOST_THREADS,
     SALT_BYTES,
     STANDARD,
+    STRANGERS,
     PasswordHashing,
     check_password,
     hash_password,
+    hash_threads,
     verify_password,
 )
 from discue.domain.errors import Overloaded, Unprocessable
@@ -23,6 +28,9 @@ from tests.support.passwords import CHEAP
 
 texts = st.text(min_size=1, max_size=40)
 salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
+
+_ORDERS = 7
+"""The line of an organization."""
 
 
 @given(texts, salts)
@@ -102,37 +110,107 @@ async def _next_begun(begun: queue.Queue[str]) -> str:
     return await asyncio.to_thread(begun.get, timeout=10)
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (5, MOST_THREADS), (64, MOST_THREADS)])
+def test_hashes_leave_one_core_to_the_rest_of_the_service(cores: int, threads: int) -> None:
+    assert hash_threads(cores) == threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a thread has no niceness of its own")
+def test_hashes_run_with_a_lower_priority_than_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    nice: list[int] = []
+
+    def check(*_: object) -> bool:
+        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return True
+
+    monkeypatch.setattr(passwords, "verify_password", check)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert asyncio.run(PasswordHashing(CHEAP).matches("", None, line=STRANGERS))
+    assert nice == [min(own + 10, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+
+def test_error_of_a_hash_reaches_its_client_and_frees_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashing = PasswordHashing(CHEAP, threads=1)
+
+    async def fail() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(passwords, "verify_password", lambda *_: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                await hashing.matches("", None, line=STRANGERS)
+        assert not await hashing.matches("", None, line=STRANGERS)
+
+    asyncio.run(fail())
+
+
 def test_flood_of_passwords_is_refused_and_the_waiting_ones_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     release, begun = _held(monkeypatch)
-    hashing = PasswordHashing(CHEAP)
+    hashing = PasswordHashing(CHEAP, threads=2)
 
     async def flood() -> None:
-        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None)) for number in range(40)]
+        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None, line=_ORDERS)) for number in range(40)]
         assert {await _next_begun(begun), await _next_begun(begun)} == {"0", "1"}
         with pytest.raises(Overloaded):
-            await hashing.matches("one more", None)
+            await hashing.matches("one more", None, line=_ORDERS)
         release.set()
         results = await asyncio.gather(*checks, return_exceptions=True)
         assert results.count(True) == 34
-        assert await hashing.matches("later", None)
+        assert await hashing.matches("later", None, line=_ORDERS)
+
+    asyncio.run(flood())
+
+
+def test_strangers_leave_a_thread_and_all_places_of_the_other_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = _held(monkeypatch)
+    hashing = PasswordHashing(CHEAP, threads=2)
+
+    async def flood() -> None:
+        strangers = [asyncio.ensure_future(hashing.matches(f"{number}", None, line=STRANGERS)) for number in range(40)]
+        assert await _next_begun(begun) == "0"
+        known = [asyncio.ensure_future(hashing.matches("known", None, line=_ORDERS)) for _ in range(8)]
+        assert await _next_begun(begun) == "known"
+        release.set()
+        assert all(await asyncio.gather(*known))
+        results = await asyncio.gather(*strangers, return_exceptions=True)
+        assert results.count(True) == 33
+
+    asyncio.run(flood())
+
+
+def test_lines_take_turns_on_a_single_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = _held(monkeypatch)
+    hashing = PasswordHashing(CHEAP, threads=1)
+
+    async def flood() -> None:
+        entered = [(STRANGERS, f"s{number}") for number in range(4)]
+        entered += [(_ORDERS, f"o{number}") for number in range(3)] + [(_ORDERS + 1, "p0")]
+        checks = [asyncio.ensure_future(hashing.matches(text, None, line=line)) for line, text in entered]
+        first = await _next_begun(begun)
+        release.set()
+        assert all(await asyncio.gather(*checks))
+        order = [first, *(begun.get_nowait() for _ in checks[1:])]
+        assert order == ["s0", "s1", "o0", "p0", "s2", "o1", "s3", "o2"]
 
     asyncio.run(flood())
 
 
 def test_client_that_goes_away_frees_no_thread_for_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     release, begun = _held(monkeypatch)
-    hashing = PasswordHashing(CHEAP)
+    hashing = PasswordHashing(CHEAP, threads=2)
 
     async def leave() -> None:
-        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None)) for number in range(2)]
+        checks = [asyncio.ensure_future(hashing.matches(f"{number}", None, line=_ORDERS)) for number in range(3)]
         assert {await _next_begun(begun), await _next_begun(begun)} == {"0", "1"}
         for check in checks:
             check.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
-        last = asyncio.ensure_future(hashing.matches("last", None))
+        last = asyncio.ensure_future(hashing.matches("last", None, line=_ORDERS))
         with pytest.raises(queue.Empty):
             await asyncio.to_thread(begun.get, timeout=0.05)
         release.set()
         assert await last
+        # The one that had waited is not hashed.
+        assert begun.get_nowait() == "last"
+        assert begun.empty()
 
     asyncio.run(leave())

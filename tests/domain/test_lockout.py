@@ -150,19 +150,27 @@ def test_subject_number_is_stable_and_differs_between_subjects() -> None:
     assert all(0 <= each.number < 2**63 for each in subjects)
 
 
-def test_label_names_the_key_or_user_and_the_address() -> None:
+def test_label_names_the_key_or_user_and_the_address_or_browser() -> None:
     subjects = (
         LockoutSubject.api_key("0Vbva7tz00pxB3r1moiNB", "192.0.2.1"),
         LockoutSubject.unknown_key("2001:db8::/64"),
         LockoutSubject.user("Ada@example.com"),
         LockoutSubject.sign_in("192.0.2.1"),
+        LockoutSubject.device("x", "Ada@example.com"),
     )
     assert [each.label for each in subjects] == [
         "key 0Vbva7tz00pxB3r1moiNB from 192.0.2.1",
         "unknown keys from 2001:db8::/64",
         "user ada@example.com",
         "sign-in from 192.0.2.1",
+        "browser x of ada@example.com",
     ]
+
+
+def test_devices_and_the_email_of_a_user_are_subjects_of_their_own() -> None:
+    devices = [LockoutSubject.device(device, "Ada@example.com") for device in ("x", "y")]
+    assert len({each.number for each in (LockoutSubject.user("ada@EXAMPLE.com"), *devices)}) == 3
+    assert devices[0] == LockoutSubject.device("x", "ADA@example.com")
 
 
 def test_lockout_holds_until_its_end() -> None:

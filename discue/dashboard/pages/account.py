@@ -51,8 +51,8 @@ async def change_password(visit: Visit) -> Redirect:
     form = visit.form
     if form.get("new_password") != form.get("again"):
         raise invalid("/again", "differs from the new password")
-    await _account(visit).change_password(form.get("password", ""), form.get("new_password", ""))
-    return Redirect(_PATH, "password_set")
+    device = await _account(visit).change_password(form.get("password", ""), form.get("new_password", ""))
+    return Redirect(_PATH, "password_set", (cookies.device(visit.url, device),))
 
 
 async def show_factor(visit: Visit) -> Page | Redirect:
@@ -123,7 +123,7 @@ async def _code_of(uri: str) -> Markup:
 
 
 def _account(visit: Visit) -> Account:
-    return Account(visit.control, visit.services.authenticator, visit.user.details, visit.address)
+    return Account(visit.control, visit.services.authenticator, visit.user.details)
 
 
 def _scopes(visit: Visit) -> Mapping[str, list[str]]:
