@@ -6,6 +6,8 @@ from discue.domain.clock import Clock
 class DatabaseClock:
     """The time of the database, on which all workers agree, even if the wall clock of one is wrong.
 
+    All times that a worker stores or compares with stored ones are by this clock.
+
     It follows the monotonic clock, at a distance that readings of the database's clock correct. Before the first
     reading it is the machine's clock. A database in a file has no clock to read.
     """

@@ -51,6 +51,8 @@ async def open_installation(
     machine = machine or Machine()
     async with open_engine(settings, clock, log, machine) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
+        # What one worker stores, others compare with their clocks: all of them follow the database's.
+        clock = database_clock = DatabaseClock(clock)
         # A command may write while a server runs: the random slot keeps their row ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[machine.random_bytes(1)[0]])
         store = Store(
@@ -58,7 +60,7 @@ async def open_installation(
             max_waiting_bytes=settings.max_waiting_bytes,
             worker_slot=lambda: row_ids.slot,
             monotonic=machine.clock.monotonic,
-            clock=DatabaseClock(clock),
+            clock=database_clock,
         )
         cache = ControlPlaneCache(
             store, clock, max_message_bytes=settings.max_message_bytes, quotas=settings.default_quotas

@@ -164,7 +164,7 @@ class Worker:
         )
         pull_context = PullContext(
             store,
-            store.clock,
+            clock,
             row_ids,
             machine.random,
             max_in_flight=settings.listener_max_in_flight,
@@ -385,8 +385,7 @@ class Worker:
 
     @cached_property
     def _pull_backlogs(self) -> PullBacklogs:
-        store = self._control.store
-        return PullBacklogs(store, store.clock, is_leader=lambda: self._ownership.is_leader)
+        return PullBacklogs(self._control.store, self._control.clock, is_leader=lambda: self._ownership.is_leader)
 
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:

@@ -18,6 +18,8 @@ class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str = ""
     expires_at: float = 0.0
     due_at: float = 0.0
+    delay: int = 0
+    """Seconds from the request to `due_at`, if the request has `delay` instead of `deliver_at`."""
 
 
 class Deletion(msgspec.Struct):

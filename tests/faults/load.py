@@ -271,7 +271,7 @@ class Load:
             shown = [answer.body["message"]] if size == 1 else answer.body["messages"]
             self.recorder.stored(published, [message["id"] for message in shown])
         elif answer.status == 422 and any(wish.expires_at for wish in wishes):
-            # A worker whose clock is ahead takes it for expired.
+            # The database's clock is ahead, or the request was late.
             assert answer.body["errors"][0]["pointer"].endswith("/expires_at"), answer
         else:
             self.refused(answer, f"/queues/{queue}")
@@ -380,7 +380,9 @@ def body_of(number: int) -> str:
 def _asked(wish: Wish) -> dict[str, object]:
     """The fields of a message."""
     fields: dict[str, object] = {"key": wish.key} if wish.key else {}
-    times = {"expires_at": wish.expires_at, "deliver_at": wish.due_at}
+    if wish.delay:
+        fields["delay"] = wish.delay
+    times = {"expires_at": wish.expires_at, "deliver_at": 0.0 if wish.delay else wish.due_at}
     return fields | {name: round(at * 1_000) for name, at in times.items() if at}
 
 

@@ -499,7 +499,7 @@ def test_a_broken_promise_about_retention_is_found(name: str) -> None:
 def test_wrong_clock_explains_that_a_message_is_gone_early() -> None:
     history = a_forgetting_history()
     FORGOTTEN["forgets too early"][0](history)
-    history.faults.append(Fault("clock ahead", workers=(), began=17, began_at=117.0, ended=18, ended_at=118.0))
+    history.faults.append(Fault("database clock", (1,), began=17, began_at=117.0, ended=18, ended_at=118.0))
     assert check_history(history).broken == []
 
 
@@ -562,11 +562,14 @@ def test_a_broken_promise_about_times_and_topics_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sends a delayed message early", "leaves out a run"])
-def test_a_wrong_clock_explains_wrong_times(name: str) -> None:
-    history = a_timed_history()
+@pytest.mark.parametrize("kind", ["clock ahead", "database clock"])
+def test_only_a_wrong_clock_of_the_database_explains_wrong_times(name: str, kind: str) -> None:
+    """It touches all workers, a wrong clock of a worker touches none."""
+    history, is_of_the_database = a_timed_history(), kind == "database clock"
     TIMED[name][0](history)
-    history.faults.append(Fault("clock ahead", (), began=12, began_at=119.7, ended=26, ended_at=121.0))
-    assert check_history(history).broken == []
+    touched = (1,) if is_of_the_database else ()
+    history.faults.append(Fault(kind, touched, began=12, began_at=119.7, ended=26, ended_at=121.0))
+    assert (check_history(history).broken == []) == is_of_the_database
 
 
 @pytest.mark.parametrize(("began_at", "is_broken"), [(121.5, False), (123.2, True)])
@@ -832,12 +835,12 @@ def had_no_turn_before_the_listener_was_made(history: History) -> None:
 
 def expired_by_a_wrong_clock(history: History) -> None:
     sends_the_next_one_before_one_that_would_expire(history)
-    history.faults.append(Fault("clock ahead", (), began=14, began_at=121.0, ended=26, ended_at=140.0))
+    history.faults.append(Fault("database clock", (1,), began=14, began_at=121.0, ended=26, ended_at=140.0))
 
 
 def came_late_by_a_wrong_clock(history: History) -> None:
     sends_what_has_expired(history)
-    history.faults.append(Fault("clock behind", (), began=14, began_at=121.0, ended=26, ended_at=123.0))
+    history.faults.append(Fault("database clock", (1,), began=14, began_at=121.0, ended=26, ended_at=123.0))
     history.counts["steady"] = Counts(acknowledged=6, pending=0, missed=0, start_seq=0)
 
 

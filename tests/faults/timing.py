@@ -72,7 +72,7 @@ class Timing:
         size = choices.choice((1, 1, 1, 4))
         now = int(time.time() * _STEPS_A_SECOND)
         steps = [choices.randint(0, _LATEST_STEPS) * (choices.random() < _DELAYED_SHARE) for _ in range(size)]
-        wishes = [Wish(due_at=(now + each) / _STEPS_A_SECOND if each else 0.0) for each in steps]
+        wishes = [_delayed(now, each) if each else Wish() for each in steps]
         await self._load.publish(client, queue, size, wishes)
 
     async def _live(self, client: Client, _tenant: Tenant, queue: str) -> None:
@@ -121,6 +121,12 @@ class Timing:
             return False
         client.close()
         return True
+
+
+def _delayed(now: int, steps: int) -> Wish:
+    """Ask for whole seconds as a delay, which workers add to the time, and for other due times as they are."""
+    seconds, rest = divmod(steps, _STEPS_A_SECOND)
+    return Wish(due_at=(now + steps) / _STEPS_A_SECOND, delay=0 if rest else seconds)
 
 
 def _shown(answer: Answer) -> Answer:

@@ -16,7 +16,7 @@ from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.dispatch.jobs.scheduler import Scheduler
 from discue.dispatch.registry import LaneRegistry
-from discue.domain.clock import SystemClock
+from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue
 from discue.observability.logs import Log
@@ -103,7 +103,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
+async def running(database: str, clock: Clock | None = None, **changes: Any) -> AsyncIterator[Running]:
     given: dict[str, Any] = {
         "database": database,
         "port": 0,
@@ -114,7 +114,7 @@ async def running(database: str, **changes: Any) -> AsyncIterator[Running]:
         **changes,
     }
     settings = Settings(**given)
-    async with open_installation(settings, SystemClock(), Log()) as installation:
+    async with open_installation(settings, clock or SystemClock(), Log()) as installation:
         await ensure_operator(installation, settings.organization, KEY)
         worker = Worker(installation, Log())
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:

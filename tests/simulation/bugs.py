@@ -55,7 +55,8 @@ def takes_over_without_a_new_token() -> None:
         put(place, name, getattr(place, name).replace("token = token + 1", "token = token"))
 
 
-def leases_by_the_wall_clock() -> None:
+def follows_the_wall_clock() -> None:
+    """Due times, expiry and the leases of consumers are those of the worker's machine."""
     put(DatabaseClock, "adjust", lambda _clock, _read, _sent_at: None)
 
 
@@ -98,7 +99,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
     "never_forgets": never_forgets,
-    "leases_by_the_wall_clock": leases_by_the_wall_clock,
+    "follows_the_wall_clock": follows_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,

@@ -26,7 +26,7 @@ from discue.store.store import Store
 
 _LATENESS_SECONDS: Final = 0.001
 _MAX_PAUSE_SECONDS: Final = 60.0
-"""Due times are by the wall clock, which may be set forward while this waits."""
+"""Due times are by the database's clock, which may be set forward while this waits."""
 _MESSAGES_PER_STEP: Final = 500
 _LISTED_SECONDS: Final = 1.0
 """How long a list of due schedules is used. Runs that have become due since are not in it."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from tests.faults.history import Fault, History, Receipt
 
-_RECONNECTING_SECONDS = 2.0
-_LONGEST_LIFE_SECONDS = 5.0
+LONGEST_LIFE_SECONDS = 5.0
 """From the publishing of a message to its expiry."""
+_RECONNECTING_SECONDS = 2.0
 _LOCKED_SECONDS = 5.0
 """Time for which the locks of a worker that is cut off stay, at most, after its connections are gone or back."""
 _TAKING_BACK = ("failover after cancelling", "failover after restart")
@@ -45,14 +45,8 @@ def was_stored(history: History, answered_at: float, at: float) -> bool:
     return answered_at < at - history.bounds.recording_seconds - waited
 
 
-def clock_was_wrong(history: History, expired_at: float, until: float) -> bool:
-    """Return whether a worker's wall clock, which decides about expiry, was wrong while a message was in flight."""
-    since = expired_at - _LONGEST_LIFE_SECONDS
-    return any(fault.kind.startswith("clock") for fault in _faults_between(history, since, until))
-
-
-def database_clock_was_wrong(history: History, since: float, until: float) -> bool:
-    """Return whether the database's clock, which decides about leases, was wrong between two instants.
+def clock_was_wrong(history: History, since: float, until: float) -> bool:
+    """Return whether the database's clock, which decides about all times, was wrong between two instants.
 
     On a file it is that of the machine: then a wrong clock touches the workers, which it does not otherwise.
     """

@@ -55,7 +55,8 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
                 received_at = first.get((name, public_id))
                 # A leader may hear of a delayed message that another worker took as late as of a change.
                 due_at = due.get(public_id, 0.0) - history.epoch + history.bounds.notice_seconds
-                due_at = max(published.answered_at, due_at)
+                # A delay counts from when a worker reads the request.
+                due_at = max(published.answered_at, due_at + published.answered_at - published.sent_at)
                 if received_at is None or (public_id in due and clock_was_wrong(history, due_at, received_at)):
                     continue
                 yield due_at, max(0.0, received_at - due_at)

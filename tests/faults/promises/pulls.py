@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from tests.faults.history import NEVER, HandedOut, History, Pulling, Wish
-from tests.faults.promises.calm import database_clock_was_wrong
+from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.order import by_key
 
 _MARGIN_SECONDS = 0.1
@@ -110,7 +110,7 @@ def _is_held(history: History, held: HandedOut, other: HandedOut) -> bool:
         until = min(until, held.said_at)
     if other.receipt == held.receipt or not held.came_at < other.sent_at <= other.came_at < until:
         return False
-    return not database_clock_was_wrong(history, held.came_at, other.came_at)
+    return not clock_was_wrong(history, held.came_at, other.came_at)
 
 
 def _of(history: History, pulling: Pulling) -> Iterator[HandedOut]:
