@@ -87,6 +87,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "row": Field(_INTEGER, "Id of the row in the intake."),
     "seconds": Field(_NUMBER, "Duration in seconds."),
     "seq": Field(_INTEGER, "Number of the message in its queue."),
+    "session": Field(_TEXT, "Name of a connection to PostgreSQL (`application_name`)."),
     "session_id": Field(_INTEGER, "Id of a run of a worker."),
     "signal": Field((_TEXT, _INTEGER), "The signal; its number if it has no name."),
     "slot": Field(_INTEGER, "Slot of the worker."),
@@ -227,6 +228,12 @@ EVENTS: Final = (
         ("worker",),
     ),
     LogEvent("server_stopped", ("info",), "The worker has stopped.", (), ("worker",)),
+    LogEvent(
+        "session_ended",
+        ("warning",),
+        "A connection of a process that stood still in a transaction was ended, because others may wait for its locks.",
+        ("session",),
+    ),
     LogEvent("service_manager_not_notified", ("warning",), "systemd could not be notified of the state.", ("reason",)),
     LogEvent("span_export_recovered", ("info",), "The collector accepts spans again.", ("dropped", "failed")),
     LogEvent(

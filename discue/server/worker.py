@@ -59,6 +59,7 @@ _RETENTION_SECONDS = 60.0
 _KEY_USAGE_SECONDS = 10.0
 _LISTENER_COUNTS_SECONDS = 60.0
 _VERIFICATION_SECONDS = 5.0
+_STUCK_SESSIONS_SECONDS = 5.0
 _BACKUP_CHECK_SECONDS = 1.0
 _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
@@ -366,6 +367,7 @@ class Worker:
             every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
             every(PULL_BACKLOGS_SECONDS, "pull_backlogs", self._pull_backlogs.read)
             every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
+            every(_STUCK_SESSIONS_SECONDS, "stuck_sessions", self._end_stuck_sessions)
             if self._backups is not None:
                 every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round)
 
@@ -390,6 +392,11 @@ class Worker:
     async def _release_orphaned(self) -> None:
         if self._ownership.is_leader:
             await self._ownership.release_orphaned()
+
+    async def _end_stuck_sessions(self) -> None:
+        if self._ownership.is_leader:
+            for name in await self._control.store.engine.end_stuck_sessions():
+                self.log.warning("session_ended", session=name)
 
     async def _miss_pulled(self) -> None:
         if self._ownership.is_leader:

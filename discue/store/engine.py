@@ -396,6 +396,12 @@ class Engine(Protocol):
     def begin_session(self, session_id: int) -> None:
         """Name the connections of this process by the session id of its worker, from their next use on."""
 
+    async def end_stuck_sessions(self) -> Sequence[str]:
+        """End connections of processes that stand still in a transaction, workers or not. Returns their names.
+
+        Others would wait for their locks, such as the one of exclusive transactions.
+        """
+
     async def warm_up(self) -> None:
         """Connect and plan what publishes and deliveries use, so that the first one is as fast as the others."""
 

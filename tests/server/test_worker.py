@@ -29,6 +29,7 @@ from discue.store.engine import CursorKey
 from tests.faults.client import KEY, Client
 from tests.faults.receiver import Delivered, Receiver
 from tests.server.test_http import H2_GREETING
+from tests.store.test_postgres_faults import stopped_in_a_transaction
 from tests.support.ports import free_port
 
 SLOW_REQUEST = (
@@ -230,6 +231,21 @@ async def test_expired_worker_joins_again_and_delivers(database: str) -> None:
         polled = await one.installation.store.engine.poll(())
         assert [member.session_id for member in polled.members] == [one.worker.lease.session_id]
         client.close()
+
+
+@pytest.mark.parametrize("engine_name", ["postgres"])
+async def test_leader_ends_the_session_of_a_stopped_process(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no lease, and holds the lock that every request waits for which creates something."""
+    monkeypatch.setattr("discue.server.worker._STUCK_SESSIONS_SECONDS", 0.1)
+    monkeypatch.setattr("discue.store.postgres.engine._STUCK_SHARE", 0.3)
+    ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    async with running(database) as one:
+        monkeypatch.setattr(one.worker.log, "warning", lambda event, **fields: ended.set_result((event, fields)))
+        async with stopped_in_a_transaction(database) as name:
+            assert await ended == ("session_ended", {"session": name})
+            client = Client(one)
+            await client.queue()
+            client.close()
 
 
 async def test_a_worker_leaves_no_row_and_no_cursor_with_its_name(database: str) -> None:

@@ -186,6 +186,10 @@ class ClusterEngine:
     def begin_session(self, session_id: int) -> None:
         self.session_id = session_id
 
+    async def end_stuck_sessions(self) -> Sequence[str]:
+        """Do nothing: its processes hang only as workers with a lease."""
+        return ()
+
     async def warm_up(self) -> None:
         """Do nothing: connections of this server are ready at once."""
 

@@ -1,12 +1,14 @@
 """The engine for several processes, when the server or the way to it fails."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -323,7 +325,7 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
         assert public_id(100) in await made.stored()
 
 
-_END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'discue'"
+_END_OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'discue process %'"
 
 
 async def test_connections_that_the_server_ends_are_one_loss(own_cluster: Cluster, made: Opened, address: str) -> None:
@@ -495,6 +497,110 @@ async def test_session_of_a_worker_is_found_by_its_id_and_ended(own_cluster: Clu
             assert isinstance((await asyncio.gather(holding, return_exceptions=True))[0], StoreUnavailable)
             assert "connection lost" in other.places
     assert made.places == []
+
+
+STOPS_IN_A_TRANSACTION = """
+import asyncio, os, signal, sys
+from discue.store.postgres import schema
+from discue.store.postgres.connection import EXCLUSIVE_KEY, Server
+
+async def stop(address, migrates):
+    client = await Server(address).connect(5)
+    if migrates == "True":
+        await schema._alone(client).__aenter__()
+    await client.execute("BEGIN")
+    await client.execute(f"SELECT pg_advisory_xact_lock({EXCLUSIVE_KEY})")
+    # The server waits for the second step of the statement, without the limit for idle transactions.
+    await client.prepare("SELECT 2")
+    print(client.get_settings().application_name, flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+asyncio.run(stop(*sys.argv[1:]))
+"""
+
+
+@asynccontextmanager
+async def stopped_in_a_transaction(address: str, *, migrates: bool = False) -> AsyncIterator[str]:
+    """A process that stands still and holds the lock of exclusive transactions: the name of its session."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STOPS_IN_A_TRANSACTION, address, str(migrates), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().strip()
+    finally:
+        process.kill()
+        await process.wait()
+
+
+_LONG: Final = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name = '{}' AND xact_start < clock_timestamp() - interval '0.3 seconds'
+"""
+SHORT_SECONDS: Final = 0.1
+"""After so long, a process cuts off its own transactions; after a while longer, those of others."""
+
+
+async def _takes_long(cluster: Cluster, name: str) -> None:
+    """Returns when the transaction of a session has taken longer than `SHORT_SECONDS` allows."""
+    await becomes(lambda: cluster.run_sql(_LONG.format(name)) == [("1",)], "its transaction takes long")
+
+
+async def test_session_of_a_stopped_process_without_a_lease_is_ended(own_cluster: Cluster, address: str) -> None:
+    async with (
+        stopped_in_a_transaction(address) as name,
+        opened(address) as made,
+        opened(address, commit_seconds=SHORT_SECONDS) as other,
+    ):
+        assert name.startswith("discue process ")
+        await _takes_long(own_cluster, name)
+        # As two workers that find it at the same moment.
+        ended = await asyncio.gather(*(other.engine.end_stuck_sessions() for _ in range(2)))
+        assert {each for names in ended for each in names} == {name}
+        assert await made.work(lambda tx: tx.exclusive()) is None
+
+
+async def test_process_that_opens_the_database_ends_stuck_sessions(own_cluster: Cluster, address: str) -> None:
+    """No worker may be left to do so."""
+    async with stopped_in_a_transaction(address) as name:
+        await _takes_long(own_cluster, name)
+        async with opened(address, commit_seconds=SHORT_SECONDS), opened(address) as made:
+            assert await made.work(lambda tx: tx.exclusive()) is None
+
+
+async def test_migration_may_take_long(own_cluster: Cluster, address: str) -> None:
+    async with (
+        stopped_in_a_transaction(address, migrates=True) as name,
+        opened(address, commit_seconds=SHORT_SECONDS) as made,
+    ):
+        assert name.startswith("discue migration ")
+        await _takes_long(own_cluster, name)
+        assert await made.engine.end_stuck_sessions() == []
+
+
+async def test_commit_that_waits_for_a_standby_is_not_ended(own_cluster: Cluster, address: str) -> None:
+    """Otherwise others would see its effects before they are replicated."""
+    async with opened(address) as made, opened(address, commit_seconds=SHORT_SECONDS) as other:
+        await made.lay()
+        made.engine.begin_session(7)
+        with waiting_for_nobody(own_cluster):
+            committing = asyncio.ensure_future(made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = 1")))
+            await becomes(lambda: own_cluster.waiting_commits() == 1, "the commit waits for a standby")
+            await _takes_long(own_cluster, "discue 7")
+            assert await other.engine.end_stuck_sessions() == []
+        assert await committing == 1
+
+
+async def test_connections_have_the_name_of_their_process_until_its_worker_has_one(
+    own_cluster: Cluster, made: Opened, address: str
+) -> None:
+    names = f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = '{database_of(address)}'"
+    await made.lay()
+    await made.listen()
+    [(before,)] = own_cluster.run_sql(names)
+    async with opened(address):
+        assert len(own_cluster.run_sql(names)) == 2
+    assert str(before).startswith(f"discue process {os.getpid()} ")
 
 
 async def test_connections_notice_that_the_other_end_is_gone(made: Opened) -> None:

@@ -1,10 +1,12 @@
 """Connections to PostgreSQL with the settings of this service, transactions, and the hosts of a database URL."""
 
 import asyncio
+import os
 import socket
 import types
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from secrets import token_hex
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -70,7 +72,7 @@ class Server:
     """
 
     def __init__(self, address: str) -> None:
-        self.application_name = "discue"
+        self.application_name = f"{_PROCESS}{os.getpid()} {token_hex(4)}"
         """The name of new connections, by which the server's administrator and other workers find them."""
         check_postgres_url(address)
         self._hosts = list(_each_host(address))
@@ -119,15 +121,33 @@ async def _connect(host: str, seconds: float, target: str | None, application_na
         return connection
 
 
+_PROCESS: Final = "discue process "
+"""How the names begin of the connections of a process that is not a worker, or not yet."""
+_MIGRATION: Final = "discue migration "
+
+
 def application_name(session_id: int) -> str:
     """Return the name of the connections of a worker."""
     return f"discue {session_id}"
+
+
+def migration_name(client: asyncpg.Connection) -> str:
+    """Return the name of a process's connection while it migrates the schema."""
+    return f"{_MIGRATION}{client.get_settings().application_name.removeprefix(_PROCESS)}"
 
 
 _END_SESSIONS: Final = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()
     AND pg_has_role(usesysid, 'USAGE')"""
+
+# Each process cuts off its own transactions earlier. A commit may wait longer for a standby: to end it would not
+# help. Migrations may take long: their limits are those of `schema.migrate`.
+END_STUCK_SESSIONS: Final = f"""
+SELECT application_name, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'discue %' AND application_name NOT LIKE '{_MIGRATION}%'
+    AND xact_start < clock_timestamp() - $1::float * interval '1 second' AND wait_event IS DISTINCT FROM 'SyncRep'
+    AND pid <> pg_backend_pid() AND pg_has_role(usesysid, 'USAGE')"""
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]

@@ -30,6 +30,7 @@ from discue.store.postgres import append as postgres_append
 from discue.store.postgres import schema
 from discue.store.postgres import settle as postgres_settle
 from discue.store.postgres.connection import (
+    END_STUCK_SESSIONS,
     EXCLUSIVELY,
     PostgresTransaction,
     Server,
@@ -58,6 +59,11 @@ _Store = Callable[[asyncpg.Connection, Sequence[Any], int], Awaitable[list[Any]]
 """Stores parts of one kind in one statement, counted in a tally slot."""
 
 _OPEN_SECONDS: Final = 5.0
+_STUCK_SHARE: Final = 1.5
+"""How long a transaction of another process may take, as a share of the time after which each process cuts off its own.
+
+The process that began it stands still, unless it is slow to do so.
+"""
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
 
@@ -138,6 +144,8 @@ class PostgresEngine:
             client = await server.connect(_OPEN_SECONDS)
             try:
                 await learn_types(client)
+                # No worker may be left to do so, and they would block the migration.
+                await client.fetch(END_STUCK_SESSIONS, self._commit_seconds * _STUCK_SHARE)
                 self.migrated_from = await schema.migrate(client, migrations(DIALECT))
             except BaseException:
                 client.terminate()
@@ -161,6 +169,14 @@ class PostgresEngine:
 
     def begin_session(self, session_id: int) -> None:
         self._connections.server.application_name = application_name(session_id)
+
+    async def end_stuck_sessions(self) -> Sequence[str]:
+        seconds = self._commit_seconds * _STUCK_SHARE
+        # A read: works may all wait for the locks of such a session.
+        found = await self._shielded(
+            self._read("end stuck sessions", lambda connection: connection.client.fetch(END_STUCK_SESSIONS, seconds))
+        )
+        return [name for name, is_ended in found if is_ended]
 
     async def warm_up(self) -> None:
         appends, settles = postgres_append.empty_statement(), postgres_settle.empty_statement()

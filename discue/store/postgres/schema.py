@@ -17,7 +17,7 @@ from discue.store.migrations import (
     pending,
     written_by,
 )
-from discue.store.postgres.connection import Server
+from discue.store.postgres.connection import Server, migration_name
 from discue.store.postgres.errors import FAILURES_TO_OPEN, opening_error
 from discue.store.postgres.intake import INTAKE
 
@@ -132,14 +132,18 @@ async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Let workers that start together take turns."""
     # A lock of the session, not of a transaction: each migration commits by itself. A process that hangs between two of
     # them loses it.
-    await connection.execute(f"SET lock_timeout = '{_WAIT_SECONDS}s'; SET idle_session_timeout = '{_IDLE_SECONDS}s'")
+    # Its name tells other processes that its transactions may take long.
+    await connection.execute(
+        f"SET lock_timeout = '{_WAIT_SECONDS}s'; SET idle_session_timeout = '{_IDLE_SECONDS}s'; "
+        f"SET application_name = '{migration_name(connection)}'"
+    )
     await connection.execute(f"SELECT pg_advisory_lock({_MIGRATION_KEY})")
     try:
         yield
     finally:
         if not connection.is_closed():
             await connection.execute(f"SELECT pg_advisory_unlock({_MIGRATION_KEY})")
-            await connection.execute("RESET lock_timeout; RESET idle_session_timeout")
+            await connection.execute("RESET lock_timeout; RESET idle_session_timeout; RESET application_name")
 
 
 async def _meta(connection: asyncpg.Connection) -> dict[str, str]:

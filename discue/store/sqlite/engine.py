@@ -192,6 +192,10 @@ class SqliteEngine:
     def begin_session(self, session_id: int) -> None:
         """Do nothing: no other process could end a connection to a file."""
 
+    async def end_stuck_sessions(self) -> Sequence[str]:
+        """Do nothing: no other process could end a connection to a file. The parent of workers kills a halted one."""
+        return ()
+
     async def warm_up(self) -> None:
         """Do nothing: its connections are open, and its statements need no plan of a server."""
 
