@@ -50,6 +50,18 @@ ALERTS: Final = (
         "requests to listeners whose outcome could not be stored are repeated.",
     ),
     Alert(
+        "DiscueStoreDamaged",
+        "discue_store_damaged > 0",
+        0,
+        "page",
+        "A part of the database cannot be read: messages of some queues are not delivered.",
+        "The log has `store_damaged` with the queues, and `store_failed` with the cause. `/health/ready` has the status "
+        "`damaged`. On SQLite, `discue backup` reads the whole database and fails. Look for a failing disk in the system's "
+        "log.",
+        "Other queues go on, and lanes try again every 15 seconds. Make a copy of the damaged database. Then restore it "
+        "from a [backup](backup.md#restoring), on another disk if this one fails.",
+    ),
+    Alert(
         "DiscuePublishesFail",
         f'sum(rate(discue_http_requests_total{{{_CLIENTS}, status=~"503|5xx"}}[5m])) > 0 '
         f'unless sum(rate(discue_http_requests_total{{{_CLIENTS}, status="2xx"}}[5m])) > 0',

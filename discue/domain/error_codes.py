@@ -243,6 +243,12 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The server cannot encrypt or decrypt the secrets of the listener.",
         "All servers need the same `encryption_key`. If the secret of the `authentication` is lost, send it again.",
     ),
+    "store_damaged": Reason(
+        503,
+        "A part of the database that the request needs is damaged: it cannot be read.",
+        "The operator restores the database from a backup; the server's log says more. "
+        "Requests that need other parts succeed.",
+    ),
     "overloaded": Reason(
         503,
         "Requests arrive faster than they can be handled. Nothing was changed.",

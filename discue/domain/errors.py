@@ -195,6 +195,15 @@ class StoreUnavailable(Unavailable):
     code = "outcome_unknown"
 
 
+class StoreDamaged(Unavailable):
+    """A part of the database is damaged. Other parts can be read and written."""
+
+    code = "store_damaged"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, retry_after_seconds=60)
+
+
 class Overloaded(Unavailable):
     """Requests arrive faster than they can be handled."""
 

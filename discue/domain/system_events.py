@@ -153,6 +153,16 @@ class ScheduleSkipped(SystemEvent, frozen=True, kw_only=True, tag="schedule.skip
     ]
 
 
+class StoreDamage(SystemEvent, frozen=True, kw_only=True, tag="store.damaged"):
+    """A part of the database with data of a queue cannot be read. Other queues go on.
+
+    Messages of the queue may not be delivered until the operator restores the database from a backup. Each worker that
+    finds the damage reports it, and again if it finds it after ten minutes or a restart.
+    """
+
+    queue: Annotated[ResourceName, Meta(description="The queue.")]
+
+
 EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     ListenerDisabled,
     ListenerInactive,
@@ -163,6 +173,7 @@ EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     DomainVerified,
     DomainLost,
     ScheduleSkipped,
+    StoreDamage,
 )
 """All system events."""
 

@@ -18,6 +18,8 @@ _DISABLED: Final[dict[DisabledBy, str]] = {
 _UNVERIFIED: Final = "not sent to because the domain of its `notify_url` is not verified"
 _RECOVERING: Final = "sent few messages at once because it was inactive"
 
+DAMAGED: Final = "Data of its queue is damaged. Messages wait until the database is restored from a backup."
+
 DUE_NOW: Final = 1
 """The due time of a delivery that waits for nothing any more. It has passed by any clock."""
 

@@ -15,6 +15,7 @@ from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
+from discue.store.damage import REMEDY
 from discue.store.store import Store
 
 Phase = Literal["starting", "serving", "draining"]
@@ -33,6 +34,21 @@ class Readiness:
         if self.phase != "serving":
             return f"The service is {self.phase}."
         return None if self._store.healthy else "The database cannot take writes."
+
+    @property
+    def damaged(self) -> int:
+        """The number of queues whose data cannot be read, plus 1 for damaged data of no single queue."""
+        return len(self._store.damage.parts())
+
+    @property
+    def warning(self) -> str | None:
+        """A problem that leaves the service ready, with its remedy; None without one."""
+        return f"A part of the database is damaged. {REMEDY}" if self.damaged else None
+
+    @property
+    def problem(self) -> str | None:
+        """The obstacle or the warning; None without either."""
+        return self.obstacle or self.warning
 
 
 @dataclass(frozen=True, slots=True)

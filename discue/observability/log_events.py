@@ -228,18 +228,25 @@ EVENTS: Final = (
         ("worker",),
     ),
     LogEvent("server_stopped", ("info",), "The worker has stopped.", (), ("worker",)),
+    LogEvent("service_manager_not_notified", ("warning",), "systemd could not be notified of the state.", ("reason",)),
     LogEvent(
         "session_ended",
         ("warning",),
         "A connection of a process that stood still in a transaction was ended, because others may wait for its locks.",
         ("session",),
     ),
-    LogEvent("service_manager_not_notified", ("warning",), "systemd could not be notified of the state.", ("reason",)),
     LogEvent("span_export_recovered", ("info",), "The collector accepts spans again.", ("dropped", "failed")),
     LogEvent(
         "spans_not_exported", ("warning",), "Spans are not exported although the settings ask for it.", ("reason",)
     ),
     LogEvent("stopped_immediately", ("warning",), "A second signal stopped the server without a drain.", ("signal",)),
+    LogEvent(
+        "store_damaged",
+        ("error",),
+        "A part of the database cannot be read. `queue` is the queue whose data it is, empty if it is not known. Other "
+        "queues go on.",
+        ("queue", "hint"),
+    ),
     LogEvent("store_failed", ("error",), "The database failed unexpectedly.", ("place", "repeated"), (), True),
     LogEvent(
         "stream_failed",

@@ -43,6 +43,7 @@ from discue.store.store import Store
 
 TASKS: Final = (
     "backup",
+    "damage_reports",
     "delayed_messages",
     "domain_checks",
     "heartbeat",
@@ -59,6 +60,7 @@ TASKS: Final = (
     "pulled_messages",
     "purge",
     "retention",
+    "stuck_sessions",
     "system_queues",
 )
 """The names of background work. A test compares them with what a worker runs."""
@@ -375,6 +377,11 @@ ROWS: Final = (
         "discue_store_healthy",
         "1 if the last write to the database was possible, else 0.",
         lambda scrape: int(scrape.parts.store.healthy),
+    ),
+    _gauge(
+        "discue_store_damaged",
+        "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data of no single queue.",
+        lambda scrape: len(scrape.parts.store.damage.parts()),
     ),
     _counter(
         "discue_leases_lost_total",

@@ -19,6 +19,7 @@ from discue.control.inbox import Inbox
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.jobs.damage_reports import DamageReports
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import SECONDS as PULL_BACKLOGS_SECONDS
@@ -60,6 +61,7 @@ _KEY_USAGE_SECONDS = 10.0
 _LISTENER_COUNTS_SECONDS = 60.0
 _VERIFICATION_SECONDS = 5.0
 _STUCK_SESSIONS_SECONDS = 5.0
+_DAMAGE_REPORTS_SECONDS = 1.0
 _BACKUP_CHECK_SECONDS = 1.0
 _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
@@ -348,6 +350,7 @@ class Worker:
         every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
         every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts)
+        every(_DAMAGE_REPORTS_SECONDS, "damage_reports", DamageReports(self._control, self.log).report)
         every(0, "loop_watch", partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic))
         if (url := self._control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(

@@ -7,16 +7,18 @@ from typing import Any, Final, TypeVar, cast
 
 from discue.domain.clock import SystemClock
 from discue.domain.database_clock import DatabaseClock
-from discue.domain.errors import Overloaded
+from discue.domain.errors import Overloaded, StoreDamaged
 from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Measures
 from discue.observability.metrics import Histogram
 from discue.store import tallies
+from discue.store.damage import Damage
 from discue.store.engine import (
     Append,
     Appended,
     BatchOutcome,
     ClusterSnapshot,
     Engine,
+    LogPage,
     Notification,
     QueueKey,
     Settle,
@@ -61,14 +63,13 @@ class Store:
         `clock` is adjusted by each poll.
         """
         self.engine = engine
-        self.read = engine.read
-        self.search = engine.search
-        self.page = engine.page
         self.on_append: Callable[[Appended], None] = lambda _: None
         """Called after a commit, for each append in it. Workers without lanes need none: others read the log."""
         self.on_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = lambda _: None
         """Called after a commit, with the queues to which works have appended messages, and their last seqs."""
         self.healthy = True
+        self.damage = Damage(monotonic)
+        """The damage that reads and writes of this worker have met."""
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1
@@ -106,11 +107,39 @@ class Store:
             self.clock.adjust(snapshot.clock_ms, sent_at)
         return snapshot
 
+    async def read(self, work: Work[T]) -> T:
+        """See `engine.Engine.read`."""
+        try:
+            return await self.engine.read(work)
+        except StoreDamaged:
+            self.damage.note(None)
+            raise
+
+    async def search(self, work: Work[T]) -> T:
+        """See `engine.Engine.search`."""
+        try:
+            return await self.engine.search(work)
+        except StoreDamaged:
+            self.damage.note(None)
+            raise
+
+    async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
+        """See `engine.Engine.page`."""
+        try:
+            return await self.engine.page(organization, queue, after, rows, max_bytes=max_bytes)
+        except StoreDamaged:
+            self.damage.note((organization, queue))
+            raise
+
     async def append(self, append: Append) -> Appended:
         """Store messages of one queue. Raises `Overloaded`, `StoreUnavailable`, `StaleConfiguration`, `QueueClosed`."""
         item, started_at = self._admit(append), self._monotonic()
         group = self._by_key(self._appends, append.queue)
-        appended = cast("Appended", await group.add(group.appends, item))
+        try:
+            appended = cast("Appended", await group.add(group.appends, item))
+        except StoreDamaged:
+            self.damage.note((append.organization, append.queue))
+            raise
         self.measures.count_published(item.rows, item.bytes, self._monotonic() - started_at)
         return appended
 
@@ -181,7 +210,11 @@ class Store:
         # Works have no key of their own: they take turns.
         self._works_started += 1
         group = self._by_key(self._works, self._works_started << 22)
-        return cast("T", await group.add(group.works, work))
+        try:
+            return cast("T", await group.add(group.works, work))
+        except StoreDamaged:
+            self.damage.note(None)
+            raise
 
     async def write_urgently(self, work: Work[T]) -> T:
         """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds.

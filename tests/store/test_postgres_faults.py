@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from discue.domain.errors import StoreUnavailable, StoreUnusable
+from discue.domain.errors import StoreDamaged, StoreUnavailable, StoreUnusable
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Topic
 from discue.store import queues, topics
@@ -601,6 +601,19 @@ async def test_connections_have_the_name_of_their_process_until_its_worker_has_o
     async with opened(address):
         assert len(own_cluster.run_sql(names)) == 2
     assert str(before).startswith(f"discue process {os.getpid()} ")
+
+
+@pytest.mark.parametrize("sqlstate", ["XX001", "XX002"])
+async def test_damaged_data_fails_only_what_needs_it(made: Opened, sqlstate: str) -> None:
+    """A page or an index that the server cannot read. The store stays healthy, and others share a batch with it."""
+    damaged = f"DO $$ BEGIN RAISE EXCEPTION 'invalid page in block 7' USING ERRCODE = '{sqlstate}'; END $$"
+    await made.lay()
+    with pytest.raises(StoreDamaged):
+        await made.engine.read(lambda tx: tx.execute(damaged))
+    works = (lambda tx: tx.execute(damaged), lambda tx: tx.row("SELECT 1"))
+    outcome = await made.engine.commit(Batch(works=works))
+    assert [type(each) for each in outcome.works] == [StoreDamaged, tuple]
+    assert made.losses == 0
 
 
 async def test_connections_notice_that_the_other_end_is_gone(made: Opened) -> None:

@@ -495,7 +495,11 @@ class HealthResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The health of the service."""
 
     status: str
-    """The health of the service."""
+    """The health of the service. `damaged`: ready, but see `detail`."""
+    damaged: int | None = None
+    """Number of queues with data that cannot be read, plus 1 for damaged data of no single queue."""
+    detail: str | None = None
+    """The problem and its remedy."""
 
 
 class HttpsChallenge(msgspec.Struct, frozen=True, kw_only=True):

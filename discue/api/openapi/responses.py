@@ -25,6 +25,7 @@ _ALWAYS = (
     "internal_error",
     "not_ready",
     "not_stored",
+    "store_damaged",
     "overloaded",
 )
 _WITH_KEY = ("key_missing", "key_unknown", "key_disabled", "key_expired", "scope_missing", "organization_suspended")

@@ -72,6 +72,7 @@ from discue.control.listener_options import (
 )
 from discue.control.listeners import ListenerDetails
 from discue.domain.model import LONGEST_CUSTOMER
+from discue.domain.waiting import DAMAGED
 
 _READ, _LIST, _WRITE = Needs.of("listeners")
 
@@ -311,11 +312,12 @@ def _response(call: Call, details: ListenerDetails) -> ListenerResponse:
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options, counts = details.listener, details.listener.options, details.counts
+    is_damaged = (listener.organization, listener.queue) in call.control.store.damage.parts()
     return ListenerView(
         **base_fields(listener),
         queue_id=listener.queue_public_id,
         status=listener.status,
-        status_reason=details.condition.reason,
+        status_reason=details.condition.reason or (DAMAGED if is_damaged else ""),
         status_changed_at=details.status_changed_at,
         mode=listener.mode,
         notify_url=listener.notify_url or UNSET,

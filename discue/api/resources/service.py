@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from discue import __version__
 from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
@@ -60,7 +61,19 @@ class ServiceResponse(ApiResponse, kw_only=True, frozen=True):
 class HealthResponse(ApiResponse, kw_only=True, frozen=True):
     """The health of the service."""
 
-    status: Annotated[str, doc("The health of the service.", "ready", enum=["live", "ready"])]
+    status: Annotated[
+        str,
+        doc(
+            "The health of the service. `damaged`: ready, but see `detail`.", "ready", enum=["live", "ready", "damaged"]
+        ),
+    ]
+    damaged: Annotated[
+        int | UnsetType,
+        doc(
+            "Number of queues with data that cannot be read, plus 1 for damaged data of no single queue.", 1, minimum=1
+        ),
+    ] = UNSET
+    detail: Annotated[str | UnsetType, doc("The problem and its remedy.", "A part of the database is damaged.")] = UNSET
 
 
 class OpenApiDocument(msgspec.Struct, frozen=True):
@@ -88,10 +101,16 @@ async def live(call: Call) -> HealthResponse:
 
 
 async def ready(call: Call) -> HealthResponse:
-    """Check that requests are served. 503 while the service starts or drains, or the database is not writable."""
+    """Check that requests are served. 503 while the service starts or drains, or the database is not writable.
+
+    If a part of the database is damaged, the response is 200 with the status `damaged`: other queues are served.
+    """
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:
         raise Unavailable(obstacle, code="not_ready")
+    if warning := call.services.readiness.warning:
+        damaged = call.services.readiness.damaged
+        return HealthResponse(status="damaged", damaged=damaged, detail=warning, links=call.links())
     return HealthResponse(status="ready", links=call.links())
 
 

@@ -41,7 +41,7 @@ async def show(visit: Visit) -> Page:
         "overview.html",
         "Overview",
         {
-            "obstacle": visit.services.readiness.obstacle,
+            "obstacle": visit.services.readiness.problem,
             "published": sum(each.published for each in hour),
             "acknowledged": sum(each.acknowledged for each in hour),
             "failed": sum(each.failed for each in hour),

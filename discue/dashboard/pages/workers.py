@@ -9,7 +9,11 @@ from discue.dashboard.visit import Page, Visit
 
 async def show(visit: Visit) -> Page:
     found = await installation.state(visit.control, visit.principal)
-    return Page("workers.html", "Workers", {"state": found, "obstacle": visit.services.readiness.obstacle})
+    return Page(
+        "workers.html",
+        "Workers",
+        {"state": found, "obstacle": visit.services.readiness.problem},
+    )
 
 
 ROUTES: Final = (PageRoute("/workers", show),)

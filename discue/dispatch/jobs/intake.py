@@ -10,7 +10,7 @@ import msgspec
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
 from discue.domain.aliases import check_alias
-from discue.domain.errors import DiscueError, NotFound, Unavailable, Unprocessable, invalid
+from discue.domain.errors import DiscueError, NotFound, StoreDamaged, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers
 from discue.domain.json_nesting import is_too_deep
 from discue.domain.message_data import data_of
@@ -107,6 +107,10 @@ class Intake:
             self._last_queues[owner] = queue.key[1]
             try:
                 is_done |= await self._move_some(queue)
+            except StoreDamaged as error:
+                self._store.damage.note(queue.key)
+                self._pause(queue, error.detail)
+                is_done = True
             except Unavailable:
                 raise
             except Exception as error:  # Reported, and tried again: it must not hold up other organizations

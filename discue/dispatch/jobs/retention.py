@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
+from discue.domain.errors import StoreDamaged
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
@@ -83,8 +85,10 @@ class Retention:
         while (
             self._is_leader() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
         ):
-            while not await self._store.write(partial(purge.step, job=job)):
-                pass
+            # A damaged queue must not hold up the others: the next run tries its job again.
+            with suppress(StoreDamaged):
+                while not await self._store.write(partial(purge.step, job=job)):
+                    pass
             after = job.id
 
     async def run(self) -> None:
@@ -114,9 +118,10 @@ class Retention:
         await self._trim_logs(now)
 
     async def _repeat(self, step: Callable[[Transaction], Awaitable[object]]) -> None:
-        """Repeat a write until it finds nothing left to delete."""
-        while await self._store.write(step):
-            pass
+        """Repeat a write until it finds nothing left to delete, or damaged data, which the store reports."""
+        with suppress(StoreDamaged):
+            while await self._store.write(step):
+                pass
 
     async def _delete_idempotency_keys(self, now: int) -> None:
         """Delete old idempotency keys. Each run checks a share of all keys; the first one checks all."""
@@ -161,7 +166,10 @@ class Retention:
         after = (0, 0)
         while logs := await self._store.read(partial(purge.logs_after, after=after, limit=_LOGS_READ)):
             for log in logs:
-                await self._trim_log(log, now)
+                try:
+                    await self._trim_log(log, now)
+                except StoreDamaged:
+                    self._store.damage.note((log.organization, log.queue))
             after = (logs[-1].organization, logs[-1].queue)
 
     async def _trim_log(self, log: LogToTrim, now: int) -> None:

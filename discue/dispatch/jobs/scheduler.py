@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -12,7 +12,7 @@ import msgspec
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
-from discue.domain.errors import NotFound, PayloadTooLarge, Unprocessable
+from discue.domain.errors import NotFound, PayloadTooLarge, StoreDamaged, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import decode_options
@@ -20,6 +20,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import delayed_messages, schedules
+from discue.store.delayed_messages import DueMessage
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
 from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, RunResult, ScheduleKey
 from discue.store.store import Store
@@ -208,10 +209,29 @@ class Scheduler:
         while self._is_leader() and await self._is_anything_due():
             # Delayed messages first: a schedule that cannot run must not hold them up.
             now = self._clock.now()
+            is_damaged = False
             if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
-                append = partial(delayed_messages.append_due, messages=due, now=now)
-                self._announce(await self._store.write_exclusively(append))
+                is_damaged = not await self._append_due(due, now)
             self._announce(await self._runs.run_due())
+            if is_damaged:
+                # They stay due: the supervisor tries again later.
+                raise StoreDamaged
+
+    async def _append_due(self, due: Sequence[DueMessage], now: int) -> bool:
+        """Append due messages. Returns False if those of a queue are damaged, after it has appended the others."""
+        try:
+            append = partial(delayed_messages.append_due, messages=due, now=now)
+            self._announce(await self._store.write_exclusively(append))
+        except StoreDamaged:
+            for queue in dict.fromkeys(each.queue for each in due):
+                own = [each for each in due if each.queue == queue]
+                try:
+                    append = partial(delayed_messages.append_due, messages=own, now=now)
+                    self._announce(await self._store.write_exclusively(append))
+                except StoreDamaged:
+                    self._store.damage.note(queue)
+            return False
+        return True
 
     def _announce(self, heads: dict[QueueKey, int]) -> None:
         self.notify_heads(heads.items())

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
-from discue.dispatch.lane.flush import READ_RETRY_MS
+from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS, READ_RETRY_MS
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
-from discue.domain.errors import Unavailable
+from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_up_to
@@ -57,6 +57,8 @@ class Backlog:
         self.epoch = 0
         """Changes when what is being read is not needed any more."""
         self._is_reading = False
+        self._damaged_until = 0.0
+        """When to read again after a read of damaged data, by the monotonic clock; 0 if the last read succeeded."""
         self._changed_during_read: set[int] = set()
         """Rows that were flushed while retries were read."""
         self._sweep = record.known.sweep
@@ -161,11 +163,17 @@ class Backlog:
         self.retries.clear()
 
     def needs_retries(self, now: int) -> bool:
-        return (0 < self.due_at <= now or self._sweep.is_on) and not self.retries and not self._is_reading
+        is_due = 0 < self.due_at <= now or self._sweep.is_on
+        return is_due and not self.retries and self._may_read
+
+    def needs_page(self) -> bool:
+        return self.read_through < self.head and not self.new and self._may_read
 
     @property
-    def needs_page(self) -> bool:
-        return self.read_through < self.head and not self.new and not self._is_reading
+    def _may_read(self) -> bool:
+        return not self._is_reading and (
+            not self._damaged_until or self._context.clock.monotonic() >= self._damaged_until
+        )
 
     def read(self, now: int, *, retries: bool, page: bool) -> None:
         """Read retries, new messages or both in the background. Until that ends nothing else is read."""
@@ -255,12 +263,18 @@ class Backlog:
                 await (self._read_swept() if self._sweep.is_on else self._read_due(now))
             if page and epoch == self.epoch:
                 await self._read_page()
+        except StoreDamaged:
+            self._lane.on_damage()
+            self._damaged_until = self._context.clock.monotonic() + DAMAGED_RETRY_SECONDS
+            self._lane.wake_at(self._context.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
+            return
         except Unavailable:
             # The store logs the cause; the lane only repeats the read.
             self._lane.wake_at(self._context.clock.now() + READ_RETRY_MS)
             return
         finally:
             self._is_reading = False
+        self._damaged_until = 0.0
         self._lane.advance()
 
     async def _read_due(self, now: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
 from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, recorded_trace
-from discue.domain.errors import StoreUnusable, Unavailable
+from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
@@ -22,6 +22,9 @@ STORE_RETRY_SECONDS: Final = 0.25
 
 READ_RETRY_MS: Final = 250
 """How long a lane waits before it repeats a read that failed."""
+
+DAMAGED_RETRY_SECONDS: Final = 15.0
+"""How long a read or write waits until it is repeated if a part of the database is damaged."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs a coroutine as a task of the worker, which logs its failure."""
@@ -37,9 +40,9 @@ async def write_until_stored(
     while is_wanted():
         try:
             return await write()
-        except (Unavailable, StoreUnusable):
+        except (Unavailable, StoreUnusable) as error:
             on_unavailable()
-            await asyncio.sleep(STORE_RETRY_SECONDS)
+            await asyncio.sleep(DAMAGED_RETRY_SECONDS if isinstance(error, StoreDamaged) else STORE_RETRY_SECONDS)
     return None
 
 
@@ -158,6 +161,9 @@ class StoreCheck(ABC):
             while self.state is CheckState.REQUESTED and self._lane.is_active:
                 self._enter(CheckState.RUNNING)
                 await self.check_once()
+        except StoreDamaged:
+            self._lane.on_damage()
+            self.request_at(self._context.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
         except Unavailable:
             # The store logs the cause; the lane only repeats the read.
             self.request_at(self._context.clock.now() + READ_RETRY_MS)

@@ -17,6 +17,7 @@ from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.dispatch.spans import SettledAs
 from discue.domain.attempts import Outcome
+from discue.domain.errors import StoreDamaged
 from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
 from discue.domain.model import DisableReason
@@ -181,7 +182,7 @@ class Lane:
         if self.cursor.dirty:
             self._flush.request()
         retries = backlog.needs_retries(now)
-        page = backlog.needs_page and self._may_read_page(now)
+        page = backlog.needs_page() and self._may_read_page(now)
         if retries or page:
             backlog.read(now, retries=retries, page=page)
 
@@ -246,8 +247,16 @@ class Lane:
     async def miss_older_than(self, before: int) -> None:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
         if self.is_quiet:
-            await self.backlog.miss_older_than(before)
+            try:
+                await self.backlog.miss_older_than(before)
+            except StoreDamaged:
+                # Reported. Other lanes go on.
+                self.on_damage()
             self._flush.request()
+
+    def on_damage(self) -> None:
+        """Report that data of the lane's queue is damaged."""
+        self._context.store.damage.note((self.record.organization, self.record.queue))
 
     def begin_draining(self) -> None:
         """Start nothing any more."""

@@ -10,7 +10,7 @@ from discue.dispatch.pull.receive import RoundResult, has_work, read_new
 from discue.dispatch.pull.session import PullContext, PullSession
 from discue.dispatch.pull.waiters import Waiters
 from discue.dispatch.timers import Timers
-from discue.domain.errors import Overloaded
+from discue.domain.errors import Overloaded, StoreDamaged
 from discue.observability.logs import Log
 from discue.observability.supervisor import BackgroundTasks
 from discue.store import pull_leases
@@ -103,7 +103,10 @@ class PullBroker:
     async def miss_too_old(self) -> None:
         """Miss deliveries that have waited longer than the deadline, also of listeners without consumers."""
         async for record in self._unsettled():
-            await self._miss_too_old(record)
+            try:
+                await self._miss_too_old(record)
+            except StoreDamaged:
+                self.context.store.damage.note((record.organization, record.queue))
 
     async def has_work(self) -> bool:
         """Return whether a consumer of any listener holds a message, or can pull one now."""

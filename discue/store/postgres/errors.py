@@ -5,11 +5,12 @@ from typing import Final
 import asyncpg
 
 from discue.config.types import InvalidDatabaseUrl, without_password
-from discue.domain.errors import StoreUnavailable, StoreUnusable, Unprocessable
+from discue.domain.errors import StoreDamaged, StoreUnavailable, StoreUnusable, Unprocessable
 from discue.store.engine import UniqueViolation
 
 _DATA, _INTEGRITY, _LIMITS = "22", "23", "54"
 _CONFLICTS = ("40001", "40P01")
+_DAMAGED = ("XX001", "XX002")
 _UNENCODABLE = "A text contains NUL or an unpaired surrogate, or a number is too large: the database cannot store it."
 
 
@@ -55,7 +56,7 @@ def is_conflict(error: BaseException) -> bool:
 
 def concerns_one_part(error: BaseException) -> bool:
     """Return whether one value or row of a statement caused it, so that the others can be stored without it."""
-    return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS)
+    return sqlstate(error)[:2] in (_DATA, _INTEGRITY, _LIMITS) or sqlstate(error) in _DAMAGED
 
 
 def translated(error: Exception, *, before_commit: bool = False) -> Exception:
@@ -67,6 +68,8 @@ def translated(error: Exception, *, before_commit: bool = False) -> Exception:
         return UniqueViolation()
     if sqlstate(error)[:2] == _DATA:
         return Unprocessable(_UNENCODABLE, code="invalid_value")
+    if sqlstate(error) in _DAMAGED:
+        return StoreDamaged()
     if not isinstance(error, OUTAGES):
         return error
     # Any other error may have come after the server had committed.

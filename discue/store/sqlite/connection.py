@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 
 from discue.domain.clock import Clock, SystemClock
-from discue.domain.errors import DiscueError, StoreUnavailable, StoreUnusable
+from discue.domain.errors import DiscueError, StoreDamaged, StoreUnavailable, StoreUnusable
 
 APPLICATION_ID = 0x64_69_73_63
 """Written into the file's header, to tell the databases of other programs apart."""
@@ -88,7 +88,7 @@ def translated(error: apsw.Error, path: Path, *, before_commit: bool = False) ->
     if isinstance(error, apsw.NotADBError):
         return StoreUnusable(f"{path} is not a database of discue. Name another file.")
     if isinstance(error, apsw.CorruptError):
-        return StoreUnusable(f"{path} is damaged. Restore it from a backup.")
+        return StoreDamaged()
     # Anything else may have failed after the commit was in the log.
     return StoreUnavailable(code="not_stored" if before_commit or isinstance(error, _CHANGED_NOTHING) else "")
 

@@ -1,6 +1,7 @@
 """Delayed messages and runs of schedules on lanes, with a clock that stands still: not early, not twice."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
+from discue.domain.errors import StoreDamaged
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
 from discue.domain.schedule import Schedule, Timing, first_run
-from discue.store import messages, schedules
-from discue.store.engine import Appended
+from discue.store import delayed_messages, messages, schedules
+from discue.store.delayed_messages import DueMessage
+from discue.store.engine import Appended, QueueKey, Transaction
 from tests.dispatch.stage import Stage, well
 
 
@@ -233,3 +236,31 @@ async def test_a_schedule_that_cannot_run_holds_no_delayed_message_up(stage: Sta
         await scheduling.deliver()
     await stage.quiet()
     assert len(stage.courier.sent) == 1
+
+
+async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, scheduling = await _begun(stage)
+    other = await stage.queue(await stage.organization())
+    await stage.listener(damaged)
+    await stage.listener(other)
+    held, sent = await _delayed(stage, damaged, 5_000), await _delayed(stage, other, 5_000)
+    append = delayed_messages.append_due
+
+    async def appended(tx: Transaction, messages: Sequence[DueMessage], now: int) -> dict[QueueKey, int]:
+        if any(each.queue == (damaged.organization, damaged.id) for each in messages):
+            raise StoreDamaged
+        return await append(tx, messages, now)
+
+    stage.clock.advance(5_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(delayed_messages, "append_due", appended)
+        # Raised for the supervisor, which tries again later.
+        with pytest.raises(StoreDamaged):
+            await scheduling.deliver()
+        await stage.quiet()
+        assert stage.courier.ids() == [sent]
+        assert (damaged.organization, damaged.id) in stage.store.damage.parts()
+    await scheduling.deliver()
+    assert stage.courier.ids() == [sent, held]

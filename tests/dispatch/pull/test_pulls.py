@@ -250,7 +250,7 @@ async def test_poll_stops_looking_for_more_half_a_second_after_its_deadline(stag
         stage.clock.advance(300)
         return await page(organization, queue, after, rows, max_bytes=max_bytes)
 
-    stage.store.page = page_of_a_busy_store
+    stage.store.page = page_of_a_busy_store  # type: ignore[method-assign]
     assert await at.pulled() == []
     assert read == [0, 128]
 
@@ -283,7 +283,7 @@ async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
         asked.append(work)
         return read(work)
 
-    stage.store.read = counted
+    stage.store.read = counted  # type: ignore[method-assign]
     await at.advance(19_999)
     assert asked == []
     assert len(at.pulls.timers) == 1
@@ -521,6 +521,6 @@ async def test_snapshot_from_before_a_lost_connection_is_discarded(stage: Stage)
             at.pulls.invalidate()
         return found
 
-    stage.store.page = lose_a_message_meanwhile
+    stage.store.page = lose_a_message_meanwhile  # type: ignore[method-assign]
     assert await at.pulled() == []
     assert await at.delivery_rows() == []

@@ -565,8 +565,12 @@ export interface Header {
 
 /** The health of the service. */
 export interface HealthResponse {
-  /** The health of the service. */
-  status: Open<"live" | "ready">;
+  /** The health of the service. `damaged`: ready, but see `detail`. */
+  status: Open<"live" | "ready" | "damaged">;
+  /** Number of queues with data that cannot be read, plus 1 for damaged data of no single queue. */
+  damaged?: number | undefined;
+  /** The problem and its remedy. */
+  detail?: string | undefined;
 }
 
 /** The file that verifies a domain. */

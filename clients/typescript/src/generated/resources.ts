@@ -822,13 +822,16 @@ export class Service {
   }
 
   /** Check that the process is alive. */
-  async live(options: RequestOptions = {}): Promise<Open<"live" | "ready">> {
+  async live(options: RequestOptions = {}): Promise<Open<"live" | "ready" | "damaged">> {
     const found = await this.#requester.object<HealthResponse>("GET", pathOf("health", "live"), "status", {}, options);
     return found.status;
   }
 
-  /** Check that requests are served. 503 while the service starts or drains, or the database is not writable. */
-  async ready(options: RequestOptions = {}): Promise<Open<"live" | "ready">> {
+  /**
+   * Check that requests are served. 503 while the service starts or drains, or the database is not writable. If a
+   * part of the database is damaged, the response is 200 with the status `damaged`: other queues are served.
+   */
+  async ready(options: RequestOptions = {}): Promise<Open<"live" | "ready" | "damaged">> {
     const found = await this.#requester.object<HealthResponse>("GET", pathOf("health", "ready"), "status", {}, options);
     return found.status;
   }
