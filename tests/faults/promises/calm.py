@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.faults.history import Fault, History, Receipt
 
 LONGEST_LIFE_SECONDS = 5.0
-"""From the publishing of a message to its expiry."""
+"""From the publishing of a message to its expiry, or until it is due."""
 _RECONNECTING_SECONDS = 2.0
 _LOCKED_SECONDS = 5.0
 """Time for which the locks of a worker that is cut off stay, at most, after its connections are gone or back."""
