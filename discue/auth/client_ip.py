@@ -1,12 +1,13 @@
 """The IP address of a client: the peer of the connection, or what trusted proxies forward."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Protocol
 
 from discue.config.types import Network, Networks
+from discue.observability.logs import Log
 
 Address = IPv4Address | IPv6Address
 
@@ -17,6 +18,9 @@ _REMEMBERED: Final = 4_096
 _LONGEST_ELEMENT: Final = 1_024
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _NEIGHBOURHOOD_BITS: Final = 64
+_WARNED_SECONDS: Final = 3_600.0
+_WARNED_SUBJECTS: Final = 20
+_HINT: Final = "If this is your proxy, add its network to trusted_proxies. Until then, all its clients have one address."
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _ZONE = r"(?:%[A-Za-z0-9._~-]+)?"
@@ -35,13 +39,37 @@ class HeaderLookup(Protocol):
 
     def get_all(self, name: str) -> list[str]: ...
 
+    def __contains__(self, name: str, /) -> bool: ...
+
+
+class UntrustedProxies:
+    """Warns about peers that forward addresses although they are not trusted: at most 20 subjects in an hour."""
+
+    def __init__(self, log: Log, monotonic: Callable[[], float]) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._warned: set[str] = set()
+        self._until = 0.0
+
+    def note(self, address: str) -> None:
+        """Log a warning, unless there was one about the address or its network in this hour."""
+        now = self._monotonic()
+        if now >= self._until:
+            self._warned, self._until = set(), now + _WARNED_SECONDS
+        subject = subject_of(address)
+        # Any client can send the headers: the warnings about them must not fill the disk.
+        if subject not in self._warned and len(self._warned) < _WARNED_SUBJECTS:
+            self._warned.add(subject)
+            self._log.warning("proxy_not_trusted", client=address, hint=_HINT)
+
 
 class ClientIpResolver:
     """Determines the addresses of clients. Malformed headers never raise."""
 
-    def __init__(self, trusted: Networks) -> None:
-        """Headers are trusted only from peers and proxies in the `trusted` networks."""
+    def __init__(self, trusted: Networks, untrusted: UntrustedProxies | None = None) -> None:
+        """Headers are trusted only from peers and proxies in the `trusted` networks. Others go to `untrusted`."""
         self._trusted = tuple(map(_unmapped_network, trusted))
+        self._untrusted = untrusted
         self._is_trusted = lru_cache(_REMEMBERED)(self._look_up)
 
     def of(self, peer: str, headers: HeaderLookup) -> str:
@@ -54,6 +82,8 @@ class ClientIpResolver:
         """
         address = canonical(peer)
         if not self._trusted or not self._is_trusted(address):
+            if self._untrusted is not None and ("x-forwarded-for" in headers or "forwarded" in headers):
+                self._untrusted.note(address)
             return address
         forwarded, forwarded_for = headers.get_all("forwarded"), headers.get_all("x-forwarded-for")
         if not forwarded:

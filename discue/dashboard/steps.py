@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
+from discue.auth.client_ip import subject_of
 from discue.auth.rate_limiter import address_caller, customer_caller
 from discue.auth.turns import LIST_BYTES
 from discue.dashboard import static
@@ -70,7 +70,6 @@ class PageSteps:
         settings, store = control.settings, control.store
         self._services = services
         self._url = url.rstrip("/") if url else None
-        self._resolver = ClientIpResolver(settings.trusted_proxies) if settings.trusted_proxies else None
         self._bodies = BodyReader(
             deadline_seconds=settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
@@ -134,7 +133,7 @@ class PageSteps:
                 return _static_response(request.headers, file)
             if script is not None:
                 return script
-        request.address = self._address(scope)
+        request.address = self._services.addresses.of(scope.client, scope.headers)
         if scope.method not in METHODS:
             raise MethodNotAllowed(allow=METHODS)
         if request.path == "/":
@@ -146,10 +145,6 @@ class PageSteps:
         request.query = parse_query(scope.query_string)
         request.url = self._url_of(scope)
         return None
-
-    def _address(self, scope: HttpScope) -> str:
-        """Return the address of the browser."""
-        return canonical(scope.client) if self._resolver is None else self._resolver.of(scope.client, scope.headers)
 
     def _url_of(self, scope: HttpScope) -> str:
         """Return the URL of the service, as the browser sees it."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
+from discue.auth.client_ip import subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
 from discue.auth.turns import LargeRequest
@@ -114,8 +114,7 @@ class Admission:
         self._rates = services.rates
         self._settings = control.settings
         self._readiness = services.readiness
-        proxies = control.settings.trusted_proxies
-        self._resolver = ClientIpResolver(proxies) if proxies else None
+        self._address_of = services.addresses.of
         self._authenticate = services.authenticator.authenticate
 
     async def admit(self, request: Request, *, needs_key: bool) -> None:
@@ -124,7 +123,7 @@ class Admission:
         Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
         TooManyRequests.
         """
-        request.address = self._address(request)
+        request.address = self._address_of(request.scope.client, request.headers)
         # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
         refusal = await self._identify(request) if needs_key else None
         await self._count(request)
@@ -136,7 +135,7 @@ class Admission:
 
         A key is checked too: failed attempts count everywhere, and a caller that is locked out is told so.
         """
-        request.address = self._address(request)
+        request.address = self._address_of(request.scope.client, request.headers)
         presents_key = len(request.headers.get_all(_KEY)) == 1
         refusal = await self._identify(request) if presents_key else None
         await self._count(request)
@@ -178,10 +177,6 @@ class Admission:
                 request.rate_limit = msgspec.structs.replace(status, remaining=of_all.remaining)
             if of_all.refused:
                 raise rates.refusal(of_all, "rate_limit", "All keys of the organization together may make")
-
-    def _address(self, request: Request) -> str:
-        peer: str = request.scope.client
-        return canonical(peer) if self._resolver is None else self._resolver.of(peer, request.headers)
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)

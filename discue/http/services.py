@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from discue.auth.authenticator import Authenticator
+from discue.auth.client_ip import ClientIpResolver
 from discue.auth.openid.provider import Provider
 from discue.auth.rate_limiter import RateLimiter
 from discue.auth.turns import Turns
@@ -62,6 +63,7 @@ class Services:
     domain_checks: DomainChecker
     rates: RateLimiter
     authenticator: Authenticator
+    addresses: ClientIpResolver
     samples: SampleSender
     puller: Puller
     turns: Turns

@@ -191,6 +191,13 @@ EVENTS: Final = (
     ),
     LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path"), (), True),
     LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
+    LogEvent(
+        "proxy_not_trusted",
+        ("warning",),
+        "A peer outside of `trusted_proxies` sent `X-Forwarded-For` or `Forwarded`, which is ignored. A worker logs it at "
+        "most once an hour for each address or IPv6 /64, and for at most 20 of them in an hour.",
+        ("client", "hint"),
+    ),
     LogEvent("pull_failed", ("error",), "A background task of pulls failed.", (), (), True),
     LogEvent(
         "request",

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
+from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
 from discue.auth.turns import Turns
@@ -224,6 +225,7 @@ class Worker:
             domain_checks=self._verifier,
             rates=RateLimiter(store, clock),
             authenticator=Authenticator(store, control.cache, clock, row_ids, log=log),
+            addresses=ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
             samples=self._endpoint_tester,
             puller=self.pulls,
             turns=Turns(clock.monotonic, lambda: store.healthy),

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.auth.authenticator import sign_in_subject
-from discue.auth.client_ip import UNKNOWN, ClientIpResolver, canonical, subject_of
+from discue.auth.client_ip import UNKNOWN, ClientIpResolver, UntrustedProxies, canonical, subject_of
+from discue.observability.logs import Log
 
 
 class Lines:
@@ -17,6 +18,9 @@ class Lines:
 
     def get_all(self, name: str) -> list[str]:
         return [value for known, value in self._lines if known == name]
+
+    def __contains__(self, name: str) -> bool:
+        return any(known == name for known, _ in self._lines)
 
 
 def forwarded(*values: str) -> Lines:
@@ -197,3 +201,57 @@ def test_ipv4_address_is_its_own_subject(address: IPv4Address) -> None:
 
 def test_unknown_address_is_a_subject() -> None:
     assert subject_of(UNKNOWN) == UNKNOWN
+
+
+class Warnings(Log):
+    """A log that keeps the peers it is warned about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: list[object] = []
+        self.seconds = 0.0
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        assert event == "proxy_not_trusted"
+        assert "trusted_proxies" in str(fields["hint"])
+        self.peers.append(fields["client"])
+
+
+def warning_resolver() -> tuple[ClientIpResolver, Warnings]:
+    log = Warnings()
+    return ClientIpResolver((ip_network("10.0.0.0/8"),), UntrustedProxies(log, lambda: log.seconds)), log
+
+
+def test_untrusted_peer_that_forwards_is_reported_once_an_hour() -> None:
+    proxies, log = warning_resolver()
+    for sent in (forwarded("for=192.0.2.1"), forwarded_for("192.0.2.1"), forwarded_for("192.0.2.2")):
+        assert proxies.of("198.51.100.1:80", sent) == "198.51.100.1"
+    assert log.peers == ["198.51.100.1"]
+
+    log.seconds = 3_599.0
+    proxies.of("198.51.100.1:81", forwarded_for("192.0.2.1"))
+    assert log.peers == ["198.51.100.1"]
+    log.seconds = 3_600.0
+    proxies.of("198.51.100.1:81", forwarded_for("192.0.2.1"))
+    assert log.peers == ["198.51.100.1"] * 2
+
+
+def test_trusted_proxies_and_direct_clients_are_not_reported() -> None:
+    proxies, log = warning_resolver()
+    proxies.of("10.0.0.1:80", forwarded_for("192.0.2.1"))
+    proxies.of("198.51.100.1:80", NOTHING)
+    assert not log.peers
+
+
+def test_reports_are_by_network_and_at_most_20_an_hour() -> None:
+    proxies, log = warning_resolver()
+    for host in range(1, 4):
+        proxies.of(f"[2001:db8::{host}]:80", forwarded_for("192.0.2.1"))
+    assert log.peers == ["2001:db8::1"]
+    for host in range(1, 100):
+        proxies.of(f"198.51.100.{host}:80", forwarded_for("192.0.2.1"))
+    assert len(log.peers) == 20
+
+    log.seconds = 3_600.0
+    proxies.of("198.51.100.99:80", forwarded_for("192.0.2.1"))
+    assert log.peers[20:] == ["198.51.100.99"]

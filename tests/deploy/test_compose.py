@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ def test_single_server_is_published_on_loopback_only() -> None:
     ports = composed("compose.yaml")["services"]["discue"]["ports"]
 
     assert [port.split(":")[0] for port in ports] == ["127.0.0.1"]
+
+
+def test_proxies_are_trusted_in_the_networks_that_compose_files_define() -> None:
+    single, cluster = (composed(name) for name in FILES)
+
+    (own,) = single["networks"]["default"]["ipam"]["config"]
+    assert settings_of(single["services"]["discue"]).trusted_proxies == (ip_network(own["gateway"]),)
+    (outside,) = cluster["networks"]["outside"]["ipam"]["config"]
+    assert settings_of(cluster["services"]["worker-1"]).trusted_proxies == (ip_network(outside["subnet"]),)
 
 
 def test_every_secret_of_the_cluster_must_be_given() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_objects_select_the_pods_and_ports_of_the_workers() -> None:
     (rule,) = objects["Ingress"]["spec"]["rules"]
     assert rule["http"]["paths"][0]["backend"]["service"] == {"name": "messages", "port": {"name": "http"}}
     assert objects["Deployment"]["spec"]["replicas"] == 3
+
+
+INGRESS = (*IMAGE, "ingress.enabled=true", "ingress.host=discue.example.com")
+
+
+@pytest.mark.parametrize(
+    ("values", "trusted"),
+    [
+        (IMAGE, ()),
+        (INGRESS, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")),
+        ((*INGRESS, "ingress.proxies=10.3.0.0/16"), ("10.3.0.0/16",)),
+        ((*INGRESS, "settings.trusted_proxies=10.4.0.0/16"), ("10.4.0.0/16",)),
+        # Strangers reach these from private addresses, past the ingress.
+        ((*INGRESS, "service.type=LoadBalancer"), ()),
+        ((*INGRESS, "service.type=NodePort"), ()),
+    ],
+)
+def test_ingress_is_a_trusted_proxy_where_strangers_reach_nothing_else(
+    values: tuple[str, ...], trusted: tuple[str, ...]
+) -> None:
+    settings = settings_of(rendered(*values)["StatefulSet"])
+
+    assert settings.trusted_proxies == tuple(map(ip_network, trusted))
 
 
 @pytest.mark.parametrize("values", [IMAGE, CLUSTER])

@@ -19,6 +19,7 @@ from discue.api.app import App
 from discue.api.resources import ROUTES
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
+from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.rate_limiter import RateLimiter
 from discue.auth.turns import Turns
 from discue.config.settings import Settings
@@ -75,6 +76,9 @@ class Memory(Log):
         self.lines: list[tuple[str, dict[str, object]]] = []
 
     def info(self, event: str, /, **fields: object) -> None:
+        self.lines.append((event, fields))
+
+    def warning(self, event: str, /, **fields: object) -> None:
         self.lines.append((event, fields))
 
     def error(self, event: str, /, *, exc_info: BaseException | None = None, **fields: object) -> None:
@@ -189,6 +193,7 @@ class _Thread:
                     _domain_checks(installation),
                     RateLimiter(store, clock),
                     Authenticator(store, installation.cache, clock, control.row_ids, log=log),
+                    ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
                     tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
                     Turns(clock.monotonic, lambda: store.healthy),

@@ -75,6 +75,10 @@ spec:
         - name: DISCUE_METRICS_PORT
           value: "9464"
         {{- end }}
+        {{- if and .Values.ingress.enabled (eq .Values.service.type "ClusterIP") (not (hasKey .Values.settings "trusted_proxies")) }}
+        - name: DISCUE_TRUSTED_PROXIES
+          value: {{ .Values.ingress.proxies | quote }}
+        {{- end }}
         {{- range $name, $value := .Values.settings }}
         - name: DISCUE_{{ upper $name }}
           value: {{ $value | toString | quote }}
