@@ -170,14 +170,15 @@ class RateLimiter:
         return self._status(budget, refused=not is_admitted)
 
     def count(self, caller: RateLimitKey) -> RateLimitStatus:
-        """Count a request that is never rejected and never waits."""
+        """Count a request without waiting. `refused` is whether it is beyond the limit, as far as this worker knows."""
         status = self.take_now(caller)
-        if status is None:
-            budget = self._budget(caller)
-            budget.owed += 1
-            self._request_refill(budget)
-            return self._status(budget, refused=False)
-        return RateLimitStatus(status.limit, status.remaining, status.reset_at, False)
+        if status is not None:
+            return status
+        budget = self._budget(caller)
+        is_beyond = not budget.remaining
+        budget.owed += 1
+        self._request_refill(budget)
+        return self._status(budget, refused=is_beyond)
 
     def peek(self, caller: RateLimitKey) -> RateLimitStatus:
         """Return the status of a caller without counting a request."""

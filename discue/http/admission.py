@@ -47,7 +47,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WITH_BODY = frozenset({"POST", "PUT"})
 
 _KEY = "x-api-key"
-_NEVER_REFUSED = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
+_HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
 
 
 class Request:
@@ -154,8 +154,11 @@ class Admission:
     async def _count(self, request: Request) -> None:
         """Raises TooManyRequests.
 
-        Health checks are never refused. Unless the worker is serving, requests are counted without reading the store.
+        Unless the worker is serving, requests are counted without reading the store.
         """
+        if request.scope.path in _HEALTH_CHECKS:
+            self._count_health_check(request)
+            return
         record, rates = request.record, self._rates
         together = None
         if record is None:
@@ -163,9 +166,9 @@ class Admission:
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
             together = key_of_all(caller)
-        # `take` may read the budget of all workers from the store, which must not delay a health check, and may not be
-        # readable while the worker starts or drains.
-        if self._readiness.phase != "serving" or request.scope.path in _NEVER_REFUSED:
+        # `take` may read the budget of all workers from the store, which may not be readable while the worker starts or
+        # drains.
+        if self._readiness.phase != "serving":
             request.rate_limit = rates.count(caller)
             return
         request.rate_limit = status = rates.take_now(caller) or await rates.take(caller)
@@ -177,6 +180,18 @@ class Admission:
                 request.rate_limit = msgspec.structs.replace(status, remaining=of_all.remaining)
             if of_all.refused:
                 raise rates.refusal(of_all, "rate_limit", "All keys of the organization together may make")
+
+    def _count_health_check(self, request: Request) -> None:
+        """Count a health check. Raises TooManyRequests.
+
+        Health checks have a budget of their own, and never wait for the store. Those that a proxy forwards have
+        another one: if the proxy is not trusted, its clients must not use up the budget of its own health checks.
+        """
+        kind = "forwarded health" if {"x-forwarded-for", "forwarded"} & set(request.headers.keys()) else "health"
+        caller = address_caller(f"{kind} {subject_of(request.address)}", self._settings.address_rate_limit)
+        request.rate_limit = status = self._rates.count(caller)
+        if status.refused:
+            raise self._rates.refusal(status, "address_rate_limit")
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)

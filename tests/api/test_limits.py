@@ -149,6 +149,39 @@ def test_attempts_during_a_lockout_count_for_the_address_and_refuse_no_valid_key
         assert operator.get("/queues").status_code == 200
 
 
+def test_health_checks_have_a_limit_of_their_own_by_address(tmp_path: Path) -> None:
+    within_a_minute()
+    with served(tmp_path, address_rate_limit=6) as service:
+        stranger, proxy = service.client(None), service.client(None)
+        del proxy.headers["x-forwarded-for"]
+        paths = ("/health/live", "/v1/health/ready")
+        answers = [stranger.get(paths[number % 2]) for number in range(8)]
+        assert [answer.status_code for answer in answers] == [200] * 6 + [429] * 2
+        assert [rate(answer)[:2] for answer in answers] == [(6, left) for left in (5, 4, 3, 2, 1, 0, 0, 0)]
+        assert "address_rate_limit" in answers[-1].json()["detail"]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        # Neither other requests of the address, nor other addresses.
+        assert stranger.get("/queues").status_code == 401
+        assert service.client(None).get("/health/live").status_code == 200
+        assert proxy.get("/health/live").status_code == 200
+        # A worker that drains stays as bounded.
+        service.readiness.phase = "draining"
+        assert stranger.get("/health/ready").status_code == 429
+        assert proxy.get("/health/ready").status_code == 503
+
+
+def test_clients_of_a_proxy_that_is_not_trusted_leave_it_its_own_health_checks(tmp_path: Path) -> None:
+    within_a_minute()
+    with served(tmp_path, address_rate_limit=6, trusted_proxies=()) as service:
+        stranger, proxy = service.client(None), service.client(None)
+        del proxy.headers["x-forwarded-for"]
+        statuses = [stranger.get("/health/ready").status_code for _ in range(8)]
+        assert statuses == [200] * 6 + [429] * 2
+        assert proxy.get("/health/ready").status_code == 200
+        warnings = [fields["client"] for event, fields in service.log.lines if event == "proxy_not_trusted"]
+        assert warnings == ["127.0.0.1"]
+
+
 def test_repeated_publish_succeeds_when_the_quota_is_used_up(cast: Cast) -> None:
     queue = cast.queue()
     change(cast, quotas={"messages_a_day": 1})
