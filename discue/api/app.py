@@ -34,7 +34,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
-from discue.http.admission import Admission, Request, base_url, check_request
+from discue.http.admission import Admission, Request, base_url, check_request, port_of
 from discue.http.body import BodyReader
 from discue.http.frame import theme_of
 from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, negotiate, prefers_events
@@ -310,6 +310,7 @@ class App:
             name=found.name,
             accepts_gzip=route.compresses and _accepts_gzip(scope),
             theme=theme_of(request.headers) if route.compresses else "auto",
+            port=port_of(scope),
             traceparent=_traceparent(request.headers) if compiled.publishes else None,
         )
         if given_key is not None:

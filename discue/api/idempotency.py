@@ -56,8 +56,10 @@ async def created(
 
         def content_of(result: Any) -> bytes:
             # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
-            response = _encode(respond(call, result).without_secrets())
-            return key.seal(_pack((call.version, response)), nonce)
+            # Links begin with the nonce, not with the host of this request: each repetition has its own host.
+            stored = msgspec.structs.replace(call, base=nonce.hex() + call.base.removeprefix(call.root))
+            response = _encode(respond(stored, result).without_secrets())
+            return key.seal(_pack((stored.version, response)), nonce)
 
         # In the transaction of the creation: neither can be stored without the other, even if the process is killed.
         control = replace(control, once=IdempotentWrite(key, content_of, control.row_ids.next()))
@@ -92,7 +94,7 @@ class IdempotentResponses:
         if route.repeat is not None:
             return _encode(route.repeat(call, stored))
         call.version, response = _unpack(key.unseal(stored.content))
-        return response
+        return response.replace(stored.content[:NONCE_BYTES].hex().encode(), call.root.encode())
 
     async def _stored(self, key: IdempotencyKey, error: Exception) -> StoredResponse:
         """Return the first response, whatever error the handler raises for this request. Raises `error` without one."""

@@ -87,6 +87,8 @@ class Call(msgspec.Struct):
     """Whether the route compresses, and the client accepts that."""
     theme: Theme = "auto"
     """The theme of pages that the browser has chosen."""
+    port: str = ""
+    """The port that the server listens on."""
     traceparent: str | None = None
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
 
@@ -99,6 +101,11 @@ class Call(msgspec.Struct):
     def root(self) -> str:
         """The URL in front of the paths of pages, which have no version."""
         return self.base.removesuffix(VERSION)
+
+    @property
+    def sent_root(self) -> str:
+        """`root` of URLs that others get. The client's `Host` must not decide where a link with a secret leads."""
+        return self.control.settings.service_url_on(self.port)
 
     @property
     def control(self) -> ControlContext:

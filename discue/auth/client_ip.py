@@ -20,7 +20,9 @@ _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _NEIGHBOURHOOD_BITS: Final = 64
 _WARNED_SECONDS: Final = 3_600.0
 _WARNED_SUBJECTS: Final = 20
-_HINT: Final = "If this is your proxy, add its network to trusted_proxies. Until then, all its clients have one address."
+_HINT: Final = (
+    "If this is your proxy, add its network to trusted_proxies. Until then, all its clients have one address."
+)
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _ZONE = r"(?:%[A-Za-z0-9._~-]+)?"

@@ -116,7 +116,8 @@ class Settings:
     public_url: str | None = _setting(
         None,
         types.PUBLIC_URL,
-        "Base URL of links in responses. Without it, links use the scheme and host of the request.",
+        "Base URL of links. Without it, links in responses use the scheme and host of the request; invitations, portal "
+        "sessions and identity providers get the address that the service listens on.",
     )
     dashboard: bool = _setting(
         True,
@@ -417,16 +418,21 @@ class Settings:
     @property
     def service_url(self) -> str:
         """The URL of the service: `public_url`, or the address that it listens on."""
-        return self.public_url.rstrip("/") if self.public_url else self._url_at(self.host, self.port)
+        return self.service_url_on(self.port)
+
+    def service_url_on(self, port: int | str) -> str:
+        """Return the URL of the service, which listens on this port: `port` may be 0."""
+        return self.public_url.rstrip("/") if self.public_url else self.url_at(self.host, port)
 
     def dashboard_root(self, root: str) -> str:
         """Return the URL in front of `/dashboard`. `root` is that of the service, as the client sees it."""
         if self.dashboard_port is None:
             return root
         url = self.dashboard_url
-        return url.rstrip("/") if url else self._url_at(self.dashboard_host, self.dashboard_port)
+        return url.rstrip("/") if url else self.url_at(self.dashboard_host, self.dashboard_port)
 
-    def _url_at(self, host: str, port: int) -> str:
+    def url_at(self, host: str, port: int | str) -> str:
+        """Return the URL of a server of this process that listens on a host and a port."""
         shown = reachable(host)
         return f"{'https' if self.has_tls else 'http'}://{f'[{shown}]' if ':' in shown else shown}:{port}"
 

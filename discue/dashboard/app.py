@@ -51,7 +51,8 @@ class Dashboard:
         self._services = services
         settings = services.control.settings
         has_own_port = settings.dashboard_port is not None
-        self._steps = PageSteps(services, settings.dashboard_url if has_own_port else settings.public_url)
+        own, shared = (settings.dashboard_url, settings.dashboard_host), (settings.public_url, settings.host)
+        self._steps = PageSteps(services, *(own if has_own_port else shared))
         self._api_url = settings.service_url if has_own_port else None
         self._sessions = Sessions(services)
         self._streams = LiveStreams(services)
@@ -159,6 +160,7 @@ class Dashboard:
             request.path,
             request.base,
             request.url,
+            request.sent_url,
             self._api_url or request.url,
             self._services.control.clock.now(),
             ids=ids,

@@ -46,7 +46,7 @@ _TEMPORARY_REDIRECT: Final = 307
 class PageRequest:
     """A request for a path below `root`, and what is known of it so far."""
 
-    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "token", "url")
+    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "sent_url", "token", "url")
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol, root: str) -> None:
         self.scope = scope
@@ -60,6 +60,8 @@ class PageRequest:
         self.address = ""
         self.url = ""
         """The URL in front of `root`, as the browser sees it; empty until the request is received."""
+        self.sent_url = ""
+        """`url` in links that others get. The browser's `Host` must not decide where a link with a secret leads."""
         self.token = ""
         self.query: Mapping[str, str] = {}
 

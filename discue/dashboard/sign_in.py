@@ -94,7 +94,7 @@ class SignInPages:
     async def with_provider(self, request: DashboardRequest) -> PageResponse:
         """Lead the browser to an identity provider, or take it back from there."""
         name, _, rest = request.path.removeprefix(f"{SIGN_IN}/").partition("/")
-        url, cookie = request.url, cookies.pending_name(request.url)
+        url, cookie = request.sent_url, cookies.pending_name(request.url)
         try:
             if not rest:
                 is_again = request.user is not None
@@ -116,7 +116,7 @@ class SignInPages:
 
     async def _return(self, request: DashboardRequest, provider: str, cookie: str) -> PageResponse:
         """Sign in the user who comes back from a provider, or connect the account to the user who is signed in."""
-        callback = Callback(provider, request.url, request.query, KeptSignIn.of_cookie(cookie))
+        callback = Callback(provider, request.sent_url, request.query, KeptSignIn.of_cookie(cookie))
         if callback.kept is not None and callback.kept.permit and request.user is not None:
             await self._at_provider.connect(callback, request.user.principal)
             return redirect_response(f"{request.base}/account?done=connected")

@@ -38,7 +38,7 @@ from discue.domain.errors import (
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
 from discue.domain.scopes import Principal
-from discue.http.admission import base_url, check_request, key_of_all, rate_limit_key
+from discue.http.admission import base_url, check_request, key_of_all, port_of, rate_limit_key
 from discue.http.body import BodyReader
 from discue.http.negotiation import accepts_gzip, is_of_type
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
@@ -64,12 +64,15 @@ R = TypeVar("R", bound=PageRequest)
 class PageSteps:
     """Answers requests for the pages of one application, within the limits of the service."""
 
-    def __init__(self, services: Services, url: str | None) -> None:
-        """`url` is that of the service, in front of the paths of pages; None: the URL that the browser asks for."""
+    def __init__(self, services: Services, url: str | None, host: str) -> None:
+        """`url` is that of the service, in front of the paths of pages. Without it, the URL is what the browser asks
+        for, and in links that others get, that of `host`, on which the server listens.
+        """
         control = services.control
         settings, store = control.settings, control.store
         self._services = services
         self._url = url.rstrip("/") if url else None
+        self._host = host
         self._bodies = BodyReader(
             deadline_seconds=settings.request_body_timeout_seconds,
             max_bytes=settings.max_waiting_bytes,
@@ -120,7 +123,7 @@ class PageSteps:
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it if it is for no page. Returns None if it is for one.
 
-        Sets `address`, `query` and `url` of a request for a page.
+        Sets `address`, `query`, `url` and `sent_url` of a request for a page.
 
         `script` is the response if the request is for the script that other sites load. Raises MethodNotAllowed and
         Unavailable, and what `check_request` raises.
@@ -144,6 +147,7 @@ class PageSteps:
             raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
         request.query = parse_query(scope.query_string)
         request.url = self._url_of(scope)
+        request.sent_url = self._url or self._services.control.settings.url_at(self._host, port_of(scope))
         return None
 
     def _url_of(self, scope: HttpScope) -> str:

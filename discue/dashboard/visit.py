@@ -53,6 +53,8 @@ class Visit:
     """The relative link from this page to `/dashboard`, which works below every prefix."""
     url: str
     """The URL in front of `/dashboard`."""
+    sent_url: str
+    """`url` in links that others get."""
     api_url: str
     """The URL of the API, for commands to copy."""
     now: int

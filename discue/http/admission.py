@@ -184,8 +184,8 @@ class Admission:
     def _count_health_check(self, request: Request) -> None:
         """Count a health check. Raises TooManyRequests.
 
-        Health checks have a budget of their own, and never wait for the store. Those that a proxy forwards have
-        another one: if the proxy is not trusted, its clients must not use up the budget of its own health checks.
+        Health checks have a budget of their own, and never wait for the store. Forwarded ones have another budget: the
+        clients of a proxy that is not trusted must not use up that of the proxy's own health checks.
         """
         kind = "forwarded health" if {"x-forwarded-for", "forwarded"} & set(request.headers.keys()) else "health"
         caller = address_caller(f"{kind} {subject_of(request.address)}", self._settings.address_rate_limit)
@@ -224,6 +224,11 @@ def _base_url(scheme: str, host: str) -> str:
     if _HOST.fullmatch(host) is None:
         raise BadRequest("The Host header is not a host.", code="invalid_header")
     return f"{scheme}://{host}"
+
+
+def port_of(scope: HttpScope) -> str:
+    """Return the port that the server listens on."""
+    return scope.server.rpartition(":")[2]
 
 
 def check_request(scope: HttpScope, headers: HttpHeaders) -> None:

@@ -194,8 +194,8 @@ EVENTS: Final = (
     LogEvent(
         "proxy_not_trusted",
         ("warning",),
-        "A peer outside of `trusted_proxies` sent `X-Forwarded-For` or `Forwarded`, which is ignored. A worker logs it at "
-        "most once an hour for each address or IPv6 /64, and for at most 20 of them in an hour.",
+        "A peer outside of `trusted_proxies` sent `X-Forwarded-For` or `Forwarded`, which is ignored. A worker logs it "
+        "at most once an hour for each address or IPv6 /64, and for at most 20 of them in an hour.",
         ("client", "hint"),
     ),
     LogEvent("pull_failed", ("error",), "A background task of pulls failed.", (), (), True),

@@ -25,6 +25,26 @@ def test_links_begin_with_the_public_url_where_there_is_one(tmp_path_factory: py
         assert answer["_links"]["self"]["href"] == "https://queues.example.com/base/v1/queues"
 
 
+def test_links_with_secrets_do_not_begin_with_the_host_that_was_asked(cast: Cast) -> None:
+    cast.alice.headers["host"] = "evil.example"
+    for version in ("", "/v1"):
+        user = cast.alice.post(f"{version}/users", json={"email": f"ada{len(version)}@example.com", "role": "viewer"})
+        invitation = user.json()["invitation"]
+        assert invitation["url"] == f"{cast.service.url}/dashboard/invitation#{invitation['token']}"
+        path = f"{version}/organizations/{cast.organization_id}/portal_sessions"
+        session = cast.alice.post(path, json={"customer": "acme", "queues": [cast.queue()]}).json()
+        assert session["portal_session"]["url"].startswith(f"{cast.service.url}/portal/open?code=")
+        # A response is for its client only.
+        assert session["_links"]["self"]["href"].startswith(f"http://evil.example{path}/")
+
+
+def test_invitation_without_the_dashboard_leads_to_the_api(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with served(tmp_path_factory.mktemp("bare"), dashboard=False, portal=False) as service:
+        fields = {"email": "ada@example.com", "role": "viewer"}
+        made = cast_of(service).alice.post("/users", json=fields, headers={"host": "evil.example"}).json()
+        assert made["invitation"]["url"] == f"{service.url}/v1/invitations#{made['invitation']['token']}"
+
+
 def test_self_next_and_prev_win_over_aliases_and_the_first_of_two_over_the_second() -> None:
     below = [
         LinkTarget(alias, f"id{number}", f"url{number}")

@@ -55,6 +55,18 @@ def test_with_another_path_or_method_a_key_is_refused(cast: Cast) -> None:
     assert cast.alice.post("/queues", json={"data": "1"}, headers=headers).status_code == 400
 
 
+def test_stored_response_does_not_keep_the_host_that_was_asked(cast: Cast) -> None:
+    headers = new_key()
+    fields = {"alias": "evil.example"}
+    first = cast.alice.post("/queues", json=fields, headers={**headers, "host": "evil.example"})
+    again = cast.alice.post("/queues", json=fields, headers=headers)
+    assert (first.status_code, again.headers[REPLAYED]) == (200, "true")
+    created = first.json()
+    assert created["_links"]["self"]["href"] == f"http://evil.example/queues/{created['queue']['id']}"
+    links = {"self": {"href": f"{cast.service.url}/queues/{created['queue']['id']}"}}
+    assert again.json() == {**created, "_links": links}
+
+
 def test_the_version_in_the_path_and_other_headers_do_not_matter(cast: Cast) -> None:
     headers = new_key()
     first = cast.alice.post("/queues", json={"alias": "orders"}, headers=headers)

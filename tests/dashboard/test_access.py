@@ -115,6 +115,14 @@ def test_lower_role_takes_effect_with_the_next_request(front: Front) -> None:
     assert is_signed_in(member.browser)
 
 
+def test_link_for_a_user_does_not_follow_the_host_that_the_browser_asked_for(front: Front) -> None:
+    owner = front.member("owner")
+    headers = {**SAME_ORIGIN, "host": "127.0.0.1:1"}
+    page = owner.browser.post("/users/new", data={"email": "eve@example.com", "role": "viewer"}, headers=headers)
+    assert f"{front.service.url}/dashboard/invitation#" in page.text
+    assert "127.0.0.1:1/" not in page.text
+
+
 def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
     owner = front.member("owner")
     form = {"email": "new@example.com", "display_name": "New", "role": "viewer"}

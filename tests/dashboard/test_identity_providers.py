@@ -3,6 +3,7 @@
 import html
 import re
 from base64 import urlsafe_b64encode
+from urllib.parse import quote
 
 import pytest
 
@@ -58,6 +59,14 @@ def test_cookie_of_a_sign_in_that_cannot_be_read_is_refused(front: Front, cookie
     headers = {"cookie": f"{LOOPBACK_NAME}-sign-in={cookie}"}
     response = front.service.browser(None).get("/sign-in/company/callback?state=x&code=x", headers=headers)
     assert (response.status_code, "not started in this browser" in response.text) == (401, True)
+
+
+def test_provider_is_not_given_the_host_that_the_browser_asked_for(front: Front) -> None:
+    browser = front.service.browser(None)
+    for path in ("/sign-in/company", "/sign-in/company/sign-out"):
+        location = browser.get(path, headers={"host": "evil.example"}).headers["location"]
+        assert quote(front.service.url, safe="") in location
+        assert "evil.example" not in location
 
 
 def test_unknown_provider_does_not_exist(front: Front) -> None:

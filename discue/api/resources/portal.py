@@ -192,7 +192,7 @@ def _fields(body: PortalSessionBody) -> PortalSessionFields:
 
 
 def _created_response(call: Call, made: NewPortalSession) -> PortalSessionResponse:
-    view = replace(_view(made.session), url=f"{call.root}/portal/open?code={made.code}")
+    view = replace(_view(made.session), url=f"{call.sent_root}/portal/open?code={made.code}")
     response = PortalSessionResponse(portal_session=view, links=call.links(made.session.public_id))
     return call.with_etag(made.session, response)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, GET, POST, PUT, Call, Needs, Route, deletion
+from discue.api.route import CREATE, GET, POST, PUT, VERSION, Call, Needs, Route, deletion
 from discue.api.structs import (
     ApiResponse,
     Body,
@@ -164,8 +164,8 @@ def _response(call: Call, details: UserDetails, url: str | None = None) -> UserR
     if made is not None:
         # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
         has_page = call.control.settings.dashboard
-        root = call.control.settings.dashboard_root(call.root)
-        place = f"{root}/dashboard/invitation" if has_page else f"{call.base}/invitations"
+        root = call.control.settings.dashboard_root(call.sent_root)
+        place = f"{root}/dashboard/invitation" if has_page else f"{call.sent_root}{VERSION}/invitations"
         invitation = InvitationView(expires_at=made.expires_at, url=f"{place}#{made.token}", token=made.token)
     response = UserResponse(user=_view(details.user), links=links, invitation=invitation)
     return call.with_etag(details.user, response)

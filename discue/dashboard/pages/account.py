@@ -107,7 +107,7 @@ async def connect(visit: Visit) -> Page:
     account = _account(visit)
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)
-    redirect = await at_provider.begin(name, visit.url, permit=permit)
+    redirect = await at_provider.begin(name, visit.sent_url, permit=permit)
     values = {"providers": (), "provider_url": redirect.url, "title": dict(at_provider.providers)[name]}
     cookie = cookies.pending(cookies.pending_name(visit.url), redirect.kept.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))

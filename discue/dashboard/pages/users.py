@@ -124,7 +124,7 @@ def _roles(visit: Visit) -> list[str]:
 def _link_page(visit: Visit, made: UserDetails) -> Page:
     invitation = require_found(made.invitation)
     # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
-    link = f"{visit.url}/dashboard/invitation#{invitation.token}"
+    link = f"{visit.sent_url}/dashboard/invitation#{invitation.token}"
     values = {"user": made.user, "link": link, "expires_at": invitation.expires_at}
     return Page("user_link.html", "Link for the user", values)
 

@@ -88,9 +88,10 @@ class Portal:
     """The pages of the portal, for requests whose path begins with `ROOT`."""
 
     def __init__(self, services: Services, routes: Iterable[PortalRoute]) -> None:
+        settings = services.control.settings
         self._services = services
         self._find = PageRouter(routes).find
-        self._steps = PageSteps(services, services.control.settings.public_url)
+        self._steps = PageSteps(services, settings.public_url, settings.host)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
@@ -169,6 +170,7 @@ class Portal:
             path=request.path,
             base=request.base,
             url=request.url,
+            sent_url=request.sent_url,
             api_url=request.url,
             now=self._services.control.clock.now(),
             ids=ids,
