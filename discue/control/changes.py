@@ -9,7 +9,16 @@ from discue.domain.model import DeliveryOptions
 
 _LEFT_OUT: Final = frozenset(
     {
-        *("config_version", "updated_at", "status_changed_at", "disabled_by", "schema_id", "schema_set_at", "secrets"),
+        *(
+            "config_version",
+            "updated_at",
+            "status_changed_at",
+            "disabled_by",
+            "schema_id",
+            "schema_set_at",
+            "secrets",
+            "title",
+        ),
         *("secret_hash", "last_used_at", "invitation_hash", "invitation_expires_at", "verification"),
     }
 )

@@ -145,6 +145,7 @@ async def create(
             queue_public_id=queue.public_id,
             queue_alias=queue.alias,
             queue_retry=queue.retry,
+            queue_title=queue.title,
             secrets=sealed,
         )
         await require_registered(tx, None, listener)

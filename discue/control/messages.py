@@ -69,7 +69,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     attempts: Mapping[str, Sequence[TimelineAttempt]]
     """By listener, the oldest first. Of all these attempts, the newest 20."""
     names: Mapping[str, str]
-    """The aliases of the listeners; for a customer, their URLs."""
+    """The aliases of the listeners; for a customer, their URLs, or ids without one."""
     attention: tuple[Delivery, ...] = ()
     """The deliveries that need attention, on the first of several pages: missed first, then failing, then waiting."""
 
@@ -109,7 +109,10 @@ async def timeline(
             settings = await deliveries.settings_of_customer(tx, message, customer, filters)
         # A customer knows a listener by its URL: aliases are the organization's.
         names = {
-            each.delivery.listener_public_id: each.alias if customer is None else each.notify_url for each in named
+            each.delivery.listener_public_id: each.alias
+            if customer is None
+            else each.notify_url or each.delivery.listener_public_id
+            for each in named
         }
         shown = found.with_items(each.delivery for each in found.items)
         attention = tuple(each.delivery for each in first)

@@ -271,7 +271,7 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
 
 
 async def event_types(control: ControlContext, details: PortalDetails) -> Mapping[str, str]:
-    """Return the aliases of the queues that a session is about, by their public ids, in the order of the aliases."""
+    """Return the names of the event types of a session by the public ids of their queues, in the order of the names."""
     organization = details.session.organization
     return await control.store.read(partial(portal.names_among, organization=organization, public_ids=details.queues))
 

@@ -261,7 +261,9 @@ def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now:
     if isinstance(schema, ClearedSchema):
         if stored.schema_language not in schema.languages:
             return stored
-        return msgspec.structs.replace(stored, schema=None, schema_id=None, schema_language="rules", schema_set_at=0)
+        return msgspec.structs.replace(
+            stored, schema=None, schema_id=None, schema_language="rules", schema_set_at=0, title=""
+        )
     is_same = (schema.text, schema.language) == (stored.schema, stored.schema_language)
     return msgspec.structs.replace(
         stored,
@@ -269,6 +271,7 @@ def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now:
         schema_id=schema.id,
         schema_language=schema.language,
         schema_set_at=stored.schema_set_at if is_same else now,
+        title=schema.title,
     )
 
 

@@ -121,6 +121,8 @@ class Queue(msgspec.Struct, frozen=True):
     """Text of the schema as the client sent it; None without one."""
     schema_id: str | None = None
     """SHA-256 of the canonical schema; None without one."""
+    title: str = ""
+    """The title of its JSON Schema, which is the name of its messages to customers; "" without one."""
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
     """0: never."""
@@ -129,6 +131,11 @@ class Queue(msgspec.Struct, frozen=True):
     on_missed: OnMissed = "pass"
     is_system: bool = False
     """Whether it is the organization's queue of system events, which only the service publishes to."""
+
+    @property
+    def event_type(self) -> str:
+        """The name of the messages on pages of customers, which show no alias."""
+        return self.title or self.public_id
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -247,6 +254,12 @@ class Listener(msgspec.Struct, frozen=True):
     """The customer whom it belongs to, as the organization calls them: sessions of the portal see only the listeners of
     their customer. "" for none."""
     queue_alias: str = ""
+    queue_title: str = ""
+
+    @property
+    def endpoint(self) -> str:
+        """The name of the listener on pages of its customer, which show no alias."""
+        return self.notify_url or self.public_id
 
     def __repr__(self) -> str:
         return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"

@@ -37,6 +37,7 @@ _UNLIMITED: Final = 2**53
 _EXPLAINED_SECONDS: Final = 0.02
 _CACHED: Final = 64
 _MAX_SHOWN: Final = 200
+_TITLE_CHARACTERS: Final = 128
 
 Clock: TypeAlias = Callable[[], float]
 _IsLate: TypeAlias = Callable[[], bool]
@@ -305,6 +306,8 @@ class Schema(msgspec.Struct, frozen=True):
     language: SchemaLanguage
     id: str
     """SHA-256 of its canonical form."""
+    title: str
+    """The beginning of the `title` of a JSON Schema; "" without one."""
 
 
 def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None = None) -> Schema:
@@ -315,7 +318,9 @@ def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None
     """
     value = decode_strictly(text, f"/{FIELDS[language]}", code="invalid_schema")
     _compile(value, language, Patterns(cpu_time))
-    return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest())
+    title = value.get("title") if language == "json_schema" and isinstance(value, dict) else None
+    shown = title[:_TITLE_CHARACTERS].strip() if isinstance(title, str) else ""
+    return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest(), shown)
 
 
 def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:

@@ -36,8 +36,10 @@ _PLAIN: Final = (
     "id, organization, public_id, queue, alias, status, notify_url, liveness_url, secrets, config_version, created_at, "
     "updated_at, mode, disabled_by, status_changed_at, customer"
 )
-_COLUMNS: Final = f"{prefixed('listener', _PLAIN)}, queue.public_id, queue.alias, listener.settings, queue.settings"
-_FIELDS: Final = f"{_PLAIN}, queue_public_id, queue_alias, options, queue_retry"
+_COLUMNS: Final = (
+    f"{prefixed('listener', _PLAIN)}, queue.public_id, queue.alias, listener.settings, queue.settings, queue.settings"
+)
+_FIELDS: Final = f"{_PLAIN}, queue_public_id, queue_alias, options, queue_retry, queue_title"
 """The fields that the columns have."""
 _WIDTH: Final = len(_FIELDS.split(", "))
 _from_row = row_reader(
@@ -45,6 +47,7 @@ _from_row = row_reader(
     _FIELDS,
     options=decode_delivery_options,
     queue_retry=lambda settings: queues.read_settings(settings).retry,
+    queue_title=lambda settings: queues.read_settings(settings).title,
 )
 _plain_values: Callable[[Listener], Row] = attrgetter(*_PLAIN.split(", "))
 

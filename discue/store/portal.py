@@ -47,7 +47,7 @@ _QUEUES_OF_TOPICS: Final = """
     WHERE topic.organization = $1 AND topic.public_id IN ({})"""
 _TOPICS: Final = "SELECT public_id, alias FROM topic WHERE organization = $1 AND {} IN ({{}})"
 _QUEUES: Final = """
-    SELECT public_id, alias FROM queue
+    SELECT public_id, alias, settings FROM queue
     WHERE organization = $1 AND deleted_at IS NULL AND is_system = 0 AND {} IN ({{}})"""
 _ANCESTORS: Final = "SELECT frame_ancestors FROM portal WHERE organization = $1"
 _SET_ANCESTORS: Final = """
@@ -127,15 +127,16 @@ async def resolve_topics(tx: Transaction, organization: int, names: Sequence[str
 
 
 async def names_among(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, str]:
-    """Read the aliases of existing queues by their public ids, in the order of the aliases."""
+    """Read the names of the event types of existing queues by their public ids, in the order of the names."""
     found = await rows_among(tx, _QUEUES.format("public_id"), (organization,), public_ids, at_once=_NAMED_AT_ONCE)
-    return dict(sorted(found, key=lambda row: str(row[1])))
+    names = {public_id: queues.read_settings(settings).title or public_id for public_id, _, settings in found}
+    return dict(sorted(names.items(), key=lambda each: (each[1], each[0])))
 
 
 async def queues_among(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Queue]:
-    """Read queues by their public ids, in the order of their aliases."""
+    """Read queues by their public ids, in the order of the names of their event types."""
     found = await queues.page(tx, organization, Selection(per_page=len(public_ids)), public_ids)
-    return sorted(found.items, key=lambda queue: queue.alias)
+    return sorted(found.items, key=lambda queue: (queue.event_type, queue.public_id))
 
 
 async def frame_ancestors(tx: Transaction, organization: int) -> tuple[str, ...]:
@@ -152,7 +153,7 @@ async def _resolved(tx: Transaction, sql: str, organization: int, names: Sequenc
     by_alias = await rows_among(tx, sql.format("alias"), (organization,), names)
     by_id = await rows_among(tx, sql.format("public_id"), (organization,), names)
     # An id wins over an alias with the form of one, as in paths.
-    return {**{alias: public_id for public_id, alias in by_alias}, **{public_id: public_id for public_id, _ in by_id}}
+    return {**{row[1]: row[0] for row in by_alias}, **{row[0]: row[0] for row in by_id}}
 
 
 def _found(row: Row) -> FoundPortalSession:

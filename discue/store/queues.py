@@ -91,6 +91,7 @@ class QueueSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_set_at: int = 0
     retry: RetryOptions | None = None
     on_missed: OnMissed = "pass"
+    title: str = ""
 
 
 read_settings = lru_cache(256)(msgspec.json.Decoder(QueueSettings).decode)

@@ -164,7 +164,8 @@ async def _page(visit: Visit, template: str, title: str, **values: Any) -> Page:
 
 
 def _page_of(visit: Visit, details: ListenerDetails, template: str, title: str, **values: Any) -> Page:
-    return Page(template, f"{title} · {details.listener.alias}", {**frame(visit, details), "heading": title, **values})
+    name = details.listener.alias if visit.principal.customer is None else details.listener.endpoint
+    return Page(template, f"{title} · {name}", {**frame(visit, details), "heading": title, **values})
 
 
 def _number(visit: Visit, name: str, within: range) -> int | None:

@@ -32,7 +32,7 @@ async def show(visit: Visit) -> Page:
     page = shown(visit, found.deliveries, [each.listener_public_id for each in found.deliveries.items])
     return Page(
         "message.html",
-        message.alias,
+        message.alias if visit.principal.customer is None else message.id,
         {
             "found": found,
             "message": message,

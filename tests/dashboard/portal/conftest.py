@@ -44,6 +44,7 @@ def settle_in(service: DashboardService) -> Tenants:
 
         schema = {
             "type": "object",
+            "title": "Paid orders",
             "properties": {"order": {"type": "integer", "examples": [4711]}, "total": {"type": "number"}},
         }
         queue = made("/queues", alias="order.paid", json_schema=schema)

@@ -1,5 +1,6 @@
 """The portal as customers use it: what they see of their endpoints, and what they do with them."""
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -200,9 +201,63 @@ def test_secret_is_rotated_and_shown_once(acme: Customer, tenants: Tenants) -> N
 
 def test_event_type_has_its_schema_and_an_example(acme: Customer) -> None:
     page = acme.get("/event-types").text
-    assert "order.paid" in page
+    assert ">Paid orders</h2>" in page
+    assert "order.paid" not in page
     assert "&#34;order&#34;: 4711" in page
     assert "&#34;type&#34;: &#34;integer&#34;" in page
+
+
+def test_no_page_shows_an_alias_of_the_organization(service: DashboardService) -> None:
+    url = f"{REFUSING}/customer"
+    with service.api() as api:
+
+        def made(path: str, **fields: Any) -> str:
+            answer = api.post(path, json=fields)
+            assert answer.status_code == 200, answer.text
+            return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
+
+        organization = api.get("/organizations").json()["organizations"][0]["alias"]
+        titled = made("/queues", alias="private-a", json_schema={"title": f" {'T' * 200}"})
+        plain = made("/queues", alias="private-b", retry={"attempts": 1})
+        for queue in (titled, plain):
+            made(f"/queues/{queue}/listeners", alias="private-push", notify_url=url, customer="hidden")
+            made(f"/queues/{queue}/listeners", alias="private-pull", mode="pull", customer="hidden")
+            made(f"/queues/{queue}/messages", alias="private-message", data={"order": 10_000})
+    service.settle()
+    browser = opened(service, "hidden", titled, queues=[titled, plain], may=[*USUAL_ACTIONS, "limit"])
+
+    seen, left = dict[str, str](), {"", "/endpoints/new", "/event-types"}
+    while left:
+        path = left.pop()
+        page = browser.get(path)
+        seen[path] = page.text
+        found = re.findall(r'(?:href|action)="[./]*portal([^"#]*)', html.unescape(page.text))
+        left |= {each for each in found if "sign-out" not in each and "/assets/" not in each} - seen.keys()
+    forms = [path for path in seen if path.endswith(("/edit", "/test"))]
+    for number, path in enumerate(forms):
+        seen[f"form {number}"] = browser.act(path, notify_url="nowhere", data="{").text
+    seen["added"] = browser.act("/endpoints/new", notify_url=f"{HOSTS}/more", **chosen(titled, plain)).text
+
+    kinds = (
+        "/missed",
+        "/jobs",
+        "/secrets",
+        "/rotate",
+        "/disable",
+        "/delete",
+        "/redeliver",
+        "/replay",
+        "/edit",
+        "/test",
+    )
+    assert all(any(path.endswith(kind) for path in seen) for kind in kinds), seen.keys()
+    assert any("/messages/" in path for path in seen)
+    for path, text in seen.items():
+        assert not [each for each in ("private-", organization) if each in text], path
+    for text in (seen["/event-types"], seen["/endpoints/new"], seen["added"]):
+        assert f">{'T' * 127}<" in text
+        assert plain in text
+    assert url in seen[""]
 
 
 def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants) -> None:

@@ -38,7 +38,7 @@ async def show(visit: Visit) -> Page:
     number, ids = _number(visit.query.get("page", ""), names), list(names)
     shown = ids[(number - 1) * SHOWN_TYPES : number * SHOWN_TYPES]
     types = []
-    for queue in sorted(await portal.schemas_of(visit.control, details, shown), key=lambda queue: queue.alias):
+    for queue in await portal.schemas_of(visit.control, details, shown):
         types.append(event_type_of(queue))
         # A large schema takes some milliseconds.
         await asyncio.sleep(0)

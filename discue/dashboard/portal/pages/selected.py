@@ -15,7 +15,7 @@ async def _name(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
     """Return the name of the endpoint that the page is about, which is the only one that rows can be of."""
     del ids
     found = (await details_of(visit)).listener
-    return {found.public_id: found.notify_url or found.alias}
+    return {found.public_id: found.endpoint}
 
 
 _REDELIVER: Final = selected.REDELIVER._replace(
