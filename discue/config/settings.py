@@ -361,6 +361,17 @@ class Settings:
     quota_users: int | None = _setting(
         1_000, types.integer(0, 100_000), "Maximum users of an organization. Organizations can override it."
     )
+    quota_portal_sessions: int | None = _setting(
+        10_000,
+        types.integer(0, 100_000),
+        "Maximum portal sessions of an organization that have not ended. Organizations can override it.",
+    )
+    quota_changes_a_day: int | None = _setting(
+        100_000,
+        types.integer(0, 1_000_000_000),
+        "Maximum changes of an organization's resources per day (UTC), with redeliveries, replays and portal sessions. "
+        "Organizations can override it.",
+    )
     quota_messages_a_day: int | None = _setting(
         None,
         types.integer(0, 1_000_000_000_000),
@@ -369,7 +380,7 @@ class Settings:
     quota_bytes_stored: int | None = _setting(
         None,
         types.integer(0, 1_000_000_000_000_000),
-        "Maximum bytes of stored messages and schedules of an organization. Organizations can override it.",
+        "Maximum bytes of stored messages, schedules and responses of an organization. Organizations can override it.",
     )
 
     backup_to: str | None = _setting(

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -32,8 +31,11 @@ from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
 from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
+from discue.domain.quotas import check as check_quota
+from discue.domain.quotas import is_reported, quotas_of
 from discue.domain.scopes import Principal
-from discue.store import events, feed, idempotency
+from discue.domain.system_events import QuotaNear
+from discue.store import accounts, events, feed, idempotency, organizations, system_events, tallies
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
 from discue.store.events import Occurrence
 from discue.store.feed import FeedKind
@@ -55,6 +57,23 @@ class Record(Protocol):
 
 _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
 """Resources that other workers cache, with the feed entries by which they notice each change."""
+
+
+_COUNTED: Final[frozenset[EventKind]] = frozenset(
+    {
+        *(
+            "api_key_added",
+            "channel_added",
+            "domain_added",
+            "listener_added",
+            "queue_added",
+            "topic_added",
+            "user_added",
+        ),
+        *("channel_updated", "domain_updated", "listener_updated", "queue_updated", "topic_updated"),
+    }
+)
+"""Changes that have the quota `changes_a_day`. Deleting something, or disabling a key or a user, must always work."""
 
 
 class IdempotentWrite(msgspec.Struct, frozen=True):
@@ -146,10 +165,42 @@ class ControlContext:
             if not await idempotency.store_key(tx, once.key.organization, kept, now):
                 raise AlreadyDone
 
-    async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
-        """Like `write`, for work that records a usage event. `principal` is its author, None on the command line."""
+    async def write_as(
+        self,
+        principal: Principal | None,
+        work: Callable[[Transaction, Record], Awaitable[T]],
+        *,
+        is_removal: bool = False,
+    ) -> T:
+        """Like `write`, for work that records a usage event. `principal` is its author, None on the command line.
+
+        Raises QuotaExceeded for a change too many, unless it is a removal, which must always work.
+        """
         occurrence = self.occurrence(principal)
-        return await self.write(lambda tx: work(tx, partial(record, tx, occurrence)))
+
+        async def recorded(tx: Transaction) -> T:
+            async def record_change(kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> None:
+                if principal is not None and kind in _COUNTED and not is_removal:
+                    await self.count_change(tx, changed.organization, occurrence.id)
+                await record(tx, occurrence, kind, changed, changes=changes)
+
+            return await work(tx, record_change)
+
+        return await self.write(recorded)
+
+    async def count_change(self, tx: Transaction, organization: int, event_id: int) -> None:
+        """Count a change of an organization's resources, in an exclusive transaction and before its feed entry.
+
+        Records a system event, with the id, when 80 % of the quota are in use. Raises QuotaExceeded.
+        """
+        owner = require_found(await organizations.get(tx, organization))
+        now = self.clock.now()
+        used = await accounts.count_change(tx, owner.account, tallies.day_of(now).start)
+        most = quotas_of(owner.settings, self.settings.default_quotas).changes_a_day
+        check_quota("changes_a_day", most, used - 1)
+        if most is not None and is_reported(most, used) and not is_reported(most, used - 1):
+            event = QuotaNear(at=now, quota="changes_a_day", limit=most, used=used)
+            await system_events.record(tx, owner.account, event_id, event)
 
     def require_match(self, stored: Resource) -> Resource:
         """Return the resource. Raises PreconditionFailed unless it matches the request's If-Match, if it has one.

@@ -9,6 +9,7 @@ from functools import partial
 
 import msgspec
 
+from discue.control import usage
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listener_fields import check_customer
 from discue.control.sessions import TOKEN_CHARACTERS, token_hash
@@ -123,6 +124,8 @@ async def create(
             expires_at=now + CODE_MS,
             code_hash=token_hash(code),
         )
+        await usage.require_room(tx, control, session, "portal_sessions")
+        await control.count_change(tx, owner.id, occurrence.id)
         await portal.insert(tx, session)
         await _record(tx, occurrence, "session_added", session)
         return NewPortalSession(session, code)

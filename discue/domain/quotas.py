@@ -7,26 +7,30 @@ import msgspec
 
 from discue.domain.errors import QuotaExceeded
 
-ResourceQuotaName = Literal["queues", "listeners", "topics", "domains", "api_keys", "users"]
-QuotaName = ResourceQuotaName | Literal["messages_a_day", "bytes_stored"]
+ResourceQuotaName = Literal["queues", "listeners", "topics", "domains", "api_keys", "users", "portal_sessions"]
+QuotaName = ResourceQuotaName | Literal["changes_a_day", "messages_a_day", "bytes_stored"]
 
 RESOURCES: Final[tuple[ResourceQuotaName, ...]] = get_args(ResourceQuotaName)
-NAMES: Final[tuple[QuotaName, ...]] = (*RESOURCES, "messages_a_day", "bytes_stored")
+NAMES: Final[tuple[QuotaName, ...]] = (*RESOURCES, "changes_a_day", "messages_a_day", "bytes_stored")
 
 HIGHEST: Final[Mapping[QuotaName, int]] = {
     **dict.fromkeys(RESOURCES, 100_000),
+    "changes_a_day": 1_000_000_000,
     "messages_a_day": 1_000_000_000_000,
     "bytes_stored": 1_000_000_000_000_000,
 }
 """Maximum of each quota. Resources have a low one because each creation counts the existing ones."""
 
+_DAILY: Final = frozenset({"changes_a_day", "messages_a_day"})
 _NEAR_TENTHS: Final = 9
 REPORTED_TENTHS: Final = 8
 _UNITS: Final[Mapping[QuotaName, str]] = {
     **{name: name for name in RESOURCES},
     "api_keys": "API keys",
+    "portal_sessions": "portal sessions",
+    "changes_a_day": "changes per day (UTC)",
     "messages_a_day": "messages per day (UTC)",
-    "bytes_stored": "bytes of stored messages and schedules",
+    "bytes_stored": "bytes of stored messages, schedules and responses",
 }
 
 
@@ -39,6 +43,8 @@ class Quotas(msgspec.Struct, frozen=True, gc=False):
     domains: int | None = None
     api_keys: int | None = None
     users: int | None = None
+    portal_sessions: int | None = None
+    changes_a_day: int | None = None
     messages_a_day: int | None = None
     bytes_stored: int | None = None
 
@@ -75,9 +81,10 @@ def quotas_of(settings: Mapping[str, int | bool], defaults: Quotas) -> Quotas:
 def check(name: QuotaName, quota: int | None, used: int, more: int = 1) -> None:
     """Raise QuotaExceeded if `more` does not fit."""
     if quota is not None and used + more > quota:
+        remedy = "Wait until midnight (UTC)" if name in _DAILY else "Delete some"
         raise QuotaExceeded(
             f"Quota exceeded: {used} of {quota} {_UNITS[name]} are in use. "
-            f"Delete some, or ask the operator to raise `{setting_of(name)}`."
+            f"{remedy}, or ask the operator to raise `{setting_of(name)}`."
         )
 
 

@@ -9,9 +9,13 @@ from discue.domain.quotas import ResourceQuotaName
 from discue.store import tallies
 from discue.store.engine import Transaction
 from discue.store.organizations import created_by_tenant
+from discue.store.tallies import TallyEntry
 
 _MESSAGES_OF_DELETED: Final = 1_000
 """A kind of tally: messages of the day of deleted organizations, counted under their founder."""
+
+CHANGES: Final = 1_003
+"""A kind of tally: changes on the day that begins with the period, of all organizations of the account."""
 
 _CARRY: Final = f"""
     INSERT INTO tally (organization, period, kind, slot, n)
@@ -28,6 +32,16 @@ async def count_resources(tx: Transaction, account: int, name: ResourceQuotaName
         if count >= at_most:
             break
     return count
+
+
+async def count_change(tx: Transaction, account: int, today: int) -> int:
+    """Count a change of an account on the day that begins with a period. Returns the number of changes of that day."""
+    return await tallies.add_one(tx, TallyEntry(account, today, CHANGES, 1))
+
+
+async def count_changes(tx: Transaction, account: int, today: int) -> int:
+    """Return the number of changes of an account on the day that begins with a period."""
+    return await tallies.count_messages(tx, account, range(today, today + 1), kind=CHANGES)
 
 
 async def count_messages(tx: Transaction, account: int, periods: range) -> int:

@@ -21,6 +21,20 @@ _INSERT_EVENT: Final = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 
+MOST_A_PERIOD: Final = 1_000
+"""How many events of one kind that no quota limits an organization records in five minutes."""
+_BOUNDED: Final[frozenset[EventKind]] = frozenset(
+    {
+        *("lockout", "session_added", "session_deleted", "second_factor_added", "second_factor_deleted"),
+        *("api_key_updated", "user_updated", "organization_updated"),
+    }
+)
+"""Events of sign-ins, and of what must work when a quota is used up, such as disabling a key.
+
+Other events have the quota `changes_a_day`, or are deletions, of which there are not more than creations.
+"""
+
+
 class Occurrence(NamedTuple):
     """When, and by which API key or user, an event happened."""
 
@@ -43,15 +57,17 @@ async def record(
     changes: Sequence[str] = (),
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
-    organization.
+    organization. Beyond `MOST_A_PERIOD`, events that no quota limits are only counted.
 
     `ref` and `name` are the public id and the alias of the changed resource after the change, `changes` the names of
     its settings that have changed.
     """
+    period = tallies.period_of(millisecond_of(occurrence.id))
+    counted = await tallies.add_one(tx, TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1))
+    if kind in _BOUNDED and counted > MOST_A_PERIOD:
+        return
     values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user, ",".join(changes))
     await tx.execute(_INSERT_EVENT, *values)
-    period = tallies.period_of(millisecond_of(occurrence.id))
-    await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
 
 
 EventTopic = Literal["all", "api_keys", "listeners", "messages", "queues"]

@@ -139,6 +139,13 @@ async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
         await tx.execute(_ADD, organization, period, kind, WORK_SLOT, n)
 
 
+async def add_one(tx: Transaction, entry: TallyEntry) -> int:
+    """Add an entry within the transaction of a work, and return the sum of its row."""
+    organization, period, kind, n = entry
+    row = await tx.row(f"{_ADD} RETURNING n", organization, period, kind, WORK_SLOT, n)
+    return int(row[0]) if row is not None else 0
+
+
 async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
     """Subtract deleted messages, given by their sizes, and return how many there are."""
     if sizes:
@@ -174,6 +181,7 @@ _COUNTED: Final[Mapping[ResourceQuotaName, str]] = {
     "domains": "domain WHERE organization = $1",
     "api_keys": "api_key WHERE organization = $1",
     "users": "organization_user WHERE organization = $1",
+    "portal_sessions": "portal_session WHERE organization = $1",
 }
 """The rows of an organization that each quota counts."""
 _MESSAGES: Final = """

@@ -190,7 +190,7 @@ def test_requests_of_all_keys_of_an_organization_are_limited_together(owner: Cal
     assert 429 in answers
 
 
-@covers("limits.md: requests without a valid key")
+@covers("limits.md: requests without a valid key", "limits.md: /health/live and /health/ready")
 @pytest.mark.parametrize("path", ["/queues", "/nothing", "/", "/health/ready"])
 def test_requests_without_a_key_are_counted_for_their_address(stranger: Caller, path: str) -> None:
     remaining = {int(stranger.ask("GET", path).headers["x-ratelimit-remaining"]) for _ in stranger.installation.urls}
@@ -221,7 +221,8 @@ QUOTAS: dict[str, tuple[str, dict[str, Any], str]] = {
     "limits.md# Quotas",
 )
 @covers(
-    "limits.md: quotas.queues, quotas.listeners, quotas.topics, quotas.domains, quotas.api_keys, quotas.users",
+    "limits.md: quotas.queues, quotas.listeners, quotas.topics, quotas.domains, quotas.api_keys, quotas.users, "
+    "quotas.portal_sessions",
     "limits.md: quotas.messages_a_day",
     "limits.md: quotas.bytes_stored",
 )
@@ -255,6 +256,99 @@ def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name
     if place == "messages":
         owner.refused(402, "POST", f"{path}/batch", {"messages": [fields]})
     assert owner.get("/limits")["limits"]["quotas"][name] == {"limit": most, "used": most}
+
+
+@covers("limits.md: portal_sessions")
+@covers("POST /organizations/{organization_id}/portal_sessions 402")
+def test_portal_session_beyond_the_quota_is_refused(owner: Caller, operator: Caller) -> None:
+    organization, queue = owner.get("/organizations")["organizations"][0]["id"], owner.create("/queues")["id"]
+    path, fields = f"/organizations/{organization}/portal_sessions", {"customer": "acme", "queues": [queue]}
+    made = owner.create(path, **fields)
+    operator.change(f"/organizations/{organization}", quotas={"portal_sessions": 1})
+    content = problem(owner.ask("POST", path, fields), 402)
+    assert "1 of 1 portal sessions" in content["detail"]
+    assert [each["id"] for each in owner.get(path)["portal_sessions"]] == [made["id"]]
+    assert owner.get("/limits")["limits"]["quotas"]["portal_sessions"] == {"limit": 1, "used": 1}
+    owner.delete(f"{path}/{made['id']}")
+    owner.create(path, **fields)
+
+
+CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "/queues": ("POST", "", {}),
+    "/queues/{queue}": ("PUT", "", {"retention": 60}),
+    "/queues/{queue}/listeners": ("POST", "", dict(NOWHERE)),
+    "/queues/{queue}/listeners/{listener}": ("PUT", "", {"timeout": 7}),
+    "/queues/{queue}/listeners/{listener}/secrets": ("POST", "PUT", {}),
+    "/queues/{queue}/listeners/{listener}/redeliveries": ("POST", "", {"all": True}),
+    "/queues/{queue}/listeners/{listener}/replays": ("POST", "", {"from_at": 0}),
+    "/queues/{queue}/schedules": ("POST", "", {"cron": "@yearly", "data": 1}),
+    "/queues/{queue}/schedules/{schedule}": ("PUT", "", {"cron": "@daily"}),
+    "/topics": ("POST", "", {}),
+    "/topics/{topic}": ("PUT", "", {"alias": "other"}),
+    "/topics/{topic}/channels": ("POST", "PUT", {"queue_id": "{other}"}),
+    "/topics/{topic}/channels/{channel}": ("PUT", "", {"pattern": "a.>"}),
+    "/domains": ("POST", "", {"hostname": "more.example.com"}),
+    "/domains/{domain}": ("PUT", "", {"alias": "other"}),
+    "/api_keys": ("POST", "", {}),
+    "/users": ("POST", "", {"email": "bea@example.com", "role": "viewer"}),
+    "/organizations/{organization}/portal_sessions": ("POST", "", {"customer": "acme", "queues": ["{queue}"]}),
+}
+"""Requests that count as a change: the path, the methods, and the fields."""
+
+
+@covers("limits.md: changes_a_day", "limits.md: quotas.changes_a_day")
+@covers(
+    *(f"{method} /queues/{{queue_id}}/listeners/{{listener_id}}/secrets 402" for method in ("POST", "PUT")),
+    *(f"{method} /topics/{{topic_id}}/channels 402" for method in ("POST", "PUT")),
+    *(f"POST /queues/{{queue_id}}/listeners/{{listener_id}}/{name} 402" for name in ("redeliveries", "replays")),
+    "PUT /topics/{topic_id}/channels/{channel_id} 402",
+)
+def test_change_beyond_the_quota_is_refused_and_removals_are_not(owner: Caller, operator: Caller) -> None:
+    ids = {"organization": owner.get("/organizations")["organizations"][0]["id"]}
+    ids["queue"], ids["other"] = (owner.create("/queues")["id"] for _ in range(2))
+    ids["listener"] = owner.create(f"/queues/{ids['queue']}/listeners", **NOWHERE)["id"]
+    secrets = f"/queues/{ids['queue']}/listeners/{ids['listener']}/secrets"
+    replaced = owner.get(secrets)["secrets"][0]["id"]
+    owner.create(secrets)
+    ids["schedule"] = owner.create(f"/queues/{ids['queue']}/schedules", cron="@yearly", data=1)["id"]
+    ids["topic"] = owner.create("/topics")["id"]
+    ids["channel"] = owner.create(f"/topics/{ids['topic']}/channels", queue_id=ids["queue"])["id"]
+    ids["domain"] = owner.create("/domains", hostname="shop.example.com")["id"]
+    key = owner.create("/api_keys")["id"]
+    user = owner.create("/users", email="ada@example.com", role="viewer")["id"]
+    used = owner.get("/limits")["limits"]["quotas"]["changes_a_day"]["used"]
+    assert used == 10
+    operator.change(f"/organizations/{ids['organization']}", quotas={"changes_a_day": used})
+
+    for path, (*methods, fields) in CHANGES.items():
+        filled = {name: _filled(value, ids) for name, value in fields.items()}
+        before = _resources(owner, path.format(**ids))
+        for method in filter(None, methods):
+            content = problem(owner.ask(method, path.format(**ids), filled), 402)
+            assert f"{used} of {used} changes per day (UTC) are in use" in content["detail"], path
+            assert "quota_changes_a_day" in content["detail"]
+        assert _resources(owner, path.format(**ids)) == before, path
+    assert owner.get("/limits")["limits"]["quotas"]["changes_a_day"] == {"limit": used, "used": used}
+
+    owner.change(f"/api_keys/{key}", status="disabled")
+    owner.change(f"/users/{user}", status="disabled")
+    owner.delete(f"{secrets}/{replaced}")
+    for path in (f"/users/{user}", f"/topics/{ids['topic']}", f"/queues/{ids['queue']}", f"/domains/{ids['domain']}"):
+        owner.delete(path)
+    operator.change(f"/organizations/{ids['organization']}", quotas={"changes_a_day": used + 1})
+    owner.create("/queues")
+    owner.refused(402, "POST", "/queues", {})
+
+
+def _resources(owner: Caller, path: str) -> dict[str, Any]:
+    # Workers have different URLs.
+    return {name: value for name, value in owner.get(path).items() if name != "_links"}
+
+
+def _filled(value: Any, ids: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_filled(each, ids) for each in value]
+    return value.format(**ids) if isinstance(value, str) else value
 
 
 def _limit_bytes(owner: Caller, operator: Caller, bytes_stored: int) -> None:
@@ -334,6 +428,8 @@ def test_only_the_operator_changes_limits(owner: Caller, charlie: Caller, operat
             "domains": {"limit": 100, "used": 0},
             "api_keys": {"limit": 1_000, "used": 1},
             "users": {"limit": 1_000, "used": 0},
+            "portal_sessions": {"limit": 10_000, "used": 0},
+            "changes_a_day": {"limit": 100_000, "used": 0},
             "messages_a_day": {"limit": None, "used": 0},
             "bytes_stored": {"limit": None, "used": 0},
         },

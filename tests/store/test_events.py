@@ -7,7 +7,7 @@ import pytest
 from discue.domain.attempts import Attempt
 from discue.domain.ids import event_id_of, last_id_of
 from discue.domain.model import Listener, Queue
-from discue.store import events, listeners, messages, queues
+from discue.store import events, listeners, messages, queues, tallies
 from discue.store.engine import Settle
 from discue.store.events import EventBatch, EventQuery, Occurrence, UsageEvent, find
 from discue.store.store import Store
@@ -148,6 +148,26 @@ async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) 
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await found(store) == []
     assert await found(store, only={public_id(21)}) == []
+
+
+async def test_events_that_no_quota_limits_are_bounded_in_five_minutes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    for number in range(1, 5):
+        await record(store, number, "lockout")
+        await record(store, number, "queue_deleted", organization=THEIRS)
+    await record(store, 5, "session_added")
+    assert [event.type for event in await found(store)] == ["session_added", "lockout", "lockout"]
+    assert len(await found(store, organization=THEIRS)) == 4
+    counted = await store.read(lambda tx: tallies.since(tx, OURS, 1))
+    assert {(kind, n) for _, kind, n in counted} == {
+        (tallies.EVENT_KINDS["lockout"], 4),
+        (tallies.EVENT_KINDS["session_added"], 1),
+    }
+    later = tallies.PERIOD_MS + 5
+    await record(store, later, "lockout")
+    assert (await found(store))[0].stored_at == NOON + later
 
 
 async def test_event_shows_the_current_name_of_its_message(store: Store) -> None:

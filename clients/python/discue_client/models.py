@@ -1105,10 +1105,14 @@ class QuotaUsage(msgspec.Struct, frozen=True, kw_only=True):
     """API keys."""
     users: Quota
     """Users."""
+    portal_sessions: Quota
+    """Portal sessions."""
+    changes_a_day: Quota
+    """Changes of resources today (UTC)."""
     messages_a_day: Quota
     """Messages published today (UTC)."""
     bytes_stored: Quota
-    """Size of all messages and schedules, in bytes."""
+    """Size of all messages, schedules and stored responses, in bytes."""
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
@@ -1126,10 +1130,14 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of API keys."""
     users: int | None = None
     """Maximum number of users."""
+    portal_sessions: int | None = None
+    """Maximum number of portal sessions."""
+    changes_a_day: int | None = None
+    """Maximum number of changes of resources per day (UTC)."""
     messages_a_day: int | None = None
     """Maximum number of messages published per day (UTC)."""
     bytes_stored: int | None = None
-    """Maximum size of all messages and schedules, in bytes."""
+    """Maximum size of all messages, schedules and stored responses, in bytes."""
 
 
 class QuotasBody(TypedDict, total=False):
@@ -1147,10 +1155,14 @@ class QuotasBody(TypedDict, total=False):
     """Maximum number of API keys."""
     users: int | None
     """Maximum number of users."""
+    portal_sessions: int | None
+    """Maximum number of portal sessions."""
+    changes_a_day: int | None
+    """Maximum number of changes of resources per day (UTC)."""
     messages_a_day: int | None
     """Maximum number of messages published per day (UTC)."""
     bytes_stored: int | None
-    """Maximum size of all messages and schedules, in bytes."""
+    """Maximum size of all messages, schedules and stored responses, in bytes."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):

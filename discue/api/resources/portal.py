@@ -220,7 +220,7 @@ ROUTES = (
     Route(GET, _PORTAL, get_settings, _READ),
     Route(PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value")),
     Route(GET, _SESSIONS, list_all, _READ, query=PAGES),
-    Route(POST, _SESSIONS, create, _WRITE, PortalSessionBody, codes=("not_found", "invalid_value")),
+    Route(POST, _SESSIONS, create, _WRITE, PortalSessionBody, codes=("quota_exceeded", "not_found", "invalid_value")),
     Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ),
     deletion(f"{_SESSIONS}/{{portal_session_id}}", portal.revoke, _WRITE, "End a session of a customer in the portal."),
 )

@@ -366,7 +366,13 @@ def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
 ROUTES = (
     Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES),
     Route(
-        POST, f"{PATH}/redeliveries", create, _WRITE, RedeliveryBody, codes=("limit_reached",), example={"all": True}
+        POST,
+        f"{PATH}/redeliveries",
+        create,
+        _WRITE,
+        RedeliveryBody,
+        codes=("quota_exceeded", "limit_reached"),
+        example={"all": True},
     ),
     Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
     Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
@@ -377,7 +383,10 @@ ROUTES = (
         create_replay,
         _REPLAY,
         ReplayBody,
-        codes=("limit_reached", "wrong_mode", "unknown_reference", "conflicting_fields", "invalid_filter"),
+        codes=(
+            *("quota_exceeded", "limit_reached", "wrong_mode"),
+            *("unknown_reference", "conflicting_fields", "invalid_filter"),
+        ),
         example={"from_at": 1_795_536_280_000},
     ),
     Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ),

@@ -174,7 +174,7 @@ _OF_BODY: Final = ("limit_reached", "already_exists", "conflicting_fields", "sec
 
 ROUTES = (
     Route(GET, _PATH, list_all, _READ, codes=("secrets_unreadable",), query=PAGES),
-    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=_OF_BODY),
+    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=("quota_exceeded", *_OF_BODY)),
     Route(GET, _PATH + "/{secret_id}", get, _READ, codes=("secrets_unreadable",)),
     Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, codes=("last_secret", "secrets_unreadable")),
 )

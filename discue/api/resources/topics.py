@@ -382,6 +382,7 @@ ROUTES = (
         _WRITE_CHANNEL,
         ChannelBody,
         codes=(
+            "quota_exceeded",
             "alias_taken",
             "unknown_reference",
             "already_exists",
@@ -398,7 +399,7 @@ ROUTES = (
         change_channel,
         _WRITE_CHANNEL,
         ChannelBody,
-        codes=("alias_taken", "immutable_field", "invalid_filter"),
+        codes=("quota_exceeded", "alias_taken", "immutable_field", "invalid_filter"),
         example={"pattern": "orders.>"},
     ),
     deletion(_CHANNELS + "/{channel_id}", topics.delete_channel, _WRITE_CHANNEL, "Delete a channel."),

@@ -160,8 +160,10 @@ class QuotaUsageView(msgspec.Struct, frozen=True):
     domains: Annotated[QuotaView, doc("Domains.")]
     api_keys: Annotated[QuotaView, doc("API keys.")]
     users: Annotated[QuotaView, doc("Users.")]
+    portal_sessions: Annotated[QuotaView, doc("Portal sessions.")]
+    changes_a_day: Annotated[QuotaView, doc("Changes of resources today (UTC).")]
     messages_a_day: Annotated[QuotaView, doc("Messages published today (UTC).")]
-    bytes_stored: Annotated[QuotaView, doc("Size of all messages and schedules, in bytes.")]
+    bytes_stored: Annotated[QuotaView, doc("Size of all messages, schedules and stored responses, in bytes.")]
 
 
 class LimitsView(msgspec.Struct, frozen=True):

@@ -1407,9 +1407,13 @@ export interface QuotaUsage {
   api_keys: Quota;
   /** Users. */
   users: Quota;
+  /** Portal sessions. */
+  portal_sessions: Quota;
+  /** Changes of resources today (UTC). */
+  changes_a_day: Quota;
   /** Messages published today (UTC). */
   messages_a_day: Quota;
-  /** Size of all messages and schedules, in bytes. */
+  /** Size of all messages, schedules and stored responses, in bytes. */
   bytes_stored: Quota;
 }
 
@@ -1427,9 +1431,13 @@ export interface Quotas {
   api_keys?: number | undefined;
   /** Maximum number of users. */
   users?: number | undefined;
+  /** Maximum number of portal sessions. */
+  portal_sessions?: number | undefined;
+  /** Maximum number of changes of resources per day (UTC). */
+  changes_a_day?: number | undefined;
   /** Maximum number of messages published per day (UTC). */
   messages_a_day?: number | undefined;
-  /** Maximum size of all messages and schedules, in bytes. */
+  /** Maximum size of all messages, schedules and stored responses, in bytes. */
   bytes_stored?: number | undefined;
 }
 
@@ -1447,9 +1455,13 @@ export interface QuotasBody {
   api_keys?: number | null | undefined;
   /** Maximum number of users. */
   users?: number | null | undefined;
+  /** Maximum number of portal sessions. */
+  portal_sessions?: number | null | undefined;
+  /** Maximum number of changes of resources per day (UTC). */
+  changes_a_day?: number | null | undefined;
   /** Maximum number of messages published per day (UTC). */
   messages_a_day?: number | null | undefined;
-  /** Maximum size of all messages and schedules, in bytes. */
+  /** Maximum size of all messages, schedules and stored responses, in bytes. */
   bytes_stored?: number | null | undefined;
 }
 
