@@ -22,6 +22,7 @@ from discue.domain.portal import (
     LIFETIME_SECONDS,
     MOST_ORIGINS,
     MOST_TARGETS,
+    MOST_THEMES,
     USUAL_ACTIONS,
     PortalAction,
     PortalGrant,
@@ -79,6 +80,7 @@ class PortalDetails(msgspec.Struct, frozen=True):
     """An open session, and what it grants."""
 
     session: PortalSession
+    theme: PortalTheme
     organization: Organization
     principal: Principal
     queues: tuple[str, ...]
@@ -94,7 +96,8 @@ async def create(
 ) -> NewPortalSession:
     """Create a session, and a code that opens it within a minute.
 
-    Raises Unprocessable for queues and topics that do not exist, and for invalid values.
+    Raises Unprocessable for queues and topics that do not exist, for invalid values and for a theme too many, and
+    QuotaExceeded.
     """
     may = _checked(fields)
     code, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
@@ -106,6 +109,10 @@ async def create(
         known = await portal.resolve_queues(tx, owner.id, fields.queues)
         topics = await portal.resolve_topics(tx, owner.id, fields.topics)
         require_none([*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")])
+        theme = await portal.keep_theme(tx, owner.id, fields.theme)
+        if theme is None:
+            rule = f"must be one that another session has: at most {MOST_THEMES} are in use at the same time"
+            raise invalid("/theme", rule)
         session = PortalSession(
             organization=owner.id,
             id=row_id,
@@ -117,16 +124,17 @@ async def create(
                 may=may,
                 lifetime_ms=fields.expires_in * 1_000,
                 return_url=fields.return_url,
-                theme=fields.theme,
             ),
             created_at=now,
             opened_at=0,
             expires_at=now + CODE_MS,
             code_hash=token_hash(code),
+            theme=theme,
         )
         await usage.require_room(tx, control, session, "portal_sessions")
         await control.count_change(tx, owner.id, occurrence.id)
         await portal.insert(tx, session)
+        await portal.delete_oldest(tx, owner.id, session.customer)
         await _record(tx, occurrence, "session_added", session)
         return NewPortalSession(session, code)
 
@@ -268,7 +276,7 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
         routed = await portal.queues_of_topics(tx, session.organization, session.grant.topics)
         queues = tuple(dict.fromkeys((*session.grant.queues, *routed)))
         principal = principal_of(session, found.organization.public_id, queues)
-        return PortalDetails(session, found.organization, principal, queues, found.frame_ancestors)
+        return PortalDetails(session, found.theme, found.organization, principal, queues, found.frame_ancestors)
 
     return await control.store.read(work)
 

@@ -34,6 +34,10 @@ MOST_TARGETS: Final = 100
 MOST_QUEUES: Final = 1_000
 """The largest number of queues that the topics of a session add: each of its requests and pages has them all."""
 MOST_ORIGINS: Final = 20
+SESSIONS_OF_A_CUSTOMER: Final = 100
+"""The largest number of sessions of a customer: a new one ends the oldest beyond it."""
+MOST_THEMES: Final = 100
+"""The largest number of different themes that the sessions of an organization have at the same time."""
 RADII: Final = range(25)
 """Radii of corners, in pixels."""
 LONGEST_FONT: Final = 200
@@ -66,7 +70,7 @@ class PortalTheme(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The rights that a session of the portal grants, and its looks."""
+    """The rights that a session of the portal grants."""
 
     queues: tuple[str, ...] = ()
     """Public ids of queues."""
@@ -75,7 +79,6 @@ class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
     may: tuple[PortalAction, ...] = ()
     lifetime_ms: int = DEFAULT_LIFETIME_SECONDS * 1_000
     return_url: str = ""
-    theme: PortalTheme = PortalTheme()
 
 
 class PortalSession(msgspec.Struct, frozen=True):
@@ -95,6 +98,8 @@ class PortalSession(msgspec.Struct, frozen=True):
     """None once it is opened."""
     token_hash: bytes | None = None
     """None until it is opened."""
+    theme: int = 0
+    """The id of its theme; 0: the default one."""
 
     def __repr__(self) -> str:
         return f"PortalSession(organization={self.organization}, public_id={self.public_id!r})"

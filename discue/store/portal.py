@@ -1,19 +1,27 @@
 """Sessions of customers in the portal, and the origins that may embed it."""
 
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from discue.domain.model import Organization, Queue
-from discue.domain.portal import MOST_QUEUES, PortalGrant, PortalSession
+from discue.domain.portal import (
+    MOST_QUEUES,
+    MOST_THEMES,
+    SESSIONS_OF_A_CUSTOMER,
+    PortalGrant,
+    PortalSession,
+    PortalTheme,
+)
 from discue.store import organizations, queues
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, prefixed, read_one, row_reader, rows_among
+from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
 
 _COLUMNS: Final = (
-    "id, organization, public_id, customer, code_hash, token_hash, spec, created_at, opened_at, expires_at"
+    "id, organization, public_id, customer, code_hash, token_hash, spec, created_at, opened_at, expires_at, theme"
 )
 _FIELDS: Final = _COLUMNS.replace("spec", "grant")
 _COUNT: Final = len(_COLUMNS.split(", "))
@@ -22,6 +30,7 @@ _COUNT: Final = len(_COLUMNS.split(", "))
 _FIND: Final = f"""
     SELECT {prefixed("s", _COLUMNS)},
         (SELECT p.frame_ancestors FROM portal p WHERE p.organization = s.organization),
+        (SELECT t.content FROM portal_theme t WHERE t.organization = s.organization AND t.id = s.theme),
         {prefixed("o", organizations.COLUMNS)}
     FROM portal_session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
     WHERE s.token_hash = $1"""
@@ -33,6 +42,17 @@ _OPEN: Final = """
     UPDATE portal_session SET code_hash = NULL, token_hash = $1, opened_at = $2, expires_at = $3
     WHERE organization = $4 AND id = $5 AND code_hash = $6"""
 _DELETE: Final = "DELETE FROM portal_session WHERE organization = $1 AND id = $2"
+_DELETE_OLDEST: Final = f"""
+    DELETE FROM portal_session WHERE organization = $1 AND customer = $2 AND id <= (
+        SELECT id FROM portal_session WHERE organization = $1 AND customer = $2
+        ORDER BY id DESC LIMIT 1 OFFSET {SESSIONS_OF_A_CUSTOMER}
+    )"""
+_HAS_THEME: Final = "SELECT 1 FROM portal_theme WHERE organization = $1 AND id = $2"
+_COUNT_THEMES: Final = "SELECT count(*) FROM portal_theme WHERE organization = $1"
+_INSERT_THEME: Final = "INSERT INTO portal_theme (organization, id, content) VALUES ($1, $2, $3)"
+_DELETE_UNUSED_THEMES: Final = """
+    DELETE FROM portal_theme WHERE organization = $1
+    AND id NOT IN (SELECT theme FROM portal_session WHERE organization = $1)"""
 _DELETE_ENDED: Final = """
     DELETE FROM portal_session WHERE (organization, id) IN (
         SELECT organization, id FROM portal_session WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
@@ -56,14 +76,16 @@ _SET_ANCESTORS: Final = """
         updated_at = excluded.updated_at"""
 
 _decode_grant = msgspec.json.Decoder(PortalGrant).decode
+_decode_theme = msgspec.json.Decoder(PortalTheme).decode
 _decode_origins = msgspec.json.Decoder(tuple[str, ...]).decode
 _read = row_reader(PortalSession, _FIELDS, grant=_decode_grant)
 
 
 class FoundPortalSession(msgspec.Struct, frozen=True):
-    """A session, its organization, and the origins that may embed its pages."""
+    """A session, its theme and organization, and the origins that may embed its pages."""
 
     session: PortalSession
+    theme: PortalTheme
     organization: Organization
     frame_ancestors: tuple[str, ...]
 
@@ -91,6 +113,30 @@ async def insert(tx: Transaction, session: PortalSession) -> None:
     values = msgspec.structs.asdict(session)
     values["grant"] = msgspec.json.encode(session.grant).decode()
     await tx.execute(_INSERT, *[values[name] for name in _FIELDS.split(", ")])
+
+
+async def delete_oldest(tx: Transaction, organization: int, customer: str) -> None:
+    """Delete the oldest sessions of a customer beyond `SESSIONS_OF_A_CUSTOMER`."""
+    await tx.execute(_DELETE_OLDEST, organization, customer)
+
+
+async def keep_theme(tx: Transaction, organization: int, theme: PortalTheme) -> int | None:
+    """Store a theme unless it is, and return its id. None if sessions have `MOST_THEMES` others.
+
+    Deletes themes that no session has when there is no room.
+    """
+    if theme == PortalTheme():
+        return 0
+    content = msgspec.json.encode(theme)
+    theme_id = 1 + (int.from_bytes(blake2b(content, digest_size=8).digest()) >> 2)
+    if await tx.row(_HAS_THEME, organization, theme_id) is not None:
+        return theme_id
+    if await read_number(tx, _COUNT_THEMES, organization) >= MOST_THEMES and not await tx.execute(
+        _DELETE_UNUSED_THEMES, organization
+    ):
+        return None
+    await tx.execute(_INSERT_THEME, organization, theme_id, content.decode())
+    return theme_id
 
 
 async def open_session(tx: Transaction, session: PortalSession, token_hash: bytes, at: int) -> bool:
@@ -157,7 +203,10 @@ async def _resolved(tx: Transaction, sql: str, organization: int, names: Sequenc
 
 
 def _found(row: Row) -> FoundPortalSession:
-    session, origins, organization = row[:_COUNT], row[_COUNT], row[_COUNT + 1 :]
+    session, (origins, theme), organization = row[:_COUNT], row[_COUNT : _COUNT + 2], row[_COUNT + 2 :]
     return FoundPortalSession(
-        _read(session), organizations.read_row(organization), () if origins is None else _decode_origins(origins)
+        _read(session),
+        PortalTheme() if theme is None else _decode_theme(theme),
+        organizations.read_row(organization),
+        () if origins is None else _decode_origins(origins),
     )

@@ -113,6 +113,7 @@ _OF_ORGANIZATION: Final = (
     ("second_factor", "id"),
     ("user_identity", "id"),
     ("portal_session", "id"),
+    ("portal_theme", "id"),
     ("portal", "organization"),
     ("domain", "id"),
     ("channel", "id"),

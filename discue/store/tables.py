@@ -282,10 +282,11 @@ TABLES: Final = (
     ),
     _table("user_identity", "organization id", "user_id issuer subject created_at"),
     _table("portal", "organization", "frame_ancestors updated_at"),
+    _table("portal_theme", "organization id", "content"),
     _table(
         "portal_session",
         "organization id",
-        "public_id customer code_hash token_hash spec created_at opened_at expires_at",
+        "public_id customer code_hash token_hash spec created_at opened_at expires_at theme",
     ),
     _table("lockout", "subject", "kind name address failed_at locks locked_until updated_at"),
     QUEUE_HEAD,

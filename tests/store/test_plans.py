@@ -14,7 +14,7 @@ from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
-from discue.domain.portal import PortalGrant, PortalSession
+from discue.domain.portal import PortalGrant, PortalSession, PortalTheme
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
 from discue.store import (
@@ -365,7 +365,9 @@ async def _lock_out(tx: Transaction) -> None:
 async def _portal(tx: Transaction) -> None:
     """Run the statements of the portal: for its sessions, and for what a customer may see."""
     session = PortalSession(OURS, row_id(91), public_id(91), "acme", PortalGrant(), NOON, 0, NOON, code_hash=b"code")
+    await portal.keep_theme(tx, OURS, PortalTheme("#4a41d8"))
     await portal.insert(tx, session)
+    await portal.delete_oldest(tx, OURS, "acme")
     await portal.by_code(tx, b"code")
     await portal.open_session(tx, session, b"token", NOON)
     await portal.find(tx, b"token")

@@ -213,4 +213,4 @@ def _embed_script() -> PageResponse:
 
 def _theme(details: PortalDetails) -> PageResponse:
     headers = [("content-type", "text/css; charset=utf-8"), ("cache-control", "no-store"), *SECURITY_HEADERS]
-    return PageResponse(200, headers, stylesheet(details.session.grant.theme))
+    return PageResponse(200, headers, stylesheet(details.theme))

@@ -23,9 +23,10 @@ def render(page: Page, visit: PortalVisit) -> bytes:
     """Return the page as HTML."""
     values = {
         **page.values,
-        **frame_values(page.title, visit.base, visit.session.grant.theme.scheme, visit.now),
+        **frame_values(page.title, visit.base, visit.details.theme.scheme, visit.now),
         "visit": visit,
         "session": visit.session,
+        "logo": visit.details.theme.logo,
         "can": visit.details.may,
         "for_customer": True,
         "form_token": visit.form_token,

@@ -183,8 +183,17 @@ CREATE TABLE portal (
     PRIMARY KEY (organization)
 ) $clustered;
 
+-- The looks of the portal that sessions of an organization name, each once, by a hash of the content, which is JSON.
+CREATE TABLE portal_theme (
+    organization BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    content $text NOT NULL,
+    PRIMARY KEY (organization, id)
+);
+
 -- Sessions of customers, by hashes: of the one-time code until they are opened, then of the browser's token. `spec` has
--- what the session grants, as JSON. `expires_at` is that of the code until the session is opened.
+-- what the session grants, as JSON; `theme` is 0 for the default one. `expires_at` is that of the code until the session is
+-- opened.
 CREATE TABLE portal_session (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -196,8 +205,10 @@ CREATE TABLE portal_session (
     created_at BIGINT NOT NULL,
     opened_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
+    theme BIGINT NOT NULL,
     PRIMARY KEY (organization, id)
 );
+CREATE INDEX portal_session_customer ON portal_session (organization, customer, id) WHERE customer IS NOT NULL;
 CREATE INDEX portal_session_expires_at ON portal_session (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Failed attempts to authenticate, by a hash of the subject that they count against. `name` is the id of a key or the
