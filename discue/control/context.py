@@ -158,10 +158,14 @@ class ControlContext:
         return result
 
     async def _keep_response(self, tx: Transaction, result: object, now: int) -> None:
-        """Store the response if the request has an idempotency key. Raises AlreadyDone if the key was used before."""
+        """Store the response if the request has an idempotency key.
+
+        Raises QuotaExceeded, and AlreadyDone if the key was used before.
+        """
         once = self.once
         if once is not None:
             kept = IdempotencyRecord(once.key.hash, once.key.fingerprint, once.content_of(result), once.id)
+            await self.require_bytes(tx, once.key.organization, kept.size)
             if not await idempotency.store_key(tx, once.key.organization, kept, now):
                 raise AlreadyDone
 
@@ -187,6 +191,13 @@ class ControlContext:
             return await work(tx, record_change)
 
         return await self.write(recorded)
+
+    async def require_bytes(self, tx: Transaction, organization: int, more: int) -> None:
+        """Raise QuotaExceeded unless the organization may store `more` additional bytes."""
+        owner = require_found(await organizations.get(tx, organization))
+        most = quotas_of(owner.settings, self.settings.default_quotas).bytes_stored
+        if most is not None and more > 0:
+            check_quota("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
 
     async def count_change(self, tx: Transaction, organization: int, event_id: int) -> None:
         """Count a change of an organization's resources, in an exclusive transaction and before its feed entry.

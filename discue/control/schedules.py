@@ -5,7 +5,6 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import usage
 from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -97,7 +96,7 @@ async def create(
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
             detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
             raise Conflict(detail, code="limit_reached")
-        await usage.require_bytes(tx, control, queue.organization, schedules.size_of(made))
+        await control.require_bytes(tx, queue.organization, schedules.size_of(made))
         await control.count_change(tx, queue.organization, made.id)
         await schedules.insert(tx, made)
         return made
@@ -150,7 +149,7 @@ async def change(
         if changed.data != stored.data:
             _check_data(control, queue, changed)
         more = schedules.size_of(changed) - schedules.size_of(stored)
-        await usage.require_bytes(tx, control, queue.organization, more)
+        await control.require_bytes(tx, queue.organization, more)
         await schedules.update(tx, changed)
         return changed
 

@@ -86,14 +86,6 @@ async def require_room(
         await system_events.record(tx, owner.account, created.id, event)
 
 
-async def require_bytes(tx: Transaction, control: ControlContext, organization: int, more: int) -> None:
-    """Raise QuotaExceeded unless the organization may store `more` additional bytes."""
-    owner = require_found(await organizations.get(tx, organization))
-    most = quotas_of(owner.settings, control.settings.default_quotas).bytes_stored
-    if most is not None and more > 0:
-        quota.check("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
-
-
 def _bound(most: int | None) -> int:
     return _COUNT_LIMIT if most is None else max(most, _COUNT_LIMIT)
 

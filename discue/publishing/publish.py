@@ -109,11 +109,15 @@ async def _within_quotas(
     once: IdempotencyKey | None,
     name: str,
 ) -> tuple[Entry, ...]:
+    kept = None
+    if once is not None:
+        content = _pack([(each.id, each.alias) for each in new])
+        kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
     if queue.quotas is None:
-        return await _publish(publisher, queue, messages, new, once=once, name=name)
-    more = PublishUsage(len(new), sum(entry.size for entry in new))
-    async with publisher.quotas.reserve(queue.account, queue.quotas, more):
-        return await _publish(publisher, queue, messages, new, once=once, name=name)
+        return await _publish(publisher, queue, messages, new, kept=kept, name=name)
+    size = sum(entry.size for entry in new) + (0 if kept is None else kept.size)
+    async with publisher.quotas.reserve(queue.account, queue.quotas, PublishUsage(len(new), size)):
+        return await _publish(publisher, queue, messages, new, kept=kept, name=name)
 
 
 async def _publish(
@@ -122,13 +126,9 @@ async def _publish(
     messages: Sequence[NewMessage],
     new: tuple[NewEntry, ...],
     *,
-    once: IdempotencyKey | None,
+    kept: IdempotencyRecord | None,
     name: str,
 ) -> tuple[Entry, ...]:
-    kept = None
-    if once is not None:
-        content = _pack([(each.id, each.alias) for each in new])
-        kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
     for _ in range(_TRIES):
         await check_messages(messages, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()

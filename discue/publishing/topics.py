@@ -125,18 +125,24 @@ async def _publish(
     kept = None
     if once is not None:
         kept = IdempotencyRecord(once.hash, once.fingerprint, _pack(placed), publisher.row_ids.next())
-    now = publisher.clock.now()
+    now, kept_bytes = publisher.clock.now(), 0 if kept is None else kept.size
     if not destinations:
         # This also checks that no other worker has just added a channel.
         key = (topic.organization, topic.id, topic.routes_version)
         work = partial(topics.store_unrouted, key=key, idempotency_record=kept, now=now)
-        await (publisher.store.read(work) if kept is None else publisher.store.write(work))
+        if kept is None:
+            await publisher.store.read(work)
+        elif topic.quotas is None:
+            await publisher.store.write(work)
+        else:
+            async with publisher.quotas.reserve(topic.account, topic.quotas, PublishUsage(bytes=kept_bytes)):
+                await publisher.store.write(work)
         return RoutedMessages(tuple(placed), now)
     routed = _routed(publisher, topic, destinations, ids, messages=messages, once=kept)
     if topic.quotas is None:
         appended = await publisher.store.append_to_topic(routed)
     else:
-        more = PublishUsage(routed.rows, routed.bytes_in_queues)
+        more = PublishUsage(routed.rows, routed.bytes_in_queues + kept_bytes)
         async with publisher.quotas.reserve(topic.account, topic.quotas, more):
             appended = await publisher.store.append_to_topic(routed)
     return RoutedMessages(tuple(placed), appended[0].entries[0].stored_at)

@@ -76,6 +76,9 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
         return len(self.body) if self.extra is None else len(self.body) + len(self.extra)
 
 
+_HASH_BYTES: Final = 48
+
+
 class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key, and what its response can be repeated from."""
 
@@ -86,6 +89,11 @@ class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
     """The encoded response."""
     id: int
     """A row id for this request."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that are stored for it, about: the hashes and the content."""
+        return _HASH_BYTES + len(self.content)
 
 
 class Append(msgspec.Struct, frozen=True):

@@ -11,7 +11,9 @@ import msgspec
 
 from discue.domain.ids import row_id_at
 from discue.domain.window import Interval
+from discue.store import tallies
 from discue.store.engine import Append, IdempotencyRecord, TopicAppend, Transaction
+from discue.store.tallies import TallyEntry
 
 SCANNED_KEYS: Final = 1_000
 """The number of keys that one step of a deletion scans."""
@@ -35,7 +37,7 @@ _DELETE_KEYS: Final = "DELETE FROM idempotency_key WHERE key >= $1 AND key <= $2
 _DELETE_RESPONSES: Final = """
     DELETE FROM idempotency_response WHERE (organization, id) IN (
         SELECT organization, id FROM idempotency_response WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-    )"""
+    ) RETURNING size"""
 
 _PackedResponse = tuple[int, int, bytes, bytes]
 """The two halves of a key's hash, its fingerprint, and its response."""
@@ -102,6 +104,7 @@ async def store_key(tx: Transaction, organization: int, idempotency_record: Idem
         return False
     content = encode_responses([idempotency_record])
     await tx.execute(_INSERT_RESPONSES, organization, idempotency_record.id, now, len(content), content)
+    await tallies.add(tx, [TallyEntry(organization, tallies.CURRENT, tallies.RESPONSE_BYTES, len(content))])
     return True
 
 
@@ -124,4 +127,5 @@ async def delete_old_responses(tx: Transaction, organization: int, kept_before: 
 
     Delete expired keys first: those that remain need their responses.
     """
-    return await tx.execute(_DELETE_RESPONSES, organization, row_id_at(kept_before), RESPONSE_ROWS_PER_STEP)
+    sizes = await tx.rows(_DELETE_RESPONSES, organization, row_id_at(kept_before), RESPONSE_ROWS_PER_STEP)
+    return await tallies.subtract_bytes(tx, organization, sizes, tallies.RESPONSE_BYTES)

@@ -28,6 +28,8 @@ SCHEDULE_BYTES: Final = 0
 MESSAGE_ADDED: Final = 1
 BYTES_STORED: Final = 2
 """The size of all messages, in the period CURRENT."""
+RESPONSE_BYTES: Final = 1_004
+"""The size of the responses that are kept for idempotency keys, in the period CURRENT."""
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
@@ -87,7 +89,8 @@ _SINCE: Final = """
     GROUP BY period, kind"""
 _ALL: Final = "SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period >= $2"
 _CURRENT: Final = """
-    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally WHERE organization = $1 AND period = 0 AND kind IN ($2, $3)"""
+    SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM tally
+    WHERE organization = $1 AND period = 0 AND kind IN ($2, $3, $4)"""
 _DELETE_OLD: Final = """
     DELETE FROM tally WHERE organization = $1 AND period > 0 AND period < $2
     AND period <= (SELECT min(period) + $3 FROM tally WHERE organization = $1 AND period > 0)"""
@@ -146,10 +149,10 @@ async def add_one(tx: Transaction, entry: TallyEntry) -> int:
     return int(row[0]) if row is not None else 0
 
 
-async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row]) -> int:
-    """Subtract deleted messages, given by their sizes, and return how many there are."""
+async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row], kind: int = BYTES_STORED) -> int:
+    """Subtract deleted messages, or responses, given by their sizes, and return how many there are."""
     if sizes:
-        await add(tx, [TallyEntry(organization, CURRENT, BYTES_STORED, -sum(size for (size,) in sizes))])
+        await add(tx, [TallyEntry(organization, CURRENT, kind, -sum(size for (size,) in sizes))])
     return len(sizes)
 
 
@@ -164,8 +167,8 @@ async def count_all(tx: Transaction, organization: int, period: int) -> int:
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:
-    """Return the size of an organization's messages and schedules."""
-    return await read_number(tx, _CURRENT, organization, BYTES_STORED, SCHEDULE_BYTES)
+    """Return the size of an organization's messages, schedules and kept responses."""
+    return await read_number(tx, _CURRENT, organization, BYTES_STORED, SCHEDULE_BYTES, RESPONSE_BYTES)
 
 
 async def delete_old(tx: Transaction, organization: int, before: int, periods: int) -> int:

@@ -67,6 +67,39 @@ def test_stored_response_does_not_keep_the_host_that_was_asked(cast: Cast) -> No
     assert again.json() == {**created, "_links": links}
 
 
+def test_responses_that_are_kept_count_as_stored_bytes(cast: Cast) -> None:
+    used = _bytes_stored(cast)
+    queue = cast.queue()
+    topic = cast.topic()
+    assert _bytes_stored(cast) == used
+    for path, fields in (
+        ("/queues", {}),
+        (f"/queues/{queue}/messages", {"data": ""}),
+        (f"/queues/{queue}/messages/batch", {"messages": [{"data": ""}] * 100}),
+        (f"/topics/{topic}/messages", {"data": ""}),
+    ):
+        keyed = new_key()
+        assert cast.alice.post(path, json=fields, headers=keyed).status_code == 200
+        now = _bytes_stored(cast)
+        assert now > used + (2_000 if path.endswith("batch") else 20), path
+        used = now
+        operator = cast.service.client(cast.service.operator)
+        limits = {"quotas": {"bytes_stored": used + 20}}
+        assert operator.put(f"/organizations/{cast.organization_id}", json=limits).status_code == 200
+        refused = cast.alice.post(path, json=fields, headers=new_key())
+        assert (refused.status_code, "bytes of stored messages" in refused.text) == (402, True), path
+        assert _bytes_stored(cast) == used, path
+        # The repetition of what was stored needs no room, and neither do requests without a key.
+        assert cast.alice.post(path, json=fields, headers=keyed).headers[REPLAYED] == "true"
+        assert cast.alice.post(path, json=fields).status_code == 200
+        assert operator.put(f"/organizations/{cast.organization_id}", json={"quotas": None}).status_code == 200
+
+
+def _bytes_stored(cast: Cast) -> int:
+    used: int = cast.alice.get("/limits").json()["limits"]["quotas"]["bytes_stored"]["used"]
+    return used
+
+
 def test_the_version_in_the_path_and_other_headers_do_not_matter(cast: Cast) -> None:
     headers = new_key()
     first = cast.alice.post("/queues", json={"alias": "orders"}, headers=headers)

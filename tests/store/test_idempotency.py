@@ -10,7 +10,7 @@ import pytest
 
 from discue.domain.model import Queue
 from discue.domain.window import Interval
-from discue.store import idempotency, queues
+from discue.store import idempotency, queues, tallies
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -27,6 +27,7 @@ from tests.store import rows
 from tests.store.rows import appended, row_id, stored_queue
 from tests.support.clocks import NOON
 from tests.support.stores import ENGINES, WAITING_BYTES, another, opened_store
+from tests.support.tallied import drift
 
 OURS, THEIRS = row_id(1), row_id(2)
 KEY = (-5, 7)
@@ -117,6 +118,7 @@ async def test_responses_of_one_queue_share_rows(store: Store, queue: Queue) -> 
         assert await kept(store, key=idempotency_record.key) == StoredResponse(
             b"f", idempotency_record.content, NOON + 302
         )
+    assert await store.read(drift) == {}
 
 
 async def test_repeated_keys_are_recognised_among_new_ones(store: Store, queue: Queue) -> None:
@@ -183,3 +185,25 @@ async def test_keys_that_two_workers_keep_in_opposite_orders_stand_each_once(sto
     answers = [type(answer) for batch in batches for answer in batch.appends]
     assert answers.count(Appended) == 4
     assert set(answers) <= {Appended, AlreadyDone}
+
+
+async def test_kept_responses_count_as_stored_bytes_until_they_are_deleted(store: Store, queue: Queue) -> None:
+    before = await store.read(lambda tx: tallies.bytes_stored(tx, OURS))
+    one, other = once_of(1, content=b"a" * 1_000), once_of(2, content=b"b" * 500)
+    [stored] = await appended(store, an_append(queue, 100, one))
+    assert isinstance(stored, Appended)
+    await store.write(lambda tx: idempotency.store_key(tx, OURS, other, NOON))
+    sizes = await store.read(lambda tx: tx.rows("SELECT size FROM idempotency_response ORDER BY size"))
+    assert [size > content for (size,), content in zip(sizes, (500, 1_000), strict=True)] == [True, True]
+    messages = (await store.read(lambda tx: tx.rows("SELECT sum(size) FROM log")))[0][0]
+    expected = before + messages + sum(size for (size,) in sizes)
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == expected
+    assert await store.read(drift) == {}
+
+    # A repetition stores nothing more.
+    assert [type(each) for each in await appended(store, an_append(queue, 101, one))] == [AlreadyDone]
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == expected
+
+    assert await store.write(lambda tx: idempotency.delete_old_responses(tx, OURS, NOON + 3_600_000)) == 2
+    assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == before + messages
+    assert await store.read(drift) == {}

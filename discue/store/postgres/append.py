@@ -110,6 +110,15 @@ def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bo
                 SELECT r.organization, a.id, r.stored_at, octet_length(a.content), a.content FROM raised r
                 CROSS JOIN LATERAL unnest({slices(responses, "first_response", "last_response")}) AS a (id, content)
             )""",
+            f"""counted_responses AS (
+                INSERT INTO tally (organization, period, kind, slot, n)
+                SELECT r.organization, {tallies.CURRENT}, {tallies.RESPONSE_BYTES}, {slot},
+                    sum(octet_length(a.content))::bigint
+                FROM raised r
+                CROSS JOIN LATERAL unnest({slices(responses, "first_response", "last_response")}) AS a (id, content)
+                GROUP BY r.organization
+                ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n
+            )""",
         ]
     if has_delayed:
         delayed = [entries[columns.index("size")], *arrays("bigint", "bigint")]

@@ -163,7 +163,9 @@ def append(
     _write(connection, _INSERT_BODIES, bodies.rows)
     _write(connection, _INSERT, rows)
     _write(connection, _SCHEDULE, scheduled)
-    _store_responses(connection, records)
+    for organization, size in _store_responses(connection, records):
+        kept = (organization, tallies.CURRENT, tallies.RESPONSE_BYTES)
+        counts[kept] = counts.get(kept, 0) + size
     _write(connection, _ADD_COUNTS, [(*key, tally_slot, n) for key, n in counts.items()])
     return results
 
@@ -220,18 +222,24 @@ def _raise_heads(connection: apsw.Connection, appends: Sequence[Append]) -> dict
 
 def _store_responses(
     connection: apsw.Connection, records: Mapping[tuple[_Version, int], Sequence[IdempotencyRecord]]
-) -> None:
-    """Store keys with their responses, given by the version of their queue and the time."""
+) -> list[tuple[int, int]]:
+    """Store keys with their responses, given by the version of their queue and the time.
+
+    Returns the organization and the size of each row of responses.
+    """
     keys: list[tuple[int, int]] = []
     responses: list[Values] = []
+    sizes: list[tuple[int, int]] = []
     for ((organization, _, _), stored_at), of_queue in records.items():
         for row_id, together in grouped(of_queue).items():
             content = encode_responses(together)
             keys += [(record.key[0], row_id) for record in together]
             responses.append((organization, row_id, stored_at, len(content), content))
+            sizes.append((organization, len(content)))
     # Keys are spread over their table: in its order, those on one page come together.
     _write(connection, _INSERT_KEYS, sorted(keys))
     _write(connection, _INSERT_RESPONSES, responses)
+    return sizes
 
 
 def _refusal(connection: apsw.Connection, item: Append) -> Exception:
