@@ -24,7 +24,7 @@ from discue.domain.model import Organization, Role, User
 from discue.domain.scopes import Principal
 from discue.store import identities, organizations, sessions, users
 from discue.store.engine import Transaction
-from discue.store.identities import UserIdentity
+from discue.store.identities import IDENTITIES_OF_A_USER, UserIdentity
 from discue.store.sessions import SignInCode
 
 _PERMIT_CHARACTERS: Final = 43
@@ -104,6 +104,8 @@ async def connect(control: ControlContext, principal: Principal, response: Provi
             raise SignInRefused(f"{settings.title} is for users of another organization.")
         if await identities.find_user(tx, organization.id, identity.issuer, identity.subject) is not None:
             raise SignInRefused(f"This account at {settings.title} is connected already.")
+        if len(await identities.of_user(tx, organization.id, user.id)) >= IDENTITIES_OF_A_USER:
+            raise SignInRefused(f"You have connected {IDENTITIES_OF_A_USER} accounts, and no more are possible.")
         await identities.insert(tx, _row(user, row_id, identity, connected_at))
         await users.update(tx, replace(user, has_identity=True, updated_at=connected_at))
         await record("user_updated", user, changes=("identity",))

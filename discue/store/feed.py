@@ -48,6 +48,9 @@ async def record(tx: Transaction, kind: FeedKind, organization: int, ref: int) -
     return version
 
 
+CHANGES_KEPT: Final = 10_000
+
+
 async def trim(tx: Transaction, kept: int, limit: int) -> int:
     """Delete at most `limit` of the oldest changes beyond the newest `kept`, and return how many.
 

@@ -15,7 +15,10 @@ _USER: Final = f"""
     SELECT {prefixed("u", users.COLUMNS)}
     FROM user_identity i JOIN organization_user u ON u.organization = i.organization AND u.id = i.user_id
     WHERE i.organization = $1 AND i.issuer = $2 AND i.subject = $3"""
-_OF_USER: Final = f"SELECT {_COLUMNS} FROM user_identity WHERE organization = $1 AND user_id = $2 ORDER BY id LIMIT 100"
+IDENTITIES_OF_A_USER: Final = 10
+_OF_USER: Final = f"""
+    SELECT {_COLUMNS} FROM user_identity WHERE organization = $1 AND user_id = $2
+    ORDER BY id LIMIT {IDENTITIES_OF_A_USER}"""
 _DELETE_OF_USER: Final = "DELETE FROM user_identity WHERE organization = $1 AND user_id = $2"
 
 
@@ -39,7 +42,7 @@ async def find_user(tx: Transaction, organization: int, issuer: str, subject: st
 
 
 async def of_user(tx: Transaction, organization: int, user: int) -> list[UserIdentity]:
-    """Read the accounts of a user, at most 100, the oldest first."""
+    """Read the accounts of a user, the oldest first."""
     return [_read(row) for row in await tx.rows(_OF_USER, organization, user)]
 
 

@@ -21,7 +21,7 @@ from discue.domain.system_events import KeyLockedOut, ResourceName
 from discue.store import api_keys, events, feed, organizations, system_events, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.tables import read_one, rows_among
+from discue.store.tables import delete_oldest, read_one, rows_among
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
 _LOCKS: Final = "SELECT kind, name, address, locked_until FROM lockout"
@@ -40,6 +40,8 @@ _RELEASE: Final = """
 _DELETE_OLD: Final = """
     DELETE FROM lockout
     WHERE subject IN (SELECT subject FROM lockout WHERE updated_at < $1 ORDER BY updated_at LIMIT $2)"""
+MOST_SUBJECTS: Final = 100_000
+"""How many subjects are remembered: someone may have any number of addresses."""
 _ROWS_A_STEP: Final = 500
 _ANNOUNCED_USERS: Final = 10
 """Organizations that hear of the lock of an email, if several have a user with it."""
@@ -104,6 +106,11 @@ async def release(tx: Transaction, subject: LockoutSubject) -> bool:
         return False
     await feed.record(tx, "lockout", 0, subject.number)
     return True
+
+
+async def delete_beyond(tx: Transaction) -> int:
+    """Delete some of the subjects beyond `MOST_SUBJECTS` that failed longest ago, and return how many."""
+    return await delete_oldest(tx, "lockout", "subject", "updated_at", kept=MOST_SUBJECTS)
 
 
 async def delete_old(tx: Transaction, failed_before: int) -> int:

@@ -121,6 +121,7 @@ def _found(row: Row) -> FoundSession:
 
 _INSERT_CODE: Final = """
     INSERT INTO sign_in_code (organization, id, code_hash, user_id, role, expires_at) VALUES ($1, $2, $3, $4, $5, $6)"""
+_DELETE_CODES_OF_USER: Final = "DELETE FROM sign_in_code WHERE organization = $1 AND user_id = $2"
 _HAS_CODE: Final = "SELECT 1 FROM sign_in_code WHERE code_hash = $1"
 _REDEEM: Final = """
     DELETE FROM sign_in_code WHERE code_hash = $1 RETURNING organization, id, code_hash, user_id, role, expires_at"""
@@ -147,6 +148,9 @@ class SignInCode(msgspec.Struct, frozen=True):
 
 
 async def insert_code(tx: Transaction, code: SignInCode) -> None:
+    """Insert a code, which replaces the earlier one of its user."""
+    if code.user_id:
+        await tx.execute(_DELETE_CODES_OF_USER, code.organization, code.user_id)
     await tx.execute(_INSERT_CODE, *msgspec.structs.astuple(code))
 
 

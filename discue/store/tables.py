@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 _LARGEST_CHUNK = 64
 _LISTED_AT_ONCE = 128
+_DELETED_AT_ONCE = 500
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 
@@ -182,6 +183,12 @@ async def read_number(tx: Transaction, sql: str, *values: Value) -> int:
     """Read the number in the first row; 0 if there is no row."""
     row = await tx.row(sql, *values)
     return int(row[0]) if row is not None else 0
+
+
+async def delete_oldest(tx: Transaction, table: str, key: str, age: str, *, kept: int) -> int:
+    """Delete some of the oldest rows of a table beyond a number, and return how many. `age` must have an index."""
+    sql = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} ORDER BY {age} DESC LIMIT $1 OFFSET $2)"
+    return await tx.execute(sql, _DELETED_AT_ONCE, kept)
 
 
 Key = tuple[int, ...]

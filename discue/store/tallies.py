@@ -15,7 +15,7 @@ from discue.domain.ids import row_id_at
 from discue.domain.quotas import ResourceQuotaName
 from discue.domain.rate import granted_share
 from discue.store.engine import Row, Transaction
-from discue.store.tables import read_number
+from discue.store.tables import delete_oldest, read_number
 
 PERIOD_MS: Final = 300_000
 PERIODS_A_DAY: Final = 288
@@ -204,6 +204,8 @@ async def count_messages(tx: Transaction, organization: int, periods: range, kin
 
 
 BUDGETS_A_STEP: Final = 500
+MOST_BUDGETS: Final = 1_000_000
+"""How many budgets are remembered: someone may have any number of addresses."""
 
 # Adds all that is wanted: the result tells how much of it was within the limit. At the limit no row is written.
 _TAKE_BUDGET: Final = """
@@ -248,6 +250,11 @@ async def take_budgets(tx: Transaction, requests: Sequence[BudgetRequest]) -> li
 async def delete_old_budgets(tx: Transaction, before_minute: int) -> int:
     """Delete some budgets of past minutes, and return how many."""
     return await tx.execute(_DELETE_OLD_BUDGETS, before_minute, BUDGETS_A_STEP)
+
+
+async def delete_beyond(tx: Transaction) -> int:
+    """Delete some of the oldest budgets beyond `MOST_BUDGETS`, and return how many."""
+    return await delete_oldest(tx, "allowance", "organization, caller, minute", "minute", kept=MOST_BUDGETS)
 
 
 async def _take(tx: Transaction, request: BudgetRequest) -> BudgetGrant:

@@ -187,10 +187,11 @@ async def test_user_of_another_organization_connects_no_account(cast: Cast, comp
 async def test_account_is_connected_with_a_permit_of_the_same_user_once_and_soon(cast: Cast, company: Company) -> None:
     ada, bea = await a_user(cast), await a_user(cast, "bea@example.com")
     principal = await company.door.principal(await company.door.sign_in())
-    used, theirs, late = [await identities.permit_connection(cast.control, user) for user in (ada, bea, ada)]
+    replaced, used, theirs = [await identities.permit_connection(cast.control, user) for user in (ada, ada, bea)]
     await identities.connect(cast.control, principal, await company.response(), used)
+    late = await identities.permit_connection(cast.control, ada)
     cast.clock.advance(600_000)
-    for permit in (used, theirs, late, "", "guessed"):
+    for permit in (replaced, used, theirs, late, "", "guessed"):
         with pytest.raises(SignInRefused, match="Start again"):
             await identities.connect(cast.control, principal, await company.response("other"), permit)
 

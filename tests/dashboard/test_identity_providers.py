@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from discue.control import identities
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.provider_sign_in import KeptSignIn
 from tests.support.dashboard_front import (
@@ -88,6 +89,19 @@ def test_user_connects_an_account_after_entering_the_password(front: Front) -> N
     query = front.provider.authorize(browser.get("/sign-in/company").headers["location"], "connected")
     arrive(browser, query)
     assert member.user.email in browser.get("/account").text
+
+
+def test_user_connects_a_bounded_number_of_accounts(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "IDENTITIES_OF_A_USER", 1)
+    member = front.member()
+    form = {"provider": "company", "password": PASSWORD}
+    answers = []
+    for subject in ("bounded-1", "bounded-2"):
+        page = member.browser.post("/account/connect", data=form, headers=SAME_ORIGIN)
+        (url,) = re.findall(r'href="(http[^"]*/authorize[^"]*)"', page.text)
+        answers.append(arrive(member.browser, front.provider.authorize(html.unescape(url), subject)))
+    assert [answer.status_code == 303 for answer in answers] == [True, False]
+    assert "no more are possible" in answers[1].text
 
 
 def test_provider_that_fails_says_so_on_the_sign_in_page(front: Front) -> None:

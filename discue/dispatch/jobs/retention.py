@@ -22,7 +22,6 @@ from discue.store.purge import LogToTrim
 from discue.store.store import Store
 
 _LOGS_READ = 200
-_CHANGES_KEPT = 10_000
 _CHANGES_A_STEP = 500
 _EVENTS_KEPT_MS = 25 * 3_600_000
 _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
@@ -104,13 +103,15 @@ class Retention:
             partial(purge.delete_missed, missed_before=now - self._times.missed * 1_000),
             partial(purge.delete_ended, table="redelivery", ended_before=ended_before),
             partial(purge.delete_ended, table="replay", ended_before=ended_before),
-            partial(feed.trim, kept=_CHANGES_KEPT, limit=_CHANGES_A_STEP),
+            partial(feed.trim, kept=feed.CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
+            lockouts.delete_beyond,
             partial(sessions.delete_ended, before=now),
             partial(sessions.delete_expired_codes, before=now),
             partial(portal.delete_ended, before=now),
             partial(listener_tallies.delete_old, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
+            tallies.delete_beyond,
         ):
             await self._repeat(step)
         await self._delete_idempotency_keys(now)

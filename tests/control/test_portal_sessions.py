@@ -1,0 +1,44 @@
+"""Bounds of sessions of the portal: they are refused, or end others, and nothing else changes."""
+
+import pytest
+
+from discue.control import portal, queues, usage
+from discue.control.context import ControlContext
+from discue.control.portal import PortalSessionFields
+from discue.control.queues import QueueFields
+from discue.domain.errors import Unprocessable
+from discue.domain.portal import PortalTheme
+from discue.domain.scopes import Principal
+from discue.store import portal as rows
+from tests.support.cast import Cast
+
+
+async def _sessions(control: ControlContext, principal: Principal) -> list[str]:
+    found = await portal.page(control, principal, principal.organization_public_id)
+    return [session.public_id for session in found.items]
+
+
+async def test_theme_too_many_is_refused_and_themes_in_use_are_not(
+    cast: Cast, control: ControlContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_THEMES", 1)
+    alice = cast.alice.principal
+    await queues.create(control, alice, QueueFields("orders"))
+
+    async def create(theme: PortalTheme) -> str:
+        fields = PortalSessionFields("acme", queues=["orders"], theme=theme)
+        return (await portal.create(control, alice, alice.organization_public_id, fields)).session.public_id
+
+    first = await create(PortalTheme("#4a41d8"))
+    used = (await usage.used_quotas(control, alice)).used
+    with pytest.raises(Unprocessable, match="at most 100 are in use at the same time") as refused:
+        await create(PortalTheme("#000000"))
+    assert [fault.pointer for fault in refused.value.faults] == ["/theme"]
+    assert await _sessions(control, alice) == [first]
+    assert (await usage.used_quotas(control, alice)).used == used
+
+    made = [await create(theme) for theme in (PortalTheme("#4a41d8"), PortalTheme())]
+    for session in (first, made[0]):
+        await portal.revoke(control, alice, alice.organization_public_id, session)
+    made[0] = await create(PortalTheme("#000000"))
+    assert sorted(await _sessions(control, alice)) == sorted(made)
