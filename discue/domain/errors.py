@@ -200,8 +200,8 @@ class StoreDamaged(Unavailable):
 
     code = "store_damaged"
 
-    def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, retry_after_seconds=60)
+    def __init__(self, detail: str | None = None, *, code: str = "", retry_after_seconds: int = 60) -> None:
+        super().__init__(detail, code=code, retry_after_seconds=retry_after_seconds)
 
 
 class Overloaded(Unavailable):

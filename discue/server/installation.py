@@ -51,8 +51,11 @@ async def open_installation(
     machine = machine or Machine()
     async with open_engine(settings, clock, log, machine) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
-        # Workers compare the times that others have stored with their clocks: all of them follow the database's.
-        clock = database_clock = DatabaseClock(clock)
+        database_clock = DatabaseClock(clock)
+        if settings.database_path is None:
+            # Workers compare the times that others have stored with their clocks: all of them follow the database's. A
+            # file has no clock of its own.
+            clock = database_clock
         # A command may write while a server runs: the random slot keeps their row ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[machine.random_bytes(1)[0]])
         store = Store(

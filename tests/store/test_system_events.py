@@ -308,4 +308,5 @@ def test_every_event_of_the_contract_has_a_schema() -> None:
         "domain.verified",
         "domain.lost",
         "schedule.skipped",
+        "store.damaged",
     }
