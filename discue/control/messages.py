@@ -13,11 +13,11 @@ from discue.domain.errors import malformed
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
-from discue.publishing.publish import Pause
 from discue.store import attempts, deliveries, feed, listeners, messages, timelines
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.time_slice import TimeSlice
 
 T = TypeVar("T")
 
@@ -129,11 +129,10 @@ async def timeline(
 
 async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
     """Let the filters decide that a read has noted, with pauses: there may be many."""
-    pause = Pause()
+    time_slice = TimeSlice()
     for text in tuple(filters.unasked):
         filters.ask(message, text)
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
 
 
 async def page(

@@ -107,7 +107,9 @@ class Dispatcher:
         self.tasks = BackgroundTasks(log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
-        self.limiter = ConcurrencyLimiter(limits.max_in_flight, starts_per_turn=tuning.starts_per_turn)
+        self.limiter = ConcurrencyLimiter(
+            limits.max_in_flight, starts_per_turn=tuning.starts_per_turn, monotonic=self._monotonic
+        )
         worker = WorkerContext(
             store=store,
             log=log,

@@ -2,7 +2,6 @@
 
 import asyncio
 import heapq
-from collections.abc import Callable
 from itertools import count
 from typing import Final, Protocol
 
@@ -111,10 +110,3 @@ class Timers:
             # Due times are wall-clock times, the timer is not: it must notice when the wall clock is set.
             delay_ms = min(max(0, self.next_at - self._clock.now()), _LONGEST_TIMER_MS)
             self._timer = asyncio.get_running_loop().call_later(delay_ms / 1_000 + _LATENESS_SECONDS, self.wake_due)
-
-
-def pause(seconds: float, function: Callable[[], None]) -> None:
-    """Let everything else on the event loop run for some time, then call a function."""
-    loop = asyncio.get_running_loop()
-    # The time of the event loop stands still within a turn of it, and may be that before the work that needs a pause.
-    loop.call_soon(loop.call_later, seconds, function)

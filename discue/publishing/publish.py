@@ -1,6 +1,5 @@
 """Publishing to queues. Messages are checked, numbered and durable when this returns; the lanes deliver them."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -35,9 +34,9 @@ from discue.store.engine import (
     StaleConfiguration,
 )
 from discue.store.store import Store
+from discue.store.time_slice import TimeSlice
 
 _TRIES = 5
-_TURN_SECONDS = 0.005
 _NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -154,11 +153,10 @@ async def _entries_for(
     new_id, ordered = publisher.public_ids.next, queue.ordered
     if len(messages) == 1:
         return (entry_for(new_id(), messages[0], ordered=ordered),)
-    entries, pause = [], Pause()
+    entries, time_slice = [], TimeSlice()
     for message in messages:
         entries.append(entry_for(new_id(), message, ordered=ordered))
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
     return tuple(entries)
 
 
@@ -195,13 +193,12 @@ async def check_messages(
     if checker is None:
         return
     faults: list[Fault] = []
-    pause = Pause()
+    time_slice = TimeSlice()
     for message in messages:
         faults.extend(_violations(message, checker))
         if len(faults) >= MAX_FAULTS:
             break
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
     _require_none(faults, destination)
 
 
@@ -233,20 +230,3 @@ def _require_none(faults: Sequence[Fault], destination: str) -> None:
             f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
         )
         raise Unprocessable(sentence, code="schema_violation", faults=tuple(faults[:MAX_FAULTS]))
-
-
-class Pause:
-    """Tells a task that has worked for some milliseconds to let others run."""
-
-    def __init__(self) -> None:
-        self._now = asyncio.get_running_loop().time
-        self._until = self._now() + _TURN_SECONDS
-
-    @property
-    def is_due(self) -> bool:
-        return self._now() > self._until
-
-    async def take(self) -> None:
-        """Let the other tasks of the event loop run."""
-        await asyncio.sleep(0)
-        self._until = self._now() + _TURN_SECONDS

@@ -11,7 +11,7 @@ from discue.domain.errors import NotFound, Unavailable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
-from discue.publishing.publish import NewMessage, Pause, Publisher, check_messages, entry_for
+from discue.publishing.publish import NewMessage, Publisher, check_messages, entry_for
 from discue.publishing.spans import is_any_recorded, recorded_publish
 from discue.store import topics
 from discue.store.engine import (
@@ -22,6 +22,7 @@ from discue.store.engine import (
     StaleConfiguration,
     TopicAppend,
 )
+from discue.store.time_slice import TimeSlice
 
 MAX_ROWS = 5_000
 """Limit of rows per request, over all queues together."""
@@ -151,7 +152,7 @@ async def _publish(
 async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dict[Way, list[int]]) -> None:
     """Add the indexes of the messages that each channel takes to `taken`, unless they are known."""
     # A filter may take milliseconds for each message, so other tasks run in between.
-    pause = Pause()
+    time_slice = TimeSlice()
     seen = []
     for message in messages:
         options = message.options or _NO_OPTIONS
@@ -164,8 +165,7 @@ async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dic
         for index, (subject, entry) in enumerate(seen):
             if way.takes(subject, entry):
                 indexes.append(index)
-            if pause.is_due:
-                await pause.take()
+            await time_slice.pause_if_over()
         taken[way] = indexes
 
 
@@ -180,10 +180,9 @@ async def _destinations(
             "/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}", code="too_many"
         )
     destinations = []
-    pause = Pause()
+    time_slice = TimeSlice()
     for way, indexes in chosen:
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
         try:
             queue = await publisher.cache.queue(topic.organization, way.queue)
         except NotFound:

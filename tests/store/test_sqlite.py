@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store import cursors, queues
+from discue.store import cursors, queues, time_slice
 from discue.store.engine import Appended, Batch, Transaction
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
@@ -430,7 +430,7 @@ async def test_the_log_stays_short_while_three_processes_write_and_read(path: Pa
 def test_search_lets_other_tasks_run_between_statements(
     runner: asyncio.Runner, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_SEARCH_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(time_slice, "SLICE_SECONDS", 0.0)
     turns: list[int] = []
 
     async def count_turns() -> None:

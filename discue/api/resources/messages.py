@@ -78,8 +78,9 @@ from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import traceparent_in
 from discue.http.services import Services
-from discue.publishing.publish import NewMessage, Pause, publish, stored_messages
+from discue.publishing.publish import NewMessage, publish, stored_messages
 from discue.store.idempotency import StoredResponse
+from discue.store.time_slice import TimeSlice
 
 M = TypeVar("M")
 
@@ -370,11 +371,10 @@ async def messages_of_batch(
 ) -> list[NewMessage]:
     """Return the messages to publish for a batch. Lets other tasks run. Raises BadRequest and Unprocessable."""
     _check_number(len(batch), "/messages")
-    messages, pause = [], Pause()
+    messages, time_slice = [], TimeSlice()
     for index, message in enumerate(batch):
         messages.append(of_body(call, message, f"/messages/{index}"))
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
     return messages
 
 

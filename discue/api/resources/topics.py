@@ -50,9 +50,10 @@ from discue.domain.messages import MessageOptions
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
 from discue.http.services import Services
-from discue.publishing.publish import NewMessage, Pause
+from discue.publishing.publish import NewMessage
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
 from discue.store.idempotency import StoredResponse
+from discue.store.time_slice import TimeSlice
 
 _CHANNELS: Final = "/topics/{topic_id}/channels"
 _READ, _LIST, _WRITE = Needs.of("topics")
@@ -311,11 +312,10 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
     topic = await cache.topic(principal.organization, ids[0])
     # The queues that a message is routed to are known only once it is read. Each checks its own limit then.
     limit = services.control.settings.max_message_bytes
-    pause = Pause()
+    time_slice = TimeSlice()
     for way in topic.ways:
         # Queues that are not cached are read, and their schemas compiled.
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
         # A queue that was just deleted is not found, and its channel is about to go.
         with suppress(NotFound):
             limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)

@@ -29,8 +29,8 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.egress import PrivateTargets
 from discue.domain.ids import millisecond_in
 from discue.http.admission import rate_limit_key
-from discue.publishing.publish import Pause
 from discue.store.events import EventTopic, UsageEvent
+from discue.store.time_slice import TimeSlice
 
 _READ: Final = Needs("stats", "read")
 _TOPICS: Final = get_args(EventTopic)
@@ -212,11 +212,10 @@ async def list_events(call: Call) -> EventsResponse:
     page = await usage.page_of_events(call.control, call.principal, selection)
     is_restricted = not call.principal.allows_all("events", "read")
     organization = call.principal.organization_public_id
-    views, pause = [], Pause()
+    views, time_slice = [], TimeSlice()
     for event in page.events:
         views.append(_event_view(event, organization, is_restricted=is_restricted))
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
     # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)

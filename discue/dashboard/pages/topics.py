@@ -12,8 +12,8 @@ from discue.domain.errors import DiscueError
 from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.subjects import check_subject
-from discue.publishing.publish import Pause
 from discue.store.pagination import Selection
+from discue.store.time_slice import TimeSlice
 
 CHANNELS: Final = 50
 """A topic has no more."""
@@ -53,12 +53,11 @@ async def _try(visit: Visit, subject: str, data: str) -> dict[str, bool]:
     topic = await visit.control.cache.topic(visit.principal.organization, visit.ids[0])
     options = encode_options(MessageOptions(subject=subject or None)) or b""
     entry = Entry(0, "", visit.now, codec, body, extra=options)
-    taken, pause = dict[str, bool](), Pause()
+    taken, time_slice = dict[str, bool](), TimeSlice()
     for way in topic.ways:
         taken[way.queue] = way.takes(subject or None, entry)
         # A filter may take some milliseconds.
-        if pause.is_due:
-            await pause.take()
+        await time_slice.pause_if_over()
     return taken
 
 

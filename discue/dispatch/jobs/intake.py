@@ -17,10 +17,11 @@ from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
 from discue.domain.trace_context import traceparent_in
 from discue.observability.logs import Log
-from discue.publishing.publish import NewMessage, Pause, check_message, entry_for
+from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import intake
 from discue.store.engine import NewEntry
 from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepOutcome, StepResult, WaitingQueue
+from discue.store.time_slice import TimeSlice
 
 _PAUSE_SECONDS: Final = 10.0
 _ERROR_CHARACTERS: Final = 1_000
@@ -167,7 +168,7 @@ class Intake:
         ids: list[int] = []
         entries: list[NewEntry] = []
         refused: dict[int, str] = {}
-        pause = Pause()
+        time_slice = TimeSlice()
         for row in rows:
             try:
                 entries.append(self._entry(row, queue, now))
@@ -175,8 +176,7 @@ class Intake:
             except DiscueError as error:
                 # PostgreSQL stores no NUL, which the names in JSON may have.
                 refused[row.id] = error.detail[:_ERROR_CHARACTERS].replace("\0", "\\u0000")
-            if pause.is_due:
-                await pause.take()
+            await time_slice.pause_if_over()
         return IntakeStep(waiting.key, queue.config_version, tuple(ids), tuple(entries), refused, event_ids)
 
     async def _queue(self, waiting: WaitingQueue) -> QueueRecord | None:

@@ -1,6 +1,5 @@
 """The backlogs of all pull listeners, which the leader reads for the metrics of its worker."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -9,6 +8,7 @@ from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
 from discue.store.pull_backlogs import PullBacklog, backlogs_after
 from discue.store.store import Store
+from discue.store.time_slice import TimeSlice
 
 SECONDS: Final = 15.0
 """The interval between readings, which is a common interval between scrapes."""
@@ -32,7 +32,7 @@ class PullBacklogs:
 
     async def read(self) -> None:
         """Read them, if this worker leads. A scrape during the reading gets the previous one."""
-        found: list[PullBacklog] = []
+        found, time_slice = list[PullBacklog](), TimeSlice()
         after: CursorKey = (0, 0, 0)
         while self._is_leader():
             page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=self._clock.now()))
@@ -40,6 +40,5 @@ class PullBacklogs:
             if len(page) < _PER_READ:
                 break
             after = page[-1].key
-            # The reads of SQLite let nothing else run.
-            await asyncio.sleep(0)
+            await time_slice.pause_if_over()
         self._read = found

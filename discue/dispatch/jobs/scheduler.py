@@ -24,6 +24,7 @@ from discue.store.delayed_messages import DueMessage
 from discue.store.engine import Appended, NewEntry, Notification, QueueKey
 from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, RunResult, ScheduleKey
 from discue.store.store import Store
+from discue.store.time_slice import TimeSlice
 
 _LATENESS_SECONDS: Final = 0.001
 _MAX_PAUSE_SECONDS: Final = 60.0
@@ -31,8 +32,6 @@ _MAX_PAUSE_SECONDS: Final = 60.0
 _MESSAGES_PER_STEP: Final = 500
 _LISTED_SECONDS: Final = 1.0
 """How long a list of due schedules is used. Runs that have become due since are not in it."""
-_PLANNED_SECONDS: Final = 0.005
-"""How long plans may take before other tasks run."""
 
 
 class ScheduleRuns:
@@ -82,15 +81,10 @@ class ScheduleRuns:
 
     async def _plan_all(self, due: Iterable[Schedule], now: int) -> list[PlannedRun]:
         """Plan runs. A schema may take 50 ms for each, so other tasks have as much time as the plans."""
-        planned, started_at = list[PlannedRun](), self._clock.monotonic()
+        planned, time_slice = list[PlannedRun](), TimeSlice(self._clock.monotonic)
         for schedule in due:
             planned.append(await self._plan(schedule, now))
-            spent_seconds = self._clock.monotonic() - started_at
-            if spent_seconds > _PLANNED_SECONDS:
-                # In two steps: to the event loop, this step has taken no time yet.
-                await asyncio.sleep(0)
-                await asyncio.sleep(spent_seconds)
-                started_at = self._clock.monotonic()
+            await time_slice.pause_if_over(rests=True)
         return planned
 
     async def _plan(self, schedule: Schedule, now: int) -> PlannedRun:

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from discue.dispatch.timers import pause
+from discue.store.time_slice import TimeSlice
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
-
-TURN_SECONDS: Final = 0.005
 
 
 class FilterTurns:
@@ -25,8 +23,8 @@ class FilterTurns:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._spent = 0.0
-        """Seconds that filters have taken in this turn."""
+        self._time_slice = TimeSlice(monotonic)
+        """The time that filters have taken in this turn."""
         self._is_on = False
         """Whether the turn has begun."""
         self._started_at = 0.0
@@ -40,7 +38,7 @@ class FilterTurns:
 
     def begin(self, lane: "Lane") -> bool:
         """Whether a lane may filter a message now, after which it calls `end`. If not, it is pumped in a later turn."""
-        if self._spent >= TURN_SECONDS:
+        if self._time_slice.is_over:
             self._waiting.setdefault(lane.record.organization, {})[lane] = None
             return False
         if not self._is_on:
@@ -51,18 +49,20 @@ class FilterTurns:
 
     def end(self) -> None:
         """Note that a message was filtered."""
-        self._spent += self._monotonic() - self._started_at
+        self._time_slice.spent += self._monotonic() - self._started_at
 
     def _end_turn(self) -> None:
-        if self._spent >= TURN_SECONDS:
-            pause(self._spent, self._begin_turn)
+        if self._time_slice.is_over:
+            self._time_slice.call_after_rest(self._begin_turn)
         else:
-            self._spent, self._is_on = 0.0, False
+            self._time_slice.begin()
+            self._is_on = False
 
     def _begin_turn(self) -> None:
         started_at = self._monotonic()
-        self._spent, self._is_on = 0.0, False
-        while self._waiting and self._spent < TURN_SECONDS:
+        self._time_slice.begin()
+        self._is_on = False
+        while self._waiting and not self._time_slice.is_over:
             organization = next(iter(self._waiting))
             lanes = self._waiting.pop(organization)
             lane = next(iter(lanes))
@@ -72,7 +72,7 @@ class FilterTurns:
                 self._waiting[organization] = lanes
             lane.pump()
             # Sending what the filter accepts takes time, too.
-            self._spent = max(self._spent, self._monotonic() - started_at)
-        if self._spent >= TURN_SECONDS and not self._is_on:
+            self._time_slice.spent = max(self._time_slice.spent, self._monotonic() - started_at)
+        if self._time_slice.is_over and not self._is_on:
             self._is_on = True
             asyncio.get_running_loop().call_soon(self._end_turn)

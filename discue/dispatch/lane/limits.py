@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from discue.dispatch.lane.breaker import CircuitBreaker, Throttle
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.states import BreakerState
-from discue.dispatch.timers import pause
 from discue.domain.attempts import Outcome
 from discue.domain.concurrency import AdaptiveLimit, may_send
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store.cursors import LaneRecord
 from discue.store.listener_health import ListenerHealth
+from discue.store.time_slice import TimeSlice
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
@@ -33,11 +34,6 @@ STARTS_PER_TURN: Final = 8
 
 A publish takes 6 turns on SQLite and about 15 on PostgreSQL, and a failed attempt half a millisecond. With 4, each
 delivery takes a tenth more of the processor; above 8, nothing is gained.
-"""
-
-TURN_SECONDS: Final = 0.005
-"""How long requests may take to start before everything else has its turn. Most take a tenth of a millisecond; signing
-a large message with several keys takes a few milliseconds.
 """
 
 
@@ -93,6 +89,7 @@ class ConcurrencyLimiter:
         call_soon: Callable[[Callable[[], None]], object] | None = None,
         *,
         starts_per_turn: int = STARTS_PER_TURN,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._cap = cap
@@ -101,8 +98,9 @@ class ConcurrencyLimiter:
         self.in_flight = 0
         self._starts_left = starts_per_turn
         """How many requests may start in this turn of the event loop."""
-        self._spent_seconds = 0.0
-        """How long the requests of this turn have taken to start."""
+        self._time_slice = TimeSlice(monotonic)
+        """How long the requests of this turn have taken to start. Most take a tenth of a millisecond; signing a large
+        message with several keys takes a few milliseconds."""
         self._by_organization: dict[int, int] = {}
         self._waiting = _Waiting()
         """Slots of lanes that found no free one."""
@@ -143,8 +141,8 @@ class ConcurrencyLimiter:
 
     def on_started(self, seconds: float) -> None:
         """Note how long a request that has a slot took to start."""
-        self._spent_seconds += seconds
-        if self._spent_seconds >= TURN_SECONDS:
+        self._time_slice.spent += seconds
+        if self._time_slice.is_over:
             self._starts_left = 0
 
     def release(self, slots: Slots) -> None:
@@ -172,10 +170,11 @@ class ConcurrencyLimiter:
             tried += slots.is_queued or self.in_flight != before
 
     def _begin_turn(self) -> None:
-        spent, self._spent_seconds = self._spent_seconds, 0.0
-        if spent >= TURN_SECONDS:
-            pause(spent, self._begin_turn)
+        if self._time_slice.is_over:
+            self._time_slice.call_after_rest(self._begin_turn)
+            self._time_slice.begin()
             return
+        self._time_slice.begin()
         self._starts_left = self._starts_per_turn
         tried = 0
         while self._next_turn and self._starts_left and tried < _TRIED_PER_TURN:

@@ -14,7 +14,6 @@ from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_pol
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.filter_turns import TURN_SECONDS
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.dispatch.spans import PulledOutcome, SettledAs
 from discue.domain.attempts import FailureKind, Outcome
@@ -30,6 +29,7 @@ from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow, LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
 from discue.store.store import Store
+from discue.store.time_slice import SLICE_SECONDS
 
 _STATES_WRITTEN: Final = frozenset({"leased", "missed", "retry"})
 """The states of delivery rows in pull mode. Any session may change them, guarded by the version of the cursor."""
@@ -228,7 +228,7 @@ class PullSession:
         """Lease up to `most` new messages from the position on. Settles what is not for the listener on the way."""
         cursor, leased = self._cursor, list[LeasedMessage]()
         # A round filters for as long as a turn of the event loop may take. Other rounds look at the rest.
-        until = self._monotonic() + TURN_SECONDS if self._rules.has_filter else inf
+        until = self._monotonic() + SLICE_SECONDS if self._rules.has_filter else inf
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
                 cursor.skip(step.first, step.last)

@@ -48,6 +48,7 @@ from discue.store.sqlite.connection import (
 from discue.store.sqlite.file_lock import Turn, turn_at
 from discue.store.sqlite.schema import DIALECT
 from discue.store.sqlite.serial_thread import SerialThread, StartThread
+from discue.store.time_slice import TimeSlice
 
 T = TypeVar("T")
 
@@ -59,7 +60,6 @@ _RESTART_BUSY_MS = 5
 _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
-_SEARCH_TURN_SECONDS = 0.005
 
 _PAGE = f"""
 SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY} ELSE x'' END, l.expires_at,
@@ -407,25 +407,19 @@ class SqliteEngine:
 class _SearchTransaction(SqliteTransaction):
     """Statements that each read a snapshot of their own. After some of them, other tasks run."""
 
-    __slots__ = ("_monotonic", "_since")
+    __slots__ = ("_time_slice",)
 
     def __init__(self, connection: apsw.Connection, monotonic: Callable[[], float]) -> None:
         super().__init__(connection)
-        self._monotonic = monotonic
-        self._since = monotonic()
+        self._time_slice = TimeSlice(monotonic)
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        await self._pause()
+        await self._time_slice.pause_if_over()
         return await super().row(sql, *values)
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        await self._pause()
+        await self._time_slice.pause_if_over()
         return await super().rows(sql, *values)
-
-    async def _pause(self) -> None:
-        if self._monotonic() - self._since > _SEARCH_TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._since = self._monotonic()
 
 
 def run_to_end(work: Awaitable[T]) -> T:

@@ -6,15 +6,15 @@ from functools import partial
 
 import pytest
 
-from discue.dispatch.lane.filter_turns import TURN_SECONDS
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
+from discue.store.time_slice import SLICE_SECONDS
 from tests.dispatch.lane.test_filters import wanting
 from tests.dispatch.stage import Stage, until, well
 
 _SLOW = wanting({"data": {"$or": [{"$regex": f"x{n}$"} for n in range(9)]}})
 _PER_TURN = 5
-_FILTERED_MS = int(TURN_SECONDS * 1_000) // _PER_TURN
+_FILTERED_MS = int(SLICE_SECONDS * 1_000) // _PER_TURN
 _BODY = b'"a"'
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.limits import STARTS_PER_TURN, TURN_SECONDS, ConcurrencyLimiter, Slots
+from discue.dispatch.lane.limits import STARTS_PER_TURN, ConcurrencyLimiter, Slots
 from discue.domain.concurrency import AdaptiveLimit
+from discue.store.time_slice import SLICE_SECONDS
 
 
 class Limiter(ConcurrencyLimiter):
@@ -150,7 +151,7 @@ def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None
         def pump() -> None:
             while len(started) < 3 and limiter.acquire(slots):
                 started.append(loop.time())
-                limiter.on_started(TURN_SECONDS)
+                limiter.on_started(SLICE_SECONDS)
             if len(started) == 3:
                 ended.set()
 
@@ -160,8 +161,8 @@ def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None
         return started
 
     first, second, third = asyncio.run(start_three())
-    assert second - first >= TURN_SECONDS * 0.9
-    assert third - second >= TURN_SECONDS * 0.9
+    assert second - first >= SLICE_SECONDS * 0.9
+    assert third - second >= SLICE_SECONDS * 0.9
 
 
 def test_organizations_without_a_free_slot_hold_up_nobody_else() -> None:

@@ -1,6 +1,5 @@
 """The event types that a customer can receive: queues with their schemas, each with an example."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +13,7 @@ from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
 from discue.domain.json_example import NoExample, example_of
 from discue.domain.model import Queue
+from discue.store.time_slice import TimeSlice
 
 SHOWN_TYPES: Final = 10
 """Event types on one page. The size of a page is that of their schemas."""
@@ -37,11 +37,11 @@ async def show(visit: Visit) -> Page:
     names = await portal.event_types(visit.control, details)
     number, ids = _number(visit.query.get("page", ""), names), list(names)
     shown = ids[(number - 1) * SHOWN_TYPES : number * SHOWN_TYPES]
-    types = []
+    types, time_slice = [], TimeSlice()
     for queue in await portal.schemas_of(visit.control, details, shown):
         types.append(event_type_of(queue))
         # A large schema takes some milliseconds.
-        await asyncio.sleep(0)
+        await time_slice.pause_if_over()
     values = {"types": types, "number": number, "pages": _pages(names)}
     return Page("event_types.html", "Event types", values)
 

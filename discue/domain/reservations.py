@@ -1,0 +1,102 @@
+"""Reservations of reads: what a request or a job is bounded by, and when an organization may begin one more."""
+
+from typing import Final, NamedTuple
+
+ROW_BYTES: Final = 2_048
+"""The bytes that take about as long to read and to show as the rest of a row."""
+
+SMALL_BYTES: Final = 16_384
+"""A reservation up to this size never waits: a request takes as much memory without it."""
+
+_ROWS_AT_ONCE: Final = 512
+"""The rows that an organization may read at once, unless a single reservation has more."""
+
+_PARTS: Final = 4
+"""A single reservation counts as at most this part of the memory, so that there is room for one of any size."""
+
+_BURST_SECONDS: Final = 0.1
+"""The time that an organization may use beyond its share, after it has used less."""
+
+_LONGEST_DEBT_SECONDS: Final = 1.0
+_TOLERANCE_SECONDS: Final = 0.001
+"""A timer may fire a little early."""
+
+_MOST_SHARES: Final = 4
+"""The time is divided into at most this many shares: an organization gets at least one of them."""
+
+FORGOTTEN_SECONDS: Final = _LONGEST_DEBT_SECONDS * _MOST_SHARES
+"""After this time without a reservation, an account is as good as a new one."""
+
+
+class Bound(NamedTuple):
+    """An upper bound of what is read, and of what is held in memory because of it."""
+
+    rows: int
+    """How many small rows take as long to read."""
+    bytes: int
+
+    @classmethod
+    def of_data(cls, size: int, copies: int = 1) -> "Bound":
+        """Return the bound for data of a size that is read once, and held in some copies."""
+        return cls(1 + size // ROW_BYTES, size * copies)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a reservation never waits."""
+        return self.bytes <= SMALL_BYTES
+
+
+class Account:
+    """What an organization has reserved, and the time that it may still use.
+
+    The time is wall time: an organization uses it from the grant of a reservation until the end of its read.
+    Reservations that overlap use their time once.
+    """
+
+    __slots__ = ("counted_at", "credit", "held", "reading", "rows")
+
+    def __init__(self, now: float) -> None:
+        self.held = 0
+        """Reserved bytes."""
+        self.reading = 0
+        """The number of reservations whose read has not ended."""
+        self.rows = 0
+        """Their rows."""
+        self.credit = _BURST_SECONDS
+        """The time that it may use, in seconds; negative while it has used too much."""
+        self.counted_at = now
+
+    def count_time(self, now: float, share: float) -> None:
+        """Add the time since the last count to the credit, or subtract it."""
+        passed = now - self.counted_at
+        self.counted_at = now
+        used = passed if self.reading else 0.0
+        self.credit = max(-_LONGEST_DEBT_SECONDS, min(_BURST_SECONDS, self.credit + passed * share - used))
+
+    def rest_seconds(self, share: float) -> float:
+        """Return how long the organization must rest: it has used more than its share of the time."""
+        return 0.0 if self.credit > -_TOLERANCE_SECONDS else -self.credit / share
+
+    def may_read(self, rows: int) -> bool:
+        """Return whether the organization reads so little at the moment that it may read this many rows as well."""
+        return not self.reading or self.rows + rows <= _ROWS_AT_ONCE
+
+
+def may_hold(cap: int, held: int, account: Account, size: int) -> bool:
+    """Return whether an organization may hold more bytes, of which all organizations hold at most `cap`.
+
+    A dynamic threshold, as in `concurrency.may_send`: an organization may hold at most as much as is free. One that
+    holds nothing may take all that is free.
+    """
+    free = cap - held
+    return size <= free if not account.held else account.held + size <= free
+
+
+def counted_size(cap: int, size: int) -> int:
+    """Return the bytes that a reservation counts as: one that is larger than a part of the memory is possible."""
+    return min(size, cap // _PARTS)
+
+
+def share_of_time(others: int) -> float:
+    """Return an organization's share of the time, while others are active."""
+    return 1 / min(_MOST_SHARES, others + 1)

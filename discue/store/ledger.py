@@ -1,0 +1,275 @@
+"""The ledger: every request and job reserves, by organization, what it will read and hold before it reads.
+
+One ledger per worker grants all reservations. It bounds the memory that reads and their responses hold, and leaves time
+on the event loop to the requests of other organizations: an organization reads a few things at once, and while others
+send requests too, it uses no more than its fair share of the time. Publishes are admitted by the queue of commits
+instead, and reserve nothing here but the time in which a large body is decoded.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from discue.domain.errors import Overloaded
+from discue.domain.reservations import (
+    FORGOTTEN_SECONDS,
+    Account,
+    Bound,
+    counted_size,
+    may_hold,
+    share_of_time,
+)
+
+DEFAULT_MAX_BYTES: Final = 64 << 20
+
+_MOST_WAITING: Final = 256
+"""The reservations of one organization that may wait."""
+_LONGEST_WAIT_SECONDS: Final = 10.0
+_ACTIVE_SECONDS: Final = 1.0
+"""An organization is active for one to two of these periods after a request."""
+_REMEMBERED: Final = 1_000
+_TRIED_PER_RELEASE: Final = 8
+"""How many organizations that wait for memory are looked at when some is given back."""
+
+
+class _Waiting(NamedTuple):
+    """A reservation that waits."""
+
+    rows: int
+    bytes: int
+    grant: "asyncio.Future[None]"
+
+
+class Line(Account):
+    """The account of an organization, and its reservations that wait, in the order of their arrival."""
+
+    __slots__ = ("organization", "timer", "waiting")
+
+    def __init__(self, organization: int, now: float) -> None:
+        super().__init__(now)
+        self.organization = organization
+        self.waiting: deque[_Waiting] = deque()
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.held or self.reading or self.waiting)
+
+
+class Reservation:
+    """A granted reservation. It must be released, by `release` or as a context."""
+
+    __slots__ = ("_ledger", "bytes", "is_reading", "line", "rows")
+
+    def __init__(self, ledger: "Ledger", line: Line, rows: int, size: int, *, is_reading: bool) -> None:
+        self._ledger = ledger
+        self.line = line
+        self.rows = rows
+        self.is_reading = is_reading
+        """Whether it has had a turn that has not ended: it uses time of its organization."""
+        self.bytes = size
+        """The bytes that are reserved now."""
+
+    @property
+    def organization(self) -> int:
+        return self.line.organization
+
+    async def enlarge(self, bound: Bound) -> None:
+        """Reserve this instead: the first read has shown how much the next one takes.
+
+        What is reserved is given back first, so that reservations never wait for each other. Raises Overloaded.
+        """
+        self.release()
+        other = await self._ledger.reserve(self.line.organization, bound)
+        self.line, self.rows, self.bytes, self.is_reading = other.line, other.rows, other.bytes, other.is_reading
+
+    def keep(self, size: int) -> None:
+        """End the read. From now on, the reservation uses no time, and holds this many bytes until it is released."""
+        self._ledger.end(self, size)
+
+    def release(self) -> None:
+        """Give everything back. Nothing happens if that was done before."""
+        self._ledger.end(self, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Ledger:
+    """Grants reservations. Used from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+        is_store_healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._monotonic = monotonic
+        self._is_store_healthy = is_store_healthy
+        self.held = 0
+        """The reserved bytes of all organizations."""
+        self._lines: dict[int, Line] = {}
+        self._short: dict[Line, None] = {}
+        """Organizations that wait for memory, the next one first."""
+        self._pressed: set[int] = set()
+        self._recent: set[int] = set()
+        self.note: Callable[[int], None] = self._recent.add
+        """Notes that an organization is active. Runs for each request, so it is no more than this."""
+        self._earlier: set[int] = set()
+        self._recent_since = monotonic()
+
+    def take(self, organization: int, bound: Bound) -> Reservation:
+        """Reserve a few rows that are found by their keys. Never waits: the number of requests bounds these."""
+        line = self._lines.get(organization) or self._new_line(organization)
+        self.note(organization)
+        line.held += bound.bytes
+        self.held += bound.bytes
+        return Reservation(self, line, 0, bound.bytes, is_reading=False)
+
+    async def reserve(self, organization: int, bound: Bound) -> Reservation:
+        """Return when it is the turn of a reservation, and there is room for it.
+
+        A small one gets it at once. Raises Overloaded if too many wait, or for too long. Requests without a key, of the
+        organization 0, do not wait: their documents are in memory, so that only what they hold is bounded.
+        """
+        if bound.is_small and bound.rows <= 1:
+            return self.take(organization, bound)
+        line = self._lines.get(organization) or self._new_line(organization)
+        self.note(organization)
+        rows, size = bound.rows, counted_size(self._max_bytes, bound.bytes)
+        if not organization:
+            if not may_hold(self._max_bytes, self.held, line, size):
+                self._pressed.add(0)
+                raise _no_room()
+            line.held += size
+            self.held += size
+            return Reservation(self, line, 0, size, is_reading=False)
+        if line.waiting or not self._may_begin(line, rows, size):
+            await self._wait(line, rows, size)
+        else:
+            self._grant(line, rows, size)
+        return Reservation(self, line, rows, size, is_reading=True)
+
+    def end(self, reservation: Reservation, size: int) -> None:
+        """End the read of a reservation, of which `size` bytes stay reserved, and begin what waits for that."""
+        line = reservation.line
+        was_reading, reservation.is_reading = reservation.is_reading, False
+        more, reservation.bytes = size - reservation.bytes, size
+        if was_reading:
+            self._count_time(line)
+            line.reading -= 1
+            line.rows -= reservation.rows
+        line.held += more
+        self.held += more
+        if line.waiting and (was_reading or more < 0):
+            self._begin_next(line)
+        if more < 0 and self._short:
+            for each in tuple(self._short)[:_TRIED_PER_RELEASE]:
+                # To the end, unless it is through.
+                self._short.pop(each, None)
+                self._begin_next(each)
+
+    def take_pressed(self) -> Iterable[int]:
+        """Return the organizations whose reservations did not fit into the memory since the last call."""
+        if not (self._pressed or self._short):
+            return ()
+        pressed, self._pressed = self._pressed | {line.organization for line in self._short}, set()
+        return pressed
+
+    async def _wait(self, line: Line, rows: int, size: int) -> None:
+        if len(line.waiting) >= _MOST_WAITING:
+            raise Overloaded("Too many large requests of this organization wait. Try again soon.")
+        grant: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.waiting.append(_Waiting(rows, size, grant))
+        self._begin_next(line)
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                await grant
+        except (asyncio.CancelledError, TimeoutError) as error:
+            if not grant.cancelled():
+                # It was granted in the same moment.
+                self.end(Reservation(self, line, rows, size, is_reading=True), 0)
+            else:
+                self._begin_next(line)
+            if isinstance(error, TimeoutError):
+                raise _no_room() from None
+            raise
+
+    def _new_line(self, organization: int) -> Line:
+        now = self._monotonic()
+        if len(self._lines) >= _REMEMBERED:
+            oldest = now - FORGOTTEN_SECONDS
+            self._lines = {
+                key: each for key, each in self._lines.items() if not each.is_idle or each.counted_at > oldest
+            }
+        line = self._lines[organization] = Line(organization, now)
+        return line
+
+    def _may_begin(self, line: Line, rows: int, size: int) -> bool:
+        if not may_hold(self._max_bytes, self.held, line, size):
+            self._short[line] = None
+            return False
+        # While the store cannot be written, requests fail together, soon: one after another they would wait for long.
+        if not self._is_store_healthy():
+            return True
+        if not line.may_read(rows):
+            return False
+        self._count_time(line)
+        return not line.rest_seconds(1.0)
+
+    def _grant(self, line: Line, rows: int, size: int) -> None:
+        line.reading += 1
+        line.rows += rows
+        line.held += size
+        self.held += size
+
+    def _begin_next(self, line: Line) -> None:
+        """Grant the reservations that may begin. Sets a timer for an organization that has used too much time."""
+        if line.timer is not None:
+            line.timer.cancel()
+            line.timer = None
+        self._short.pop(line, None)
+        while line.waiting:
+            rows, size, grant = line.waiting[0]
+            if grant.done():
+                line.waiting.popleft()
+                continue
+            if not self._may_begin(line, rows, size):
+                break
+            line.waiting.popleft()
+            self._grant(line, rows, size)
+            grant.set_result(None)
+        if line.waiting and not line.reading and line not in self._short:
+            seconds = line.rest_seconds(self._share(line.organization))
+            line.timer = asyncio.get_running_loop().call_later(seconds, self._begin_next, line)
+
+    def _count_time(self, line: Line) -> None:
+        line.count_time(self._monotonic(), self._share(line.organization))
+
+    def _share(self, organization: int) -> float:
+        """Return an organization's share of the time: one if no other one is active."""
+        now = self._monotonic()
+        if now - self._recent_since >= _ACTIVE_SECONDS:
+            # Requests before the last period are too old.
+            self._earlier = set(self._recent) if now - self._recent_since < 2 * _ACTIVE_SECONDS else set()
+            self._recent.clear()
+            self._recent_since = now
+        others = max(len(noted) - (organization in noted) for noted in (self._recent, self._earlier))
+        return share_of_time(others)
+
+
+def _no_room() -> Overloaded:
+    return Overloaded(
+        "Too much is being read, or waits for clients that do not read. Read earlier responses, try again soon, or ask "
+        "for less at once; the operator can raise `max_unread_bytes`."
+    )
