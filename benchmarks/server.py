@@ -18,6 +18,7 @@ from discue.control.organizations import ensure_operator
 from discue.control.sign_in import one_time_code
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
+from discue.domain.reservations import FEW_ROWS
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.observability.metrics import exposition
@@ -45,7 +46,15 @@ async def echo(_call: Call) -> Echoed:
 def echo_route() -> Route:
     """Takes the same body as publishing does."""
     publish = next(route for route in ROUTES if route.path == _PUBLISH and "POST" in route.methods)
-    return Route(methods=("POST",), path="/echo", handler=echo, request=publish.request, response=Echoed, needs=None)
+    return Route(
+        methods=("POST",),
+        path="/echo",
+        handler=echo,
+        request=publish.request,
+        response=Echoed,
+        needs=None,
+        reads=FEW_ROWS,
+    )
 
 
 def scrape_route(parts: Callable[[], WorkerParts]) -> Route:
@@ -54,7 +63,14 @@ def scrape_route(parts: Callable[[], WorkerParts]) -> Route:
     async def scrape(_call: Call) -> RawResponse:
         return RawResponse(exposition(METRICS, {"1": snapshot_of(parts())}, openmetrics=True))
 
-    return Route(methods=GET, path="/scrape", handler=scrape, needs=None, media_type="application/openmetrics-text")
+    return Route(
+        methods=GET,
+        path="/scrape",
+        handler=scrape,
+        needs=None,
+        reads=FEW_ROWS,
+        media_type="application/openmetrics-text",
+    )
 
 
 class SignInCode(msgspec.Struct, frozen=True):
@@ -71,7 +87,7 @@ def code_route(installation: ControlContext) -> Route:
         assert organization is not None
         return SignInCode(await one_time_code(installation, organization.id))
 
-    return Route(methods=GET, path="/code", handler=code, response=SignInCode, needs=None)
+    return Route(methods=GET, path="/code", handler=code, response=SignInCode, needs=None, reads=FEW_ROWS)
 
 
 def settings_for(database: str, key: str) -> Settings:

@@ -1,18 +1,18 @@
 """The API as an RSGI application: the same few steps for every request."""
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.api.decoding import event_reader
+from discue.api.decoding import EventBody, event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
-from discue.api.pagination import require_known
+from discue.api.pagination import require_known, rows_of
 from discue.api.path_names import PathNames, give_name
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import DOCUMENTATION, ROUTES
@@ -21,7 +21,6 @@ from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse
 from discue.api.router import CompiledRoute, Match, Router
 from discue.api.structs import NamedBody
 from discue.api.unknown_paths import dashboard_hint, is_of_page, metrics_hint
-from discue.auth.turns import LARGE_BYTES, LIST_BYTES
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -33,6 +32,8 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
+from discue.domain.json_nesting import MOST_LEVELS
+from discue.domain.reservations import LARGE_BYTES, ROW_BYTES, Bound, Publishes, Reads
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request, port_of
 from discue.http.body import BodyReader
@@ -41,8 +42,9 @@ from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, n
 from discue.http.rsgi import Application, ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES, UnreadResponses
+from discue.http.unread import SMALL_BYTES, UnreadResponse, UnreadResponses
 from discue.observability.measures import Operation
+from discue.store.time_slice import on_thread_if_large
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
@@ -56,8 +58,8 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
-_DECODED_AT_ONCE_BYTES: Final = 65_536
-"""Larger bodies are decoded on a thread: decoding 8 MiB would keep the event loop for up to a tenth of a second."""
+_INDENTED_BYTES: Final = 8_388_608
+"""The largest size that a response may have once it is indented. Others stay as they are."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -99,9 +101,8 @@ class App:
             max_bytes=settings.max_waiting_bytes,
             is_store_healthy=lambda: store.healthy,
         )
-        self._turns = services.turns
-        self._note_activity = self._turns.note
-        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes)
+        self._ledger = store.ledger
+        self._unread = UnreadResponses(store.ledger)
         self._measures = store.measures
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
@@ -121,13 +122,13 @@ class App:
         try:
             content = await self._respond(request)
             status = request.status
-            if len(content) > SMALL_BYTES and scope.method == "GET":
-                # A request that has changed something is always answered.
-                self._unread.check(connection_of(scope), len(content))
+            content = _indented(request, content) if scope.query_string else content
+            await self._reserve_response(request, len(content))
         except (ProtocolClosed, ClientGone):
+            self._end_read(request)
             return
         except DiscueError as error:
-            status, content = error.status, self._problem(request, error)
+            status, content = error.status, _indented(request, self._problem(request, error))
             # A frame that raised it may refer to it: in that cycle, the exchange would keep its connection open.
             error.__traceback__ = error.__context__ = None
         except Exception as error:
@@ -135,23 +136,16 @@ class App:
                 "request_failed", exc_info=error, method=scope.method, path=scope.path, **_identity(request)
             )
             status, content = 500, self._problem(request, DiscueError())
-        finally:
-            self._release(request)
+        except BaseException:
+            self._end_read(request)
+            raise
+        self._end_read(request, len(content))
         if request.body_is_left:
             # Before the response: the server closes a connection on which a body is still arriving, and a client that
             # is still sending then sees a reset instead of the response.
             await self._bodies.discard(exchange, scope)
         request.response_headers += self._admission.rate_headers(request)
-        content = _indented(request, content) if scope.query_string else content
-        unread = None
-        if request.stream is not None and status == _OK:
-            await self._stream(request, request.stream)
-        elif len(content) > SMALL_BYTES and scope.method != "HEAD" and status != _NOT_MODIFIED:
-            unread = await self._unread.start(
-                exchange, connection_of(scope), status, headers=request.response_headers, content=content
-            )
-        else:
-            _send(request, status, content)
+        unread = await self._send(request, status, content)
         seconds = self._monotonic() - started
         self._count(request.operation, status, seconds)
         if self._logs_requests:
@@ -160,6 +154,26 @@ class App:
             # The server has a copy of the content, and the body of the request is not needed any more.
             del content, request
             await self._unread.until_read(exchange, unread)
+
+    async def _send(self, request: Request, status: int, content: bytes) -> UnreadResponse | None:
+        """Send a response. Returns what waits for its client to read it, unless it is small or has no body."""
+        if request.stream is not None and status == _OK:
+            await self._stream(request, request.stream)
+        elif len(content) > SMALL_BYTES and request.scope.method != "HEAD" and status != _NOT_MODIFIED:
+            return await self._unread.start(
+                request.exchange,
+                connection_of(request.scope),
+                status,
+                headers=request.response_headers,
+                content=content,
+                # A request that has changed something is always answered.
+                reservation=request.reservation or self._ledger.hold(request.principal.organization, len(content)),
+            )
+        else:
+            _send_at_once(request, status, content)
+            if request.reservation is not None:
+                request.reservation.release()
+        return None
 
     def _count(self, operation: Operation, status: int, seconds: float) -> None:
         counts = self._measures.requests[operation]
@@ -170,22 +184,29 @@ class App:
             timed.counts[bisect_left(timed.bounds, seconds)] += 1
             timed.total += seconds
 
-    def _release(self, request: Request) -> None:
-        """End the turn of a request, and give back the memory of its body."""
-        if request.turn is not None:
-            self._turns.end(request.turn)
+    async def _reserve_response(self, request: Request, size: int) -> None:
+        """Reserve the memory of a response that is larger than what the route reads. Raises Overloaded."""
+        reservation = request.reservation
+        if reservation is not None and size > reservation.bytes and request.scope.method == "GET":
+            await reservation.enlarge(Bound(0, size))
+
+    def _end_read(self, request: Request, size: int = 0) -> None:
+        """End the turn of a request, of which a response of a size stays reserved, and give back its body's memory."""
+        if request.reservation is not None:
+            request.reservation.keep(size)
         if self._bodies.held:
             self._bodies.release()
 
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             response = request.exchange.response_stream(_OK, request.response_headers)
-            window = self._unread.window(connection_of(request.scope))
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    await window.room()
-                    await response.send_bytes(piece)
-                    window.add(len(piece))
+            with self._ledger.hold(request.principal.organization, 0) as reservation:
+                window = self._unread.window(connection_of(request.scope), reservation)
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        await window.room()
+                        await response.send_bytes(piece)
+                        window.add(len(piece))
         except (ProtocolClosed, ClientGone):
             return
         except Exception as error:
@@ -265,14 +286,17 @@ class App:
                     raise
         return await self._handle(request, named)
 
-    async def _bound_load(self, request: Request, compiled: CompiledRoute) -> None:
-        """Refuse a publish under overload, and let a list wait for its turn."""
+    async def _reserve(self, request: Request, reads: Reads) -> None:
+        """Reserve what the handler reads; refuse a publish under overload. Raises Overloaded."""
         organization = request.principal.organization
-        if compiled.publishes:
+        if isinstance(reads, Publishes):
             # Before the body is read: under overload, refusing must be cheap.
+            self._ledger.note(organization)
             self._check_capacity(organization)
-        elif request.turn is None:
-            request.turn = await self._turns.begin(organization, LIST_BYTES)
+        elif request.reservation is None:
+            # A request with names may be handled twice, with one reservation.
+            bound = reads if isinstance(reads, Bound) else reads.of(rows_of(request.scope.query_string))
+            request.reservation = await self._ledger.reserve(organization, bound)
 
     async def _handle(self, request: Request, found: Match) -> bytes:
         scope = request.scope
@@ -280,11 +304,9 @@ class App:
         route = compiled.row
         if route.needs is not None:
             route.needs.check(request.principal, ids)
-            self._note_activity(request.principal.organization)
         if found.missing and (not found.creates_named or "if-match" in request.headers):
             raise NotFound(found.missing)
-        if compiled.publishes or compiled.lists:
-            await self._bound_load(request, compiled)
+        await self._reserve(request, compiled.reads)
         base = (self._public_url or base_url(scope, request.headers)) + found.version
         # Headers are read before the body: a request that is refused for them need not be received.
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None
@@ -312,6 +334,7 @@ class App:
             theme=theme_of(request.headers) if route.compresses else "auto",
             port=port_of(scope),
             traceparent=_traceparent(request.headers) if compiled.publishes else None,
+            reservation=request.reservation,
         )
         if given_key is not None:
             organization = request.principal.organization
@@ -333,7 +356,7 @@ class App:
                 content = _encode(response)
         if call.version and compiled.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
-            etag = etag_of(call.version, content)
+            etag = await on_thread_if_large(len(content), partial(etag_of, call.version, content))
             # Elsewhere If-None-Match is ignored: the request has taken effect already.
             known = _etags(request.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             request.response_headers.append(("etag", etag))
@@ -384,17 +407,22 @@ class App:
         request.received = content
         if content and not is_supported:
             raise UnsupportedMediaType
-        # A request with names may be handled twice, in one turn.
-        is_large = (len(content) > LARGE_BYTES or route.events == "many") and organization
-        if is_large and request.turn is None:
-            request.turn = await self._turns.begin(organization, len(content))
-        is_long = len(content) > _DECODED_AT_ONCE_BYTES
+        if organization and (len(content) > LARGE_BYTES or route.events == "many"):
+            await self._take_turn(request, len(content))
         if read_events is not None:
-            events = await asyncio.to_thread(read_events, content) if is_long else read_events(content)
+            events: EventBody = await on_thread_if_large(len(content), partial(read_events, content))
             request.content = events.content
             return events
         request.content = content
-        return await asyncio.to_thread(compiled.decode, content) if is_long else compiled.decode(content)
+        return await on_thread_if_large(len(content), partial(compiled.decode, content))
+
+    async def _take_turn(self, request: Request, size: int) -> None:
+        """Reserve the time in which a large body is decoded and handled. Its memory is counted where it is read."""
+        if request.reservation is None:
+            request.reservation = await self._ledger.reserve(request.principal.organization, Bound.of_data(size, 0))
+        elif not request.reservation.rows:
+            held = request.reservation.bytes
+            await request.reservation.enlarge(Bound(1 + size // ROW_BYTES, held))
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [
@@ -470,11 +498,15 @@ def _identity(request: Request) -> dict[str, str]:
 
 
 def _indented(request: Request, content: bytes) -> bytes:
-    """Return the content of a response as the client wants it indented."""
+    """Return the content of a response as the client wants it indented, unless that takes too long."""
     # After the entity tag, which is that of the compact body: both are the same version of the resource.
-    if not request.response_headers[0][1].endswith("json") or "pretty=true" not in request.scope.query_string.split(
-        "&"
-    ):
+    query = request.scope.query_string
+    if not query or not request.response_headers[0][1].endswith("json") or "pretty=true" not in query.split("&"):
+        return content
+    # Data of a message can be nested so deeply that each of its values begins with hundreds of spaces.
+    levels = content.count(b"{") + content.count(b"[")
+    lines = content.count(b",") + 2 * levels
+    if len(content) + lines * 2 * min(levels, MOST_LEVELS) > _INDENTED_BYTES:
         return content
     try:
         return msgspec.json.format(content)
@@ -483,7 +515,7 @@ def _indented(request: Request, content: bytes) -> bytes:
         return content
 
 
-def _send(request: Request, status: int, content: bytes) -> None:
+def _send_at_once(request: Request, status: int, content: bytes) -> None:
     """Send a response that is small, or has no body."""
     exchange, headers = request.exchange, request.response_headers
     if status == _NOT_MODIFIED:

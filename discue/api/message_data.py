@@ -10,7 +10,8 @@ from discue.api.structs import AsSent, Text, doc, text_given
 from discue.domain import media_types
 from discue.domain.errors import invalid, missing_field
 from discue.domain.media_types import check_media_type
-from discue.domain.message_data import Codec, Data, SentData, as_sent, data_of, data_of_base64
+from discue.domain.message_data import BYTES, Codec, Data, SentData, as_sent, data_of, data_of_base64, pieces_as_sent
+from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
 CONTENT_TYPE: Final = doc(
     "The media type of the data. With a media type of JSON, a string is delivered as a JSON string. Default: "
@@ -71,6 +72,17 @@ def data_given(data: AsSent, data_base64: AsSent, content_type: str | None, poin
     if sent.is_base64:
         return data_of_base64(sent.value, f"{pointer}/data_base64"), f"{pointer}/data_base64"
     return data_of(sent.value, content_type), f"{pointer}/data"
+
+
+async def fields_of_any_data(body: bytes, codec: Codec) -> dict[str, Any]:
+    """Return what `data_fields` returns. Lets other tasks run if the data is large."""
+    if len(body) <= ON_THREAD_BYTES:
+        return data_fields(body, codec)
+    pieces, time_slice = list[bytes](), TimeSlice()
+    for piece in pieces_as_sent(body, codec):
+        pieces.append(piece)
+        await time_slice.pause_if_over()
+    return {"data_base64" if codec == BYTES else "data": msgspec.Raw(b"".join(pieces))}
 
 
 def data_fields(body: bytes, codec: Codec) -> dict[str, Any]:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 R = TypeVar("R", bound=ApiResponse)
 
 
+_PER_PAGE: Final = re.compile(r"(?:^|&)per_page=([0-9]{1,3})(?:&|$)")
+
+
 class _Listed(Protocol):
     @property
     def id(self) -> str: ...
@@ -71,6 +74,15 @@ class Parameter(msgspec.Struct, frozen=True):
     def wrong(self, rule: str) -> BadRequest:
         """Return the error for a value that breaks a rule."""
         return malformed(f"?{self.name}", rule, code="invalid_parameter")
+
+
+def rows_of(query: str) -> int:
+    """Return the largest number of rows that a page has with a query, which may be invalid."""
+    if "per_page" not in query:
+        return FIRST_PAGE.per_page
+    # A number in another form than most clients write is read again with the other parameters.
+    found = _PER_PAGE.search(query)
+    return LARGEST_PAGE if found is None else min(int(found[1]), LARGEST_PAGE)
 
 
 def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:

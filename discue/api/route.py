@@ -25,12 +25,14 @@ from discue.api.structs import (
 from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
+from discue.domain.reservations import FEW_ROWS, SMALL_BYTES, Bound, Reads
 from discue.domain.scopes import Access, Principal
 from discue.http.frame import Theme
 from discue.http.negotiation import JSON
 from discue.http.services import Services
 from discue.observability.measures import Operation
 from discue.store.idempotency import StoredResponse
+from discue.store.ledger import Reservation
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Response = TypeVar("Response", bound=msgspec.Struct)
@@ -91,6 +93,13 @@ class Call(msgspec.Struct):
     """The port that the server listens on."""
     traceparent: str | None = None
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
+    reservation: Reservation | None = None
+    """What the request has reserved; None for publishes."""
+
+    async def reserve_data(self, size: int) -> None:
+        """Reserve the reading of data, and a response that shows it. Raises Overloaded."""
+        if size > SMALL_BYTES and self.reservation is not None:
+            await self.reservation.enlarge(Bound.of_data(size, copies=2))
 
     @property
     def url(self) -> str:
@@ -189,7 +198,14 @@ class Needs(msgspec.Struct, frozen=True):
                 principal.require(self.reads, "read", *ids)
 
 
-class Route(msgspec.Struct, frozen=True):
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """A route that says what it reads."""
+
+    reads: Reads
+    """What its requests reserve before they read: see docs/architecture/event-loop-limits.md."""
+
+
+class Route(_Reading, frozen=True):
     """A row of the table of routes. The docstring of its handler is its summary (first sentence) and description."""
 
     methods: tuple[Method, ...]
@@ -243,7 +259,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def lists(self) -> bool:
-        """Whether it responds with a page of a list, which may take a search."""
+        """Whether it responds with a page of a list."""
         return any(parameter.name == "per_page" for parameter in self.query)
 
     @property
@@ -303,4 +319,4 @@ def deletion(
         return DeletedResponse(links=call.links())
 
     handle.__doc__ = text
-    return Route(DELETE, path, handle, needs, codes=codes)
+    return Route(DELETE, path, handle, needs, codes=codes, reads=FEW_ROWS)

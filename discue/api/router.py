@@ -40,11 +40,11 @@ class CompiledRoute:
         "decode",
         "has_etag",
         "kinds",
-        "lists",
         "maker",
         "operation",
         "parameters",
         "publishes",
+        "reads",
         "row",
         "takes_body",
     )
@@ -55,7 +55,7 @@ class CompiledRoute:
         self.takes_body = route.takes_body
         self.publishes = route.publishes
         self.operation = route.operation
-        self.lists = route.lists
+        self.reads = route.reads
         self.creates = route.creates
         self.changes = route.changes
         self.parameters = frozenset({PRETTY.name, *(parameter.name for parameter in route.query)})

@@ -7,6 +7,7 @@ import msgspec
 from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
+from discue.control.messages import Reserve
 from discue.control.pattern_checks import check_filter
 from discue.crypto.signing import signing_key_of
 from discue.domain import egress
@@ -136,17 +137,17 @@ class FilterTestResult(msgspec.Struct, frozen=True):
 
 
 async def try_filter(
-    control: ControlContext, principal: Principal, path: ListenerPath, params: FilterTestParams
+    control: ControlContext, principal: Principal, path: ListenerPath, params: FilterTestParams, *, reserve: Reserve
 ) -> FilterTestResult:
     """Apply a filter to a message. The caller must be able to read the listener at `path` and a stored message.
 
-    Raises Unprocessable for an invalid filter.
+    `reserve` is called with the size of the data before it is read. Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
     chosen = await check_filter(control, params.filter)
     entry = params.message
     if isinstance(entry, str):
-        entry = entry_of_message((await messages.get(control, principal, path[0], entry)).message)
+        entry = entry_of_message((await messages.get(control, principal, path[0], entry, reserve=reserve)).message)
     text = details.listener.options.filter
     if chosen is None and text is not None:
         chosen = parse_filter(text.encode(), "/filter")

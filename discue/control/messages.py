@@ -1,6 +1,7 @@
 """Published messages, their deliveries and attempts. The content of a message never changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -13,13 +14,16 @@ from discue.domain.errors import malformed
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
-from discue.store import attempts, deliveries, feed, listeners, messages, timelines
+from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
-from discue.store.time_slice import TimeSlice
+from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
 T = TypeVar("T")
+
+Reserve = Callable[[int], Awaitable[None]]
+"""Reserves the reading of data of a size. Raises Overloaded."""
 
 TIMELINE_ATTEMPTS: Final = 20
 """Attempts that a timeline shows."""
@@ -38,7 +42,10 @@ class MessageDetails(msgspec.Struct, frozen=True):
     deliveries: tuple[Delivery, ...]
 
 
-async def get(control: ControlContext, principal: Principal, queue_public_id: str, message_id: str) -> MessageDetails:
+async def get(
+    control: ControlContext, principal: Principal, queue_public_id: str, message_id: str, *, reserve: Reserve
+) -> MessageDetails:
+    """Return a message with its body. `reserve` is called with the size of the body before that is read."""
     filters = FilterDecisions(asks_later=True)
 
     async def work(tx: Transaction) -> MessageDetails:
@@ -48,8 +55,10 @@ async def get(control: ControlContext, principal: Principal, queue_public_id: st
         return MessageDetails(message, states.get(message.seq), tuple(found))
 
     details = await control.store.read(work)
-    await _ask(filters, details.message)
-    return msgspec.structs.replace(details, deliveries=tuple(map(filters.applied, details.deliveries)))
+    message = await _with_body(control, details.message, reserve)
+    await _ask(filters, message)
+    deliveries = tuple(map(filters.applied, details.deliveries))
+    return msgspec.structs.replace(details, message=message, deliveries=deliveries)
 
 
 class TimelineAttempt(msgspec.Struct, frozen=True):
@@ -79,10 +88,11 @@ class MessageTimeline(msgspec.Struct, frozen=True):
 
 
 async def timeline(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
+    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection, *, reserve: Reserve
 ) -> MessageTimeline:
-    """Return a message with the selected deliveries and their attempts, from one snapshot.
+    """Return a message with the selected deliveries and their attempts, from one snapshot, and then its body.
 
+    `reserve` is called with the size of the body before that is read.
     A customer sees only those of their own listeners. Raises NotFound for a message that was for none of these.
     """
     filters = FilterDecisions(asks_later=True)
@@ -119,12 +129,12 @@ async def timeline(
         return MessageTimeline(message, queue, shown, by_listener, names, attention), settings
 
     timeline, settings = await control.store.read(work)
-    message = timeline.message
+    message = await _with_body(control, timeline.message, reserve)
     await _ask(filters, message)
     is_for_caller = settings is None or any(not filters.rejects(message, each) for each in settings)
     require_found(timeline if is_for_caller else None)
     shown = timeline.deliveries.with_items(map(filters.applied, timeline.deliveries.items))
-    return msgspec.structs.replace(timeline, deliveries=shown)
+    return msgspec.structs.replace(timeline, message=message, deliveries=shown)
 
 
 async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
@@ -132,7 +142,17 @@ async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
     time_slice = TimeSlice()
     for text in tuple(filters.unasked):
         filters.ask(message, text)
-        await time_slice.pause_if_over()
+        # The slowest filter on the longest message takes many times as long as a slice.
+        await time_slice.pause_if_over(rests=True)
+
+
+async def _with_body(control: ControlContext, message: StoredMessage, reserve: Reserve) -> StoredMessage:
+    """Return a message with its body. Raises NotFound if it was deleted meanwhile."""
+    await reserve(message.size)
+    read = control.store.load if message.size > ON_THREAD_BYTES else control.store.read
+    work = partial(message_log.bodies_by_seq, queue=(message.organization, message.queue), seqs=[message.seq])
+    body = require_found((await read(work)).get(message.seq))
+    return msgspec.structs.replace(message, body=bytes(body))
 
 
 async def page(
@@ -232,9 +252,12 @@ class AttemptDetails(msgspec.Struct, frozen=True):
 
 
 async def page_of_deliveries(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
+    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection, *, reserve: Reserve
 ) -> Listing[Delivery]:
-    """Return the deliveries of a message, one for each listener that existed when it was stored."""
+    """Return the deliveries of a message, one for each listener that existed when it was stored.
+
+    Filters may need the body: `reserve` is called with its size before it is read.
+    """
 
     filters = FilterDecisions(asks_later=True)
 
@@ -243,13 +266,16 @@ async def page_of_deliveries(
         return message, await deliveries.page_of_message(tx, message, selection, filters)
 
     message, found = await control.store.read(work)
+    if not filters.unasked:
+        return found
+    message = await _with_body(control, message, reserve)
     if selection.state is None:
         await _ask(filters, message)
         return found.with_items(map(filters.applied, found.items))
     # Which deliveries are on the page depends on the filters.
     while filters.unasked:
         await _ask(filters, message)
-        message, found = await control.store.read(work)
+        _, found = await control.store.read(work)
     return found
 
 

@@ -10,6 +10,7 @@ import msgspec
 from discue.domain.errors import DiscueError, reason_phrase
 from discue.http.negotiation import JSON
 from discue.http.rsgi import HttpProtocol, HttpScope
+from discue.store.ledger import Reservation
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -74,6 +75,8 @@ class PageResponse(NamedTuple):
     content: bytes = b""
     pieces: AsyncGenerator[bytes, None] | None = None
     """The events of a stream, in place of the content."""
+    reservation: Reservation | None = None
+    """The memory of the content, until it has left."""
 
 
 def page_response(content: bytes, status: int = 200, security: Headers = SECURITY_HEADERS) -> PageResponse:

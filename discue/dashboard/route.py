@@ -9,6 +9,7 @@ import msgspec
 from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.visit import Download, Page, Redirect, Visit
 from discue.domain.ids import is_public_id
+from discue.domain.reservations import Bound
 
 Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
 """Returns the page, where else to look, or plain data. Raises what the functions of the control plane raise."""
@@ -22,7 +23,14 @@ CONFIRMATION_BYTES: Final = 4_096
 """The largest part of a form that the page of the confirmation adds: a path, a password, an id."""
 
 
-class PageRoute(msgspec.Struct, frozen=True):
+class _Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """A page that says what it reads."""
+
+    reads: Bound
+    """What its requests reserve before they read: see docs/architecture/event-loop-limits.md."""
+
+
+class PageRoute(_Reading, frozen=True):
     """A page: its path below `/dashboard`, in which `{id}` stands for an id, and its handlers."""
 
     path: str

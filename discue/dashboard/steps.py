@@ -1,7 +1,7 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -9,7 +9,6 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.auth.client_ip import subject_of
 from discue.auth.rate_limiter import address_caller, customer_caller
-from discue.auth.turns import LIST_BYTES
 from discue.dashboard import static
 from discue.dashboard.exchange import (
     SECURITY_HEADERS,
@@ -37,6 +36,7 @@ from discue.domain.errors import (
 )
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
+from discue.domain.reservations import ROW_BYTES, Bound
 from discue.domain.scopes import Principal
 from discue.http.admission import base_url, check_request, key_of_all, port_of, rate_limit_key
 from discue.http.body import BodyReader
@@ -45,6 +45,7 @@ from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponses
+from discue.store.ledger import Reservation
 
 METHODS: Final = ("GET", "HEAD", "POST")
 SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422})
@@ -55,7 +56,6 @@ _CHANGED_MEANWHILE: Final = (
 OPENED_AS: Final = frozenset({"document"})
 """Values of `Sec-Fetch-Dest` for a page that has a tab of its own."""
 
-_UNREAD_PART: Final = 4
 _IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
 
 R = TypeVar("R", bound=PageRequest)
@@ -78,8 +78,8 @@ class PageSteps:
             max_bytes=settings.max_waiting_bytes,
             is_store_healthy=lambda: store.healthy,
         )
-        self._unread = UnreadResponses(max_bytes=settings.max_unread_bytes // _UNREAD_PART)
-        self._turns = services.turns
+        self._ledger = store.ledger
+        self._unread = UnreadResponses(store.ledger)
 
     async def serve(
         self,
@@ -91,8 +91,6 @@ class PageSteps:
         scope, exchange = request.scope, request.exchange
         try:
             response = await respond(request)
-            if len(response.content) > SMALL_BYTES and scope.method == "GET":
-                self._unread.check(connection_of(scope), len(response.content))
         except (ProtocolClosed, ClientGone):
             return
         except DiscueError as error:
@@ -114,11 +112,18 @@ class PageSteps:
             await self._stream(scope, exchange, response, response.pieces)
         elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
             unread = await self._unread.start(
-                exchange, connection_of(scope), response.status, headers=response.headers, content=response.content
+                exchange,
+                connection_of(scope),
+                response.status,
+                headers=response.headers,
+                content=response.content,
+                reservation=response.reservation or self._ledger.hold(0, len(response.content)),
             )
             await self._unread.until_read(exchange, unread)
         else:
             send(exchange, scope.method, response)
+            if response.reservation is not None:
+                response.reservation.release()
 
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it if it is for no page. Returns None if it is for one.
@@ -223,30 +228,22 @@ class PageSteps:
         """Show a page, or do what its form asks for: `act`, with the `fields` of the form."""
         organization = visit.principal.organization
         if act is None:
-            async with self._turn(organization):
-                return _response(await route.show(visit), visit, render, security)
+            reservation = visit.reservation = await self._ledger.reserve(organization, route.reads)
+            with _released_after_failure(reservation):
+                return _kept(_response(await route.show(visit), visit, render, security), reservation)
         # Before the turn: a browser may send slowly.
         content = await self.form(request, route.most_bytes, organization)
-        async with self._turn(organization, len(content)):
+        rows = max(route.reads.rows, 1 + len(content) // ROW_BYTES)
+        reservation = visit.reservation = await self._ledger.reserve(organization, Bound(rows, route.reads.bytes))
+        with _released_after_failure(reservation):
             visit.form = await fields(content)
             if not route.waits:
-                return _response(await done_by(visit, act) or await route.show(visit), visit, render, security)
-        done = await done_by(visit, act)
-        async with self._turn(organization):
-            return _response(done or await route.show(visit), visit, render, security)
-
-    @asynccontextmanager
-    async def _turn(self, organization: int, form_bytes: int = 0) -> AsyncIterator[None]:
-        """Hold a turn among the large requests of an organization while the block runs. Raises Overloaded.
-
-        A page takes about as long as a list of the API.
-        """
-        self._turns.note(organization)
-        turn = await self._turns.begin(organization, max(LIST_BYTES, form_bytes))
-        try:
-            yield
-        finally:
-            self._turns.end(turn)
+                done = await done_by(visit, act) or await route.show(visit)
+                return _kept(_response(done, visit, render, security), reservation)
+            reservation.release()
+            acted = await done_by(visit, act)
+            await reservation.enlarge(route.reads)
+            return _kept(_response(acted or await route.show(visit), visit, render, security), reservation)
 
     async def form(self, request: PageRequest, most_bytes: int, organization: int) -> bytes:
         """Return a form as it was sent. Raises UnsupportedMediaType and PayloadTooLarge."""
@@ -267,6 +264,22 @@ class PageSteps:
         except Exception as error:
             # The response has started, so all that can be done is to end it.
             self._services.log.error("page_failed", exc_info=error, method="GET", path=scope.path)
+
+
+@contextmanager
+def _released_after_failure(reservation: Reservation) -> Iterator[None]:
+    """Release a reservation if the block raises; else it belongs to the response."""
+    try:
+        yield
+    except BaseException:
+        reservation.release()
+        raise
+
+
+def _kept(response: PageResponse, reservation: Reservation) -> PageResponse:
+    """End the read of a page: what its response takes stays reserved until that has left."""
+    reservation.keep(len(response.content))
+    return response._replace(reservation=reservation)
 
 
 def requested_act(route: PageRoute, method: str) -> Act | None:

@@ -12,9 +12,11 @@ from discue.control.installation import may_see_installation
 from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.model import Role
+from discue.domain.reservations import SMALL_BYTES, Bound
 from discue.domain.scopes import RESOURCES, Principal
 from discue.http.frame import Theme
 from discue.http.services import Services
+from discue.store.ledger import Reservation
 
 _BELOW_QUEUES: Final = frozenset({"listeners", "schedules"})
 """Pages of a queue's parts, which have an entry in the navigation of their own."""
@@ -69,6 +71,13 @@ class Visit:
     wrong: list[DiscueError] = field(default_factory=list)
     """Errors in the query. The page is shown with them, and without what the query asks for."""
     theme: Theme = "auto"
+    reservation: Reservation | None = None
+    """What the request has reserved."""
+
+    async def reserve_data(self, size: int) -> None:
+        """Reserve the reading of a message's data, and a page that shows it. Raises Overloaded."""
+        if size > SMALL_BYTES and self.reservation is not None:
+            await self.reservation.enlarge(Bound.of_data(size, copies=2))
 
     @property
     def control(self) -> ControlContext:

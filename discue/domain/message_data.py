@@ -2,7 +2,7 @@
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -29,6 +29,9 @@ DEFAULT_MEDIA_TYPES: Final = (media_types.TEXT, media_types.JSON, media_types.JS
 QUOTE: Final = 0x22
 """First byte of JSON that is a string."""
 _MAYBE_JSON: Final = frozenset(b'{["-0123456789tfn \t\r\n')
+
+_PIECE: Final = 196_608
+"""Bytes or characters of a part of large data: a multiple of three, as base64 needs."""
 
 _text_of = msgspec.json.Decoder(str).decode
 _check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
@@ -82,6 +85,22 @@ def data_of_base64(value: bytes, pointer: str) -> Data:
         return b64decode(_text_of(value), validate=True), BYTES
     except (msgspec.DecodeError, binascii.Error, ValueError):
         raise invalid(pointer, "must be a string in base64") from None
+
+
+def pieces_as_sent(body: bytes, codec: Codec) -> Iterator[bytes]:
+    """Yield the parts of the JSON in which data was sent. None takes long to make."""
+    if codec == JSON_VALUE:
+        yield body
+        return
+    yield b'"'
+    if codec == BYTES:
+        for start in range(0, len(body), _PIECE):
+            yield b64encode(body[start : start + _PIECE])
+    else:
+        text = body.decode()
+        for start in range(0, len(text), _PIECE):
+            yield _encode(text[start : start + _PIECE])[1:-1]
+    yield b'"'
 
 
 def as_sent(body: bytes, codec: Codec) -> SentData:

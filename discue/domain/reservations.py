@@ -1,12 +1,18 @@
 """Reservations of reads: what a request or a job is bounded by, and when an organization may begin one more."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
+
+LARGE_BYTES: Final = 16_384
+"""Requests with larger bodies take turns. So do batches of any size."""
 
 ROW_BYTES: Final = 2_048
 """The bytes that take about as long to read and to show as the rest of a row."""
 
 SMALL_BYTES: Final = 16_384
 """A reservation up to this size never waits: a request takes as much memory without it."""
+
+_SEARCHED_ROWS: Final = 64
+"""A search takes about as long to read as this many rows, whatever it finds."""
 
 _ROWS_AT_ONCE: Final = 512
 """The rows that an organization may read at once, unless a single reservation has more."""
@@ -32,7 +38,7 @@ class Bound(NamedTuple):
     """An upper bound of what is read, and of what is held in memory because of it."""
 
     rows: int
-    """How many small rows take as long to read."""
+    """How many small rows take as long to read. 0 for rows that are found by their keys: these wait for no turn."""
     bytes: int
 
     @classmethod
@@ -43,7 +49,46 @@ class Bound(NamedTuple):
     @property
     def is_small(self) -> bool:
         """Whether a reservation never waits."""
-        return self.bytes <= SMALL_BYTES
+        return not self.rows and self.bytes <= SMALL_BYTES
+
+
+class PageBound(NamedTuple):
+    """The bound of a page of a list, which may take a search."""
+
+    row_bytes: int
+    """The largest size of a row in the response."""
+
+    def of(self, rows: int) -> Bound:
+        """Return the bound of a page with so many rows."""
+        return Bound(_SEARCHED_ROWS, rows * self.row_bytes)
+
+
+class Publishes(NamedTuple):
+    """Declares a request that the queue of commits admits: it reserves only the time in which it is decoded."""
+
+
+Reads: TypeAlias = Bound | PageBound | Publishes
+"""What a route reserves before its handler runs."""
+
+FEW_ROWS: Final = Bound(0, SMALL_BYTES)
+"""A few rows that are found by their keys, none of which is large."""
+RESOURCE: Final = Bound(0, 131_072)
+"""A resource with its options, such as a schema or a filter."""
+LARGE_RESOURCE: Final = Bound(0, 524_288)
+"""A resource with data, every character of which may be escaped."""
+MESSAGE: Final = FEW_ROWS
+"""A message: its row first. The handler reserves the size of its data, which the row shows, before it reads that."""
+PAGE: Final = PageBound(82_000)
+"""A page of resources with their options."""
+EVENTS: Final = Bound(_SEARCHED_ROWS, 2_097_152)
+"""Up to 1,000 events."""
+HTML_PAGE: Final = Bound(_SEARCHED_ROWS, 262_144)
+"""A page for browsers: of resources, or of one of them with its latest events."""
+DOCUMENT: Final = Bound(0, 1_048_576)
+"""A document that is in memory: only the response takes more."""
+STREAM: Final = FEW_ROWS
+"""Events, or messages that are pulled: what is sent and not read yet is counted as it is sent."""
+PUBLISHES: Final = Publishes()
 
 
 class Account:

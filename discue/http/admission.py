@@ -10,7 +10,6 @@ import msgspec
 from discue.auth.client_ip import subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller
-from discue.auth.turns import LargeRequest
 from discue.config.settings import Settings
 from discue.domain.errors import (
     BadRequest,
@@ -28,6 +27,7 @@ from discue.http.negotiation import ACCEPT_CHARACTERS, JSON
 from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.observability.measures import Operation
+from discue.store.ledger import Reservation
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""
@@ -66,11 +66,11 @@ class Request:
         "rate_limit",
         "received",
         "record",
+        "reservation",
         "response_headers",
         "scope",
         "status",
         "stream",
-        "turn",
     )
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol, fallback_id: Callable[[], str]) -> None:
@@ -102,8 +102,8 @@ class Request:
         self.content = b""
         self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None
-        self.turn: LargeRequest | None = None
-        """The turn among the large requests of the organization, if this is one."""
+        self.reservation: Reservation | None = None
+        """What the request holds of the ledger, until its response has left."""
 
 
 class Admission:

@@ -8,7 +8,6 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver
 from discue.auth.openid.provider import Provider
 from discue.auth.rate_limiter import RateLimiter
-from discue.auth.turns import Turns
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
 from discue.control.inbox import Inbox
@@ -66,8 +65,6 @@ class Services:
     addresses: ClientIpResolver
     samples: SampleSender
     puller: Puller
-    turns: Turns
-    """Turns of large requests: those of the API and of pages wait for each other."""
     identity_providers: Mapping[str, Provider] = field(default_factory=dict)
     """Providers whose users may sign in, by name."""
     inbox: Inbox | None = None

@@ -1,4 +1,4 @@
-"""Responses that clients have not read: bounded per connection, in total, and in time.
+"""Responses that clients have not read: their memory is reserved in the ledger, and their time is bounded.
 
 The HTTP server takes over a response at once, however slowly its client reads, and holds it in memory. It says when
 it has passed on the last byte of a streamed response, or the connection has ended. Therefore all but small responses
@@ -13,15 +13,13 @@ from typing import Final
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.domain.errors import Overloaded
 from discue.http.rsgi import ClientGone, HttpProtocol
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections
+from discue.store.ledger import Ledger, Reservation
+from discue.store.time_slice import TimeSlice
 
 SMALL_BYTES: Final = 4_096
 """Responses up to this size are not counted. The server's own state of a request takes as much memory."""
-
-SHARES: Final = 4
-"""The memory is divided into this many shares. The responses of a connection take at most one."""
 
 READ_SECONDS: Final = 30.0
 READ_BYTES_PER_SECOND: Final = 32_768
@@ -46,52 +44,37 @@ _PROGRESS_SECONDS: Final = 0.05
 class UnreadResponse:
     """A response that its client has not read yet."""
 
-    __slots__ = ("connection", "last_tick", "size", "ticks")
+    __slots__ = ("connection", "last_tick", "reservation", "ticks")
 
-    def __init__(self, connection: ClientConnection, size: int) -> None:
+    def __init__(self, connection: ClientConnection, reservation: Reservation, size: int) -> None:
         self.connection = connection
-        self.size = size
+        self.reservation = reservation
         self.last_tick = round((READ_SECONDS + size / READ_BYTES_PER_SECOND) / _TICK_SECONDS)
         self.ticks = 0
         """Ticks for which it is unread."""
 
 
 class UnreadResponses:
-    """Sends the larger responses of one worker. One timer serves all deadlines, and runs only while there are any."""
+    """Sends the larger responses of one worker, whose memory the ledger counts.
+
+    One timer serves all deadlines, and runs only while there are any.
+    """
 
     def __init__(
         self,
+        ledger: Ledger,
         *,
-        max_bytes: int,
         tick_seconds: float = _TICK_SECONDS,
         close: Callable[[Collection[ClientConnection]], None] = close_connections,
     ) -> None:
-        self._max_bytes = max_bytes
-        self._share = max_bytes // SHARES
+        self._ledger = ledger
         self._tick_seconds = tick_seconds
         self._close_now = close
-        self._bytes = 0
-        self._by_connection: dict[ClientConnection, int] = {}
-        """Unread bytes. A connection that is being closed is counted until then: its responses are in memory."""
         self._responses: dict[UnreadResponse, None] = {}
         """The oldest first."""
         self._closing: set[ClientConnection] = set()
         self._closer: asyncio.Task[None] | None = None
         self._ticking = False
-
-    def check(self, connection: ClientConnection, size: int) -> None:
-        """Raise Overloaded if clients must read earlier responses before there is room for one of this size."""
-        unread = self._by_connection.get(connection, 0)
-        if unread and unread + size > self._share:
-            raise Overloaded("Read the earlier responses on this connection first.")
-        # A response that is larger than the limit is possible, too.
-        size = min(size, self._share)
-        if self._bytes + size > self._max_bytes:
-            self._make_room(size)
-            raise Overloaded(
-                "Too many responses are waiting for their clients. Try again soon, or ask for less at once; "
-                "the operator can raise `max_unread_bytes`."
-            )
 
     async def start(
         self,
@@ -101,23 +84,22 @@ class UnreadResponses:
         *,
         headers: list[tuple[str, str]],
         content: bytes,
+        reservation: Reservation,
     ) -> UnreadResponse:
-        """Hand a response over to the server, and count it."""
+        """Hand a response over to the server. Its reservation is released when the client has read it."""
         size = len(content)
-        response = UnreadResponse(connection, size)
+        response = UnreadResponse(connection, reservation, size)
         self._responses[response] = None
-        self._by_connection[connection] = self._by_connection.get(connection, 0) + size
-        self._bytes += size
-        if self._bytes > self._max_bytes:
-            self._make_room(0)
         if not self._ticking:
             self._schedule_tick()
         headers.append(("content-length", str(size)))
-        stream = exchange.response_stream(status, headers)
+        time_slice = TimeSlice()
         # A client that is gone has read all it wants.
         with suppress(ProtocolClosed):
+            stream = exchange.response_stream(status, headers)
             for start in range(0, size, _PIECE_BYTES):
                 await stream.send_bytes(content[start : start + _PIECE_BYTES])
+                await time_slice.pause_if_over()
         return response
 
     async def until_read(self, exchange: HttpProtocol, response: UnreadResponse) -> None:
@@ -126,24 +108,24 @@ class UnreadResponses:
             await exchange.client_disconnect()
         finally:
             del self._responses[response]
-            self._bytes -= response.size
-            left = self._by_connection.pop(response.connection) - response.size
-            if left:
-                self._by_connection[response.connection] = left
+            response.reservation.release()
 
-    def window(self, connection: ClientConnection) -> "StreamWindow":
-        """Return what makes a stream on a connection wait for its client."""
-        return StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection))
+    def window(self, connection: ClientConnection, reservation: Reservation) -> "StreamWindow":
+        """Return what makes a stream on a connection wait for its client, and counts what that has not read."""
+        return StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection), reservation)
 
-    def _make_room(self, size: int) -> None:
-        """Close the connections with the oldest responses: a client that reads has read them long before."""
-        excess = self._bytes + size - self._max_bytes
-        excess -= sum(self._by_connection.get(each, 0) for each in self._closing)
-        for response in self._responses:
-            if excess <= 0 or response.ticks < _SPARED_TICKS:
-                break
-            if response.connection not in self._closing:
-                excess -= self._by_connection[response.connection]
+    def _make_room(self) -> None:
+        """Close the connection with the oldest response of each organization that finds no room in the memory.
+
+        An organization without unread responses gets the room of the oldest ones of all: a client that reads has read
+        them long before.
+        """
+        old = [each for each in self._responses if each.ticks > _SPARED_TICKS and each.connection not in self._closing]
+        for organization in self._ledger.take_pressed():
+            own = (each for each in old if each.reservation.organization == organization)
+            response = next(own, old[0] if old else None)
+            if response is not None:
+                old.remove(response)
                 self._close(response.connection)
 
     def _close(self, connection: ClientConnection) -> None:
@@ -171,6 +153,7 @@ class UnreadResponses:
             response.ticks += 1
             if response.ticks > response.last_tick:
                 self._close(response.connection)
+        self._make_room()
         if self._responses:
             self._schedule_tick()
         else:
@@ -180,9 +163,10 @@ class UnreadResponses:
 class StreamWindow:
     """Back-pressure for a stream of events: it waits while its client has not read what was sent before."""
 
-    def __init__(self, progress: AcknowledgedBytes, close: Callable[[], None]) -> None:
+    def __init__(self, progress: AcknowledgedBytes, close: Callable[[], None], reservation: Reservation) -> None:
         self._progress = progress
         self._close = close
+        self._reservation = reservation
         self._sent = 0
         self._unread = 0
         self._acknowledged: int | None = None
@@ -190,7 +174,7 @@ class StreamWindow:
     def add(self, size: int) -> None:
         """Count a piece that was sent."""
         self._sent += size
-        self._unread += size
+        self._count(self._unread + size)
 
     async def room(self) -> None:
         """Return when more may be sent. Raises ClientGone, and closes the connection, if its client stops reading."""
@@ -199,7 +183,7 @@ class StreamWindow:
             if self._sent >= _FREE_BYTES:
                 # In a thread, because it looks through all open files.
                 self._acknowledged = await asyncio.to_thread(self._progress.count)
-                self._unread = 0
+                self._count(0)
             return
         if self._unread <= _WINDOW_BYTES:
             return
@@ -220,9 +204,13 @@ class StreamWindow:
         acknowledged = self._progress.count()
         if acknowledged is None or self._acknowledged is None:
             # The connection is closed: sending raises.
-            self._unread = 0
+            self._count(0)
             return 0
         read = acknowledged - self._acknowledged
         self._acknowledged = acknowledged
-        self._unread = max(0, self._unread - read)
+        self._count(max(0, self._unread - read))
         return read
+
+    def _count(self, unread: int) -> None:
+        self._unread = unread
+        self._reservation.keep(unread)

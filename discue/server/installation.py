@@ -61,6 +61,7 @@ async def open_installation(
         store = Store(
             engine,
             max_waiting_bytes=settings.max_waiting_bytes,
+            max_reserved_bytes=settings.max_unread_bytes,
             worker_slot=lambda: row_ids.slot,
             monotonic=machine.clock.monotonic,
             clock=database_clock,

@@ -11,7 +11,6 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
-from discue.auth.turns import Turns
 from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
@@ -228,7 +227,6 @@ class Worker:
             addresses=ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
             samples=self._endpoint_tester,
             puller=self.pulls,
-            turns=Turns(clock.monotonic, lambda: store.healthy),
             identity_providers=_identity_providers(control),
             inbox=inbox,
         )

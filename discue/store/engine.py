@@ -428,6 +428,9 @@ class Engine(Protocol):
     async def search(self, work: Work[T]) -> T:
         """Run `work`, which may take long, where it delays no other task: it may see several snapshots."""
 
+    async def load(self, work: Work[T]) -> T:
+        """Like `read`, for large bodies: where it delays no other task."""
+
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         """Read the log after a seq: at most `rows` entries, and after the first at most `max_bytes` of bodies."""
 

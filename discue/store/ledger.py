@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Self
 from discue.domain.errors import Overloaded
 from discue.domain.reservations import (
     FORGOTTEN_SECONDS,
+    SMALL_BYTES,
     Account,
     Bound,
     counted_size,
@@ -62,14 +63,13 @@ class Line(Account):
 class Reservation:
     """A granted reservation. It must be released, by `release` or as a context."""
 
-    __slots__ = ("_ledger", "bytes", "is_reading", "line", "rows")
+    __slots__ = ("_ledger", "bytes", "line", "rows")
 
-    def __init__(self, ledger: "Ledger", line: Line, rows: int, size: int, *, is_reading: bool) -> None:
+    def __init__(self, ledger: "Ledger", line: Line, rows: int, size: int) -> None:
         self._ledger = ledger
         self.line = line
         self.rows = rows
-        self.is_reading = is_reading
-        """Whether it has had a turn that has not ended: it uses time of its organization."""
+        """The rows of a read that has not ended: it uses time of its organization."""
         self.bytes = size
         """The bytes that are reserved now."""
 
@@ -84,7 +84,7 @@ class Reservation:
         """
         self.release()
         other = await self._ledger.reserve(self.line.organization, bound)
-        self.line, self.rows, self.bytes, self.is_reading = other.line, other.rows, other.bytes, other.is_reading
+        self.line, self.rows, self.bytes = other.line, other.rows, other.bytes
 
     def keep(self, size: int) -> None:
         """End the read. From now on, the reservation uses no time, and holds this many bytes until it is released."""
@@ -104,7 +104,11 @@ class Reservation:
 
 
 class Ledger:
-    """Grants reservations. Used from one event loop."""
+    """Grants reservations. Used from one event loop.
+
+    A reservation of rows waits for a turn: an organization has a few at once, and rests after it has used more than its
+    share of the time. One without rows waits for nothing but room in the memory.
+    """
 
     def __init__(
         self,
@@ -128,50 +132,41 @@ class Ledger:
         self._earlier: set[int] = set()
         self._recent_since = monotonic()
 
-    def take(self, organization: int, bound: Bound) -> Reservation:
-        """Reserve a few rows that are found by their keys. Never waits: the number of requests bounds these."""
-        line = self._lines.get(organization) or self._new_line(organization)
-        self.note(organization)
-        line.held += bound.bytes
-        self.held += bound.bytes
-        return Reservation(self, line, 0, bound.bytes, is_reading=False)
-
     async def reserve(self, organization: int, bound: Bound) -> Reservation:
         """Return when it is the turn of a reservation, and there is room for it.
 
-        A small one gets it at once. Raises Overloaded if too many wait, or for too long. Requests without a key, of the
-        organization 0, do not wait: their documents are in memory, so that only what they hold is bounded.
+        A small one never waits: the number of requests bounds these. Raises Overloaded if too many wait, or for too
+        long. Requests without a key, of the organization 0, are refused instead of waiting.
         """
-        if bound.is_small and bound.rows <= 1:
-            return self.take(organization, bound)
         line = self._lines.get(organization) or self._new_line(organization)
         self.note(organization)
-        rows, size = bound.rows, counted_size(self._max_bytes, bound.bytes)
-        if not organization:
-            if not may_hold(self._max_bytes, self.held, line, size):
-                self._pressed.add(0)
-                raise _no_room()
-            line.held += size
-            self.held += size
-            return Reservation(self, line, 0, size, is_reading=False)
-        if line.waiting or not self._may_begin(line, rows, size):
-            await self._wait(line, rows, size)
-        else:
-            self._grant(line, rows, size)
-        return Reservation(self, line, rows, size, is_reading=True)
+        rows, size = bound
+        if rows or size > SMALL_BYTES:
+            size = counted_size(self._max_bytes, size)
+            if (rows and line.waiting) or not self._may_begin(line, rows, size):
+                await self._wait(line, rows, size)
+                return Reservation(self, line, rows, size)
+        self._grant(line, rows, size)
+        return Reservation(self, line, rows, size)
+
+    def hold(self, organization: int, size: int) -> Reservation:
+        """Count memory that is taken already, whether or not there is room."""
+        line = self._lines.get(organization) or self._new_line(organization)
+        self._grant(line, 0, size)
+        return Reservation(self, line, 0, size)
 
     def end(self, reservation: Reservation, size: int) -> None:
         """End the read of a reservation, of which `size` bytes stay reserved, and begin what waits for that."""
         line = reservation.line
-        was_reading, reservation.is_reading = reservation.is_reading, False
+        rows, reservation.rows = reservation.rows, 0
         more, reservation.bytes = size - reservation.bytes, size
-        if was_reading:
+        if rows:
             self._count_time(line)
             line.reading -= 1
-            line.rows -= reservation.rows
+            line.rows -= rows
         line.held += more
         self.held += more
-        if line.waiting and (was_reading or more < 0):
+        if line.waiting and (rows or more < 0):
             self._begin_next(line)
         if more < 0 and self._short:
             for each in tuple(self._short)[:_TRIED_PER_RELEASE]:
@@ -187,6 +182,10 @@ class Ledger:
         return pressed
 
     async def _wait(self, line: Line, rows: int, size: int) -> None:
+        if not line.organization:
+            self._short.pop(line, None)
+            self._pressed.add(0)
+            raise _no_room()
         if len(line.waiting) >= _MOST_WAITING:
             raise Overloaded("Too many large requests of this organization wait. Try again soon.")
         grant: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -198,7 +197,7 @@ class Ledger:
         except (asyncio.CancelledError, TimeoutError) as error:
             if not grant.cancelled():
                 # It was granted in the same moment.
-                self.end(Reservation(self, line, rows, size, is_reading=True), 0)
+                self.end(Reservation(self, line, rows, size), 0)
             else:
                 self._begin_next(line)
             if isinstance(error, TimeoutError):
@@ -220,7 +219,7 @@ class Ledger:
             self._short[line] = None
             return False
         # While the store cannot be written, requests fail together, soon: one after another they would wait for long.
-        if not self._is_store_healthy():
+        if not rows or not self._is_store_healthy():
             return True
         if not line.may_read(rows):
             return False
@@ -228,8 +227,11 @@ class Ledger:
         return not line.rest_seconds(1.0)
 
     def _grant(self, line: Line, rows: int, size: int) -> None:
-        line.reading += 1
-        line.rows += rows
+        if rows:
+            # What it has earned until now, it has earned without a read.
+            self._count_time(line)
+            line.reading += 1
+            line.rows += rows
         line.held += size
         self.held += size
 

@@ -22,6 +22,10 @@ WAITING: Final = 1
 BODY: Final = "coalesce(l.body, (SELECT b.bytes FROM body b WHERE b.id = l.body_id))"
 """The body of a row `l` of the log: in the row, or in the table `body`."""
 
+SIZE_OF_DATA: Final = """coalesce(length(l.body), (
+        SELECT b.size FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
+"""The size of the body of a row `l` of the log, which is read without the body."""
+
 
 def entry_of(row: Row) -> Entry:
     """Convert a row of `seq, id, stored_at, codec, body, expires_at, key_hash, extra`."""

@@ -27,6 +27,7 @@ from discue.store.engine import (
     Work,
 )
 from discue.store.group_commit import COMMIT_COST, A, CommitMeasures, CommitTime, GroupCommit, Sized, WaitingAppends
+from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
 from discue.store.listener_tallies import ListenerCounts
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class Store:
         engine: Engine,
         *,
         max_waiting_bytes: int,
+        max_reserved_bytes: int = DEFAULT_MAX_BYTES,
         worker_slot: Callable[[], int] | None = None,
         measures: Measures | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -76,6 +78,8 @@ class Store:
         """The number of workers on the database, this one included, as far as this one knows."""
         self.measures = measures or Measures()
         self.listener_counts = ListenerCounts()
+        self.ledger = Ledger(max_bytes=max_reserved_bytes, monotonic=monotonic, is_store_healthy=lambda: self.healthy)
+        """Grants the reservations of everything that reads."""
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
         self._waiting_rows = 0
@@ -119,6 +123,14 @@ class Store:
         """See `engine.Engine.search`."""
         try:
             return await self.engine.search(work)
+        except StoreDamaged:
+            self.damage.note(None)
+            raise
+
+    async def load(self, work: Work[T]) -> T:
+        """See `engine.Engine.load`."""
+        try:
+            return await self.engine.load(work)
         except StoreDamaged:
             self.damage.note(None)
             raise

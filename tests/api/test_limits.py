@@ -12,6 +12,7 @@ import pytest
 from discue.api.resources.service import HealthResponse
 from discue.api.route import Call, Route
 from discue.domain.rate import UNLIMITED
+from discue.domain.reservations import FEW_ROWS
 from discue.domain.scopes import Scope
 from tests.support.served_api import Cast, Service, served
 
@@ -111,7 +112,7 @@ async def _fail(_call: Call) -> msgspec.Struct:
     raise RuntimeError
 
 
-FAILING = Route(methods=("GET",), path="/failing", handler=_fail, response=HealthResponse, needs=None)
+FAILING = Route(methods=("GET",), path="/failing", handler=_fail, response=HealthResponse, needs=None, reads=FEW_ROWS)
 
 
 def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tmp_path: Path) -> None:

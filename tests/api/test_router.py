@@ -7,6 +7,7 @@ from discue.api.resources.messages import MessageBody
 from discue.api.route import Call, Needs, Route
 from discue.api.router import Router
 from discue.domain.errors import MethodNotAllowed, NotFound
+from discue.domain.reservations import FEW_ROWS
 from tests.support.served_api import cast_of, served
 
 ID = "0" * 21
@@ -20,7 +21,9 @@ async def echo(call: Call) -> Echo:
     return Echo(len(call.body.data))
 
 
-OPEN = Route(methods=("POST",), path="/echo", handler=echo, request=MessageBody, response=Echo, needs=None)
+OPEN = Route(
+    methods=("POST",), path="/echo", handler=echo, request=MessageBody, response=Echo, needs=None, reads=FEW_ROWS
+)
 GUARDED = Route(
     methods=("POST",),
     path="/queues/{queue_id}/echo",
@@ -28,6 +31,7 @@ GUARDED = Route(
     request=MessageBody,
     response=Echo,
     needs=Needs("messages", "write"),
+    reads=FEW_ROWS,
 )
 
 

@@ -13,6 +13,10 @@ from tests.support.cast import Cast, Person
 from tests.support.clocks import NOON
 
 
+async def _reserve(size: int) -> None:
+    assert size == len(b"hello")
+
+
 async def _published(control: ControlContext, person: Person, count: int = 1) -> tuple[str, Sequence[str]]:
     """The id of a new queue, and those of its messages, oldest first."""
     queue = (await queues.create(control, person.principal, QueueFields())).queue
@@ -29,10 +33,13 @@ async def test_key_limited_to_a_queue_or_message_reaches_only_those(cast: Cast, 
     assert {each.id for each in (await messages.page(control, bob)).items} == {*whole, one}
     assert [each.id for each in (await messages.page_of_queue(control, bob, other)).items] == [one]
     assert len((await messages.page_of_queue(control, bob, queue)).items) == 2
-    await messages.get(control, bob, other, one)
+    await messages.get(control, bob, other, one, reserve=_reserve)
     await messages.delete(control, bob, queue, whole[0])
-    for refused in (messages.get(control, bob, other, hidden), messages.delete(control, bob, other, hidden)):
+    for refused in (
+        messages.get(control, bob, other, hidden, reserve=_reserve),
+        messages.delete(control, bob, other, hidden),
+    ):
         with pytest.raises(Forbidden):
             await refused
     with pytest.raises(NotFound):
-        await messages.get(control, bob, queue, hidden)
+        await messages.get(control, bob, queue, hidden, reserve=_reserve)

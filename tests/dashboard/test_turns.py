@@ -1,4 +1,4 @@
-"""Pages and forms take turns with the large requests of the API, and forms are small."""
+"""Pages and forms reserve what they read, as requests of the API do, and forms are small."""
 
 import asyncio
 import uuid
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from discue.auth.turns import LIST_BYTES, Turns
 from discue.dashboard import app, forms, steps
 from discue.dashboard.portal import app as portal_app
 from discue.domain.errors import Overloaded
+from discue.domain.reservations import HTML_PAGE, ROW_BYTES, Bound
+from discue.store.ledger import Ledger, Reservation
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 from tests.support.portals import opened
@@ -25,12 +26,6 @@ def plain(service: DashboardService) -> str:
         return str(api.post("/queues", json={"alias": f"plain-{uuid.uuid4().hex[:8]}"}).json()["queue"]["id"])
 
 
-def turns_of(service: DashboardService) -> Turns:
-    api = service.app
-    turns: Turns = api._turns
-    return turns
-
-
 @pytest.fixture
 def seen(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps of requests, in the order in which they begin."""
@@ -43,9 +38,15 @@ def seen(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> list[str
 
         return run
 
-    turns = turns_of(service)
-    for name in ("note", "begin", "end"):
-        monkeypatch.setattr(turns, name, noting(name, getattr(turns, name)))
+    ledger = service.control.store.ledger
+    monkeypatch.setattr(ledger, "reserve", noting("reserve", ledger.reserve))
+
+    def end(reservation: Reservation, size: int) -> None:
+        if reservation.rows:
+            made.append("end")
+        Ledger.end(ledger, reservation, size)
+
+    monkeypatch.setattr(ledger, "end", end)
     for name, place, attribute in (
         ("parse", forms, "parse_form"),
         ("act", steps, "done_by"),
@@ -60,14 +61,14 @@ def test_page_is_rendered_in_a_turn_of_its_organization(service: DashboardServic
     browser = service.browser()
     seen.clear()
     assert browser.get("/queues").status_code == 200
-    assert seen == ["note", "begin", "render", "end"]
+    assert seen == ["reserve", "render", "end"]
 
 
 def test_form_is_parsed_acted_on_and_shown_again_in_a_turn(service: DashboardService, seen: list[str]) -> None:
     browser = service.browser()
     seen.clear()
     assert browser.post("/queues/new", data={"alias": "?"}, headers=SAME_ORIGIN).status_code == 422
-    assert seen == ["note", "begin", "parse", "act", "render", "end"]
+    assert seen == ["reserve", "parse", "act", "render", "end"]
 
 
 def test_form_that_waits_for_another_server_keeps_no_turn(
@@ -77,33 +78,33 @@ def test_form_that_waits_for_another_server_keeps_no_turn(
     seen.clear()
     page = browser.post(f"{shop.listener('crm-sync')}/test", data={"data": "{}"}, headers=SAME_ORIGIN)
     assert page.status_code == 200, page.text
-    assert seen == ["note", "begin", "parse", "end", "act", "note", "begin", "render", "end"]
+    assert seen == ["reserve", "parse", "end", "act", "reserve", "render", "end"]
 
 
 def test_pages_and_forms_of_the_portal_take_turns(service: DashboardService, plain: str, seen: list[str]) -> None:
     browser = opened(service, "acme", plain)
     seen.clear()
     token = browser.form_token("/endpoints/new")
-    assert seen == ["note", "begin", "render", "end"]
+    assert seen == ["reserve", "render", "end"]
     seen.clear()
     form = {"csrf": token, "notify_url": "?", f"queue-{plain}": "on"}
     assert browser.post("/endpoints/new", data=form, headers=SAME_ORIGIN).status_code == 422
-    assert seen == ["note", "begin", "parse", "act", "render", "end"]
+    assert seen == ["reserve", "parse", "act", "render", "end"]
 
 
 def test_turn_of_a_large_form_is_as_large(
     service: DashboardService, plain: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    browser, turns, sizes = service.browser(), turns_of(service), []
+    browser, ledger, rows = service.browser(), service.control.store.ledger, []
 
-    async def begin(organization: int, size: int) -> Any:
-        sizes.append(size)
-        return await Turns.begin(turns, organization, size)
+    async def reserve(organization: int, bound: Bound) -> Any:
+        rows.append(bound.rows)
+        return await Ledger.reserve(ledger, organization, bound)
 
-    monkeypatch.setattr(turns, "begin", begin)
-    text = "x" * 2 * LIST_BYTES
+    monkeypatch.setattr(ledger, "reserve", reserve)
+    text = "x" * 2 * HTML_PAGE.rows * ROW_BYTES
     assert browser.post(f"/queues/{plain}/publish", data={"data": text, "as": "text"}, headers=SAME_ORIGIN).is_redirect
-    assert sizes[0] > 2 * LIST_BYTES
+    assert rows[0] > 2 * HTML_PAGE.rows
 
 
 def test_large_form_is_parsed_on_a_thread(

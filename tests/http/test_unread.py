@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from discue.domain.errors import Overloaded
+from discue.domain.reservations import Bound
 from discue.http.rsgi import ClientGone
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
-from discue.http.unread import READ_SECONDS, SMALL_BYTES, StreamWindow, UnreadResponse, UnreadResponses
+from discue.http.unread import READ_SECONDS, StreamWindow, UnreadResponse, UnreadResponses
+from discue.store.ledger import Ledger, Reservation
 
 MAX_BYTES = 1_000_000
+OURS, THEIRS = 1, 2
 TICK_SECONDS = 0.001
 STALLED_SECONDS = 0.3
 """Several times as long as a stream waits before it looks again."""
@@ -44,14 +46,23 @@ class Unread:
         self.closed: list[ClientConnection] = []
         self.changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self.responses = UnreadResponses(max_bytes=MAX_BYTES, tick_seconds=TICK_SECONDS, close=self._close)
+        self.ledger = Ledger(max_bytes=MAX_BYTES)
+        self.responses = UnreadResponses(self.ledger, tick_seconds=TICK_SECONDS, close=self._close)
         self._exchanges: list[tuple[ClientConnection, Exchange]] = []
         self._reading: list[asyncio.Task[None]] = []
 
-    async def send(self, number: int, size: int) -> Exchange:
+    async def send(self, number: int, size: int, organization: int = OURS) -> Exchange:
         exchange, connection = Exchange(), client(number)
+        reservation = self.ledger.hold(organization, size)
         # The parts of the protocol that are used.
-        response = await self.responses.start(exchange, connection, 200, headers=[], content=b"x" * size)  # type: ignore[arg-type]
+        response = await self.responses.start(
+            exchange,  # type: ignore[arg-type]
+            connection,
+            200,
+            headers=[],
+            content=b"x" * size,
+            reservation=reservation,
+        )
         self._exchanges.append((connection, exchange))
         self._reading.append(asyncio.create_task(self._until_read(exchange, response)))
         return exchange
@@ -80,34 +91,15 @@ def client(number: int) -> ClientConnection:
     return ClientConnection(3_000, f"192.0.2.1:{number}")
 
 
-async def test_response_is_sent_whole_and_forgotten_when_it_is_read() -> None:
+async def test_response_is_sent_whole_and_released_when_it_is_read() -> None:
     unread = Unread()
     exchange = await unread.send(1, MAX_BYTES)
     assert exchange.content == b"x" * MAX_BYTES
     assert exchange.headers == [("content-length", str(MAX_BYTES))]
-    with pytest.raises(Overloaded):
-        unread.responses.check(client(2), SMALL_BYTES)
+    assert unread.ledger.held == MAX_BYTES
     exchange.read.set()
     await unread.ended()
-    unread.responses.check(client(1), MAX_BYTES)
-    assert not unread.closed
-
-
-async def test_connection_has_a_quarter_of_the_memory() -> None:
-    unread = Unread()
-    await unread.send(1, MAX_BYTES // 8)
-    unread.responses.check(client(1), MAX_BYTES // 8)
-    with pytest.raises(Overloaded, match="Read the earlier responses"):
-        unread.responses.check(client(1), MAX_BYTES // 8 + 1)
-    unread.responses.check(client(2), MAX_BYTES // 4)
-
-
-async def test_response_larger_than_the_memory_is_sent() -> None:
-    unread = Unread()
-    await unread.send(1, MAX_BYTES // 2)
-    unread.responses.check(client(2), MAX_BYTES * 2)
-    exchange = await unread.send(2, MAX_BYTES * 2)
-    assert len(exchange.content) == MAX_BYTES * 2
+    assert unread.ledger.held == 0
     assert not unread.closed
 
 
@@ -119,28 +111,37 @@ async def test_response_that_is_not_read_in_time_ends_with_its_connection() -> N
     assert unread.closed == [client(1)]
     assert asyncio.get_running_loop().time() - began_at >= READ_SECONDS * TICK_SECONDS
     await unread.ended()
-    unread.responses.check(client(2), MAX_BYTES)
+    assert unread.ledger.held == 0
 
 
-async def test_oldest_responses_make_room_for_others() -> None:
+@pytest.mark.parametrize("waiting", [OURS, THEIRS])
+async def test_oldest_response_makes_room_for_a_reservation(waiting: int) -> None:
     unread = Unread()
     for number in range(4):
         await unread.send(number, MAX_BYTES // 4)
-    # Refused at first: the others may be reading.
-    with pytest.raises(Overloaded, match="waiting for their clients"):
-        unread.responses.check(client(9), MAX_BYTES // 4)
-    assert not unread.closed
-    while not _has_room(unread):
+    # It waits at first: the others may be reading.
+    with await unread.ledger.reserve(waiting, Bound(0, MAX_BYTES // 8)):
+        assert unread.closed[0] == client(0)
+
+
+async def test_organization_makes_room_for_itself_first() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 2, THEIRS)
+    await unread.send(2, MAX_BYTES // 2)
+    with await unread.ledger.reserve(OURS, Bound(0, MAX_BYTES // 4)):
+        assert unread.closed == [client(2)]
+
+
+async def test_nothing_is_closed_while_there_is_room() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 4)
+    for _ in range(20):
         await unread.tick()
-    assert unread.closed == [client(0)]
+    assert not unread.closed
 
 
-def _has_room(unread: Unread) -> bool:
-    try:
-        unread.responses.check(client(9), MAX_BYTES // 4)
-    except Overloaded:
-        return False
-    return True
+def _nothing_held() -> Reservation:
+    return Ledger().hold(OURS, 0)
 
 
 @contextmanager
@@ -182,7 +183,11 @@ def test_progress_is_what_the_client_has_acknowledged() -> None:
 async def test_stream_waits_until_its_client_reads() -> None:
     with connected() as (ours, theirs, connection):
         _, server = await asyncio.open_connection(sock=theirs)
-        window, piece, sent = StreamWindow(AcknowledgedBytes(connection), lambda: None), b"x" * 65_536, 0
+        window, piece, sent = (
+            StreamWindow(AcknowledgedBytes(connection), lambda: None, _nothing_held()),
+            b"x" * 65_536,
+            0,
+        )
         while not (waiting := asyncio.create_task(window.room())).done():
             ended, _ = await asyncio.wait({waiting}, timeout=STALLED_SECONDS)
             if not ended:
@@ -207,7 +212,7 @@ async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypat
             return 0
 
     closed: list[bool] = []
-    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True))
+    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True), _nothing_held())
     window.add(1_000_000)
     await window.room()
     window.add(2_000_000)

@@ -202,6 +202,9 @@ class ClusterEngine:
     async def search(self, work: Work[T]) -> T:
         return await self.read(work)
 
+    async def load(self, work: Work[T]) -> T:
+        return await self.read(work)
+
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         return await self._read(lambda: self._server.page(organization, queue, after, rows, max_bytes))
 

@@ -21,7 +21,6 @@ from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.rate_limiter import RateLimiter
-from discue.auth.turns import Turns
 from discue.config.settings import Settings
 from discue.control import admin
 from discue.control.context import ControlContext
@@ -196,7 +195,6 @@ class _Thread:
                     ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
                     tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
-                    Turns(clock.monotonic, lambda: store.healthy),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,

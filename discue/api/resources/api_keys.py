@@ -27,6 +27,7 @@ from discue.control import api_keys
 from discue.control.api_keys import KeyFields
 from discue.domain import model
 from discue.domain.api_key import visible_prefix
+from discue.domain.reservations import PAGE, RESOURCE
 from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scopes, render_scopes
 
 _READ, _LIST, _WRITE = Needs.of("api_keys")
@@ -174,9 +175,9 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
 _OF_BODY: Final = ("alias_taken", "scope_exceeded", "scope_protected")
 
 ROUTES = (
-    Route(GET, "/api_keys", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, codes=("quota_exceeded", *_OF_BODY)),
-    Route(GET, "/api_keys/{api_key_id}", get, _READ),
+    Route(GET, "/api_keys", list_all, _LIST, query=PAGES, reads=PAGE),
+    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, codes=("quota_exceeded", *_OF_BODY), reads=RESOURCE),
+    Route(GET, "/api_keys/{api_key_id}", get, _READ, reads=RESOURCE),
     Route(
         PUT,
         "/api_keys/{api_key_id}",
@@ -185,6 +186,7 @@ ROUTES = (
         ApiKeyBody,
         codes=("last_admin_key", *_OF_BODY),
         example={"status": "disabled"},
+        reads=RESOURCE,
     ),
     deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", codes=("last_admin_key",)),
 )

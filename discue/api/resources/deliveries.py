@@ -16,6 +16,7 @@ from discue.control.messages import AttemptDetails
 from discue.domain import model
 from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt
 from discue.domain.model import DeliveryState
+from discue.domain.reservations import PAGE, RESOURCE
 
 OUTCOME: Final = doc("The outcome.", "failed", enum=["acknowledged", "failed"])
 FAILURE: Final = doc("Why it failed; empty if it did not.", "status", enum=list(get_args(FailureKind)))
@@ -192,7 +193,7 @@ async def list_deliveries(call: Call) -> DeliveriesResponse:
     One for each listener that existed when the message was stored, newest listener first. `after` and `before` are ids
     of listeners.
     """
-    fetch = partial(messages.page_of_deliveries, call.control, call.principal, call.ids)
+    fetch = partial(messages.page_of_deliveries, call.control, call.principal, call.ids, reserve=call.reserve_data)
     listeners = f"{call.base}/queues/{call.ids[0]}/listeners"
     return await paged(call, DeliveriesResponse, fetch, delivery_view, collection=lambda _: listeners)
 
@@ -289,9 +290,9 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
 
 
 ROUTES = (
-    Route(GET, f"{_MESSAGE}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES),
-    Route(GET, f"{_MESSAGE}/attempts", list_of_message, _READ_MESSAGE, query=MESSAGE_ATTEMPT_PAGES),
-    Route(GET, f"{_MESSAGE}/attempts/{{attempt_id}}", get_of_message, _READ_MESSAGE),
-    Route(GET, f"{LISTENER_PATH}/attempts", list_of_listener, READ_LISTENER, query=LISTENER_ATTEMPT_PAGES),
-    Route(GET, f"{LISTENER_PATH}/attempts/{{attempt_id}}", get_of_listener, READ_LISTENER),
+    Route(GET, f"{_MESSAGE}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES, reads=PAGE),
+    Route(GET, f"{_MESSAGE}/attempts", list_of_message, _READ_MESSAGE, query=MESSAGE_ATTEMPT_PAGES, reads=PAGE),
+    Route(GET, f"{_MESSAGE}/attempts/{{attempt_id}}", get_of_message, _READ_MESSAGE, reads=RESOURCE),
+    Route(GET, f"{LISTENER_PATH}/attempts", list_of_listener, READ_LISTENER, query=LISTENER_ATTEMPT_PAGES, reads=PAGE),
+    Route(GET, f"{LISTENER_PATH}/attempts/{{attempt_id}}", get_of_listener, READ_LISTENER, reads=RESOURCE),
 )

@@ -24,6 +24,7 @@ from discue.api.structs import (
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import Domain
+from discue.domain.reservations import PAGE, RESOURCE
 
 _READ, _LIST, _WRITE = Needs.of("domains")
 
@@ -140,11 +141,18 @@ def _view(domain: Domain) -> DomainView:
 
 
 ROUTES = (
-    Route(GET, "/domains", list_all, _LIST, query=PAGES),
+    Route(GET, "/domains", list_all, _LIST, query=PAGES, reads=PAGE),
     Route(
-        CREATE, "/domains", create, _WRITE, DomainBody, codes=("quota_exceeded", "alias_taken"), required=("hostname",)
+        CREATE,
+        "/domains",
+        create,
+        _WRITE,
+        DomainBody,
+        codes=("quota_exceeded", "alias_taken"),
+        required=("hostname",),
+        reads=RESOURCE,
     ),
-    Route(GET, "/domains/{domain_id}", get, _READ),
+    Route(GET, "/domains/{domain_id}", get, _READ, reads=RESOURCE),
     Route(
         PUT,
         "/domains/{domain_id}",
@@ -153,8 +161,9 @@ ROUTES = (
         DomainBody,
         codes=("alias_taken", "immutable_field"),
         example={"alias": "store"},
+        reads=RESOURCE,
     ),
-    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE),
+    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, reads=RESOURCE),
     deletion(
         "/domains/{domain_id}",
         domains.delete,

@@ -34,6 +34,7 @@ from discue.domain import headers
 from discue.domain.attempts import detail_of
 from discue.domain.errors import invalid, missing_field
 from discue.domain.messages import Entry, MessageOptions, encode_options
+from discue.domain.reservations import MESSAGE, RESOURCE
 
 _WRITE_LISTENER: Final = Needs("listeners", "write")
 _SAMPLE_DATA: Final = msgspec.Raw(b'{"test":true}')
@@ -130,7 +131,9 @@ async def try_filter(call: Call) -> FilterTestResponse:
     body: FilterTestBody = call.body
     chosen = filter_given(body.filter)
     test = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
-    result = await listener_tests.try_filter(call.control, call.principal, call.ids[:2], test)
+    result = await listener_tests.try_filter(
+        call.control, call.principal, call.ids[:2], test, reserve=call.reserve_data
+    )
     conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
     view = FilterTestView(matches=result.matches, conditions=conditions)
     return FilterTestResponse(filter_test=view, links=call.links())
@@ -198,7 +201,15 @@ _OF_TEST: Final = (
 )
 
 ROUTES = (
-    Route(POST, f"{LISTENER_PATH}/filter-tests", try_filter, READ_LISTENER, FilterTestBody, codes=_OF_FILTER_TEST),
+    Route(
+        POST,
+        f"{LISTENER_PATH}/filter-tests",
+        try_filter,
+        READ_LISTENER,
+        FilterTestBody,
+        codes=_OF_FILTER_TEST,
+        reads=MESSAGE,
+    ),
     Route(
         POST,
         f"{LISTENER_PATH}/tests",
@@ -207,5 +218,6 @@ ROUTES = (
         DeliveryTestBody,
         ignores_idempotency_key=True,
         codes=_OF_TEST,
+        reads=RESOURCE,
     ),
 )

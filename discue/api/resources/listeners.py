@@ -72,6 +72,7 @@ from discue.control.listener_options import (
 )
 from discue.control.listeners import ListenerDetails
 from discue.domain.model import LONGEST_CUSTOMER
+from discue.domain.reservations import PAGE, RESOURCE
 from discue.domain.waiting import DAMAGED
 
 _READ, _LIST, _WRITE = Needs.of("listeners")
@@ -357,8 +358,8 @@ _OF_BODY: Final = (
 )
 
 ROUTES = (
-    Route(GET, "/listeners", list_all, _LIST, query=LISTENER_PAGES),
-    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=LISTENER_PAGES),
+    Route(GET, "/listeners", list_all, _LIST, query=LISTENER_PAGES, reads=PAGE),
+    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=LISTENER_PAGES, reads=PAGE),
     Route(
         CREATE,
         "/queues/{queue_id}/listeners",
@@ -368,8 +369,9 @@ ROUTES = (
         codes=("quota_exceeded", *_OF_BODY),
         required=("notify_url",),
         required_unless=("mode", "pull"),
+        reads=RESOURCE,
     ),
-    Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ),
+    Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ, reads=RESOURCE),
     Route(
         PUT,
         "/queues/{queue_id}/listeners/{listener_id}",
@@ -378,6 +380,7 @@ ROUTES = (
         ListenerBody,
         codes=("immutable_field", *_OF_BODY),
         example={"status": "disabled"},
+        reads=RESOURCE,
     ),
     deletion("/queues/{queue_id}/listeners/{listener_id}", listeners.delete, _WRITE, "Delete a listener."),
 )

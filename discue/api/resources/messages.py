@@ -30,6 +30,7 @@ from discue.api.message_data import (
     content_type_given,
     data_fields,
     data_given,
+    fields_of_any_data,
 )
 from discue.api.pagination import MESSAGE_PAGES, paged
 from discue.api.resources.deliveries import DeliveryView, delivery_view
@@ -75,6 +76,7 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
+from discue.domain.reservations import FEW_ROWS, MESSAGE, PAGE, PUBLISHES
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import traceparent_in
 from discue.http.services import Services
@@ -288,16 +290,19 @@ def _created_batch(call: Call, shown: list[MessageView]) -> MessagesResponse:
 
 async def get(call: Call) -> MessageResponse:
     """Get a message and its deliveries."""
-    details = await messages.get(call.control, call.principal, *call.ids)
-    options = details.message.options
+    details = await messages.get(call.control, call.principal, *call.ids, reserve=call.reserve_data)
+    options, body = details.message.options, details.message.body
     message = msgspec.structs.replace(
-        _listed(details.message),
+        _listed(msgspec.structs.replace(details.message, body=None)),
+        updated_at=details.message.updated_at,
+        content_type=options.given_media_type or UNSET,
         state=or_unset(details.state),
         deliveries=[delivery_view(delivery) for delivery in details.deliveries],
         deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
         retry=retry_view(options.retry),
         subject=or_unset(options.subject),
+        **({} if body is None else await fields_of_any_data(body, details.message.codec)),
     )
     return call.with_etag(details.message, MessageResponse(message=message, links=call.links()))
 
@@ -444,8 +449,8 @@ def _listed(message: StoredMessage) -> MessageView:
 
 
 ROUTES = (
-    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES),
-    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES),
+    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES, reads=PAGE),
+    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES, reads=PAGE),
     Route(
         CREATE,
         _PATH,
@@ -456,6 +461,7 @@ ROUTES = (
         limit=message_limit,
         repeat=create_again,
         events="one",
+        reads=PUBLISHES,
     ),
     Route(
         POST,
@@ -467,8 +473,11 @@ ROUTES = (
         limit=batch_limit,
         repeat=create_batch_again,
         events="many",
+        reads=PUBLISHES,
     ),
-    Route(GET, _PATH + "/{message_id}", get, _READ),
-    Route(PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}),
+    Route(GET, _PATH + "/{message_id}", get, _READ, reads=MESSAGE),
+    Route(
+        PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}, reads=FEW_ROWS
+    ),
     deletion(_PATH + "/{message_id}", messages.delete, _WRITE, "Delete a message. Pending deliveries are dropped."),
 )

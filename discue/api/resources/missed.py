@@ -11,6 +11,7 @@ from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import LISTENER_ID, QUEUE_ID, ApiResponse, doc, id_doc, instant_doc
 from discue.control import redeliveries
 from discue.domain.model import MISSED_REASONS
+from discue.domain.reservations import PAGE
 from discue.store.missed_messages import MissedMessage
 
 _PATH: Final = "/queues/{queue_id}/listeners/{listener_id}/missed"
@@ -81,6 +82,6 @@ def _view(path: tuple[str, ...], item: MissedMessage) -> MissedMessageView:
 
 
 ROUTES = (
-    Route(GET, "/missed", list_all, Needs("listeners", "read", listing=True), query=ALL_MISSED_PAGES),
-    Route(GET, _PATH, list_of_listener, Needs("listeners", "read"), query=MISSED_PAGES),
+    Route(GET, "/missed", list_all, Needs("listeners", "read", listing=True), query=ALL_MISSED_PAGES, reads=PAGE),
+    Route(GET, _PATH, list_of_listener, Needs("listeners", "read"), query=MISSED_PAGES, reads=PAGE),
 )

@@ -26,6 +26,7 @@ from discue.api.structs import (
 from discue.control import organizations
 from discue.control.organizations import HIGHEST_RATE, LONGEST_RETENTION_SECONDS, NewOrganization, OrganizationFields
 from discue.domain import model, quotas
+from discue.domain.reservations import PAGE, RESOURCE
 
 _READ, _LIST, _WRITE = Needs.of("api_clients")
 
@@ -224,10 +225,20 @@ def _routes(
     item = f"{collection}/{{organization_id}}"
     examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}
     return (
-        Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES),
-        Route(CREATE, collection, create, _WRITE, OrganizationBody, new_response, _OF_CREATION, example=examples[0]),
-        Route(GET, item, get, _READ, response=response),
-        Route(PUT, item, change, _WRITE, OrganizationBody, response, _OF_CHANGE, example=examples[1]),
+        Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES, reads=PAGE),
+        Route(
+            CREATE,
+            collection,
+            create,
+            _WRITE,
+            OrganizationBody,
+            new_response,
+            _OF_CREATION,
+            example=examples[0],
+            reads=RESOURCE,
+        ),
+        Route(GET, item, get, _READ, response=response, reads=RESOURCE),
+        Route(PUT, item, change, _WRITE, OrganizationBody, response, _OF_CHANGE, example=examples[1], reads=RESOURCE),
         deletion(
             item,
             organizations.delete,

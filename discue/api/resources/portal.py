@@ -31,6 +31,7 @@ from discue.domain.portal import (
     PortalSession,
     PortalTheme,
 )
+from discue.domain.reservations import PAGE, RESOURCE
 
 _READ: Final = Needs("portal", "read")
 _WRITE: Final = Needs("portal", "write")
@@ -217,10 +218,20 @@ _PORTAL: Final = "/organizations/{organization_id}/portal"
 _SESSIONS: Final = "/organizations/{organization_id}/portal_sessions"
 
 ROUTES = (
-    Route(GET, _PORTAL, get_settings, _READ),
-    Route(PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value")),
-    Route(GET, _SESSIONS, list_all, _READ, query=PAGES),
-    Route(POST, _SESSIONS, create, _WRITE, PortalSessionBody, codes=("quota_exceeded", "not_found", "invalid_value")),
-    Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ),
+    Route(GET, _PORTAL, get_settings, _READ, reads=RESOURCE),
+    Route(
+        PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value"), reads=RESOURCE
+    ),
+    Route(GET, _SESSIONS, list_all, _READ, query=PAGES, reads=PAGE),
+    Route(
+        POST,
+        _SESSIONS,
+        create,
+        _WRITE,
+        PortalSessionBody,
+        codes=("quota_exceeded", "not_found", "invalid_value"),
+        reads=RESOURCE,
+    ),
+    Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ, reads=RESOURCE),
     deletion(f"{_SESSIONS}/{{portal_session_id}}", portal.revoke, _WRITE, "End a session of a customer in the portal."),
 )

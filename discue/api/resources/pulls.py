@@ -30,6 +30,7 @@ from discue.domain.errors import DiscueError, invalid
 from discue.domain.headers import without_trace_headers
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
+from discue.domain.reservations import RESOURCE, STREAM
 from discue.domain.trace_context import TRACEPARENT_PATTERN
 from discue.http.rsgi import ClientGone
 
@@ -291,6 +292,7 @@ ROUTES = (
         codes=("wrong_mode", "listener_disabled"),
         query=(_MAX, _WAIT),
         streams=True,
+        reads=STREAM,
     ),
     Route(
         POST,
@@ -300,5 +302,6 @@ ROUTES = (
         AcknowledgementsBody,
         codes=("wrong_mode", "invalid_value", "conflicting_fields"),
         ignores_idempotency_key=True,
+        reads=RESOURCE,
     ),
 )

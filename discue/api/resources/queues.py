@@ -42,6 +42,7 @@ from discue.control.queues import (
     QueueFields,
 )
 from discue.domain.errors import Fault, Unprocessable
+from discue.domain.reservations import LARGE_RESOURCE, PAGE
 from discue.domain.schemas import FIELDS, Schema
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
@@ -247,9 +248,18 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
 _OF_BODY: Final = ("alias_taken", "invalid_schema")
 
 ROUTES = (
-    Route(GET, "/queues", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/queues", create, _WRITE, QueueBody, codes=("quota_exceeded", *_OF_BODY), limit=_BODY_BYTES),
-    Route(GET, "/queues/{queue_id}", get, _READ),
+    Route(GET, "/queues", list_all, _LIST, query=PAGES, reads=PAGE),
+    Route(
+        CREATE,
+        "/queues",
+        create,
+        _WRITE,
+        QueueBody,
+        codes=("quota_exceeded", *_OF_BODY),
+        limit=_BODY_BYTES,
+        reads=LARGE_RESOURCE,
+    ),
+    Route(GET, "/queues/{queue_id}", get, _READ, reads=LARGE_RESOURCE),
     Route(
         PUT,
         "/queues/{queue_id}",
@@ -259,6 +269,7 @@ ROUTES = (
         codes=("immutable_field", *_OF_BODY),
         limit=_BODY_BYTES,
         example={"retention": 604_800},
+        reads=LARGE_RESOURCE,
     ),
     deletion(
         "/queues/{queue_id}",
@@ -267,5 +278,5 @@ ROUTES = (
         "Delete a queue. Also deletes its listeners and messages.",
         codes=("system_queue",),
     ),
-    Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read")),
+    Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read"), reads=LARGE_RESOURCE),
 )

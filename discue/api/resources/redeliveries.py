@@ -36,6 +36,7 @@ from discue.control import redeliveries
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
+from discue.domain.reservations import PAGE, RESOURCE
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -364,7 +365,7 @@ def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
 
 
 ROUTES = (
-    Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES),
+    Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES, reads=PAGE),
     Route(
         POST,
         f"{PATH}/redeliveries",
@@ -373,10 +374,11 @@ ROUTES = (
         RedeliveryBody,
         codes=("quota_exceeded", "limit_reached"),
         example={"all": True},
+        reads=RESOURCE,
     ),
-    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ),
-    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE),
-    Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES),
+    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ, reads=RESOURCE),
+    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE, reads=RESOURCE),
+    Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES, reads=PAGE),
     Route(
         POST,
         f"{PATH}/replays",
@@ -388,7 +390,8 @@ ROUTES = (
             *("unknown_reference", "conflicting_fields", "invalid_filter"),
         ),
         example={"from_at": 1_795_536_280_000},
+        reads=RESOURCE,
     ),
-    Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ),
-    Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE),
+    Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ, reads=RESOURCE),
+    Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE, reads=RESOURCE),
 )

@@ -56,6 +56,7 @@ from discue.control import schedules
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS, ScheduleFields
 from discue.domain import headers
 from discue.domain.message_data import SentData
+from discue.domain.reservations import LARGE_RESOURCE, PAGE
 from discue.domain.schedule import (
     CATCH_UP,
     MACROS,
@@ -309,7 +310,7 @@ def _run(run: ScheduleRun) -> RunView:
 _OF_BODY: Final = ("quota_exceeded", "alias_taken", "message_too_large", "schema_violation")
 
 ROUTES = (
-    Route(GET, _PATH, list_all, _READ, query=PAGES),
+    Route(GET, _PATH, list_all, _READ, query=PAGES, reads=PAGE),
     Route(
         CREATE,
         _PATH,
@@ -320,8 +321,9 @@ ROUTES = (
         limit=_BODY_BYTES,
         required=("cron",),
         required_either=EITHER_DATA,
+        reads=LARGE_RESOURCE,
     ),
-    Route(GET, _ITEM, get, _READ),
+    Route(GET, _ITEM, get, _READ, reads=LARGE_RESOURCE),
     Route(
         PUT,
         _ITEM,
@@ -331,6 +333,7 @@ ROUTES = (
         codes=_OF_BODY,
         limit=_BODY_BYTES,
         example={"status": "disabled"},
+        reads=LARGE_RESOURCE,
     ),
     deletion(_ITEM, schedules.delete, _WRITE, "Delete a schedule. The messages that it published stay."),
 )

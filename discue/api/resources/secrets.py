@@ -30,6 +30,7 @@ from discue.control import listener_secrets
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, FreshSecret, SecretFields, ShownSecret
 from discue.crypto.signing import SecretType
 from discue.domain.errors import invalid
+from discue.domain.reservations import PAGE, RESOURCE
 
 _PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"
 _READ = Needs("listeners", "read")
@@ -173,8 +174,8 @@ def _view(secret: ShownSecret, text: str = "") -> SecretView:
 _OF_BODY: Final = ("limit_reached", "already_exists", "conflicting_fields", "secrets_unreadable")
 
 ROUTES = (
-    Route(GET, _PATH, list_all, _READ, codes=("secrets_unreadable",), query=PAGES),
-    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=("quota_exceeded", *_OF_BODY)),
-    Route(GET, _PATH + "/{secret_id}", get, _READ, codes=("secrets_unreadable",)),
-    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, codes=("last_secret", "secrets_unreadable")),
+    Route(GET, _PATH, list_all, _READ, codes=("secrets_unreadable",), query=PAGES, reads=PAGE),
+    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=("quota_exceeded", *_OF_BODY), reads=RESOURCE),
+    Route(GET, _PATH + "/{secret_id}", get, _READ, codes=("secrets_unreadable",), reads=RESOURCE),
+    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, codes=("last_secret", "secrets_unreadable"), reads=RESOURCE),
 )

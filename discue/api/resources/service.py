@@ -20,6 +20,7 @@ from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
 from discue.domain.error_codes import REASONS, Reason
 from discue.domain.errors import NotFound, Unavailable, reason_phrase
+from discue.domain.reservations import DOCUMENT, FEW_ROWS
 from discue.domain.suggestions import suggestion
 
 _COLLECTIONS: Final = (
@@ -208,13 +209,24 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
         return await guide(call)
 
     routes = (
-        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,), compresses=True),
-        Route(GET, "/docs", start, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/search", search, None, media_type=HTML_TYPE, query=(_QUERY,), compresses=True),
-        Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True),
-        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE, compresses=True),
+        Route(
+            GET,
+            "/openapi.json",
+            openapi,
+            None,
+            response=OpenApiDocument,
+            query=(ALIASES,),
+            compresses=True,
+            reads=DOCUMENT,
+        ),
+        Route(GET, "/docs", start, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(
+            GET, "/docs/search", search, None, media_type=HTML_TYPE, query=(_QUERY,), compresses=True, reads=DOCUMENT
+        ),
+        Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
     )
 
     async def missing(call: Call, detail: str) -> RawResponse:
@@ -248,7 +260,7 @@ def _filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *va
 
 
 ROUTES = (
-    Route(GET, "/", root, None),
-    Route(GET, "/health/live", live, None),
-    Route(GET, "/health/ready", ready, None, codes=("not_ready", "not_stored")),
+    Route(GET, "/", root, None, reads=FEW_ROWS),
+    Route(GET, "/health/live", live, None, reads=FEW_ROWS),
+    Route(GET, "/health/ready", ready, None, codes=("not_ready", "not_stored"), reads=FEW_ROWS),
 )

@@ -47,6 +47,7 @@ from discue.control.topics import ChannelFields, TopicDetails, TopicFields
 from discue.domain import model, subjects
 from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
+from discue.domain.reservations import PAGE, PUBLISHES, RESOURCE
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
 from discue.http.services import Services
@@ -362,19 +363,35 @@ def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
 
 
 ROUTES = (
-    Route(GET, "/topics", list_all, _LIST, query=PAGES),
+    Route(GET, "/topics", list_all, _LIST, query=PAGES, reads=PAGE),
     Route(
-        CREATE, "/topics", create, _WRITE, TopicBody, codes=("quota_exceeded", "alias_taken"), example={"alias": "shop"}
+        CREATE,
+        "/topics",
+        create,
+        _WRITE,
+        TopicBody,
+        codes=("quota_exceeded", "alias_taken"),
+        example={"alias": "shop"},
+        reads=RESOURCE,
     ),
-    Route(GET, "/topics/{topic_id}", get, _READ),
-    Route(PUT, "/topics/{topic_id}", change, _WRITE, TopicBody, codes=("alias_taken",), example={"alias": "shop.eu"}),
+    Route(GET, "/topics/{topic_id}", get, _READ, reads=RESOURCE),
+    Route(
+        PUT,
+        "/topics/{topic_id}",
+        change,
+        _WRITE,
+        TopicBody,
+        codes=("alias_taken",),
+        example={"alias": "shop.eu"},
+        reads=RESOURCE,
+    ),
     deletion(
         "/topics/{topic_id}",
         topics.delete,
         _WRITE,
         "Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues.",
     ),
-    Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES),
+    Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES, reads=PAGE),
     Route(
         CREATE,
         _CHANNELS,
@@ -391,8 +408,9 @@ ROUTES = (
             "system_queue_read_only",
         ),
         required=("queue_id",),
+        reads=RESOURCE,
     ),
-    Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL),
+    Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL, reads=RESOURCE),
     Route(
         PUT,
         _CHANNELS + "/{channel_id}",
@@ -401,6 +419,7 @@ ROUTES = (
         ChannelBody,
         codes=("quota_exceeded", "alias_taken", "immutable_field", "invalid_filter"),
         example={"pattern": "orders.>"},
+        reads=RESOURCE,
     ),
     deletion(_CHANNELS + "/{channel_id}", topics.delete_channel, _WRITE_CHANNEL, "Delete a channel."),
     Route(
@@ -412,6 +431,7 @@ ROUTES = (
         limit=message_limit,
         repeat=publish_again,
         events="one",
+        reads=PUBLISHES,
     ),
     Route(
         POST,
@@ -423,5 +443,6 @@ ROUTES = (
         limit=batch_limit,
         repeat=publish_batch_again,
         events="many",
+        reads=PUBLISHES,
     ),
 )

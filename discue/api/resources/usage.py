@@ -28,6 +28,7 @@ from discue.domain import quotas
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.egress import PrivateTargets
 from discue.domain.ids import millisecond_in
+from discue.domain.reservations import EVENTS, RESOURCE
 from discue.http.admission import rate_limit_key
 from discue.store.events import EventTopic, UsageEvent
 from discue.store.time_slice import TimeSlice
@@ -298,7 +299,8 @@ ROUTES = (
         list_events,
         Needs("events", "read", listing=True),
         query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID, *EVENT_PAGES),
+        reads=EVENTS,
     ),
-    Route(GET, "/stats/messages", get_statistics, _READ),
-    Route(GET, "/limits", get_limits, _READ),
+    Route(GET, "/stats/messages", get_statistics, _READ, reads=RESOURCE),
+    Route(GET, "/limits", get_limits, _READ, reads=RESOURCE),
 )

@@ -28,6 +28,7 @@ from discue.control import users
 from discue.control.users import UserDetails, UserFields
 from discue.domain import model
 from discue.domain.errors import NotFound, Unavailable
+from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE
 
 _READ, _LIST, _WRITE = Needs.of("users")
 
@@ -190,12 +191,28 @@ _OF_BODY: Final = ("email_taken", "conflicting_fields")
 _OF_INVITATION: Final = ("not_found", "invalid_value", "organization_suspended")
 
 ROUTES = (
-    Route(GET, "/users", list_all, _LIST, query=PAGES),
-    Route(CREATE, "/users", create, _WRITE, UserBody, codes=("quota_exceeded", *_OF_BODY), required=("email", "role")),
-    Route(GET, "/users/{user_id}", get, _READ),
+    Route(GET, "/users", list_all, _LIST, query=PAGES, reads=PAGE),
     Route(
-        PUT, "/users/{user_id}", change, _WRITE, UserBody, codes=("last_owner", *_OF_BODY), example={"role": "viewer"}
+        CREATE,
+        "/users",
+        create,
+        _WRITE,
+        UserBody,
+        codes=("quota_exceeded", *_OF_BODY),
+        required=("email", "role"),
+        reads=RESOURCE,
+    ),
+    Route(GET, "/users/{user_id}", get, _READ, reads=RESOURCE),
+    Route(
+        PUT,
+        "/users/{user_id}",
+        change,
+        _WRITE,
+        UserBody,
+        codes=("last_owner", *_OF_BODY),
+        example={"role": "viewer"},
+        reads=RESOURCE,
     ),
     deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", codes=("last_owner",)),
-    Route(POST, "/invitations", accept, None, request=InvitationBody, codes=_OF_INVITATION),
+    Route(POST, "/invitations", accept, None, request=InvitationBody, codes=_OF_INVITATION, reads=FEW_ROWS),
 )

@@ -15,6 +15,7 @@ from discue.dashboard.qr import TooLong, svg_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import NotFound, invalid
+from discue.domain.reservations import HTML_PAGE
 
 _PATH: Final = "/account"
 
@@ -133,10 +134,10 @@ def _scopes(visit: Visit) -> Mapping[str, list[str]]:
 
 
 ROUTES: Final = (
-    PageRoute(_PATH, show),
-    PageRoute(f"{_PATH}/sessions", show, end_session),
-    PageRoute(f"{_PATH}/password", show_password, change_password),
-    PageRoute(f"{_PATH}/connect", show_connect, connect, waits=True),
-    PageRoute(f"{_PATH}/second-factor", show_factor, change_factor),
-    PageRoute(f"{_PATH}/second-factor/code", show_code, confirm),
+    PageRoute(_PATH, show, reads=HTML_PAGE),
+    PageRoute(f"{_PATH}/sessions", show, end_session, reads=HTML_PAGE),
+    PageRoute(f"{_PATH}/password", show_password, change_password, reads=HTML_PAGE),
+    PageRoute(f"{_PATH}/connect", show_connect, connect, waits=True, reads=HTML_PAGE),
+    PageRoute(f"{_PATH}/second-factor", show_factor, change_factor, reads=HTML_PAGE),
+    PageRoute(f"{_PATH}/second-factor/code", show_code, confirm, reads=HTML_PAGE),
 )

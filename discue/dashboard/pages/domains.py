@@ -9,6 +9,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.domain_challenge import target_of
 from discue.domain.errors import invalid
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -47,7 +48,7 @@ async def act(visit: Visit) -> Redirect:
 
 
 ROUTES: Final = (
-    PageRoute("/domains", show, needs="domains"),
-    PageRoute("/domains/new", show_new, create, needs="domains", is_form=True, grants_access=True),
-    PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True),
+    PageRoute("/domains", show, needs="domains", reads=HTML_PAGE),
+    PageRoute("/domains/new", show_new, create, needs="domains", is_form=True, grants_access=True, reads=HTML_PAGE),
+    PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True, reads=HTML_PAGE),
 )

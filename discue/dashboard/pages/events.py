@@ -8,6 +8,7 @@ from discue.control.event_names import EventNames
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 from discue.store.events import UsageEvent
 
 _EVENTS: Final = 50
@@ -50,4 +51,4 @@ def _path(event: UsageEvent, names: EventNames, deleted: Collection[str]) -> str
     return f"/{_LISTS[event.subject]}/{event.ref}" if event.ref and event.subject in _LISTS else ""
 
 
-ROUTES: Final = (PageRoute("/events", show, needs="events"),)
+ROUTES: Final = (PageRoute("/events", show, needs="events", reads=HTML_PAGE),)

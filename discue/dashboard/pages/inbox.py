@@ -12,6 +12,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import NotFound, invalid
 from discue.domain.ids import is_public_id
+from discue.domain.reservations import HTML_PAGE
 
 _PATH: Final = "/inbox"
 _SHOWN_BYTES: Final = 2_000
@@ -102,4 +103,4 @@ def _number(text: str) -> int | None:
     return int(text) if is_number(text) else None
 
 
-ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners"),)
+ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners", reads=HTML_PAGE),)

@@ -6,6 +6,7 @@ from discue.control import redeliveries
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -21,6 +22,6 @@ async def show_replays(visit: Visit) -> Page:
 
 
 ROUTES: Final = (
-    PageRoute("/jobs", show, needs="listeners"),
-    PageRoute("/jobs/replays", show_replays, needs="listeners"),
+    PageRoute("/jobs", show, needs="listeners", reads=HTML_PAGE),
+    PageRoute("/jobs/replays", show_replays, needs="listeners", reads=HTML_PAGE),
 )

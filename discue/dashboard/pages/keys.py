@@ -9,6 +9,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.model import ApiKey
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.scopes import PROTECTED, RESOURCES, Access, Scope
 
 _GRANTED: Final = tuple(name for name in RESOURCES if name not in PROTECTED)
@@ -82,7 +83,7 @@ async def change(visit: Visit) -> Redirect:
 
 
 ROUTES: Final = (
-    PageRoute("/keys", show, needs="api_keys"),
-    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True),
-    PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True),
+    PageRoute("/keys", show, needs="api_keys", reads=HTML_PAGE),
+    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True, reads=HTML_PAGE),
+    PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True, reads=HTML_PAGE),
 )

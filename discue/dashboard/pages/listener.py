@@ -17,6 +17,7 @@ from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.retry import RetryOptions, effective_policy
 from discue.store.pagination import Selection
 
@@ -150,8 +151,8 @@ async def details_of(visit: Visit) -> ListenerDetails:
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PageRoute(_LISTENER, show, enable, needs="listeners"),
-    PageRoute(f"{_LISTENER}/missed", show_missed, needs="listeners"),
-    PageRoute(f"{_LISTENER}/jobs", show_jobs, needs="listeners"),
-    PageRoute(f"{_LISTENER}/settings", show_settings, needs="listeners"),
+    PageRoute(_LISTENER, show, enable, needs="listeners", reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/missed", show_missed, needs="listeners", reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/jobs", show_jobs, needs="listeners", reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/settings", show_settings, needs="listeners", reads=HTML_PAGE),
 )

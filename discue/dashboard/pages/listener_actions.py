@@ -17,6 +17,7 @@ from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.message_data import data_of
 from discue.domain.model import MISSED_REASONS
+from discue.domain.reservations import HTML_PAGE
 from discue.store.pagination import Selection
 
 _HOUR: Final = 3_600
@@ -54,7 +55,11 @@ async def show_test(visit: Visit) -> Page:
         with noting_faults(visit):
             if message_id := id_given(visit, "message"):
                 found = await messages.timeline(
-                    visit.control, visit.principal, (visit.ids[0], message_id), Selection(per_page=1)
+                    visit.control,
+                    visit.principal,
+                    (visit.ids[0], message_id),
+                    Selection(per_page=1),
+                    reserve=visit.reserve_data,
                 )
                 data = (found.message.body or b"").decode(errors="replace")
         form = {"data": data, "as": "json"}
@@ -176,9 +181,11 @@ def _number(visit: Visit, name: str, within: range) -> int | None:
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/disable", show_disable, disable, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True),
+    PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/disable", show_disable, disable, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(
+        f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True, reads=HTML_PAGE
+    ),
     PageRoute(
         f"{_LISTENER}/test",
         show_test,
@@ -187,8 +194,9 @@ ROUTES: Final = (
         is_form=True,
         form_bytes=DATA_FORM_BYTES,
         waits=True,
+        reads=HTML_PAGE,
     ),
-    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True, reads=HTML_PAGE),
 )

@@ -9,6 +9,7 @@ from discue.dashboard.listener_form import NEW, SECRETS, fields_of, texts_of
 from discue.dashboard.pages.listener import defaults, details_of, frame, path_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show_new(visit: Visit) -> Page:
@@ -58,8 +59,15 @@ ROUTES: Final = (
         writes="listeners",
         is_form=True,
         form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
     ),
     PageRoute(
-        f"{_LISTENERS}/{{id}}/edit", show_edit, change, needs="listeners", is_form=True, form_bytes=DATA_FORM_BYTES
+        f"{_LISTENERS}/{{id}}/edit",
+        show_edit,
+        change,
+        needs="listeners",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
     ),
 )

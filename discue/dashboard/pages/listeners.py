@@ -10,6 +10,7 @@ from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 from discue.store.listener_tallies import ListenerTally
 
 
@@ -50,4 +51,4 @@ async def show(visit: Visit) -> Page:
     return Page("listeners.html", "Listeners", values, is_live=True)
 
 
-ROUTES: Final = (PageRoute("/listeners", show, needs="listeners"),)
+ROUTES: Final = (PageRoute("/listeners", show, needs="listeners", reads=HTML_PAGE),)

@@ -12,6 +12,7 @@ from discue.dashboard.timeline import Drawing, ShownAttempt, draw, stages_of
 from discue.dashboard.visit import Download, Page, Visit
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES
 from discue.domain.messages import MessageState
+from discue.domain.reservations import HTML_PAGE
 from discue.store.pagination import Selection
 
 SHOWN_LISTENERS: Final = 10
@@ -22,7 +23,7 @@ _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending")
 
 async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=SHOWN_LISTENERS)
-    found = await messages.timeline(visit.control, visit.principal, visit.ids, selection)
+    found = await messages.timeline(visit.control, visit.principal, visit.ids, selection, reserve=visit.reserve_data)
     drawing = draw(found, visit.now)
     opened = _opened(visit, drawing)
     states = {delivery.state for delivery in found.all_deliveries}
@@ -56,7 +57,9 @@ def _opened(visit: Visit, drawing: Drawing) -> ShownAttempt | None:
 
 
 async def show_data(visit: Visit) -> Download:
-    found = await messages.timeline(visit.control, visit.principal, visit.ids, Selection(per_page=1))
+    found = await messages.timeline(
+        visit.control, visit.principal, visit.ids, Selection(per_page=1), reserve=visit.reserve_data
+    )
     return Download(found.message.body or b"", found.message.id)
 
 
@@ -71,7 +74,7 @@ DATA: Final = "/queues/{id}/messages/{id}/data"
 RESPONSE: Final = "/queues/{id}/listeners/{id}/attempts/{id}/response"
 
 ROUTES: Final = (
-    PageRoute("/queues/{id}/messages/{id}", show, needs="messages"),
-    PageRoute(DATA, show_data, needs="messages"),
-    PageRoute(RESPONSE, show_response, needs="listeners"),
+    PageRoute("/queues/{id}/messages/{id}", show, needs="messages", reads=HTML_PAGE),
+    PageRoute(DATA, show_data, needs="messages", reads=HTML_PAGE),
+    PageRoute(RESPONSE, show_response, needs="listeners", reads=HTML_PAGE),
 )

@@ -12,6 +12,7 @@ from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
+from discue.domain.reservations import HTML_PAGE
 
 _FILTERS: Final = ("listener", "queue", "reason")
 
@@ -62,4 +63,4 @@ async def _id_of(visit: Visit, name: str, given: str) -> str:
     return public_id
 
 
-ROUTES: Final = (PageRoute("/missed", show, needs="listeners"),)
+ROUTES: Final = (PageRoute("/missed", show, needs="listeners", reads=HTML_PAGE),)

@@ -12,6 +12,7 @@ from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 LISTENERS_READ: Final = 50
 """The number of newest listeners, and of inactive ones, of which the overview shows those that need attention."""
@@ -77,4 +78,4 @@ def _urgency(details: ListenerDetails) -> tuple[bool, int, int]:
     return bool(details.condition.held_by), details.counts.pending, details.counts.missed
 
 
-ROUTES: Final = (PageRoute("", show),)
+ROUTES: Final = (PageRoute("", show, reads=HTML_PAGE),)

@@ -18,6 +18,7 @@ from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.retry import effective_policy
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
@@ -85,7 +86,9 @@ async def _prefilled(visit: Visit) -> Mapping[str, str]:
         copied = id_given(visit, "copy")
     if not copied:
         return {"data": '{\n  "hello": "world"\n}', "as": "json"}
-    found = await messages.timeline(visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1))
+    found = await messages.timeline(
+        visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1), reserve=visit.reserve_data
+    )
     message = found.message
     return {
         "data": (message.body or b"").decode(errors="replace"),
@@ -123,8 +126,8 @@ async def _queue(visit: Visit) -> QueueSummary:
 _QUEUE: Final = "/queues/{id}"
 
 ROUTES: Final = (
-    PageRoute(_QUEUE, show, needs="messages"),
-    PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners"),
+    PageRoute(_QUEUE, show, needs="messages", reads=HTML_PAGE),
+    PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners", reads=HTML_PAGE),
     PageRoute(
         f"{_QUEUE}/publish",
         show_publish,
@@ -133,6 +136,7 @@ ROUTES: Final = (
         writes="messages",
         is_form=True,
         form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
     ),
-    PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
+    PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues", reads=HTML_PAGE),
 )

@@ -9,6 +9,7 @@ from discue.dashboard.queue_form import LANGUAGES, NEW, fields_of, texts_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import invalid
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.retry import DEFAULT_RETRY_POLICY
 
 
@@ -78,7 +79,11 @@ async def _queue(visit: Visit) -> QueueDetails:
 _QUEUE: Final = "/queues/{id}"
 
 ROUTES: Final = (
-    PageRoute("/queues/new", show_new, create, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_QUEUE}/edit", show_edit, change, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_QUEUE}/delete", show_delete, delete, needs="queues", is_form=True),
+    PageRoute(
+        "/queues/new", show_new, create, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES, reads=HTML_PAGE
+    ),
+    PageRoute(
+        f"{_QUEUE}/edit", show_edit, change, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES, reads=HTML_PAGE
+    ),
+    PageRoute(f"{_QUEUE}/delete", show_delete, delete, needs="queues", is_form=True, reads=HTML_PAGE),
 )

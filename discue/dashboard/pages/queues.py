@@ -6,6 +6,7 @@ from discue.control import queues
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 _LISTENERS: Final = 20
 """The largest number of listeners of a queue that are counted."""
@@ -23,4 +24,4 @@ async def show(visit: Visit) -> Page:
     )
 
 
-ROUTES: Final = (PageRoute("/queues", show, needs="queues"),)
+ROUTES: Final = (PageRoute("/queues", show, needs="queues", reads=HTML_PAGE),)

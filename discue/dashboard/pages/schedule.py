@@ -24,6 +24,7 @@ from discue.dashboard.times import instant_of, typed
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES, JSON_VALUE, SentData
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.schedule import CATCH_UP, CATCH_UP_LIMIT, MACROS, Schedule, UnknownTimeZone, next_runs
 
 _RUNS_SHOWN: Final = 5
@@ -185,8 +186,18 @@ _TIMES: Final = ("starts_at", "ends_at")
 _SCHEDULE: Final = "/queues/{id}/schedules/{id}"
 
 ROUTES: Final = (
-    PageRoute("/schedules/new", show_new, create, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(_SCHEDULE, show, disable_or_enable, needs="messages"),
-    PageRoute(f"{_SCHEDULE}/edit", show_edit, change, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_SCHEDULE}/delete", show_delete, delete, needs="messages", is_form=True),
+    PageRoute(
+        "/schedules/new", show_new, create, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES, reads=HTML_PAGE
+    ),
+    PageRoute(_SCHEDULE, show, disable_or_enable, needs="messages", reads=HTML_PAGE),
+    PageRoute(
+        f"{_SCHEDULE}/edit",
+        show_edit,
+        change,
+        needs="messages",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
+    ),
+    PageRoute(f"{_SCHEDULE}/delete", show_delete, delete, needs="messages", is_form=True, reads=HTML_PAGE),
 )

@@ -6,6 +6,7 @@ from discue.control import queues, schedules
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 SKIPPED: Final = {
     "late": "it was too late",
@@ -26,4 +27,4 @@ async def show(visit: Visit) -> Page:
     return Page("schedules.html", "Schedules", {"list": page, "queues": names, "skipped": SKIPPED, "offered": offered})
 
 
-ROUTES: Final = (PageRoute("/schedules", show, needs="messages"),)
+ROUTES: Final = (PageRoute("/schedules", show, needs="messages", reads=HTML_PAGE),)

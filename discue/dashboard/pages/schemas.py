@@ -7,6 +7,7 @@ from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.queue_form import LANGUAGES
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -16,4 +17,4 @@ async def show(visit: Visit) -> Page:
     return Page("schemas.html", "Schemas", {"list": page, "languages": LANGUAGES})
 
 
-ROUTES: Final = (PageRoute("/schemas", show, needs="queues"),)
+ROUTES: Final = (PageRoute("/schemas", show, needs="queues", reads=HTML_PAGE),)

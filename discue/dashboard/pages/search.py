@@ -14,6 +14,7 @@ from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import BadRequest, Unprocessable
 from discue.domain.ids import is_public_id
 from discue.domain.model import Listener, Queue
+from discue.domain.reservations import HTML_PAGE
 from discue.store.aliases import OFFERED_KINDS, NamedMatch, OfferedKind
 from discue.store.pagination import Selection
 
@@ -136,4 +137,4 @@ async def _not_one(visit: Visit, kind: OfferedKind, name: str, count: int) -> Ba
     return BadRequest(f'No {kind} is called "{name}".{hint}', code="invalid_parameter")
 
 
-ROUTES: Final = (PageRoute("/search", show),)
+ROUTES: Final = (PageRoute("/search", show, reads=HTML_PAGE),)

@@ -15,6 +15,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import DiscueError, NotFound, Unprocessable
 from discue.domain.ids import is_public_id
+from discue.domain.reservations import HTML_PAGE
 
 PICK: Final = "pick-"
 """The names of fields for rows begin with it; the ids of queue, listener and message follow, separated by dots."""
@@ -198,6 +199,7 @@ ROUTES: Final = tuple(
         partial(act, action=action),
         needs="listeners",
         is_form=True,
+        reads=HTML_PAGE,
     )
     for action in _ACTIONS
 )

@@ -6,6 +6,7 @@ from typing import Final
 from discue.control import installation
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -15,4 +16,4 @@ async def show(visit: Visit) -> Page:
     return Page("settings.html", "Settings", {"settings": [("changed", changed), *groups] if changed else groups})
 
 
-ROUTES: Final = (PageRoute("/settings", show),)
+ROUTES: Final = (PageRoute("/settings", show, reads=HTML_PAGE),)

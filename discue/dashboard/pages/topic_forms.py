@@ -11,6 +11,7 @@ from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_name,
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.model import Channel
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show_new(visit: Visit) -> Page:
@@ -126,9 +127,9 @@ _TOPIC: Final = "/topics/{id}"
 _CHANNEL: Final = "/topics/{id}/channels/{id}"
 
 ROUTES: Final = (
-    PageRoute("/topics/new", show_new, create, needs="topics", is_form=True),
-    PageRoute(f"{_TOPIC}/edit", show_edit, rename, needs="topics", is_form=True),
-    PageRoute(f"{_TOPIC}/delete", show_delete, delete, needs="topics", is_form=True),
+    PageRoute("/topics/new", show_new, create, needs="topics", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_TOPIC}/edit", show_edit, rename, needs="topics", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_TOPIC}/delete", show_delete, delete, needs="topics", is_form=True, reads=HTML_PAGE),
     PageRoute(
         f"{_TOPIC}/channels/new",
         show_new_channel,
@@ -136,7 +137,18 @@ ROUTES: Final = (
         needs="channels",
         is_form=True,
         form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
     ),
-    PageRoute(_CHANNEL, show_channel, change_channel, needs="channels", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_CHANNEL}/delete", show_delete_channel, delete_channel, needs="channels", is_form=True),
+    PageRoute(
+        _CHANNEL,
+        show_channel,
+        change_channel,
+        needs="channels",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+        reads=HTML_PAGE,
+    ),
+    PageRoute(
+        f"{_CHANNEL}/delete", show_delete_channel, delete_channel, needs="channels", is_form=True, reads=HTML_PAGE
+    ),
 )

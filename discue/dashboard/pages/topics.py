@@ -11,6 +11,7 @@ from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError
 from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.subjects import check_subject
 from discue.store.pagination import Selection
 from discue.store.time_slice import TimeSlice
@@ -62,6 +63,6 @@ async def _try(visit: Visit, subject: str, data: str) -> dict[str, bool]:
 
 
 ROUTES: Final = (
-    PageRoute("/topics", show, needs="topics"),
-    PageRoute("/topics/{id}", show_topic, needs="topics"),
+    PageRoute("/topics", show, needs="topics", reads=HTML_PAGE),
+    PageRoute("/topics/{id}", show_topic, needs="topics", reads=HTML_PAGE),
 )

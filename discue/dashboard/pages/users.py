@@ -10,6 +10,7 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import Forbidden
 from discue.domain.model import User
+from discue.domain.reservations import HTML_PAGE
 from discue.domain.roles import ROLES, may_manage
 
 _WORDS: Final = {"active": "acknowledged", "invited": "pending", "disabled": "disabled"}
@@ -134,13 +135,21 @@ def _state_of(user: User) -> str:
 
 
 ROUTES: Final = (
-    PageRoute("/users", show, needs="users"),
-    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True),
-    PageRoute("/users/{id}", show_user, change, needs="users", grants_access=True),
-    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True),
+    PageRoute("/users", show, needs="users", reads=HTML_PAGE),
+    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True, reads=HTML_PAGE),
+    PageRoute("/users/{id}", show_user, change, needs="users", grants_access=True, reads=HTML_PAGE),
     PageRoute(
-        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, grants_access=True
+        "/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True, reads=HTML_PAGE
     ),
-    PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True),
-    PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True),
+    PageRoute(
+        "/users/{id}/second-factor",
+        show_remove_factor,
+        remove_factor,
+        needs="users",
+        is_form=True,
+        grants_access=True,
+        reads=HTML_PAGE,
+    ),
+    PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True, reads=HTML_PAGE),
+    PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True, reads=HTML_PAGE),
 )

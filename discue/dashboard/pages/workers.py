@@ -5,6 +5,7 @@ from typing import Final
 from discue.control import installation
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -16,4 +17,4 @@ async def show(visit: Visit) -> Page:
     )
 
 
-ROUTES: Final = (PageRoute("/workers", show),)
+ROUTES: Final = (PageRoute("/workers", show, reads=HTML_PAGE),)

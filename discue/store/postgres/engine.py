@@ -196,6 +196,9 @@ class PostgresEngine:
         # Every statement waits for the server, and lets other tasks run meanwhile.
         return await self.read(work)
 
+    async def load(self, work: Work[T]) -> T:
+        return await self.read(work)
+
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         values = (organization, queue, after, rows, max_bytes)
         found = await self._shielded(self._read("page", lambda connection: connection.client.fetch(PAGE, *values)))

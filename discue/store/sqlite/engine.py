@@ -180,6 +180,7 @@ class SqliteEngine:
             with self._turn or nullcontext():
                 self.migrated_from = schema.migrate(self._writer, migrations(DIALECT))
             self._reader = connect(self.path, clock=self._clock, read_only=True)
+            self._loader = connect(self.path, clock=self._clock, read_only=True)
             self._checkpointer = connect(self.path, clock=self._clock)
         except apsw.Error as error:
             raise opening_error(error, self.path) from error
@@ -187,6 +188,7 @@ class SqliteEngine:
         self._loop = asyncio.get_running_loop()
         self._writing = self._start_thread("discue_writer")
         self._copying = self._start_thread("discue_checkpoints")
+        self._loading = self._start_thread("discue_loader")
         self._data_version = self._reader.pragma("data_version")
 
     def begin_session(self, session_id: int) -> None:
@@ -204,7 +206,8 @@ class SqliteEngine:
             self._watching.cancel()
         await self._writing.close()
         await self._copying.close()
-        for connection in (self._reader, self._checkpointer, self._writer):
+        await self._loading.close()
+        for connection in (self._reader, self._loader, self._checkpointer, self._writer):
             connection.close()
         if self._turn is not None:
             self._turn.close()
@@ -228,13 +231,7 @@ class SqliteEngine:
 
     async def read(self, work: Work[T]) -> T:
         try:
-            self._reader.execute("BEGIN")
-            try:
-                return run_to_end(work(SqliteTransaction(self._reader)))
-            finally:
-                # An I/O error has ended it already; report that one.
-                if self._reader.in_transaction:
-                    self._reader.execute("COMMIT")
+            return _read_on(self._reader, work)
         except apsw.Error as error:
             self._report("read", error)
             raise translated(error, self.path, before_commit=True) from error
@@ -245,6 +242,22 @@ class SqliteEngine:
         except apsw.Error as error:
             self._report("search", error)
             raise translated(error, self.path, before_commit=True) from error
+
+    async def load(self, work: Work[T]) -> T:
+        result: asyncio.Future[T] = self._loop.create_future()
+        self._loading.submit(partial(self._load, work, result))
+        try:
+            return await result
+        except apsw.Error as error:
+            self._report("load", error)
+            raise translated(error, self.path, before_commit=True) from error
+
+    def _load(self, work: Work[T], result: asyncio.Future[T]) -> None:
+        try:
+            found: T | Exception = _read_on(self._loader, work)
+        except Exception as error:  # It is the reader's result
+            found = error
+        self._loop.call_soon_threadsafe(resolve, result, found)
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
@@ -420,6 +433,16 @@ class _SearchTransaction(SqliteTransaction):
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         await self._time_slice.pause_if_over()
         return await super().rows(sql, *values)
+
+
+def _read_on(connection: apsw.Connection, work: Work[T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return run_to_end(work(SqliteTransaction(connection)))
+    finally:
+        # An I/O error has ended it already; report that one.
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
 
 def run_to_end(work: Awaitable[T]) -> T:

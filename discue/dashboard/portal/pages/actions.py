@@ -8,6 +8,7 @@ from discue.dashboard.portal.pages.endpoint import ENDPOINT
 from discue.dashboard.portal.pages.event_types import example_of_queue
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.reservations import HTML_PAGE
 
 _TEST_BYTES: Final = 262_144
 """The largest form of a test."""
@@ -46,11 +47,28 @@ async def show_cancel_replay(visit: Visit) -> Page:
 
 ROUTES: Final = (
     PortalRoute(
-        f"{ENDPOINT}/disable", listener_actions.show_disable, listener_actions.disable, action="disable", is_form=True
+        f"{ENDPOINT}/disable",
+        listener_actions.show_disable,
+        listener_actions.disable,
+        action="disable",
+        is_form=True,
+        reads=HTML_PAGE,
     ),
-    PortalRoute(f"{ENDPOINT}/enable", listener_actions.show_disable, listener.enable, action="disable", is_form=True),
     PortalRoute(
-        f"{ENDPOINT}/rotate", listener_actions.show_rotate, listener_actions.rotate, action="secrets", is_form=True
+        f"{ENDPOINT}/enable",
+        listener_actions.show_disable,
+        listener.enable,
+        action="disable",
+        is_form=True,
+        reads=HTML_PAGE,
+    ),
+    PortalRoute(
+        f"{ENDPOINT}/rotate",
+        listener_actions.show_rotate,
+        listener_actions.rotate,
+        action="secrets",
+        is_form=True,
+        reads=HTML_PAGE,
     ),
     PortalRoute(
         f"{ENDPOINT}/test",
@@ -60,6 +78,7 @@ ROUTES: Final = (
         is_form=True,
         form_bytes=_TEST_BYTES,
         waits=True,
+        reads=HTML_PAGE,
     ),
     PortalRoute(
         f"{ENDPOINT}/redeliver",
@@ -67,12 +86,25 @@ ROUTES: Final = (
         listener_actions.redeliver,
         action="redeliver",
         is_form=True,
+        reads=HTML_PAGE,
     ),
     PortalRoute(
-        f"{ENDPOINT}/replay", listener_actions.show_replay, listener_actions.replay, action="replay", is_form=True
+        f"{ENDPOINT}/replay",
+        listener_actions.show_replay,
+        listener_actions.replay,
+        action="replay",
+        is_form=True,
+        reads=HTML_PAGE,
     ),
     PortalRoute(
-        f"{ENDPOINT}/cancel-redelivery", show_cancel_redelivery, cancel_redelivery, action="redeliver", is_form=True
+        f"{ENDPOINT}/cancel-redelivery",
+        show_cancel_redelivery,
+        cancel_redelivery,
+        action="redeliver",
+        is_form=True,
+        reads=HTML_PAGE,
     ),
-    PortalRoute(f"{ENDPOINT}/cancel-replay", show_cancel_replay, cancel_replay, action="replay", is_form=True),
+    PortalRoute(
+        f"{ENDPOINT}/cancel-replay", show_cancel_replay, cancel_replay, action="replay", is_form=True, reads=HTML_PAGE
+    ),
 )

@@ -9,6 +9,7 @@ from discue.dashboard.pages.listener import details_of, drawn, frame, last_attem
 from discue.dashboard.portal.endpoint_form import fields_of_form, form_of
 from discue.dashboard.portal.route import PortalRoute
 from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
@@ -57,10 +58,10 @@ async def delete(visit: Visit) -> Redirect:
 ENDPOINT: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PortalRoute(ENDPOINT, show),
-    PortalRoute(f"{ENDPOINT}/missed", show_missed),
-    PortalRoute(f"{ENDPOINT}/jobs", show_jobs),
-    PortalRoute(f"{ENDPOINT}/secrets", show_secrets, action="secrets", is_form=True),
-    PortalRoute(f"{ENDPOINT}/edit", show_edit, edit, action="edit", is_form=True),
-    PortalRoute(f"{ENDPOINT}/delete", show_delete, delete, action="delete", is_form=True),
+    PortalRoute(ENDPOINT, show, reads=HTML_PAGE),
+    PortalRoute(f"{ENDPOINT}/missed", show_missed, reads=HTML_PAGE),
+    PortalRoute(f"{ENDPOINT}/jobs", show_jobs, reads=HTML_PAGE),
+    PortalRoute(f"{ENDPOINT}/secrets", show_secrets, action="secrets", is_form=True, reads=HTML_PAGE),
+    PortalRoute(f"{ENDPOINT}/edit", show_edit, edit, action="edit", is_form=True, reads=HTML_PAGE),
+    PortalRoute(f"{ENDPOINT}/delete", show_delete, delete, action="delete", is_form=True, reads=HTML_PAGE),
 )

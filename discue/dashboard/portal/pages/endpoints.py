@@ -10,6 +10,7 @@ from discue.dashboard.portal.endpoint_form import fields_of_form
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError, invalid
+from discue.domain.reservations import HTML_PAGE
 from discue.store.pagination import Listing
 
 MOST_AT_ONCE: Final = 20
@@ -62,6 +63,6 @@ def _name_of(queue: str) -> str:
 
 
 ROUTES: Final = (
-    PortalRoute("", show),
-    PortalRoute("/endpoints/new", show_new, add, action="create", is_form=True),
+    PortalRoute("", show, reads=HTML_PAGE),
+    PortalRoute("/endpoints/new", show_new, add, action="create", is_form=True, reads=HTML_PAGE),
 )

@@ -13,6 +13,7 @@ from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
 from discue.domain.json_example import NoExample, example_of
 from discue.domain.model import Queue
+from discue.domain.reservations import HTML_PAGE
 from discue.store.time_slice import TimeSlice
 
 SHOWN_TYPES: Final = 10
@@ -89,4 +90,4 @@ def _example_text(schema: Any) -> str:
         return ""
 
 
-ROUTES: Final = (PortalRoute("/event-types", show),)
+ROUTES: Final = (PortalRoute("/event-types", show, reads=HTML_PAGE),)

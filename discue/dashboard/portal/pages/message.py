@@ -4,9 +4,10 @@ from typing import Final
 
 from discue.dashboard.pages import message
 from discue.dashboard.portal.route import PortalRoute
+from discue.domain.reservations import HTML_PAGE
 
 ROUTES: Final = (
-    PortalRoute("/queues/{id}/messages/{id}", message.show),
-    PortalRoute(message.DATA, message.show_data),
-    PortalRoute(message.RESPONSE, message.show_response),
+    PortalRoute("/queues/{id}/messages/{id}", message.show, reads=HTML_PAGE),
+    PortalRoute(message.DATA, message.show_data, reads=HTML_PAGE),
+    PortalRoute(message.RESPONSE, message.show_response, reads=HTML_PAGE),
 )

@@ -9,6 +9,7 @@ from discue.dashboard.pages.listener import details_of, path_of
 from discue.dashboard.portal.pages.endpoint import ENDPOINT
 from discue.dashboard.portal.route import PortalRoute
 from discue.dashboard.visit import Page, Redirect, Visit
+from discue.domain.reservations import HTML_PAGE
 
 
 async def _name(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
@@ -36,4 +37,6 @@ def _with_endpoint(visit: Visit, page: Page) -> Page:
     return replace(page, values={**page.values, "endpoint": path_of(visit)})
 
 
-ROUTES: Final = (PortalRoute(f"{ENDPOINT}/missed/redeliver", show, act, action="redeliver", is_form=True),)
+ROUTES: Final = (
+    PortalRoute(f"{ENDPOINT}/missed/redeliver", show, act, action="redeliver", is_form=True, reads=HTML_PAGE),
+)

@@ -1,0 +1,265 @@
+"""Reservations, with a clock that only the test moves."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from discue.domain.errors import Overloaded
+from discue.domain.reservations import FEW_ROWS, SMALL_BYTES, Bound
+from discue.store.ledger import Ledger, Reservation
+
+OURS, THEIRS = 1, 2
+CAP = 64 << 20
+LARGE = Bound(2_000, 0)
+MEDIUM = Bound(200, 0)
+
+
+def memory(size: int) -> Bound:
+    """A bound that waits for room, and for no turn."""
+    return Bound(0, size)
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.now = 7.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Timers:
+    """The timers that were set, for the test to run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
+        self.seconds: list[float] = []
+        self._watch = watch
+        self._next: tuple[Callable[..., object], tuple[object, ...]] | None = None
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
+
+    def _call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        self.seconds.append(seconds)
+        self._next = (call, arguments)
+        loop = asyncio.get_running_loop()
+        return asyncio.TimerHandle(loop.time() + seconds, call, arguments, loop)
+
+    def run(self) -> None:
+        """Let the time pass until the last timer, and run it."""
+        assert self._next is not None
+        call, arguments = self._next
+        self._watch.now += self.seconds[-1]
+        call(*arguments)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def ledger(watch: Watch) -> Ledger:
+    return Ledger(max_bytes=CAP, monotonic=watch)
+
+
+async def _handle(ledger: Ledger, watch: Watch, seconds: float) -> None:
+    turn = await ledger.reserve(OURS, LARGE)
+    watch.now += seconds
+    turn.release()
+
+
+async def _begun(*waiting: "asyncio.Future[Reservation]") -> int:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return sum(each.done() for each in waiting)
+
+
+async def test_organization_that_is_alone_never_waits(ledger: Ledger, watch: Watch) -> None:
+    for _ in range(20):
+        ledger.note(OURS)
+        await asyncio.wait_for(_handle(ledger, watch, 5.0), 1)
+
+
+async def test_large_request_waits_for_another_of_its_organization(ledger: Ledger) -> None:
+    first = await ledger.reserve(OURS, LARGE)
+    second = asyncio.ensure_future(ledger.reserve(OURS, LARGE))
+    theirs = asyncio.ensure_future(ledger.reserve(THEIRS, LARGE))
+    assert await _begun(second, theirs) == 1
+    first.release()
+    assert await _begun(second) == 1
+
+
+async def test_smaller_requests_are_handled_together(ledger: Ledger) -> None:
+    first, _ = [await ledger.reserve(OURS, MEDIUM) for _ in range(2)]
+    third = asyncio.ensure_future(ledger.reserve(OURS, MEDIUM))
+    assert await _begun(third) == 0
+    first.release()
+    assert await _begun(third) == 1
+
+
+@pytest.mark.parametrize(("others", "rest"), [(1, 1.0), (2, 2.0), (9, 3.0)])
+async def test_organization_rests_while_others_are_active(
+    ledger: Ledger, watch: Watch, monkeypatch: pytest.MonkeyPatch, others: int, rest: float
+) -> None:
+    timers = Timers(monkeypatch, watch)
+    for organization in range(1, 2 + others):
+        ledger.note(organization)
+    await _handle(ledger, watch, 0.5)
+    waiting = asyncio.ensure_future(ledger.reserve(OURS, LARGE))
+    assert await _begun(waiting) == 0
+    # Half a second, and less by what an organization may use before.
+    assert 0.5 * rest - 0.1 * (1 + rest) <= timers.seconds[-1] <= 0.5 * rest
+    timers.run()
+    assert await _begun(waiting) == 1
+
+
+async def test_long_request_costs_no_more_than_a_second(
+    ledger: Ledger, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers(monkeypatch, watch)
+    turn = await ledger.reserve(OURS, LARGE)
+    watch.now += 600
+    ledger.note(THEIRS)
+    turn.release()
+    ledger.note(THEIRS)
+    waiting = asyncio.ensure_future(ledger.reserve(OURS, LARGE))
+    await _begun(waiting)
+    assert not timers.seconds or timers.seconds[-1] <= 4
+    if timers.seconds:
+        timers.run()
+    assert await _begun(waiting) == 1
+
+
+async def test_cancelled_request_leaves_its_turn_to_the_next(ledger: Ledger) -> None:
+    first = await ledger.reserve(OURS, LARGE)
+    leaving, staying = (asyncio.ensure_future(ledger.reserve(OURS, LARGE)) for _ in range(2))
+    await _begun(leaving, staying)
+    first.release()
+    leaving.cancel()
+    assert await _begun(leaving, staying) == 2
+    assert leaving.cancelled()
+    assert not staying.cancelled()
+
+
+async def test_too_many_waiting_requests_are_refused(ledger: Ledger) -> None:
+    first = await ledger.reserve(OURS, LARGE)
+    waiting = [asyncio.ensure_future(ledger.reserve(OURS, LARGE)) for _ in range(256)]
+    await _begun(*waiting)
+    with pytest.raises(Overloaded):
+        await ledger.reserve(OURS, LARGE)
+    await ledger.reserve(THEIRS, LARGE)
+    for each in waiting:
+        each.cancel()
+    first.release()
+
+
+async def test_lines_of_idle_organizations_are_forgotten(ledger: Ledger, watch: Watch) -> None:
+    for organization in range(5_000):
+        (await ledger.reserve(organization, LARGE)).release()
+        watch.now += 0.1
+    assert len(ledger._lines) <= 1_001
+
+
+async def test_requests_do_not_wait_while_the_store_cannot_be_written(watch: Watch) -> None:
+    healthy = True
+    ledger = Ledger(monotonic=watch, is_store_healthy=lambda: healthy)
+    first = await ledger.reserve(OURS, LARGE)
+    waiting = [asyncio.ensure_future(ledger.reserve(OURS, LARGE)) for _ in range(3)]
+    assert await _begun(*waiting) == 0
+    healthy = False
+    first.release()
+    assert await _begun(*waiting) == 3
+    await ledger.reserve(OURS, LARGE)
+
+
+async def test_small_reservation_never_waits(ledger: Ledger) -> None:
+    ledger.hold(OURS, CAP)
+    with await ledger.reserve(OURS, FEW_ROWS):
+        assert ledger.held == CAP + SMALL_BYTES
+    assert ledger.held == CAP
+
+
+async def test_organization_holds_at_most_as_much_as_is_free(ledger: Ledger) -> None:
+    part = CAP // 8
+    for _ in range(4):
+        await ledger.reserve(OURS, memory(part))
+    waiting = asyncio.ensure_future(ledger.reserve(OURS, memory(part)))
+    assert await _begun(waiting) == 0
+    for _ in range(2):
+        await ledger.reserve(THEIRS, memory(part))
+    theirs = asyncio.ensure_future(ledger.reserve(THEIRS, memory(part)))
+    assert await _begun(waiting, theirs) == 0
+    for each in (waiting, theirs):
+        each.cancel()
+
+
+async def test_memory_that_is_given_back_goes_to_what_waits_for_it(ledger: Ledger) -> None:
+    first = await ledger.reserve(OURS, memory(CAP // 4))
+    kept = await ledger.reserve(OURS, memory(CAP // 4))
+    waiting = [asyncio.ensure_future(ledger.reserve(OURS, memory(CAP // 4))) for _ in range(2)]
+    assert await _begun(*waiting) == 0
+    assert ledger.take_pressed() == {OURS}
+    first.keep(1_000)
+    assert await _begun(*waiting) == 1
+    kept.release()
+    first.release()
+    assert await _begun(*waiting) == 2
+    assert not ledger.take_pressed()
+
+
+async def test_organization_gets_memory_that_another_gives_back(ledger: Ledger) -> None:
+    ours = ledger.hold(OURS, CAP)
+    theirs = asyncio.ensure_future(ledger.reserve(THEIRS, memory(CAP // 4)))
+    assert await _begun(theirs) == 0
+    ours.release()
+    assert await _begun(theirs) == 1
+
+
+async def test_reservation_larger_than_the_memory_is_granted(ledger: Ledger) -> None:
+    with await ledger.reserve(OURS, memory(2 * CAP)) as reservation:
+        assert reservation.bytes == CAP // 4
+
+
+async def test_read_that_has_ended_uses_no_time(ledger: Ledger, watch: Watch) -> None:
+    ledger.note(THEIRS)
+    reservation = await ledger.reserve(OURS, Bound(2_000, 1_000))
+    reservation.keep(500)
+    watch.now += 5
+    other = await asyncio.wait_for(ledger.reserve(OURS, LARGE), 1)
+    assert ledger.held == 500
+    reservation.release()
+    reservation.release()
+    other.release()
+    assert ledger.held == 0
+
+
+async def test_larger_reservation_gives_back_the_first(ledger: Ledger) -> None:
+    reservation = await ledger.reserve(OURS, memory(CAP // 4))
+    await reservation.enlarge(memory(CAP // 4))
+    assert ledger.held == CAP // 4
+    ledger.hold(OURS, CAP)
+    waiting = asyncio.ensure_future(reservation.enlarge(memory(CAP // 4)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    reservation.release()
+    assert ledger.held == CAP
+
+
+async def test_requests_without_a_key_do_not_wait(ledger: Ledger) -> None:
+    ledger.hold(0, CAP)
+    with pytest.raises(Overloaded, match="clients that do not read"):
+        await ledger.reserve(0, memory(1_000_000))
+    assert set(ledger.take_pressed()) == {0}
+    assert not ledger.take_pressed()
+
+
+async def test_reservation_that_waits_for_too_long_is_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discue.store.ledger._LONGEST_WAIT_SECONDS", 0.001)
+    held = ledger.hold(OURS, CAP)
+    with pytest.raises(Overloaded, match="Read earlier responses"):
+        await ledger.reserve(OURS, memory(1_000_000))
+    held.release()
+    assert ledger.held == 0
+    with await ledger.reserve(OURS, memory(1_000_000)):
+        assert ledger.held == 1_000_000
