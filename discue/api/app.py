@@ -32,7 +32,7 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
-from discue.domain.json_nesting import MOST_LEVELS
+from discue.domain.json_nesting import levels_of
 from discue.domain.reservations import LARGE_BYTES, ROW_BYTES, Bound, Publishes, Reads
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request, port_of
@@ -58,8 +58,8 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
-_INDENTED_BYTES: Final = 8_388_608
-"""The largest size that a response may have once it is indented. Others stay as they are."""
+_INDENTED_BYTES: Final = 2_097_152
+"""The largest response that is indented, and the most spaces that this may add. Others stay as they are."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -504,9 +504,8 @@ def _indented(request: Request, content: bytes) -> bytes:
     if not query or not request.response_headers[0][1].endswith("json") or "pretty=true" not in query.split("&"):
         return content
     # Data of a message can be nested so deeply that each of its values begins with hundreds of spaces.
-    levels = content.count(b"{") + content.count(b"[")
-    lines = content.count(b",") + 2 * levels
-    if len(content) + lines * 2 * min(levels, MOST_LEVELS) > _INDENTED_BYTES:
+    lines = content.count(b",") + 2 * (content.count(b"{") + content.count(b"["))
+    if len(content) > _INDENTED_BYTES or lines * 2 * levels_of(content) > _INDENTED_BYTES:
         return content
     try:
         return msgspec.json.format(content)

@@ -18,7 +18,7 @@ from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
-from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.replay import ReplayLane, ReplaySlots
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
@@ -143,6 +143,7 @@ class Dispatcher:
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
             filter_turns=FilterTurns(sources.clock.monotonic),
+            replay_slots=ReplaySlots(),
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             details=DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers),

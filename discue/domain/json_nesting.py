@@ -22,13 +22,17 @@ _STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
 _PASSES: Final = 2
 
 
-def is_too_deep(text: bytes) -> bool:
-    """Return whether JSON is nested deeper than `MOST_LEVELS`. It need not be valid."""
-    if len(text) < SHORTEST_TOO_DEEP or text.count(b"[") + text.count(b"{") <= MOST_LEVELS:
-        return False
+def levels_of(text: bytes) -> int:
+    """Return how deeply JSON is nested, two levels too deep at most. It need not be valid."""
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _OTHERS)
     # Most values are flat: little or nothing is left of them. Each pass takes away the innermost level.
     for _ in range(_PASSES):
         brackets = brackets.replace(b"[]", b"")
-    levels = max(accumulate(array("b", brackets.translate(_STEPS))), default=0)
-    return levels + _PASSES > MOST_LEVELS
+    return max(accumulate(array("b", brackets.translate(_STEPS))), default=0) + _PASSES
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Return whether JSON is nested deeper than `MOST_LEVELS`. It need not be valid."""
+    if len(text) < SHORTEST_TOO_DEEP or text.count(b"[") + text.count(b"{") <= MOST_LEVELS:
+        return False
+    return levels_of(text) > MOST_LEVELS

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
 _ENDLESS: Final = (1 << 63) - 1
-_PAGE_BYTES: Final = 1 << 20
+PAGE_BYTES: Final = 1 << 20
 
 
 class Backlog:
@@ -71,6 +71,11 @@ class Backlog:
         if self.new or self.retries:
             return False
         return self._is_reading or not (self.read_through < self.head or self.due_at > 0 or self._sweep.is_on)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all messages of the log up to its head were read and have begun."""
+        return not self.new and self.read_through >= self.head
 
     @property
     def waiting_since(self) -> int:
@@ -214,7 +219,7 @@ class Backlog:
         """
         lane, epoch, after = self._lane, self.epoch, self._lane.cursor.window.position
         queue = (self._record.organization, self._record.queue)
-        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, lambda: _PAGE_BYTES)
+        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, lambda: PAGE_BYTES)
         has_changed = epoch != self.epoch or after != lane.cursor.window.position or bool(self.new)
         if has_changed or not lane.is_quiet or not ordering.is_known:
             return
@@ -321,7 +326,7 @@ class Backlog:
         rows = self._tuning.page_rows
         # Other lanes may fill the memory before it is this one's turn to read.
         page = await self._context.reads.page(
-            queue, self.read_through, rows, lambda: min(_PAGE_BYTES, self._budget.left)
+            queue, self.read_through, rows, lambda: min(PAGE_BYTES, self._budget.left)
         )
         if epoch != self.epoch:
             return

@@ -30,6 +30,7 @@ from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
+    from discue.dispatch.lane.replay import ReplaySlots
     from discue.dispatch.registry import LaneRegistry
 
 T = TypeVar("T")
@@ -107,12 +108,13 @@ class LimitedReads:
     nothing else run, so there is a pause after each. Both methods raise Unavailable, as those of the store do.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, slots: asyncio.Semaphore | None = None) -> None:
+        """`slots` are those of other reads, with which these take turns."""
         self._store = store
-        self._slots = asyncio.Semaphore(store.engine.concurrency.lane_reads)
+        self.slots = slots or asyncio.Semaphore(store.engine.concurrency.lane_reads)
 
     async def read(self, work: Work[T]) -> T:
-        async with self._slots:
+        async with self.slots:
             # Not by the store: a lane knows which queue is damaged.
             found = await self._store.engine.read(work)
             await asyncio.sleep(0)
@@ -120,7 +122,7 @@ class LimitedReads:
 
     async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
         """Read a page of the log. `max_bytes` returns its size when the read begins."""
-        async with self._slots:
+        async with self.slots:
             page = await self._store.page(*queue, after, rows, max_bytes=max_bytes())
             await asyncio.sleep(0)
             return page
@@ -151,6 +153,7 @@ class LaneContext(WorkerContext, frozen=True):
     limiter: ConcurrencyLimiter
     budget: BodyBudget
     filter_turns: FilterTurns
+    replay_slots: "ReplaySlots"
     deadline_ms: int
     """How long a message may wait until it is missed."""
     disable_after_seconds: int

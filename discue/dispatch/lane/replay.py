@@ -1,9 +1,14 @@
 """A replay: delivers a part of the log once more, in a lane of its own that ends."""
 
+import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from discue.dispatch.lane.context import LaneContext
+import msgspec
+
+from discue.dispatch.lane.backlog import PAGE_BYTES
+from discue.dispatch.lane.context import LaneContext, LimitedReads
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.flush import write_until_stored
@@ -11,11 +16,69 @@ from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.states import LaneState
 from discue.domain.clock import Clock
 from discue.domain.messages import Entry
+from discue.domain.reservations import Bound
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
-from discue.store.engine import DeliveryRow, ReplayStep, Settle
+from discue.store.engine import DeliveryRow, LogPage, QueueKey, ReplayStep, Settle
+from discue.store.store import Store
 
 _EXPIRED: Final = frozenset({"expired", "too_old"})
+
+REPLAYS_AT_ONCE: Final = 3
+"""How many replays of an organization read the log at a time on a worker."""
+
+
+class ReplaySlots:
+    """Lets a few replays of each organization run at a time. The others wait, in the order in which they came.
+
+    A replay needs a slot only while it has messages to read and may send: not for retries, nor while its listener is
+    inactive.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, set[ReplayLane]] = {}
+        self._waiting: dict[int, dict[ReplayLane, None]] = {}
+
+    def take(self, lane: "ReplayLane") -> bool:
+        """Take a slot, unless the lane has one. Returns False if there is none; then the lane is pumped when it is."""
+        organization = lane.record.organization
+        running = self._running.setdefault(organization, set())
+        if lane not in running and len(running) >= REPLAYS_AT_ONCE:
+            self._waiting.setdefault(organization, {})[lane] = None
+            return False
+        running.add(lane)
+        return True
+
+    def leave(self, lane: "ReplayLane") -> None:
+        """Give up the lane's slot, or its place among those that wait, and let the next one run."""
+        organization = lane.record.organization
+        waiting, running = self._waiting.get(organization, {}), self._running.get(organization, set())
+        waiting.pop(lane, None)
+        if lane not in running:
+            return
+        running.remove(lane)
+        if waiting:
+            following = next(iter(waiting))
+            del waiting[following]
+            # Not at once: the lane that leaves may be among those that are being pumped.
+            asyncio.get_running_loop().call_soon(following.pump)
+        if not waiting:
+            self._waiting.pop(organization, None)
+        if not running:
+            del self._running[organization]
+
+
+class ReservedReads(LimitedReads):
+    """Reads of replays, which reserve what they read, by organization. Live lanes need not: see the page of limits."""
+
+    def __init__(self, store: Store, organization: int, slots: asyncio.Semaphore) -> None:
+        super().__init__(store, slots)
+        self._ledger = store.ledger
+        self._organization = organization
+
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
+        with await self._ledger.reserve(self._organization, Bound(rows, PAGE_BYTES)):
+            return await super().page(queue, after, rows, max_bytes)
 
 
 class ReplayLane(Lane):
@@ -25,6 +88,8 @@ class ReplayLane(Lane):
     """
 
     def __init__(self, record: LaneRecord, plan: ReplayPlan, endpoint: Endpoint, context: LaneContext) -> None:
+        reads = ReservedReads(context.store, record.organization, context.reads.slots)
+        context = msgspec.structs.replace(context, reads=reads)
         super().__init__(record, endpoint, context, cursor=ReplayCursorState(record, context.clock))
         self._plan = plan
 
@@ -43,6 +108,22 @@ class ReplayLane(Lane):
         # The messages wait since the replay was created, however old they are.
         if self._plan.created_at < before:
             await super().miss_older_than(before)
+
+    def begin_draining(self) -> None:
+        super().begin_draining()
+        self._context.replay_slots.leave(self)
+
+    def close(self) -> None:
+        super().close()
+        self._context.replay_slots.leave(self)
+
+    @property
+    def _can_start(self) -> bool:
+        slots = self._context.replay_slots
+        if not super()._can_start or self.backlog.is_read:
+            slots.leave(self)
+            return super()._can_start
+        return slots.take(self)
 
     @property
     def _is_through(self) -> bool:
