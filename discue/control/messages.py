@@ -57,8 +57,8 @@ async def get(
     details = await control.store.read(work)
     message = await _with_body(control, details.message, reserve)
     await _ask(filters, message)
-    deliveries = tuple(map(filters.applied, details.deliveries))
-    return msgspec.structs.replace(details, message=message, deliveries=deliveries)
+    shown = tuple(map(filters.applied, details.deliveries))
+    return msgspec.structs.replace(details, message=message, deliveries=shown)
 
 
 class TimelineAttempt(msgspec.Struct, frozen=True):

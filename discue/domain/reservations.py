@@ -34,6 +34,10 @@ FORGOTTEN_SECONDS: Final = _LONGEST_DEBT_SECONDS * _MOST_SHARES
 """After this time without a reservation, an account is as good as a new one."""
 
 
+JOBS: Final = -1
+"""The account of work that belongs to no organization."""
+
+
 class Bound(NamedTuple):
     """An upper bound of what is read, and of what is held in memory because of it."""
 
@@ -88,6 +92,8 @@ DOCUMENT: Final = Bound(0, 1_048_576)
 """A document that is in memory: only the response takes more."""
 STREAM: Final = FEW_ROWS
 """Events, or messages that are pulled: what is sent and not read yet is counted as it is sent."""
+STEP: Final = Bound(0, 2_097_152)
+"""A step of a job that moves messages, at most 1 MiB, and what it makes of them."""
 PUBLISHES: Final = Publishes()
 
 

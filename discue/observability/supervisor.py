@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from discue.domain.errors import Unavailable
+from discue.domain.reservations import Bound
 from discue.observability.logs import Log
 
 _MAX_PAUSE_SECONDS = 30.0
@@ -35,8 +37,10 @@ class BackgroundTasks:
 class Supervisor:
     """Runs pieces of work periodically until it is stopped."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, hold: Callable[[Bound], AbstractContextManager[object]] = nullcontext) -> None:
+        """`hold` counts what a run reads, until its end."""
         self._log = log
+        self._hold = hold
         self._tasks: list[asyncio.Task[None]] = []
         self.failures: dict[str, int] = {}
         """Unexpected exceptions so far, by the name of the work."""
@@ -47,10 +51,21 @@ class Supervisor:
         name: str,
         work: Callable[[], Awaitable[None]],
         max_pause: float = _MAX_PAUSE_SECONDS,
+        *,
+        reads: Bound,
     ) -> None:
-        """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds."""
+        """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds.
+
+        `reads` bounds what a step of the work reads and holds: see docs/architecture/event-loop-limits.md. Work that
+        waits for events declares what it reads meanwhile, and holds the rest while it reads that.
+        """
         self.failures.setdefault(name, 0)
-        self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, work, max_pause), name=name))
+
+        async def run() -> None:
+            with self._hold(reads):
+                await work()
+
+        self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, run, max_pause), name=name))
 
     def report(self, name: str, error: Exception) -> None:
         """Log and count an unexpected exception of work, which may also report one that it handles itself."""

@@ -18,6 +18,7 @@ from granian.server.embed import Server
 from discue.config.addresses import reachable
 from discue.config.types import Networks
 from discue.domain.errors import SettingsInvalid
+from discue.domain.reservations import FEW_ROWS
 from discue.http.sockets import limit_unacknowledged
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -143,7 +144,9 @@ class HttpServer:
             else:
                 writer.close()
                 limit_unacknowledged(self.address.port)
-                self._supervisor.every(0, "connection_limits", partial(self._limits.round, self.address.port))
+                self._supervisor.every(
+                    0, "connection_limits", partial(self._limits.round, self.address.port), reads=FEW_ROWS
+                )
                 return
         raise SettingsInvalid(f"{self.address.settings}: the server does not accept connections on {self.address.url}.")
 

@@ -33,6 +33,7 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import Unavailable
+from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, Bound
 from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
 from discue.observability.logs import Log
@@ -54,6 +55,7 @@ from discue.server.machine import Machine
 from discue.server.metric_table import WorkerParts
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Appended, Notification, QueueKey
+from discue.store.ledger import Ledger, Reservation
 
 _RETRY_SECONDS = 0.5
 _RETENTION_SECONDS = 60.0
@@ -157,7 +159,7 @@ class Worker:
             clock,
             is_leader=lambda: self._ownership.is_leader,
         )
-        self._supervisor = Supervisor(log)
+        self._supervisor = Supervisor(log, partial(_hold, store.ledger))
         self._intake = Intake(
             control,
             log,
@@ -255,7 +257,7 @@ class Worker:
         self._ownership.on_recorded = lambda snapshot: self._scheduler.on_snapshot(snapshot.scheduled_at)
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
-        self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds)
+        self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds, reads=FEW_ROWS)
         control.cache.follow(self.pulls.on_change)
         control.store.on_append = self.pulls.on_appended
         control.store.on_heads = self.pulls.on_heads
@@ -265,7 +267,7 @@ class Worker:
             control.store.on_heads = self._on_heads
             # It may be the leader before it has claimed its cursors. As often as the poller: when the store is back,
             # messages that became due have waited long enough.
-            self._supervisor.every(0, "delayed_messages", self._scheduler.round, max_pause=1.0)
+            self._supervisor.every(0, "delayed_messages", self._scheduler.round, max_pause=1.0, reads=FEW_ROWS)
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
@@ -346,12 +348,18 @@ class Worker:
 
     def _start_jobs(self) -> None:
         every, retention = self._supervisor.every, self._retention
-        every(0, "poller", self._poller.run_once)
-        every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0)
-        every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage)
-        every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts)
-        every(_DAMAGE_REPORTS_SECONDS, "damage_reports", DamageReports(self._control, self.log).report)
-        every(0, "loop_watch", partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic))
+        every(0, "poller", self._poller.run_once, reads=FEW_ROWS)
+        every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
+        every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
+        every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
+        damage = DamageReports(self._control, self.log)
+        every(_DAMAGE_REPORTS_SECONDS, "damage_reports", damage.report, reads=FEW_ROWS)
+        every(
+            0,
+            "loop_watch",
+            partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic),
+            reads=FEW_ROWS,
+        )
         if (url := self._control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(
                 parse_target(url, "/heartbeat_url"),
@@ -359,20 +367,20 @@ class Worker:
                 connect_seconds=self._control.settings.connect_timeout_seconds,
                 log=self.log,
             )
-            every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat)
+            every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat, reads=FEW_ROWS)
         if self._control.settings.role != "api":
-            every(0, "purge", retention.purge_on_request)
-            every(_RETENTION_SECONDS, "retention", retention.run)
-            every(0, "missed_reports", self._missed_reports.round)
-            every(0, "intake", self._intake.round)
-            every(_RETENTION_SECONDS, "system_queues", self._system_queues.run)
-            every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned)
-            every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled)
-            every(PULL_BACKLOGS_SECONDS, "pull_backlogs", self._pull_backlogs.read)
-            every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round)
-            every(_STUCK_SESSIONS_SECONDS, "stuck_sessions", self._end_stuck_sessions)
+            every(0, "purge", retention.purge_on_request, reads=FEW_ROWS)
+            every(_RETENTION_SECONDS, "retention", retention.run, reads=RESOURCE)
+            every(0, "missed_reports", self._missed_reports.round, reads=RESOURCE)
+            every(0, "intake", self._intake.round, reads=FEW_ROWS)
+            every(_RETENTION_SECONDS, "system_queues", self._system_queues.run, reads=FEW_ROWS)
+            every(_RETENTION_SECONDS, "orphaned_cursors", self._release_orphaned, reads=FEW_ROWS)
+            every(_RETENTION_SECONDS, "pulled_messages", self._miss_pulled, reads=STEP)
+            every(PULL_BACKLOGS_SECONDS, "pull_backlogs", self._pull_backlogs.read, reads=RESOURCE)
+            every(_VERIFICATION_SECONDS, "domain_checks", self._verifier.round, reads=RESOURCE)
+            every(_STUCK_SESSIONS_SECONDS, "stuck_sessions", self._end_stuck_sessions, reads=FEW_ROWS)
             if self._backups is not None:
-                every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round)
+                every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round, reads=FEW_ROWS)
 
     @cached_property
     def _backups(self) -> BackupSchedule | None:
@@ -404,6 +412,11 @@ class Worker:
     async def _miss_pulled(self) -> None:
         if self._ownership.is_leader:
             await self.pulls.miss_too_old()
+
+
+def _hold(ledger: Ledger, bound: Bound) -> Reservation:
+    """Hold what a job reads. It never waits: other organizations would wait for the job."""
+    return ledger.hold(JOBS, bound.bytes)
 
 
 def _identity_providers(control: ControlContext) -> dict[str, Provider]:

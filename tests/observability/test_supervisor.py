@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from discue.domain.errors import StoreUnavailable
+from discue.domain.reservations import FEW_ROWS
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 
@@ -44,7 +45,7 @@ def _supervised(
         monkeypatch.setattr(asyncio, "sleep", recorded)
         supervisor = Supervisor(Log("test"))
         work = rounds()
-        supervisor.every(seconds, "work", work)
+        supervisor.every(seconds, "work", work, reads=FEW_ROWS)
         await work.finished.wait()
         await supervisor.stop()
         return supervisor

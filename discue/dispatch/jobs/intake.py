@@ -15,6 +15,7 @@ from discue.domain.headers import check_headers
 from discue.domain.json_nesting import is_too_deep
 from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
+from discue.domain.reservations import STEP
 from discue.domain.trace_context import traceparent_in
 from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, check_message, entry_for
@@ -107,7 +108,9 @@ class Intake:
                 break
             self._last_queues[owner] = queue.key[1]
             try:
-                is_done |= await self._move_some(queue)
+                # It does not wait: other organizations would wait for this one.
+                with self._store.ledger.hold(owner, STEP.bytes):
+                    is_done |= await self._move_some(queue)
             except StoreDamaged as error:
                 self._store.damage.note(queue.key)
                 self._pause(queue, error.detail)

@@ -17,6 +17,7 @@ from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import decode_options
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
+from discue.domain.reservations import JOBS, STEP
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import delayed_messages, schedules
@@ -204,9 +205,10 @@ class Scheduler:
             # Delayed messages first: a schedule that cannot run must not hold them up.
             now = self._clock.now()
             is_damaged = False
-            if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
-                is_damaged = not await self._append_due(due, now)
-            self._announce(await self._runs.run_due())
+            with self._store.ledger.hold(JOBS, STEP.bytes):
+                if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
+                    is_damaged = not await self._append_due(due, now)
+                self._announce(await self._runs.run_due())
             if is_damaged:
                 # They stay due: the supervisor tries again later.
                 raise StoreDamaged

@@ -1,0 +1,68 @@
+"""At most three replays of an organization run at a time on a worker, and the others wait."""
+
+from discue.dispatch.lane.replay import REPLAYS_AT_ONCE
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from tests.dispatch.replays import ask, cancel, deliver_all, stored
+from tests.dispatch.stage import Stage, well
+
+_MESSAGES = 5
+
+
+async def _listeners(stage: Stage, queue: Queue, first: Listener, count: int) -> list[Listener]:
+    """The listeners of a queue, which have received all of its messages."""
+    found = [first, *[await stage.listener(queue, DeliveryOptions(max_in_flight=1)) for _ in range(count - 1)]]
+    await stage.publish(queue, _MESSAGES)
+    await deliver_all(stage)
+    stage.courier.sent.clear()
+    return found
+
+
+def _sending(stage: Stage) -> set[str]:
+    return {each.request.replay_id for each in stage.courier.in_flight}
+
+
+async def test_fourth_replay_of_an_organization_waits_for_the_end_of_another(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 5)
+    asked = [await ask(stage, listener) for listener in listeners]
+    ids = [each.public_id for each in asked]
+    assert _sending(stage) == set(ids[:REPLAYS_AT_ONCE])
+    assert (await stored(stage, asked[3])).state == "waiting"
+    most = 0
+    while stage.courier.in_flight:
+        most = max(most, len(_sending(stage)))
+        stage.courier.in_flight[0].end(well())
+        await stage.quiet()
+    assert most == REPLAYS_AT_ONCE
+    done = [await stored(stage, each) for each in asked]
+    assert {(each.state, each.delivered) for each in done} == {("done", _MESSAGES)}
+
+
+async def test_cancelled_replay_leaves_its_place_to_the_next(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 4)
+    asked = [await ask(stage, listener) for listener in listeners]
+    await cancel(stage, asked[0])
+    await stage.quiet()
+    assert asked[3].public_id in _sending(stage)
+
+
+async def test_replay_of_a_disabled_listener_keeps_no_place(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 4)
+    asked = [await ask(stage, listener) for listener in listeners]
+    await stage.configure(listeners[1], status="disabled")
+    await stage.quiet()
+    assert asked[3].public_id in _sending(stage)
+
+
+async def test_replays_of_another_organization_do_not_wait(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    for listener in await _listeners(stage, queue, first, 4):
+        await ask(stage, listener)
+    other, theirs = await stage.running()
+    await stage.publish(other, 1)
+    await deliver_all(stage)
+    asked = await ask(stage, theirs)
+    await deliver_all(stage)
+    assert (await stored(stage, asked)).state == "done"
