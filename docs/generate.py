@@ -15,6 +15,7 @@ from docs.commands_page import commands_page
 from docs.log_events_page import log_events_page, log_schema_file
 from docs.monitoring_page import monitoring_page
 from docs.reference_pages import openapi_file, reference_pages
+from docs.reservations_table import reservations_table
 from docs.system_events_page import system_events_page
 from tools import python_client, typescript_client
 
@@ -99,6 +100,11 @@ def scaling_page() -> str:
     )
 
 
+def event_loop_page() -> str:
+    """Return the page about limits of the event loop with what each route reserves."""
+    return _filled(DOCS / "architecture" / "event-loop-limits.md", "reservations", reservations_table())
+
+
 _COSTS = (
     ("publish, one message per request", "publish on PostgreSQL", "publish, the PostgreSQL server itself"),
     ("publish, in batches of 100 (SQLite)", "publish batch of 100, a message", ""),
@@ -130,6 +136,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "openapi.json": openapi_file,
     "../README.md": readme,
     "scaling.md": scaling_page,
+    "architecture/event-loop-limits.md": event_loop_page,
     "system-events.md": system_events_page,
     "log-events.md": log_events_page,
     "log-events.json": log_schema_file,

@@ -94,7 +94,7 @@ class Call(msgspec.Struct):
     traceparent: str | None = None
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
     reservation: Reservation | None = None
-    """What the request has reserved; None for publishes."""
+    """The reservation of the request; None for publishes."""
 
     async def reserve_data(self, size: int) -> None:
         """Reserve the reading of data, and a response that shows it. Raises Overloaded."""
@@ -202,7 +202,7 @@ class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A route that says what it reads."""
 
     reads: Reads
-    """What its requests reserve before they read: see docs/architecture/event-loop-limits.md."""
+    """The reservation that its requests make before they read: see docs/architecture/event-loop-limits.md."""
 
 
 class Route(_Reading, frozen=True):

@@ -317,8 +317,8 @@ class Settings:
     max_unread_bytes: int = _setting(
         64 * _MEBIBYTE,
         types.integer(_MEBIBYTE, _MAX_BUFFER),
-        "Maximum bytes of responses that clients have not read yet; a connection's share is a quarter. Beyond it, the "
-        "connection that reads slowest is closed.",
+        "Maximum bytes that requests read, and that responses take until clients have read them; an organization gets "
+        "at most as much as is free. Beyond it, requests wait, and the connection that reads slowest is closed.",
     )
     request_body_timeout_seconds: int = _setting(
         30, types.integer(1, 3600), "Timeout for receiving the body of a request, in seconds."

@@ -27,7 +27,7 @@ class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A page that says what it reads."""
 
     reads: Bound
-    """What its requests reserve before they read: see docs/architecture/event-loop-limits.md."""
+    """The reservation that its requests make before they read: see docs/architecture/event-loop-limits.md."""
 
 
 class PageRoute(_Reading, frozen=True):

@@ -72,7 +72,7 @@ class Visit:
     """Errors in the query. The page is shown with them, and without what the query asks for."""
     theme: Theme = "auto"
     reservation: Reservation | None = None
-    """What the request has reserved."""
+    """The reservation of the request."""
 
     async def reserve_data(self, size: int) -> None:
         """Reserve the reading of a message's data, and a page that shows it. Raises Overloaded."""

@@ -30,7 +30,7 @@ _TOLERANCE_SECONDS: Final = 0.001
 _MOST_SHARES: Final = 4
 """The time is divided into at most this many shares: an organization gets at least one of them."""
 
-FORGOTTEN_SECONDS: Final = _LONGEST_DEBT_SECONDS * _MOST_SHARES
+EVICTED_SECONDS: Final = _LONGEST_DEBT_SECONDS * _MOST_SHARES
 """After this time without a reservation, an account is as good as a new one."""
 
 
@@ -72,7 +72,7 @@ class Publishes(NamedTuple):
 
 
 Reads: TypeAlias = Bound | PageBound | Publishes
-"""What a route reserves before its handler runs."""
+"""The reservation that a route declares: it is made before the handler runs."""
 
 FEW_ROWS: Final = Bound(0, SMALL_BYTES)
 """A few rows that are found by their keys, none of which is large."""
@@ -80,7 +80,7 @@ RESOURCE: Final = Bound(0, 131_072)
 """A resource with its options, such as a schema or a filter."""
 LARGE_RESOURCE: Final = Bound(0, 524_288)
 """A resource with data, every character of which may be escaped."""
-MESSAGE: Final = FEW_ROWS
+MESSAGE: Final = Bound(0, SMALL_BYTES)
 """A message: its row first. The handler reserves the size of its data, which the row shows, before it reads that."""
 PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
@@ -90,15 +90,15 @@ HTML_PAGE: Final = Bound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
 DOCUMENT: Final = Bound(0, 1_048_576)
 """A document that is in memory: only the response takes more."""
-STREAM: Final = FEW_ROWS
+STREAM: Final = Bound(0, SMALL_BYTES)
 """Events, or messages that are pulled: what is sent and not read yet is counted as it is sent."""
 STEP: Final = Bound(0, 2_097_152)
 """A step of a job that moves messages, at most 1 MiB, and what it makes of them."""
 PUBLISHES: Final = Publishes()
 
 
-class Account:
-    """What an organization has reserved, and the time that it may still use.
+class ReadingAccount:
+    """The reservations of an organization, and the time that it may still use.
 
     The time is wall time: an organization uses it from the grant of a reservation until the end of its read.
     Reservations that overlap use their time once.
@@ -112,7 +112,7 @@ class Account:
         self.reading = 0
         """The number of reservations whose read has not ended."""
         self.rows = 0
-        """Their rows."""
+        """The rows of these."""
         self.credit = _BURST_SECONDS
         """The time that it may use, in seconds; negative while it has used too much."""
         self.counted_at = now
@@ -133,11 +133,11 @@ class Account:
         return not self.reading or self.rows + rows <= _ROWS_AT_ONCE
 
 
-def may_hold(cap: int, held: int, account: Account, size: int) -> bool:
+def may_hold(cap: int, held: int, account: ReadingAccount, size: int) -> bool:
     """Return whether an organization may hold more bytes, of which all organizations hold at most `cap`.
 
-    A dynamic threshold, as in `concurrency.may_send`: an organization may hold at most as much as is free. One that
-    holds nothing may take all that is free.
+    A dynamic threshold, as in `concurrency.may_send`: an organization may hold at most as much as is free. An
+    organization that holds nothing may take all of it.
     """
     free = cap - held
     return size <= free if not account.held else account.held + size <= free

@@ -103,7 +103,7 @@ class Request:
         self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None
         self.reservation: Reservation | None = None
-        """What the request holds of the ledger, until its response has left."""
+        """The reservation of the request, until its response has left; None before, and for publishes."""
 
 
 class Admission:

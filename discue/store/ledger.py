@@ -15,10 +15,10 @@ from typing import Final, NamedTuple, Self
 
 from discue.domain.errors import Overloaded
 from discue.domain.reservations import (
-    FORGOTTEN_SECONDS,
+    EVICTED_SECONDS,
     SMALL_BYTES,
-    Account,
     Bound,
+    ReadingAccount,
     counted_size,
     may_hold,
     share_of_time,
@@ -44,7 +44,7 @@ class _Waiting(NamedTuple):
     grant: "asyncio.Future[None]"
 
 
-class Line(Account):
+class Line(ReadingAccount):
     """The account of an organization, and its reservations that wait, in the order of their arrival."""
 
     __slots__ = ("organization", "timer", "waiting")
@@ -207,7 +207,7 @@ class Ledger:
     def _new_line(self, organization: int) -> Line:
         now = self._monotonic()
         if len(self._lines) >= _REMEMBERED:
-            oldest = now - FORGOTTEN_SECONDS
+            oldest = now - EVICTED_SECONDS
             self._lines = {
                 key: each for key, each in self._lines.items() if not each.is_idle or each.counted_at > oldest
             }
@@ -228,7 +228,7 @@ class Ledger:
 
     def _grant(self, line: Line, rows: int, size: int) -> None:
         if rows:
-            # What it has earned until now, it has earned without a read.
+            # Until now, it has earned time without a read.
             self._count_time(line)
             line.reading += 1
             line.rows += rows

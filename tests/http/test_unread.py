@@ -132,7 +132,7 @@ async def test_organization_makes_room_for_itself_first() -> None:
         assert unread.closed == [client(2)]
 
 
-async def test_nothing_is_closed_while_there_is_room() -> None:
+async def test_connection_is_not_closed_while_there_is_room() -> None:
     unread = Unread()
     await unread.send(1, MAX_BYTES // 4)
     for _ in range(20):

@@ -1,0 +1,56 @@
+"""The table of reservations in docs/architecture/event-loop-limits.md: what each route reserves before it reads."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from discue.api.resources import ROUTES
+from discue.dashboard.pages import ROUTES as PAGES
+from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
+from discue.domain import reservations
+from discue.domain.reservations import Bound, PageBound, Publishes, Reads
+
+_KINDS: Final = (Bound, PageBound, Publishes)
+_NAMED: Final = 6
+"""A reservation with more routes shows their number."""
+
+
+def reservations_table() -> str:
+    """Return a row for each bound that a route declares. Raises LookupError for a bound without a name."""
+    # By identity: bounds with different names may be equal.
+    names = {id(value): name for name, value in vars(reservations).items() if isinstance(value, _KINDS)}
+    routes = dict[str, list[str]]()
+    for reads, route in _routes():
+        if id(reads) not in names:
+            raise LookupError(f"{route} reads {reads}: name it in discue/domain/reservations.py.")
+        routes.setdefault(names[id(reads)], []).append(route)
+    head = "| reservation | waits for a turn | memory, bytes | routes |\n| --- | --- | --- | --- |\n"
+    declared = ((name, getattr(reservations, name)) for name in names.values() if name in routes)
+    return head + "".join(
+        f"| `{name}` | {_waits(reads)} | {_memory(reads)} | {_shown(routes[name])} |\n" for name, reads in declared
+    )
+
+
+def _routes() -> Iterator[tuple[Reads, str]]:
+    for route in ROUTES:
+        yield route.reads, f"`{'/'.join(route.methods)} {route.path}`"
+    for root, pages in (("/dashboard", PAGES), ("/portal", PORTAL_PAGES)):
+        for page in pages:
+            yield page.reads, f"`{root}{page.path}`"
+
+
+def _waits(reads: Reads) -> str:
+    if isinstance(reads, Publishes):
+        return "for a large body"
+    return "yes" if isinstance(reads, PageBound) or reads.rows else "no"
+
+
+def _memory(reads: Reads) -> str:
+    if isinstance(reads, Publishes):
+        return "in the queue of commits"
+    if isinstance(reads, PageBound):
+        return f"{reads.row_bytes:,} for each row of the page"
+    return f"{reads.bytes:,}{', then twice the size of the data' if reads is reservations.MESSAGE else ''}"
+
+
+def _shown(routes: list[str]) -> str:
+    return ", ".join(routes) if len(routes) <= _NAMED else f"{len(routes)} routes"
