@@ -25,7 +25,7 @@ from discue.api.structs import (
 from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
-from discue.domain.reservations import FEW_ROWS, SMALL_BYTES, Bound, Reads
+from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, Bound, Reads
 from discue.domain.scopes import Access, Principal
 from discue.http.frame import Theme
 from discue.http.negotiation import JSON
@@ -98,7 +98,7 @@ class Call(msgspec.Struct):
 
     async def reserve_data(self, size: int) -> None:
         """Reserve the reading of data, and a response that shows it. Raises Overloaded."""
-        if size > SMALL_BYTES and self.reservation is not None:
+        if size > SMALL_READ_BYTES and self.reservation is not None:
             await self.reservation.enlarge(Bound.of_data(size, copies=2))
 
     @property
@@ -256,11 +256,6 @@ class Route(_Reading, frozen=True):
     @property
     def is_single_resource(self) -> bool:
         return self.path.endswith("}")
-
-    @property
-    def lists(self) -> bool:
-        """Whether it responds with a page of a list."""
-        return any(parameter.name == "per_page" for parameter in self.query)
 
     @property
     def publishes(self) -> bool:

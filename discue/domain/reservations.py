@@ -8,7 +8,7 @@ LARGE_BYTES: Final = 16_384
 ROW_BYTES: Final = 2_048
 """The bytes that take about as long to read and to show as the rest of a row."""
 
-SMALL_BYTES: Final = 16_384
+SMALL_READ_BYTES: Final = 16_384
 """A reservation up to this size never waits: a request takes as much memory without it."""
 
 _SEARCHED_ROWS: Final = 64
@@ -53,7 +53,7 @@ class Bound(NamedTuple):
     @property
     def is_small(self) -> bool:
         """Whether a reservation never waits."""
-        return not self.rows and self.bytes <= SMALL_BYTES
+        return not self.rows and self.bytes <= SMALL_READ_BYTES
 
 
 class PageBound(NamedTuple):
@@ -74,13 +74,13 @@ class Publishes(NamedTuple):
 Reads: TypeAlias = Bound | PageBound | Publishes
 """The reservation that a route declares: it is made before the handler runs."""
 
-FEW_ROWS: Final = Bound(0, SMALL_BYTES)
+FEW_ROWS: Final = Bound(0, SMALL_READ_BYTES)
 """A few rows that are found by their keys, none of which is large."""
 RESOURCE: Final = Bound(0, 131_072)
 """A resource with its options, such as a schema or a filter."""
 LARGE_RESOURCE: Final = Bound(0, 524_288)
 """A resource with data, every character of which may be escaped."""
-MESSAGE: Final = Bound(0, SMALL_BYTES)
+MESSAGE: Final = Bound(0, SMALL_READ_BYTES)
 """A message: its row first. The handler reserves the size of its data, which the row shows, before it reads that."""
 PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
@@ -90,7 +90,7 @@ HTML_PAGE: Final = Bound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
 DOCUMENT: Final = Bound(0, 1_048_576)
 """A document that is in memory: only the response takes more."""
-STREAM: Final = Bound(0, SMALL_BYTES)
+STREAM: Final = Bound(0, SMALL_READ_BYTES)
 """Events, or messages that are pulled: what is sent and not read yet is counted as it is sent."""
 STEP: Final = Bound(0, 2_097_152)
 """A step of a job that moves messages, at most 1 MiB, and what it makes of them."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Self
 from discue.domain.errors import Overloaded
 from discue.domain.reservations import (
     EVICTED_SECONDS,
-    SMALL_BYTES,
+    SMALL_READ_BYTES,
     Bound,
     ReadingAccount,
     counted_size,
@@ -141,7 +141,7 @@ class Ledger:
         line = self._lines.get(organization) or self._new_line(organization)
         self.note(organization)
         rows, size = bound
-        if rows or size > SMALL_BYTES:
+        if rows or size > SMALL_READ_BYTES:
             size = counted_size(self._max_bytes, size)
             if (rows and line.waiting) or not self._may_begin(line, rows, size):
                 await self._wait(line, rows, size)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from discue.domain.errors import Overloaded
-from discue.domain.reservations import FEW_ROWS, SMALL_BYTES, Bound
+from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, Bound
 from discue.store.ledger import Ledger, Reservation
 
 OURS, THEIRS = 1, 2
@@ -174,7 +174,7 @@ async def test_requests_do_not_wait_while_the_store_cannot_be_written(watch: Wat
 async def test_small_reservation_never_waits(ledger: Ledger) -> None:
     ledger.hold(OURS, CAP)
     with await ledger.reserve(OURS, FEW_ROWS):
-        assert ledger.held == CAP + SMALL_BYTES
+        assert ledger.held == CAP + SMALL_READ_BYTES
     assert ledger.held == CAP
 
 
