@@ -148,6 +148,8 @@ async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
 
 async def _with_body(control: ControlContext, message: StoredMessage, reserve: Reserve) -> StoredMessage:
     """Return a message with its body. Raises NotFound if it was deleted meanwhile."""
+    if message.body is not None:
+        return message
     await reserve(message.size)
     read = control.store.load if message.size > ON_THREAD_BYTES else control.store.read
     work = partial(message_log.bodies_by_seq, queue=(message.organization, message.queue), seqs=[message.seq])

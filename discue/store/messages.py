@@ -8,6 +8,7 @@ import msgspec
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
+from discue.domain.reservations import SMALL_READ_BYTES
 from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
@@ -16,6 +17,7 @@ from discue.store.listener_states import page_in_state
 from discue.store.log_bounds import PageBounds, bounds_of, span_of_times
 from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
+    BODY,
     LISTED,
     SIZE_OF_DATA,
     WAITING,
@@ -49,7 +51,8 @@ from discue.store.recipients import Recipient, find_recipient_within
 
 _MESSAGE: Final = f"""
     l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {SIZE_OF_DATA}, l.expires_at,
-    l.extra, l.kind, l.origin_seq"""
+    l.extra, l.kind, l.origin_seq, CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END"""
+"""With the body, if that is small: larger ones are read once their size is reserved."""
 _GET: Final = f"SELECT {_MESSAGE} FROM log l WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"
 _FIND: Final = f"""
     SELECT {queues.OF_QUEUE}, {_MESSAGE} FROM queue
@@ -66,7 +69,7 @@ _MAKE_DUE: Final = """
 
 
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
-    """Read a message without its body."""
+    """Read a message, with its body if that is small."""
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
     return _message(row, queue, public_id) if row is not None else None
 
@@ -74,7 +77,7 @@ async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | 
 async def find(
     tx: Transaction, organization: int, queue_public_id: str, public_id: str
 ) -> tuple[Queue, StoredMessage] | None:
-    """Read a message without its body, and its queue."""
+    """Read a message, with its body if that is small, and its queue."""
     row = await tx.row(_FIND, organization, queue_public_id, public_id)
     if row is None:
         return None
@@ -83,7 +86,7 @@ async def find(
 
 
 def _message(row: Row, queue: Queue, public_id: str) -> StoredMessage:
-    seq, alias, stored_at, updated_at, codec, size, expires_at, extra, kind, origin_seq = row
+    seq, alias, stored_at, updated_at, codec, size, expires_at, extra, kind, origin_seq, body = row
     return StoredMessage(
         organization=queue.organization,
         queue=queue.id,
@@ -94,6 +97,7 @@ def _message(row: Row, queue: Queue, public_id: str) -> StoredMessage:
         stored_at=stored_at,
         updated_at=updated_at or stored_at,
         codec=codec,
+        body=None if body is None else bytes(body),
         expires_at=expires_at or 0,
         options=decode_options(extra),
         is_delayed=kind == WAITING,
