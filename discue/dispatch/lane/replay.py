@@ -77,8 +77,12 @@ class ReservedReads(LimitedReads):
         self._organization = organization
 
     async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
-        with await self._ledger.reserve(self._organization, Bound(rows, PAGE_BYTES)):
+        reservation = await self._ledger.reserve(self._organization, Bound(rows, PAGE_BYTES))
+        try:
             return await super().page(queue, after, rows, max_bytes)
+        finally:
+            # The lane looks at the messages in this step of the event loop: that is part of the read.
+            asyncio.get_running_loop().call_soon(reservation.release)
 
 
 class ReplayLane(Lane):

@@ -1,7 +1,14 @@
 """At most three replays of an organization run at a time on a worker, and the others wait."""
 
+from collections.abc import Awaitable
+
+import pytest
+
+from discue.dispatch.lane.backlog import PAGE_BYTES
 from discue.dispatch.lane.replay import REPLAYS_AT_ONCE
 from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.reservations import Bound
+from discue.store.ledger import Reservation
 from tests.dispatch.replays import ask, cancel, deliver_all, stored
 from tests.dispatch.stage import Stage, well
 
@@ -66,3 +73,24 @@ async def test_replays_of_another_organization_do_not_wait(stage: Stage) -> None
     asked = await ask(stage, theirs)
     await deliver_all(stage)
     assert (await stored(stage, asked)).state == "done"
+
+
+async def test_replay_reserves_the_pages_of_the_log_that_it_reads(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, first = await stage.running()
+    ledger, reserved = stage.store.ledger, list[tuple[int, Bound]]()
+    reserve = ledger.reserve
+
+    def spied(organization: int, bound: Bound) -> Awaitable[Reservation]:
+        reserved.append((organization, bound))
+        return reserve(organization, bound)
+
+    monkeypatch.setattr(ledger, "reserve", spied)
+    [listener] = await _listeners(stage, queue, first, 1)
+    assert not reserved, "live deliveries reserve nothing"
+    asked = await ask(stage, listener)
+    await deliver_all(stage)
+    assert (await stored(stage, asked)).state == "done"
+    assert {(organization, bound.bytes) for organization, bound in reserved} == {(queue.organization, PAGE_BYTES)}
+    assert ledger.held == 0
