@@ -123,7 +123,8 @@ class App:
             content = await self._respond(request)
             status = request.status
             content = _indented(request, content) if scope.query_string else content
-            await self._reserve_response(request, len(content))
+            if len(content) > SMALL_BYTES:
+                await self._reserve_response(request, len(content))
         except (ProtocolClosed, ClientGone):
             self._end_read(request)
             return
