@@ -15,8 +15,6 @@ class ScanStep(NamedTuple):
     """The last key that was scanned; None at the end of the span."""
     last_id: str = ""
     """The public id of the last row that was scanned."""
-    cost: int = 0
-    """How many rows it counts as, if these took longer than others."""
 
 
 class ScanSource(Protocol):
@@ -33,7 +31,7 @@ class ScanSource(Protocol):
 
 
 class ScanLimits(NamedTuple):
-    """How many rows are scanned for one page, where a step may count as more than its rows."""
+    """How many rows are scanned for one page."""
 
     first: int | None
     """In the first step; None: as many as are wanted."""
@@ -111,7 +109,7 @@ class FilteredPages:
             rows += step.rows
             if len(rows) >= wanted or step.last is None:
                 return ScanStep(rows[:wanted], None)
-            last, last_id, limit = step.last, step.last_id, limit - max(count, step.cost)
+            last, last_id, limit = step.last, step.last_id, limit - count
             span, count = _beyond(span, last, newest_first=newest_first), self._limits.step
         return ScanStep(rows, last, last_id)
 

@@ -13,7 +13,7 @@ from discue.store.engine import Row, Transaction, Value
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.log_bounds import WHOLE_LOG, PageBounds
 from discue.store.merged_logs import read_spans
-from discue.store.message_log import LIST_COLUMNS, OneLog, cost_of, placed, position_of
+from discue.store.message_log import LIST_COLUMNS, OneLog, placed, position_of
 from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import LARGEST, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient, find_recipient, missed_range
@@ -217,7 +217,7 @@ class ListenerScan:
         found = [row for row in rows if _seq(row) in seqs and self._accepts(row)]
         if len(rows) < count:
             return ScanStep(found, None)
-        return ScanStep(found, _seq(rows[-1]), str(rows[-1][2]), cost_of(rows))
+        return ScanStep(found, _seq(rows[-1]), str(rows[-1][2]))
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, (self._of.organization, self._of.queue), public_id, self._anchor)

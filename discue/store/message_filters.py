@@ -17,8 +17,6 @@ from discue.store.message_log import (
     WAITING,
     LiveQueues,
     OneLog,
-    cost_of,
-    cost_of_size,
     placed,
     rows_by_seq,
 )
@@ -32,15 +30,15 @@ from discue.store.message_states import (
 )
 from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span
 
-_SIZES_OF_ALL: Final = """
-    SELECT id, queue, size FROM log
+_IDS_OF_ALL: Final = """
+    SELECT id, queue FROM log
     WHERE organization = $1 AND (id, queue) > ($2, $3) AND (id, queue) < ($4, $5)
     ORDER BY id {0}, queue {0} LIMIT $6"""
 _ALL: Final = f"""
     SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
     ORDER BY id, queue LIMIT $4"""
 _OF_LOG: Final = """
-    SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, listed.size, (
+    SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, (
         SELECT count(*) FROM (
             SELECT l.id FROM listener l WHERE l.organization = $1 AND l.queue = $2 AND l.deleted_at IS NULL LIMIT $3
         ) AS counted)
@@ -54,8 +52,6 @@ _LIMITS_OF_STATE: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_a
 """A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
 _LIMITS_OF_ALL: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, around=0)
 """A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
-_COST_AT_MOST: Final = 4_000
-"""The largest cost of the messages of one step, as `cost_of` counts it."""
 _COPIES: Final = 100
 """The largest number of copies of a message."""
 _DELIVERIES_AT_MOST: Final = 10_000
@@ -131,10 +127,10 @@ class _OfQueue:
         if self._state is not None:
             found, looked_at = await self._in_state(tx, found, self._state, wanted)
             if looked_at is not None:
-                return ScanStep(found, self.key_of(looked_at), looked_at[2], cost_of(rows))
+                return ScanStep(found, self.key_of(looked_at), looked_at[2])
         if len(rows) < count:
             return ScanStep(found, None)
-        return ScanStep(found, self.key_of(rows[-1]), rows[-1][2], cost_of(rows))
+        return ScanStep(found, self.key_of(rows[-1]), rows[-1][2])
 
     async def position(self, tx: Transaction, public_id: str) -> Span:
         return await scanned_position(tx, self._key, public_id, self._anchor)
@@ -176,8 +172,7 @@ class _InState:
         if not rows:
             return ScanStep((), None)
         *_, listeners = rows[0]
-        most = min(_affordable([row[4] for row in rows]), max(1, _DELIVERIES_AT_MOST // max(1, listeners)))
-        looked_at = rows[:most]
+        looked_at = rows[: max(1, _DELIVERIES_AT_MOST // max(1, listeners))]
         listed = [ListedRow(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
         read = await states_of_messages(tx, *self._key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
         if read is None:
@@ -210,15 +205,14 @@ class _OfAll:
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         order = "DESC" if newest_first else "ASC"
         values = (span[0], LARGEST, span[1], 0, count)
-        sizes = await tx.rows(_SIZES_OF_ALL.format(order), self._live.organization, *values)
-        if not sizes:
+        some = await tx.rows(_IDS_OF_ALL.format(order), self._live.organization, *values)
+        if not some:
             return ScanStep((), None)
-        some = sizes[: _affordable([row[2] for row in sizes])]
         # With all copies of the last one: the next step begins behind its id.
         first, last = sorted((some[0][0], some[-1][0]))
         most = len(some) + _COPIES
         rows = [placed(row) for row in await tx.rows(_ALL, self._live.organization, first, last, most)]
-        end = some[-1][0] if len(some) == count or len(some) < len(sizes) else None
+        end = some[-1][0] if len(some) == count else None
         # Of several copies the one in the queue that was made last is shown.
         rows.sort(key=lambda row: (row[2], row[1][1]), reverse=newest_first)
         found = [row for row in rows if self._passes(row) and self._accepts(row)]
@@ -293,16 +287,6 @@ async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], 
     if read is None:
         raise _too_many_listeners()
     return [row for row in rows if read.states[row[1][2]] == state], read.listeners
-
-
-def _affordable(sizes: Sequence[int]) -> int:
-    """Return how many of the first messages a step reads, at least one, given the sizes of their data."""
-    cost = 0
-    for place, size in enumerate(sizes):
-        cost += cost_of_size(size)
-        if cost > _COST_AT_MOST and place:
-            return place
-    return len(sizes)
 
 
 def _too_many_listeners() -> BadRequest:

@@ -22,8 +22,7 @@ WAITING: Final = 1
 BODY: Final = "coalesce(l.body, (SELECT b.bytes FROM body b WHERE b.id = l.body_id))"
 """The body of a row `l` of the log: in the row, or in the table `body`."""
 
-SIZE_OF_DATA: Final = """coalesce(length(l.body), (
-        SELECT b.size FROM body b WHERE b.organization = l.organization AND b.id = l.body_id))"""
+SIZE_OF_DATA: Final = "coalesce(length(l.body), l.size - coalesce(length(l.extra), 0))"
 """The size of the body of a row `l` of the log, which is read without the body."""
 
 
@@ -297,16 +296,6 @@ async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, in
     """Read tail and head: the seqs of the log are above the first, up to the second."""
     ends = await tx.row(_ENDS, organization, queue)
     return (ends[0], ends[1]) if ends is not None else (0, 0)
-
-
-def cost_of(rows: Collection[Row]) -> int:
-    """Return how many small messages cost as much to read as these: SQLite passes the data of each."""
-    return sum([cost_of_size(row[9]) for row in rows])
-
-
-def cost_of_size(size: int) -> int:
-    """Return how many small messages cost as much to read as one whose data has this size."""
-    return 1 + size // 16_384
 
 
 def placed(row: Row) -> Row:
