@@ -78,11 +78,11 @@ class Parameter(msgspec.Struct, frozen=True):
 
 def rows_of(query: str) -> int:
     """Return the largest number of rows that a page has with a query, which may be invalid."""
-    if "per_page" not in query:
-        return FIRST_PAGE.per_page
-    # A number in another form than most clients write is read again with the other parameters.
     found = _PER_PAGE.search(query)
-    return LARGEST_PAGE if found is None else min(int(found[1]), LARGEST_PAGE)
+    if found is not None:
+        return min(int(found[1]), LARGEST_PAGE)
+    # The name, or the number, may be written in another way, which is decoded with the other parameters.
+    return LARGEST_PAGE if "per_page" in query or "%" in query else FIRST_PAGE.per_page
 
 
 def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:

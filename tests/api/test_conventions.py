@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from discue.api.app import _indented
+from discue.api.pagination import rows_of
 from discue.api.structs import LinkTarget, links_of
 from discue.store.store import Store
 from tests.support.served_api import Cast, cast_of, served
@@ -111,3 +112,28 @@ def test_response_that_is_nested_too_deeply_to_be_indented_is_sent_as_it_is() ->
     for depth in (900, 2_000):
         nested = b"[" * depth + b"]" * depth
         assert b"".join(_indented(request, nested).split()) == nested
+
+
+def test_response_that_would_have_millions_of_spaces_is_not_indented() -> None:
+    request: Any = SimpleNamespace(
+        response_headers=[("content-type", "application/json")], scope=SimpleNamespace(query_string="pretty=true")
+    )
+    many = b"[" + b",".join([b"1"] * 100_000) + b"]"
+    assert len(_indented(request, many).split(b"\n")) == 100_002
+    deep = b"[" * 500 + many + b"]" * 500
+    assert _indented(request, deep) == deep
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("", 10),
+        ("per_page=100", 100),
+        ("a=b&per_page=7&x=y", 7),
+        ("per_page=999", 100),
+        ("per%5Fpage=100", 100),
+        ("per_page=%37", 100),
+    ],
+)
+def test_reservation_of_a_page_is_as_large_as_the_page_may_be(query: str, rows: int) -> None:
+    assert rows_of(query) == rows

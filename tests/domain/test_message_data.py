@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.message_data import as_sent, data_of, data_of_base64, is_json, is_json_text
+from discue.domain.message_data import (
+    BYTES,
+    JSON_VALUE,
+    TEXT,
+    as_sent,
+    data_of,
+    data_of_base64,
+    is_json,
+    is_json_text,
+    pieces_as_sent,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -53,3 +63,10 @@ def test_bytes_come_back_as_they_were_sent(content: bytes) -> None:
 )
 def test_text_is_json_if_it_parses_and_is_not_nested_too_deeply(text: bytes, *, is_json: bool) -> None:
     assert is_json_text(text) is is_json
+
+
+@pytest.mark.parametrize("codec", [TEXT, JSON_VALUE, BYTES])
+@pytest.mark.parametrize("length", [0, 1, 196_607, 196_608, 600_001])
+def test_pieces_of_data_are_the_data_as_it_was_sent(codec: int, length: int) -> None:
+    body = ('"é\n"' * (length // 5 + 1))[:length].encode() if codec == TEXT else b"7" * length
+    assert b"".join(pieces_as_sent(body, codec)) == as_sent(body, codec).value

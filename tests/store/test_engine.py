@@ -401,3 +401,22 @@ async def test_commit_of_one_process_is_announced_to_and_readable_by_another(sto
     page = await second.page(ORGANIZATION, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.id for entry in page.entries] == [public_id(20)]
     assert await second.read(feed.epoch) == await store.read(feed.epoch)
+
+
+async def test_load_reads_a_snapshot_and_raises_what_its_work_raises(store: Store) -> None:
+    queue = await stored_queue(store, ORGANIZATION, 10)
+    await appended(store, an_append(queue, 100))
+
+    async def read(tx: Transaction) -> list[int]:
+        return [row[0] for row in await tx.rows("SELECT seq FROM log WHERE organization = $1", ORGANIZATION)]
+
+    async def fail(tx: Transaction) -> None:
+        await tx.rows("SELECT 1")
+        raise LookupError("nothing here")
+
+    assert await store.load(read) == [1]
+    with pytest.raises(LookupError, match="nothing here"):
+        await store.load(fail)
+    loads = [asyncio.ensure_future(store.load(read)) for _ in range(3)]
+    loads[0].cancel()
+    assert await asyncio.gather(*loads[1:]) == [[1], [1]]
