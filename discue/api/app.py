@@ -33,7 +33,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 from discue.domain.json_nesting import levels_of
-from discue.domain.reservations import LARGE_BYTES, ROW_BYTES, Bound, Publishes, Reads
+from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Bound, Publishes
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request, port_of
 from discue.http.body import BodyReader
@@ -287,16 +287,23 @@ class App:
                     raise
         return await self._handle(request, named)
 
-    async def _reserve(self, request: Request, reads: Reads) -> None:
-        """Reserve what the handler reads; refuse a publish under overload. Raises Overloaded."""
-        organization = request.principal.organization
+    async def _reserve(self, request: Request, compiled: CompiledRoute, body_bytes: int = 0) -> None:
+        """Reserve what the handler reads, and the time in which a large body is decoded. Raises Overloaded.
+
+        The memory of the body is counted where it is read.
+        """
+        # A request with names may be handled twice, with one reservation.
+        if request.reservation is not None:
+            return
+        organization, reads = request.principal.organization, compiled.reads
+        is_large = organization and (body_bytes > LARGE_BYTES or compiled.row.events == "many")
+        rows = 1 + body_bytes // ROW_BYTES if is_large else 0
         if isinstance(reads, Publishes):
-            # Before the body is read: under overload, refusing must be cheap.
-            self._ledger.note(organization)
-            self._check_capacity(organization)
-        elif request.reservation is None:
-            # A request with names may be handled twice, with one reservation.
+            bound = Bound(rows, 0)
+        else:
             bound = reads if isinstance(reads, Bound) else reads.of(rows_of(request.scope.query_string))
+            bound = Bound(max(rows, bound.rows), bound.bytes)
+        if bound != NOTHING:
             request.reservation = await self._ledger.reserve(organization, bound)
 
     async def _handle(self, request: Request, found: Match) -> bytes:
@@ -307,12 +314,15 @@ class App:
             route.needs.check(request.principal, ids)
         if found.missing and (not found.creates_named or "if-match" in request.headers):
             raise NotFound(found.missing)
-        await self._reserve(request, compiled.reads)
+        if compiled.publishes:
+            # Before the body is read: under overload, refusing must be cheap.
+            self._ledger.note(request.principal.organization)
+            self._check_capacity(request.principal.organization)
         base = (self._public_url or base_url(scope, request.headers)) + found.version
         # Headers are read before the body: a request that is refused for them need not be received.
         given_key = key_in(request.headers) if compiled.creates and KEY_HEADER in request.headers else None
         match = _etags(request.headers, "If-Match") if compiled.changes else None
-        body = await self._body(request, compiled, ids) if compiled.takes_body else None
+        body = await (self._body(request, compiled, ids) if compiled.takes_body else self._reserve(request, compiled))
         if found.creates_named and isinstance(body, NamedBody):
             give_name(body, found.name)
         call = Call(
@@ -408,22 +418,15 @@ class App:
         request.received = content
         if content and not is_supported:
             raise UnsupportedMediaType
-        if organization and (len(content) > LARGE_BYTES or route.events == "many"):
-            await self._take_turn(request, len(content))
+        # Most requests publish one small message.
+        if not compiled.publishes or route.events == "many" or len(content) > LARGE_BYTES:
+            await self._reserve(request, compiled, len(content))
         if read_events is not None:
             events: EventBody = await on_thread_if_large(len(content), partial(read_events, content))
             request.content = events.content
             return events
         request.content = content
         return await on_thread_if_large(len(content), partial(compiled.decode, content))
-
-    async def _take_turn(self, request: Request, size: int) -> None:
-        """Reserve the time in which a large body is decoded and handled. Its memory is counted where it is read."""
-        if request.reservation is None:
-            request.reservation = await self._ledger.reserve(request.principal.organization, Bound.of_data(size, 0))
-        elif not request.reservation.rows:
-            held = request.reservation.bytes
-            await request.reservation.enlarge(Bound(1 + size // ROW_BYTES, held))
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [

@@ -36,7 +36,7 @@ from discue.domain.errors import (
 )
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
-from discue.domain.reservations import ROW_BYTES, Bound
+from discue.domain.reservations import FEW_ROWS, ROW_BYTES, Bound
 from discue.domain.scopes import Principal
 from discue.http.admission import base_url, check_request, key_of_all, port_of, rate_limit_key
 from discue.http.body import BodyReader
@@ -90,7 +90,9 @@ class PageSteps:
         """Send the response, or the page of the error that `respond` raises. Raises nothing."""
         scope, exchange = request.scope, request.exchange
         try:
-            response = await respond(request)
+            # The session, and pages of sign-in. Other pages reserve more.
+            with self._ledger.hold(0, FEW_ROWS.bytes):
+                response = await respond(request)
         except (ProtocolClosed, ClientGone):
             return
         except DiscueError as error:

@@ -74,6 +74,7 @@ class Publishes(NamedTuple):
 Reads: TypeAlias = Bound | PageBound | Publishes
 """The reservation that a route declares: it is made before the handler runs."""
 
+NOTHING: Final = Bound(0, 0)
 FEW_ROWS: Final = Bound(0, SMALL_READ_BYTES)
 """A few rows that are found by their keys, none of which is large."""
 RESOURCE: Final = Bound(0, 131_072)
@@ -90,8 +91,8 @@ HTML_PAGE: Final = Bound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
 DOCUMENT: Final = Bound(0, 1_048_576)
 """A document that is in memory: only the response takes more."""
-STREAM: Final = Bound(0, SMALL_READ_BYTES)
-"""Events, or messages that are pulled: what is sent and not read yet is counted as it is sent."""
+STREAM: Final = Bound(0, 0)
+"""Messages that are pulled: nothing while the request waits for them. The response reserves its size."""
 STEP: Final = Bound(0, 2_097_152)
 """A step of a job that moves messages, at most 1 MiB, and what it makes of them."""
 PUBLISHES: Final = Publishes()
