@@ -42,7 +42,7 @@ from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, n
 from discue.http.rsgi import Application, ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES, UnreadResponse, UnreadResponses
+from discue.http.unread import SMALL_BYTES, UnreadResponse
 from discue.observability.measures import Operation
 from discue.store.time_slice import on_thread_if_large
 
@@ -102,7 +102,7 @@ class App:
             is_store_healthy=lambda: store.healthy,
         )
         self._ledger = store.ledger
-        self._unread = UnreadResponses(store.ledger)
+        self._unread = services.unread
         self._measures = store.measures
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic

@@ -44,7 +44,7 @@ from discue.http.negotiation import accepts_gzip, is_of_type
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES, UnreadResponses
+from discue.http.unread import SMALL_BYTES
 from discue.store.ledger import Reservation
 
 METHODS: Final = ("GET", "HEAD", "POST")
@@ -79,7 +79,7 @@ class PageSteps:
             is_store_healthy=lambda: store.healthy,
         )
         self._ledger = store.ledger
-        self._unread = UnreadResponses(store.ledger)
+        self._unread = services.unread
 
     async def serve(
         self,

@@ -13,6 +13,7 @@ from discue.control.domains import DomainChecker
 from discue.control.inbox import Inbox
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
+from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
 from discue.store.damage import REMEDY
@@ -65,6 +66,8 @@ class Services:
     addresses: ClientIpResolver
     samples: SampleSender
     puller: Puller
+    unread: UnreadResponses
+    """The responses of the API and of pages that clients have not read: they make room for each other."""
     identity_providers: Mapping[str, Provider] = field(default_factory=dict)
     """Providers whose users may sign in, by name."""
     inbox: Inbox | None = None

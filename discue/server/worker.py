@@ -36,6 +36,7 @@ from discue.domain.errors import Unavailable
 from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, Bound
 from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
+from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import Tracer
@@ -229,6 +230,7 @@ class Worker:
             addresses=ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
             samples=self._endpoint_tester,
             puller=self.pulls,
+            unread=UnreadResponses(store.ledger),
             identity_providers=_identity_providers(control),
             inbox=inbox,
         )

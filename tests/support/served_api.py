@@ -36,6 +36,7 @@ from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
 from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
+from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
@@ -195,6 +196,7 @@ class _Thread:
                     ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
                     tester := _endpoint_tester(installation),
                     pulls := _pulls(installation, log),
+                    UnreadResponses(store.ledger),
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,

@@ -1,0 +1,35 @@
+"""Every route and every job declares what it reads."""
+
+import msgspec
+import pytest
+
+from discue.api.resources import ROUTES
+from discue.api.route import Route
+from discue.dashboard.pages.overview import show
+from discue.dashboard.route import PageRoute
+from discue.domain.reservations import Bound
+from discue.observability.logs import Log
+from discue.observability.supervisor import Supervisor
+from docs import reservations_table
+
+
+def test_route_without_a_reservation_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="reads"):
+        Route(("GET",), "/nothing", ROUTES[0].handler, None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="reads"):
+        PageRoute("/nothing", show)  # type: ignore[call-arg]
+
+
+def test_job_without_a_reservation_cannot_be_started() -> None:
+    async def work() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="reads"):
+        Supervisor(Log()).every(1, "work", work)  # type: ignore[call-arg]
+
+
+def test_bound_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unnamed = msgspec.structs.replace(ROUTES[0], reads=Bound(17, 4_711))
+    monkeypatch.setattr(reservations_table, "ROUTES", (unnamed,))
+    with pytest.raises(LookupError, match="4711"):
+        reservations_table.reservations_table()
