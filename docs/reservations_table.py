@@ -7,9 +7,9 @@ from discue.api.resources import ROUTES
 from discue.dashboard.pages import ROUTES as PAGES
 from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.domain import reservations
-from discue.domain.reservations import Bound, PageBound, Publishes, Reads
+from discue.domain.reservations import PageBound, Publishes, ReadBound, Reads
 
-_KINDS: Final = (Bound, PageBound, Publishes)
+_KINDS: Final = (ReadBound, PageBound, Publishes)
 _NAMED: Final = 6
 """A reservation with more routes shows their number."""
 

@@ -33,7 +33,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 from discue.domain.json_nesting import levels_of
-from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Bound, Publishes
+from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Publishes, ReadBound
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request, port_of
 from discue.http.body import BodyReader
@@ -189,7 +189,7 @@ class App:
         """Reserve the memory of a response that is larger than what the route reads. Raises Overloaded."""
         reservation = request.reservation
         if reservation is not None and size > reservation.bytes and request.scope.method == "GET":
-            await reservation.enlarge(Bound(0, size))
+            await reservation.enlarge(ReadBound(0, size))
 
     def _end_read(self, request: Request, size: int = 0) -> None:
         """End the turn of a request, of which a response of a size stays reserved, and give back its body's memory."""
@@ -299,10 +299,10 @@ class App:
         is_large = organization and (body_bytes > LARGE_BYTES or compiled.row.events == "many")
         rows = 1 + body_bytes // ROW_BYTES if is_large else 0
         if isinstance(reads, Publishes):
-            bound = Bound(rows, 0)
+            bound = ReadBound(rows, 0)
         else:
-            bound = reads if isinstance(reads, Bound) else reads.of(rows_of(request.scope.query_string))
-            bound = Bound(max(rows, bound.rows), bound.bytes)
+            bound = reads if isinstance(reads, ReadBound) else reads.of(rows_of(request.scope.query_string))
+            bound = ReadBound(max(rows, bound.rows), bound.bytes)
         if bound != NOTHING:
             request.reservation = await self._ledger.reserve(organization, bound)
 

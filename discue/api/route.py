@@ -25,7 +25,7 @@ from discue.api.structs import (
 from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
-from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, Bound, Reads
+from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound, Reads
 from discue.domain.scopes import Access, Principal
 from discue.http.frame import Theme
 from discue.http.negotiation import JSON
@@ -99,7 +99,7 @@ class Call(msgspec.Struct):
     async def reserve_data(self, size: int) -> None:
         """Reserve the reading of data, and a response that shows it. Raises Overloaded."""
         if size > SMALL_READ_BYTES and self.reservation is not None:
-            await self.reservation.enlarge(Bound.of_data(size, copies=2))
+            await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
 
     @property
     def url(self) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.visit import Download, Page, Redirect, Visit
 from discue.domain.ids import is_public_id
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 
 Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
 """Returns the page, where else to look, or plain data. Raises what the functions of the control plane raise."""
@@ -26,7 +26,7 @@ CONFIRMATION_BYTES: Final = 4_096
 class _Reading(msgspec.Struct, frozen=True, kw_only=True):
     """A page that says what it reads."""
 
-    reads: Bound
+    reads: ReadBound
     """The reservation that its requests make before they read: see docs/architecture/event-loop-limits.md."""
 
 

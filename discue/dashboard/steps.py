@@ -36,7 +36,7 @@ from discue.domain.errors import (
 )
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
-from discue.domain.reservations import FEW_ROWS, ROW_BYTES, Bound
+from discue.domain.reservations import FEW_ROWS, ROW_BYTES, ReadBound
 from discue.domain.scopes import Principal
 from discue.http.admission import base_url, check_request, key_of_all, port_of, rate_limit_key
 from discue.http.body import BodyReader
@@ -236,7 +236,7 @@ class PageSteps:
         # Before the turn: a browser may send slowly.
         content = await self.form(request, route.most_bytes, organization)
         rows = max(route.reads.rows, 1 + len(content) // ROW_BYTES)
-        reservation = visit.reservation = await self._ledger.reserve(organization, Bound(rows, route.reads.bytes))
+        reservation = visit.reservation = await self._ledger.reserve(organization, ReadBound(rows, route.reads.bytes))
         with _released_after_failure(reservation):
             visit.form = await fields(content)
             if not route.waits:

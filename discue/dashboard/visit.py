@@ -12,7 +12,7 @@ from discue.control.installation import may_see_installation
 from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.model import Role
-from discue.domain.reservations import SMALL_READ_BYTES, Bound
+from discue.domain.reservations import SMALL_READ_BYTES, ReadBound
 from discue.domain.scopes import RESOURCES, Principal
 from discue.http.frame import Theme
 from discue.http.services import Services
@@ -77,7 +77,7 @@ class Visit:
     async def reserve_data(self, size: int) -> None:
         """Reserve the reading of a message's data, and a page that shows it. Raises Overloaded."""
         if size > SMALL_READ_BYTES and self.reservation is not None:
-            await self.reservation.enlarge(Bound.of_data(size, copies=2))
+            await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
 
     @property
     def control(self) -> ControlContext:

@@ -38,7 +38,7 @@ JOBS: Final = -1
 """The account of work that belongs to no organization."""
 
 
-class Bound(NamedTuple):
+class ReadBound(NamedTuple):
     """An upper bound of what is read, and of what is held in memory because of it."""
 
     rows: int
@@ -46,7 +46,7 @@ class Bound(NamedTuple):
     bytes: int
 
     @classmethod
-    def of_data(cls, size: int, copies: int = 1) -> "Bound":
+    def of_data(cls, size: int, copies: int = 1) -> "ReadBound":
         """Return the bound for data of a size that is read once, and held in some copies."""
         return cls(1 + size // ROW_BYTES, size * copies)
 
@@ -62,38 +62,38 @@ class PageBound(NamedTuple):
     row_bytes: int
     """The largest size of a row in the response."""
 
-    def of(self, rows: int) -> Bound:
+    def of(self, rows: int) -> ReadBound:
         """Return the bound of a page with so many rows."""
-        return Bound(_SEARCHED_ROWS, rows * self.row_bytes)
+        return ReadBound(_SEARCHED_ROWS, rows * self.row_bytes)
 
 
 class Publishes(NamedTuple):
     """Declares a request that the queue of commits admits: it reserves only the time in which it is decoded."""
 
 
-Reads: TypeAlias = Bound | PageBound | Publishes
+Reads: TypeAlias = ReadBound | PageBound | Publishes
 """The reservation that a route declares: it is made before the handler runs."""
 
-NOTHING: Final = Bound(0, 0)
-FEW_ROWS: Final = Bound(0, SMALL_READ_BYTES)
+NOTHING: Final = ReadBound(0, 0)
+FEW_ROWS: Final = ReadBound(0, SMALL_READ_BYTES)
 """A few rows that are found by their keys, none of which is large."""
-RESOURCE: Final = Bound(0, 131_072)
+RESOURCE: Final = ReadBound(0, 131_072)
 """A resource with its options, such as a schema or a filter."""
-LARGE_RESOURCE: Final = Bound(0, 524_288)
+LARGE_RESOURCE: Final = ReadBound(0, 524_288)
 """A resource with data, every character of which may be escaped."""
-MESSAGE: Final = Bound(0, SMALL_READ_BYTES)
+MESSAGE: Final = ReadBound(0, SMALL_READ_BYTES)
 """A message: its row first. The handler reserves the size of its data, which the row shows, before it reads that."""
 PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
-EVENTS: Final = Bound(_SEARCHED_ROWS, 2_097_152)
+EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
-HTML_PAGE: Final = Bound(_SEARCHED_ROWS, 262_144)
+HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
-DOCUMENT: Final = Bound(0, 1_048_576)
+DOCUMENT: Final = ReadBound(0, 1_048_576)
 """A document that is in memory: only the response takes more."""
-STREAM: Final = Bound(0, 0)
+STREAM: Final = ReadBound(0, 0)
 """Messages that are pulled: nothing while the request waits for them. The response reserves its size."""
-STEP: Final = Bound(0, 2_097_152)
+STEP: Final = ReadBound(0, 2_097_152)
 """A step of a job that moves messages, at most 1 MiB, and what it makes of them."""
 PUBLISHES: Final = Publishes()
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from discue.domain.errors import Unavailable
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 from discue.observability.logs import Log
 
 _MAX_PAUSE_SECONDS = 30.0
@@ -37,7 +37,7 @@ class BackgroundTasks:
 class Supervisor:
     """Runs pieces of work periodically until it is stopped."""
 
-    def __init__(self, log: Log, hold: Callable[[Bound], AbstractContextManager[object]] = nullcontext) -> None:
+    def __init__(self, log: Log, hold: Callable[[ReadBound], AbstractContextManager[object]] = nullcontext) -> None:
         """`hold` counts what a run reads, until its end."""
         self._log = log
         self._hold = hold
@@ -52,7 +52,7 @@ class Supervisor:
         work: Callable[[], Awaitable[None]],
         max_pause: float = _MAX_PAUSE_SECONDS,
         *,
-        reads: Bound,
+        reads: ReadBound,
     ) -> None:
         """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds.
 

@@ -33,7 +33,7 @@ from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import Unavailable
-from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, Bound
+from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, ReadBound
 from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
@@ -416,7 +416,7 @@ class Worker:
             await self.pulls.miss_too_old()
 
 
-def _hold(ledger: Ledger, bound: Bound) -> Reservation:
+def _hold(ledger: Ledger, bound: ReadBound) -> Reservation:
     """Hold what a job reads. It never waits: other organizations would wait for the job."""
     return ledger.hold(JOBS, bound.bytes)
 

@@ -17,7 +17,7 @@ from discue.domain.errors import Overloaded
 from discue.domain.reservations import (
     EVICTED_SECONDS,
     SMALL_READ_BYTES,
-    Bound,
+    ReadBound,
     ReadingAccount,
     counted_size,
     may_hold,
@@ -77,7 +77,7 @@ class Reservation:
     def organization(self) -> int:
         return self.line.organization
 
-    async def enlarge(self, bound: Bound) -> None:
+    async def enlarge(self, bound: ReadBound) -> None:
         """Reserve this instead: the first read has shown how much the next one takes.
 
         What is reserved is given back first, so that reservations never wait for each other. Raises Overloaded.
@@ -132,7 +132,7 @@ class Ledger:
         self._earlier: set[int] = set()
         self._recent_since = monotonic()
 
-    async def reserve(self, organization: int, bound: Bound) -> Reservation:
+    async def reserve(self, organization: int, bound: ReadBound) -> Reservation:
         """Return when it is the turn of a reservation, and there is room for it.
 
         A small one never waits: the number of requests bounds these. Raises Overloaded if too many wait, or for too

@@ -10,7 +10,7 @@ import pytest
 from discue.dashboard import app, forms, steps
 from discue.dashboard.portal import app as portal_app
 from discue.domain.errors import Overloaded
-from discue.domain.reservations import HTML_PAGE, ROW_BYTES, Bound
+from discue.domain.reservations import HTML_PAGE, ROW_BYTES, ReadBound
 from discue.store.ledger import Ledger, Reservation
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
@@ -97,7 +97,7 @@ def test_turn_of_a_large_form_is_as_large(
 ) -> None:
     browser, ledger, rows = service.browser(), service.control.store.ledger, []
 
-    async def reserve(organization: int, bound: Bound) -> Any:
+    async def reserve(organization: int, bound: ReadBound) -> Any:
         rows.append(bound.rows)
         return await Ledger.reserve(ledger, organization, bound)
 

@@ -7,7 +7,7 @@ from discue.api.resources import ROUTES
 from discue.api.route import Route
 from discue.dashboard.pages.overview import show
 from discue.dashboard.route import PageRoute
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from docs import reservations_table
@@ -29,7 +29,7 @@ def test_job_without_a_reservation_cannot_be_started() -> None:
 
 
 def test_bound_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    unnamed = msgspec.structs.replace(ROUTES[0], reads=Bound(17, 4_711))
+    unnamed = msgspec.structs.replace(ROUTES[0], reads=ReadBound(17, 4_711))
     monkeypatch.setattr(reservations_table, "ROUTES", (unnamed,))
     with pytest.raises(LookupError, match="4711"):
         reservations_table.reservations_table()

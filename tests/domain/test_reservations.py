@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from discue.domain.reservations import (
     PAGE,
     SMALL_READ_BYTES,
-    Bound,
+    ReadBound,
     ReadingAccount,
     counted_size,
     may_hold,
@@ -74,5 +74,5 @@ def test_share_of_time_is_never_less_than_a_quarter() -> None:
 
 
 def test_bound_of_data_is_as_large_as_its_copies() -> None:
-    assert Bound.of_data(8_388_608, copies=2) == (4_097, 16_777_216)
+    assert ReadBound.of_data(8_388_608, copies=2) == (4_097, 16_777_216)
     assert PAGE.of(100).bytes > 100 * SMALL_READ_BYTES

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 from discue.http.rsgi import ClientGone
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
 from discue.http.unread import READ_SECONDS, StreamWindow, UnreadResponse, UnreadResponses
@@ -120,7 +120,7 @@ async def test_oldest_response_makes_room_for_a_reservation(waiting: int) -> Non
     for number in range(4):
         await unread.send(number, MAX_BYTES // 4)
     # It waits at first: the others may be reading.
-    with await unread.ledger.reserve(waiting, Bound(0, MAX_BYTES // 8)):
+    with await unread.ledger.reserve(waiting, ReadBound(0, MAX_BYTES // 8)):
         assert unread.closed[0] == client(0)
 
 
@@ -128,7 +128,7 @@ async def test_organization_makes_room_for_itself_first() -> None:
     unread = Unread()
     await unread.send(1, MAX_BYTES // 2, THEIRS)
     await unread.send(2, MAX_BYTES // 2)
-    with await unread.ledger.reserve(OURS, Bound(0, MAX_BYTES // 4)):
+    with await unread.ledger.reserve(OURS, ReadBound(0, MAX_BYTES // 4)):
         assert unread.closed == [client(2)]
 
 

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import pytest
 
 from discue.domain.errors import Overloaded
-from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, Bound
+from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound
 from discue.store.ledger import Ledger, Reservation
 
 OURS, THEIRS = 1, 2
 CAP = 64 << 20
-LARGE = Bound(2_000, 0)
-MEDIUM = Bound(200, 0)
+LARGE = ReadBound(2_000, 0)
+MEDIUM = ReadBound(200, 0)
 
 
-def memory(size: int) -> Bound:
+def memory(size: int) -> ReadBound:
     """A bound that waits for room, and for no turn."""
-    return Bound(0, size)
+    return ReadBound(0, size)
 
 
 class Watch:
@@ -221,7 +221,7 @@ async def test_reservation_larger_than_the_memory_is_granted(ledger: Ledger) -> 
 
 async def test_read_that_has_ended_uses_no_time(ledger: Ledger, watch: Watch) -> None:
     ledger.note(THEIRS)
-    reservation = await ledger.reserve(OURS, Bound(2_000, 1_000))
+    reservation = await ledger.reserve(OURS, ReadBound(2_000, 1_000))
     reservation.keep(500)
     watch.now += 5
     other = await asyncio.wait_for(ledger.reserve(OURS, LARGE), 1)

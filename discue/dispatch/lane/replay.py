@@ -16,7 +16,7 @@ from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.states import LaneState
 from discue.domain.clock import Clock
 from discue.domain.messages import Entry
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 from discue.store import replays
 from discue.store.cursors import LaneRecord, ReplayPlan
 from discue.store.engine import DeliveryRow, LogPage, QueueKey, ReplayStep, Settle
@@ -77,7 +77,7 @@ class ReservedReads(LimitedReads):
         self._organization = organization
 
     async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
-        reservation = await self._ledger.reserve(self._organization, Bound(rows, PAGE_BYTES))
+        reservation = await self._ledger.reserve(self._organization, ReadBound(rows, PAGE_BYTES))
         try:
             return await super().page(queue, after, rows, max_bytes)
         finally:

@@ -7,7 +7,7 @@ import pytest
 from discue.dispatch.lane.backlog import PAGE_BYTES
 from discue.dispatch.lane.replay import REPLAYS_AT_ONCE
 from discue.domain.model import DeliveryOptions, Listener, Queue
-from discue.domain.reservations import Bound
+from discue.domain.reservations import ReadBound
 from discue.store.ledger import Reservation
 from tests.dispatch.replays import ask, cancel, deliver_all, stored
 from tests.dispatch.stage import Stage, well
@@ -79,10 +79,10 @@ async def test_replay_reserves_the_pages_of_the_log_that_it_reads(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, first = await stage.running()
-    ledger, reserved = stage.store.ledger, list[tuple[int, Bound]]()
+    ledger, reserved = stage.store.ledger, list[tuple[int, ReadBound]]()
     reserve = ledger.reserve
 
-    def spied(organization: int, bound: Bound) -> Awaitable[Reservation]:
+    def spied(organization: int, bound: ReadBound) -> Awaitable[Reservation]:
         reserved.append((organization, bound))
         return reserve(organization, bound)
 
