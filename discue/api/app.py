@@ -171,9 +171,9 @@ class App:
                 reservation=request.reservation or self._ledger.hold(request.principal.organization, len(content)),
             )
         else:
-            _send_at_once(request, status, content)
             if request.reservation is not None:
                 request.reservation.release()
+            _send_at_once(request, status, content)
         return None
 
     def _count(self, operation: Operation, status: int, seconds: float) -> None:

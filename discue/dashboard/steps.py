@@ -123,9 +123,9 @@ class PageSteps:
             )
             await self._unread.until_read(exchange, unread)
         else:
-            send(exchange, scope.method, response)
             if response.reservation is not None:
                 response.reservation.release()
+            send(exchange, scope.method, response)
 
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it if it is for no page. Returns None if it is for one.
