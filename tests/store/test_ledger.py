@@ -263,3 +263,28 @@ async def test_reservation_that_waits_for_too_long_is_refused(ledger: Ledger, mo
     assert ledger.held == 0
     with await ledger.reserve(OURS, memory(1_000_000)):
         assert ledger.held == 1_000_000
+
+
+async def test_small_reads_of_one_organization_leave_turns_to_the_others(ledger: Ledger) -> None:
+    order: list[int] = []
+
+    async def read(organization: int) -> None:
+        with await ledger.reserve(organization, FEW_ROWS):
+            order.append(organization)
+
+    ours = [asyncio.ensure_future(read(OURS)) for _ in range(40)]
+    theirs = asyncio.ensure_future(read(THEIRS))
+    ours[20].cancel()
+    await asyncio.gather(*ours, theirs, return_exceptions=True)
+    assert order.index(THEIRS) == 8
+    assert order.count(OURS) == 39
+    assert ledger.held == 0
+
+
+async def test_small_reads_of_later_turns_do_not_wait(ledger: Ledger) -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+        reading = asyncio.ensure_future(ledger.reserve(OURS, FEW_ROWS))
+        await asyncio.sleep(0)
+        assert reading.done()
+        (await reading).release()
