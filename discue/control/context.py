@@ -111,7 +111,7 @@ class ControlContext:
     hosts: HostChecks = field(default_factory=HostChecks)
     activities: ActivityCache = field(default_factory=ActivityCache)
     measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held while the patterns of a schema or filter are measured."""
+    """Held while the patterns of a schema or filter are measured, or a filter is tried."""
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""

@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -228,7 +229,9 @@ def _finder(part: str) -> Callable[[str], bool]:
 
 _PLAIN: Final = frozenset({str, int, float, type(None)})
 
-_lists: Final[dict[int, tuple[list[Any], frozenset[Any]]]] = {}
+_Lists: TypeAlias = dict[int, tuple[list[Any], frozenset[Any]]]
+
+_lists: Final[ContextVar[_Lists]] = ContextVar("lists", default={})  # noqa: B039 - emptied after each message
 """The scalars of the long lists of the message that is being evaluated, by the list's identity.
 
 A filter may ask a hundred times whether a list contains a value. Looking through 100,000 members takes milliseconds
@@ -237,7 +240,8 @@ each time.
 
 
 def _scalars_of(value: list[Any]) -> frozenset[Any]:
-    found = _lists.get(id(value))
+    lists = _lists.get()
+    found = lists.get(id(value))
     if found is None or found[0] is not value:
         types = set(map(type, value))
         if types <= _PLAIN:
@@ -245,7 +249,7 @@ def _scalars_of(value: list[Any]) -> frozenset[Any]:
         else:
             bools = {each for each in value if type(each) is bool}
             scalars = frozenset([each for each in value if type(each) in _PLAIN] + list(map(_scalar, bools)))
-        found = _lists[id(value)] = value, scalars
+        found = lists[id(value)] = value, scalars
     return found[1]
 
 
@@ -300,19 +304,23 @@ class Filter:
 
     def accepts(self, entry: Entry) -> bool:
         """Return whether a message matches the filter."""
-        message = FilterableMessage(entry)
         try:
-            return self._matches(message)
+            return self._matches(FilterableMessage(entry))
         finally:
-            _lists.clear()
+            _lists.get().clear()
 
-    def explain(self, entry: Entry) -> list[ConditionResult]:
-        """Return the result of each condition, in order; if the data is not JSON, one for all conditions on it."""
+    def explain(self, entry: Entry) -> tuple[bool, list[ConditionResult]]:
+        """Return whether a message matches the filter, and the result of each condition, in order.
+
+        If the data is not JSON, one result stands for all conditions on it.
+        """
         message = FilterableMessage(entry)
+        # It may run on a thread, while filters accept messages on the event loop.
+        token = _lists.set({})
         try:
-            return list(_results(self._condition, message))
+            return self._matches(message), list(_results(self._condition, message))
         finally:
-            _lists.clear()
+            _lists.reset(token)
 
 
 @lru_cache(_CACHED_FILTERS)
