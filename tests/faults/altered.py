@@ -5,7 +5,8 @@ many milliseconds its wall clock is wrong. `migrations` is how many migrations i
 the seconds between attempts, `runs` those between the runs of every schedule, and `probes` those between the liveness
 probes of a listener. `dies` is a file: where there is none, the server dies once it has stored what came with
 an idempotency key, before anybody hears of it, and leaves that file. `largest` is how many bytes its files may have.
-`fails` is a file: while it is there, the poller ends with an unexpected exception.
+`fails` is a file: while it is there, the poller ends with an unexpected exception. `steps` is a file that gets the long
+steps of its event loop, which is one of plain asyncio (`tests.security.steps`).
 `bug` is one of `broken.BUGS`.
 """
 
@@ -22,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from discue.cli import serve
 from discue.cli.main import main
 from discue.control.context import ControlContext
 from discue.dispatch.poller import Poller
@@ -36,6 +38,7 @@ from discue.store.postgres import engine as postgres
 from discue.store.sqlite import engine as sqlite
 from discue.store.store import Store
 from tests.faults.broken import BUGS, put
+from tests.security.steps import write_long_steps
 
 _OFFSET = struct.Struct("q")
 
@@ -153,6 +156,12 @@ def fail_while(marker: str) -> None:
     put(Poller, "run_once", run_once)
 
 
+def measure_steps(path: str) -> None:
+    # The steps of uvloop do not run in Python. `run` is all that the server uses of it.
+    put(serve, "uvloop", asyncio)
+    write_long_steps(Path(path))
+
+
 ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "source": send_from,
     "clock": follow_clock,
@@ -163,6 +172,7 @@ ALTERATIONS: Mapping[str, Callable[[str], None]] = {
     "dies": die_with_a_key,
     "largest": limit_files,
     "fails": fail_while,
+    "steps": measure_steps,
     "bug": lambda name: BUGS[name](),
 }
 

@@ -23,6 +23,7 @@ SLOWER = 5
 # Below this, the noise of a machine decides, not the service.
 _NOISE_SECONDS = 0.25
 _PATIENCE_SECONDS = 30.0
+_PUBLISH_SECONDS = 10.0
 _PUBLISHES = 100
 _FEWEST = 10
 _COMPARED_SECONDS = 10.0
@@ -39,14 +40,14 @@ class Tenant(NamedTuple):
     def messages(self) -> str:
         return f"/queues/{self.queue}/messages"
 
-    def client(self, **options: Any) -> httpx.Client:
+    def client(self, *, timeout: float = _PATIENCE_SECONDS, **options: Any) -> httpx.Client:
         headers = {"x-api-key": self.key}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=_PATIENCE_SECONDS, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False, **options)
 
 
-def tenant(server: ServedProcess, alias: str) -> Tenant:
+def tenant(server: ServedProcess, alias: str, operator_key: str = KEY) -> Tenant:
     """Create an organization with a queue."""
-    with httpx.Client(base_url=server.url, headers={"x-api-key": KEY}, trust_env=False) as operator:
+    with httpx.Client(base_url=server.url, headers={"x-api-key": operator_key}, trust_env=False) as operator:
         made = operator.post("/organizations", json={"alias": alias}).raise_for_status().json()
     key = made["api_key"]["key"]
     with Tenant(server.url, key, "").client() as owner:
@@ -78,20 +79,26 @@ class Publishes:
 
     @contextmanager
     def clients(self) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-        with self._who.client() as client, self._undisturbed.client() as undisturbed:
+        with self._who.client(timeout=_PUBLISH_SECONDS) as client, self._undisturbed.client() as undisturbed:
             yield client, undisturbed
 
     def run(self, client: httpx.Client, undisturbed: httpx.Client) -> None:
         message = {"data": {"order": len(self.seconds)}}
         began_at = time.perf_counter()
-        answer = client.post(self._who.messages, json=message)
+        refusal = None
+        try:
+            answer = client.post(self._who.messages, json=message)
+            if answer.status_code != httpx.codes.OK:
+                refusal = (answer.status_code, answer.text)
+        except httpx.TransportError as error:
+            refusal = (0, repr(error))
         ended_at = time.perf_counter()
         undisturbed.post(self._undisturbed.messages, json=message).raise_for_status()
         with self._changed:
             self.seconds.append(ended_at - began_at)
             self.undisturbed_seconds.append(time.perf_counter() - ended_at)
-            if answer.status_code != httpx.codes.OK:
-                self.refused.append((answer.status_code, answer.text))
+            if refusal is not None:
+                self.refused.append(refusal)
             self._changed.notify_all()
 
     def wait(self) -> None:
@@ -108,11 +115,11 @@ def p99(seconds: list[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
-def quiet(who: Tenant) -> Publishes:
+def quiet(who: Tenant, count: int = _PUBLISHES) -> Publishes:
     """Publish to an idle service."""
     publishes = Publishes(who, _undisturbed())
     with publishes.clients() as clients:
-        for _ in range(_PUBLISHES):
+        for _ in range(count):
             publishes.run(*clients)
     return publishes
 
@@ -157,3 +164,33 @@ def assert_at_most(
     }
     print({name: round(seconds, 4) for name, seconds in found.items()})
     assert found["during"] <= max(found["before"] * slower, found["undisturbed"] * slower, noise_seconds), found
+
+
+class Limits(NamedTuple):
+    """How slow requests may be during an attack: so many times as slow as without it, and so many seconds more."""
+
+    times: float
+    more_seconds: float
+
+    def of(self, quiet_seconds: float) -> float:
+        return self.times * quiet_seconds + self.more_seconds
+
+
+P50_LIMIT = Limits(3, 0.005)
+P99_LIMIT = Limits(5, 0.050)
+
+
+def beyond_limits(before: Publishes, during: Publishes) -> list[str]:
+    """Return what exceeds its limit, compared with the publishes before and those to the undisturbed service."""
+    found = []
+    for name, typical, limit in (("p50", p50, P50_LIMIT), ("p99", p99, P99_LIMIT)):
+        quiet_seconds, meanwhile = typical(before.seconds), typical(during.undisturbed_seconds)
+        seconds = typical(during.seconds)
+        print(f"{name}: quiet {quiet_seconds:.4f} s, undisturbed {meanwhile:.4f} s, attacked {seconds:.4f} s")
+        if seconds > limit.of(max(quiet_seconds, meanwhile)):
+            found.append(f"{name} {seconds:.4f} s instead of {quiet_seconds:.4f} s")
+    if during.refused:
+        found.append(f"{len(during.refused)} refused: {during.refused[0]}")
+    if len(during.seconds) < _FEWEST:
+        found.append(f"only {len(during.seconds)} publishes")
+    return found

@@ -9,8 +9,9 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -24,6 +25,8 @@ from discue.domain.window import Window
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
 from discue.store.message_states import LISTENERS_AT_MOST
+from tests.security.hostile import hostile_copy, shared_folder
+from tests.security.steps import MeasuredSteps, Step, shown
 from tests.store.rows import a_listener
 from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast, cast_of, served
@@ -44,35 +47,16 @@ _EVENTS = {"content-type": "application/cloudevents-batch+json"}
 _KEY_ONCE = "idempotency-key"
 
 
-class Step(NamedTuple):
-    """A step of the event loop."""
-
-    seconds: float = 0.0
-    handle: str = ""
-
-
-class Watchdog:
+class Watchdog(MeasuredSteps):
     """Measures the steps of the event loops in this process."""
 
     def __init__(self) -> None:
         self.longest = Step()
-        self._run = asyncio.Handle._run
+        super().__init__(self._compare)
 
-    def __enter__(self) -> Self:
-        run = self._run
-
-        def measured(handle: asyncio.Handle) -> None:
-            started = time.thread_time()
-            run(handle)
-            seconds = time.thread_time() - started
-            if seconds > self.longest.seconds:
-                self.longest = Step(seconds, repr(handle)[:300])
-
-        asyncio.Handle._run = measured  # type: ignore[method-assign, assignment]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.Handle._run = self._run  # type: ignore[method-assign]
+    def _compare(self, seconds: float, handle: asyncio.Handle) -> None:
+        if seconds > self.longest.seconds:
+            self.longest = Step(seconds, shown(handle))
 
     def measure(self, ask: Callable[[], httpx.Response]) -> tuple[httpx.Response, Step]:
         self.longest = Step()
@@ -238,9 +222,16 @@ def _trace() -> Trace:
     return Trace(head, headers, b"\xff\x00e" * 1_000, 3_000, "127.0.0.2:9", False, Timings(12, None, None, None, 12))
 
 
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
-    with served(tmp_path_factory.mktemp("loop"), rate_limit=0, max_message_bytes=262_144) as service:
+@pytest.fixture(scope="module", params=["new", "hostile"])
+def crowd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    """A crowd in a database of its own, or in one that a hostile tenant has filled."""
+    with ExitStack() as stack:
+        folder, operator = tmp_path_factory.mktemp("loop"), None
+        if request.param == "hostile":
+            copy = stack.enter_context(hostile_copy(shared_folder(tmp_path_factory), folder))
+            operator = copy.operator
+        service = stack.enter_context(served(folder, rate_limit=0, max_message_bytes=262_144))
+        service.operator = operator or service.operator
         made = Crowd(cast_of(service))
         # As the program does: these objects live as long as it does.
         gc.collect()
