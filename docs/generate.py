@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
+from discue.api.guides.library import SEARCH_ENTRIES
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
 from docs.alerts import rules_file
@@ -16,6 +17,7 @@ from docs.log_events_page import log_events_page, log_schema_file
 from docs.monitoring_page import monitoring_page
 from docs.reference_pages import openapi_file, reference_pages
 from docs.reservations_table import reservations_table
+from docs.search_entries import search_entries_file
 from docs.system_events_page import system_events_page
 from tools import python_client, typescript_client
 
@@ -144,8 +146,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "../deploy/prometheus/rules.yml": rules_file,
     "../deploy/grafana/discue.json": board_file,
     **reference_pages(),
+    SEARCH_ENTRIES: search_entries_file,
 }
-"""The function that writes each generated page, by its path below `docs`."""
+"""The function that writes each generated page, by its path below `docs`. The last one reads all pages."""
 
 
 def stale() -> list[str]:

@@ -260,7 +260,8 @@ def test_wheel_contains_only_the_program_and_its_documentation(wheel: Path) -> N
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"discue"}
     assert not [name for name in names if re.search(r"\.(db|key|pyc)$|/\.", name)]
     documentation = {name.removeprefix("discue/docs/") for name in names if name.startswith("discue/docs/")}
-    assert documentation == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert documentation == {*pages, "search-entries.jsonl"}
 
 
 def test_description_of_the_wheel_has_no_link_to_a_file(wheel: Path) -> None:

@@ -2,10 +2,12 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from discue.api.guides.layout import ROOT, SLOTS, ContentsEntry, Group, page, relative, text
 from discue.api.guides.search import SearchEntry
@@ -21,21 +23,15 @@ _REFERENCE: Final = f"{ROOT}/reference"
 _PARTS: Final = frozenset({_REFERENCE, f"{ROOT}/architecture"})
 """Pages with pages below them. Their links, in order, are the contents of that part."""
 
+SEARCH_ENTRIES: Final = "search-entries.jsonl"
+"""The file in the folder with the entries that a search can find, one on each line."""
+
 _OPENAPI: Final = "openapi.json"
 _PACKAGE: Final = Path(__file__).parents[2]
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)#:]+\.md)\)")
+_SEARCH_ENTRIES: Final = msgspec.json.Decoder(SearchEntry)
 _LISTED_LEVEL: Final = 2
 """The level of headings that the contents list below their page."""
-
-_INTERNAL: Final = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))
-_INTERNAL_SHARE: Final = 0.35
-"""The share of words in pages about how the service works inside, which few people look for."""
-
-_START: Final = 1.2
-"""The share of the beginning of a page, which leads to all of its sections."""
-
-_SETTINGS: Final = f"{ROOT}/settings"
-"""A search for the name of a setting leads to this page."""
 
 
 def documentation_folder() -> Path:
@@ -84,21 +80,19 @@ class Library:
 
         return tuple(Group(group.title, tuple(map(unfolded, group.entries))) for group in self.contents)
 
-    def search_entries(self) -> Iterator[SearchEntry]:
-        """Yield what a search can find in the pages."""
-        for path in self.files:
-            first, *others = self._rendered(path).sections
-            is_internal, title = path.startswith(_INTERNAL), first.title
-            called = frozenset() if is_internal else frozenset({title.lower()})
-            share = _INTERNAL_SHARE if is_internal else 1.0
-            yield SearchEntry(path, title, title, first.text, first.names, called, share=_START * share)
-            for section in others:
-                called = section.names if path == _SETTINGS else frozenset()
-                place = f"{path}#{section.anchor}"
-                yield SearchEntry(place, title, section.title, section.text, section.names, called, share=share)
+    def search_entries(self) -> list[SearchEntry]:
+        """Return the entries that a search can find, from their file: rendering all pages would take too long."""
+        return _SEARCH_ENTRIES.decode_lines((self._folder / SEARCH_ENTRIES).read_bytes())
+
+    def rendered(self, path: str) -> "Rendered":
+        """Return a page and its sections."""
+        # Imported here: commands, and workers that show no page, start without the 20 ms and the memory of the parser.
+        from discue.api.guides.markdown import render  # noqa: PLC0415
+
+        return render(self._source(path), partial(self._href, path))
 
     def _page(self, path: str) -> RenderedDocument:
-        rendered = self._rendered(path)
+        rendered = self.rendered(path)
         sections = (
             ()
             if path == ROOT
@@ -111,12 +105,6 @@ class Library:
         contents = self.contents_for(path, sections)
         body = f"{rendered.html}{_neighbours(contents, path)}"
         return RenderedDocument(page(rendered.sections[0].title, body, path=path, contents=contents), SLOTS)
-
-    def _rendered(self, path: str) -> "Rendered":
-        # Imported here: commands, and workers that show no page, start without the 20 ms and the memory of the parser.
-        from discue.api.guides.markdown import render  # noqa: PLC0415
-
-        return render(self._source(path), partial(self._href, path))
 
     def _source(self, path: str) -> str:
         return (self._folder / self.files[path]).read_text(encoding="utf-8")

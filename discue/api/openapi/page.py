@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from discue.api.guides.layout import ContentsEntry, Group, page, prose, text
 from discue.api.guides.library import OPERATIONS
-from discue.api.guides.search import SearchEntry
 from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
 from discue.http.negotiation import JSON
@@ -25,9 +24,6 @@ _BOUNDS: Final = {
     "pattern": "`{}`",
     "default": "default {}",
 }
-
-_SHARE: Final = 0.6
-"""The share of an operation's words: most people look for a guide, and those who want an operation know its path."""
 
 _REQUEST: Final = "Request body"
 _LINE_CHARACTERS: Final = 80
@@ -82,7 +78,7 @@ def operation_entries(document: Document) -> tuple[ContentsEntry, ...]:
     return tuple(
         ContentsEntry(
             f"{OPERATIONS}#{tag['name']}",
-            _title(tag["name"]),
+            title_of(tag["name"]),
             tuple(
                 ContentsEntry(f"{OPERATIONS}#{one.content['operationId']}", one.content["summary"])
                 for one in _operations(document, tag["name"])
@@ -92,18 +88,6 @@ def operation_entries(document: Document) -> tuple[ContentsEntry, ...]:
     )
 
 
-def operation_search_entries(document: Document) -> Iterator[SearchEntry]:
-    """Yield what a search can find of the operations."""
-    for tag in document["tags"]:
-        group = f"Operation: {_title(tag['name'])}"
-        for verb, path, content in _operations(document, tag["name"]):
-            route, name = f"{verb} {path}", content["operationId"]
-            words = f"{route} {content.get('description', '')}".rstrip()
-            called = frozenset({name.lower()})
-            place, summary = f"{OPERATIONS}#{name}", content["summary"]
-            yield SearchEntry(place, group, summary, words, called, called, route=route, share=_SHARE)
-
-
 def _operations(document: Document, tag: str) -> Iterator[_Operation]:
     for path, item in document["paths"].items():
         for verb, operation in item.items():
@@ -111,14 +95,15 @@ def _operations(document: Document, tag: str) -> Iterator[_Operation]:
                 yield _Operation(verb.upper(), path, operation)
 
 
-def _title(tag: str) -> str:
+def title_of(tag: str) -> str:
+    """Return the title of a group of operations."""
     return "API keys" if tag == "api_keys" else tag.capitalize()
 
 
 def _section(document: Document, tag: Mapping[str, str]) -> str:
     operations = "".join(_operation(document, one) for one in _operations(document, tag["name"]))
     return (
-        f'<section><h2 id="{text(tag["name"])}">{text(_title(tag["name"]))}</h2>'
+        f'<section><h2 id="{text(tag["name"])}">{text(title_of(tag["name"]))}</h2>'
         f"<p>{prose(tag['description'])}</p>{operations}</section>"
     )
 

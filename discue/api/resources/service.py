@@ -1,6 +1,6 @@
 """The service, its health, and the documentation of the API."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
@@ -11,9 +11,9 @@ from discue import __version__
 from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.guides.results import missing_document, missing_values, search_document, search_values, words_of
-from discue.api.guides.search import SearchEntry, SearchIndex
+from discue.api.guides.search import SearchIndex
 from discue.api.openapi.document import document_of
-from discue.api.openapi.page import openapi_page, operation_entries, operation_search_entries
+from discue.api.openapi.page import openapi_page, operation_entries
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
 from discue.api.pagination import ALIASES, Parameter, read_parameters
 from discue.api.route import GET, Call, RawResponse, Route
@@ -43,9 +43,6 @@ _ERRORS: Final = "docs/reference/errors"
 """The path of the page about errors, which every page about one of them belongs to."""
 
 _LIBRARY: Final = Library(documentation_folder())
-
-_ERROR_SHARE: Final = 0.6
-"""The share of pages about errors: they have few words, each of which would count for too much in a search."""
 
 MissingPage: TypeAlias = Callable[[Call, str], Awaitable[RawResponse]]
 
@@ -146,13 +143,6 @@ class Documentation(NamedTuple):
     """Returns the page for a path below the documentation that leads to no page, from what is wrong."""
 
 
-def _error_entries() -> Iterator[SearchEntry]:
-    for code, reason in REASONS.items():
-        words = f"{reason.meaning} {reason.remedy}".replace("`", "")
-        called = frozenset({code})
-        yield SearchEntry(f"docs/errors/{code}", "Errors", code, words, called, called, share=_ERROR_SHARE)
-
-
 def documentation_of(described: Iterable[Route]) -> Documentation:
     """Return the documentation, which describes these routes and its own."""
     table = tuple(described)
@@ -169,14 +159,10 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
         contents = _LIBRARY.contents_for(OPERATIONS, operation_entries(once))
         return rendered(openapi_page(once, relative("openapi.json", OPERATIONS), contents))
 
-    def search_index() -> SearchIndex:
-        operations = operation_search_entries(document(aliases=False))
-        return SearchIndex((*_LIBRARY.search_entries(), *operations, *_error_entries()))
-
     whole_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=True))))
     once_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=False))))
     operations_html = BuiltOnce(operations_page)
-    index = BuiltOnce(search_index)
+    index = BuiltOnce(lambda: SearchIndex(_LIBRARY.search_entries()))
     results_html = BuiltOnce(lambda: search_document(_LIBRARY.contents))
     missing_html = BuiltOnce(lambda: missing_document(_LIBRARY.contents))
 

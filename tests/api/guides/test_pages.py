@@ -15,7 +15,6 @@ from discue.api.guides import layout
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
-from discue.api.openapi.page import operation_search_entries
 from discue.api.resources import ROUTES
 from discue.domain.error_codes import REASONS
 from tests.support.served_api import Cast
@@ -60,7 +59,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def entries() -> list[SearchEntry]:
-    return list(LIBRARY.search_entries())
+    return LIBRARY.search_entries()
 
 
 @pytest.fixture(scope="module")
@@ -152,18 +151,18 @@ def test_unknown_page_is_not_found(cast: Cast) -> None:
         assert cast.nobody.get(path).status_code == 404
 
 
-def test_index_has_every_section_and_every_operation_once(
+def test_index_has_every_section_operation_and_error_once(
     entries: Sequence[SearchEntry], pages: Mapping[str, tuple[httpx.Response, Page]]
 ) -> None:
     once = document_of(ROUTES, "/v1", aliases=False)
-    paths = [entry.path for entry in (*entries, *operation_search_entries(once))]
+    paths = [entry.path for entry in entries]
     assert len(set(paths)) == len(paths)
     for path in paths:
         page, _, anchor = path.partition("#")
         assert not anchor or anchor in pages[page][1].ids
     operations = {f"{OPERATIONS}#{each['operationId']}" for item in once["paths"].values() for each in item.values()}
     assert operations == {path for path in paths if path.startswith(f"{OPERATIONS}#")}
-    assert {*LIBRARY.files} <= {path.partition("#")[0] for path in paths}
+    assert {*LIBRARY.files, *ERRORS} <= {path.partition("#")[0] for path in paths}
 
 
 def opened(service: Any, path: str) -> httpx.Response:
