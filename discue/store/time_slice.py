@@ -1,6 +1,7 @@
 """Work on the event loop in slices: 5 ms, then everything else has its turn."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -55,6 +56,52 @@ class TimeSlice:
         loop = asyncio.get_running_loop()
         # The time of the event loop stands still within a turn of it: it may be that before the work.
         loop.call_soon(loop.call_later, self.spent, function)
+
+
+class SharedSlice:
+    """A slice of each turn of the event loop that several tasks share, such as all searches of a worker.
+
+    If each task worked for a slice of its own, everything else would wait for as many slices as there are tasks.
+    Those that are new go ahead of those that have worked before: a short task does not wait for long ones.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.monotonic = monotonic
+        self._spent = 0.0
+        self._is_counting = False
+        self._new: deque[asyncio.Future[None]] = deque()
+        self._earlier: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self, *, is_new: bool) -> None:
+        """Return when the slice has room for the task."""
+        if self._spent < SLICE_SECONDS and not self._new:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        (self._new if is_new else self._earlier).append(turn)
+        self._count_turn()
+        await turn
+
+    def add(self, seconds: float) -> None:
+        """Add time that a task has worked in this turn of the event loop."""
+        self._spent += seconds
+        self._count_turn()
+
+    def _count_turn(self) -> None:
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+    def _begin_turn(self) -> None:
+        self._is_counting = False
+        self._spent = 0.0
+        for waiting in (self._new, self._earlier):
+            while waiting:
+                turn = waiting.popleft()
+                # A task that was cancelled waits for nothing.
+                if not turn.done():
+                    turn.set_result(None)
+                    self._count_turn()
+                    return
 
 
 async def on_thread_if_large(size: int, work: Callable[[], T]) -> T:

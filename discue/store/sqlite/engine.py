@@ -48,7 +48,7 @@ from discue.store.sqlite.connection import (
 from discue.store.sqlite.file_lock import Turn, turn_at
 from discue.store.sqlite.schema import DIALECT
 from discue.store.sqlite.serial_thread import SerialThread, StartThread
-from discue.store.time_slice import TimeSlice
+from discue.store.time_slice import SharedSlice
 
 T = TypeVar("T")
 
@@ -170,6 +170,7 @@ class SqliteEngine:
         self._restart_above = _RESTART_PAGES
         self._checkpoint_asked = False
         self._checkpointing = threading.Lock()
+        self._searching = SharedSlice(self._clock.monotonic)
         self._data_version = -1
 
     async def open(self) -> None:
@@ -237,11 +238,14 @@ class SqliteEngine:
             raise translated(error, self.path, before_commit=True) from error
 
     async def search(self, work: Work[T]) -> T:
+        tx = _SearchTransaction(self._reader, self._searching)
         try:
-            return await work(_SearchTransaction(self._reader, self._clock.monotonic))
+            return await work(tx)
         except apsw.Error as error:
             self._report("search", error)
             raise translated(error, self.path, before_commit=True) from error
+        finally:
+            tx.count()
 
     async def load(self, work: Work[T]) -> T:
         result: asyncio.Future[T] = self._loop.create_future()
@@ -420,19 +424,32 @@ class SqliteEngine:
 class _SearchTransaction(SqliteTransaction):
     """Statements that each read a snapshot of their own. After some of them, other tasks run."""
 
-    __slots__ = ("_time_slice",)
+    __slots__ = ("_slice", "_started_at")
 
-    def __init__(self, connection: apsw.Connection, monotonic: Callable[[], float]) -> None:
+    def __init__(self, connection: apsw.Connection, shared: SharedSlice) -> None:
         super().__init__(connection)
-        self._time_slice = TimeSlice(monotonic)
+        self._slice = shared
+        self._started_at: float | None = None
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        await self._time_slice.pause_if_over()
+        await self._pause()
         return await super().row(sql, *values)
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        await self._time_slice.pause_if_over()
+        await self._pause()
         return await super().rows(sql, *values)
+
+    async def _pause(self) -> None:
+        """Count the time since the last statement began, and let other tasks run if the slice is over."""
+        is_new = self._started_at is None
+        self.count()
+        await self._slice.wait(is_new=is_new)
+        self._started_at = self._slice.monotonic()
+
+    def count(self) -> None:
+        """Count the time since the last statement began: what is made of its rows takes time as well."""
+        if self._started_at is not None:
+            self._slice.add(self._slice.monotonic() - self._started_at)
 
 
 def _read_on(connection: apsw.Connection, work: Work[T]) -> T:
