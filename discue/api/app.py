@@ -1,9 +1,9 @@
 """The API as an RSGI application: the same few steps for every request."""
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ from discue.http.services import Services
 from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponse
 from discue.observability.measures import Operation
-from discue.store.time_slice import on_thread_if_large
+from discue.store.time_slice import ON_THREAD_BYTES
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
@@ -367,7 +367,10 @@ class App:
                 content = _encode(response)
         if call.version and compiled.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
-            etag = await on_thread_if_large(len(content), partial(etag_of, call.version, content))
+            is_large = len(content) > ON_THREAD_BYTES
+            etag = (
+                await asyncio.to_thread(etag_of, call.version, content) if is_large else etag_of(call.version, content)
+            )
             # Elsewhere If-None-Match is ignored: the request has taken effect already.
             known = _etags(request.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             request.response_headers.append(("etag", etag))
@@ -421,12 +424,13 @@ class App:
         # Most requests publish one small message.
         if not compiled.publishes or route.events == "many" or len(content) > LARGE_BYTES:
             await self._reserve(request, compiled, len(content))
+        is_large = len(content) > ON_THREAD_BYTES
         if read_events is not None:
-            events: EventBody = await on_thread_if_large(len(content), partial(read_events, content))
+            events: EventBody = await asyncio.to_thread(read_events, content) if is_large else read_events(content)
             request.content = events.content
             return events
         request.content = content
-        return await on_thread_if_large(len(content), partial(compiled.decode, content))
+        return await asyncio.to_thread(compiled.decode, content) if is_large else compiled.decode(content)
 
     def _problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [

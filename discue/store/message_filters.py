@@ -48,9 +48,9 @@ _OF_LOG: Final = """
 """The messages of a queue, and how many listeners it has."""
 
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
-_LIMITS_OF_STATE: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=2_000, around=0)
+_LIMITS_OF_STATE: Final = ScanLimits(first=500, step=500, in_all=500, in_all_numbered=2_000, around=0)
 """A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
-_LIMITS_OF_ALL: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, around=0)
+_LIMITS_OF_ALL: Final = ScanLimits(first=500, step=500, in_all=500, around=0)
 """A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
 _COPIES: Final = 100
 """The largest number of copies of a message."""

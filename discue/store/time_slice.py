@@ -61,8 +61,8 @@ class TimeSlice:
 class SharedSlice:
     """A slice of each turn of the event loop that several tasks share, such as all searches of a worker.
 
-    If each task worked for a slice of its own, everything else would wait for as many slices as there are tasks.
-    Those that are new go ahead of those that have worked before: a short task does not wait for long ones.
+    If each task worked for a slice of its own, everything else would wait for as many slices as there are tasks. A new
+    task goes ahead of tasks that have worked before: a short one does not wait for long ones.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from discue.store.time_slice import ON_THREAD_BYTES, SLICE_SECONDS, TimeSlice, on_thread_if_large
+from discue.store.time_slice import ON_THREAD_BYTES, SLICE_SECONDS, SharedSlice, TimeSlice, on_thread_if_large
 
 
 class Watch:
@@ -71,3 +71,45 @@ async def test_callbacks_add_up_to_a_slice(watch: Watch) -> None:
 async def test_only_work_on_large_data_runs_on_a_thread(size: int) -> None:
     is_here = await on_thread_if_large(size, lambda: threading.current_thread() is threading.main_thread())
     assert is_here == (size <= ON_THREAD_BYTES)
+
+
+async def _works(name: str, shared: SharedSlice, watch: Watch, parts: int, done: list[str]) -> None:
+    """Work in parts that each fill a slice."""
+    for part in range(parts):
+        await shared.wait(is_new=part == 0)
+        watch.now += SLICE_SECONDS
+        shared.add(SLICE_SECONDS)
+        done.append(name)
+
+
+async def test_tasks_that_share_a_slice_work_in_different_turns_of_the_event_loop(watch: Watch) -> None:
+    shared, done, turns = SharedSlice(watch), list[str](), list[int]()
+    tasks = asyncio.gather(*(_works(name, shared, watch, 3, done) for name in "abc"))
+    while not tasks.done():
+        before = len(done)
+        await asyncio.sleep(0)
+        turns.append(len(done) - before)
+    assert max(turns) == 1
+    assert sorted(done) == sorted("abc" * 3)
+
+
+async def test_new_task_goes_ahead_of_those_that_have_worked(watch: Watch) -> None:
+    shared, done = SharedSlice(watch), list[str]()
+    long = [asyncio.ensure_future(_works(name, shared, watch, 20, done)) for name in "abcd"]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    before = len(done)
+    assert before > len(long)
+    await _works("new", shared, watch, 1, done)
+    assert done.index("new") <= before + 1
+    await asyncio.gather(*long)
+
+
+async def test_cancelled_task_keeps_no_turn(watch: Watch) -> None:
+    shared, done = SharedSlice(watch), list[str]()
+    first, cancelled, last = (asyncio.ensure_future(_works(name, shared, watch, 2, done)) for name in "abc")
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait_for(asyncio.gather(first, last), 5)
+    assert done.count("b") == 0
+    assert sorted(done) == ["a", "a", "c", "c"]

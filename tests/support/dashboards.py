@@ -145,6 +145,8 @@ def dashboard_service(
         clock, log = MovableClock(), Problems()
         chosen = settings_for_tests(folder, **settings)
         async with open_installation(chosen, clock, log) as control:
+            # The timeline moves the clock. That of a real server stays behind it.
+            control.store.clock.adjust = lambda read, sent_at: None  # type: ignore[method-assign]
             organization, key = await ensure_operator(control, "com.example.shop", None)
             del organization
             principal = (await control.cache.authenticate(key or "")).principal

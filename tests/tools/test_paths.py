@@ -4,8 +4,12 @@ from pathlib import Path
 
 from tools.paths import DELIVERY, GET, PUBLISH, ROUTE, measure
 
-LIMITS = {GET: 15, PUBLISH: 16, DELIVERY: 6, ROUTE: 20}
-"""A limit may fall. `python -m tools.paths --list` names what an operation goes through."""
+LIMITS = {GET: 19, PUBLISH: 17, DELIVERY: 6, ROUTE: 20}
+"""A limit may fall. `python -m tools.paths --list` names what an operation goes through.
+
+Reads have grown by the ledger and its rules, and every request by the address of its client: headers of proxies that
+are not trusted are noticed.
+"""
 
 
 def test_operations_go_through_no_more_than_their_limits(tmp_path: Path) -> None:

@@ -437,17 +437,20 @@ class _SearchTransaction(SqliteTransaction):
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         await self._pause()
-        return await super().rows(sql, *values)
+        found = await super().rows(sql, *values)
+        # Callers take as long to use many rows as it takes to read them.
+        await self._pause()
+        return found
 
     async def _pause(self) -> None:
-        """Count the time since the last statement began, and let other tasks run if the slice is over."""
+        """Count the time since the last pause, and let other tasks run if the slice is over."""
         is_new = self._started_at is None
         self.count()
         await self._slice.wait(is_new=is_new)
         self._started_at = self._slice.monotonic()
 
     def count(self) -> None:
-        """Count the time since the last statement began: what is made of its rows takes time as well."""
+        """Count the time since the last pause."""
         if self._started_at is not None:
             self._slice.add(self._slice.monotonic() - self._started_at)
 
