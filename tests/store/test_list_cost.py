@@ -1,4 +1,4 @@
-"""A list of messages costs the same whatever their size: no body is read. Pages of the database are counted, not time."""
+"""A list of messages costs the same whatever their size: no body is read. The tests count pages, not time."""
 
 import os
 from typing import Any
