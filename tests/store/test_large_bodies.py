@@ -5,9 +5,11 @@ from functools import partial
 from discue.domain.message_data import TEXT
 from discue.domain.messages import MessageOptions, encode_options
 from discue.domain.model import Queue
+from discue.domain.reservations import SMALL_READ_BYTES
 from discue.store import messages, purge, queues, tallies
 from discue.store.direct_appends import append_directly
 from discue.store.engine import Append, NewEntry
+from discue.store.message_log import bodies_by_seq
 from discue.store.pagination import Selection
 from discue.store.purge import Job, LogToTrim
 from discue.store.sqlite.append import INLINE_BYTES
@@ -39,8 +41,11 @@ async def test_bodies_of_all_sizes_are_read_as_they_were_stored(store: Store, qu
     await store_all(store, queue)
     page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.body for entry in page.entries] == [entry.body for entry in ENTRIES]
-    for entry in ENTRIES:
-        assert (await stored_message(store, queue, entry.id)).body == entry.body
+    for seq, entry in enumerate(ENTRIES, 1):
+        message = await stored_message(store, queue, entry.id)
+        is_read = len(entry.body) <= SMALL_READ_BYTES
+        assert (message.body, message.size) == (entry.body if is_read else None, len(entry.body))
+        assert await store.load(partial(bodies_by_seq, queue=(OURS, queue.id), seqs=[seq])) == {seq: entry.body}
     assert await sizes_apart(store) == expected_apart(store)
 
 

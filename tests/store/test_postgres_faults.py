@@ -505,7 +505,7 @@ from discue.store.postgres import schema
 from discue.store.postgres.connection import EXCLUSIVE_KEY, Server
 
 async def stop(address, migrates):
-    client = await Server(address).connect(5)
+    client = await Server(address).connect(20)
     if migrates == "True":
         await schema._alone(client).__aenter__()
     await client.execute("BEGIN")
