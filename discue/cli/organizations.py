@@ -36,7 +36,7 @@ LIMITS: Final = (
     Limit("quota-api-keys", "quota_api_keys", "maximum number of API keys"),
     Limit("quota-users", "quota_users", "maximum number of users"),
     Limit("quota-portal-sessions", "quota_portal_sessions", "maximum number of portal sessions"),
-    Limit("quota-changes-a-day", "quota_changes_a_day", "changes of resources per day (UTC)"),
+    Limit("quota-creations-a-day", "quota_creations_a_day", "resources created per day (UTC)"),
     Limit("quota-messages-a-day", "quota_messages_a_day", "messages published per day (UTC)"),
     Limit("quota-bytes-stored", "quota_bytes_stored", "bytes of stored messages, schedules and responses"),
     Limit("retention", "retention_seconds", "retention of messages in queues without their own, in seconds"),

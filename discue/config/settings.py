@@ -366,11 +366,11 @@ class Settings:
         types.integer(0, 100_000),
         "Maximum portal sessions of an organization that have not ended. Organizations can override it.",
     )
-    quota_changes_a_day: int | None = _setting(
+    quota_creations_a_day: int | None = _setting(
         100_000,
         types.integer(0, 1_000_000_000),
-        "Maximum changes of an organization's resources per day (UTC), with redeliveries, replays and portal sessions. "
-        "Organizations can override it.",
+        "Maximum resources that an organization can create per day (UTC), with redeliveries, replays and portal "
+        "sessions. Organizations can override it.",
     )
     quota_messages_a_day: int | None = _setting(
         None,

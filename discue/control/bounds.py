@@ -45,17 +45,17 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "sign_in_code": Bound(of="organization_user", most=1),
     "portal": Bound(of="organization", most=1),
     "portal_theme": Bound(of="organization", most=MOST_THEMES),
-    "portal_session": Bound(("portal_sessions", "changes_a_day"), most=SESSIONS_OF_A_CUSTOMER),
+    "portal_session": Bound(("portal_sessions", "creations_a_day"), most=SESSIONS_OF_A_CUSTOMER),
     "domain": Bound(("domains",)),
-    "queue": Bound(("queues", "changes_a_day")),
-    "listener": Bound(("listeners", "changes_a_day")),
+    "queue": Bound(("queues", "creations_a_day")),
+    "listener": Bound(("listeners", "creations_a_day")),
     "liveness": Bound(of="listener", most=1),
     "topic": Bound(("topics",)),
     "channel": Bound(of="topic", most=MAX_PER_TOPIC),
-    "schedule": Bound(("bytes_stored", "changes_a_day"), of="queue", most=SCHEDULES_A_QUEUE),
-    "job": Bound(("changes_a_day",)),
-    "redelivery": Bound(("changes_a_day",)),
-    "replay": Bound(("changes_a_day",)),
+    "schedule": Bound(("bytes_stored", "creations_a_day"), of="queue", most=SCHEDULES_A_QUEUE),
+    "job": Bound(("creations_a_day",)),
+    "redelivery": Bound(("creations_a_day",)),
+    "replay": Bound(("creations_a_day",)),
     # Messages
     "queue_head": Bound(of="queue", most=1),
     "log": Bound(("messages_a_day", "bytes_stored")),
@@ -68,14 +68,14 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "delivery": Bound(("messages_a_day", "listeners")),
     "missed_range": Bound(("messages_a_day", "listeners")),
     "missed_report": Bound(of="listener", most=1),
-    "attempt": Bound(("messages_a_day", "listeners", "changes_a_day")),
+    "attempt": Bound(("messages_a_day", "listeners", "creations_a_day")),
     "attempt_detail": Bound(setting="attempt_details_bytes_per_hour"),
     # Counts and events
     "tally": Bound(of="organization"),
     "listener_tally": Bound(of="listener"),
-    "event": Bound(("changes_a_day",), most=MOST_A_PERIOD),
+    "event": Bound(("creations_a_day",), most=MOST_A_PERIOD),
 }
 """The bound of each table. A table without one fails a test.
 
-Deleted rows of queues and listeners, and the jobs that remove what belonged to them, are at most as many as changes.
+Deleted rows of queues and listeners, and the jobs that remove what belonged to them, are at most as many as creations.
 """

@@ -61,19 +61,18 @@ _CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener",
 
 _COUNTED: Final[frozenset[EventKind]] = frozenset(
     {
-        *(
-            "api_key_added",
-            "channel_added",
-            "domain_added",
-            "listener_added",
-            "queue_added",
-            "topic_added",
-            "user_added",
-        ),
-        *("channel_updated", "domain_updated", "listener_updated", "queue_updated", "topic_updated"),
+        "api_key_added",
+        "channel_added",
+        "domain_added",
+        "listener_added",
+        "queue_added",
+        "topic_added",
+        "user_added",
     }
 )
-"""Changes that have the quota `changes_a_day`. Deleting something, or disabling a key or a user, must always work."""
+"""Creations that have the quota `creations_a_day`. Changes and deletions must always work: a tenant can disable a
+listener or a key, and rotate a secret, when the quota is used up.
+"""
 
 
 class IdempotentWrite(msgspec.Struct, frozen=True):
@@ -169,23 +168,17 @@ class ControlContext:
             if not await idempotency.store_key(tx, once.key.organization, kept, now):
                 raise AlreadyDone
 
-    async def write_as(
-        self,
-        principal: Principal | None,
-        work: Callable[[Transaction, Record], Awaitable[T]],
-        *,
-        is_removal: bool = False,
-    ) -> T:
+    async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
         """Like `write`, for work that records a usage event. `principal` is its author, None on the command line.
 
-        Raises QuotaExceeded for a change too many, unless it is a removal, which must always work.
+        Raises QuotaExceeded for a creation too many.
         """
         occurrence = self.occurrence(principal)
 
         async def recorded(tx: Transaction) -> T:
             async def record_change(kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> None:
-                if principal is not None and kind in _COUNTED and not is_removal:
-                    await self.count_change(tx, changed.organization, occurrence.id)
+                if principal is not None and kind in _COUNTED:
+                    await self.count_creation(tx, changed.organization, occurrence.id)
                 await record(tx, occurrence, kind, changed, changes=changes)
 
             return await work(tx, record_change)
@@ -199,18 +192,18 @@ class ControlContext:
         if most is not None and more > 0:
             check_quota("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
 
-    async def count_change(self, tx: Transaction, organization: int, event_id: int) -> None:
-        """Count a change of an organization's resources, in an exclusive transaction and before its feed entry.
+    async def count_creation(self, tx: Transaction, organization: int, event_id: int) -> None:
+        """Count a resource that an organization creates, in an exclusive transaction and before its feed entry.
 
         Records a system event, with the id, when 80 % of the quota are in use. Raises QuotaExceeded.
         """
         owner = require_found(await organizations.get(tx, organization))
         now = self.clock.now()
-        used = await accounts.count_change(tx, owner.account, tallies.day_of(now).start)
-        most = quotas_of(owner.settings, self.settings.default_quotas).changes_a_day
-        check_quota("changes_a_day", most, used - 1)
+        used = await accounts.count_creation(tx, owner.account, tallies.day_of(now).start)
+        most = quotas_of(owner.settings, self.settings.default_quotas).creations_a_day
+        check_quota("creations_a_day", most, used - 1)
         if most is not None and is_reported(most, used) and not is_reported(most, used - 1):
-            event = QuotaNear(at=now, quota="changes_a_day", limit=most, used=used)
+            event = QuotaNear(at=now, quota="creations_a_day", limit=most, used=used)
             await system_events.record(tx, owner.account, event_id, event)
 
     def require_match(self, stored: Resource) -> Resource:

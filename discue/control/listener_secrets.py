@@ -124,7 +124,7 @@ async def delete(control: ControlContext, principal: Principal, path: ListenerPa
             ) from error
         await _store(tx, control, listener, changed, record=record)
 
-    await control.write_as(principal, work, is_removal=True)
+    await control.write_as(principal, work)
 
 
 async def _store(

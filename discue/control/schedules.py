@@ -97,7 +97,7 @@ async def create(
             detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
             raise Conflict(detail, code="limit_reached")
         await control.require_bytes(tx, queue.organization, schedules.size_of(made))
-        await control.count_change(tx, queue.organization, made.id)
+        await control.count_creation(tx, queue.organization, made.id)
         await schedules.insert(tx, made)
         return made
 
@@ -138,12 +138,11 @@ async def change(
 
     Raises what `create` raises.
     """
-    now, event_id = control.clock.now(), control.row_ids.next()
+    now = control.clock.now()
 
     async def work(tx: Transaction) -> Schedule:
         queue, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
         control.require_match(stored)
-        await control.count_change(tx, queue.organization, event_id)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
         if changed.data != stored.data:

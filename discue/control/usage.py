@@ -59,7 +59,7 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
                 name: await accounts.count_resources(tx, organization.account, name, _bound(getattr(quotas, name)))
                 for name in quota.RESOURCES
             },
-            "changes_a_day": await accounts.count_changes(tx, organization.account, today.start),
+            "creations_a_day": await accounts.count_creations(tx, organization.account, today.start),
             "messages_a_day": await accounts.count_messages(tx, organization.account, today),
             "bytes_stored": await accounts.bytes_stored(tx, organization.account),
         }

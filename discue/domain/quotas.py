@@ -8,27 +8,27 @@ import msgspec
 from discue.domain.errors import QuotaExceeded
 
 ResourceQuotaName = Literal["queues", "listeners", "topics", "domains", "api_keys", "users", "portal_sessions"]
-QuotaName = ResourceQuotaName | Literal["changes_a_day", "messages_a_day", "bytes_stored"]
+QuotaName = ResourceQuotaName | Literal["creations_a_day", "messages_a_day", "bytes_stored"]
 
 RESOURCES: Final[tuple[ResourceQuotaName, ...]] = get_args(ResourceQuotaName)
-NAMES: Final[tuple[QuotaName, ...]] = (*RESOURCES, "changes_a_day", "messages_a_day", "bytes_stored")
+NAMES: Final[tuple[QuotaName, ...]] = (*RESOURCES, "creations_a_day", "messages_a_day", "bytes_stored")
 
 HIGHEST: Final[Mapping[QuotaName, int]] = {
     **dict.fromkeys(RESOURCES, 100_000),
-    "changes_a_day": 1_000_000_000,
+    "creations_a_day": 1_000_000_000,
     "messages_a_day": 1_000_000_000_000,
     "bytes_stored": 1_000_000_000_000_000,
 }
 """Maximum of each quota. Resources have a low one because each creation counts the existing ones."""
 
-_DAILY: Final = frozenset({"changes_a_day", "messages_a_day"})
+_DAILY: Final = frozenset({"creations_a_day", "messages_a_day"})
 _NEAR_TENTHS: Final = 9
 REPORTED_TENTHS: Final = 8
 _UNITS: Final[Mapping[QuotaName, str]] = {
     **{name: name for name in RESOURCES},
     "api_keys": "API keys",
     "portal_sessions": "portal sessions",
-    "changes_a_day": "changes per day (UTC)",
+    "creations_a_day": "resources created per day (UTC)",
     "messages_a_day": "messages per day (UTC)",
     "bytes_stored": "bytes of stored messages, schedules and responses",
 }
@@ -44,7 +44,7 @@ class Quotas(msgspec.Struct, frozen=True, gc=False):
     api_keys: int | None = None
     users: int | None = None
     portal_sessions: int | None = None
-    changes_a_day: int | None = None
+    creations_a_day: int | None = None
     messages_a_day: int | None = None
     bytes_stored: int | None = None
 

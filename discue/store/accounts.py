@@ -14,8 +14,8 @@ from discue.store.tallies import TallyEntry
 _MESSAGES_OF_DELETED: Final = 1_000
 """A kind of tally: messages of the day of deleted organizations, counted under their founder."""
 
-CHANGES: Final = 1_003
-"""A kind of tally: changes on the day that begins with the period, of all organizations of the account."""
+CREATIONS: Final = 1_003
+"""A kind of tally: resources created on the day that begins with the period, of all organizations of the account."""
 
 _CARRY: Final = f"""
     INSERT INTO tally (organization, period, kind, slot, n)
@@ -34,14 +34,14 @@ async def count_resources(tx: Transaction, account: int, name: ResourceQuotaName
     return count
 
 
-async def count_change(tx: Transaction, account: int, today: int) -> int:
-    """Count a change of an account on the day that begins with a period. Returns the number of changes of that day."""
-    return await tallies.add_one(tx, TallyEntry(account, today, CHANGES, 1))
+async def count_creation(tx: Transaction, account: int, today: int) -> int:
+    """Count a resource that an account creates on the day that begins with a period. Returns the number of that day."""
+    return await tallies.add_one(tx, TallyEntry(account, today, CREATIONS, 1))
 
 
-async def count_changes(tx: Transaction, account: int, today: int) -> int:
-    """Return the number of changes of an account on the day that begins with a period."""
-    return await tallies.count_messages(tx, account, range(today, today + 1), kind=CHANGES)
+async def count_creations(tx: Transaction, account: int, today: int) -> int:
+    """Return the number of resources that an account created on the day that begins with a period."""
+    return await tallies.count_messages(tx, account, range(today, today + 1), kind=CREATIONS)
 
 
 async def count_messages(tx: Transaction, account: int, periods: range) -> int:

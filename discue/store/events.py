@@ -26,12 +26,13 @@ MOST_A_PERIOD: Final = 1_000
 _BOUNDED: Final[frozenset[EventKind]] = frozenset(
     {
         *("lockout", "session_added", "session_deleted", "second_factor_added", "second_factor_deleted"),
-        *("api_key_updated", "user_updated", "organization_updated"),
+        *("api_key_updated", "channel_updated", "domain_updated", "listener_updated", "organization_updated"),
+        *("queue_updated", "topic_updated", "user_updated"),
     }
 )
-"""Events of sign-ins, and of what must work when a quota is used up, such as disabling a key.
+"""Events of sign-ins and of changes, which no quota limits.
 
-Other events have the quota `changes_a_day`, or are deletions, of which there are not more than creations.
+Creations have the quota `creations_a_day`, and there are not more deletions than creations.
 """
 
 

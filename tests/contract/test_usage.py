@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.caller import Caller, body, pointers, problem, resource
+from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Receiver, Reply
@@ -273,37 +273,30 @@ def test_portal_session_beyond_the_quota_is_refused(owner: Caller, operator: Cal
     owner.create(path, **fields)
 
 
-CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
+CREATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "/queues": ("POST", "", {}),
-    "/queues/{queue}": ("PUT", "", {"retention": 60}),
     "/queues/{queue}/listeners": ("POST", "", dict(NOWHERE)),
-    "/queues/{queue}/listeners/{listener}": ("PUT", "", {"timeout": 7}),
-    "/queues/{queue}/listeners/{listener}/secrets": ("POST", "PUT", {}),
     "/queues/{queue}/listeners/{listener}/redeliveries": ("POST", "", {"all": True}),
     "/queues/{queue}/listeners/{listener}/replays": ("POST", "", {"from_at": 0}),
     "/queues/{queue}/schedules": ("POST", "", {"cron": "@yearly", "data": 1}),
-    "/queues/{queue}/schedules/{schedule}": ("PUT", "", {"cron": "@daily"}),
     "/topics": ("POST", "", {}),
-    "/topics/{topic}": ("PUT", "", {"alias": "other"}),
     "/topics/{topic}/channels": ("POST", "PUT", {"queue_id": "{other}"}),
-    "/topics/{topic}/channels/{channel}": ("PUT", "", {"pattern": "a.>"}),
     "/domains": ("POST", "", {"hostname": "more.example.com"}),
-    "/domains/{domain}": ("PUT", "", {"alias": "other"}),
     "/api_keys": ("POST", "", {}),
     "/users": ("POST", "", {"email": "bea@example.com", "role": "viewer"}),
     "/organizations/{organization}/portal_sessions": ("POST", "", {"customer": "acme", "queues": ["{queue}"]}),
 }
-"""Requests that count as a change: the path, the methods, and the fields."""
+"""Requests that create a resource: the path, the methods, and the fields."""
 
 
-@covers("limits.md: changes_a_day", "limits.md: quotas.changes_a_day")
+@covers("limits.md: creations_a_day", "limits.md: quotas.creations_a_day")
 @covers(
     *(f"{method} /queues/{{queue_id}}/listeners/{{listener_id}}/secrets 402" for method in ("POST", "PUT")),
     *(f"{method} /topics/{{topic_id}}/channels 402" for method in ("POST", "PUT")),
     *(f"POST /queues/{{queue_id}}/listeners/{{listener_id}}/{name} 402" for name in ("redeliveries", "replays")),
     "PUT /topics/{topic_id}/channels/{channel_id} 402",
 )
-def test_change_beyond_the_quota_is_refused_and_removals_are_not(owner: Caller, operator: Caller) -> None:
+def test_creation_beyond_the_quota_is_refused_and_changes_are_not(owner: Caller, operator: Caller) -> None:
     ids = {"organization": owner.get("/organizations")["organizations"][0]["id"]}
     ids["queue"], ids["other"] = (owner.create("/queues")["id"] for _ in range(2))
     ids["listener"] = owner.create(f"/queues/{ids['queue']}/listeners", **NOWHERE)["id"]
@@ -316,26 +309,36 @@ def test_change_beyond_the_quota_is_refused_and_removals_are_not(owner: Caller, 
     ids["domain"] = owner.create("/domains", hostname="shop.example.com")["id"]
     key = owner.create("/api_keys")["id"]
     user = owner.create("/users", email="ada@example.com", role="viewer")["id"]
-    used = owner.get("/limits")["limits"]["quotas"]["changes_a_day"]["used"]
-    assert used == 10
-    operator.change(f"/organizations/{ids['organization']}", quotas={"changes_a_day": used})
+    used = owner.get("/limits")["limits"]["quotas"]["creations_a_day"]["used"]
+    assert used == 9
+    operator.change(f"/organizations/{ids['organization']}", quotas={"creations_a_day": used})
 
-    for path, (*methods, fields) in CHANGES.items():
+    for path, (*methods, fields) in CREATIONS.items():
         filled = {name: _filled(value, ids) for name, value in fields.items()}
         before = _resources(owner, path.format(**ids))
         for method in filter(None, methods):
             content = problem(owner.ask(method, path.format(**ids), filled), 402)
-            assert f"{used} of {used} changes per day (UTC) are in use" in content["detail"], path
-            assert "quota_changes_a_day" in content["detail"]
+            assert f"{used} of {used} resources created per day (UTC) are in use" in content["detail"], path
+            assert "quota_creations_a_day" in content["detail"]
         assert _resources(owner, path.format(**ids)) == before, path
-    assert owner.get("/limits")["limits"]["quotas"]["changes_a_day"] == {"limit": used, "used": used}
+    owner.refused(402, "PUT", f"/topics/{ids['topic']}/channels/created-by-put", {"queue_id": ids["other"]})
+    assert owner.get("/limits")["limits"]["quotas"]["creations_a_day"] == {"limit": used, "used": used}
 
     owner.change(f"/api_keys/{key}", status="disabled")
     owner.change(f"/users/{user}", status="disabled")
+    owner.change(f"/queues/{ids['queue']}/listeners/{ids['listener']}", status="disabled")
+    owner.change(f"/queues/{ids['queue']}/schedules/{ids['schedule']}", status="disabled")
+    owner.change(f"/topics/{ids['topic']}/channels/{ids['channel']}", pattern="a.>")
+    owner.create(secrets)
     owner.delete(f"{secrets}/{replaced}")
+    operator.change(f"/organizations/{ids['organization']}", quotas={"bytes_stored": 0})
+    for method in ("POST", "PUT"):
+        # The response is kept for the key.
+        owner.refused(402, method, secrets, {}, headers={"Idempotency-Key": fresh("key")})
+    operator.change(f"/organizations/{ids['organization']}", quotas={"bytes_stored": None})
     for path in (f"/users/{user}", f"/topics/{ids['topic']}", f"/queues/{ids['queue']}", f"/domains/{ids['domain']}"):
         owner.delete(path)
-    operator.change(f"/organizations/{ids['organization']}", quotas={"changes_a_day": used + 1})
+    operator.change(f"/organizations/{ids['organization']}", quotas={"creations_a_day": used + 1})
     owner.create("/queues")
     owner.refused(402, "POST", "/queues", {})
 
@@ -429,7 +432,7 @@ def test_only_the_operator_changes_limits(owner: Caller, charlie: Caller, operat
             "api_keys": {"limit": 1_000, "used": 1},
             "users": {"limit": 1_000, "used": 0},
             "portal_sessions": {"limit": 10_000, "used": 0},
-            "changes_a_day": {"limit": 100_000, "used": 0},
+            "creations_a_day": {"limit": 100_000, "used": 0},
             "messages_a_day": {"limit": None, "used": 0},
             "bytes_stored": {"limit": None, "used": 0},
         },

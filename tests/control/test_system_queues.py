@@ -158,13 +158,12 @@ async def test_the_resource_that_reaches_80_percent_of_a_quota_is_reported(cast:
     assert await system_events(control.store, alice.organization) == [near]
 
 
-async def test_the_change_that_reaches_80_percent_of_a_quota_is_reported_once_a_day(
+async def test_creation_that_reaches_80_percent_of_a_quota_is_reported_once_a_day(
     cast: Cast, control: ControlContext
 ) -> None:
     alice = cast.alice.principal
-    await organizations.set_limits(control, "com.example.alice", {"quota_changes_a_day": 5})
-    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
-    for name in ("a", "b", "c", "d"):
-        await queues.change(control, alice, queue, QueueFields(name))
-    near = {"type": "quota.near", "at": control.clock.now(), "quota": "changes_a_day", "limit": 5, "used": 4}
+    await organizations.set_limits(control, "com.example.alice", {"quota_creations_a_day": 5})
+    for name in ("a", "b", "c", "d", "e"):
+        await queues.create(control, alice, QueueFields(name))
+    near = {"type": "quota.near", "at": control.clock.now(), "quota": "creations_a_day", "limit": 5, "used": 4}
     assert await system_events(control.store, alice.organization) == [near]

@@ -80,26 +80,26 @@ async def test_usage_is_shown_with_and_without_quotas(cast: Cast, control: Contr
     queue = (await queues.create(control, alice, QueueFields())).queue.public_id
     await listeners.create(control, alice, queue, ENDPOINT)
     keys = len((await api_keys.page(control, alice)).items)
-    expected = {**dict.fromkeys(NAMES, 0), "queues": 1, "listeners": 1, "api_keys": keys, "changes_a_day": 2}
+    expected = {**dict.fromkeys(NAMES, 0), "queues": 1, "listeners": 1, "api_keys": keys, "creations_a_day": 2}
     assert (await usage.used_quotas(control, alice)).used == expected
     await _allow(cast, quota_queues=5)
     use = await usage.used_quotas(control, alice)
     assert (use.used, use.quotas.queues, use.quotas.listeners) == (expected, 5, None)
 
 
-async def test_changes_of_a_day_are_counted_for_the_account_until_midnight(cast: Cast, control: ControlContext) -> None:
+async def test_creations_of_a_day_are_counted_for_the_account_until_midnight(
+    cast: Cast, control: ControlContext
+) -> None:
     charlie, alice = cast.charlie.principal, cast.alice.principal
     for alias in ("com.example.alice", "com.example.charlie"):
-        await organizations.set_limits(control, alias, {"quota_changes_a_day": 3})
-    queue = (await queues.create(control, alice, QueueFields("orders"))).queue.public_id
+        await organizations.set_limits(control, alias, {"quota_creations_a_day": 3})
     answers = await asyncio.gather(
-        *(queues.change(control, alice, queue, QueueFields(f"name-{number}")) for number in range(5)),
-        return_exceptions=True,
+        *(queues.create(control, alice, QueueFields(f"name-{number}")) for number in range(5)), return_exceptions=True
     )
-    assert _refused(answers) == 3
-    names = {event.name for event in (await page(control, alice)).events if event.type == "queue_updated"}
-    assert len(names) == 2
-    assert (await queues.get(control, alice, queue)).queue.alias in names
+    assert _refused(answers) == 2
+    events = [event for event in (await page(control, alice)).events if event.type == "queue_added"]
+    made = [each for each in (await queues.page(control, alice)).items if not each.queue.is_system]
+    assert len(events) == len(made) == 3
 
     # Organizations that a tenant has created share its quota.
     found = "UPDATE organization SET founder = $1 WHERE id = $2"
@@ -108,8 +108,8 @@ async def test_changes_of_a_day_are_counted_for_the_account_until_midnight(cast:
         await queues.create(control, charlie, QueueFields())
 
     cast.clock.advance(DAY_MS)
-    await queues.change(control, alice, queue, QueueFields("tomorrow"))
-    assert (await usage.used_quotas(control, alice)).used["changes_a_day"] == 1
+    await queues.create(control, alice, QueueFields("tomorrow"))
+    assert (await usage.used_quotas(control, alice)).used["creations_a_day"] == 1
 
 
 async def test_operator_changes_single_limits(cast: Cast, control: ControlContext) -> None:

@@ -1107,8 +1107,8 @@ class QuotaUsage(msgspec.Struct, frozen=True, kw_only=True):
     """Users."""
     portal_sessions: Quota
     """Portal sessions."""
-    changes_a_day: Quota
-    """Changes of resources today (UTC)."""
+    creations_a_day: Quota
+    """Resources created today (UTC)."""
     messages_a_day: Quota
     """Messages published today (UTC)."""
     bytes_stored: Quota
@@ -1132,8 +1132,8 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum number of users."""
     portal_sessions: int | None = None
     """Maximum number of portal sessions."""
-    changes_a_day: int | None = None
-    """Maximum number of changes of resources per day (UTC)."""
+    creations_a_day: int | None = None
+    """Maximum number of resources created per day (UTC)."""
     messages_a_day: int | None = None
     """Maximum number of messages published per day (UTC)."""
     bytes_stored: int | None = None
@@ -1157,8 +1157,8 @@ class QuotasBody(TypedDict, total=False):
     """Maximum number of users."""
     portal_sessions: int | None
     """Maximum number of portal sessions."""
-    changes_a_day: int | None
-    """Maximum number of changes of resources per day (UTC)."""
+    creations_a_day: int | None
+    """Maximum number of resources created per day (UTC)."""
     messages_a_day: int | None
     """Maximum number of messages published per day (UTC)."""
     bytes_stored: int | None

@@ -56,7 +56,7 @@ def _quota_doc(description: str, example: int, name: quotas.QuotaName) -> msgspe
 
 
 _PORTAL_SESSIONS: Final = _quota_doc("Maximum number of portal sessions.", 10_000, "portal_sessions")
-_CHANGES_A_DAY: Final = _quota_doc("Maximum number of changes of resources per day (UTC).", 100_000, "changes_a_day")
+_CREATIONS_A_DAY: Final = _quota_doc("Maximum number of resources created per day (UTC).", 100_000, "creations_a_day")
 _MESSAGES_A_DAY: Final = _quota_doc("Maximum number of messages published per day (UTC).", 1_000_000, "messages_a_day")
 _BYTES_STORED: Final = _quota_doc(
     "Maximum size of all messages, schedules and stored responses, in bytes.", 10_737_418_240, "bytes_stored"
@@ -73,7 +73,7 @@ class QuotasBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     api_keys: Annotated[Integer, _quota_doc("Maximum number of API keys.", 1_000, "api_keys")] = UNSET
     users: Annotated[Integer, _quota_doc("Maximum number of users.", 1_000, "users")] = UNSET
     portal_sessions: Annotated[Integer, _PORTAL_SESSIONS] = UNSET
-    changes_a_day: Annotated[Integer, _CHANGES_A_DAY] = UNSET
+    creations_a_day: Annotated[Integer, _CREATIONS_A_DAY] = UNSET
     messages_a_day: Annotated[Integer, _MESSAGES_A_DAY] = UNSET
     bytes_stored: Annotated[Integer, _BYTES_STORED] = UNSET
 
@@ -100,7 +100,7 @@ class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     api_keys: Annotated[int | UnsetType, doc("Maximum number of API keys.", 1_000, minimum=0)] = UNSET
     users: Annotated[int | UnsetType, doc("Maximum number of users.", 1_000, minimum=0)] = UNSET
     portal_sessions: Annotated[int | UnsetType, _PORTAL_SESSIONS] = UNSET
-    changes_a_day: Annotated[int | UnsetType, _CHANGES_A_DAY] = UNSET
+    creations_a_day: Annotated[int | UnsetType, _CREATIONS_A_DAY] = UNSET
     messages_a_day: Annotated[int | UnsetType, _MESSAGES_A_DAY] = UNSET
     bytes_stored: Annotated[int | UnsetType, _BYTES_STORED] = UNSET
 

@@ -417,7 +417,7 @@ ROUTES = (
         change_channel,
         _WRITE_CHANNEL,
         ChannelBody,
-        codes=("quota_exceeded", "alias_taken", "immutable_field", "invalid_filter"),
+        codes=("alias_taken", "immutable_field", "invalid_filter"),
         example={"pattern": "orders.>"},
         reads=RESOURCE,
     ),

@@ -162,7 +162,7 @@ class QuotaUsageView(msgspec.Struct, frozen=True):
     api_keys: Annotated[QuotaView, doc("API keys.")]
     users: Annotated[QuotaView, doc("Users.")]
     portal_sessions: Annotated[QuotaView, doc("Portal sessions.")]
-    changes_a_day: Annotated[QuotaView, doc("Changes of resources today (UTC).")]
+    creations_a_day: Annotated[QuotaView, doc("Resources created today (UTC).")]
     messages_a_day: Annotated[QuotaView, doc("Messages published today (UTC).")]
     bytes_stored: Annotated[QuotaView, doc("Size of all messages, schedules and stored responses, in bytes.")]
 

@@ -1409,8 +1409,8 @@ export interface QuotaUsage {
   users: Quota;
   /** Portal sessions. */
   portal_sessions: Quota;
-  /** Changes of resources today (UTC). */
-  changes_a_day: Quota;
+  /** Resources created today (UTC). */
+  creations_a_day: Quota;
   /** Messages published today (UTC). */
   messages_a_day: Quota;
   /** Size of all messages, schedules and stored responses, in bytes. */
@@ -1433,8 +1433,8 @@ export interface Quotas {
   users?: number | undefined;
   /** Maximum number of portal sessions. */
   portal_sessions?: number | undefined;
-  /** Maximum number of changes of resources per day (UTC). */
-  changes_a_day?: number | undefined;
+  /** Maximum number of resources created per day (UTC). */
+  creations_a_day?: number | undefined;
   /** Maximum number of messages published per day (UTC). */
   messages_a_day?: number | undefined;
   /** Maximum size of all messages, schedules and stored responses, in bytes. */
@@ -1457,8 +1457,8 @@ export interface QuotasBody {
   users?: number | null | undefined;
   /** Maximum number of portal sessions. */
   portal_sessions?: number | null | undefined;
-  /** Maximum number of changes of resources per day (UTC). */
-  changes_a_day?: number | null | undefined;
+  /** Maximum number of resources created per day (UTC). */
+  creations_a_day?: number | null | undefined;
   /** Maximum number of messages published per day (UTC). */
   messages_a_day?: number | null | undefined;
   /** Maximum size of all messages, schedules and stored responses, in bytes. */
