@@ -66,22 +66,21 @@ def _files() -> Iterator[tuple[int, Traversable]]:
             yield int(match[1]), file
 
 
-def pending(known: tuple[Migration, ...], found: SchemaState) -> tuple[Migration, ...]:
+def pending(known: tuple[Migration, ...], found: SchemaState, name: str = "The database") -> tuple[Migration, ...]:
     """Return the migrations that a database in this state needs.
 
-    Raises `StoreUnusable` for a database of another build before the first release, and for a
-    newer database whose `compatible_from` excludes this program.
+    Raises `StoreUnusable` for a database of another build before the first release, and for a newer database whose
+    `compatible_from` excludes this program.
     """
     if found.version and found.fingerprint != known[0].fingerprint:
         raise StoreUnusable(
-            f"The database was made by another build of discue before its first release (schema version "
-            f"{found.version}). Such builds cannot read each other's databases: name a new one, or use the build that "
-            "made it."
+            f"{name} was made by another build of discue before its first release (schema version {found.version}). "
+            "Such builds cannot read each other's databases: name a new one, or use the build that made it."
         )
     newest = known[-1].number
     if found.compatible_from > newest:
         raise StoreUnusable(
-            f"The database has schema version {found.version} and needs a program that knows version "
+            f"{name} has schema version {found.version} and needs a program that knows version "
             f"{found.compatible_from}; this one knows version {newest}. Install a newer discue."
         )
     return tuple(migration for migration in known if migration.number > found.version)

@@ -51,7 +51,7 @@ def migrate(connection: apsw.Connection, known: tuple[Migration, ...]) -> int:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute("INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))")
         found = SchemaState.of(meta)
-        outstanding = pending(known, found)
+        outstanding = pending(known, found, f"The database {connection.filename}")
         for migration in outstanding:
             connection.execute(migration.sql)
             for item in written_by(migration, known).items():
@@ -107,7 +107,7 @@ def inspect_database(path: Path) -> DatabaseInspection:
         meta = {}
         _require_writable(path.parent)
     found = SchemaState.of(meta)
-    names = tuple(migration.name for migration in pending(migrations(DIALECT), found))
+    names = tuple(migration.name for migration in pending(migrations(DIALECT), found, f"The database {path}"))
     return DatabaseInspection(path.exists(), found.version, names, meta.get("encryption", ""))
 
 

@@ -107,7 +107,7 @@ def check_contents(path: Path) -> Contents:
     with _opened(path) as connection:
         identity = _identity(connection)
         # Raises for a database of another build, or one that needs a newer program.
-        pending(migrations(DIALECT), SchemaState.of(meta_of(connection)))
+        pending(migrations(DIALECT), SchemaState.of(meta_of(connection)), f"The database {path}")
         problems = _check(connection, "integrity_check")
         for problem, sql in _CONSISTENCY.items():
             if count := connection.execute(sql).get:
