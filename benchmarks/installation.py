@@ -103,7 +103,7 @@ class Installation:
         }
 
     def _owners(self) -> list[tuple[str, int]]:
-        """Each lane's queue, and the session_id of the worker that has it; 0 is nobody."""
+        """Each lane's queue and the session id of the worker that owns it; 0 if none does."""
         return [(str(queue), int(owner or 0)) for queue, owner in self._bench.postgres.run(self._name, _OWNERS)]
 
     def _stop(self) -> None:

@@ -54,12 +54,12 @@ ALERTS: Final = (
         "discue_store_damaged > 0",
         0,
         "page",
-        "A part of the database cannot be read: messages of some queues are not delivered.",
-        "The log has `store_damaged` with the queues, and `store_failed` with the cause. `/health/ready` has the status "
-        "`damaged`. On SQLite, `discue backup` reads the whole database and fails. Look for a failing disk in the system's "
-        "log.",
-        "Other queues go on, and lanes try again every 15 seconds. Make a copy of the damaged database. Then restore it "
-        "from a [backup](backup.md#restoring), on another disk if this one fails.",
+        "A part of the database cannot be read: some queues deliver no messages.",
+        "The log has `store_damaged` with the queues, and `store_failed` with the cause. `/health/ready` has the "
+        "status `damaged`. On SQLite, `discue backup` reads the whole database, and so fails. Check the system's log "
+        "for a failing disk.",
+        "Other queues continue, and lanes try again every 15 seconds. Copy the damaged database. Then restore a "
+        "[backup](backup.md#restoring), on another disk if this one fails.",
     ),
     Alert(
         "DiscuePublishesFail",

@@ -103,7 +103,7 @@ def scaling_page() -> str:
 
 
 def event_loop_page() -> str:
-    """Return the page about limits of the event loop with what each route reserves."""
+    """Return the page about event loop limits, with the reservations of all routes."""
     return _filled(DOCS / "architecture" / "event-loop-limits.md", "reservations", reservations_table())
 
 

@@ -11,12 +11,12 @@ from discue.domain.reservations import PageBound, Publishes, ReadBound, Reads
 
 _KINDS: Final = (ReadBound, PageBound, Publishes)
 _NAMED: Final = 6
-"""A reservation with more routes shows their number."""
+"""The largest number of routes in a cell. A reservation with more routes shows their number."""
 
 
 def reservations_table() -> str:
     """Return a row for each bound that a route declares. Raises LookupError for a bound without a name."""
-    # By identity: bounds with different names may be equal.
+    # Compared by identity: bounds with different names may be equal.
     names = {id(value): name for name, value in vars(reservations).items() if isinstance(value, _KINDS)}
     routes = dict[str, list[str]]()
     for reads, route in _routes():

@@ -1,4 +1,4 @@
-"""The entries that a search of the documentation can find: sections of pages, operations and errors."""
+"""The entries of the documentation search: sections of pages, operations and errors."""
 
 from collections.abc import Iterator
 
@@ -14,23 +14,23 @@ from discue.domain.error_codes import REASONS
 
 _INTERNAL = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))
 _INTERNAL_SHARE = 0.35
-"""The share of words in pages about how the service works inside, which few people look for."""
+"""The weight of words in pages about internals, which few people look for."""
 
 _START_SHARE = 1.2
-"""The share of the beginning of a page, which leads to all of its sections."""
+"""The weight of the beginning of a page, which leads to all of its sections."""
 
 _SETTINGS = f"{ROOT}/settings"
 """A search for the name of a setting leads to this page."""
 
 _OPERATION_SHARE = 0.6
-"""The share of an operation's words: most people look for a guide, and those who want an operation know its path."""
+"""The weight of an operation's words: most people look for a guide, and those who want an operation know its path."""
 
 _ERROR_SHARE = 0.6
-"""The share of pages about errors: they have few words, each of which would count for too much in a search."""
+"""The weight of pages about errors: they have few words, each of which would otherwise count for too much."""
 
 
 def search_entries_file() -> str:
-    """Return the entries as the text of their file. Each is a line, so that versions of the file can be compared."""
+    """Return the text of the file of entries. Each entry is a line, so that versions of the file can be compared."""
     entries = [*_sections(Library(documentation_folder())), *_operations(), *_errors()]
     return msgspec.json.Encoder(order="deterministic").encode_lines(entries).decode()
 

@@ -59,7 +59,7 @@ _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
 _INDENTED_BYTES: Final = 2_097_152
-"""The largest response that is indented, and the most spaces that this may add. Others stay as they are."""
+"""The largest response that is indented, and the most spaces that indenting may add. Others stay compact."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -157,7 +157,7 @@ class App:
             await self._unread.until_read(exchange, unread)
 
     async def _send(self, request: Request, status: int, content: bytes) -> UnreadResponse | None:
-        """Send a response. Returns what waits for its client to read it, unless it is small or has no body."""
+        """Send a response. Returns the response to wait for, or None if it is small or has no body."""
         if request.stream is not None and status == _OK:
             await self._stream(request, request.stream)
         elif len(content) > SMALL_BYTES and request.scope.method != "HEAD" and status != _NOT_MODIFIED:
@@ -167,7 +167,7 @@ class App:
                 status,
                 headers=request.response_headers,
                 content=content,
-                # A request that has changed something is always answered.
+                # A request that has changed something always gets its response.
                 reservation=request.reservation or self._ledger.hold(request.principal.organization, len(content)),
             )
         else:
@@ -192,7 +192,7 @@ class App:
             await reservation.enlarge(ReadBound(0, size))
 
     def _end_read(self, request: Request, size: int = 0) -> None:
-        """End the turn of a request, of which a response of a size stays reserved, and give back its body's memory."""
+        """End the read of a request. `size` bytes of its response stay reserved; the memory of its body is released."""
         if request.reservation is not None:
             request.reservation.keep(size)
         if self._bodies.held:
@@ -288,9 +288,9 @@ class App:
         return await self._handle(request, named)
 
     async def _reserve(self, request: Request, compiled: CompiledRoute, body_bytes: int = 0) -> None:
-        """Reserve what the handler reads, and the time in which a large body is decoded. Raises Overloaded.
+        """Reserve what the handler reads, and the time to decode a large body. Raises Overloaded.
 
-        The memory of the body is counted where it is read.
+        The memory of the body is counted while the body is read.
         """
         # A request with names may be handled twice, with one reservation.
         if request.reservation is not None:
@@ -506,7 +506,7 @@ def _identity(request: Request) -> dict[str, str]:
 
 
 def _indented(request: Request, content: bytes) -> bytes:
-    """Return the content of a response as the client wants it indented, unless that takes too long."""
+    """Return the content of a response, indented if the client asks for it and it does not take too long."""
     # After the entity tag, which is that of the compact body: both are the same version of the resource.
     query = request.scope.query_string
     if not query or not request.response_headers[0][1].endswith("json") or "pretty=true" not in query.split("&"):

@@ -75,7 +75,7 @@ def data_given(data: AsSent, data_base64: AsSent, content_type: str | None, poin
 
 
 async def fields_of_any_data(body: bytes, codec: Codec) -> dict[str, Any]:
-    """Return what `data_fields` returns. Lets other tasks run if the data is large."""
+    """Return the result of `data_fields`. Lets other tasks run if the data is large."""
     if len(body) <= ON_THREAD_BYTES:
         return data_fields(body, codec)
     pieces, time_slice = list[bytes](), TimeSlice()

@@ -77,11 +77,11 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 def rows_of(query: str) -> int:
-    """Return the largest number of rows that a page has with a query, which may be invalid."""
+    """Return the largest number of rows of a page for a query, which may be invalid."""
     found = _PER_PAGE.search(query)
     if found is not None:
         return min(int(found[1]), LARGEST_PAGE)
-    # The name, or the number, may be written in another way, which is decoded with the other parameters.
+    # The name or the number may be percent-encoded: it is decoded later, with the other parameters.
     return LARGEST_PAGE if "per_page" in query or "%" in query else FIRST_PAGE.per_page
 
 

@@ -97,7 +97,7 @@ class Call(msgspec.Struct):
     """The reservation of the request; None for publishes."""
 
     async def reserve_data(self, size: int) -> None:
-        """Reserve the reading of data, and a response that shows it. Raises Overloaded."""
+        """Reserve a read of data and the response that shows it. Raises Overloaded."""
         if size > SMALL_READ_BYTES and self.reservation is not None:
             await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
 
@@ -113,7 +113,7 @@ class Call(msgspec.Struct):
 
     @property
     def sent_root(self) -> str:
-        """`root` of URLs that others get. The client's `Host` must not decide where a link with a secret leads."""
+        """The root of URLs for other people. The client's `Host` must not decide where a link with a secret leads."""
         return self.control.settings.service_url_on(self.port)
 
     @property
@@ -199,10 +199,10 @@ class Needs(msgspec.Struct, frozen=True):
 
 
 class _Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A route that says what it reads."""
+    """A route with the reservation for its reads."""
 
     reads: Reads
-    """The reservation that its requests make before they read: see docs/architecture/event-loop-limits.md."""
+    """The reservation of each request, made before it reads: see docs/architecture/event-loop-limits.md."""
 
 
 class Route(_Reading, frozen=True):

@@ -1,7 +1,7 @@
 """Authentication: accepts valid API keys, counts failed attempts, and locks out after too many.
 
-The status of a response to a wrong key may reveal whether the id of the key exists: a lockout of unknown keys refuses
-only those. It reveals nothing of the secret: a key that is locked out is refused before it is read.
+The status of a response to a wrong key may reveal whether the id of the key exists, because a lockout of unknown keys
+refuses only unknown keys. It reveals nothing about the secret: a locked-out key is refused before it is read.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ _MOST_CHECKS: Final = 4_096
 Attempts from always new addresses never wait for each other, so the cap includes those that run.
 """
 _MOST_CHECKS_OF_ADDRESS: Final = _MOST_CHECKS // 4
-"""Wrong keys are checked during a lockout too: a flood of them must not get keys from other addresses refused."""
+"""Wrong keys are checked during a lockout too: a flood of them must not cause refusals at other addresses."""
 _WRITES_AT_ONCE: Final = 4
 _SIGN_IN_BITS: Final = 48
-"""The IPv6 network that sign-ins are counted by: many providers give a customer a /48, with 65,536 networks of /64."""
+"""The IPv6 prefix by which sign-ins are counted: many customers of providers have a /48, with 65,536 /64 networks."""
 
 
 class Authenticator:
@@ -69,10 +69,10 @@ class Authenticator:
         return self._cache.known(presented) or await self._check(presented, address)
 
     async def attempt(self, subjects: Sequence[LockoutSubject], work: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Run another kind of sign-in. A result of None counts as a failed attempt of all subjects.
+        """Run another kind of sign-in. A result of None counts as a failed attempt for all subjects.
 
-        The first of several subjects must be an address: all attempts enter its semaphore first, so none waits for
-        another in a circle. Raises LockedOut.
+        If there are several subjects, the first must be an address: all attempts enter its semaphore first, so they
+        cannot deadlock. Raises LockedOut.
         """
         async with AsyncExitStack() as held:
             for subject in subjects:
@@ -108,12 +108,12 @@ class Authenticator:
     async def _count_rejected(self, rejected: KeyRejected, network: str) -> None:
         """Count a wrong key. Raises LockedOut.
 
-        Only now is it known whether the key exists. A lockout of unknown keys cannot be applied earlier, without
-        refusing valid keys from the same address.
+        Only now is it known whether the key exists. An earlier lockout of unknown keys would also refuse valid keys
+        from the same address.
         """
         known = rejected.known_key
         subject = LockoutSubject.unknown_key(network) if known is None else LockoutSubject.api_key(known, network)
-        # Otherwise each attempt during a lockout would take an exclusive transaction.
+        # Otherwise, each attempt during a lockout would need an exclusive transaction.
         self.require_unlocked([subject])
         await self._count(subject)
 
@@ -145,7 +145,7 @@ class Authenticator:
 
 
 def sign_in_subject(address: str) -> LockoutSubject:
-    """Return what failed sign-ins of users, and wrong invitations, from an address count against."""
+    """Return the subject for failed sign-ins of users and wrong invitations from an address."""
     return LockoutSubject.sign_in(subject_of(address, _SIGN_IN_BITS))
 
 

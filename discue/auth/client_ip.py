@@ -21,7 +21,7 @@ _NEIGHBOURHOOD_BITS: Final = 64
 _WARNED_SECONDS: Final = 3_600.0
 _WARNED_SUBJECTS: Final = 20
 _HINT: Final = (
-    "If this is your proxy, add its network to trusted_proxies. Until then, all its clients have one address."
+    "If this is your proxy, add its network to trusted_proxies. Until then, all its clients share one address."
 )
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
@@ -54,12 +54,12 @@ class UntrustedProxies:
         self._until = 0.0
 
     def note(self, address: str) -> None:
-        """Log a warning, unless there was one about the address or its network in this hour."""
+        """Log a warning, unless one about the address or its network was logged in this hour."""
         now = self._monotonic()
         if now >= self._until:
             self._warned, self._until = set(), now + _WARNED_SECONDS
         subject = subject_of(address)
-        # Any client can send the headers: the warnings about them must not fill the disk.
+        # Any client can send the headers, so their warnings must not fill the disk.
         if subject not in self._warned and len(self._warned) < _WARNED_SUBJECTS:
             self._warned.add(subject)
             self._log.warning("proxy_not_trusted", client=address, hint=_HINT)
@@ -69,7 +69,7 @@ class ClientIpResolver:
     """Determines the addresses of clients. Malformed headers never raise."""
 
     def __init__(self, trusted: Networks, untrusted: UntrustedProxies | None = None) -> None:
-        """Headers are trusted only from peers and proxies in the `trusted` networks. Others go to `untrusted`."""
+        """Headers are trusted only from peers and proxies in `trusted` networks. `untrusted` gets other senders."""
         self._trusted = tuple(map(_unmapped_network, trusted))
         self._untrusted = untrusted
         self._is_trusted = lru_cache(_REMEMBERED)(self._look_up)

@@ -23,8 +23,8 @@ class KeyedSemaphore(Generic[K]):
     ) -> None:
         """`limit` is the number of slots of each key; `max_waiting` and `max_users` are caps over all keys together.
 
-        `max_users` counts those that hold a slot, too: without it, each new key adds a user that never waits.
-        `max_users_per_key` keeps one key from using up that cap. None for no cap. `refusal` makes the error for a
+        `max_users` also counts users that hold a slot: without it, each new key adds a user that never waits.
+        `max_users_per_key` keeps one key from using up that cap. None means no cap. `refusal` creates the error for a
         caller that is over a cap or has waited too long.
         """
         self.timeout_seconds = timeout_seconds

@@ -170,7 +170,7 @@ class RateLimiter:
         return self._status(budget, refused=not is_admitted)
 
     def count(self, caller: RateLimitKey) -> RateLimitStatus:
-        """Count a request without waiting. `refused` is whether it is beyond the limit, as far as this worker knows."""
+        """Count a request without waiting. `refused`: whether it exceeds the limit, as far as this worker knows."""
         status = self.take_now(caller)
         if status is not None:
             return status

@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         "--address",
         type=_address,
         metavar="ADDRESS",
-        help="unlock keys, unknown keys and the sign-in at a client address; for IPv6, at its /64 and /48 networks",
+        help="unlock keys, unknown keys and sign-in at a client address; for IPv6, in its /64 and /48 networks",
     )
     target.add_argument("--user", metavar="EMAIL", help="unlock the sign-in of a user")
     target.add_argument(

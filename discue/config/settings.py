@@ -117,7 +117,7 @@ class Settings:
         None,
         types.PUBLIC_URL,
         "Base URL of links. Without it, links in responses use the scheme and host of the request; invitations, portal "
-        "sessions and identity providers get the address that the service listens on.",
+        "sessions and identity providers use the address that the service listens on.",
     )
     dashboard: bool = _setting(
         True,
@@ -317,8 +317,8 @@ class Settings:
     max_unread_bytes: int = _setting(
         64 * _MEBIBYTE,
         types.integer(_MEBIBYTE, _MAX_BUFFER),
-        "Maximum bytes that requests read, and that responses take until clients have read them; an organization gets "
-        "at most as much as is free. Beyond it, requests wait, and the connection that reads slowest is closed.",
+        "Maximum memory for reads and unread responses, in bytes; an organization gets at most as much as is free. "
+        "Requests beyond it wait, and connections with the oldest unread responses are closed.",
     )
     request_body_timeout_seconds: int = _setting(
         30, types.integer(1, 3600), "Timeout for receiving the body of a request, in seconds."
@@ -364,12 +364,12 @@ class Settings:
     quota_portal_sessions: int | None = _setting(
         10_000,
         types.integer(0, 100_000),
-        "Maximum portal sessions of an organization that have not ended. Organizations can override it.",
+        "Maximum open portal sessions of an organization. Organizations can override it.",
     )
     quota_creations_a_day: int | None = _setting(
         100_000,
         types.integer(0, 1_000_000_000),
-        "Maximum resources that an organization can create per day (UTC), with redeliveries, replays and portal "
+        "Maximum resources that an organization can create per day (UTC), including redeliveries, replays and portal "
         "sessions. Organizations can override it.",
     )
     quota_messages_a_day: int | None = _setting(
@@ -432,7 +432,7 @@ class Settings:
         return self.service_url_on(self.port)
 
     def service_url_on(self, port: int | str) -> str:
-        """Return the URL of the service, which listens on this port: `port` may be 0."""
+        """Return the URL of the service. `port` is the port that it listens on: the setting may be 0."""
         return self.public_url.rstrip("/") if self.public_url else self.url_at(self.host, port)
 
     def dashboard_root(self, root: str) -> str:

@@ -26,8 +26,8 @@ from discue.store.engine import Transaction
 class Account:
     """The account of a signed-in user.
 
-    Wrong passwords and codes count against the session alone: strangers cannot lock it out, and five of them lock
-    nothing but the session.
+    Wrong passwords and codes count against the session alone: strangers cannot lock it out, and five failures lock only
+    the session.
     """
 
     def __init__(self, control: ControlContext, authenticator: Authenticator, details: SessionDetails) -> None:

@@ -164,13 +164,13 @@ async def _release(control: ControlContext, find: Callable[[Transaction], Awaita
     now = control.clock.now()
 
     async def step(tx: Transaction) -> list[Lockout]:
-        # Read first: nothing is left to report after the release.
+        # Read first: after the release, there is nothing left to report.
         found = await find(tx)
         for lock in found:
             await lockouts.release(tx, lock.subject)
         return found
 
-    # In steps: one exclusive transaction over all of them would hold up every other write.
+    # In steps: one exclusive transaction for all of them would delay every other write.
     ended: list[Lockout] = []
     while found := await control.write(step):
         ended += found

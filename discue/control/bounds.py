@@ -1,4 +1,4 @@
-"""Bounds of all tables: the quota or the number that keeps each from growing with what a tenant or a stranger does."""
+"""Bounds of all tables: the quota, number or setting that keeps tenants and strangers from filling each of them."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -15,14 +15,14 @@ from discue.store.topics import MAX_PER_TOPIC
 
 
 class Bound(NamedTuple):
-    """The limits of a table's rows. At least one is given."""
+    """The limits of a table's rows. At least one field is set."""
 
     quotas: tuple[QuotaName, ...] = ()
-    """Quotas of the organization that limit, together with how long rows are kept, how many there are."""
+    """Quotas of the organization that, together with the retention of the rows, limit their number."""
     most: int = 0
     """The largest number of rows: in all, or for each row of the table `of`."""
     of: str = ""
-    """A bounded table. Without `most`: the number for each of its rows depends only on how long rows are kept."""
+    """A bounded table. Without `most`, only the retention limits the number for each of its rows."""
     setting: str = ""
     """The setting of the operator that limits it."""
 
@@ -77,5 +77,5 @@ BOUNDS: Final[Mapping[str, Bound]] = {
 }
 """The bound of each table. A table without one fails a test.
 
-Deleted rows of queues and listeners, and the jobs that remove what belonged to them, are at most as many as creations.
+The quota for creations also bounds rows of deleted queues and listeners, and the jobs that clean up after them.
 """

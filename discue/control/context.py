@@ -70,8 +70,10 @@ _COUNTED: Final[frozenset[EventKind]] = frozenset(
         "user_added",
     }
 )
-"""Creations that have the quota `creations_a_day`. Changes and deletions must always work: a tenant can disable a
-listener or a key, and rotate a secret, when the quota is used up.
+"""Creations that the quota `creations_a_day` limits.
+
+Changes and deletions must always work: a tenant can disable a listener or a key, and rotate a secret, when the quota is
+used up.
 """
 
 
@@ -110,7 +112,7 @@ class ControlContext:
     hosts: HostChecks = field(default_factory=HostChecks)
     activities: ActivityCache = field(default_factory=ActivityCache)
     measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held while the patterns of a schema or filter are measured, or a filter is tried."""
+    """Held while patterns of a schema or filter are measured, or a filter is tested."""
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""
@@ -171,7 +173,7 @@ class ControlContext:
     async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
         """Like `write`, for work that records a usage event. `principal` is its author, None on the command line.
 
-        Raises QuotaExceeded for a creation too many.
+        Raises QuotaExceeded for a creation beyond the quota.
         """
         occurrence = self.occurrence(principal)
 
@@ -193,9 +195,9 @@ class ControlContext:
             check_quota("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
 
     async def count_creation(self, tx: Transaction, organization: int, event_id: int) -> None:
-        """Count a resource that an organization creates, in an exclusive transaction and before its feed entry.
+        """Count a resource that an organization creates. Runs in an exclusive transaction, before the feed entry.
 
-        Records a system event, with the id, when 80 % of the quota are in use. Raises QuotaExceeded.
+        Records a system event with this id when 80 % of the quota are used. Raises QuotaExceeded.
         """
         owner = require_found(await organizations.get(tx, organization))
         now = self.clock.now()

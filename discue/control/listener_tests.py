@@ -140,9 +140,10 @@ class FilterTestResult(msgspec.Struct, frozen=True):
 async def try_filter(
     control: ControlContext, principal: Principal, path: ListenerPath, params: FilterTestParams, *, reserve: Reserve
 ) -> FilterTestResult:
-    """Apply a filter to a message. The caller must be able to read the listener at `path` and a stored message.
+    """Apply a filter to a message.
 
-    `reserve` is called with the size of the data before it is read. Raises Unprocessable for an invalid filter.
+    The caller must be able to read the listener at `path` and a stored message. `reserve` is called with the size of
+    the data before the data is read. Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
     chosen = await check_filter(control, params.filter)
@@ -154,7 +155,7 @@ async def try_filter(
         chosen = parse_filter(text.encode(), "/filter")
     if chosen is None:
         return FilterTestResult(matches=True)
-    # On a thread: the message can have 8 MiB. One at a time, as each can keep the interpreter busy.
+    # On a thread: the message can have 8 MiB. One at a time, because each can keep the interpreter busy.
     async with control.measuring:
         matches, conditions = await asyncio.to_thread(Filter(chosen).explain, entry)
     return FilterTestResult(matches, tuple(conditions))

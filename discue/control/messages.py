@@ -23,7 +23,7 @@ from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 T = TypeVar("T")
 
 Reserve = Callable[[int], Awaitable[None]]
-"""Reserves the reading of data of a size. Raises Overloaded."""
+"""Reserves a read of data of a given size. Raises Overloaded."""
 
 TIMELINE_ATTEMPTS: Final = 20
 """Attempts that a timeline shows."""
@@ -78,7 +78,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     attempts: Mapping[str, Sequence[TimelineAttempt]]
     """By listener, the oldest first. Of all these attempts, the newest 20."""
     names: Mapping[str, str]
-    """The aliases of the listeners; for a customer, their URLs, or ids without one."""
+    """The aliases of the listeners; for a customer, their URLs, or their ids if they have none."""
     attention: tuple[Delivery, ...] = ()
     """The deliveries that need attention, on the first of several pages: missed first, then failing, then waiting."""
 
@@ -92,8 +92,8 @@ async def timeline(
 ) -> MessageTimeline:
     """Return a message with the selected deliveries and their attempts, from one snapshot, and then its body.
 
-    `reserve` is called with the size of the body before that is read.
-    A customer sees only those of their own listeners. Raises NotFound for a message that was for none of these.
+    `reserve` is called with the size of the body before that is read. A customer sees only deliveries to their own
+    listeners. Raises NotFound for a message without such a delivery.
     """
     filters = FilterDecisions(asks_later=True)
     selection = seen_by(principal, selection)
@@ -142,7 +142,7 @@ async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
     time_slice = TimeSlice()
     for text in tuple(filters.unasked):
         filters.ask(message, text)
-        # The slowest filter on the longest message takes many times as long as a slice.
+        # The slowest filter on the longest message takes many times as long as a time slice.
         await time_slice.pause_if_over(rests=True)
 
 

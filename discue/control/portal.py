@@ -282,7 +282,7 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
 
 
 async def event_types(control: ControlContext, details: PortalDetails) -> Mapping[str, str]:
-    """Return the names of the event types of a session by the public ids of their queues, in the order of the names."""
+    """Return the names of a session's event types by the public ids of their queues, sorted by name."""
     organization = details.session.organization
     return await control.store.read(partial(portal.names_among, organization=organization, public_ids=details.queues))
 

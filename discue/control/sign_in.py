@@ -71,8 +71,10 @@ class NewSession(msgspec.Struct, frozen=True):
     token: str
     session: BrowserSession
     device: str = ""
-    """The cookie that shows, at the next sign-in, that the user has signed in with this browser before. Empty while the
-    session is unfinished, and for users without a password."""
+    """The cookie that proves at the next sign-in that the user has signed in with this browser before.
+
+    Empty while the session is unfinished, and for users without a password.
+    """
 
     def __repr__(self) -> str:
         return f"NewSession(session={self.session!r})"
@@ -81,13 +83,12 @@ class NewSession(msgspec.Struct, frozen=True):
 async def sign_in(
     control: ControlContext, authenticator: Authenticator, entered: PasswordSignIn, browser: Browser
 ) -> NewSession | None:
-    """Open a session for a user with a password. Returns None if any of it is wrong, and does not say what.
+    """Open a session for a user with a password. Returns None if any of them is wrong, without telling which.
 
-    For a user with a second factor, the session is unfinished: it grants nothing until `enter_code`.
-    Failures count against the email and the address of the browser, whether the user exists or not. In a browser in
-    which the user has signed in before, they count against that browser alone, and strangers neither lock it out nor
-    take its place among the hashes. Raises LockedOut after too many failures, Locked if the organization is suspended,
-    and Overloaded.
+    For a user with a second factor, the session is unfinished: it grants nothing until `enter_code`. Failures count
+    against the email and the address of the browser, whether the user exists or not. In a browser in which the user has
+    signed in before, they count against that browser alone: strangers cannot lock it out or take its place in the line
+    of hashes. Raises LockedOut after too many failures, Locked if the organization is suspended, and Overloaded.
     """
 
     # Other text cannot be looked up on every engine, and belongs to nobody.
@@ -98,7 +99,7 @@ async def sign_in(
     line = STRANGERS if candidate is None or device is None else candidate.organization
 
     async def work() -> NewSession | None:
-        # First: in a flood, what is refused must not cost a read.
+        # First: during a flood, a refused sign-in must not cost a read.
         control.passwords.require_place(line)
         user = await control.store.read(find_user)
         known = None if user is None or user.status != "enabled" else user.password_hash
@@ -116,7 +117,7 @@ async def sign_in(
 
 
 def _device_of(user: User, browser: Browser) -> LockoutSubject | None:
-    """Return what failures of a browser count against in which the user has signed in before; None for others."""
+    """Return the subject for failures in a browser that the user has signed in with before; None for other browsers."""
     device = device_of(browser.device, user.password_hash)
     return None if device is None or user.status != "enabled" else LockoutSubject.device(device, user.email)
 

@@ -15,14 +15,14 @@ from typing import Final
 from discue.domain.ids import RandomText
 
 DEVICE_CHARACTERS: Final = 22
-"""The length of an id, of 128 random bits: two devices never share one."""
+"""The length of a device id. Its 128 random bits make it unique."""
 _FORM: Final = re.compile(rf"([0-9A-Za-z]{{{DEVICE_CHARACTERS}}})([0-9a-f]{{64}})")
 _PURPOSE: Final = b"discue device "
 _NO_HASH: Final = ""
 
 
 def device_cookie(device: str, password_hash: str) -> str:
-    """Return the cookie of the device with an id, for the user with this hash of a password."""
+    """Return the cookie of a device for the user with this password hash."""
     return device + _code(password_hash, device)
 
 
@@ -32,16 +32,16 @@ def new_device_cookie(password_hash: str, random_text: RandomText) -> str:
 
 
 def is_device_cookie(cookie: str) -> bool:
-    """Return whether a text has the form of such a cookie."""
+    """Return whether a text has the form of a device cookie."""
     return _FORM.fullmatch(cookie) is not None
 
 
 def device_of(cookie: str, password_hash: str | None) -> str | None:
-    """Return the id of the device if the cookie was made for this hash of a password."""
+    """Return the id of the device if the cookie was made for this password hash."""
     found = _FORM.fullmatch(cookie)
     if found is None:
         return None
-    # Without a hash as well: the response time must not reveal whether there is one.
+    # Also computed without a hash: the response time must not reveal whether there is one.
     is_right = hmac.compare_digest(found[2], _code(password_hash or _NO_HASH, found[1]))
     return found[1] if is_right and password_hash is not None else None
 

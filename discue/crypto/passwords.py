@@ -26,14 +26,14 @@ _LENGTHS: Final = range(8, 257)
 _MOST_CHECKED_CHARACTERS: Final = 1_024
 """Longer text is no password, and is not normalized: that takes quadratic time if it consists of combining marks."""
 MOST_THREADS: Final = 4
-"""Hashes that run at once on a machine with many cores: each takes 64 MiB."""
+"""The largest number of hashes that run at once. Each takes 64 MiB."""
 _NICENESS: Final = 10
-"""Not 19: on a busy machine, a sign-in would take a minute."""
+"""With 19, the lowest priority, a sign-in would take a minute on a busy machine."""
 _MOST_WAITING: Final = 32
-"""Hashes of one line that wait: a few seconds of work. The next one must not wait for minutes."""
+"""The largest number of waiting hashes in a line: a few seconds of work. No sign-in may wait for minutes."""
 
 STRANGERS: Final = 0
-"""The line of clients that have proved nothing yet. Each other line is that of an organization, by its row id."""
+"""The line of unknown clients. Every other line belongs to the organization with that row id."""
 
 
 def hash_threads(cores: int) -> int:
@@ -46,8 +46,8 @@ def _cores() -> int:
 
 
 def _lower_priority() -> None:
-    """Let all other threads of the service run before this one."""
-    # On Linux, this is the niceness of the thread; elsewhere, it would be that of the process.
+    """Give this thread a lower priority than all other threads of the service."""
+    # On Linux, this changes the niceness of the thread only; elsewhere, it would change that of the process.
     if sys.platform == "linux":
         # A sandbox may forbid it.
         with suppress(PermissionError):
@@ -135,18 +135,18 @@ class _Task(NamedTuple):
 class PasswordHashing:
     """Hashes and checks passwords on threads of low priority, from one event loop.
 
-    Clients wait in lines, which take turns: one for each organization, of clients that have signed in before or are
-    signed in, and one of strangers. If there are several threads, strangers leave one of them to the others. So no
-    number of strangers refuses a sign-in of anyone else, or delays it by more than one hash at a time.
+    Clients wait in lines, which take turns: one line per organization, for clients that have signed in before or are
+    signed in, and one for strangers. If there are several threads, strangers never use one of them. So strangers,
+    however many, cannot cause a refusal of anyone else's sign-in, or delay it by more than one hash at a time.
     """
 
     def __init__(self, cost: HashCost = STANDARD, threads: int | None = None) -> None:
-        """Start with the cost and the number of threads of a server; tests pass others."""
+        """Start the threads. The defaults are the cost and the number of threads of a server."""
         self._cost = cost
         self._threads = hash_threads(_cores()) if threads is None else threads
         self._executor = ThreadPoolExecutor(self._threads, "password", initializer=_lower_priority)
         self._lines: dict[int, deque[_Task]] = {}
-        """Tasks that wait, by line. The first line is the next one."""
+        """Waiting tasks by line. The first line is served next."""
         self._running = 0
         self._running_strangers = 0
 
@@ -165,7 +165,7 @@ class PasswordHashing:
         return await self._run(lambda: verify_password(entered, password_hash, self._cost), line)
 
     def require_place(self, line: int) -> None:
-        """Raise Overloaded if too many hashes wait in a line."""
+        """Raise Overloaded if the line is full."""
         if len(self._lines.get(line, ())) >= _MOST_WAITING:
             raise Overloaded("Too many passwords are waiting to be checked. Try again soon.")
 
@@ -178,7 +178,7 @@ class PasswordHashing:
 
     def _begin_next(self) -> None:
         while self._running < self._threads and (line := self._next_line()) is not None:
-            # Removed first, so that the line moves to the end: the others go before it.
+            # Removed first, so that the line moves to the end, behind the others.
             waiting = self._lines.pop(line)
             task = waiting.popleft()
             if waiting:
@@ -187,7 +187,7 @@ class PasswordHashing:
                 self._begin(task, line)
 
     def _next_line(self) -> int | None:
-        """Return the next line; None if no one waits who may have a thread."""
+        """Return the next line; None if no waiting task may have a thread."""
         is_full = self._running_strangers >= max(1, self._threads - 1)
         return next((line for line in self._lines if line != STRANGERS or not is_full), None)
 
@@ -199,7 +199,7 @@ class PasswordHashing:
             self._running -= 1
             self._running_strangers -= line == STRANGERS
             error = done.exception()
-            # A thread cannot be cancelled, so a client that goes away frees no thread. Its result is dropped.
+            # A thread cannot be cancelled, so a client that disconnects frees no thread. Its result is dropped.
             if not task.result.done():
                 task.result.set_result(done.result()) if error is None else task.result.set_exception(error)
             self._begin_next()

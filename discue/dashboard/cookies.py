@@ -14,7 +14,7 @@ LOOPBACK_NAME: Final = "discue"
 
 _PENDING_SECONDS: Final = 600
 _DEVICE_SECONDS: Final = 400 * 86_400
-"""No browser keeps a cookie for longer."""
+"""Browsers keep no cookie for longer."""
 _FRAME_SUFFIX: Final = "-frame"
 _FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000

@@ -62,7 +62,7 @@ class PageRequest:
         self.url = ""
         """The URL in front of `root`, as the browser sees it; empty until the request is received."""
         self.sent_url = ""
-        """`url` in links that others get. The browser's `Host` must not decide where a link with a secret leads."""
+        """The URL in links for other people. The browser's `Host` must not decide where a link with a secret leads."""
         self.token = ""
         self.query: Mapping[str, str] = {}
 
@@ -76,7 +76,7 @@ class PageResponse(NamedTuple):
     pieces: AsyncGenerator[bytes, None] | None = None
     """The events of a stream, in place of the content."""
     reservation: Reservation | None = None
-    """The memory of the content, until it has left."""
+    """The memory of the content, held until the client has read it."""
 
 
 def page_response(content: bytes, status: int = 200, security: Headers = SECURITY_HEADERS) -> PageResponse:

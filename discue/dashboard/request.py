@@ -60,8 +60,7 @@ def session_response(
 ) -> PageResponse:
     """Return a redirect to a path below `ROOT` that sets the cookie of a session; an empty token deletes it.
 
-    `device` is the cookie of a browser in which a user has signed in; if it is empty, the browser keeps the one that it
-    has.
+    `device` is the cookie of a browser in which a user has signed in. If it is empty, the browser keeps its cookie.
     """
     response = redirect_response(request.base + path, resends=resends)
     response.headers.append(cookies.session(cookies.session_name(request.url), token))

@@ -24,10 +24,10 @@ CONFIRMATION_BYTES: Final = 4_096
 
 
 class _Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A page that says what it reads."""
+    """A page with the reservation for its reads."""
 
     reads: ReadBound
-    """The reservation that its requests make before they read: see docs/architecture/event-loop-limits.md."""
+    """The reservation of each request, made before it reads: see docs/architecture/event-loop-limits.md."""
 
 
 class PageRoute(_Reading, frozen=True):

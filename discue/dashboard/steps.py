@@ -65,8 +65,10 @@ class PageSteps:
     """Answers requests for the pages of one application, within the limits of the service."""
 
     def __init__(self, services: Services, url: str | None, host: str) -> None:
-        """`url` is that of the service, in front of the paths of pages. Without it, the URL is what the browser asks
-        for, and in links that others get, that of `host`, on which the server listens.
+        """`url` is the URL of the service, which the paths of pages follow.
+
+        Without it, the URL is the one that the browser uses; links for other people then use `host`, the address that
+        the server listens on.
         """
         control = services.control
         settings, store = control.settings, control.store
@@ -90,7 +92,7 @@ class PageSteps:
         """Send the response, or the page of the error that `respond` raises. Raises nothing."""
         scope, exchange = request.scope, request.exchange
         try:
-            # The session, and pages of sign-in. Other pages reserve more.
+            # For the session, and for sign-in pages. Other pages reserve more.
             with self._ledger.hold(0, FEW_ROWS.bytes):
                 response = await respond(request)
         except (ProtocolClosed, ClientGone):
@@ -128,7 +130,7 @@ class PageSteps:
             send(exchange, scope.method, response)
 
     def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
-        """Check a request, and respond to it if it is for no page. Returns None if it is for one.
+        """Check a request, and respond to it unless it is for a page. Returns None for a page.
 
         Sets `address`, `query`, `url` and `sent_url` of a request for a page.
 
@@ -270,7 +272,7 @@ class PageSteps:
 
 @contextmanager
 def _released_after_failure(reservation: Reservation) -> Iterator[None]:
-    """Release a reservation if the block raises; else it belongs to the response."""
+    """Release a reservation if the block raises; otherwise, it belongs to the response."""
     try:
         yield
     except BaseException:
@@ -279,7 +281,7 @@ def _released_after_failure(reservation: Reservation) -> Iterator[None]:
 
 
 def _kept(response: PageResponse, reservation: Reservation) -> PageResponse:
-    """End the read of a page: what its response takes stays reserved until that has left."""
+    """End the read of a page. Its response stays reserved until the client has read it."""
     reservation.keep(len(response.content))
     return response._replace(reservation=reservation)
 

@@ -56,7 +56,7 @@ class Visit:
     url: str
     """The URL in front of `/dashboard`."""
     sent_url: str
-    """`url` in links that others get."""
+    """The URL in links for other people."""
     api_url: str
     """The URL of the API, for commands to copy."""
     now: int
@@ -75,7 +75,7 @@ class Visit:
     """The reservation of the request."""
 
     async def reserve_data(self, size: int) -> None:
-        """Reserve the reading of a message's data, and a page that shows it. Raises Overloaded."""
+        """Reserve a read of a message's data and the page that shows it. Raises Overloaded."""
         if size > SMALL_READ_BYTES and self.reservation is not None:
             await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
 

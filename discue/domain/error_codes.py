@@ -84,9 +84,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "locked_out": Reason(
         403,
-        "Too many attempts with this key, or with keys that do not exist, have failed from this client address.",
-        "Wait for the seconds in `Retry-After`, then use a valid key. Other valid keys are not locked out. The "
-        "operator can end the lockout with `discue unlock`.",
+        "Too many attempts from this client address have failed with this key or with unknown keys.",
+        "Wait for the seconds in `Retry-After`, then use a valid key. Other valid keys still work. The operator can "
+        "end the lockout with `discue unlock`.",
     ),
     # 404
     "not_found": Reason(
@@ -245,9 +245,9 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "store_damaged": Reason(
         503,
-        "A part of the database that the request needs is damaged: it cannot be read.",
-        "The operator restores the database from a backup; the server's log says more. "
-        "Requests that need other parts succeed.",
+        "A part of the database that the request needs is damaged and cannot be read.",
+        "The operator must restore the database from a backup; the server's log has details. Requests that need other "
+        "parts succeed.",
     ),
     "overloaded": Reason(
         503,

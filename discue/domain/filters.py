@@ -315,7 +315,7 @@ class Filter:
         If the data is not JSON, one result stands for all conditions on it.
         """
         message = FilterableMessage(entry)
-        # It may run on a thread, while filters accept messages on the event loop.
+        # This may run on a thread while filters accept messages on the event loop.
         token = _lists.set({})
         try:
             return self._matches(message), list(_results(self._condition, message))

@@ -23,7 +23,7 @@ _PASSES: Final = 2
 
 
 def levels_of(text: bytes) -> int:
-    """Return how deeply JSON is nested, two levels too deep at most. It need not be valid."""
+    """Return the nesting depth of JSON, or up to two levels more. The JSON need not be valid."""
     brackets = _STRING.sub(b"", text).translate(_BRACKETS, _OTHERS)
     # Most values are flat: little or nothing is left of them. Each pass takes away the innermost level.
     for _ in range(_PASSES):
@@ -32,7 +32,7 @@ def levels_of(text: bytes) -> int:
 
 
 def is_too_deep(text: bytes) -> bool:
-    """Return whether JSON is nested deeper than `MOST_LEVELS`. It need not be valid."""
+    """Return whether JSON is nested deeper than `MOST_LEVELS`. The JSON need not be valid."""
     if len(text) < SHORTEST_TOO_DEEP or text.count(b"[") + text.count(b"{") <= MOST_LEVELS:
         return False
     return levels_of(text) > MOST_LEVELS

@@ -1,4 +1,4 @@
-"""Lockouts: the subjects that failed authentication attempts count against, and how long they are locked out."""
+"""Lockouts: which subjects failed authentication attempts count against, and how long a subject is locked out."""
 
 import hashlib
 from collections.abc import Mapping
@@ -158,7 +158,7 @@ class Lockout(NamedTuple):
 
 
 class LockoutTable:
-    """The lockouts that a worker knows, at most `limit`; the oldest is evicted first."""
+    """The lockouts that a worker knows: at most `limit`, of which the oldest is evicted first."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -31,7 +31,7 @@ QUOTE: Final = 0x22
 _MAYBE_JSON: Final = frozenset(b'{["-0123456789tfn \t\r\n')
 
 _PIECE: Final = 196_608
-"""Bytes or characters of a part of large data: a multiple of three, as base64 needs."""
+"""The size of a part of large data, in bytes or characters: a multiple of three, as base64 needs."""
 
 _text_of = msgspec.json.Decoder(str).decode
 _check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
@@ -88,7 +88,7 @@ def data_of_base64(value: bytes, pointer: str) -> Data:
 
 
 def pieces_as_sent(body: bytes, codec: Codec) -> Iterator[bytes]:
-    """Yield the parts of the JSON in which data was sent. None takes long to make."""
+    """Yield the parts of the JSON in which data was sent. Each part takes little time."""
     if codec == JSON_VALUE:
         yield body
         return

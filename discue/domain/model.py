@@ -122,7 +122,7 @@ class Queue(msgspec.Struct, frozen=True):
     schema_id: str | None = None
     """SHA-256 of the canonical schema; None without one."""
     title: str = ""
-    """The title of its JSON Schema, which is the name of its messages to customers; "" without one."""
+    """The title of its JSON Schema, shown to customers as the name of its messages; "" without a title."""
     schema_language: SchemaLanguage = "rules"
     schema_set_at: int = 0
     """0: never."""
@@ -134,7 +134,7 @@ class Queue(msgspec.Struct, frozen=True):
 
     @property
     def event_type(self) -> str:
-        """The name of the messages on pages of customers, which show no alias."""
+        """The name of the messages in the portal, which shows no alias."""
         return self.title or self.public_id
 
 
@@ -258,7 +258,7 @@ class Listener(msgspec.Struct, frozen=True):
 
     @property
     def endpoint(self) -> str:
-        """The name of the listener on pages of its customer, which show no alias."""
+        """The name of the listener in the portal, which shows no alias."""
         return self.notify_url or self.public_id
 
     def __repr__(self) -> str:

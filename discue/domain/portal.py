@@ -35,9 +35,9 @@ MOST_QUEUES: Final = 1_000
 """The largest number of queues that the topics of a session add: each of its requests and pages has them all."""
 MOST_ORIGINS: Final = 20
 SESSIONS_OF_A_CUSTOMER: Final = 100
-"""The largest number of sessions of a customer: a new one ends the oldest beyond it."""
+"""The largest number of sessions of a customer. A new session beyond it ends the oldest one."""
 MOST_THEMES: Final = 100
-"""The largest number of different themes that the sessions of an organization have at the same time."""
+"""The largest number of different themes in the sessions of an organization."""
 RADII: Final = range(25)
 """Radii of corners, in pixels."""
 LONGEST_FONT: Final = 200
@@ -99,7 +99,7 @@ class PortalSession(msgspec.Struct, frozen=True):
     token_hash: bytes | None = None
     """None until it is opened."""
     theme: int = 0
-    """The id of its theme; 0: the default one."""
+    """The id of its theme; 0 for the default theme."""
 
     def __repr__(self) -> str:
         return f"PortalSession(organization={self.organization}, public_id={self.public_id!r})"

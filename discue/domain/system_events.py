@@ -95,8 +95,8 @@ class MessageMissed(_ListenerEvent, frozen=True, kw_only=True, tag="message.miss
 class KeyLockedOut(SystemEvent, frozen=True, kw_only=True, tag="key.locked_out"):
     """An API key was locked out at a client address after too many attempts with a wrong secret from there.
 
-    From other addresses, the key is still accepted. While 10 addresses are locked out of a key, no further ones are
-    reported.
+    From other addresses, the key is still accepted. While a key is locked out at 10 addresses, lockouts at further
+    addresses are not reported.
     """
 
     key: Annotated[ResourceName, Meta(description="The API key.")]
@@ -154,10 +154,10 @@ class ScheduleSkipped(SystemEvent, frozen=True, kw_only=True, tag="schedule.skip
 
 
 class StoreDamage(SystemEvent, frozen=True, kw_only=True, tag="store.damaged"):
-    """A part of the database with data of a queue cannot be read. Other queues go on.
+    """A part of the database with data of a queue cannot be read. Other queues continue.
 
     Messages of the queue may not be delivered until the operator restores the database from a backup. Each worker that
-    finds the damage reports it, and again if it finds it after ten minutes or a restart.
+    finds the damage reports it, and reports it again if it finds it after ten minutes or a restart.
     """
 
     queue: Annotated[ResourceName, Meta(description="The queue.")]

@@ -103,7 +103,7 @@ class Request:
         self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None
         self.reservation: Reservation | None = None
-        """The reservation of the request, until its response has left; None before, and for publishes."""
+        """The reservation of the request, until its client has read the response; None before, and for publishes."""
 
 
 class Admission:
@@ -166,7 +166,7 @@ class Admission:
         else:
             caller = rate_limit_key(record.organization, record.principal, self._settings)
             together = key_of_all(caller)
-        # `take` may read the budget of all workers from the store, which may not be readable while the worker starts or
+        # `take` may read the budget of all workers from the store, which may be unreadable while the worker starts or
         # drains.
         if self._readiness.phase != "serving":
             request.rate_limit = rates.count(caller)
@@ -184,8 +184,8 @@ class Admission:
     def _count_health_check(self, request: Request) -> None:
         """Count a health check. Raises TooManyRequests.
 
-        Health checks have a budget of their own, and never wait for the store. Forwarded ones have another budget: the
-        clients of a proxy that is not trusted must not use up that of the proxy's own health checks.
+        Health checks have a budget of their own, and never wait for the store. Forwarded health checks have another
+        budget: clients of an untrusted proxy must not use up the budget of the proxy's own checks.
         """
         kind = "forwarded health" if {"x-forwarded-for", "forwarded"} & set(request.headers.keys()) else "health"
         caller = address_caller(f"{kind} {subject_of(request.address)}", self._settings.address_rate_limit)

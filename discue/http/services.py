@@ -38,17 +38,17 @@ class Readiness:
 
     @property
     def damaged(self) -> int:
-        """The number of queues whose data cannot be read, plus 1 for damaged data of no single queue."""
+        """The number of queues whose data cannot be read, plus 1 for damaged data that belongs to no single queue."""
         return len(self._store.damage.parts())
 
     @property
     def warning(self) -> str | None:
-        """A problem that leaves the service ready, with its remedy; None without one."""
+        """A problem that leaves the service ready, with its remedy; None if there is none."""
         return f"A part of the database is damaged. {REMEDY}" if self.damaged else None
 
     @property
     def problem(self) -> str | None:
-        """The obstacle or the warning; None without either."""
+        """The obstacle or the warning; None if there is neither."""
         return self.obstacle or self.warning
 
 
@@ -67,7 +67,7 @@ class Services:
     samples: SampleSender
     puller: Puller
     unread: UnreadResponses
-    """The responses of the API and of pages that clients have not read: they make room for each other."""
+    """The unread responses of the API and of pages, which share one bound."""
     identity_providers: Mapping[str, Provider] = field(default_factory=dict)
     """Providers whose users may sign in, by name."""
     inbox: Inbox | None = None

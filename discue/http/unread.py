@@ -1,8 +1,8 @@
-"""Responses that clients have not read: their memory is reserved in the ledger, and their time is bounded.
+"""Unread responses: the ledger reserves their memory, and a deadline limits their time.
 
-The HTTP server takes over a response at once, however slowly its client reads, and holds it in memory. It says when
-it has passed on the last byte of a streamed response, or the connection has ended. Therefore all but small responses
-are streamed, and counted until then. A client that reads too slowly loses its connection.
+The HTTP server accepts a response at once, however slowly its client reads, and holds it in memory. For a streamed
+response, the server reports when it has sent the last byte or the connection has ended. So all but small responses are
+streamed, and counted until then. The connection of a client that reads too slowly is closed.
 """
 
 import asyncio
@@ -55,9 +55,9 @@ class UnreadResponse:
 
 
 class UnreadResponses:
-    """Sends the larger responses of one worker, whose memory the ledger counts.
+    """Sends the larger responses of a worker, whose memory the ledger counts.
 
-    One timer serves all deadlines, and runs only while there are any.
+    One timer serves all deadlines; it runs only while there are deadlines.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class UnreadResponses:
             response.reservation.release()
 
     def window(self, connection: ClientConnection, reservation: Reservation) -> "StreamWindow":
-        """Return what makes a stream on a connection wait for its client, and counts what that has not read."""
+        """Return the window of a stream: it counts the unread bytes of the client, and makes the stream wait."""
         return StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection), reservation)
 
     def _make_room(self) -> None:
-        """Close the connection with the oldest response of each organization that finds no room in the memory.
+        """Close the connection with the oldest response of each organization whose reservation finds no room.
 
-        An organization without unread responses gets the room of the oldest ones of all: a client that reads has read
-        them long before.
+        For an organization without unread responses, the oldest response of all organizations is chosen: a client that
+        reads has read it long before.
         """
         old = [each for each in self._responses if each.ticks > _SPARED_TICKS and each.connection not in self._closing]
         for organization in self._ledger.take_pressed():

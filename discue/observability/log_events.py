@@ -34,7 +34,7 @@ _NUMBER: Final = "number"
 
 FIELDS: Final[Mapping[str, Field]] = {
     "address": Field(
-        _TEXT, "Address of the locked out client (IPv6: its network), or id of the browser; empty for a user."
+        _TEXT, "Address of the locked-out client (IPv6: its network), or id of the browser; empty for a user."
     ),
     "api_key_id": Field(_TEXT, "Id of the caller's API key; empty without one."),
     "before": Field(_TEXT, "The state before."),
@@ -55,7 +55,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "from_version": Field(_INTEGER, "Version of the schema before."),
     "hint": Field(_TEXT, "A remedy."),
     "kind": Field(
-        _TEXT, "The kind of the locked out subject: `api_key`, `unknown_key`, `device`, `sign_in` or `user`."
+        _TEXT, "The kind of the locked-out subject: `api_key`, `unknown_key`, `device`, `sign_in` or `user`."
     ),
     "limit": Field(_INTEGER, "The limit that applies."),
     "listener": Field(_TEXT, "Id of the listener."),
@@ -68,7 +68,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "method": Field(_TEXT, "Method of the request."),
     "name": Field(
         _TEXT,
-        "The id of the locked out API key, or email of the user or the browser's user; empty for other kinds.",
+        "The id of the locked-out API key, or the email of the user or of the browser's user; empty for other kinds.",
     ),
     "number": Field(_INTEGER, "Number of the attempt, from 1."),
     "organization": Field(_TEXT, "Id of the caller's organization; empty without one."),
@@ -239,7 +239,7 @@ EVENTS: Final = (
     LogEvent(
         "session_ended",
         ("warning",),
-        "A connection of a process that stood still in a transaction was ended, because others may wait for its locks.",
+        "The connection of a process that hung in a transaction was ended, because others may wait for its locks.",
         ("session",),
     ),
     LogEvent("span_export_recovered", ("info",), "The collector accepts spans again.", ("dropped", "failed")),
@@ -250,8 +250,8 @@ EVENTS: Final = (
     LogEvent(
         "store_damaged",
         ("error",),
-        "A part of the database cannot be read. `queue` is the queue whose data it is, empty if it is not known. Other "
-        "queues go on.",
+        "A part of the database cannot be read. `queue` is the affected queue, empty if it is unknown. Other queues "
+        "continue.",
         ("queue", "hint"),
     ),
     LogEvent("store_failed", ("error",), "The database failed unexpectedly.", ("place", "repeated"), (), True),

@@ -38,7 +38,7 @@ class Supervisor:
     """Runs pieces of work periodically until it is stopped."""
 
     def __init__(self, log: Log, hold: Callable[[ReadBound], AbstractContextManager[object]] = nullcontext) -> None:
-        """`hold` counts what a run reads, until its end."""
+        """`hold` reserves what a run reads, until the run ends."""
         self._log = log
         self._hold = hold
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,7 +57,7 @@ class Supervisor:
         """Run `work` now, and again `seconds` after it ends. After failures, back off up to `max_pause` seconds.
 
         `reads` bounds what a step of the work reads and holds: see docs/architecture/event-loop-limits.md. Work that
-        waits for events declares what it reads meanwhile, and holds the rest while it reads that.
+        waits for events declares only what it reads while it waits, and reserves further reads when it makes them.
         """
         self.failures.setdefault(name, 0)
 

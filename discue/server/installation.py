@@ -53,8 +53,8 @@ async def open_installation(
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
         database_clock = DatabaseClock(clock)
         if settings.database_path is None:
-            # Workers compare the times that others have stored with their clocks: all of them follow the database's. A
-            # file has no clock of its own.
+            # Workers compare times that others have stored with their own clocks, so all of these follow the database's
+            # clock. A file has no clock.
             clock = database_clock
         # A command may write while a server runs: the random slot keeps their row ids apart.
         row_ids = RowIds(clock, slot=COMMAND_SLOTS[machine.random_bytes(1)[0]])

@@ -380,7 +380,8 @@ ROWS: Final = (
     ),
     _gauge(
         "discue_store_damaged",
-        "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data of no single queue.",
+        "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data that belongs to no "
+        "single queue.",
         lambda scrape: len(scrape.parts.store.damage.parts()),
     ),
     _counter(

@@ -417,7 +417,7 @@ class Worker:
 
 
 def _hold(ledger: Ledger, bound: ReadBound) -> Reservation:
-    """Hold what a job reads. It never waits: other organizations would wait for the job."""
+    """Reserve what a job reads. Never waits: all organizations would wait with the job."""
     return ledger.hold(JOBS, bound.bytes)
 
 

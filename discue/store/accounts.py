@@ -15,7 +15,7 @@ _MESSAGES_OF_DELETED: Final = 1_000
 """A kind of tally: messages of the day of deleted organizations, counted under their founder."""
 
 CREATIONS: Final = 1_003
-"""A kind of tally: resources created on the day that begins with the period, of all organizations of the account."""
+"""A kind of tally: resources that all organizations of an account create on the day that begins with the period."""
 
 _CARRY: Final = f"""
     INSERT INTO tally (organization, period, kind, slot, n)

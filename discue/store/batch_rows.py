@@ -31,7 +31,7 @@ ENTRY_COLUMNS: Final = _columns("id, alias, expires_at, key_hash, extra, size, c
 
 
 def entry_values(entry: NewEntry, body_id: int | None) -> Values:
-    """Return the values of `ENTRY_COLUMNS`. `body_id` is the row of `body` that has the entry's body, if one has."""
+    """Return the values of `ENTRY_COLUMNS`. `body_id` is the row of `body` with the entry's body, if there is one."""
     is_due = entry.due_at is None
     return (
         entry.id,

@@ -1,4 +1,4 @@
-"""Damage of the database: which queues have data that this worker could not read lately."""
+"""Damage in the database: the queues with data that this worker recently failed to read."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,9 +8,9 @@ from discue.store.engine import QueueKey
 REMEDY: Final = "Restore the database from a backup."
 
 _KEPT_SECONDS: Final = 600.0
-"""How long damage counts after the last read that failed. Lanes and jobs read again more often."""
+"""How long damage counts after the last failed read. Lanes and jobs repeat their reads more often."""
 _QUEUES_KEPT: Final = 1_000
-"""Further queues count as one part without a queue."""
+"""The largest number of queues. Further queues count as one part without a queue."""
 
 
 class Damage:
@@ -41,6 +41,6 @@ class Damage:
         return frozenset(self._seen)
 
     def take_new(self) -> list[QueueKey | None]:
-        """Return the parts that were noted for the first time since the last call, or after ten minutes without."""
+        """Return the parts that were noted since the last call, and not in the ten minutes before."""
         new, self._new = self._new, []
         return new

@@ -92,7 +92,7 @@ class IdempotencyRecord(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """The bytes that are stored for it, about: the hashes and the content."""
+        """The approximate number of stored bytes: the hashes and the content."""
         return _HASH_BYTES + len(self.content)
 
 
@@ -130,7 +130,7 @@ class SharedBody(msgspec.Struct, frozen=True, gc=False):
     """A body that several rows of logs refer to."""
 
     id: int
-    """A row id. SQLite stores the body under an id of its own."""
+    """A row id. SQLite assigns its own id to the body."""
     content: bytes
     uses: int
     """The number of these rows."""
@@ -405,9 +405,9 @@ class Engine(Protocol):
         """Name the connections of this process by the session id of its worker, from their next use on."""
 
     async def end_stuck_sessions(self) -> Sequence[str]:
-        """End connections of processes that stand still in a transaction, workers or not. Returns their names.
+        """End the connections of processes that hang in a transaction, workers or not. Returns their names.
 
-        Others would wait for their locks, such as the one of exclusive transactions.
+        Others would wait for their locks, such as the lock of exclusive transactions.
         """
 
     async def warm_up(self) -> None:
@@ -429,7 +429,7 @@ class Engine(Protocol):
         """Run `work`, which may take long, where it delays no other task: it may see several snapshots."""
 
     async def load(self, work: Work[T]) -> T:
-        """Like `read`, for large bodies: where it delays no other task."""
+        """Like `read`, for large bodies: runs where it delays no other task."""
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         """Read the log after a seq: at most `rows` entries, and after the first at most `max_bytes` of bodies."""

@@ -30,9 +30,9 @@ _BOUNDED: Final[frozenset[EventKind]] = frozenset(
         *("queue_updated", "topic_updated", "user_updated"),
     }
 )
-"""Events of sign-ins and of changes, which no quota limits.
+"""Kinds of events that no quota limits: sign-ins, lockouts and changes.
 
-Creations have the quota `creations_a_day`, and there are not more deletions than creations.
+`creations_a_day` limits creations, and deletions cannot outnumber creations.
 """
 
 

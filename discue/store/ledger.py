@@ -1,9 +1,9 @@
 """The ledger: every request and job reserves, by organization, what it will read and hold before it reads.
 
-One ledger per worker grants all reservations. It bounds the memory that reads and their responses hold, and leaves time
-on the event loop to the requests of other organizations: an organization reads a few things at once, and while others
-send requests too, it uses no more than its fair share of the time. Publishes are admitted by the queue of commits
-instead, and reserve nothing here but the time in which a large body is decoded.
+One ledger per worker grants all reservations. It bounds the memory of reads and their responses, and leaves time on the
+event loop to other organizations: an organization has a limited number of reads at once, and no more than its fair
+share of the time while others are active. The queue of commits admits publishes instead; they reserve only the time to
+decode a large body here.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ from discue.domain.reservations import (
 DEFAULT_MAX_BYTES: Final = 64 << 20
 
 _MOST_WAITING: Final = 256
-"""The reservations of one organization that may wait."""
+"""How many reservations of one organization may wait."""
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _ACTIVE_SECONDS: Final = 1.0
 """An organization is active for one to two of these periods after a request."""
 _REMEMBERED: Final = 1_000
 _GRANTS_PER_TURN: Final = 8
-"""How many small reads of an organization begin before everything else on the event loop has its turn.
+"""How many small reads of an organization begin in one turn of the event loop.
 
-A connection of HTTP/2 sends a hundred requests at once. On SQLite, each read takes up to a millisecond of the loop.
+An HTTP/2 connection sends up to a hundred requests at once. On SQLite, each read takes up to a millisecond of the loop.
 """
 _TRIED_PER_RELEASE: Final = 8
-"""How many organizations that wait for memory are looked at when some is given back."""
+"""How many organizations that wait for memory are tried when memory is released."""
 
 
 class _Waiting(NamedTuple):
@@ -50,7 +50,7 @@ class _Waiting(NamedTuple):
 
 
 class Line(ReadingAccount):
-    """The account of an organization, and its reservations that wait, in the order of their arrival."""
+    """The account of an organization, and its waiting reservations in order of arrival."""
 
     __slots__ = ("granted", "next_turn", "organization", "timer", "waiting")
 
@@ -70,7 +70,7 @@ class Line(ReadingAccount):
 
 
 class Reservation:
-    """A granted reservation. It must be released, by `release` or as a context."""
+    """A granted reservation. It must be released, by `release` or as a context manager."""
 
     __slots__ = ("_ledger", "bytes", "line", "rows")
 
@@ -78,18 +78,18 @@ class Reservation:
         self._ledger = ledger
         self.line = line
         self.rows = rows
-        """The rows of a read that has not ended: it uses time of its organization."""
+        """The rows of the read; 0 once it has ended. Until then, it uses the organization's time."""
         self.bytes = size
-        """The bytes that are reserved now."""
+        """The reserved bytes."""
 
     @property
     def organization(self) -> int:
         return self.line.organization
 
     async def enlarge(self, bound: ReadBound) -> None:
-        """Reserve this instead: the first read has shown how much the next one takes.
+        """Replace the reservation, after the first read has shown what the next one needs.
 
-        What is reserved is given back first, so that reservations never wait for each other. Raises Overloaded.
+        The previous bytes are released first, so that reservations never wait for each other. Raises Overloaded.
         """
         self.release()
         other = await self._ledger.reserve(self.line.organization, bound)
@@ -100,7 +100,7 @@ class Reservation:
         self._ledger.end(self, size)
 
     def release(self) -> None:
-        """Give everything back. Nothing happens if that was done before."""
+        """Release everything. A second call has no effect."""
         self._ledger.end(self, 0)
 
     def __enter__(self) -> Self:
@@ -115,8 +115,8 @@ class Reservation:
 class Ledger:
     """Grants reservations. Used from one event loop.
 
-    A reservation of rows waits for a turn: an organization has a few at once, and rests after it has used more than its
-    share of the time. One without rows waits for nothing but room in the memory.
+    A reservation with rows waits for a turn: an organization reads a limited number of rows at once, and rests after it
+    has used more than its share of the time. A reservation without rows waits only for memory.
     """
 
     def __init__(
@@ -133,22 +133,22 @@ class Ledger:
         """The reserved bytes of all organizations."""
         self._lines: dict[int, Line] = {}
         self._short: dict[Line, None] = {}
-        """Organizations that wait for memory, the next one first."""
+        """Organizations that wait for memory; the first is the next."""
         self._pressed: set[int] = set()
         self._granting: list[Line] = []
-        """Organizations whose small reads have begun in this turn of the event loop."""
+        """Organizations with small reads that have begun in this turn of the event loop."""
         self._recent: set[int] = set()
         self.note: Callable[[int], None] = self._recent.add
-        """Notes that an organization is active. Runs for each request, so it is no more than this."""
+        """Notes that an organization is active: a plain `set.add`, because it runs for each request."""
         self._earlier: set[int] = set()
         self._recent_since = monotonic()
 
     async def reserve(self, organization: int, bound: ReadBound) -> Reservation:
-        """Return when it is the turn of a reservation, and there is room for it.
+        """Wait for the turn of a reservation and for room, and return the granted reservation.
 
-        A small one waits for a turn of the event loop at most: the number of requests bounds these. Raises Overloaded
-        if too many wait, or for too long. Requests without a key, of the organization 0, are refused instead of
-        waiting.
+        A small reservation waits at most for a turn of the event loop: the number of requests bounds these. Raises
+        Overloaded if too many reservations wait, or one waits too long. Requests without a key (organization 0) are
+        refused instead of waiting.
         """
         line = self._lines.get(organization) or self._new_line(organization)
         self.note(organization)
@@ -167,13 +167,13 @@ class Ledger:
         return Reservation(self, line, rows, size)
 
     def hold(self, organization: int, size: int) -> Reservation:
-        """Count memory that is taken already, whether or not there is room."""
+        """Reserve memory that is already in use, whether or not there is room."""
         line = self._lines.get(organization) or self._new_line(organization)
         self._grant(line, 0, size)
         return Reservation(self, line, 0, size)
 
     def end(self, reservation: Reservation, size: int) -> None:
-        """End the read of a reservation, of which `size` bytes stay reserved, and begin what waits for that."""
+        """End the read of a reservation, keep `size` bytes of it, and begin the reads that wait for the rest."""
         line = reservation.line
         rows, reservation.rows = reservation.rows, 0
         more, reservation.bytes = size - reservation.bytes, size
@@ -187,12 +187,12 @@ class Ledger:
             self._begin_next(line)
         if more < 0 and self._short:
             for each in tuple(self._short)[:_TRIED_PER_RELEASE]:
-                # To the end, unless it is through.
+                # Moved to the end, unless nothing of it waits.
                 self._short.pop(each, None)
                 self._begin_next(each)
 
     def take_pressed(self) -> Iterable[int]:
-        """Return the organizations whose reservations did not fit into the memory since the last call."""
+        """Return the organizations whose reservations found no memory since the last call."""
         if not (self._pressed or self._short):
             return ()
         pressed, self._pressed = self._pressed | {line.organization for line in self._short}, set()
@@ -206,7 +206,7 @@ class Ledger:
         line.granted += 1
 
     def _begin_turn(self) -> None:
-        """Begin the small reads that have waited for this turn of the event loop."""
+        """Begin small reads that have waited for this turn of the event loop."""
         lines, self._granting = self._granting, []
         for line in lines:
             line.granted = 0
@@ -236,7 +236,7 @@ class Ledger:
                 await grant
         except (asyncio.CancelledError, TimeoutError) as error:
             if not grant.cancelled():
-                # It was granted in the same moment.
+                # It was granted at the same moment.
                 self.end(Reservation(self, line, rows, size), 0)
             else:
                 self._begin_next(line)
@@ -258,7 +258,7 @@ class Ledger:
         if not may_hold(self._max_bytes, self.held, line, size):
             self._short[line] = None
             return False
-        # While the store cannot be written, requests fail together, soon: one after another they would wait for long.
+        # While the store cannot be written, all requests fail soon. One after another, they would wait for a long time.
         if not rows or not self._is_store_healthy():
             return True
         if not line.may_read(rows):
@@ -268,7 +268,7 @@ class Ledger:
 
     def _grant(self, line: Line, rows: int, size: int) -> None:
         if rows:
-            # Until now, it has earned time without a read.
+            # Until now, the organization has earned time without reading.
             self._count_time(line)
             line.reading += 1
             line.rows += rows
@@ -276,7 +276,7 @@ class Ledger:
         self.held += size
 
     def _begin_next(self, line: Line) -> None:
-        """Grant the reservations that may begin. Sets a timer for an organization that has used too much time."""
+        """Grant the reservations that may begin. Sets a timer if the organization has used too much time."""
         if line.timer is not None:
             line.timer.cancel()
             line.timer = None
@@ -299,10 +299,10 @@ class Ledger:
         line.count_time(self._monotonic(), self._share(line.organization))
 
     def _share(self, organization: int) -> float:
-        """Return an organization's share of the time: one if no other one is active."""
+        """Return an organization's share of the time: 1 if no other organization is active."""
         now = self._monotonic()
         if now - self._recent_since >= _ACTIVE_SECONDS:
-            # Requests before the last period are too old.
+            # Requests before the previous period no longer count.
             self._earlier = set(self._recent) if now - self._recent_since < 2 * _ACTIVE_SECONDS else set()
             self._recent.clear()
             self._recent_since = now

@@ -41,13 +41,15 @@ _DELETE_OLD: Final = """
     DELETE FROM lockout
     WHERE subject IN (SELECT subject FROM lockout WHERE updated_at < $1 ORDER BY updated_at LIMIT $2)"""
 MOST_SUBJECTS: Final = 100_000
-"""How many subjects are remembered: someone may have any number of addresses."""
+"""How many subjects are kept: a stranger may have any number of addresses."""
 _ROWS_A_STEP: Final = 500
 _ANNOUNCED_USERS: Final = 10
 """Organizations that hear of the lock of an email, if several have a user with it."""
 _REPORTED_ADDRESSES: Final = 10
-"""Addresses whose locks of the same key are reported while they hold. Without a limit, someone with many addresses
-could fill the events of the organization of any key whose id they know.
+"""How many active locks of the same key are reported.
+
+Without a limit, a stranger with many addresses could flood the events of any organization with a key whose id they
+know.
 """
 
 
@@ -91,12 +93,12 @@ async def active(tx: Transaction, now: int, limit: int) -> list[Lockout]:
 
 
 async def of_name(tx: Transaction, kind: LockoutKind, name: str, limit: int) -> list[Lockout]:
-    """Read subjects of a key or an email that have failures or locks, whether or not a lock is active."""
+    """Read the subjects of a key or an email that have failures or locks, whether or not a lock is active."""
     return [_lock(row) for row in await tx.rows(_OF_NAME, kind, name, limit)]
 
 
 async def of_address(tx: Transaction, address: str, limit: int) -> list[Lockout]:
-    """Read subjects at an address that have failures or locks, whether or not a lock is active."""
+    """Read the subjects at an address that have failures or locks, whether or not a lock is active."""
     return [_lock(row) for row in await tx.rows(_OF_ADDRESS, address, limit)]
 
 
@@ -109,7 +111,7 @@ async def release(tx: Transaction, subject: LockoutSubject) -> bool:
 
 
 async def delete_beyond(tx: Transaction) -> int:
-    """Delete some of the subjects beyond `MOST_SUBJECTS` that failed longest ago, and return how many."""
+    """Delete some subjects beyond `MOST_SUBJECTS`, least recent failure first, and return how many."""
     return await delete_oldest(tx, "lockout", "subject", "updated_at", kept=MOST_SUBJECTS)
 
 
@@ -119,7 +121,7 @@ async def delete_old(tx: Transaction, failed_before: int) -> int:
 
 
 async def _report(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:
-    """Record events of a lock: for the organization that has the key or the user, else for the operator."""
+    """Record events of a lock: for the organization of the key or the user, or else for the operator."""
     subject = lockout.subject
     if subject.kind == "api_key":
         # A key that was deleted after the attempt has no organization to report to.

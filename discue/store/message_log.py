@@ -86,10 +86,11 @@ _DELETE_RELEASED: Final = "DELETE FROM body WHERE id IN ({}) AND uses <= 0"
 
 
 async def release_bodies(tx: Transaction, organization: int, rows: Collection[Row]) -> int:
-    """Subtract deleted messages of one queue from the tallies, and release their bodies. Returns how many messages.
+    """Subtract deleted messages of one queue from the tallies, and release their bodies. Returns their number.
 
-    `rows` are their sizes and the ids of their bodies (None for one in its row). A shared body is deleted with its last
-    user. Counting users, unlike searching for others, is safe when two of them are deleted at the same time.
+    `rows` are their sizes and the ids of their bodies (None if the body is in the row of the log). A shared body is
+    deleted with the last message that uses it. A count is safe when two of these messages are deleted at the same time;
+    a search for other users would not be.
     """
     # All transactions use this order: otherwise two queues that share many bodies could deadlock.
     for chunk in chunks(sorted(body for _, body in rows if body is not None)):

@@ -52,7 +52,7 @@ from discue.store.recipients import Recipient, find_recipient_within
 _MESSAGE: Final = f"""
     l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {SIZE_OF_DATA}, l.expires_at,
     l.extra, l.kind, l.origin_seq, CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END"""
-"""With the body, if that is small: larger ones are read once their size is reserved."""
+"""Includes a small body. A larger body is read once its size is reserved."""
 _GET: Final = f"SELECT {_MESSAGE} FROM log l WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"
 _FIND: Final = f"""
     SELECT {queues.OF_QUEUE}, {_MESSAGE} FROM queue

@@ -121,9 +121,9 @@ async def delete_oldest(tx: Transaction, organization: int, customer: str) -> No
 
 
 async def keep_theme(tx: Transaction, organization: int, theme: PortalTheme) -> int | None:
-    """Store a theme unless it is, and return its id. None if sessions have `MOST_THEMES` others.
+    """Store a theme unless it is stored, and return its id. Returns None if sessions use `MOST_THEMES` others.
 
-    Deletes themes that no session has when there is no room.
+    Deletes unused themes when there is no room.
     """
     if theme == PortalTheme():
         return 0
@@ -173,14 +173,14 @@ async def resolve_topics(tx: Transaction, organization: int, names: Sequence[str
 
 
 async def names_among(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, str]:
-    """Read the names of the event types of existing queues by their public ids, in the order of the names."""
+    """Read the names of the event types of existing queues by their public ids, sorted by name."""
     found = await rows_among(tx, _QUEUES.format("public_id"), (organization,), public_ids, at_once=_NAMED_AT_ONCE)
     names = {public_id: queues.read_settings(settings).title or public_id for public_id, _, settings in found}
     return dict(sorted(names.items(), key=lambda each: (each[1], each[0])))
 
 
 async def queues_among(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Queue]:
-    """Read queues by their public ids, in the order of the names of their event types."""
+    """Read queues by their public ids, sorted by the names of their event types."""
     found = await queues.page(tx, organization, Selection(per_page=len(public_ids)), public_ids)
     return sorted(found.items, key=lambda queue: (queue.event_type, queue.public_id))
 

@@ -71,7 +71,7 @@ class Store:
         """Called after a commit, with the queues to which works have appended messages, and their last seqs."""
         self.healthy = True
         self.damage = Damage(monotonic)
-        """The damage that reads and writes of this worker have met."""
+        """The damage that reads and writes of this worker have found."""
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1

@@ -29,7 +29,7 @@ MESSAGE_ADDED: Final = 1
 BYTES_STORED: Final = 2
 """The size of all messages, in the period CURRENT."""
 RESPONSE_BYTES: Final = 1_004
-"""The size of the responses that are kept for idempotency keys, in the period CURRENT."""
+"""The size of the responses stored for idempotency keys, in the period CURRENT."""
 MESSAGE_PUBLISHED_OK: Final = 3
 MESSAGE_PUBLISHED_NOT_OK: Final = 4
 
@@ -143,14 +143,14 @@ async def add(tx: Transaction, counted: Collection[TallyEntry]) -> None:
 
 
 async def add_one(tx: Transaction, entry: TallyEntry) -> int:
-    """Add an entry within the transaction of a work, and return the sum of its row."""
+    """Add an entry within the transaction of a work, and return the new count of its row."""
     organization, period, kind, n = entry
     row = await tx.row(f"{_ADD} RETURNING n", organization, period, kind, WORK_SLOT, n)
     return int(row[0]) if row is not None else 0
 
 
 async def subtract_bytes(tx: Transaction, organization: int, sizes: Collection[Row], kind: int = BYTES_STORED) -> int:
-    """Subtract deleted messages, or responses, given by their sizes, and return how many there are."""
+    """Subtract deleted messages or responses, given by their sizes, and return their number."""
     if sizes:
         await add(tx, [TallyEntry(organization, CURRENT, kind, -sum(size for (size,) in sizes))])
     return len(sizes)
@@ -167,7 +167,7 @@ async def count_all(tx: Transaction, organization: int, period: int) -> int:
 
 
 async def bytes_stored(tx: Transaction, organization: int) -> int:
-    """Return the size of an organization's messages, schedules and kept responses."""
+    """Return the size of an organization's messages, schedules and stored responses."""
     return await read_number(tx, _CURRENT, organization, BYTES_STORED, SCHEDULE_BYTES, RESPONSE_BYTES)
 
 
@@ -205,7 +205,7 @@ async def count_messages(tx: Transaction, organization: int, periods: range, kin
 
 BUDGETS_A_STEP: Final = 500
 MOST_BUDGETS: Final = 1_000_000
-"""How many budgets are remembered: someone may have any number of addresses."""
+"""How many budgets are kept: a stranger may have any number of addresses."""
 
 # Adds all that is wanted: the result tells how much of it was within the limit. At the limit no row is written.
 _TAKE_BUDGET: Final = """

@@ -395,7 +395,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     channel: EventSubject | None = None
     """The channel."""
     address: EventSubject | None = None
-    """The client's address, of a lockout of unknown keys or sign-ins."""
+    """The client address of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None
     """The session of a user, by the user's email, or of a customer in the portal, by the customer."""
     second_factor: EventSubject | None = None
@@ -497,7 +497,7 @@ class HealthResponse(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """The health of the service. `damaged`: ready, but see `detail`."""
     damaged: int | None = None
-    """Number of queues with data that cannot be read, plus 1 for damaged data of no single queue."""
+    """Number of queues with data that cannot be read, plus 1 for damaged data that belongs to no single queue."""
     detail: str | None = None
     """The problem and its remedy."""
 

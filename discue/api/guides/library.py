@@ -24,7 +24,7 @@ _PARTS: Final = frozenset({_REFERENCE, f"{ROOT}/architecture"})
 """Pages with pages below them. Their links, in order, are the contents of that part."""
 
 SEARCH_ENTRIES: Final = "search-entries.jsonl"
-"""The file in the folder with the entries that a search can find, one on each line."""
+"""The file in the folder that has the search entries, one per line."""
 
 _OPENAPI: Final = "openapi.json"
 _PACKAGE: Final = Path(__file__).parents[2]
@@ -81,12 +81,12 @@ class Library:
         return tuple(Group(group.title, tuple(map(unfolded, group.entries))) for group in self.contents)
 
     def search_entries(self) -> list[SearchEntry]:
-        """Return the entries that a search can find, from their file: rendering all pages would take too long."""
+        """Read the search entries from their file: rendering all pages would take too long."""
         return _SEARCH_ENTRIES.decode_lines((self._folder / SEARCH_ENTRIES).read_bytes())
 
     def rendered(self, path: str) -> "Rendered":
         """Return a page and its sections."""
-        # Imported here: commands, and workers that show no page, start without the 20 ms and the memory of the parser.
+        # Imported here, so that commands, and workers that show no page, save 20 ms and the memory of the parser.
         from discue.api.guides.markdown import render  # noqa: PLC0415
 
         return render(self._source(path), partial(self._href, path))

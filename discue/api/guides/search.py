@@ -1,6 +1,7 @@
-"""The search of the documentation: an index of SQLite's FTS5 in memory, over entries that are written with the pages.
+"""Search in the documentation: an in-memory SQLite FTS5 index over entries that `make docs` writes.
 
-Anyone may search, on the event loop. Therefore only the beginning of a query counts, and at most eight words of it.
+Anyone may search, and a search runs on the event loop. So only the beginning of a query counts, and at most eight of
+its words.
 """
 
 import html
@@ -29,7 +30,7 @@ _EXACT: Final = 1_000.0
 _WORD: Final = re.compile(r"[^\W_]+(?:[_-][^\W_]+)*")
 _JOINT: Final = re.compile("[_-]")
 _EXCERPT_CHARACTERS: Final = 180
-"""Characters of an excerpt in which nothing is marked."""
+"""Length of an excerpt without marked words, in characters."""
 
 _QUESTION_WORDS: Final = (
     "a an and are be by can do does for from how i in is it its many me my of on or our should that the there this to "
@@ -38,7 +39,7 @@ _QUESTION_WORDS: Final = (
 _FILLERS: Final = frozenset(_QUESTION_WORDS.split())
 """Words of questions that say nothing of the subject."""
 
-# The prefix index makes beginnings of three letters, the most frequent ones, cheaper.
+# The prefix index makes searches for three-letter prefixes, the most frequent ones, cheaper.
 _TABLE: Final = "CREATE VIRTUAL TABLE entry USING fts5(title, page, names, text, tokenize='porter', prefix='3')"
 _INSERT: Final = "INSERT INTO entry (rowid, title, page, names, text) VALUES (?, ?, ?, ?, ?)"
 # A word counts more in a title, or in the title of the page. Ranks of FTS5 are negative.
@@ -131,13 +132,13 @@ class SearchIndex:
                 return
 
     def _excerpt(self, number: int, excerpts: Mapping[int, str]) -> str:
-        # A query may have no words, as the route "/" has none: then nothing is marked.
+        # A query without words, such as the route "/", marks nothing.
         excerpt = excerpts.get(number, self._entries[number].text[:_EXCERPT_CHARACTERS])
         return html.escape(excerpt.strip()).replace("\1", "<mark>").replace("\2", "</mark>")
 
 
 def match_expression(query: str) -> str:
-    """Return the query in the syntax of FTS5: any of its first words, or longer words. Empty without words.
+    """Return the FTS5 query for any of the first words, or longer words that begin with them. Empty without words.
 
     A word with hyphens or underscores is a phrase, and counts as several.
     """

@@ -13,7 +13,7 @@ from discue.http.negotiation import EVENTS, JSON, PROBLEM
 
 _NOT_MODIFIED = 304
 
-# locked_out everywhere: the client's address can be locked out of a key that is presented without need.
+# locked_out everywhere: a key that the route does not need can be locked out at the client's address, too.
 _ALWAYS = (
     "unknown_parameter",
     "invalid_header",
@@ -97,7 +97,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After-In-Flight": _header(
         "Seconds to wait, if an earlier request with the same idempotency key is in flight.", _SECONDS, 1
     ),
-    "Retry-After-Lockout": _header("Seconds to wait, if the key is locked out at the client's address.", _SECONDS, 60),
+    "Retry-After-Lockout": _header("Seconds to wait if the key is locked out at the client's address.", _SECONDS, 60),
 }
 """By the name of their component: the header's, with a suffix for its other meanings."""
 

@@ -68,7 +68,9 @@ class HealthResponse(ApiResponse, kw_only=True, frozen=True):
     damaged: Annotated[
         int | UnsetType,
         doc(
-            "Number of queues with data that cannot be read, plus 1 for damaged data of no single queue.", 1, minimum=1
+            "Number of queues with data that cannot be read, plus 1 for damaged data that belongs to no single queue.",
+            1,
+            minimum=1,
         ),
     ] = UNSET
     detail: Annotated[str | UnsetType, doc("The problem and its remedy.", "A part of the database is damaged.")] = UNSET
@@ -99,9 +101,10 @@ async def live(call: Call) -> HealthResponse:
 
 
 async def ready(call: Call) -> HealthResponse:
-    """Check that requests are served. 503 while the service starts or drains, or the database is not writable.
+    """Check that requests are served.
 
-    If a part of the database is damaged, the response is 200 with the status `damaged`: other queues are served.
+    503 while the service starts or drains, or the database is not writable. If a part of the database is damaged, the
+    response is 200 with the status `damaged`, because other queues are served.
     """
     obstacle = call.services.readiness.obstacle
     if obstacle is not None:

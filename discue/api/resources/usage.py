@@ -93,7 +93,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     topic: Annotated[EventSubjectView | UnsetType, doc("The topic.")] = UNSET
     channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
     address: Annotated[
-        EventSubjectView | UnsetType, doc("The client's address, of a lockout of unknown keys or sign-ins.")
+        EventSubjectView | UnsetType, doc("The client address of a lockout of unknown keys or sign-ins.")
     ] = UNSET
     session: Annotated[
         EventSubjectView | UnsetType,

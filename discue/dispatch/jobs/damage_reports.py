@@ -1,4 +1,4 @@
-"""Reports of damage of the database: an event of the log, and a system event of the queue's organization."""
+"""Reports of damage in the database: a log event, and a system event of the queue's organization."""
 
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ class DamageReports:
         self._pending: list[QueueKey] = []
 
     async def report(self) -> None:
-        """Report what was noted since the last call. Raises Unavailable if an event cannot be stored yet."""
+        """Report damage that was noted since the last call. Raises Unavailable if an event cannot be stored yet."""
         for part in self._control.store.damage.take_new():
             if part is None:
                 self._log.error("store_damaged", queue="", hint=REMEDY)
@@ -35,7 +35,7 @@ class DamageReports:
             try:
                 name = await self._control.store.write(work)
             except StoreDamaged:
-                # The system queue is damaged, too: the log, the metric and the readiness have to be enough.
+                # The system queue is damaged, too. Only the log, the metric and the readiness check report it.
                 name = None
             self._pending.remove(queue)
             self._log.error("store_damaged", queue="" if name is None else name.id, hint=REMEDY)

@@ -108,7 +108,7 @@ class Intake:
                 break
             self._last_queues[owner] = queue.key[1]
             try:
-                # It does not wait: other organizations would wait for this one.
+                # It does not wait: other organizations would wait with it.
                 with self._store.ledger.hold(owner, STEP.bytes):
                     is_done |= await self._move_some(queue)
             except StoreDamaged as error:

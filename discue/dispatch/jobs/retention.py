@@ -84,7 +84,7 @@ class Retention:
         while (
             self._is_leader() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
         ):
-            # A damaged queue must not hold up the others: the next run tries its job again.
+            # A damaged queue must not delay the others. The next run repeats its job.
             with suppress(StoreDamaged):
                 while not await self._store.write(partial(purge.step, job=job)):
                     pass
@@ -119,7 +119,7 @@ class Retention:
         await self._trim_logs(now)
 
     async def _repeat(self, step: Callable[[Transaction], Awaitable[object]]) -> None:
-        """Repeat a write until it finds nothing left to delete, or damaged data, which the store reports."""
+        """Repeat a write until it has nothing left to delete or finds damaged data, which the store reports."""
         with suppress(StoreDamaged):
             while await self._store.write(step):
                 pass

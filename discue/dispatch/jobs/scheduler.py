@@ -29,7 +29,7 @@ from discue.store.time_slice import TimeSlice
 
 _LATENESS_SECONDS: Final = 0.001
 _MAX_PAUSE_SECONDS: Final = 60.0
-"""Due times are by the database's clock, which may be set forward while this waits."""
+"""Due times follow the database's clock, which may be set forward during the wait."""
 _MESSAGES_PER_STEP: Final = 500
 _LISTED_SECONDS: Final = 1.0
 """How long a list of due schedules is used. Runs that have become due since are not in it."""
@@ -210,11 +210,11 @@ class Scheduler:
                     is_damaged = not await self._append_due(due, now)
                 self._announce(await self._runs.run_due())
             if is_damaged:
-                # They stay due: the supervisor tries again later.
+                # The messages stay due. The supervisor repeats the job later.
                 raise StoreDamaged
 
     async def _append_due(self, due: Sequence[DueMessage], now: int) -> bool:
-        """Append due messages. Returns False if those of a queue are damaged, after it has appended the others."""
+        """Append due messages. Returns False if those of a queue are damaged and only the others were appended."""
         try:
             append = partial(delayed_messages.append_due, messages=due, now=now)
             self._announce(await self._store.write_exclusively(append))

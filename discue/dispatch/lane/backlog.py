@@ -58,7 +58,7 @@ class Backlog:
         """Changes when what is being read is not needed any more."""
         self._is_reading = False
         self._damaged_until = 0.0
-        """When to read again after a read of damaged data, by the monotonic clock; 0 if the last read succeeded."""
+        """When to repeat a read that found damaged data, by the monotonic clock; 0 if the last read succeeded."""
         self._changed_during_read: set[int] = set()
         """Rows that were flushed while retries were read."""
         self._sweep = record.known.sweep

@@ -109,13 +109,13 @@ class LimitedReads:
     """
 
     def __init__(self, store: Store, slots: asyncio.Semaphore | None = None) -> None:
-        """`slots` are those of other reads, with which these take turns."""
+        """`slots` are shared with other reads: all of them take turns."""
         self._store = store
         self.slots = slots or asyncio.Semaphore(store.engine.concurrency.lane_reads)
 
     async def read(self, work: Work[T]) -> T:
         async with self.slots:
-            # Not by the store: a lane knows which queue is damaged.
+            # The store does not report it: only the lane knows which queue is damaged.
             found = await self._store.engine.read(work)
             await asyncio.sleep(0)
             return found

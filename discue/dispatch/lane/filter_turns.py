@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class FilterTurns:
-    """The filters of a worker's lanes take turns with everything else on the event loop.
+    """Shares the event loop between the filters of a worker's lanes and all other work.
 
     A message that is published to a hundred listeners is filtered a hundred times at once, and a lane may pass over
-    thousands of messages before one that its listener accepts. When the filters have taken 5 ms without letting others
-    run, their turn is over. They then pause for as long as it took: the longest message may take much longer. The lanes
-    that were not through go on in the next turns, those of different organizations alternately.
+    thousands of messages before one that its listener accepts. When the filters have used 5 ms without letting other
+    work run, their turn is over. They then pause for as long as the turn took, because a long message may take much
+    longer than 5 ms. The remaining lanes continue in the next turns, alternating between organizations.
 
-    Times are measured: the cost of a filter depends on the message and on the filter in many ways.
+    Times are measured, because the cost of a filter depends on the message and the filter in many ways.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -71,7 +71,7 @@ class FilterTurns:
                 # The others of its organization come after those of other organizations.
                 self._waiting[organization] = lanes
             lane.pump()
-            # Sending what the filter accepts takes time, too.
+            # Sending accepted messages takes time, too.
             self._time_slice.spent = max(self._time_slice.spent, self._monotonic() - started_at)
         if self._time_slice.is_over and not self._is_on:
             self._is_on = True

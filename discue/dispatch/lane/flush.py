@@ -24,7 +24,7 @@ READ_RETRY_MS: Final = 250
 """How long a lane waits before it repeats a read that failed."""
 
 DAMAGED_RETRY_SECONDS: Final = 15.0
-"""How long a read or write waits until it is repeated if a part of the database is damaged."""
+"""How long to wait before a read or write of damaged data is repeated."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs a coroutine as a task of the worker, which logs its failure."""

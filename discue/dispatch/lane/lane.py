@@ -250,7 +250,7 @@ class Lane:
             try:
                 await self.backlog.miss_older_than(before)
             except StoreDamaged:
-                # Reported. Other lanes go on.
+                # The damage is reported. Other lanes continue.
                 self.on_damage()
             self._flush.request()
 

@@ -99,8 +99,10 @@ class ConcurrencyLimiter:
         self._starts_left = starts_per_turn
         """How many requests may start in this turn of the event loop."""
         self._time_slice = TimeSlice(monotonic)
-        """How long the requests of this turn have taken to start. Most take a tenth of a millisecond; signing a large
-        message with several keys takes a few milliseconds."""
+        """The time that requests took to start in this turn.
+
+        Most take a tenth of a millisecond; signing a large message with several keys takes a few milliseconds.
+        """
         self._by_organization: dict[int, int] = {}
         self._waiting = _Waiting()
         """Slots of lanes that found no free one."""

@@ -25,14 +25,14 @@ from discue.store.store import Store
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
 REPLAYS_AT_ONCE: Final = 3
-"""How many replays of an organization read the log at a time on a worker."""
+"""How many replays of an organization may read the log at a time on a worker."""
 
 
 class ReplaySlots:
-    """Lets a few replays of each organization run at a time. The others wait, in the order in which they came.
+    """Limits how many replays of each organization run at a time. The others wait in order of arrival.
 
-    A replay needs a slot only while it has messages to read and may send: not for retries, nor while its listener is
-    inactive.
+    A replay needs a slot only while it has messages to read and may send. It needs none for retries, or while its
+    listener is inactive.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class ReplaySlots:
         self._waiting: dict[int, dict[ReplayLane, None]] = {}
 
     def take(self, lane: "ReplayLane") -> bool:
-        """Take a slot, unless the lane has one. Returns False if there is none; then the lane is pumped when it is."""
+        """Take a slot, unless the lane has one. Returns False if none is free; the lane is pumped when one is."""
         organization = lane.record.organization
         running = self._running.setdefault(organization, set())
         if lane not in running and len(running) >= REPLAYS_AT_ONCE:
@@ -50,7 +50,7 @@ class ReplaySlots:
         return True
 
     def leave(self, lane: "ReplayLane") -> None:
-        """Give up the lane's slot, or its place among those that wait, and let the next one run."""
+        """Give up the lane's slot, or its place among the waiting lanes, and let the next lane run."""
         organization = lane.record.organization
         waiting, running = self._waiting.get(organization, {}), self._running.get(organization, set())
         waiting.pop(lane, None)
@@ -60,7 +60,7 @@ class ReplaySlots:
         if waiting:
             following = next(iter(waiting))
             del waiting[following]
-            # Not at once: the lane that leaves may be among those that are being pumped.
+            # Not at once: the leaving lane may be among those that are being pumped.
             asyncio.get_running_loop().call_soon(following.pump)
         if not waiting:
             self._waiting.pop(organization, None)
@@ -69,7 +69,7 @@ class ReplaySlots:
 
 
 class ReservedReads(LimitedReads):
-    """Reads of replays, which reserve what they read, by organization. Live lanes need not: see the page of limits."""
+    """Reads of replays, with a reservation. Live lanes need none: see docs/architecture/event-loop-limits.md."""
 
     def __init__(self, store: Store, organization: int, slots: asyncio.Semaphore) -> None:
         super().__init__(store, slots)
@@ -81,7 +81,7 @@ class ReservedReads(LimitedReads):
         try:
             return await super().page(queue, after, rows, max_bytes)
         finally:
-            # The lane looks at the messages in this step of the event loop: that is part of the read.
+            # The lane examines the messages in this step of the event loop, which is part of the read.
             asyncio.get_running_loop().call_soon(reservation.release)
 
 

@@ -5,17 +5,17 @@
 -- text that is compared byte by byte, a table stored in the order of its primary key, a small table whose rows change at
 -- every commit, the type of an integer that is the whole key, and what only one engine has.
 --
--- A table is clustered only if its rows are short. SQLite compares the keys of a clustered table by reading whole rows: if
--- a row overflows its page, each comparison on the way to another row reads all of it.
+-- A table is clustered only if its rows are short. To compare keys of a clustered table, SQLite reads whole rows: if a
+-- row overflows its page, each comparison on the way to another row reads all of it.
 --
 -- `public_id` is the id that clients see; `id` and references are row ids. Times are milliseconds since the epoch.
--- Planners: a condition such as `WHERE queue IS NOT NULL` on a column that is never null makes an index partial, so that
--- it serves only statements that name the column. To a planner that takes a table for empty, all indexes cost the same,
--- and it would use such an index where the primary key is meant.
+-- Planners: a condition such as `WHERE queue IS NOT NULL` on a column that is never null makes an index partial, so
+-- that only statements that name the column use it. If a planner assumes an empty table, all indexes cost the same, and
+-- it would use such an index instead of the primary key.
 
 $clock
 
--- Under which keys secrets are encrypted; '' until the first one is stored.
+-- The keys that encrypt secrets; '' until the first secret is stored.
 INSERT INTO meta (key, value) VALUES ('encryption', '');
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ CREATE TABLE portal (
     PRIMARY KEY (organization)
 ) $clustered;
 
--- The looks of the portal that sessions of an organization name, each once, by a hash of the content, which is JSON.
+-- Themes of portal sessions, each stored once. `id` is a hash of the content, which is JSON.
 CREATE TABLE portal_theme (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -191,9 +191,9 @@ CREATE TABLE portal_theme (
     PRIMARY KEY (organization, id)
 );
 
--- Sessions of customers, by hashes: of the one-time code until they are opened, then of the browser's token. `spec` has
--- what the session grants, as JSON; `theme` is 0 for the default one. `expires_at` is that of the code until the session is
--- opened.
+-- Sessions of customers, found by a hash of the one-time code until they are opened, then by a hash of the browser's
+-- token. `spec` is the grant of the session, as JSON; `theme` is 0 for the default theme. Until the session is opened,
+-- `expires_at` is that of the code.
 CREATE TABLE portal_session (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -549,7 +549,7 @@ CREATE INDEX delivery_missed ON delivery (organization, listener, seq) WHERE sta
 -- A request that a previous owner of the cursor has finished: the owner counts it, and removes the row.
 CREATE INDEX delivery_ended ON delivery (organization, listener, stream, seq) WHERE state = 'ended';
 CREATE INDEX delivery_message ON delivery (organization, queue, seq) WHERE queue IS NOT NULL;
--- What a listener has not settled for good, in the order of its log: lists of deliveries by state.
+-- Deliveries that are not missed, in the order of the log: for lists of deliveries by state.
 CREATE INDEX delivery_open ON delivery (organization, listener, seq) WHERE state <> 'missed';
 CREATE INDEX delivery_key ON delivery (organization, queue, key_hash, listener, stream, seq) WHERE key_hash IS NOT NULL;
 -- Missed deliveries of one reason among those of others.
@@ -609,7 +609,7 @@ CREATE TABLE attempt (
     PRIMARY KEY (organization, id)
 ) $clustered;
 CREATE INDEX attempt_message ON attempt (organization, queue, seq);
--- Only failures pay for it. It does not begin like a primary key, so that no other statement uses it.
+-- Only failures are indexed. The index does not begin like a primary key, so that no other statement uses it.
 CREATE INDEX attempt_failed ON attempt (listener, id) WHERE error <> '';
 
 -- Requests and responses of attempts, packed, for those attempts whose details are kept. `size` is that of the content.

@@ -24,7 +24,7 @@ class Migration(NamedTuple):
     name: str
     sql: str
     fingerprint: str = ""
-    """A hash of the file's statements; comments, white space and what engines fill in do not change it."""
+    """A hash of the file's statements. Comments, white space and the parts that engines fill in do not change it."""
 
 
 class SchemaState(NamedTuple):

@@ -122,7 +122,7 @@ async def _connect(host: str, seconds: float, target: str | None, application_na
 
 
 _PROCESS: Final = "discue process "
-"""How the names begin of the connections of a process that is not a worker, or not yet."""
+"""The beginning of the connection names of a process that is not a worker, or not yet."""
 _MIGRATION: Final = "discue migration "
 
 
@@ -141,8 +141,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()
     AND pg_has_role(usesysid, 'USAGE')"""
 
-# Each process cuts off its own transactions earlier. A commit may wait longer for a standby: to end it would not
-# help. Migrations may take long: their limits are those of `schema.migrate`.
+# Each process aborts its own transactions earlier. A commit may wait longer for a standby: ending its session would not
+# help. Migrations may take long: `schema.migrate` sets their limits.
 END_STUCK_SESSIONS: Final = f"""
 SELECT application_name, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'discue %' AND application_name NOT LIKE '{_MIGRATION}%'

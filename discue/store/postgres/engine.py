@@ -60,9 +60,9 @@ _Store = Callable[[asyncpg.Connection, Sequence[Any], int], Awaitable[list[Any]]
 
 _OPEN_SECONDS: Final = 5.0
 _STUCK_SHARE: Final = 1.5
-"""How long a transaction of another process may take, as a share of the time after which each process cuts off its own.
+"""How long a transaction of another process may take, relative to when each process aborts its own.
 
-The process that began it stands still, unless it is slow to do so.
+Beyond it, the process hangs, or is slow to abort.
 """
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.01
@@ -144,7 +144,7 @@ class PostgresEngine:
             client = await server.connect(_OPEN_SECONDS)
             try:
                 await learn_types(client)
-                # No worker may be left to do so, and they would block the migration.
+                # There may be no worker left to end them, and they would block the migration.
                 await client.fetch(END_STUCK_SESSIONS, self._commit_seconds * _STUCK_SHARE)
                 self.migrated_from = await schema.migrate(client, migrations(DIALECT))
             except BaseException:
@@ -172,7 +172,7 @@ class PostgresEngine:
 
     async def end_stuck_sessions(self) -> Sequence[str]:
         seconds = self._commit_seconds * _STUCK_SHARE
-        # A read: works may all wait for the locks of such a session.
+        # A read: all other work may wait for the locks of such a session.
         found = await self._shielded(
             self._read("end stuck sessions", lambda connection: connection.client.fetch(END_STUCK_SESSIONS, seconds))
         )

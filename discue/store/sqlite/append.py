@@ -85,10 +85,10 @@ _INSERT_BODIES: Final = statement_of_rows(
 _LAST_BODY: Final = "SELECT coalesce(max(id), 0) FROM body"
 
 INLINE_BYTES: Final = 700
-"""A longer body is stored in the table `body`, so that its row in the log fits into its page.
+"""A longer body is stored in the table `body`, so that its row in the log fits into a page.
 
-The log is clustered by its key: SQLite compares keys by reading whole rows, with what overflows their pages. At this
-length, a row with the usual columns takes less than the quarter of a page that SQLite keeps in place.
+The log is clustered by its key: to compare keys, SQLite reads whole rows, including their overflow pages. At this
+length, a row with the usual columns takes less than a quarter of a page, which SQLite keeps in place.
 """
 
 _Version = tuple[int, int, int]
@@ -96,17 +96,17 @@ _Version = tuple[int, int, int]
 
 
 class _Bodies:
-    """The bodies that an append stores in a table of their own, with ascending ids."""
+    """The bodies that an append stores in the table `body`, with ascending ids."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._last: int | None = None
         self.rows: list[Values] = []
         self.shared: dict[int, int] = {}
-        """The ids of shared bodies, by those that they have in the append."""
+        """The row ids of shared bodies, by their ids in the append."""
 
     def add(self, organization: int, content: bytes, uses: int = 1) -> int:
-        """Return the id of a body that `rows` store."""
+        """Add a body to `rows` and return its id."""
         if self._last is None:
             self._last = self._connection.execute(_LAST_BODY).get
         self._last += 1

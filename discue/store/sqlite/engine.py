@@ -196,7 +196,7 @@ class SqliteEngine:
         """Do nothing: no other process could end a connection to a file."""
 
     async def end_stuck_sessions(self) -> Sequence[str]:
-        """Do nothing: no other process could end a connection to a file. The parent of workers kills a halted one."""
+        """Do nothing: no process can end another's connection to a file. The parent kills a hanging worker."""
         return ()
 
     async def warm_up(self) -> None:
@@ -438,7 +438,7 @@ class _SearchTransaction(SqliteTransaction):
     async def rows(self, sql: str, *values: Value) -> list[Row]:
         await self._pause()
         found = await super().rows(sql, *values)
-        # Callers take as long to use many rows as it takes to read them.
+        # Callers take about as long to use many rows as the read takes.
         await self._pause()
         return found
 
@@ -460,7 +460,7 @@ def _read_on(connection: apsw.Connection, work: Work[T]) -> T:
     try:
         return run_to_end(work(SqliteTransaction(connection)))
     finally:
-        # An I/O error has ended it already; report that one.
+        # After an I/O error, the transaction has ended already: report that error.
         if connection.in_transaction:
             connection.execute("COMMIT")
 

@@ -1279,8 +1279,8 @@ class Service:
 
     def ready(self) -> str:
         """Check that requests are served. 503 while the service starts or drains, or the database is not writable.
-        If a part of the database is damaged, the response is 200 with the status `damaged`: other queues are
-        served.
+        If a part of the database is damaged, the response is 200 with the status `damaged`, because other
+        queues are served.
         """
         found = self._requester.result(models.HealthResponse, "GET", path_of("health", "ready"))
         return found.status

@@ -424,7 +424,7 @@ export interface Event {
   topic?: EventSubject | undefined;
   /** The channel. */
   channel?: EventSubject | undefined;
-  /** The client's address, of a lockout of unknown keys or sign-ins. */
+  /** The client address of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
   /** The session of a user, by the user's email, or of a customer in the portal, by the customer. */
   session?: EventSubject | undefined;
@@ -567,7 +567,7 @@ export interface Header {
 export interface HealthResponse {
   /** The health of the service. `damaged`: ready, but see `detail`. */
   status: Open<"live" | "ready" | "damaged">;
-  /** Number of queues with data that cannot be read, plus 1 for damaged data of no single queue. */
+  /** Number of queues with data that cannot be read, plus 1 for damaged data that belongs to no single queue. */
   damaged?: number | undefined;
   /** The problem and its remedy. */
   detail?: string | undefined;

@@ -829,7 +829,8 @@ export class Service {
 
   /**
    * Check that requests are served. 503 while the service starts or drains, or the database is not writable. If a
-   * part of the database is damaged, the response is 200 with the status `damaged`: other queues are served.
+   * part of the database is damaged, the response is 200 with the status `damaged`, because other queues are
+   * served.
    */
   async ready(options: RequestOptions = {}): Promise<Open<"live" | "ready" | "damaged">> {
     const found = await this.#requester.object<HealthResponse>("GET", pathOf("health", "ready"), "status", {}, options);
