@@ -26,7 +26,7 @@ def test_links_begin_with_the_public_url_where_there_is_one(tmp_path_factory: py
         assert answer["_links"]["self"]["href"] == "https://queues.example.com/base/v1/queues"
 
 
-def test_links_with_secrets_do_not_begin_with_the_host_that_was_asked(cast: Cast) -> None:
+def test_links_with_secrets_ignore_the_host_header(cast: Cast) -> None:
     cast.alice.headers["host"] = "evil.example"
     for version in ("", "/v1"):
         user = cast.alice.post(f"{version}/users", json={"email": f"ada{len(version)}@example.com", "role": "viewer"})
@@ -135,5 +135,5 @@ def test_response_that_would_have_millions_of_spaces_is_not_indented() -> None:
         ("per_page=%37", 100),
     ],
 )
-def test_reservation_of_a_page_is_as_large_as_the_page_may_be(query: str, rows: int) -> None:
+def test_reservation_of_a_page_covers_its_largest_size(query: str, rows: int) -> None:
     assert rows_of(query) == rows

@@ -55,7 +55,7 @@ def test_with_another_path_or_method_a_key_is_refused(cast: Cast) -> None:
     assert cast.alice.post("/queues", json={"data": "1"}, headers=headers).status_code == 400
 
 
-def test_stored_response_does_not_keep_the_host_that_was_asked(cast: Cast) -> None:
+def test_stored_response_does_not_contain_the_host_header(cast: Cast) -> None:
     headers = new_key()
     fields = {"alias": "evil.example"}
     first = cast.alice.post("/queues", json=fields, headers={**headers, "host": "evil.example"})
@@ -67,7 +67,7 @@ def test_stored_response_does_not_keep_the_host_that_was_asked(cast: Cast) -> No
     assert again.json() == {**created, "_links": links}
 
 
-def test_responses_that_are_kept_count_as_stored_bytes(cast: Cast) -> None:
+def test_responses_for_idempotency_keys_count_as_stored_bytes(cast: Cast) -> None:
     used = _bytes_stored(cast)
     queue = cast.queue()
     topic = cast.topic()
@@ -89,7 +89,7 @@ def test_responses_that_are_kept_count_as_stored_bytes(cast: Cast) -> None:
         refused = cast.alice.post(path, json=fields, headers=new_key())
         assert (refused.status_code, "bytes of stored messages" in refused.text) == (402, True), path
         assert _bytes_stored(cast) == used, path
-        # The repetition of what was stored needs no room, and neither do requests without a key.
+        # A repeated request stores nothing more, and a request without a key stores no response.
         assert cast.alice.post(path, json=fields, headers=keyed).headers[REPLAYED] == "true"
         assert cast.alice.post(path, json=fields).status_code == 200
         assert operator.put(f"/organizations/{cast.organization_id}", json={"quotas": None}).status_code == 200

@@ -137,7 +137,7 @@ def test_an_address_has_a_limit_of_its_own_and_valid_keys_do_not_count_for_it(tm
         assert (drained.status_code, rate(drained)[:2]) == (503, (6, 0))
 
 
-def test_attempts_during_a_lockout_count_for_the_address_and_refuse_no_valid_key(tmp_path: Path) -> None:
+def test_attempts_during_a_lockout_count_against_the_address_but_not_its_valid_keys(tmp_path: Path) -> None:
     within_a_minute()
     with served(tmp_path, address_rate_limit=8) as service:
         guesser, operator = service.client("dsk_" + "0" * 53), service.client(service.operator)
@@ -150,7 +150,7 @@ def test_attempts_during_a_lockout_count_for_the_address_and_refuse_no_valid_key
         assert operator.get("/queues").status_code == 200
 
 
-def test_health_checks_have_a_limit_of_their_own_by_address(tmp_path: Path) -> None:
+def test_health_checks_have_a_separate_limit_per_address(tmp_path: Path) -> None:
     within_a_minute()
     with served(tmp_path, address_rate_limit=6) as service:
         stranger, proxy = service.client(None), service.client(None)
@@ -165,13 +165,13 @@ def test_health_checks_have_a_limit_of_their_own_by_address(tmp_path: Path) -> N
         assert stranger.get("/queues").status_code == 401
         assert service.client(None).get("/health/live").status_code == 200
         assert proxy.get("/health/live").status_code == 200
-        # A worker that drains stays as bounded.
+        # A draining worker keeps the limit.
         service.readiness.phase = "draining"
         assert stranger.get("/health/ready").status_code == 429
         assert proxy.get("/health/ready").status_code == 503
 
 
-def test_clients_of_a_proxy_that_is_not_trusted_leave_it_its_own_health_checks(tmp_path: Path) -> None:
+def test_clients_of_an_untrusted_proxy_do_not_use_up_its_health_checks(tmp_path: Path) -> None:
     within_a_minute()
     with served(tmp_path, address_rate_limit=6, trusted_proxies=()) as service:
         stranger, proxy = service.client(None), service.client(None)

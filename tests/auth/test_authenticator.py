@@ -76,9 +76,7 @@ async def let_in(worker: Worker, key: str, address: str = HOME) -> bool:
 
 
 @pytest.mark.parametrize("key", ["dsk_", "wrong", "dsk_" + "!" * 53, UNKNOWN_KEY, "dsk_" + "é" * 53, "dsk_\ud800"])
-async def test_unknown_keys_are_locked_out_after_five_failures_and_nothing_else(
-    cast: Cast, here: Worker, key: str
-) -> None:
+async def test_five_failures_lock_out_unknown_keys_only(cast: Cast, here: Worker, key: str) -> None:
     await here.fail(key)
     for locked in (key, UNKNOWN_KEY, "another"):
         assert await here.asked(locked) is LockedOut
@@ -87,7 +85,7 @@ async def test_unknown_keys_are_locked_out_after_five_failures_and_nothing_else(
     assert await here.asked(key, ELSEWHERE) is KeyRejected
 
 
-async def test_key_that_no_worker_has_cached_is_accepted_while_unknown_keys_are_locked_out(
+async def test_uncached_key_is_accepted_while_unknown_keys_are_locked_out(
     cast: Cast, here: Worker, there: Worker
 ) -> None:
     await here.fail(UNKNOWN_KEY)
@@ -98,7 +96,7 @@ async def test_key_that_no_worker_has_cached_is_accepted_while_unknown_keys_are_
         assert await let_in(worker, created.key)
 
 
-async def test_deleted_key_that_is_still_used_locks_out_only_itself(cast: Cast, here: Worker) -> None:
+async def test_deleted_key_in_use_locks_out_no_valid_key(cast: Cast, here: Worker) -> None:
     deleted = await cast.bob({"queues": Scope("write")})
     assert await let_in(here, deleted.key)
     await api_keys.delete(cast.control, cast.alice.principal, deleted.principal.key_public_id)
@@ -137,7 +135,7 @@ async def test_lockout_doubles_while_failures_continue(cast: Cast, here: Worker,
     assert lasted == [60, 120, 240, 480, 900, 900]
 
 
-async def test_wrong_secrets_lock_out_only_the_key_at_only_that_address(cast: Cast, here: Worker) -> None:
+async def test_wrong_secrets_lock_out_one_key_at_one_address(cast: Cast, here: Worker) -> None:
     await here.fail(wrong(cast.alice.key))
     for key in (cast.alice.key, wrong(cast.alice.key)):
         assert await here.asked(key) is LockedOut
@@ -154,7 +152,7 @@ async def test_wrong_secrets_from_many_addresses_do_not_lock_out_the_owner(cast:
 async def test_owner_does_not_wait_for_checks_of_wrong_secrets_from_other_addresses(
     cast: Cast, here: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The strangers' checks stand still until the owner is let in."""
+    """The strangers' checks hang until the owner is accepted."""
     authenticate, may_end = here.cache.authenticate, asyncio.Event()
 
     async def delayed(presented: str) -> KeyRecord:

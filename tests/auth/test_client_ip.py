@@ -204,7 +204,7 @@ def test_unknown_address_is_a_subject() -> None:
 
 
 class Warnings(Log):
-    """A log that keeps the peers it is warned about."""
+    """A log that collects the peers in warnings."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Usage(NamedTuple):
 
 @pytest.fixture
 def older(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database of an older version, and a program that knows one migration more."""
+    """A database of an older version, and a program with one additional migration."""
     path = tmp_path / "discue.db"
     make_private(path)
     with closing(connect(path)) as connection:
@@ -86,7 +86,7 @@ def test_way_back_needs_the_copy_only_if_the_old_version_cannot_use_the_database
 
 
 @pytest.mark.usefixtures("older")
-def test_way_back_from_a_version_that_cannot_use_the_database_is_the_copy(
+def test_way_back_to_a_version_that_cannot_use_the_database_needs_the_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrate, "COMPATIBLE_FROM", 2)

@@ -8,7 +8,7 @@ class Begun:
     """In an organization of its own, whose owner can look at it."""
 
     def __init__(self, operator: Caller, receiver: Receiver, stranger: Caller | None) -> None:
-        """`stranger` calls from an address of its own; None if the service is not on loopback."""
+        """`stranger` calls from its own address; None if the service is not on loopback."""
         answer = operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh('begun')}"})
         assert answer.status_code == 200, answer.text
         self.owner = operator.with_key(answer.json()["api_key"]["key"])

@@ -10,7 +10,7 @@ from tests.support.postgres.fixtures import new_database, shared_cluster
 
 KEY = "dsk_" + "c" * 60
 PROXY = "127.255.0.1"
-"""The address of loopback that the services trust as a proxy. Strangers have other ones."""
+"""The loopback address that the services trust as a proxy. Strangers use other addresses."""
 SETTINGS = ("sqlite", "postgres", "three workers")
 
 

@@ -96,7 +96,7 @@ def test_after_five_wrong_secrets_the_key_is_locked_out_at_that_address_and_its_
         answer = stranger.with_key(presented).until_status(403, "/queues")
         assert problem(answer, 403)["code"] == "locked_out"
         assert 0 < int(answer.headers["retry-after"]) <= 60
-    # Neither for the key's owner at another address, nor for other keys at this one.
+    # The owner at another address, and other keys at this address, are not locked out.
     for caller in (owner.with_key(key), another_stranger.with_key(key), stranger.with_key(owner.key)):
         caller.until_status(200, "/queues")
     stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
@@ -130,7 +130,7 @@ def test_a_deleted_key_that_is_still_used_does_not_lock_out_valid_keys_at_its_ad
         assert neighbour.get("/topics")["topics"] == []
     # No worker has seen this key before.
     stranger.with_key(unused["key"]).until_status(200, "/queues")
-    # A wrong secret of an existing key is still told as such.
+    # An existing key with a wrong secret still gets 401.
     stranger.with_key(wrong(unused["key"])).refused(401, "GET", "/queues")
 
 
@@ -152,7 +152,7 @@ def test_addresses_of_one_ipv6_64_network_are_locked_out_together(proxy: Caller,
         return [caller.ask("GET", "/queues", headers={"X-Forwarded-For": each}).status_code for each in addresses]
 
     for presented in (wrong(key), UNKNOWN):
-        # A worker that has not been told of the lockout learns of it from the first attempt that it counts.
+        # A worker that does not know the lockout yet learns of it at the first attempt that it counts.
         asked = statuses(presented, *(f"{network}:{number}" for number in range(1, 12)))
         assert asked == [401] * 5 + [403] * 6
         assert statuses(presented, f"{other}:1") == [401]
@@ -170,7 +170,7 @@ def test_no_key_and_a_disabled_one_do_not_lock_out(stranger: Caller, owner: Call
     stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
 
 
-def test_a_header_that_names_an_address_is_not_believed(stranger: Caller) -> None:
+def test_forwarding_header_of_an_untrusted_peer_is_ignored(stranger: Caller) -> None:
     for number in range(5):
         elsewhere = {"X-Forwarded-For": f"192.0.2.{number}", "Forwarded": f"for=192.0.2.{number}"}
         stranger.with_key(UNKNOWN).refused(401, "GET", "/queues", headers=elsewhere)

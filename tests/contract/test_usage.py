@@ -286,7 +286,7 @@ CREATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "/users": ("POST", "", {"email": "bea@example.com", "role": "viewer"}),
     "/organizations/{organization}/portal_sessions": ("POST", "", {"customer": "acme", "queues": ["{queue}"]}),
 }
-"""Requests that create a resource: the path, the methods, and the fields."""
+"""Requests that create a resource: their paths, methods and fields."""
 
 
 @covers("limits.md: creations_a_day", "limits.md: quotas.creations_a_day")

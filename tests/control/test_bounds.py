@@ -1,4 +1,4 @@
-"""Every table has a bound, and the bounds that only retention enforces hold."""
+"""Every table has a bound. Bounds that only retention enforces are tested here."""
 
 import re
 from functools import partial
@@ -28,7 +28,7 @@ async def test_every_table_of_the_schema_has_a_bound(control: ControlContext) ->
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_bound_names_what_exists(name: str) -> None:
+def test_bound_refers_to_existing_quotas_settings_and_tables(name: str) -> None:
     bound = BOUNDS[name]
     assert bound.quotas or bound.most or bound.of or bound.setting
     assert set(bound.quotas) <= set(NAMES)

@@ -1,4 +1,4 @@
-"""Bounds of sessions of the portal: they are refused, or end others, and nothing else changes."""
+"""Bounds of portal sessions: a session beyond them is refused, or ends the oldest one."""
 
 import pytest
 
@@ -18,7 +18,7 @@ async def _sessions(control: ControlContext, principal: Principal) -> list[str]:
     return [session.public_id for session in found.items]
 
 
-async def test_theme_too_many_is_refused_and_themes_in_use_are_not(
+async def test_theme_beyond_the_limit_is_refused_unless_it_is_in_use(
     cast: Cast, control: ControlContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "MOST_THEMES", 1)

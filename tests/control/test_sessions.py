@@ -373,7 +373,7 @@ async def test_wrong_passwords_count_by_the_48_of_ipv6(cast: Cast, door: Door) -
 
 
 async def _lock_out(door: Door, email: str = ADA) -> None:
-    """Lock out an email from addresses that no one else has."""
+    """Lock out an email from otherwise unused addresses."""
     for number in range(FAILURES):
         assert await door.try_in(email, WRONG, address=f"203.0.113.{number}") is None
     with pytest.raises(LockedOut):
@@ -455,9 +455,7 @@ async def test_forged_device_counts_as_a_stranger_for_an_email_known_or_not(
     assert set(lines) == {STRANGERS}
 
 
-async def test_sign_in_for_which_there_is_no_place_reads_nothing(
-    cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sign_in_with_a_full_line_reads_nothing(cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     await a_user(cast)
     read: list[str] = []
 

@@ -23,18 +23,18 @@ def test_cookie_is_void_for_another_hash_even_of_the_same_password() -> None:
     assert device_of(cookie, None) is None
 
 
-def test_cookie_made_without_a_hash_belongs_to_nobody() -> None:
+def test_cookie_made_without_a_hash_is_invalid() -> None:
     assert device_of(device_cookie(DEVICE, ""), None) is None
 
 
 @pytest.mark.parametrize("position", [0, DEVICE_CHARACTERS - 1, DEVICE_CHARACTERS, -1])
-def test_changed_cookie_belongs_to_nobody(position: int) -> None:
+def test_changed_cookie_is_invalid(position: int) -> None:
     changed = list(device_cookie(DEVICE, HASH))
     changed[position] = "1" if changed[position] == "0" else "0"
     assert device_of("".join(changed), HASH) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "é" * 86, "\ud800" * 86, DEVICE, "x" * 100_000])
-def test_other_text_belongs_to_nobody(text: str) -> None:
+def test_other_text_is_invalid(text: str) -> None:
     assert not is_device_cookie(text)
     assert device_of(text, HASH) is None

@@ -160,7 +160,7 @@ def test_flood_of_passwords_is_refused_and_the_waiting_ones_are_checked(monkeypa
     asyncio.run(flood())
 
 
-def test_strangers_leave_a_thread_and_all_places_of_the_other_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_leave_one_thread_and_all_places_of_other_lines_free(monkeypatch: pytest.MonkeyPatch) -> None:
     release, begun = _held(monkeypatch)
     hashing = PasswordHashing(CHEAP, threads=2)
 

@@ -72,7 +72,7 @@ def test_unknown_cookie_leads_to_the_sign_in_page(front: Front, value: str) -> N
     assert front.service.browser(None).get("/queues", headers=headers).status_code == 303
 
 
-def test_cookie_that_is_sent_twice_is_not_believed(front: Front) -> None:
+def test_repeated_cookie_is_ignored(front: Front) -> None:
     token = front.member().browser.cookies[LOOPBACK_NAME]
     headers = {"cookie": f"{LOOPBACK_NAME}={token}; {LOOPBACK_NAME}=x"}
     assert front.service.browser(None).get("/queues", headers=headers).status_code == 303
@@ -115,7 +115,7 @@ def test_lower_role_takes_effect_with_the_next_request(front: Front) -> None:
     assert is_signed_in(member.browser)
 
 
-def test_link_for_a_user_does_not_follow_the_host_that_the_browser_asked_for(front: Front) -> None:
+def test_link_for_a_user_ignores_the_host_header(front: Front) -> None:
     owner = front.member("owner")
     headers = {**SAME_ORIGIN, "host": "127.0.0.1:1"}
     page = owner.browser.post("/users/new", data={"email": "eve@example.com", "role": "viewer"}, headers=headers)

@@ -1,4 +1,4 @@
-"""The cookie of a browser in which a user has signed in: when it is set, and what strangers cannot do to its user."""
+"""The cookie of a browser in which a user has signed in: when it is set, and how it protects from strangers."""
 
 import re
 
@@ -15,7 +15,7 @@ _DEVICE = f"{LOOPBACK_NAME}-device"
 
 @pytest.fixture(autouse=True)
 def _forgotten_failures(front: Front) -> None:
-    """All tests fail at one address, which must not be locked out."""
+    """All tests fail sign-ins from one address, which must not be locked out."""
     front.service.advance(WINDOW_MS / 1_000)
 
 
@@ -35,7 +35,7 @@ def _with_device(front: Front, value: str) -> Browser:
     return browser
 
 
-def test_cookie_is_for_this_host_no_script_and_400_days(front: Front) -> None:
+def test_cookie_is_http_only_and_lasts_400_days(front: Front) -> None:
     (cookie,) = _set_device(front.sign_in(front.user().email))
     assert {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=34560000"} <= set(cookie.split("; "))
 
@@ -48,14 +48,14 @@ def test_cookie_survives_signing_out_and_admits_its_user_during_an_attack(front:
     assert is_signed_in(member.browser)
 
 
-def test_cookie_grants_no_page(front: Front) -> None:
+def test_cookie_alone_opens_no_page(front: Front) -> None:
     device = front.member("owner").browser.cookies[_DEVICE]
     browser = _with_device(front, device)
     browser.cookies.set(LOOPBACK_NAME, device, domain="127.0.0.1", path="/")
     assert not is_signed_in(browser)
 
 
-def test_cookie_is_set_by_no_failed_or_unfinished_sign_in(front: Front) -> None:
+def test_failed_or_unfinished_sign_in_sets_no_cookie(front: Front) -> None:
     member = front.member()
     page = member.browser.post("/account/second-factor", data={"password": PASSWORD}, headers=SAME_ORIGIN)
     (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", page.text)
@@ -114,7 +114,7 @@ def test_wrong_passwords_with_the_cookie_lock_out_that_browser_alone(front: Fron
     ["x", "x" * 86, "0" * 86, "x" * 5_000, '"quoted"', "%00", "é"],
     ids=["short", "not hexadecimal", "forged", "long", "quoted", "percent", "not ASCII"],
 )
-def test_pages_with_a_forged_cookie_do_not_tell_who_is_a_user(front: Front, value: str) -> None:
+def test_pages_with_a_forged_cookie_do_not_reveal_which_emails_exist(front: Front, value: str) -> None:
     user = front.user()
     headers = {b"cookie": f"{_DEVICE}={value}".encode(), **{k.encode(): v.encode() for k, v in SAME_ORIGIN.items()}}
     pages = []
@@ -126,7 +126,7 @@ def test_pages_with_a_forged_cookie_do_not_tell_who_is_a_user(front: Front, valu
     assert (pages[0][0], pages[0][2]) == (401, [])
 
 
-def test_cookie_that_is_sent_twice_is_not_believed(front: Front) -> None:
+def test_repeated_cookie_is_ignored(front: Front) -> None:
     member = front.member()
     _lock_out(front, member.user.email)
     device = member.browser.cookies[_DEVICE]

@@ -62,7 +62,7 @@ def test_cookie_of_a_sign_in_that_cannot_be_read_is_refused(front: Front, cookie
     assert (response.status_code, "not started in this browser" in response.text) == (401, True)
 
 
-def test_provider_is_not_given_the_host_that_the_browser_asked_for(front: Front) -> None:
+def test_redirect_url_ignores_the_host_header(front: Front) -> None:
     browser = front.service.browser(None)
     for path in ("/sign-in/company", "/sign-in/company/sign-out"):
         location = browser.get(path, headers={"host": "evil.example"}).headers["location"]

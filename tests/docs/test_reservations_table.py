@@ -13,14 +13,14 @@ from discue.observability.supervisor import Supervisor
 from docs import reservations_table
 
 
-def test_route_without_a_reservation_cannot_be_made() -> None:
+def test_route_without_a_reservation_is_rejected() -> None:
     with pytest.raises(TypeError, match="reads"):
         Route(("GET",), "/nothing", ROUTES[0].handler, None)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="reads"):
         PageRoute("/nothing", show)  # type: ignore[call-arg]
 
 
-def test_job_without_a_reservation_cannot_be_started() -> None:
+def test_job_without_a_reservation_is_rejected() -> None:
     async def work() -> None:
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""The table of versions says what the program and the changelog say."""
+"""The table of versions agrees with the program and the changelog."""
 
 import json
 import re

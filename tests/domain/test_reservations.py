@@ -23,7 +23,7 @@ def _holding(held: int) -> ReadingAccount:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 400)), max_size=60))
-def test_organizations_never_hold_more_than_the_memory_nor_more_than_is_free(wishes: list[tuple[int, int]]) -> None:
+def test_organizations_hold_at_most_as_much_memory_as_is_free(wishes: list[tuple[int, int]]) -> None:
     accounts = {number: _holding(0) for number in range(6)}
     held = 0
     for number, size in wishes:
@@ -49,7 +49,7 @@ def test_reservation_of_any_size_fits_into_an_empty_memory() -> None:
     assert may_hold(_CAP, 0, _holding(0), counted_size(_CAP, 10 * _CAP))
 
 
-def test_reader_of_many_rows_reads_nothing_else() -> None:
+def test_organization_reads_a_limited_number_of_rows_at_once() -> None:
     account = _holding(0)
     assert account.may_read(100_000)
     account.reading, account.rows = 1, 400
@@ -73,6 +73,6 @@ def test_share_of_time_is_never_less_than_a_quarter() -> None:
     assert [share_of_time(others) for others in (0, 1, 2, 3, 50)] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 4]
 
 
-def test_bound_of_data_is_as_large_as_its_copies() -> None:
+def test_bound_of_data_covers_its_copies() -> None:
     assert ReadBound.of_data(8_388_608, copies=2) == (4_097, 16_777_216)
     assert PAGE.of(100).bytes > 100 * SMALL_READ_BYTES

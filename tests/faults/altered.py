@@ -1,13 +1,12 @@
 """The server in a world that a test made: `python -m tests.faults.altered NAME=VALUE … serve …`.
 
-`source` is the address that it sends from, so that a receiver knows the worker. `clock` is a file that holds by how
-many milliseconds its wall clock is wrong. `migrations` is how many migrations it knows beyond its own. `retries` are
-the seconds between attempts, `runs` those between the runs of every schedule, and `probes` those between the liveness
-probes of a listener. `dies` is a file: where there is none, the server dies once it has stored what came with
-an idempotency key, before anybody hears of it, and leaves that file. `largest` is how many bytes its files may have.
-`fails` is a file: while it is there, the poller ends with an unexpected exception. `steps` is a file that gets the long
-steps of its event loop, which is one of plain asyncio (`tests.security.steps`).
-`bug` is one of `broken.BUGS`.
+`source` is the address that it sends from, so that a receiver knows the worker. `clock` is a file with the error of its
+wall clock, in milliseconds. `migrations` is the number of additional migrations that it knows. `retries` are the
+seconds between attempts, `runs` those between the runs of every schedule, and `probes` those between the liveness
+probes of a listener. `dies` is a file: if it does not exist, the server dies once it has stored a request with an
+idempotency key, before it responds, and creates the file. `largest` is how many bytes its files may have. `fails` is a
+file: while it is there, the poller ends with an unexpected exception. `steps` is the file to which it writes the long
+steps of its event loop, which is then plain asyncio (`tests.security.steps`). `bug` is one of `broken.BUGS`.
 """
 
 import asyncio
@@ -157,7 +156,7 @@ def fail_while(marker: str) -> None:
 
 
 def measure_steps(path: str) -> None:
-    # The steps of uvloop do not run in Python. `run` is all that the server uses of it.
+    # Steps of uvloop do not run in Python. The server uses only its `run`.
     put(serve, "uvloop", asyncio)
     write_long_steps(Path(path))
 

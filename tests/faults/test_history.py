@@ -564,7 +564,7 @@ def test_a_broken_promise_about_times_and_topics_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", ["sends a delayed message early", "leaves out a run"])
 @pytest.mark.parametrize("kind", ["clock ahead", "database clock"])
 def test_only_a_wrong_clock_of_the_database_explains_wrong_times(name: str, kind: str) -> None:
-    """It touches all workers, a wrong clock of a worker touches none."""
+    """It affects all workers; a wrong clock of one worker affects none."""
     history, is_of_the_database = a_timed_history(), kind == "database clock"
     TIMED[name][0](history)
     touched = (1,) if is_of_the_database else ()

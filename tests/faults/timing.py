@@ -124,7 +124,7 @@ class Timing:
 
 
 def _delayed(now: int, steps: int) -> Wish:
-    """Ask for whole seconds as a delay, which workers add to the time, and for other due times as they are."""
+    """Request whole seconds as a `delay`, which workers add to the time, and other due times as `deliver_at`."""
     seconds, rest = divmod(steps, _STEPS_A_SECOND)
     return Wish(due_at=(now + steps) / _STEPS_A_SECOND, delay=0 if rest else seconds)
 

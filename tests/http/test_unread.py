@@ -119,7 +119,7 @@ async def test_oldest_response_makes_room_for_a_reservation(waiting: int) -> Non
     unread = Unread()
     for number in range(4):
         await unread.send(number, MAX_BYTES // 4)
-    # It waits at first: the others may be reading.
+    # It waits at first, because the other clients may be reading.
     with await unread.ledger.reserve(waiting, ReadBound(0, MAX_BYTES // 8)):
         assert unread.closed[0] == client(0)
 

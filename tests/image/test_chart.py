@@ -148,7 +148,7 @@ INGRESS = (*IMAGE, "ingress.enabled=true", "ingress.host=discue.example.com")
         ((*INGRESS, "service.type=NodePort"), ()),
     ],
 )
-def test_ingress_is_a_trusted_proxy_where_strangers_reach_nothing_else(
+def test_ingress_is_trusted_only_if_strangers_cannot_bypass_it(
     values: tuple[str, ...], trusted: tuple[str, ...]
 ) -> None:
     settings = settings_of(rendered(*values)["StatefulSet"])

@@ -1,4 +1,4 @@
-"""Clients that attack. They take little time of this process, whose other threads measure."""
+"""Attacking clients. They use little time of this process, because its other threads measure."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ class Attacker:
         return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {self._key}\r\n\r\n".encode()
 
     def connected(self, received_bytes: int | None = None) -> socket.socket:
-        """Connect, with a buffer that receives so many bytes of what is not read."""
+        """Connect, with a receive buffer of this many bytes."""
         connection = socket.socket()
         connection.settimeout(_PATIENCE_SECONDS)
         if received_bytes is not None:
@@ -41,7 +41,7 @@ class Attacker:
                     connection.sendall(self.request(path))
 
     def repeat(self, paths: Sequence[str], clients: int, seconds: float) -> list[int]:
-        """Let several clients send one request after another; the statuses, 0 for a request without a response."""
+        """Let several clients send requests one after another. Returns the statuses, 0 for a request without a response."""
         ends_at = time.monotonic() + seconds
 
         def attack(number: int) -> list[int]:
@@ -63,7 +63,7 @@ class Attacker:
 
 
 def _discard_response(connection: socket.socket, buffer: bytearray) -> int:
-    """Receive a response; its status."""
+    """Receive a response and return its status."""
     head = b""
     while b"\r\n\r\n" not in head:
         received = connection.recv_into(buffer)
@@ -82,7 +82,7 @@ def _discard_response(connection: socket.socket, buffer: bytearray) -> int:
 
 
 def paced(per_second: float, seconds: float) -> Iterator[int]:
-    """Yield numbers at a rate until the time is over; late ones at once."""
+    """Yield numbers at a rate until the time is over. Late numbers come at once."""
     began_at, never = time.monotonic(), threading.Event()
     for number in count():
         wait_seconds = began_at + number / per_second - time.monotonic()

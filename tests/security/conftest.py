@@ -17,7 +17,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileStore]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Delete the database when all processes have ended: pytest keeps the folders of three runs."""
+    """Delete the database when all processes have ended, because pytest keeps the folders of three runs."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         folders: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
         shutil.rmtree(shared_folder(folders), ignore_errors=True)

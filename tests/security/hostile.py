@@ -1,4 +1,4 @@
-"""A database that a hostile tenant has filled: what each attack on reads needs, and more than a page of everything.
+"""A database that a hostile tenant has filled with the data for attacks on reads, and more than a page of everything.
 
 It is built once for all processes of a run, through the store, as the service fills it.
 """
@@ -34,7 +34,7 @@ _MOST_BYTES = 8_388_608
 _SETTLED_LISTENERS = 10
 """Listeners of the queue `large` that have settled all of its messages."""
 _MISSED_EVERY = _SETTLED_LISTENERS * LARGE_MESSAGES // MISSED_MESSAGES
-"""Each of these listeners has missed one of so many messages."""
+"""Each of these listeners has missed one in this many messages."""
 
 LISTED_MESSAGES = 100
 
@@ -43,7 +43,7 @@ _FILE = "hostile.json"
 
 
 class HostileStore(NamedTuple):
-    """The database, and what its hostile tenant knows of it."""
+    """The database, with the keys and ids that the tests use."""
 
     folder: str
     operator: str
@@ -170,7 +170,7 @@ class _Building:
         self._service.run(ids.store.write(work))
 
     def _publish(self, public_id: str, size: int, count: int) -> list[str]:
-        """Append messages of about this size in few commits; their ids."""
+        """Append messages of about this size in few commits, and return their ids."""
         at_once = max(1, min(_APPENDED_MESSAGES, _APPENDED_BYTES // size))
         return self._service.run(self._append(public_id, size, count, at_once))
 
@@ -185,7 +185,7 @@ class _Building:
         return [entry.id for entry in entries]
 
     async def _miss(self, public_id: str, first: int) -> None:
-        """Let a listener have settled all messages of its queue, and missed some at equal distances."""
+        """Mark all messages of a queue as settled for a listener, and some at equal distances as missed."""
         store, now = self._installation.store, self._installation.clock.now()
         found = await store.read(lambda tx: tx.row("SELECT organization FROM listener WHERE public_id = $1", public_id))
         assert found is not None

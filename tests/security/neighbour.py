@@ -167,7 +167,7 @@ def assert_at_most(
 
 
 class Limits(NamedTuple):
-    """How slow requests may be during an attack: so many times as slow as without it, and so many seconds more."""
+    """The limit of a duration during an attack: a multiple of the duration without the attack, plus some seconds."""
 
     times: float
     more_seconds: float
@@ -181,7 +181,10 @@ P99_LIMIT = Limits(5, 0.050)
 
 
 def beyond_limits(before: Publishes, during: Publishes) -> list[str]:
-    """Return what exceeds its limit, compared with the publishes before and those to the undisturbed service."""
+    """Return the durations beyond their limits.
+
+    They are compared with those of publishes before the attack, and to the undisturbed service.
+    """
     found = []
     for name, typical, limit in (("p50", p50, P50_LIMIT), ("p99", p99, P99_LIMIT)):
         quiet_seconds, meanwhile = typical(before.seconds), typical(during.undisturbed_seconds)

@@ -1,4 +1,4 @@
-"""Measures the steps of event loops of plain asyncio, in time of the processor: other processes do not count."""
+"""Measures the steps of plain asyncio event loops in processor time, so that other processes do not count."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 class MeasuredSteps:
-    """Calls `note` after each step of the event loops in this process, from the beginning to the end of a block."""
+    """Calls `note` after each step of the event loops of this process, within a block."""
 
     def __init__(self, note: Callable[[float, asyncio.Handle], None]) -> None:
         self._note = note
@@ -63,11 +63,11 @@ class WrittenSteps:
         self._from = 0
 
     def forget(self) -> None:
-        """Ignore the steps until now."""
+        """Forget the previous steps."""
         self._from = self._path.stat().st_size
 
     def longest(self) -> Step:
-        """Return the longest step since `forget`; an empty one if all were short."""
+        """Return the longest step since `forget`; an empty step if all were short."""
         with self._path.open() as file:
             file.seek(self._from)
             # The last line may be incomplete.

@@ -1,4 +1,4 @@
-"""Reads of one tenant do not hold up the others, in a database that a hostile tenant has filled.
+"""Reads of one tenant do not delay others in a database that a hostile tenant has filled.
 
 During each attack, a neighbour publishes to the same worker. No step of the worker's event loop takes longer than
 100 ms, or 50 ms for what strangers send, and the neighbour's publishes stay within the limits of `neighbour`.
@@ -36,7 +36,7 @@ from tests.security.neighbour import (
 from tests.security.steps import Step, WrittenSteps
 from tests.support.served_process import ServedProcess, served_process
 
-# The first of the tests that run in parallel: they take longest.
+# First among the parallel tests, because they take longest.
 pytestmark = pytest.mark.xdist_group("hostile")
 
 _TENANTS_SECONDS = 0.1
@@ -59,7 +59,7 @@ _REPLAYS_AT_ONCE = 3
 _REPLAY_SECONDS = 6.0
 
 _FIRST_SECONDS = 0.4
-"""Processor time for a document that is made when it is first asked for."""
+"""Processor time for a document that is rendered at its first request."""
 
 _CONNECTIONS = 10
 _STREAMS = 100
@@ -82,7 +82,7 @@ class Attacked(NamedTuple):
 
 @pytest.fixture
 def attacked(hostile: HostileStore, tmp_path: Path) -> Iterator[Attacked]:
-    """A service that has nothing to do yet: of an earlier attack, nothing is left."""
+    """A new service, without the effects of earlier attacks."""
     path = tmp_path / "steps"
     program = ("-m", "tests.faults.altered", f"steps={path}")
     with served_process(hostile.database, program, max_message_bytes=8 << 20) as server:
@@ -92,7 +92,7 @@ def attacked(hostile: HostileStore, tmp_path: Path) -> Iterator[Attacked]:
 
 
 def _harm(attacked: Attacked, attack: Callable[[], object]) -> list[str]:
-    """Let the neighbour publish during an attack; what exceeds its limit."""
+    """Let the neighbour publish during an attack. Returns what exceeds its limit."""
     before = quiet(attacked.neighbour, _QUIET)
     attacked.steps.forget()
     with publishing(attacked.neighbour) as during:
@@ -107,7 +107,7 @@ def _long_steps(attacked: Attacked, most_seconds: float) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["text", "list"])
-def test_unread_responses_with_a_huge_message_harm_nobody(attacked: Attacked, kind: str) -> None:
+def test_unread_responses_with_a_huge_message_do_not_delay_others(attacked: Attacked, kind: str) -> None:
     store = attacked.store
     path = f"/queues/{store.huge}/messages/{store.huge_messages[kind == 'list']}"
     assert not _harm(attacked, lambda: attacked.attacker.leave_unread(path, 40, _ATTACK_SECONDS))
@@ -122,7 +122,7 @@ _LISTS = {
 
 
 @pytest.mark.parametrize("what", _LISTS)
-def test_lists_of_many_clients_among_large_messages_harm_nobody(attacked: Attacked, what: str) -> None:
+def test_lists_of_many_clients_among_large_messages_do_not_delay_others(attacked: Attacked, what: str) -> None:
     store, attacker = attacked.store, attacked.attacker
     queries = [query.format(listener=store.listener) for query in _LISTS[what]]
     paths = [f"{place}?{query}" for query in queries for place in (f"/queues/{store.large}/messages", "/messages")]
@@ -135,7 +135,7 @@ def test_lists_of_many_clients_among_large_messages_harm_nobody(attacked: Attack
 
 
 @pytest.mark.parametrize("whose", ["its own", "the huge messages"])
-def test_lists_among_huge_messages_harm_nobody(attacked: Attacked, whose: str) -> None:
+def test_lists_among_huge_messages_do_not_delay_others(attacked: Attacked, whose: str) -> None:
     lister = attacked.hostile
     paths = [f"/queues/{attacked.store.huge}/messages?per_page=100&data={data}" for data in ("true", "false")]
     if whose == "its own":
@@ -167,7 +167,7 @@ def test_lists_among_huge_messages_harm_nobody(attacked: Attacked, whose: str) -
     assert not harm
 
 
-def test_replays_with_filters_that_match_little_harm_nobody(attacked: Attacked) -> None:
+def test_replays_with_filters_that_match_little_do_not_delay_others(attacked: Attacked) -> None:
     listeners = f"/queues/{attacked.store.replayed}/listeners"
     urls = {"notify_url": "http://127.0.0.1:9/", "liveness_url": "http://127.0.0.1:9/"}
     running: list[int] = []
@@ -185,7 +185,7 @@ def test_replays_with_filters_that_match_little_harm_nobody(attacked: Attacked) 
             earlier: set[str] = set()
             for _ in paced(2, _REPLAY_SECONDS):
                 now = open_replays()
-                # Replays that run in both lists ran at the same time in between.
+                # Replays that are running in both lists ran at the same time in between.
                 running.append(len(earlier & now))
                 earlier = now
 
@@ -216,7 +216,7 @@ def test_huge_messages_over_http_2_without_a_window_leave_the_service_healthy(at
         with ExitStack() as connections:
             for _ in range(_CONNECTIONS):
                 connections.enter_context(closing(attacked.attacker.connected())).sendall(requests)
-            # Each on a new connection, as balancers check.
+            # Each on a new connection, as load balancers do.
             checks.extend(timed(partial(_check_health, attacked.server)) for _ in paced(10, _ATTACK_SECONDS))
 
     harm = _harm(attacked, attack)
@@ -267,7 +267,7 @@ def test_list_of_ten_costs_another_tenant_the_same_whatever_others_have_stored(
 
 
 def _cost(server: ServedProcess, who: Tenant, query: str, times: int) -> tuple[int, float]:
-    """List messages of a queue; how many are shown, and the processor time of one list."""
+    """List messages of a queue. Returns how many are shown, and the processor time of one list."""
     with who.client() as client:
         used = server.cpu_seconds
         answers = [client.get(who.messages + query).raise_for_status() for _ in range(times)]
@@ -282,7 +282,7 @@ _FILTERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("condition", _FILTERS)
-def test_filter_tests_on_huge_messages_harm_nobody(attacked: Attacked, condition: str) -> None:
+def test_filter_tests_on_huge_messages_do_not_delay_others(attacked: Attacked, condition: str) -> None:
     store = attacked.store
     path = f"/queues/{store.huge}/listeners/{store.listener_of_huge}/filter-tests"
     tried = cycle(store.huge_messages[:2])
@@ -300,7 +300,7 @@ _FIRST = ("/docs/search?q=rotate+secret", "/docs/no-such-page", "/docs/api", "/d
 
 
 @pytest.mark.parametrize("path", _FIRST)
-def test_first_request_of_the_documentation_takes_little_of_a_new_worker(tmp_path: Path, path: str) -> None:
+def test_first_documentation_request_takes_little_processor_time(tmp_path: Path, path: str) -> None:
     steps = tmp_path / "steps"
     program = ("-m", "tests.faults.altered", f"steps={steps}")
     with served_process(f"sqlite:///{tmp_path}/discue.db", program) as server:
@@ -318,7 +318,7 @@ _MOST = {"per_page": 100, "max": 100, "limit": 1_000, "data": "true"}
 _READ = [route for route in ROUTES if "GET" in route.methods]
 
 
-def test_no_read_of_what_a_hostile_tenant_has_stored_keeps_the_event_loop(attacked: Attacked) -> None:
+def test_reads_of_hostile_data_do_not_block_the_event_loop(attacked: Attacked) -> None:
     store = attacked.store
     places = [
         (store.large, store.listener, store.huge_messages[0]),
@@ -330,7 +330,7 @@ def test_no_read_of_what_a_hostile_tenant_has_stored_keeps_the_event_loop(attack
         for route in _READ:
             most_seconds = _STRANGERS_SECONDS if route.needs is None else _TENANTS_SECONDS
             for path in dict.fromkeys(_path(route, dict(zip(_NAMES, ids, strict=True))) for ids in places):
-                # The second time, what is made when it is first asked for is there.
+                # The second time, documents that the first request renders are ready.
                 found = [_step_of(attacked, client, path) for _ in range(2)]
                 if min(found).seconds > most_seconds:
                     slow[path] = min(found)

@@ -1,4 +1,4 @@
-"""A message of 8 MiB that is shown keeps the event loop from others for no longer than a small one."""
+"""Showing a message of 8 MiB blocks the event loop for no longer than a small one."""
 
 import base64
 import gc
@@ -35,7 +35,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
 
 @pytest.mark.parametrize("query", ["", "?pretty=true"])
 @pytest.mark.parametrize("kind", _DATA)
-def test_huge_message_keeps_the_event_loop_from_nobody(cast: Cast, kind: str, query: str) -> None:
+def test_huge_message_does_not_block_the_event_loop(cast: Cast, kind: str, query: str) -> None:
     queue = cast.queue()
     made = cast.alice.post(f"/queues/{queue}/messages", content=msgspec.json.encode(_DATA[kind]), headers=_JSON)
     path = f"/queues/{queue}/messages/{made.raise_for_status().json()['message']['id']}{query}"

@@ -1,4 +1,4 @@
-"""Floods of sign-ins from ever new addresses: API clients notice nothing, and users sign in who have done so before."""
+"""Floods of sign-ins from ever new addresses do not delay API clients or refuse users who have signed in before."""
 
 import os
 from collections import Counter
@@ -26,7 +26,7 @@ _MORE_SECONDS = 0.05
 _PASSWORD = "correct horse battery"
 _OFFICE = "192.0.2.1"
 _PATIENCE_SECONDS = 300.0
-"""On a machine that is busy otherwise, the hashes have to wait: their priority is low."""
+"""On a busy machine, the hashes wait, because their priority is low."""
 
 
 @pytest.fixture

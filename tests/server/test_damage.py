@@ -1,4 +1,4 @@
-"""A damaged page of a SQLite file: its queue stands still and is reported, and the others go on."""
+"""A damaged page of a SQLite file: delivery of its queue stops, the damage is reported, and other queues continue."""
 
 import asyncio
 import sqlite3
@@ -92,7 +92,7 @@ async def test_damaged_page_stops_only_its_queue_and_is_reported(database: str) 
         assert "damaged" in listener["status_reason"]
 
 
-async def test_damage_is_logged_counted_and_read_again_seldom(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_damage_is_logged_counted_and_rarely_read_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with damaged(database) as at:
         logged: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
         monkeypatch.setattr(at.running.worker.log, "error", lambda _event, **fields: logged.set_result(fields))

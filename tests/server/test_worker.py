@@ -235,7 +235,7 @@ async def test_expired_worker_joins_again_and_delivers(database: str) -> None:
 
 @pytest.mark.parametrize("engine_name", ["postgres"])
 async def test_leader_ends_the_session_of_a_stopped_process(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has no lease, and holds the lock that every request waits for which creates something."""
+    """It has no lease, and holds the lock that every request that creates something waits for."""
     monkeypatch.setattr("discue.server.worker._STUCK_SESSIONS_SECONDS", 0.1)
     monkeypatch.setattr("discue.store.postgres.engine._STUCK_SHARE", 0.3)
     ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()

@@ -75,7 +75,7 @@ async def test_worker_with_a_wrong_clock_delivers_on_time(database: str, error_m
 
 
 @wrong_clocks
-async def test_times_in_requests_are_checked_against_the_database_s_clock(database: str, error_ms: int) -> None:
+async def test_times_in_requests_are_checked_by_the_clock_of_the_database(database: str, error_ms: int) -> None:
     minute, half = 60_000, TEN_MINUTES_MS // 2
     wrong_clock = WrongClock(error_ms)
     async with running(database, role="dispatch") as right, running(database, wrong_clock, role="api") as wrong:

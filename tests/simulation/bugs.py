@@ -56,7 +56,7 @@ def takes_over_without_a_new_token() -> None:
 
 
 def follows_the_wall_clock() -> None:
-    """Due times, expiry and the leases of consumers are those of the worker's machine."""
+    """Due times, expiry and leases of consumers follow the clock of the worker's machine."""
     put(DatabaseClock, "adjust", lambda _clock, _read, _sent_at: None)
 
 

@@ -1,4 +1,4 @@
-"""Damage that a worker has met: each part is new once, and forgotten ten minutes after the last failed read."""
+"""Damage that a worker has found: each part is new once, and forgotten ten minutes after the last failed read."""
 
 from discue.store.damage import Damage
 from tests.support.clocks import StandingClock
@@ -31,7 +31,7 @@ def test_part_is_forgotten_after_ten_minutes_and_is_new_again() -> None:
     assert damage.take_new() == [QUEUE, None, QUEUE]
 
 
-def test_many_damaged_queues_are_one_part_beyond_a_thousand() -> None:
+def test_damaged_queues_beyond_a_thousand_count_as_one_part() -> None:
     damage = Damage(StandingClock().monotonic)
     for queue in range(1_500):
         damage.note((1, queue))

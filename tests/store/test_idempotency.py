@@ -200,7 +200,7 @@ async def test_kept_responses_count_as_stored_bytes_until_they_are_deleted(store
     assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == expected
     assert await store.read(drift) == {}
 
-    # A repetition stores nothing more.
+    # A repeated request stores nothing more.
     assert [type(each) for each in await appended(store, an_append(queue, 101, one))] == [AlreadyDone]
     assert await store.read(lambda tx: tallies.bytes_stored(tx, OURS)) == expected
 

@@ -61,14 +61,14 @@ async def test_page_ends_before_a_body_that_does_not_fit(store: Store, queue: Qu
     assert (len(page.entries), page.through) == (len(SIZES) - 1, len(SIZES) - 1)
 
 
-async def test_messages_that_a_work_appends_are_placed_in_the_same_way(store: Store, queue: Queue) -> None:
+async def test_messages_appended_by_a_work_are_stored_in_the_same_way(store: Store, queue: Queue) -> None:
     assert await store.write(lambda tx: append_directly(tx, (OURS, queue.id), ENTRIES, NOON)) == len(SIZES)
     page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.body for entry in page.entries] == [entry.body for entry in ENTRIES]
     assert await sizes_apart(store) == expected_apart(store)
 
 
-async def test_deleted_message_takes_its_body_with_it(store: Store, queue: Queue) -> None:
+async def test_deleted_message_has_its_body_deleted(store: Store, queue: Queue) -> None:
     await store_all(store, queue)
     for entry in ENTRIES:
         message = await stored_message(store, queue, entry.id)

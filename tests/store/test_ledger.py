@@ -16,7 +16,7 @@ MEDIUM = ReadBound(200, 0)
 
 
 def memory(size: int) -> ReadBound:
-    """A bound that waits for room, and for no turn."""
+    """A bound that waits for memory, but not for a turn."""
     return ReadBound(0, size)
 
 
@@ -73,7 +73,7 @@ async def _begun(*waiting: "asyncio.Future[Reservation]") -> int:
     return sum(each.done() for each in waiting)
 
 
-async def test_organization_that_is_alone_never_waits(ledger: Ledger, watch: Watch) -> None:
+async def test_only_active_organization_never_waits(ledger: Ledger, watch: Watch) -> None:
     for _ in range(20):
         ledger.note(OURS)
         await asyncio.wait_for(_handle(ledger, watch, 5.0), 1)
@@ -106,7 +106,7 @@ async def test_organization_rests_while_others_are_active(
     await _handle(ledger, watch, 0.5)
     waiting = asyncio.ensure_future(ledger.reserve(OURS, LARGE))
     assert await _begun(waiting) == 0
-    # Half a second, and less by what an organization may use before.
+    # Half a second, less the time that an organization may use in advance.
     assert 0.5 * rest - 0.1 * (1 + rest) <= timers.seconds[-1] <= 0.5 * rest
     timers.run()
     assert await _begun(waiting) == 1
@@ -192,7 +192,7 @@ async def test_organization_holds_at_most_as_much_as_is_free(ledger: Ledger) -> 
         each.cancel()
 
 
-async def test_memory_that_is_given_back_goes_to_what_waits_for_it(ledger: Ledger) -> None:
+async def test_released_memory_goes_to_waiting_reservations(ledger: Ledger) -> None:
     first = await ledger.reserve(OURS, memory(CAP // 4))
     kept = await ledger.reserve(OURS, memory(CAP // 4))
     waiting = [asyncio.ensure_future(ledger.reserve(OURS, memory(CAP // 4))) for _ in range(2)]
@@ -206,7 +206,7 @@ async def test_memory_that_is_given_back_goes_to_what_waits_for_it(ledger: Ledge
     assert not ledger.take_pressed()
 
 
-async def test_organization_gets_memory_that_another_gives_back(ledger: Ledger) -> None:
+async def test_organization_gets_memory_that_another_releases(ledger: Ledger) -> None:
     ours = ledger.hold(OURS, CAP)
     theirs = asyncio.ensure_future(ledger.reserve(THEIRS, memory(CAP // 4)))
     assert await _begun(theirs) == 0
@@ -232,7 +232,7 @@ async def test_read_that_has_ended_uses_no_time(ledger: Ledger, watch: Watch) ->
     assert ledger.held == 0
 
 
-async def test_larger_reservation_gives_back_the_first(ledger: Ledger) -> None:
+async def test_larger_reservation_releases_the_previous_one(ledger: Ledger) -> None:
     reservation = await ledger.reserve(OURS, memory(CAP // 4))
     await reservation.enlarge(memory(CAP // 4))
     assert ledger.held == CAP // 4

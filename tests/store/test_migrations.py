@@ -48,7 +48,7 @@ async def run_sql(database: str, sql: str) -> list[Row]:
 
 
 def test_migrations_are_numbered_without_a_gap_or_a_number_twice() -> None:
-    """A database knows its version only: a second migration of that number would never reach it."""
+    """A database stores only its version, so a second migration with that number would never be applied."""
     known = migrations(DIALECT)
     assert [migration.number for migration in known] == list(range(1, len(known) + 1))
 

@@ -85,7 +85,7 @@ async def test_theme_is_stored_once_for_all_sessions_that_have_it(store: Store) 
     assert await store.read(lambda tx: tx.rows("SELECT count(*) FROM portal_theme")) == [(1,)]
 
 
-async def test_themes_that_no_session_has_make_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unused_themes_are_deleted_to_make_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portal, "MOST_THEMES", 2)
     await stored_organization(store, 1)
     themes = [PortalTheme(radius=radius) for radius in range(4)]

@@ -521,7 +521,7 @@ asyncio.run(stop(*sys.argv[1:]))
 
 @asynccontextmanager
 async def stopped_in_a_transaction(address: str, *, migrates: bool = False) -> AsyncIterator[str]:
-    """A process that stands still and holds the lock of exclusive transactions: the name of its session."""
+    """A hanging process that holds the lock of exclusive transactions. Yields the name of its session."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STOPS_IN_A_TRANSACTION, address, str(migrates), stdout=asyncio.subprocess.PIPE
     )
@@ -538,7 +538,7 @@ SELECT count(*) FROM pg_stat_activity
 WHERE application_name = '{}' AND xact_start < clock_timestamp() - interval '0.3 seconds'
 """
 SHORT_SECONDS: Final = 0.1
-"""After so long, a process cuts off its own transactions; after a while longer, those of others."""
+"""The time after which a process aborts its own transactions; those of others, somewhat later."""
 
 
 async def _takes_long(cluster: Cluster, name: str) -> None:
@@ -554,7 +554,7 @@ async def test_session_of_a_stopped_process_without_a_lease_is_ended(own_cluster
     ):
         assert name.startswith("discue process ")
         await _takes_long(own_cluster, name)
-        # As two workers that find it at the same moment.
+        # Like two workers that find it at the same moment.
         ended = await asyncio.gather(*(other.engine.end_stuck_sessions() for _ in range(2)))
         assert {each for names in ended for each in names} == {name}
         assert await made.work(lambda tx: tx.exclusive()) is None
@@ -605,7 +605,7 @@ async def test_connections_have_the_name_of_their_process_until_its_worker_has_o
 
 @pytest.mark.parametrize("sqlstate", ["XX001", "XX002"])
 async def test_damaged_data_fails_only_what_needs_it(made: Opened, sqlstate: str) -> None:
-    """A page or an index that the server cannot read. The store stays healthy, and others share a batch with it."""
+    """A page or an index that the server cannot read. The store stays healthy, and the rest of a batch succeeds."""
     damaged = f"DO $$ BEGIN RAISE EXCEPTION 'invalid page in block 7' USING ERRCODE = '{sqlstate}'; END $$"
     await made.lay()
     with pytest.raises(StoreDamaged):

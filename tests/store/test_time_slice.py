@@ -93,7 +93,7 @@ async def test_tasks_that_share_a_slice_work_in_different_turns_of_the_event_loo
     assert sorted(done) == sorted("abc" * 3)
 
 
-async def test_new_task_goes_ahead_of_those_that_have_worked(watch: Watch) -> None:
+async def test_new_task_goes_first(watch: Watch) -> None:
     shared, done = SharedSlice(watch), list[str]()
     long = [asyncio.ensure_future(_works(name, shared, watch, 20, done)) for name in "abcd"]
     for _ in range(20):
@@ -105,7 +105,7 @@ async def test_new_task_goes_ahead_of_those_that_have_worked(watch: Watch) -> No
     await asyncio.gather(*long)
 
 
-async def test_cancelled_task_keeps_no_turn(watch: Watch) -> None:
+async def test_cancelled_task_gives_up_its_turn(watch: Watch) -> None:
     shared, done = SharedSlice(watch), list[str]()
     first, cancelled, last = (asyncio.ensure_future(_works(name, shared, watch, 2, done)) for name in "abc")
     await asyncio.sleep(0)

@@ -145,7 +145,7 @@ def dashboard_service(
         clock, log = MovableClock(), Problems()
         chosen = settings_for_tests(folder, **settings)
         async with open_installation(chosen, clock, log) as control:
-            # The timeline moves the clock. That of a real server stays behind it.
+            # The timeline moves this clock ahead of the clock of a real server.
             control.store.clock.adjust = lambda read, sent_at: None  # type: ignore[method-assign]
             organization, key = await ensure_operator(control, "com.example.shop", None)
             del organization

@@ -1,4 +1,4 @@
-"""A program that knows one migration more than this one: the machinery of migrations is tested with it."""
+"""A program with one additional migration, for tests of migrations."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -7,8 +7,7 @@ from tools.paths import DELIVERY, GET, PUBLISH, ROUTE, measure
 LIMITS = {GET: 19, PUBLISH: 17, DELIVERY: 6, ROUTE: 20}
 """A limit may fall. `python -m tools.paths --list` names what an operation goes through.
 
-Reads have grown by the ledger and its rules, and every request by the address of its client: headers of proxies that
-are not trusted are noticed.
+Reads go through the ledger and its rules. Every request goes through the detection of untrusted proxies.
 """
 
 

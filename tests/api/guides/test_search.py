@@ -141,7 +141,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("query", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_query_looks_for_eight_words_at_most(query: str) -> None:
+def test_query_looks_for_at_most_eight_words(query: str) -> None:
     words = re.findall(r"[^\W_]+", match_expression(query[:LONGEST_QUERY]).replace("OR", ""))
     assert len(words) <= 8
     assert not [word for word in words if len(word) > LONGEST_QUERY]
@@ -149,7 +149,7 @@ def test_hostile_query_looks_for_eight_words_at_most(query: str) -> None:
 
 @pytest.mark.parametrize("query", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_query_takes_little_time(index: SearchIndex, query: str) -> None:
-    """On an idle machine, the slowest takes 5 ms. Other programs slow down some of the searches, but hardly all."""
+    """On an idle machine, the slowest query takes 5 ms. Other programs slow down some of the searches, hardly all."""
     seconds = []
     for _ in range(10):
         before = thread_time()
@@ -158,6 +158,6 @@ def test_hostile_query_takes_little_time(index: SearchIndex, query: str) -> None
     assert min(seconds) < 0.025
 
 
-def test_end_of_a_long_query_does_not_count(index: SearchIndex) -> None:
+def test_end_of_a_long_query_is_ignored(index: SearchIndex) -> None:
     assert index.search("x" * LONGEST_QUERY + " retries") == []
     assert index.search("retries" + " x" * LONGEST_QUERY)

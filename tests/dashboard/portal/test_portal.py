@@ -207,7 +207,7 @@ def test_event_type_has_its_schema_and_an_example(acme: Customer) -> None:
     assert "&#34;type&#34;: &#34;integer&#34;" in page
 
 
-def test_no_page_shows_an_alias_of_the_organization(service: DashboardService) -> None:
+def test_portal_pages_show_no_alias_of_the_organization(service: DashboardService) -> None:
     url = f"{REFUSING}/customer"
     with service.api() as api:
 

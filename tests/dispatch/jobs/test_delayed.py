@@ -256,7 +256,7 @@ async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
     stage.clock.advance(5_000)
     with monkeypatch.context() as patched:
         patched.setattr(delayed_messages, "append_due", appended)
-        # Raised for the supervisor, which tries again later.
+        # Raised for the supervisor, which repeats the job later.
         with pytest.raises(StoreDamaged):
             await scheduling.deliver()
         await stage.quiet()

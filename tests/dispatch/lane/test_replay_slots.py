@@ -1,4 +1,4 @@
-"""At most three replays of an organization run at a time on a worker, and the others wait."""
+"""A worker runs at most three replays of an organization at a time. The others wait."""
 
 from collections.abc import Awaitable
 
@@ -45,7 +45,7 @@ async def test_fourth_replay_of_an_organization_waits_for_the_end_of_another(sta
     assert {(each.state, each.delivered) for each in done} == {("done", _MESSAGES)}
 
 
-async def test_cancelled_replay_leaves_its_place_to_the_next(stage: Stage) -> None:
+async def test_cancelled_replay_frees_its_slot(stage: Stage) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
     listeners = await _listeners(stage, queue, first, 4)
     asked = [await ask(stage, listener) for listener in listeners]
@@ -54,7 +54,7 @@ async def test_cancelled_replay_leaves_its_place_to_the_next(stage: Stage) -> No
     assert asked[3].public_id in _sending(stage)
 
 
-async def test_replay_of_a_disabled_listener_keeps_no_place(stage: Stage) -> None:
+async def test_replay_of_a_disabled_listener_holds_no_slot(stage: Stage) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
     listeners = await _listeners(stage, queue, first, 4)
     asked = [await ask(stage, listener) for listener in listeners]

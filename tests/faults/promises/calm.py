@@ -48,7 +48,8 @@ def was_stored(history: History, answered_at: float, at: float) -> bool:
 def clock_was_wrong(history: History, since: float, until: float) -> bool:
     """Return whether the database's clock, which decides about all times, was wrong between two instants.
 
-    On a file it is that of the machine: then a wrong clock touches the workers, which it does not otherwise.
+    With SQLite, it is the clock of the machine, so a wrong clock affects the workers. With PostgreSQL, a worker's clock
+    affects nothing.
     """
     return any("clock" in fault.kind and fault.workers for fault in _faults_between(history, since, until))
 

@@ -59,7 +59,7 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
                 due_at = max(published.answered_at, due_at + published.answered_at - published.sent_at)
                 if received_at is None:
                     continue
-                # When it was published, its delay was added to the clock's time.
+                # The delay was added to the clock's time at the publish.
                 if public_id in due and clock_was_wrong(history, published.answered_at, received_at):
                     continue
                 yield due_at, max(0.0, received_at - due_at)

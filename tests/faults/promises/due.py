@@ -16,6 +16,6 @@ def early(history: History) -> Iterator[str]:
         due_at = due.get(receipt.message, 0.0) - history.epoch
         if receipt.came_at >= due_at - _MARGIN_SECONDS:
             continue
-        # When it was published, its delay was added to the clock's time.
+        # The delay was added to the clock's time at the publish.
         if not clock_was_wrong(history, due_at - LONGEST_LIFE_SECONDS, due_at):
             yield f"{receipt.name} got {receipt.message} {due_at - receipt.came_at:.2f} s before it was due"

@@ -7,7 +7,7 @@ from tests.faults.promises.calm import clock_was_wrong, taking_back
 
 
 def early(history: History) -> Iterator[str]:
-    """Check that no message is gone too early."""
+    """Check that no message is deleted too early."""
     for each in history.sightings:
         kept_seconds = each.at - each.published.sent_at
         if each.is_there or kept_seconds >= each.kept_seconds:
