@@ -41,7 +41,7 @@ class Attacker:
                     connection.sendall(self.request(path))
 
     def repeat(self, paths: Sequence[str], clients: int, seconds: float) -> list[int]:
-        """Let several clients send requests one after another. Returns the statuses, 0 for a request without a response."""
+        """Let several clients send requests in sequence. Returns the statuses, 0 for a request without a response."""
         ends_at = time.monotonic() + seconds
 
         def attack(number: int) -> list[int]:
