@@ -15,7 +15,7 @@
 
 $clock
 
--- The keys that encrypt secrets; '' until the first secret is stored.
+-- Identifies the keys that encrypt secrets; '' until the first secret is stored.
 INSERT INTO meta (key, value) VALUES ('encryption', '');
 
 -- ---------------------------------------------------------------------------------------------------------------------
