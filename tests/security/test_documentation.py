@@ -9,11 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.security.neighbour import assert_unharmed, publishing, quiet, tenant
+from tests.security.neighbour import assert_unharmed, beyond_limits, publishing, quiet, tenant
 from tests.support.served_process import ServedProcess, served_process
 
 _CLIENTS = 4
 _REQUESTS = 300
+_SEARCHERS = 40
 _LARGEST_BYTES = 100_000
 _CPU_SECONDS = 0.004
 """Processor time of the whole process; the event loop takes the smaller part."""
@@ -57,6 +58,31 @@ def test_documentation_under_ever_new_hosts_holds_up_nobody(server: ServedProces
             ended.set()
     assert sum(each.result() for each in attacking) > 0
     assert_unharmed(before, during)
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/search?q=del+has+key+sta+req+sec+res+eve", "/docs/del-has-key-sta-req-sec-res"]
+)
+def test_searches_of_many_strangers_do_not_delay_others(server: ServedProcess, path: str) -> None:
+    neighbour = tenant(server, f"com.example.s{len(path)}")
+    before, ended = quiet(neighbour), threading.Event()
+
+    def attack() -> set[int]:
+        statuses = set()
+        with httpx.Client(base_url=server.url, trust_env=False, headers={"accept": "text/html"}, timeout=30) as client:
+            while not ended.is_set():
+                statuses.add(client.get(path).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(_SEARCHERS) as threads:
+        attacking = [threads.submit(attack) for _ in range(_SEARCHERS)]
+        try:
+            with publishing(neighbour) as during:
+                during.wait()
+        finally:
+            ended.set()
+    assert set.union(*(each.result() for each in attacking)) <= {200, 404, 429, 503}
+    assert not beyond_limits(before, during)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/api", "/docs/search?q=rotate+secret+of+a+listener", "/openapi.json"])

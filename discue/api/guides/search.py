@@ -1,20 +1,26 @@
 """Search in the documentation: an in-memory SQLite FTS5 index over entries that `make docs` writes.
 
-Anyone may search, and a search runs on the event loop. So only the beginning of a query counts, and at most eight of
-its words.
+Anyone may search. So only the beginning of a query counts, and at most eight of its words; and searches run one at a
+time, on a thread.
 """
 
+import asyncio
 import html
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import apsw
 
+from discue.domain.errors import Overloaded
+
 LONGEST_QUERY: Final = 200
 """Characters of a query that count."""
 
+_MOST_WAITING: Final = 32
+"""Searches that run or wait: they take a few milliseconds each."""
 _MOST_WORDS: Final = 8
 _MOST_RESULTS: Final = 20
 _MOST_OF_PAGE: Final = 3
@@ -43,7 +49,7 @@ _FILLERS: Final = frozenset(_QUESTION_WORDS.split())
 _TABLE: Final = "CREATE VIRTUAL TABLE entry USING fts5(title, page, names, text, tokenize='porter', prefix='3')"
 _INSERT: Final = "INSERT INTO entry (rowid, title, page, names, text) VALUES (?, ?, ?, ?, ?)"
 # A word counts more in a title, or in the title of the page. Ranks of FTS5 are negative.
-_SCORES: Final = "SELECT rowid, -bm25(entry, 20, 2, 1, 1) FROM entry WHERE entry MATCH ?"
+_SCORES: Final = "SELECT rowid, -bm25(entry, 20, 4, 1, 1) FROM entry WHERE entry MATCH ?"
 # With the `+`, the table is read once, rather than once for each row.
 _EXCERPTS: Final = (
     "SELECT rowid, snippet(entry, 3, char(1), char(2), ' … ', 28) FROM entry"
@@ -135,6 +141,31 @@ class SearchIndex:
         # A query without words, such as the route "/", marks nothing.
         excerpt = excerpts.get(number, self._entries[number].text[:_EXCERPT_CHARACTERS])
         return html.escape(excerpt.strip()).replace("\1", "<mark>").replace("\2", "</mark>")
+
+
+class Searches:
+    """The searches of a process: one at a time, on a thread of their own. Any event loop may ask for them."""
+
+    def __init__(self, build: Callable[[], SearchIndex]) -> None:
+        self._build = build
+        self._index: SearchIndex | None = None
+        self._thread = ThreadPoolExecutor(1, "discue_search")
+        self._waiting = 0
+
+    async def search(self, query: str) -> list[SearchResult]:
+        """Search. The first search builds the index. Raises Overloaded if too many searches wait."""
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded("Too many searches of the documentation wait. Try again soon.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._search, query)
+        finally:
+            self._waiting -= 1
+
+    def _search(self, query: str) -> list[SearchResult]:
+        if self._index is None:
+            self._index = self._build()
+        return self._index.search(query)
 
 
 def match_expression(query: str) -> str:

@@ -11,7 +11,7 @@ from discue import __version__
 from discue.api.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.guides.results import missing_document, missing_values, search_document, search_values, words_of
-from discue.api.guides.search import SearchIndex
+from discue.api.guides.search import Searches, SearchIndex
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import openapi_page, operation_entries
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
@@ -19,7 +19,7 @@ from discue.api.pagination import ALIASES, Parameter, read_parameters
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
 from discue.domain.error_codes import REASONS, Reason
-from discue.domain.errors import NotFound, Unavailable, reason_phrase
+from discue.domain.errors import NotFound, Overloaded, Unavailable, reason_phrase
 from discue.domain.reservations import DOCUMENT, FEW_ROWS
 from discue.domain.suggestions import suggestion
 
@@ -165,7 +165,7 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
     whole_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=True))))
     once_json = BuiltOnce(lambda: rendered(msgspec.json.encode(document(aliases=False))))
     operations_html = BuiltOnce(operations_page)
-    index = BuiltOnce(lambda: SearchIndex(_LIBRARY.search_entries()))
+    searches = Searches(lambda: SearchIndex(_LIBRARY.search_entries()))
     results_html = BuiltOnce(lambda: search_document(_LIBRARY.contents))
     missing_html = BuiltOnce(lambda: missing_document(_LIBRARY.contents))
 
@@ -182,7 +182,7 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
     async def search(call: Call) -> RawResponse:
         """Search the documentation. A page with the best sections, operations and errors."""
         query = read_parameters(call.query, call.parameters).get("q") or ""
-        found = (await index.get()).search(query) if query else []
+        found = await searches.search(query) if query else []
         return _shown(call, await results_html.get(), *search_values(query, found))
 
     async def guide(call: Call) -> RawResponse:
@@ -220,7 +220,11 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
 
     async def missing(call: Call, detail: str) -> RawResponse:
         """Return the page for a path that leads to no page. `detail` says what is wrong; similar pages are listed."""
-        found = (await index.get()).search(words_of(call.path))
+        try:
+            found = await searches.search(words_of(call.path))
+        except Overloaded:
+            # The page is as useful without similar ones.
+            found = []
         return _shown(call, await missing_html.get(), *missing_values(call.path, detail, found))
 
     return Documentation(routes, missing)

@@ -1,5 +1,6 @@
 """The search of the documentation: what it finds, in which order, and how much it may cost."""
 
+import asyncio
 import re
 from time import thread_time
 
@@ -8,7 +9,8 @@ import pytest
 
 from discue.api.guides.library import Library, documentation_folder
 from discue.api.guides.results import search_values
-from discue.api.guides.search import LONGEST_QUERY, SearchEntry, SearchIndex, match_expression
+from discue.api.guides.search import LONGEST_QUERY, SearchEntry, Searches, SearchIndex, match_expression
+from discue.domain.errors import Overloaded
 from tests.support.served_api import Cast
 
 QUESTIONS = {
@@ -161,3 +163,19 @@ def test_hostile_query_takes_little_time(index: SearchIndex, query: str) -> None
 def test_end_of_a_long_query_is_ignored(index: SearchIndex) -> None:
     assert index.search("x" * LONGEST_QUERY + " retries") == []
     assert index.search("retries" + " x" * LONGEST_QUERY)
+
+
+async def test_searches_beyond_a_number_are_refused_and_the_others_are_answered() -> None:
+    entries = [SearchEntry("docs/x", "Page", "Title", "text")]
+    built: list[SearchIndex] = []
+
+    def build() -> SearchIndex:
+        built.append(SearchIndex(entries))
+        return built[-1]
+
+    searches = Searches(build)
+    found = await asyncio.gather(*(searches.search("text") for _ in range(40)), return_exceptions=True)
+    assert sum(isinstance(each, Overloaded) for each in found) == 8
+    assert sum(isinstance(each, list) and each[0].entry is entries[0] for each in found) == 32
+    assert len(built) == 1
+    assert await searches.search("nothing") == []
