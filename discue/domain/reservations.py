@@ -9,7 +9,7 @@ ROW_BYTES: Final = 2_048
 """The number of bytes that take about as long to read and show as the rest of a row."""
 
 SMALL_READ_BYTES: Final = 16_384
-"""A reservation up to this size never waits: a request needs that much memory anyway."""
+"""A reservation up to this size never waits for memory: a request needs that much anyway."""
 
 _SEARCHED_ROWS: Final = 64
 """The number of rows that take about as long to read as a search, whatever the search finds."""
@@ -49,11 +49,6 @@ class ReadBound(NamedTuple):
     def of_data(cls, size: int, copies: int = 1) -> "ReadBound":
         """Return the bound for data of a size that is read once and held in `copies`."""
         return cls(1 + size // ROW_BYTES, size * copies)
-
-    @property
-    def is_small(self) -> bool:
-        """Whether a reservation never waits."""
-        return not self.rows and self.bytes <= SMALL_READ_BYTES
 
 
 class PageBound(NamedTuple):

@@ -33,7 +33,7 @@ _ACTIVE_SECONDS: Final = 1.0
 """An organization is active for one to two of these periods after a request."""
 _REMEMBERED: Final = 1_000
 _GRANTS_PER_TURN: Final = 8
-"""How many small reads of an organization begin in one turn of the event loop.
+"""How many reads without rows an organization begins in one turn of the event loop.
 
 An HTTP/2 connection sends up to a hundred requests at once. On SQLite, each read takes up to a millisecond of the loop.
 """
@@ -59,9 +59,9 @@ class Line(ReadingAccount):
         self.organization = organization
         self.waiting: deque[_Waiting] = deque()
         self.granted = 0
-        """Small reads that have begun in this turn of the event loop."""
+        """Reads without rows that have begun in this turn of the event loop."""
         self.next_turn: deque[asyncio.Future[None]] = deque()
-        """Small reads that wait for the next turn."""
+        """Reads without rows that wait for the next turn."""
         self.timer: asyncio.TimerHandle | None = None
 
     @property
@@ -115,8 +115,9 @@ class Reservation:
 class Ledger:
     """Grants reservations. Used from one event loop.
 
-    A reservation with rows waits for a turn: an organization reads a limited number of rows at once, and rests after it
-    has used more than its share of the time. A reservation without rows waits only for memory.
+    A reservation with rows waits until the organization may read: it reads a limited number of rows at once, and rests
+    after it has used more than its share of the time. A limited number of reservations without rows begins in each turn
+    of the event loop. All but small reservations also wait for memory.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Ledger:
         """Organizations that wait for memory; the first is the next."""
         self._pressed: set[int] = set()
         self._granting: list[Line] = []
-        """Organizations with small reads that have begun in this turn of the event loop."""
+        """Organizations with reads without rows that have begun in this turn of the event loop."""
         self._recent: set[int] = set()
         self.note: Callable[[int], None] = self._recent.add
         """Notes that an organization is active: a plain `set.add`, because it runs for each request."""
@@ -151,18 +152,19 @@ class Ledger:
         refused instead of waiting.
         """
         line = self._lines.get(organization) or self._new_line(organization)
-        self.note(organization)
         rows, size = bound
+        if organization:
+            self.note(organization)
+            if not rows:
+                if line.granted >= _GRANTS_PER_TURN:
+                    await self._wait_for_turn(line)
+                else:
+                    self._count_grant(line)
         if rows or size > SMALL_READ_BYTES:
             size = counted_size(self._max_bytes, size)
             if (rows and line.waiting) or not self._may_begin(line, rows, size):
                 await self._wait(line, rows, size)
                 return Reservation(self, line, rows, size)
-        elif organization:
-            if line.granted >= _GRANTS_PER_TURN:
-                await self._wait_for_turn(line)
-            else:
-                self._begin_small(line)
         self._grant(line, rows, size)
         return Reservation(self, line, rows, size)
 
@@ -198,7 +200,8 @@ class Ledger:
         pressed, self._pressed = self._pressed | {line.organization for line in self._short}, set()
         return pressed
 
-    def _begin_small(self, line: Line) -> None:
+    def _count_grant(self, line: Line) -> None:
+        """Count a read without rows that begins in this turn of the event loop."""
         if not line.granted:
             if not self._granting:
                 asyncio.get_running_loop().call_soon(self._begin_turn)
@@ -206,15 +209,17 @@ class Ledger:
         line.granted += 1
 
     def _begin_turn(self) -> None:
-        """Begin small reads that have waited for this turn of the event loop."""
+        """Begin reads without rows that have waited for this turn of the event loop."""
         lines, self._granting = self._granting, []
         for line in lines:
             line.granted = 0
             while line.next_turn and line.granted < _GRANTS_PER_TURN:
                 grant = line.next_turn.popleft()
                 if not grant.done():
-                    self._begin_small(line)
+                    self._count_grant(line)
                     grant.set_result(None)
+            if line.waiting and not line.waiting[0].rows:
+                self._begin_next(line)
 
     async def _wait_for_turn(self, line: Line) -> None:
         grant: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -288,7 +293,12 @@ class Ledger:
                 continue
             if not self._may_begin(line, rows, size):
                 break
+            if not rows and line.granted >= _GRANTS_PER_TURN:
+                # There is memory for more reads than begin in a turn. `_begin_turn` begins the others.
+                return
             line.waiting.popleft()
+            if not rows:
+                self._count_grant(line)
             self._grant(line, rows, size)
             grant.set_result(None)
         if line.waiting and not line.reading and line not in self._short:

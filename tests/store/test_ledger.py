@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from discue.domain.errors import Overloaded
-from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound
-from discue.store.ledger import Ledger, Reservation
+from discue.domain.reservations import FEW_ROWS, RESOURCE, SMALL_READ_BYTES, ReadBound
+from discue.store.ledger import Ledger
 
 OURS, THEIRS = 1, 2
 CAP = 64 << 20
@@ -67,7 +68,7 @@ async def _handle(ledger: Ledger, watch: Watch, seconds: float) -> None:
     turn.release()
 
 
-async def _begun(*waiting: "asyncio.Future[Reservation]") -> int:
+async def _begun(*waiting: "asyncio.Future[Any]") -> int:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return sum(each.done() for each in waiting)
@@ -265,11 +266,14 @@ async def test_reservation_that_waits_for_too_long_is_refused(ledger: Ledger, mo
         assert ledger.held == 1_000_000
 
 
-async def test_small_reads_of_one_organization_leave_turns_to_the_others(ledger: Ledger) -> None:
+@pytest.mark.parametrize("bound", [FEW_ROWS, RESOURCE])
+async def test_reads_without_rows_of_one_organization_leave_turns_to_the_others(
+    ledger: Ledger, bound: ReadBound
+) -> None:
     order: list[int] = []
 
     async def read(organization: int) -> None:
-        with await ledger.reserve(organization, FEW_ROWS):
+        with await ledger.reserve(organization, bound):
             order.append(organization)
 
     ours = [asyncio.ensure_future(read(OURS)) for _ in range(40)]
@@ -288,3 +292,48 @@ async def test_small_reads_of_later_turns_do_not_wait(ledger: Ledger) -> None:
         await asyncio.sleep(0)
         assert reading.done()
         (await reading).release()
+
+
+async def test_released_memory_begins_a_limited_number_of_reads_per_turn(ledger: Ledger) -> None:
+    held = ledger.hold(THEIRS, CAP)
+    order: list[int] = []
+
+    async def read(organization: int) -> None:
+        with await ledger.reserve(organization, RESOURCE):
+            order.append(organization)
+
+    ours = [asyncio.ensure_future(read(OURS)) for _ in range(40)]
+    # Eight of them begin to wait for memory in each turn.
+    for _ in range(10):
+        assert await _begun(*ours) == 0
+    ours[20].cancel()
+    await asyncio.sleep(0)
+    held.release()
+    theirs = asyncio.ensure_future(read(THEIRS))
+    await asyncio.gather(*ours, theirs, return_exceptions=True)
+    assert order.index(THEIRS) <= 8
+    assert order.count(OURS) == 39
+    assert ledger.held == 0
+
+
+async def test_reads_that_wait_for_a_turn_begin_before_earlier_ones_end(ledger: Ledger) -> None:
+    held = ledger.hold(THEIRS, CAP)
+    waiting = [asyncio.ensure_future(ledger.reserve(OURS, RESOURCE)) for _ in range(20)]
+    assert await _begun(*waiting) == 0
+    held.release()
+    for reservation in await asyncio.wait_for(asyncio.gather(*waiting), 1):
+        reservation.release()
+    assert ledger.held == 0
+
+
+async def test_requests_without_a_key_take_no_share_of_the_time(
+    ledger: Ledger, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers(monkeypatch, watch)
+    (await ledger.reserve(0, FEW_ROWS)).release()
+    for _ in range(3):
+        read = asyncio.ensure_future(_handle(ledger, watch, 0.9))
+        await asyncio.sleep(0)
+        assert read.done()
+        (await ledger.reserve(0, FEW_ROWS)).release()
+    assert not timers.seconds
