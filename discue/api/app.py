@@ -14,6 +14,7 @@ from discue.api.decoding import EventBody, event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of
 from discue.api.path_names import PathNames, give_name
+from discue.api.pretty import indented, is_pretty
 from discue.api.problems import headers_of, problem_of
 from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
@@ -32,7 +33,6 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
-from discue.domain.json_nesting import levels_of
 from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Publishes, ReadBound
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, base_url, check_request, port_of
@@ -58,8 +58,6 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
-_INDENTED_BYTES: Final = 2_097_152
-"""The largest response that is indented, and the most spaces that indenting may add. Others stay compact."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
@@ -122,14 +120,23 @@ class App:
         try:
             content = await self._respond(request)
             status = request.status
-            content = _indented(request, content) if scope.query_string else content
             if len(content) > SMALL_BYTES:
                 await self._reserve_response(request, len(content))
+            if scope.query_string and is_pretty(request):
+                is_large = len(content) > ON_THREAD_BYTES
+                # After the entity tag, which is that of the compact body: both are the same version of the resource.
+                content = (
+                    await asyncio.to_thread(indented, request, content, self._ledger)
+                    if is_large
+                    else indented(request, content, self._ledger)
+                )
         except (ProtocolClosed, ClientGone):
             self._end_read(request)
             return
         except DiscueError as error:
-            status, content = error.status, _indented(request, self._problem(request, error))
+            status, content = error.status, self._problem(request, error)
+            if is_pretty(request):
+                content = indented(request, content, self._ledger)
             # A frame that raised it may refer to it: in that cycle, the exchange would keep its connection open.
             error.__traceback__ = error.__context__ = None
         except Exception as error:
@@ -503,23 +510,6 @@ def _identity(request: Request) -> dict[str, str]:
     traceparent = _traceparent(request.headers)
     known = {"request_id": request.id}
     return known if traceparent is None else {**known, "trace_id": trace_id_of(traceparent)}
-
-
-def _indented(request: Request, content: bytes) -> bytes:
-    """Return the content of a response, indented if the client asks for it and it does not take too long."""
-    # After the entity tag, which is that of the compact body: both are the same version of the resource.
-    query = request.scope.query_string
-    if not query or not request.response_headers[0][1].endswith("json") or "pretty=true" not in query.split("&"):
-        return content
-    # Data of a message can be nested so deeply that each of its values begins with hundreds of spaces.
-    lines = content.count(b",") + 2 * (content.count(b"{") + content.count(b"["))
-    if len(content) > _INDENTED_BYTES or lines * 2 * levels_of(content) > _INDENTED_BYTES:
-        return content
-    try:
-        return msgspec.json.format(content)
-    except RecursionError:
-        # Data of a message can be nested that deeply.
-        return content
 
 
 def _send_at_once(request: Request, status: int, content: bytes) -> None:

@@ -132,7 +132,10 @@ def _creation_times(what: str) -> tuple[Parameter, Parameter]:
 
 
 PRETTY: Final = Parameter(
-    "pretty", "`true` indents the response. Other values have no effect.", {"type": "string"}, "true"
+    "pretty",
+    "`true` indents the response, unless it is large or deeply nested. Other values have no effect.",
+    {"type": "string"},
+    "true",
 )
 ALIASES: Final = one_of(
     "aliases",

@@ -84,8 +84,8 @@ EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
 HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
-DOCUMENT: Final = ReadBound(0, 1_048_576)
-"""A document that is already in memory: only the response needs more."""
+DOCUMENT: Final = ReadBound(0, 2_097_152)
+"""A document that is already in memory: only the response needs more, which may be indented."""
 STREAM: Final = ReadBound(0, 0)
 """Pulled messages: nothing while the request waits for them. The response reserves its size."""
 STEP: Final = ReadBound(0, 2_097_152)

@@ -95,6 +95,10 @@ class Reservation:
         other = await self._ledger.reserve(self.line.organization, bound)
         self.line, self.rows, self.bytes = other.line, other.rows, other.bytes
 
+    def extend(self, size: int) -> bool:
+        """Reserve this many bytes if there is room now. Returns whether at least this many are reserved."""
+        return size <= self.bytes or self._ledger.extend(self, size)
+
     def keep(self, size: int) -> None:
         """End the read. From now on, the reservation uses no time, and holds this many bytes until it is released."""
         self._ledger.end(self, size)
@@ -173,6 +177,15 @@ class Ledger:
         line = self._lines.get(organization) or self._new_line(organization)
         self._grant(line, 0, size)
         return Reservation(self, line, 0, size)
+
+    def extend(self, reservation: Reservation, size: int) -> bool:
+        """Enlarge a reservation to `size` bytes if there is room now. Returns whether it has been enlarged."""
+        line, more = reservation.line, size - reservation.bytes
+        if not may_hold(self._max_bytes, self.held, line, more):
+            return False
+        self._grant(line, 0, more)
+        reservation.bytes = size
+        return True
 
     def end(self, reservation: Reservation, size: int) -> None:
         """End the read of a reservation, keep `size` bytes of it, and begin the reads that wait for the rest."""

@@ -65,6 +65,29 @@ def test_responses_over_http_2_without_a_window_are_bounded(server: ServedProces
     assert not during.refused
 
 
+def test_indented_responses_over_http_2_without_a_window_are_bounded(server: ServedProcess) -> None:
+    attacker, neighbour = (tenant(server, f"com.example.{name}") for name in ("attacker", "neighbour"))
+    nested: list[object] = [1] * 9_000
+    for _ in range(90):
+        nested = [nested]
+    with attacker.client() as client:
+        made = client.post("/queues", json={"alias": "nested", "json_schema": {"enum": [nested]}})
+    # 20 kB, and 1.7 MB if they were indented.
+    path = f"/queues/{made.raise_for_status().json()['queue']['id']}?pretty=true"
+    requests = greeting(0) + gets(path, range(_STREAMS_AT_ONCE), [("x-api-key", attacker.key)])
+    memory = _Memory(server.pid)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(connected(server.port))) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(requests)
+        for connection in connections:
+            assert answers(connection, _STREAMS_AT_ONCE) == _STREAMS_AT_ONCE
+            memory.look()
+        with neighbour.client() as client:
+            client.get(f"/queues/{neighbour.queue}").raise_for_status()
+    assert memory.growth <= _GROWTH_BYTES
+
+
 def test_stream_of_events_waits_for_its_client(server: ServedProcess) -> None:
     consumer = tenant(server, "com.example.consumer")
     listeners = f"/queues/{consumer.queue}/listeners"

@@ -337,3 +337,17 @@ async def test_requests_without_a_key_take_no_share_of_the_time(
         assert read.done()
         (await ledger.reserve(0, FEW_ROWS)).release()
     assert not timers.seconds
+
+
+async def test_reservation_is_extended_only_while_there_is_room(ledger: Ledger) -> None:
+    reservation = await ledger.reserve(OURS, FEW_ROWS)
+    assert reservation.extend(1_000)
+    assert ledger.held == SMALL_READ_BYTES
+    assert reservation.extend(100_000)
+    assert ledger.held == 100_000
+    assert not reservation.extend(CAP)
+    with ledger.hold(THEIRS, CAP):
+        assert not reservation.extend(100_001)
+    assert reservation.bytes == 100_000
+    reservation.release()
+    assert ledger.held == 0
