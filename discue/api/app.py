@@ -208,13 +208,11 @@ class App:
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             response = request.exchange.response_stream(_OK, request.response_headers)
-            with self._ledger.hold(request.principal.organization, 0) as reservation:
-                window = self._unread.window(connection_of(request.scope), reservation)
+            with self._unread.window(connection_of(request.scope), request.principal.organization) as window:
                 async with aclosing(pieces):
                     async for piece in pieces:
-                        await window.room()
-                        await response.send_bytes(piece)
-                        window.add(len(piece))
+                        await window.send(response, piece)
+                await window.finish()
         except (ProtocolClosed, ClientGone):
             return
         except Exception as error:

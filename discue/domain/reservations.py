@@ -87,7 +87,7 @@ HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
 DOCUMENT: Final = ReadBound(0, 2_097_152)
 """A document that is already in memory: only the response needs more, which may be indented."""
 STREAM: Final = ReadBound(0, 0)
-"""Pulled messages: nothing while the request waits for them. The response reserves its size."""
+"""Pulled messages: nothing while the request waits for them. The response holds its size, a stream what is unread."""
 STEP: Final = ReadBound(0, 2_097_152)
 """A step of a job that moves up to 1 MiB of messages, with the results."""
 PUBLISHES: Final = Publishes()

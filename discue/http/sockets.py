@@ -140,7 +140,7 @@ class AcknowledgedBytes:
     """How many bytes the machine of a client has acknowledged."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._descriptor = -1
 
     def count(self) -> int | None:
@@ -149,7 +149,7 @@ class AcknowledgedBytes:
             return None
         for descriptor in self._candidates():
             with held(descriptor) as found:
-                if found is not None and peer_of(found) == self._connection:
+                if found is not None and peer_of(found) == self.connection:
                     self._descriptor = descriptor
                     return _acknowledged(found)
         return None

@@ -6,14 +6,14 @@ streamed, and counted until then. The connection of a client that reads too slow
 """
 
 import asyncio
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
-from discue.http.rsgi import ClientGone, HttpProtocol
+from discue.http.rsgi import ClientGone, HttpProtocol, ResponseStream
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections
 from discue.store.ledger import Ledger, Reservation
 from discue.store.time_slice import TimeSlice
@@ -35,8 +35,8 @@ _SPARED_TICKS: Final = 2
 _WINDOW_BYTES: Final = 1_048_576
 """A stream waits while its client has not read this many bytes of it."""
 
-_FREE_BYTES: Final = 262_144
-"""The first bytes of a stream, which are not compared with what the client reads."""
+_UNCHECKED_BYTES: Final = 262_144
+"""A stream with at most this many unread bytes does not ask the system before each part."""
 
 _PROGRESS_SECONDS: Final = 0.05
 
@@ -72,6 +72,8 @@ class UnreadResponses:
         self._close_now = close
         self._responses: dict[UnreadResponse, None] = {}
         """The oldest first."""
+        self._streams: dict[StreamWindow, None] = {}
+        self._making_room: asyncio.Task[None] | None = None
         self._closing: set[ClientConnection] = set()
         self._closer: asyncio.Task[None] | None = None
         self._ticking = False
@@ -90,8 +92,7 @@ class UnreadResponses:
         size = len(content)
         response = UnreadResponse(connection, reservation, size)
         self._responses[response] = None
-        if not self._ticking:
-            self._schedule_tick()
+        self._start_ticking()
         headers.append(("content-length", str(size)))
         time_slice = TimeSlice()
         # A client that is gone has read all it wants.
@@ -110,20 +111,36 @@ class UnreadResponses:
             del self._responses[response]
             response.reservation.release()
 
-    def window(self, connection: ClientConnection, reservation: Reservation) -> "StreamWindow":
-        """Return the window of a stream: it counts the unread bytes of the client, and makes the stream wait."""
-        return StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection), reservation)
+    @contextmanager
+    def window(self, connection: ClientConnection, organization: int) -> "Iterator[StreamWindow]":
+        """Send a stream through a window, whose memory the ledger counts for the duration of the block."""
+        with self._ledger.hold(organization, 0) as reservation:
+            window = StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection), reservation)
+            self._streams[window] = None
+            self._start_ticking()
+            try:
+                yield window
+            finally:
+                del self._streams[window]
 
-    def _make_room(self) -> None:
-        """Close the connection with the oldest response of each organization whose reservation finds no room.
+    async def _make_room(self, pressed: Mapping[int, bool]) -> None:
+        """Close the connection with the oldest unread response of each organization that finds no room.
 
-        For an organization without unread responses, the oldest response of all organizations is chosen: a client that
-        reads has read it long before.
+        For an organization without unread responses, the oldest one of all organizations is chosen, but only if the
+        others hold too much: a client that reads has read it long before.
         """
-        old = [each for each in self._responses if each.ticks > _SPARED_TICKS and each.connection not in self._closing]
-        for organization in self._ledger.take_pressed():
+        time_slice = TimeSlice()
+        for stream in tuple(self._streams):
+            # A stream that sends nothing does not notice that its client has read everything.
+            if stream.unread:
+                stream.check()
+                await time_slice.pause_if_over()
+        unread: tuple[UnreadResponse | StreamWindow, ...] = (*self._responses, *self._streams)
+        old = [each for each in unread if each.ticks > _SPARED_TICKS and each.connection not in self._closing]
+        old.sort(key=lambda each: -each.ticks)
+        for organization, by_others in pressed.items():
             own = (each for each in old if each.reservation.organization == organization)
-            response = next(own, old[0] if old else None)
+            response = next(own, old[0] if old and by_others else None)
             if response is not None:
                 old.remove(response)
                 self._close(response.connection)
@@ -143,74 +160,128 @@ class UnreadResponses:
         finally:
             self._closer = None
 
-    def _schedule_tick(self) -> None:
-        self._ticking = True
-        asyncio.get_running_loop().call_later(self._tick_seconds, self._on_tick)
+    def _start_ticking(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(self._tick_seconds, self._on_tick)
 
     def _on_tick(self) -> None:
-        """Close the connections of responses whose deadline has passed."""
+        """Close the connections of responses whose deadline has passed, and make room."""
         for response in self._responses:
             response.ticks += 1
             if response.ticks > response.last_tick:
                 self._close(response.connection)
-        self._make_room()
-        if self._responses:
-            self._schedule_tick()
-        else:
-            self._ticking = False
+        for stream in self._streams:
+            stream.ticks += bool(stream.unread)
+        if (self._making_room is None or self._making_room.done()) and (pressed := self._ledger.take_pressed()):
+            self._making_room = asyncio.get_running_loop().create_task(self._make_room(pressed))
+        self._ticking = False
+        if self._responses or self._streams:
+            self._start_ticking()
 
 
 class StreamWindow:
-    """Back-pressure for a stream of events: it waits while its client has not read what was sent before."""
+    """Back-pressure for a stream of events: it waits while its client has not read what was sent before.
+
+    The reservation holds what the client has not read, and what is left to send of a piece.
+    """
+
+    __slots__ = (
+        "_acknowledged",
+        "_close",
+        "_left",
+        "_marked",
+        "_progress",
+        "_read",
+        "_sent",
+        "_skipped",
+        "reservation",
+        "ticks",
+    )
 
     def __init__(self, progress: AcknowledgedBytes, close: Callable[[], None], reservation: Reservation) -> None:
         self._progress = progress
         self._close = close
-        self._reservation = reservation
-        self._sent = 0
-        self._unread = 0
+        self.reservation = reservation
         self._acknowledged: int | None = None
+        """What the client had acknowledged when the count began. None before, and if the system does not say."""
+        self._skipped = 0
+        """The bytes sent until the count began, with the piece before which it began."""
+        self._sent = 0
+        """The bytes sent since the count began."""
+        self._read = 0
+        """How many of them the client has read."""
+        self._left = 0
+        """The bytes of the current piece that are not sent yet."""
+        self._marked = 0
+        self.ticks = 0
+        """Ticks for which the first `_marked` of the sent bytes are not all read."""
 
-    def add(self, size: int) -> None:
-        """Count a piece that was sent."""
-        self._sent += size
-        self._count(self._unread + size)
+    @property
+    def connection(self) -> ClientConnection:
+        return self._progress.connection
 
-    async def room(self) -> None:
-        """Return when more may be sent. Raises ClientGone, and closes the connection, if its client stops reading."""
-        if self._acknowledged is None:
-            # Most streams are short: their connections need not be found.
-            if self._sent >= _FREE_BYTES:
+    @property
+    def unread(self) -> int:
+        """The bytes that were sent and that the client has not read, as of the last check."""
+        return self._sent - self._read
+
+    async def send(self, response: ResponseStream, piece: bytes) -> None:
+        """Send a piece in parts, as fast as the client reads.
+
+        Raises ClientGone, and closes the connection, if the client stops reading.
+        """
+        size = self._left = len(piece)
+        self._count()
+        if self._skipped <= SMALL_BYTES:
+            # The connections of streams that send little need not be found.
+            if self._skipped + size > SMALL_BYTES:
                 # In a thread, because it looks through all open files.
                 self._acknowledged = await asyncio.to_thread(self._progress.count)
-                self._count(0)
-            return
-        if self._unread <= _WINDOW_BYTES:
-            return
+            self._skipped += size
+        time_slice = TimeSlice()
+        for start in range(0, size, _PIECE_BYTES):
+            if self.unread > _UNCHECKED_BYTES:
+                self.check()
+                await self._until_read(_WINDOW_BYTES)
+            part = piece[start : start + _PIECE_BYTES]
+            await response.send_bytes(part)
+            self._left -= len(part)
+            if self._acknowledged is not None:
+                self._sent += len(part)
+            self._count()
+            await time_slice.pause_if_over()
+
+    async def finish(self) -> None:
+        """Return when the client has read everything. Raises like `send`."""
+        if self.unread:
+            self.check()
+            await self._until_read(0)
+
+    async def _until_read(self, most: int) -> None:
+        """Return when at most this many bytes are unread."""
         now = asyncio.get_running_loop().time
-        read_at = now()
-        while True:
-            if self._read():
-                read_at = now()
-            if self._unread <= _WINDOW_BYTES:
-                return
+        read_at, read = now(), self._read
+        while self.unread > most:
             if now() - read_at > READ_SECONDS:
                 self._close()
                 raise ClientGone
             await asyncio.sleep(_PROGRESS_SECONDS)
+            self.check()
+            if self._read > read:
+                read_at, read = now(), self._read
 
-    def _read(self) -> int:
-        """Return how much the client has read since the last call, and count it."""
+    def check(self) -> None:
+        """Count what the client has read until now."""
         acknowledged = self._progress.count()
         if acknowledged is None or self._acknowledged is None:
             # The connection is closed: sending raises.
-            self._count(0)
-            return 0
-        read = acknowledged - self._acknowledged
-        self._acknowledged = acknowledged
-        self._count(max(0, self._unread - read))
-        return read
+            self._read = self._sent
+        else:
+            self._read = min(self._sent, acknowledged - self._acknowledged)
+        if self._read >= self._marked:
+            self._marked, self.ticks = self._sent, 0
+        self._count()
 
-    def _count(self, unread: int) -> None:
-        self._unread = unread
-        self._reservation.keep(unread)
+    def _count(self) -> None:
+        self.reservation.keep(self.unread + self._left)

@@ -9,7 +9,7 @@ decode a large body here.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -139,7 +139,7 @@ class Ledger:
         self._lines: dict[int, Line] = {}
         self._short: dict[Line, None] = {}
         """Organizations that wait for memory; the first is the next."""
-        self._pressed: set[int] = set()
+        self._pressed: dict[int, bool] = {}
         self._granting: list[Line] = []
         """Organizations with reads without rows that have begun in this turn of the event loop."""
         self._recent: set[int] = set()
@@ -206,12 +206,27 @@ class Ledger:
                 self._short.pop(each, None)
                 self._begin_next(each)
 
-    def take_pressed(self) -> Iterable[int]:
-        """Return the organizations whose reservations found no memory since the last call."""
-        if not (self._pressed or self._short):
-            return ()
-        pressed, self._pressed = self._pressed | {line.organization for line in self._short}, set()
+    def has_room(self, organization: int, size: int) -> bool:
+        """Return whether an organization may hold about this many bytes more. It holds them once they are read."""
+        line = self._lines.get(organization) or self._new_line(organization)
+        size = counted_size(self._max_bytes, size)
+        if may_hold(self._max_bytes, self.held, line, size):
+            return True
+        self._pressed[organization] = self._is_pressed_by_others(line, size)
+        return False
+
+    def take_pressed(self) -> Mapping[int, bool]:
+        """Return the organizations that found no memory since the last call, and whether others hold too much of it.
+
+        Others do if the reservation of the organization would not fit even if it held nothing.
+        """
+        pressed, self._pressed = self._pressed, {}
+        for line in self._short:
+            pressed[line.organization] = self._is_pressed_by_others(line, line.waiting[0].bytes)
         return pressed
+
+    def _is_pressed_by_others(self, line: Line, size: int) -> bool:
+        return size > self._max_bytes - (self.held - line.held)
 
     def _count_grant(self, line: Line) -> None:
         """Count a read without rows that begins in this turn of the event loop."""
@@ -242,7 +257,7 @@ class Ledger:
     async def _wait(self, line: Line, rows: int, size: int) -> None:
         if not line.organization:
             self._short.pop(line, None)
-            self._pressed.add(0)
+            self._pressed[0] = self._is_pressed_by_others(line, size)
             raise _no_room()
         if len(line.waiting) >= _MOST_WAITING:
             raise Overloaded("Too many large requests of this organization wait. Try again soon.")

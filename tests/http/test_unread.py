@@ -11,13 +11,14 @@ from discue.domain.reservations import ReadBound
 from discue.http.rsgi import ClientGone
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
 from discue.http.unread import READ_SECONDS, StreamWindow, UnreadResponse, UnreadResponses
-from discue.store.ledger import Ledger, Reservation
+from discue.store.ledger import Ledger
 
 MAX_BYTES = 1_000_000
 OURS, THEIRS = 1, 2
 TICK_SECONDS = 0.001
 STALLED_SECONDS = 0.3
 """Several times as long as a stream waits before it looks again."""
+WINDOW_BYTES, PART_BYTES = 1_048_576, 16_384
 
 
 class Exchange:
@@ -140,8 +141,29 @@ async def test_connection_is_not_closed_while_there_is_room() -> None:
     assert not unread.closed
 
 
-def _nothing_held() -> Reservation:
-    return Ledger().hold(OURS, 0)
+class Stalled(AcknowledgedBytes):
+    """The progress of a client that acknowledges what the test says: nothing at first."""
+
+    acknowledged = 0
+
+    def count(self) -> int:
+        return self.acknowledged
+
+
+def stall(window: StreamWindow) -> Stalled:
+    """Let the client of a stream read nothing."""
+    window._progress = progress = Stalled(window.connection)
+    return progress
+
+
+class Written:
+    """A response that the server writes at once, and holds until the system takes it."""
+
+    def __init__(self, server: asyncio.StreamWriter) -> None:
+        self._server = server
+
+    async def send_bytes(self, data: bytes) -> None:
+        self._server.write(data)
 
 
 @contextmanager
@@ -181,41 +203,79 @@ def test_progress_is_what_the_client_has_acknowledged() -> None:
 
 
 async def test_stream_waits_until_its_client_reads() -> None:
+    ledger, piece = Ledger(), b"x" * 8_000_000
     with connected() as (ours, theirs, connection):
         _, server = await asyncio.open_connection(sock=theirs)
-        window, piece, sent = (
-            StreamWindow(AcknowledgedBytes(connection), lambda: None, _nothing_held()),
-            b"x" * 65_536,
-            0,
-        )
-        while not (waiting := asyncio.create_task(window.room())).done():
-            ended, _ = await asyncio.wait({waiting}, timeout=STALLED_SECONDS)
-            if not ended:
-                break
-            # The server holds all that the system does not take.
-            server.write(piece)
-            window.add(len(piece))
-            sent += len(piece)
-        assert 1_048_576 < sent < 16_777_216
-        received = 0
-        while received < sent:
-            received += len(await asyncio.to_thread(ours.recv, 1_000_000))
-        await waiting
+        responses = UnreadResponses(ledger)
+        with responses.window(connection, OURS) as window:
+            sending = asyncio.create_task(window.send(Written(server), piece))
+            ended, _ = await asyncio.wait({sending}, timeout=STALLED_SECONDS)
+            assert not ended
+            # What the server and the system hold, and what the stream still has to send.
+            assert window.unread <= WINDOW_BYTES + PART_BYTES
+            assert len(piece) - ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= ledger.held <= len(piece)
+            received = 0
+            while received < len(piece):
+                received += len(await asyncio.to_thread(ours.recv, 1_000_000))
+            await sending
+            await window.finish()
+            assert ledger.held == 0
         server.transport.abort()
+
+
+async def test_first_pieces_of_a_stream_are_counted() -> None:
+    ledger = Ledger()
+    with UnreadResponses(ledger).window(client(1), OURS) as window:
+        stall(window)
+        for _ in range(4):
+            await window.send(Exchange(), b"x" * 20_000)
+        assert window.unread == ledger.held == 80_000
+    assert ledger.held == 0
 
 
 async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.http.unread.READ_SECONDS", 0.01)
-
-    class Stalled(AcknowledgedBytes):
-        def count(self) -> int:
-            return 0
-
     closed: list[bool] = []
-    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True), _nothing_held())
-    window.add(1_000_000)
-    await window.room()
-    window.add(2_000_000)
+    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True), Ledger().hold(OURS, 0))
     with pytest.raises(ClientGone):
-        await window.room()
+        await window.send(Exchange(), b"x" * 3_000_000)
     assert closed == [True]
+    with pytest.raises(ClientGone):
+        await window.finish()
+
+
+async def test_unread_stream_makes_room_for_its_organization() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 4, THEIRS)
+    with unread.responses.window(client(2), OURS) as window:
+        stall(window)
+        await window.send(Exchange(), b"x" * (MAX_BYTES // 2))
+        waiting = asyncio.create_task(unread.ledger.reserve(OURS, ReadBound(0, MAX_BYTES // 4)))
+        await unread.changed.wait()
+    assert unread.closed == [client(2)]
+    (await waiting).release()
+
+
+async def test_stream_whose_client_has_read_everything_stays_open_and_holds_nothing() -> None:
+    unread = Unread()
+    with unread.responses.window(client(1), OURS) as window:
+        progress = stall(window)
+        await window.send(Exchange(), b"x" * (MAX_BYTES // 2))
+        assert not unread.ledger.has_room(OURS, 1)
+        progress.acknowledged = MAX_BYTES
+        with await unread.ledger.reserve(OURS, ReadBound(0, MAX_BYTES // 2)):
+            assert window.unread == 0
+    assert not unread.closed
+
+
+async def test_organization_closes_no_response_of_others_for_what_it_holds_itself() -> None:
+    unread = Unread()
+    await unread.send(1, MAX_BYTES // 4, THEIRS)
+    ours = unread.ledger.hold(OURS, MAX_BYTES // 2)
+    waiting = asyncio.create_task(unread.ledger.reserve(OURS, ReadBound(0, MAX_BYTES // 4)))
+    for _ in range(20):
+        await unread.tick()
+    assert not waiting.done()
+    assert not unread.closed
+    ours.release()
+    (await waiting).release()

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.security.http2 import answers, connected, gets, greeting
-from tests.security.neighbour import publishing, tenant
+from tests.security.neighbour import Tenant, publishing, tenant
 from tests.support.served_process import ServedProcess, served_process
 
 _CONNECTIONS = 20
@@ -19,6 +20,9 @@ _STREAMS_AT_ONCE = 100
 _GROWTH_BYTES = 150_000_000
 _STREAM_BYTES = 60_000_000
 _STREAM_SECONDS = 4.0
+_HUGE_BYTES = 7_000_000
+_HUGE_GROWTH_BYTES = 150_000_000
+_HUGE_SECONDS = 1.5
 
 
 @pytest.fixture
@@ -88,26 +92,55 @@ def test_indented_responses_over_http_2_without_a_window_are_bounded(server: Ser
     assert memory.growth <= _GROWTH_BYTES
 
 
+def _pulls(consumer: Tenant, client: httpx.Client) -> str:
+    """Create a listener in pull mode, and return the path of its messages."""
+    listeners = f"/queues/{consumer.queue}/listeners"
+    options = {"alias": "pulls", "mode": "pull", "lease_seconds": 1, "max_in_flight": 1_000}
+    made = client.post(listeners, json=options).raise_for_status()
+    return f"{listeners}/{made.json()['listener']['id']}/messages"
+
+
+def _stream(server: ServedProcess, consumer: Tenant, path: str) -> socket.socket:
+    """Begin a stream of events whose client has a small buffer."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    reader.connect(("127.0.0.1", server.port))
+    lines = [f"GET {path}?max=100 HTTP/1.1", "Host: x", "Accept: text/event-stream", f"X-API-KEY: {consumer.key}"]
+    reader.sendall("\r\n".join([*lines, "", ""]).encode())
+    assert reader.recv(12) == b"HTTP/1.1 200"
+    return reader
+
+
 def test_stream_of_events_waits_for_its_client(server: ServedProcess) -> None:
     consumer = tenant(server, "com.example.consumer")
-    listeners = f"/queues/{consumer.queue}/listeners"
     with consumer.client() as client:
-        made = client.post(
-            listeners, json={"alias": "pulls", "mode": "pull", "lease_seconds": 1, "max_in_flight": 1_000}
-        )
-        path = f"{listeners}/{made.raise_for_status().json()['listener']['id']}/messages"
+        path = _pulls(consumer, client)
         for _ in range(12):
             batch = [{"data": "x" * 200_000}] * 40
             client.post(f"{consumer.messages}/batch", json={"messages": batch}).raise_for_status()
     memory = _Memory(server.pid)
-    with socket.socket() as reader:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        reader.connect(("127.0.0.1", server.port))
-        lines = [f"GET {path}?max=100 HTTP/1.1", "Host: x", "Accept: text/event-stream", f"X-API-KEY: {consumer.key}"]
-        reader.sendall("\r\n".join([*lines, "", ""]).encode())
-        assert reader.recv(12) == b"HTTP/1.1 200"
+    with _stream(server, consumer, path):
         ends_at = time.monotonic() + _STREAM_SECONDS
         while time.monotonic() < ends_at and memory.growth < _STREAM_BYTES:
             select.select([], [], [], 0.05)
             memory.look()
     assert memory.growth < _STREAM_BYTES
+
+
+def test_streams_of_huge_messages_that_are_not_read_leave_memory_to_others(server: ServedProcess) -> None:
+    neighbour, consumer = tenant(server, "com.example.neighbour"), tenant(server, "com.example.consumer")
+    with consumer.client() as client:
+        client.put(f"/queues/{consumer.queue}", json={"max_message_bytes": 8_000_000}).raise_for_status()
+        path = _pulls(consumer, client)
+        for _ in range(10):
+            client.post(consumer.messages, json={"data": "x" * _HUGE_BYTES}).raise_for_status()
+    memory = _Memory(server.pid)
+    with ExitStack() as stack, neighbour.client() as client:
+        for _ in range(_CONNECTIONS):
+            stack.enter_context(_stream(server, consumer, path))
+        ends_at = time.monotonic() + _HUGE_SECONDS
+        while time.monotonic() < ends_at:
+            client.get("/queues?per_page=100").raise_for_status()
+            select.select([], [], [], 0.05)
+            memory.look()
+    assert memory.growth < _HUGE_GROWTH_BYTES

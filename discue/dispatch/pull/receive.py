@@ -21,6 +21,8 @@ from discue.store.store import Store
 
 _TRIES: Final = 20
 _PAGE_ROWS: Final = 128
+_NO_ROOM_MS: Final = 250
+"""How long after a round that found no memory the next one begins."""
 
 
 class RoundResult(msgspec.Struct, frozen=True):
@@ -68,7 +70,9 @@ async def _try_round(
         session = PullSession(snapshot, context, now=now)
         results = [session.decide(decision) for decision in decisions]
         is_enabled = snapshot.record.status == "enabled"
-        messages = await _lease(context.store, session, snapshot.record, most) if most and is_enabled else []
+        leases = bool(most) and is_enabled
+        has_room = not leases or context.store.ledger.has_room(target.organization, BODY_BYTES)
+        messages = await _lease(context.store, session, snapshot.record, most) if leases and has_room else []
         # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and the
         # rounds of hundreds of them must not follow each other without a pause.
         await asyncio.sleep(0)
@@ -82,8 +86,8 @@ async def _try_round(
     return RoundResult(
         messages=messages,
         decisions=results,
-        has_more=session.has_more,
-        next_at=session.next_at,
+        has_more=has_room and session.has_more,
+        next_at=session.next_at if has_room else now + _NO_ROOM_MS,
         head=snapshot.record.head,
         makes_due=session.makes_due,
         refusal=None if is_enabled else Conflict(code="listener_disabled"),

@@ -18,6 +18,7 @@ from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
 from discue.store import deliveries, messages
 from discue.store.engine import LogPage, Transaction
+from discue.store.ledger import DEFAULT_MAX_BYTES
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.support.clocks import StandingClock
@@ -142,6 +143,22 @@ async def test_leased_messages_are_limited_by_the_listener(stage: Stage) -> None
     assert [each.entry.seq for each in await at.pull()] == [4]
     stage.clock.advance(LEASE_MS)
     assert [each.entry.seq for each in await at.pull()] == [2, 3, 4]
+
+
+async def test_organization_without_memory_leases_nothing_and_settles_its_messages(stage: Stage) -> None:
+    at = await pull_fixture(stage)
+    await at.publish(2)
+    handed = await at.pull(most=1)
+    ledger = stage.store.ledger
+    with ledger.hold(at.place.organization, DEFAULT_MAX_BYTES // 2):
+        assert await at.pull() == []
+        assert set(ledger.take_pressed()) == {at.place.organization}
+        waiting = await at.begin_waiting()
+        assert await at.say("acknowledge", handed) == ["acknowledged"]
+        await at.idle()
+        assert not waiting.done()
+    await at.advance(250)
+    assert [each.entry.seq for each in await waiting] == [2]
 
 
 async def test_long_poll_returns_a_message_as_soon_as_it_is_published(stage: Stage) -> None:
