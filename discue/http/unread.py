@@ -204,7 +204,7 @@ class StreamWindow:
         self._close = close
         self.reservation = reservation
         self._acknowledged: int | None = None
-        """What the client had acknowledged when the count began. None before, and if the system does not say."""
+        """The acknowledged bytes at the last check. None before the first, and if the system does not count them."""
         self._skipped = 0
         """The bytes sent until the count began, with the piece before which it began."""
         self._sent = 0
@@ -278,7 +278,9 @@ class StreamWindow:
             # The connection is closed: sending raises.
             self._read = self._sent
         else:
-            self._read = min(self._sent, acknowledged - self._acknowledged)
+            # Other requests of the connection may have been read, too.
+            self._read = min(self._sent, self._read + acknowledged - self._acknowledged)
+            self._acknowledged = acknowledged
         if self._read >= self._marked:
             self._marked, self.ticks = self._sent, 0
         self._count()

@@ -211,7 +211,7 @@ async def test_stream_waits_until_its_client_reads() -> None:
             sending = asyncio.create_task(window.send(Written(server), piece))
             ended, _ = await asyncio.wait({sending}, timeout=STALLED_SECONDS)
             assert not ended
-            # What the server and the system hold, and what the stream still has to send.
+            # The server and the system hold the unread bytes. The ledger also counts the rest of the piece.
             assert window.unread <= WINDOW_BYTES + PART_BYTES
             assert len(piece) - ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= ledger.held <= len(piece)
             received = 0
@@ -268,7 +268,7 @@ async def test_stream_whose_client_has_read_everything_stays_open_and_holds_noth
     assert not unread.closed
 
 
-async def test_organization_closes_no_response_of_others_for_what_it_holds_itself() -> None:
+async def test_organization_short_of_its_own_memory_closes_no_response_of_others() -> None:
     unread = Unread()
     await unread.send(1, MAX_BYTES // 4, THEIRS)
     ours = unread.ledger.hold(OURS, MAX_BYTES // 2)

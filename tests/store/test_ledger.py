@@ -215,7 +215,7 @@ async def test_organization_gets_memory_that_another_releases(ledger: Ledger) ->
     assert await _begun(theirs) == 1
 
 
-async def test_organization_is_not_pressed_by_others_if_it_would_fit_without_what_it_holds(ledger: Ledger) -> None:
+async def test_organization_short_of_its_own_memory_is_not_pressed_by_others(ledger: Ledger) -> None:
     ours = ledger.hold(OURS, CAP // 2)
     theirs = ledger.hold(THEIRS, CAP // 4)
     waiting = asyncio.ensure_future(ledger.reserve(OURS, memory(CAP // 4)))
