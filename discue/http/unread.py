@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
@@ -73,6 +74,7 @@ class UnreadResponses:
         self._responses: dict[UnreadResponse, None] = {}
         """The oldest first."""
         self._streams: dict[StreamWindow, None] = {}
+        self._progress: WeakValueDictionary[ClientConnection, StreamProgress] = WeakValueDictionary()
         self._making_room: asyncio.Task[None] | None = None
         self._closing: set[ClientConnection] = set()
         self._closer: asyncio.Task[None] | None = None
@@ -92,6 +94,8 @@ class UnreadResponses:
         size = len(content)
         response = UnreadResponse(connection, reservation, size)
         self._responses[response] = None
+        if (progress := self._progress.get(connection)) is not None:
+            progress.subtract(size)
         self._start_ticking()
         headers.append(("content-length", str(size)))
         time_slice = TimeSlice()
@@ -115,13 +119,16 @@ class UnreadResponses:
     def window(self, connection: ClientConnection, organization: int) -> "Iterator[StreamWindow]":
         """Send a stream through a window, whose memory the ledger counts for the duration of the block."""
         with self._ledger.hold(organization, 0) as reservation:
-            window = StreamWindow(AcknowledgedBytes(connection), partial(self._close, connection), reservation)
+            progress = self._progress.get(connection) or StreamProgress(AcknowledgedBytes(connection))
+            self._progress[connection] = progress
+            window = StreamWindow(progress, partial(self._close, connection), reservation)
             self._streams[window] = None
             self._start_ticking()
             try:
                 yield window
             finally:
                 del self._streams[window]
+                progress.unread -= window.unread
 
     async def _make_room(self, pressed: Mapping[int, bool]) -> None:
         """Close the connection with the oldest unread response of each organization that finds no room.
@@ -180,6 +187,51 @@ class UnreadResponses:
             self._start_ticking()
 
 
+class StreamProgress:
+    """Divides the bytes that a client acknowledges among the streams of its connection.
+
+    Over HTTP/2, nothing tells which response they belong to. Each counts once, for the first stream that asks, and not
+    for other responses: else a client that reads one response would seem to read all streams.
+    """
+
+    __slots__ = ("__weakref__", "_credit", "_last", "_system", "unread")
+
+    def __init__(self, system: AcknowledgedBytes) -> None:
+        self._system = system
+        self._last: int | None = None
+        """The acknowledged bytes at the last look. None before the first, and if the system does not count them."""
+        self._credit = 0
+        """The acknowledged bytes that no stream has taken. Negative while another response is unread."""
+        self.unread = 0
+        """The unread bytes of all streams of the connection."""
+
+    @property
+    def connection(self) -> ClientConnection:
+        return self._system.connection
+
+    async def begin(self) -> bool:
+        """Begin to count. Returns False if the system does not count acknowledged bytes."""
+        if self._last is None:
+            # In a thread, because it looks through all open files.
+            self._last = await asyncio.to_thread(self._system.count)
+        return self._last is not None
+
+    def subtract(self, size: int) -> None:
+        """Leave out bytes of another response."""
+        self._credit -= size
+
+    def take(self, most: int) -> int:
+        """Return how many of a stream's unread bytes the client has read; all if the connection is closed."""
+        acknowledged, taken = self._system.count(), most
+        if acknowledged is not None and self._last is not None:
+            self._credit = min(self.unread, self._credit + acknowledged - self._last)
+            self._last = acknowledged
+            taken = max(0, min(most, self._credit))
+            self._credit -= taken
+        self.unread -= taken
+        return taken
+
+
 class StreamWindow:
     """Back-pressure for a stream of events: it waits while its client has not read what was sent before.
 
@@ -187,8 +239,8 @@ class StreamWindow:
     """
 
     __slots__ = (
-        "_acknowledged",
         "_close",
+        "_is_counted",
         "_left",
         "_marked",
         "_progress",
@@ -199,12 +251,11 @@ class StreamWindow:
         "ticks",
     )
 
-    def __init__(self, progress: AcknowledgedBytes, close: Callable[[], None], reservation: Reservation) -> None:
+    def __init__(self, progress: StreamProgress, close: Callable[[], None], reservation: Reservation) -> None:
         self._progress = progress
         self._close = close
         self.reservation = reservation
-        self._acknowledged: int | None = None
-        """The acknowledged bytes at the last check. None before the first, and if the system does not count them."""
+        self._is_counted = False
         self._skipped = 0
         """The bytes sent until the count began, with the piece before which it began."""
         self._sent = 0
@@ -236,8 +287,7 @@ class StreamWindow:
         if self._skipped <= SMALL_BYTES:
             # The connections of streams that send little need not be found.
             if self._skipped + size > SMALL_BYTES:
-                # In a thread, because it looks through all open files.
-                self._acknowledged = await asyncio.to_thread(self._progress.count)
+                self._is_counted = await self._progress.begin()
             self._skipped += size
         time_slice = TimeSlice()
         for start in range(0, size, _PIECE_BYTES):
@@ -247,8 +297,9 @@ class StreamWindow:
             part = piece[start : start + _PIECE_BYTES]
             await response.send_bytes(part)
             self._left -= len(part)
-            if self._acknowledged is not None:
+            if self._is_counted:
                 self._sent += len(part)
+                self._progress.unread += len(part)
             self._count()
             await time_slice.pause_if_over()
 
@@ -273,14 +324,8 @@ class StreamWindow:
 
     def check(self) -> None:
         """Count what the client has read until now."""
-        acknowledged = self._progress.count()
-        if acknowledged is None or self._acknowledged is None:
-            # The connection is closed: sending raises.
-            self._read = self._sent
-        else:
-            # Other requests of the connection may have been read, too.
-            self._read = min(self._sent, self._read + acknowledged - self._acknowledged)
-            self._acknowledged = acknowledged
+        # If the connection is closed, sending raises.
+        self._read += self._progress.take(self.unread)
         if self._read >= self._marked:
             self._marked, self.ticks = self._sent, 0
         self._count()

@@ -10,7 +10,7 @@ import pytest
 from discue.domain.reservations import ReadBound
 from discue.http.rsgi import ClientGone
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
-from discue.http.unread import READ_SECONDS, StreamWindow, UnreadResponse, UnreadResponses
+from discue.http.unread import READ_SECONDS, StreamProgress, StreamWindow, UnreadResponse, UnreadResponses
 from discue.store.ledger import Ledger
 
 MAX_BYTES = 1_000_000
@@ -152,8 +152,8 @@ class Stalled(AcknowledgedBytes):
 
 def stall(window: StreamWindow) -> Stalled:
     """Let the client of a stream read nothing."""
-    window._progress = progress = Stalled(window.connection)
-    return progress
+    window._progress._system = system = Stalled(window.connection)
+    return system
 
 
 class Written:
@@ -233,10 +233,30 @@ async def test_first_pieces_of_a_stream_are_counted() -> None:
     assert ledger.held == 0
 
 
+async def test_acknowledged_byte_counts_for_one_stream_and_not_for_other_responses() -> None:
+    unread = Unread()
+    with unread.responses.window(client(1), OURS) as first, unread.responses.window(client(1), OURS) as second:
+        system = stall(first)
+        for window in (first, second):
+            await window.send(Exchange(), b"x" * 100_000)
+        await unread.send(1, 200_000)
+        system.acknowledged = 200_000
+        for window in (first, second):
+            window.check()
+        assert (first.unread, second.unread) == (100_000, 100_000)
+        system.acknowledged = 350_000
+        for window in (first, second):
+            window.check()
+        assert (first.unread, second.unread) == (0, 50_000)
+        system.acknowledged = 400_000
+        second.check()
+        assert second.unread == 0
+
+
 async def test_client_that_stops_reading_a_stream_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discue.http.unread.READ_SECONDS", 0.01)
     closed: list[bool] = []
-    window = StreamWindow(Stalled(client(1)), lambda: closed.append(True), Ledger().hold(OURS, 0))
+    window = StreamWindow(StreamProgress(Stalled(client(1))), lambda: closed.append(True), Ledger().hold(OURS, 0))
     with pytest.raises(ClientGone):
         await window.send(Exchange(), b"x" * 3_000_000)
     assert closed == [True]
