@@ -36,6 +36,9 @@ _SPARED_TICKS: Final = 2
 _WINDOW_BYTES: Final = 1_048_576
 """A stream waits while its client has not read this many bytes of it."""
 
+_PART_BYTES: Final = 65_536
+"""The size of the parts in which a stream sends."""
+
 _UNCHECKED_BYTES: Final = 262_144
 """A stream with at most this many unread bytes does not ask the system before each part."""
 
@@ -290,11 +293,11 @@ class StreamWindow:
                 self._is_counted = await self._progress.begin()
             self._skipped += size
         time_slice = TimeSlice()
-        for start in range(0, size, _PIECE_BYTES):
+        for start in range(0, size, _PART_BYTES):
             if self.unread > _UNCHECKED_BYTES:
                 self.check()
                 await self._until_read(_WINDOW_BYTES)
-            part = piece[start : start + _PIECE_BYTES]
+            part = piece[start : start + _PART_BYTES]
             await response.send_bytes(part)
             self._left -= len(part)
             if self._is_counted:

@@ -18,7 +18,7 @@ OURS, THEIRS = 1, 2
 TICK_SECONDS = 0.001
 STALLED_SECONDS = 0.3
 """Several times as long as a stream waits before it looks again."""
-WINDOW_BYTES, PART_BYTES = 1_048_576, 16_384
+WINDOW_BYTES, PART_BYTES = 1_048_576, 65_536
 
 
 class Exchange:
