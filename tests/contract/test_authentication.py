@@ -69,7 +69,7 @@ def another_stranger(stranger: Caller) -> Iterator[Caller]:
         yield Caller(stranger.installation, client, None)
 
 
-@covers("authentication.md: 403", "authentication.md# Lockout", "authentication.md: with anything else")
+@covers("authentication.md: 403", "authentication.md# Lockout", "authentication.md: with any other key")
 def test_after_five_failures_unknown_keys_are_locked_out_at_the_address(
     stranger: Caller, another_stranger: Caller
 ) -> None:
@@ -84,7 +84,7 @@ def test_after_five_failures_unknown_keys_are_locked_out_at_the_address(
     another_stranger.with_key(UNKNOWN).refused(401, "GET", "/queues")
 
 
-@covers("authentication.md: with the id of a key that exists, and a wrong secret")
+@covers("authentication.md: with the id of an existing key and a wrong secret")
 def test_after_five_wrong_secrets_the_key_is_locked_out_at_that_address_and_its_owner_goes_on(
     stranger: Caller, another_stranger: Caller, owner: Caller
 ) -> None:

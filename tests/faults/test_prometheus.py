@@ -102,7 +102,7 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
         prometheus.until_resolved({"DiscueListenersInactive"})
     rules = set(re.findall(r"alert: (\w+)", RULES.read_text(encoding="utf-8")))
     # The tests below provoke the first one with a bug, and the others on SQLite.
-    assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow", "DiscueBackupLate"}
+    assert rules - seen == {"DiscueTasksFail", "DiscueDiskLow", "DiscueBackupLate", "DiscueStoreDamaged"}
 
 
 def _failing_listeners(prometheus: Prometheus, user: User, receiver: Receiver, *_: Any) -> set[str]:

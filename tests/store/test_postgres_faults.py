@@ -507,7 +507,8 @@ from discue.store.postgres.connection import EXCLUSIVE_KEY, Server
 async def stop(address, migrates):
     client = await Server(address).connect(20)
     if migrates == "True":
-        await schema._alone(client).__aenter__()
+        migrating = schema._alone(client)
+        await migrating.__aenter__()
     await client.execute("BEGIN")
     await client.execute(f"SELECT pg_advisory_xact_lock({EXCLUSIVE_KEY})")
     # The server waits for the second step of the statement, without the limit for idle transactions.
