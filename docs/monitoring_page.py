@@ -34,7 +34,7 @@ Copy `deploy/prometheus/rules.yml` of the repository next to it. A board for Gra
 - `GET /metrics` is served on `metrics_port`, which listens on loopback unless `metrics_host` says otherwise. With
   `metrics_key` it is also on the port of the API, and needs the key: `Authorization: Bearer <key>`.
 - The format is OpenMetrics 1.0 for clients that accept it, else the text format of Prometheus.
-- A scrape reads memory only. It has at most 300 samples per worker, however many queues, listeners and messages there
+- A scrape reads memory only. It has at most 320 samples per worker, however many queues, listeners and messages there
   are.
 - With several `workers`, each scrape has the samples of all of them, with the label `worker`. A worker that does not
   respond within a second is left out.

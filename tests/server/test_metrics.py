@@ -26,7 +26,7 @@ from tests.support.receiver import Endpoint, Receiver, Reply, receiving
 from tests.support.served_process import KEY, ServedProcess, served_process
 
 METRICS_KEY = "a-key-of-the-metrics"
-MOST_SERIES = 300
+MOST_SERIES = 320
 _PATIENCE_SECONDS = 10.0
 _OPEN = "application/openmetrics-text; version=1.0.0"
 
