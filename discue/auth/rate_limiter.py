@@ -7,7 +7,6 @@ subtracted from the minute as soon as the store is available again.
 
 import asyncio
 from functools import lru_cache, partial
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -40,17 +39,13 @@ _CallerKey = tuple[int, int]
 @lru_cache(10_000)
 def address_caller(subject: str, limit: int) -> RateLimitKey:
     """Return the key of callers without a valid API key. `subject` is their address or network."""
-    return RateLimitKey(0, _number_of(subject), limit)
+    return RateLimitKey(0, tallies.number_of(subject), limit)
 
 
 def customer_caller(key: RateLimitKey, organization: int, customer: str) -> RateLimitKey:
     """Return the key of all sessions of a customer in the portal, from that of one of them."""
     # With the organization: those of one account have customers of their own, and its limits in common.
-    return key._replace(caller=_number_of(f"{organization} {customer}"))
-
-
-def _number_of(subject: str) -> int:
-    return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
+    return key._replace(caller=tallies.number_of(f"{organization} {customer}"))
 
 
 class _Budget(msgspec.Struct, eq=False):

@@ -23,6 +23,7 @@ from discue.domain.errors import (
     NotFound,
     PreconditionFailed,
     StoreUnavailable,
+    TooManyRequests,
     Unprocessable,
     invalid,
     sentence_of,
@@ -31,6 +32,7 @@ from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
 from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
+from discue.domain.portal import most_creations
 from discue.domain.quotas import check as check_quota
 from discue.domain.quotas import is_reported, quotas_of
 from discue.domain.scopes import Principal
@@ -180,7 +182,7 @@ class ControlContext:
         async def recorded(tx: Transaction) -> T:
             async def record_change(kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> None:
                 if principal is not None and kind in _COUNTED:
-                    await self.count_creation(tx, changed.organization, occurrence.id)
+                    await self.count_creation(tx, principal, changed.organization, occurrence.id)
                 await record(tx, occurrence, kind, changed, changes=changes)
 
             return await work(tx, record_change)
@@ -194,15 +196,23 @@ class ControlContext:
         if most is not None and more > 0:
             check_quota("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
 
-    async def count_creation(self, tx: Transaction, organization: int, event_id: int) -> None:
+    async def count_creation(self, tx: Transaction, principal: Principal, organization: int, event_id: int) -> None:
         """Count a resource that an organization creates. Runs in an exclusive transaction, before the feed entry.
 
-        Records a system event with this id when 80 % of the quota are used. Raises QuotaExceeded.
+        Records a system event with this id when 80 % of the quota are used. Raises QuotaExceeded, and TooManyRequests
+        for a customer beyond `most_creations`.
         """
         owner = require_found(await organizations.get(tx, organization))
         now = self.clock.now()
-        used = await accounts.count_creation(tx, owner.account, tallies.day_of(now).start)
+        today = tallies.day_of(now)
         most = quotas_of(owner.settings, self.settings.default_quotas).creations_a_day
+        if principal.customer is not None:
+            end, allowed = tallies.end_of(today), most_creations(most)
+            if not await tallies.take_one(tx, organization, f"creations {principal.customer}", end=end, limit=allowed):
+                detail = f"At most {allowed} endpoints, redeliveries and replays can be created a day. "
+                remedy = "Try again after midnight (UTC)."
+                raise TooManyRequests(f"{detail}{remedy}", retry_after_seconds=-((now - end) // 1_000))
+        used = await accounts.count_creation(tx, owner.account, today.start)
         check_quota("creations_a_day", most, used - 1)
         if most is not None and is_reported(most, used) and not is_reported(most, used - 1):
             event = QuotaNear(at=now, quota="creations_a_day", limit=most, used=used)

@@ -132,7 +132,7 @@ async def create(
             theme=theme,
         )
         await usage.require_room(tx, control, session, "portal_sessions")
-        await control.count_creation(tx, owner.id, occurrence.id)
+        await control.count_creation(tx, principal, owner.id, occurrence.id)
         await portal.insert(tx, session)
         await portal.delete_oldest(tx, owner.id, session.customer)
         await _record(tx, occurrence, "session_added", session)

@@ -138,7 +138,7 @@ async def create(
             updated_at=now,
             pace=params.pace,
         )
-        await control.count_creation(tx, listener.organization, row_id)
+        await control.count_creation(tx, principal, listener.organization, row_id)
         await redeliveries.insert(tx, made)
         # The feed entry makes the lane of the cursor reload, and start the redelivery.
         await feed.record(tx, "listener", listener.organization, listener.id)
@@ -308,7 +308,7 @@ async def create_replay(
             pace=params.pace,
             spec=ReplaySpec(params.filter),
         )
-        await control.count_creation(tx, listener.organization, row_id)
+        await control.count_creation(tx, principal, listener.organization, row_id)
         await replays.insert(tx, made)
         # The feed entry makes the owner of the live cursor reload the listener, and start the replay.
         await feed.record(tx, "listener", listener.organization, listener.id)

@@ -97,7 +97,7 @@ async def create(
             detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
             raise Conflict(detail, code="limit_reached")
         await control.require_bytes(tx, queue.organization, schedules.size_of(made))
-        await control.count_creation(tx, queue.organization, made.id)
+        await control.count_creation(tx, principal, queue.organization, made.id)
         await schedules.insert(tx, made)
         return made
 

@@ -36,6 +36,8 @@ MOST_QUEUES: Final = 1_000
 MOST_ORIGINS: Final = 20
 SESSIONS_OF_A_CUSTOMER: Final = 100
 """The largest number of sessions of a customer. A new session beyond it ends the oldest one."""
+CREATIONS_OF_A_CUSTOMER: Final = 1_000
+"""The largest number of resources that a customer creates on a day: see `most_creations`."""
 MOST_THEMES: Final = 100
 """The largest number of different themes in the sessions of an organization."""
 RADII: Final = range(25)
@@ -47,6 +49,8 @@ LARGEST_LOGO: Final = 16_384
 
 COLOUR_PATTERN: Final = "^#[0-9A-Fa-f]{6}$"
 FONT_PATTERN: Final = "^[A-Za-z0-9 ,-]*$"
+_PARTS_OF_A_QUOTA: Final = 10
+"""A customer may use at most a tenth of the organization's quota of creations."""
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _LOGO = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
 _BEGINNINGS: Final = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
@@ -123,6 +127,15 @@ def principal_of(session: PortalSession, organization_public_id: str, queues: Se
         expires_at=session.expires_at,
         customer=session.customer,
     )
+
+
+def most_creations(quota: int | None) -> int:
+    """Return how many resources a customer may create on a day, in an organization with a quota of creations.
+
+    A customer can delete what they have created, so only this keeps one of them from using up the quota.
+    """
+    most = CREATIONS_OF_A_CUSTOMER
+    return most if quota is None else min(most, max(1, quota // _PARTS_OF_A_QUOTA))
 
 
 def check_theme(theme: PortalTheme) -> None:

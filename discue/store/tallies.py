@@ -6,6 +6,7 @@ requests that workers have taken from a caller's limit per minute are counted ap
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
 from discue.domain.quotas import ResourceQuotaName
-from discue.domain.rate import granted_share
+from discue.domain.rate import MINUTE_MS, granted_share
 from discue.store.engine import Row, Transaction
 from discue.store.tables import delete_oldest, read_number
 
@@ -118,6 +119,11 @@ def day_of(millisecond: int) -> range:
     """Return the periods of the day (UTC) that contains a time."""
     first = period_of(millisecond) // PERIODS_A_DAY * PERIODS_A_DAY
     return range(first, first + PERIODS_A_DAY)
+
+
+def end_of(periods: range) -> int:
+    """Return when a range of periods ends, in milliseconds since the epoch."""
+    return periods.stop * PERIOD_MS
 
 
 def past_day(now: int) -> range:
@@ -245,6 +251,20 @@ async def take_budgets(tx: Transaction, requests: Sequence[BudgetRequest]) -> li
     Workers sort their requests, so that they lock rows in the same order and cannot deadlock.
     """
     return [await _take(tx, request) for request in requests]
+
+
+async def take_one(tx: Transaction, organization: int, subject: str, *, end: int, limit: int) -> bool:
+    """Take one from the budget of a subject for a period, given by the millisecond of its end.
+
+    Returns False if the budget is used up. It has the last minute of the period, so it is kept until then.
+    """
+    request = BudgetRequest(organization, number_of(subject), (end - 1) // MINUTE_MS, 1, limit)
+    return (await _take(tx, request)).granted == 1
+
+
+def number_of(subject: str) -> int:
+    """Return the number by which a subject that has no row id is a caller of a budget."""
+    return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
 
 
 async def delete_old_budgets(tx: Transaction, before_minute: int) -> int:

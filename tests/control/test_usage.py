@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,11 +16,20 @@ from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position, rate_a_minute
-from discue.domain.errors import BadRequest, DiscueError, Forbidden, QuotaExceeded, Unprocessable
+from discue.domain import portal as domain_portal
+from discue.domain.errors import (
+    BadRequest,
+    DiscueError,
+    Forbidden,
+    QuotaExceeded,
+    TooManyRequests,
+    Unprocessable,
+)
 from discue.domain.ids import event_id_of, last_id_of, millisecond_in, row_id_at
 from discue.domain.quotas import NAMES
+from discue.domain.rate import MINUTE_MS
 from discue.domain.scopes import Principal
-from discue.store import events
+from discue.store import events, tallies
 from discue.store.events import Occurrence
 from discue.store.pagination import Selection
 from discue.store.tallies import PERIOD_MS
@@ -110,6 +121,58 @@ async def test_creations_of_a_day_are_counted_for_the_account_until_midnight(
     cast.clock.advance(DAY_MS)
     await queues.create(control, alice, QueueFields("tomorrow"))
     assert (await usage.used_quotas(control, alice)).used["creations_a_day"] == 1
+
+
+async def test_creations_of_each_customer_are_counted_until_midnight(
+    cast: Cast, control: ControlContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_portal, "CREATIONS_OF_A_CUSTOMER", 2)
+    alice = cast.alice.principal
+    acme, globex = (replace(alice, customer=name) for name in ("acme", "globex"))
+    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+
+    async def create(principal: Principal) -> None:
+        made = (await listeners.create(control, principal, queue, ENDPOINT)).listener
+        await listeners.delete(control, principal, queue, made.public_id)
+
+    for _ in range(2):
+        await create(acme)
+    with pytest.raises(TooManyRequests, match="At most 2 endpoints, redeliveries and replays") as refused:
+        await create(acme)
+    left_ms = DAY_MS - cast.clock.now() % DAY_MS
+    assert refused.value.retry_after_seconds == left_ms // 1_000
+    assert (await usage.used_quotas(control, alice)).used["creations_a_day"] == 3
+    for principal in (alice, alice, alice, globex, globex):
+        await create(principal)
+
+    cast.clock.advance(left_ms - 1)
+    with pytest.raises(TooManyRequests):
+        await create(acme)
+    while await control.store.write(partial(tallies.delete_old_budgets, before_minute=cast.clock.now() // MINUTE_MS)):
+        pass
+    with pytest.raises(TooManyRequests):
+        await create(acme)
+    cast.clock.advance(1)
+    await create(acme)
+
+
+async def test_refused_creation_of_a_customer_is_not_counted(cast: Cast, control: ControlContext) -> None:
+    acme = replace(cast.alice.principal, customer="acme")
+    queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
+    await _allow(cast, quota_creations_a_day=1)
+    with pytest.raises(QuotaExceeded):
+        await listeners.create(control, acme, queue, ENDPOINT)
+    await _allow(cast, quota_creations_a_day=2)
+    await listeners.create(control, acme, queue, ENDPOINT)
+    with pytest.raises(TooManyRequests):
+        await listeners.create(control, acme, queue, ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [(None, 1_000), (100_000, 1_000), (10_000, 1_000), (9_999, 999), (15, 1), (9, 1), (0, 1)]
+)
+def test_customer_creates_at_most_a_tenth_of_the_quota(quota: int | None, most: int) -> None:
+    assert domain_portal.most_creations(quota) == most
 
 
 async def test_operator_changes_single_limits(cast: Cast, control: ControlContext) -> None:

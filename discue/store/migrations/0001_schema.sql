@@ -701,7 +701,8 @@ CREATE TABLE listener_tally (
 ) $clustered;
 CREATE INDEX listener_tally_period ON listener_tally (period);
 
--- Requests that workers took from a caller's allowance for a minute. Organization 0 has those of addresses.
+-- Requests that workers took from a caller's allowance for a minute. Organization 0 has those of addresses. Allowances
+-- for a longer period, such as a customer's creations of a day, have its last minute.
 CREATE TABLE allowance (
     organization BIGINT NOT NULL,
     caller BIGINT NOT NULL,
