@@ -12,6 +12,7 @@ from discue.domain.errors import Conflict
 from discue.domain.messages import Entry, ReceiptHandle
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import AttemptTrace
+from discue.store.ledger import Reservation
 
 MOST_AT_ONCE: Final = 100
 LONGEST_WAIT_SECONDS: Final = 60
@@ -57,13 +58,29 @@ class PullClient(msgspec.Struct, eq=False):
 
     key: int
     is_active: bool = True
+    held: Reservation | None = None
+    """The memory of the messages that it has received."""
+
+    def hold(self, reservation: Reservation) -> None:
+        """Hold the memory of received messages, in place of that of earlier ones."""
+        self.release()
+        self.held = reservation
+
+    def release(self) -> None:
+        """Release the memory: the messages are in a response."""
+        if self.held is not None:
+            self.held.release()
+            self.held = None
 
 
 class Puller(Protocol):
     """The broker that leases messages. Its methods raise NotFound if the listener is deleted, and Unavailable."""
 
     def connect(self, key: int) -> AbstractContextManager[PullClient]:
-        """Register a consumer for the duration of the block. A changed key or a drain makes it inactive."""
+        """Register a consumer for the duration of the block. A changed key or a drain makes it inactive.
+
+        It holds the memory of its messages until it is released, or the block ends.
+        """
         ...
 
     async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:

@@ -206,14 +206,15 @@ class Ledger:
                 self._short.pop(each, None)
                 self._begin_next(each)
 
-    def has_room(self, organization: int, size: int) -> bool:
-        """Return whether an organization may hold about this many bytes more. It holds them once they are read."""
+    def reserve_now(self, organization: int, size: int) -> Reservation | None:
+        """Reserve memory if there is room now. Otherwise, return None and note that the organization is pressed."""
         line = self._lines.get(organization) or self._new_line(organization)
         size = counted_size(self._max_bytes, size)
         if may_hold(self._max_bytes, self.held, line, size):
-            return True
+            self._grant(line, 0, size)
+            return Reservation(self, line, 0, size)
         self._pressed[organization] = self._is_pressed_by_others(line, size)
-        return False
+        return None
 
     def take_pressed(self) -> Mapping[int, bool]:
         """Return the organizations that found no memory since the last call, and whether others hold too much of it.

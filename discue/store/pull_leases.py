@@ -45,6 +45,9 @@ _KEYS_AMONG: Final = f"""{_KEY_ROWS}
 _STATES: Final = ("leased", "retry")
 _COUNTED: Final = 1_000
 """No listener has more leases."""
+_NEXT_SIZE: Final = """
+    SELECT CASE kind WHEN 0 THEN size ELSE 0 END FROM log
+    WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1"""
 _OPEN_ROWS: Final = f"""
     SELECT count(*) FROM (
         SELECT e.seq FROM delivery e WHERE {_OF_CURSOR} AND e.state = '{{}}' ORDER BY e.due_at LIMIT $4
@@ -88,12 +91,17 @@ class PullSnapshot(msgspec.Struct, frozen=True):
     gone: tuple[KeyRow, ...] = ()
     """Missed messages that block keys and were deleted."""
     open_rows: int = 0
+    next_size: int = 0
+    """The size of the body of the first new message; 0 if there is none, or none is to be leased."""
 
 
 async def read_snapshot(
-    tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]
+    tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int], *, leases: bool = True
 ) -> PullSnapshot | None:
-    """Read the cursor of a listener, given by organization and row id, and some deliveries; None if it was deleted."""
+    """Read the cursor of a listener, given by organization and row id, and some deliveries; None if it was deleted.
+
+    `leases` is whether messages may be leased on this snapshot.
+    """
     organization, row_id = listener
     records = await lanes_of(tx, PULL_OWNER, organization, row_id)
     record = next((each for each in records if each.stream == 0), None)
@@ -115,7 +123,12 @@ async def read_snapshot(
     if record.has_redeliveries and open_rows <= _REDELIVERED_WHILE_WAITING:
         step = await next_batch(tx, key, record.queue)
     gone = await delivery_rows.deleted_blocking_rows(tx, key) if record.blocks and record.missed else []
-    return PullSnapshot(record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows)
+    next_size = 0
+    if leases and record.head > record.position:
+        next_size = await read_number(tx, _NEXT_SIZE, record.organization, record.queue, record.position)
+    return PullSnapshot(
+        record, tuple(waiting), asked, handed_out, next_at, tuple(keys), step, tuple(gone), open_rows, next_size
+    )
 
 
 async def read_open(tx: Transaction, key: CursorKey, seqs: Sequence[int]) -> dict[int, OpenDelivery]:

@@ -154,8 +154,8 @@ def forgets_keys_at_a_takeover() -> None:
 def hands_out_what_is_leased() -> None:
     read_snapshot = pull_leases.read_snapshot
 
-    async def later(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int]) -> Any:
-        return await read_snapshot(tx, listener, now + _LEASES_MS, seqs)
+    async def later(tx: Transaction, listener: tuple[int, int], now: int, seqs: Sequence[int], **options: bool) -> Any:
+        return await read_snapshot(tx, listener, now + _LEASES_MS, seqs, **options)
 
     put(pull_leases, "read_snapshot", later)
 

@@ -281,7 +281,7 @@ async def test_stream_whose_client_has_read_everything_stays_open_and_holds_noth
     with unread.responses.window(client(1), OURS) as window:
         progress = stall(window)
         await window.send(Exchange(), b"x" * (MAX_BYTES // 2))
-        assert not unread.ledger.has_room(OURS, 1)
+        assert unread.ledger.reserve_now(OURS, 1) is None
         progress.acknowledged = MAX_BYTES
         with await unread.ledger.reserve(OURS, ReadBound(0, MAX_BYTES // 2)):
             assert window.unread == 0

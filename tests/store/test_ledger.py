@@ -230,14 +230,17 @@ async def test_organization_short_of_its_own_memory_is_not_pressed_by_others(led
 
 async def test_organization_without_room_is_pressed(ledger: Ledger) -> None:
     ours = ledger.hold(OURS, CAP // 2)
-    assert not ledger.has_room(OURS, 1)
+    assert ledger.reserve_now(OURS, 1) is None
     assert ledger.take_pressed() == {OURS: False}
     ours.keep(CAP // 4)
-    assert ledger.has_room(OURS, CAP // 2)
-    assert ledger.has_room(OURS, 2 * CAP)
+    for size in (CAP // 2, 2 * CAP):
+        reservation = ledger.reserve_now(OURS, size)
+        assert reservation is not None
+        assert ledger.held == CAP // 2
+        reservation.release()
     ledger.hold(THEIRS, CAP)
     ours.release()
-    assert not ledger.has_room(OURS, 1)
+    assert ledger.reserve_now(OURS, 1) is None
     assert ledger.take_pressed() == {OURS: True}
 
 

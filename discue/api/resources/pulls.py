@@ -177,7 +177,7 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
         return PulledMessagesResponse(messages=[], links=call.links())
     with call.services.puller.connect(call.principal.key) as client:
         leased = await _pull(call, client, await _target(call), limit, wait_ms=wait_ms)
-    return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
+        return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
 
 
 async def _target(call: Call) -> pulls.PullTarget:
@@ -203,6 +203,7 @@ async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGene
             while leased:
                 # Its body is not needed while the client reads the event.
                 yield _event("message", _encode(_view(leased.pop())))
+            client.release()
 
 
 def _key_left_ms(call: Call) -> int:

@@ -57,6 +57,7 @@ class PullBroker:
             yield client
         finally:
             self._clients.pop(client, None)
+            client.release()
 
     async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
         """Lease up to `most` messages, waiting up to `wait_ms` for the first one."""

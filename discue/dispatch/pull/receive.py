@@ -4,7 +4,8 @@ Any worker may run a round at any time. Its changes are stored only if no other 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -17,10 +18,13 @@ from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.store import message_log, pull_leases
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
+from discue.store.ledger import Reservation
 from discue.store.store import Store
 
 _TRIES: Final = 20
 _PAGE_ROWS: Final = 128
+_COPIES: Final = 2
+"""A round reserves its bodies, and a response of about the same size."""
 _NO_ROOM_MS: Final = 250
 """How long after a round that found no memory the next one begins."""
 
@@ -40,6 +44,13 @@ class RoundResult(msgspec.Struct, frozen=True):
     """Whether a decision made messages available to other waiting consumers."""
     refusal: Conflict | None = None
     """The error for consumers if nothing can be leased."""
+    reservation: Reservation | None = None
+    """The memory of the messages. It must be released."""
+
+
+def size_of(messages: Iterable[LeasedMessage]) -> int:
+    """Return the memory that messages and their response hold."""
+    return _COPIES * sum(len(message.entry.body) for message in messages)
 
 
 async def run_round(context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int) -> RoundResult:
@@ -60,29 +71,36 @@ async def _try_round(
     """Run a round once. Returns None if another round was faster."""
     listener = (target.organization, target.listener)
     seqs = sorted({decision.receipt.seq for decision in decisions})
-    async with context.rounds.hold(target.organization):
-        now, losses = context.clock.now(), context.losses
-        started_at = context.clock.monotonic()
-        read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs)
-        snapshot = await context.store.read(read)
-        if snapshot is None:
-            raise NotFound
-        session = PullSession(snapshot, context, now=now)
-        results = [session.decide(decision) for decision in decisions]
-        is_enabled = snapshot.record.status == "enabled"
-        leases = bool(most) and is_enabled
-        has_room = not leases or context.store.ledger.has_room(target.organization, BODY_BYTES)
-        messages = await _lease(context.store, session, snapshot.record, most) if leases and has_room else []
-        # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and the
-        # rounds of hundreds of them must not follow each other without a pause.
-        await asyncio.sleep(0)
-    if not await _stored(context, session, losses):
-        return None
-    if context.tracer is not None:
-        for message in messages:
-            record_pulled(context.tracer, snapshot.record, message, started_at)
-        for outcome in session.traced:
-            record_pulled_settled(context.tracer, snapshot.record, outcome, started_at)
+    with ExitStack() as on_failure:
+        async with context.rounds.hold(target.organization):
+            now, losses = context.clock.now(), context.losses
+            started_at = context.clock.monotonic()
+            read = partial(pull_leases.read_snapshot, listener=listener, now=now, seqs=seqs, leases=bool(most))
+            snapshot = await context.store.read(read)
+            if snapshot is None:
+                raise NotFound
+            session = PullSession(snapshot, context, now=now)
+            results = [session.decide(decision) for decision in decisions]
+            is_enabled = snapshot.record.status == "enabled"
+            messages, has_room, held = list[LeasedMessage](), True, None
+            if most and is_enabled:
+                held = context.store.ledger.reserve_now(target.organization, _COPIES * session.most_bytes(most))
+                has_room = held is not None
+            if held is not None:
+                on_failure.enter_context(held)
+                messages = await _lease(context.store, session, snapshot.record, most)
+                held.keep(size_of(messages))
+            # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and
+            # the rounds of hundreds of them must not follow each other without a pause.
+            await asyncio.sleep(0)
+        if not await _stored(context, session, losses):
+            return None
+        if context.tracer is not None:
+            for message in messages:
+                record_pulled(context.tracer, snapshot.record, message, started_at)
+            for outcome in session.traced:
+                record_pulled_settled(context.tracer, snapshot.record, outcome, started_at)
+        on_failure.pop_all()
     return RoundResult(
         messages=messages,
         decisions=results,
@@ -91,6 +109,7 @@ async def _try_round(
         head=snapshot.record.head,
         makes_due=session.makes_due,
         refusal=None if is_enabled else Conflict(code="listener_disabled"),
+        reservation=held,
     )
 
 
@@ -131,11 +150,12 @@ async def _lease(store: Store, session: PullSession, record: LaneRecord, most: i
     session.redeliver()
     wanted, queue = min(most, session.free_slots), (record.organization, record.queue)
     messages = list[LeasedMessage]()
-    if chosen := session.choose_due(wanted):
+    chosen = session.choose_due(wanted)
+    if chosen:
         seqs = [found.seq for found in chosen if found.entry is not None]
         bodies = await store.read(partial(message_log.bodies_by_seq, queue=queue, seqs=seqs))
         messages = session.lease_due(chosen, bodies)
-    if wanted > len(messages) and session.may_lease_new():
+    if wanted > len(messages) and session.may_lease_new(is_first=not chosen):
         page = await read_new(store, session, record, max_bytes=max(1, session.bytes_left))
         messages += session.lease_new(page, 1 if session.is_throttled else wanted - len(messages))
     return messages

@@ -174,12 +174,17 @@ class PullSession:
             self._cursor.redeliver(step, self._now)
             self.has_more = True
 
+    def most_bytes(self, most: int) -> int:
+        """Return an upper bound of the bodies that a round for up to `most` messages reads."""
+        due = self._snapshot.due[: min(most, self.free_slots)]
+        return max(BODY_BYTES, due[0].size if due else self._snapshot.next_size)
+
     def choose_due(self, most: int) -> list[OpenDelivery]:
         """Return the first due deliveries whose bodies fit."""
         chosen = list[OpenDelivery]()
         for found in self._snapshot.due[:most]:
             if chosen and found.size > self.bytes_left:
-                self.bytes_left = 0
+                self.bytes_left, self.has_more = 0, True
                 break
             self.bytes_left -= found.size
             chosen.append(found)
@@ -192,13 +197,16 @@ class PullSession:
         self.has_more = self.has_more or len(leased) < len(chosen)
         return leased
 
-    def may_lease_new(self) -> bool:
-        """Whether a new message may be leased now."""
-        if self._record.head <= self.position or self.bytes_left <= 0:
+    def may_lease_new(self, *, is_first: bool) -> bool:
+        """Whether a new message may be leased now. `is_first` is whether the round reads no other messages."""
+        if self._record.head <= self.position:
             return False
         until = self._cursor.last_new_at + PAUSE_MS
         if self.is_throttled and self._now < until:
             self._expect(until)
+            return False
+        if not is_first and self._snapshot.next_size > self.bytes_left:
+            self.has_more = True
             return False
         return True
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import RoundResult, run_round
+from discue.dispatch.pull.receive import RoundResult, run_round, size_of
 from discue.domain.errors import DiscueError, Overloaded
 
 if TYPE_CHECKING:
@@ -160,6 +160,9 @@ class Waiters:
         for poll in polls:
             poll.rounds += 1
         self._hand_out(result)
+        if result.reservation is not None:
+            # Until here, without a pause: the clients now hold their messages.
+            result.reservation.release()
         self._broker.on_round(self, result)
 
     def _open_polls(self) -> list[LongPoll]:
@@ -174,6 +177,7 @@ class Waiters:
         for poll in self._open_polls():
             messages = [left.popleft() for _ in range(min(poll.most, len(left)))]
             if messages:
+                poll.client.hold(self._broker.context.store.ledger.hold(self.target.organization, size_of(messages)))
                 _resolve(poll.response, messages)
             elif result.refusal is not None:
                 _refuse(poll.response, result.refusal)
