@@ -135,7 +135,7 @@ async def create(
         await control.count_creation(tx, principal, owner.id, occurrence.id)
         await portal.insert(tx, session)
         await portal.delete_oldest(tx, owner.id, session.customer)
-        await _record(tx, occurrence, "session_added", session)
+        await _record(tx, occurrence, "portal_session_added", session)
         return NewPortalSession(session, code)
 
     return await control.write(work)
@@ -171,7 +171,7 @@ async def revoke(control: ControlContext, principal: Principal, organization_pub
         owner = await _owner(tx, principal, "write", organization_public_id)
         session = control.require_match(require_found(await portal.get(tx, owner.id, public_id)))
         await portal.delete(tx, owner.id, session.id)
-        await _record(tx, occurrence, "session_deleted", session)
+        await _record(tx, occurrence, "portal_session_deleted", session)
 
     await control.write(work)
 
@@ -347,7 +347,7 @@ async def _end(tx: Transaction, token: str, event_id: int) -> None:
     if found is not None:
         session = found.session
         await portal.delete(tx, session.organization, session.id)
-        await _record(tx, Occurrence(event_id, "", session.public_id), "session_deleted", session)
+        await _record(tx, Occurrence(event_id, "", session.public_id), "portal_session_deleted", session)
 
 
 async def _record(tx: Transaction, occurrence: Occurrence, kind: EventKind, session: PortalSession) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from discue.domain.errors import TooManyRequests
 from discue.domain.ids import event_id_of, millisecond_in, millisecond_of, row_id_up_to
 from discue.store import tallies
 from discue.store.engine import Row, Transaction, Value
@@ -22,17 +23,20 @@ _INSERT_EVENT: Final = """
 
 
 MOST_A_PERIOD: Final = 1_000
-"""How many events of one kind that no quota limits an organization records in five minutes."""
-_BOUNDED: Final[frozenset[EventKind]] = frozenset(
-    {
-        *("lockout", "session_added", "session_deleted", "second_factor_added", "second_factor_deleted"),
-        *("api_key_updated", "channel_updated", "domain_updated", "listener_updated", "organization_updated"),
-        *("queue_updated", "topic_updated", "user_updated"),
-    }
+"""How many events of one kind are recorded in five minutes: of an organization for `_COUNTED_BEYOND`, and of an author
+for `_REFUSED_BEYOND`. The other kinds have no such limit: `creations_a_day` limits creations, and nothing is deleted
+or ended more often than it was created.
+"""
+_COUNTED_BEYOND: Final[frozenset[EventKind]] = frozenset(
+    {"lockout", "channel_updated", "domain_updated", "listener_updated", "queue_updated", "topic_updated"}
 )
-"""Kinds of events that no quota limits: sign-ins, lockouts and changes.
+"""Kinds whose events are only counted beyond the limit."""
+_REFUSED_BEYOND: Final[frozenset[EventKind]] = frozenset(
+    {"api_key_updated", "organization_updated", "user_updated", "second_factor_added", "session_added"}
+)
+"""Kinds of changes of who has access, and of sign-ins. Beyond the limit they are refused, so that each is recorded.
 
-`creations_a_day` limits creations, and deletions cannot outnumber creations.
+The limit is for each author: one who reaches it stops no other.
 """
 
 
@@ -58,14 +62,21 @@ async def record(
     changes: Sequence[str] = (),
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
-    organization. Beyond `MOST_A_PERIOD`, events that no quota limits are only counted.
+    organization. Beyond `MOST_A_PERIOD`, some kinds are only counted, and others raise TooManyRequests.
 
     `ref` and `name` are the public id and the alias of the changed resource after the change, `changes` the names of
     its settings that have changed.
     """
-    period = tallies.period_of(millisecond_of(occurrence.id))
+    now = millisecond_of(occurrence.id)
+    period = tallies.period_of(now)
+    if kind in _REFUSED_BEYOND:
+        end, author = tallies.end_of(range(period, period + 1)), occurrence.user or occurrence.client
+        if not await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD):
+            seconds = -((now - end) // 1_000)
+            rule = f"At most {MOST_A_PERIOD} events `{kind}` in five minutes can have the same author."
+            raise TooManyRequests(f"{rule} Try again in {seconds} s.", retry_after_seconds=seconds)
     counted = await tallies.add_one(tx, TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1))
-    if kind in _BOUNDED and counted > MOST_A_PERIOD:
+    if kind in _COUNTED_BEYOND and counted > MOST_A_PERIOD:
         return
     values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user, ",".join(changes))
     await tx.execute(_INSERT_EVENT, *values)

@@ -64,6 +64,8 @@ EventKind = Literal[
     "session_deleted",
     "second_factor_added",
     "second_factor_deleted",
+    "portal_session_added",
+    "portal_session_deleted",
 ]
 """Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
 

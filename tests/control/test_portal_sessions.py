@@ -6,16 +6,36 @@ from discue.control import portal, queues, usage
 from discue.control.context import ControlContext
 from discue.control.portal import PortalSessionFields
 from discue.control.queues import QueueFields
+from discue.control.usage import EventSelection
 from discue.domain.errors import Unprocessable
 from discue.domain.portal import PortalTheme
 from discue.domain.scopes import Principal
+from discue.store import events
 from discue.store import portal as rows
+from tests.control.signing_in import Door, a_user
 from tests.support.cast import Cast
 
 
 async def _sessions(control: ControlContext, principal: Principal) -> list[str]:
     found = await portal.page(control, principal, principal.organization_public_id)
     return [session.public_id for session in found.items]
+
+
+async def test_sessions_of_customers_hide_no_sign_ins(
+    cast: Cast, control: ControlContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 1)
+    alice = cast.alice.principal
+    await queues.create(control, alice, QueueFields("orders"))
+    for _ in range(3):
+        fields = PortalSessionFields("acme", queues=["orders"])
+        made = (await portal.create(control, alice, alice.organization_public_id, fields)).session
+        await portal.revoke(control, alice, alice.organization_public_id, made.public_id)
+    await a_user(cast)
+    await Door(control).sign_in()
+    found = [each.type for each in (await usage.page_of_events(control, alice, EventSelection())).events]
+    expected = {"portal_session_added": 3, "portal_session_deleted": 3, "session_added": 1}
+    assert {kind: found.count(kind) for kind in found if "session" in kind} == expected
 
 
 async def test_theme_beyond_the_limit_is_refused_unless_it_is_in_use(

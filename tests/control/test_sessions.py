@@ -11,12 +11,14 @@ from discue.control.users import UserFields
 from discue.crypto import passwords
 from discue.crypto.device_cookie import DEVICE_CHARACTERS, device_cookie
 from discue.crypto.passwords import STRANGERS
-from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound, Overloaded
+from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound, Overloaded, TooManyRequests
 from discue.domain.lockout import FAILURES, FAILURES_OF, FIRST_LOCK_MS
 from discue.domain.model import Role
 from discue.domain.roles import ROLES, scopes_of_role
 from discue.domain.sessions import CODE_MS, IDLE_MS, LIFETIME_MS, SEEN_EVERY_MS, SESSIONS_OF_A_USER
+from discue.store import events
 from discue.store.engine import Row, Transaction
+from discue.store.tallies import PERIOD_MS
 from tests.control.signing_in import ADA, PASSWORD, Door, a_user
 from tests.support.cast import Cast, control_of
 
@@ -509,6 +511,23 @@ async def test_lockout_of_a_user_reaches_every_worker(cast: Cast, door: Door) ->
         await each.control.cache.catch_up()
         with pytest.raises(LockedOut):
             await each.try_in(address="198.51.100.1")
+
+
+async def test_sign_in_that_could_not_be_recorded_is_refused_to_its_user_alone(
+    cast: Cast, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    await a_user(cast)
+    await a_user(cast, "bea@example.com")
+    opened = [await door.sign_in(address=f"192.0.2.{number}") for number in range(2)]
+    for number in range(2 * FAILURES):
+        with pytest.raises(TooManyRequests):
+            await door.try_in(address=f"192.0.2.{number}")
+    assert all([await door.see(each) for each in opened])
+    await door.sign_in("bea@example.com")
+    cast.clock.advance(PERIOD_MS)
+    # The password was right each time: nothing is locked.
+    await door.sign_in()
 
 
 async def _events(cast: Cast, organization: int) -> list[Row]:

@@ -1,10 +1,12 @@
 """Usage events come from the rows of three tables, in one order, and cost a page of each."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
 
 from discue.domain.attempts import Attempt
+from discue.domain.errors import TooManyRequests
 from discue.domain.ids import event_id_of, last_id_of
 from discue.domain.model import Listener, Queue
 from discue.store import events, listeners, messages, queues, tallies
@@ -17,6 +19,7 @@ from tests.support.clocks import NOON
 
 OURS, THEIRS = row_id(1), row_id(2)
 OWNER = 77
+OUR_KEY = Occurrence(0, public_id(1))
 START = last_id_of(NOON)
 """Everything in these tests happens later."""
 
@@ -42,8 +45,9 @@ async def record(
     name: str = "orders",
     organization: int = OURS,
     changes: tuple[str, ...] = (),
+    author: Occurrence = OUR_KEY,
 ) -> None:
-    occurrence = Occurrence(row_id(number), public_id(1))
+    occurrence = author._replace(id=row_id(number))
     await store.write(
         lambda tx: events.record(
             tx, occurrence, kind, organization, ref=public_id(number, "r"), name=name, changes=changes
@@ -148,6 +152,43 @@ async def test_deletion_hides_the_events_of_messages_and_attempts(store: Store) 
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await found(store) == []
     assert await found(store, only={public_id(21)}) == []
+
+
+async def test_changes_of_who_has_access_are_recorded_or_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    kinds: tuple[EventKind, ...] = (
+        *("api_key_updated", "organization_updated", "user_updated"),
+        *("second_factor_added", "session_added"),
+    )
+    cheap: tuple[EventKind, ...] = ("lockout", "listener_updated", "portal_session_added", "portal_session_deleted")
+    for number, kind in enumerate(cheap * 5):
+        await record(store, 1 + number, kind)
+    for number, kind in enumerate(kinds):
+        for each in range(2):
+            await record(store, 100 + 10 * number + each, kind)
+        with pytest.raises(TooManyRequests, match=f"At most 2 events `{kind}` in five minutes") as refused:
+            await record(store, 105 + 10 * number, kind)
+        assert refused.value.retry_after_seconds == (tallies.PERIOD_MS - NOON % tallies.PERIOD_MS) // 1_000
+        await record(store, 106 + 10 * number, kind, author=Occurrence(0, public_id(2)))
+        await record(store, 107 + 10 * number, kind, author=Occurrence(0, "", public_id(1, "u")))
+        await record(store, 108 + 10 * number, kind, organization=THEIRS)
+
+    listed = Counter(event.type for event in await found(store))
+    assert listed == {
+        **dict.fromkeys(kinds, 4),
+        "lockout": 2,
+        "listener_updated": 2,
+        "portal_session_added": 5,
+        "portal_session_deleted": 5,
+    }
+    counted = await store.read(lambda tx: tallies.since(tx, OURS, 1))
+    assert {kind: n for _, kind, n in counted} == {
+        tallies.EVENT_KINDS[kind]: n for kind, n in ({**dict.fromkeys(kinds, 4), **dict.fromkeys(cheap, 5)}).items()
+    }
+    later = tallies.PERIOD_MS
+    for number, kind in enumerate(kinds):
+        await record(store, later + number, kind)
+    assert [event.type for event in (await found(store))[: len(kinds)]] == list(reversed(kinds))
 
 
 async def test_events_that_no_quota_limits_are_bounded_in_five_minutes(

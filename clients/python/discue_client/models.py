@@ -397,9 +397,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     address: EventSubject | None = None
     """The client address of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None
-    """The session of a user, by the user's email, or of a customer in the portal, by the customer."""
+    """The session of a user, by the user's email."""
     second_factor: EventSubject | None = None
     """The user whose second factor it is."""
+    portal_session: EventSubject | None = None
+    """The session of a customer in the portal, by the customer."""
 
 
 class EventClient(msgspec.Struct, frozen=True, kw_only=True):

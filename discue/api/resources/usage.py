@@ -95,11 +95,11 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     address: Annotated[
         EventSubjectView | UnsetType, doc("The client address of a lockout of unknown keys or sign-ins.")
     ] = UNSET
-    session: Annotated[
-        EventSubjectView | UnsetType,
-        doc("The session of a user, by the user's email, or of a customer in the portal, by the customer."),
-    ] = UNSET
+    session: Annotated[EventSubjectView | UnsetType, doc("The session of a user, by the user's email.")] = UNSET
     second_factor: Annotated[EventSubjectView | UnsetType, doc("The user whose second factor it is.")] = UNSET
+    portal_session: Annotated[
+        EventSubjectView | UnsetType, doc("The session of a customer in the portal, by the customer.")
+    ] = UNSET
 
 
 class EventsResponse(ApiResponse, kw_only=True, frozen=True):

@@ -426,10 +426,12 @@ export interface Event {
   channel?: EventSubject | undefined;
   /** The client address of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
-  /** The session of a user, by the user's email, or of a customer in the portal, by the customer. */
+  /** The session of a user, by the user's email. */
   session?: EventSubject | undefined;
   /** The user whose second factor it is. */
   second_factor?: EventSubject | undefined;
+  /** The session of a customer in the portal, by the customer. */
+  portal_session?: EventSubject | undefined;
 }
 
 /** The organization of an event. */
