@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from discue.domain.errors import StoreUnavailable, StoreUnusable
-from discue.store import cursors, queues, time_slice
-from discue.store.engine import Appended, Batch, Transaction
+from discue.store import cursors, message_log, queues, time_slice
+from discue.store.engine import Appended, Batch, LogPage, Row, Transaction
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.sqlite.file_lock import Turn, turn_at
@@ -90,6 +90,30 @@ async def test_a_commit_is_synced_before_it_is_answered(on_file: Opened) -> None
     writer = on_file.engine._writer
     assert writer.pragma("journal_mode") == "wal"
     assert writer.pragma("synchronous") == 2
+
+
+async def test_page_reads_a_large_body_only_if_it_begins_with_it(
+    on_file: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = (100, 5_000, 200, 100)
+    for number, size in enumerate(sizes):
+        await on_file.append(100 + number, size=size)
+    read: list[int] = []
+
+    def observed(found: Iterable[Row], after: int, limit: int, max_bytes: int) -> LogPage:
+        def rows_read() -> Iterator[Row]:
+            for row in found:
+                read.append(len(row[5] or b""))
+                yield row
+
+        return message_log.page_of(rows_read(), after, limit, max_bytes)
+
+    monkeypatch.setattr(sqlite, "page_of", observed)
+    for after, through, lengths in ((0, 1, [100, 0]), (1, 2, [5_000, 200]), (2, 4, [200, 100])):
+        read.clear()
+        page = await on_file.engine.page(ORGANIZATION, QUEUE.id, after, 10, max_bytes=1_000)
+        assert (page.through, tuple(len(entry.body) for entry in page.entries)) == (through, sizes[after:through])
+        assert read == lengths
 
 
 async def test_refusal_to_open_names_the_folder(path: Path) -> None:

@@ -61,11 +61,15 @@ _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
+# A large body is read only if the page begins with it: of the others, at most one is read that does not fit.
 _PAGE = f"""
-SELECT h.head, l.seq, l.id, l.stored_at, l.codec, CASE l.kind WHEN 0 THEN {BODY} ELSE x'' END, l.expires_at,
-    l.key_hash, l.extra, l.kind, l.origin_seq
-FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > $1
-WHERE h.organization = $2 AND h.queue = $3 ORDER BY l.seq LIMIT $4
+SELECT h.head, l.seq, l.id, l.stored_at, l.codec,
+    CASE WHEN l.kind <> 0 THEN x'' WHEN l.size <= ?5 OR l.seq = (
+        SELECT f.seq FROM log f WHERE f.organization = ?2 AND f.queue = ?3 AND f.seq > ?1 ORDER BY f.seq LIMIT 1
+    ) THEN {BODY} END,
+    l.expires_at, l.key_hash, l.extra, l.kind, l.origin_seq
+FROM queue_head h LEFT JOIN log l ON l.organization = h.organization AND l.queue = h.queue AND l.seq > ?1
+WHERE h.organization = ?2 AND h.queue = ?3 ORDER BY l.seq LIMIT ?4
 """
 _HAS_JOBS = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
 _MEMBERS = """
@@ -265,7 +269,7 @@ class SqliteEngine:
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         try:
-            cursor = self._reader.execute(_PAGE, (after, organization, queue, rows))
+            cursor = self._reader.execute(_PAGE, (after, organization, queue, rows, max_bytes))
             page = page_of(cursor, after, rows, max_bytes)
             # An open cursor would keep its snapshot, and the write-ahead log could not restart.
             cursor.close()
