@@ -11,6 +11,7 @@ from discue.domain.sessions import SESSIONS_OF_A_USER
 from discue.store import feed, lockouts, tallies
 from discue.store.events import MOST_A_PERIOD
 from discue.store.identities import IDENTITIES_OF_A_USER
+from discue.store.replay_slots import REPLAYS_AT_ONCE
 from discue.store.topics import MAX_PER_TOPIC
 
 
@@ -56,6 +57,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "job": Bound(("creations_a_day",)),
     "redelivery": Bound(("creations_a_day",)),
     "replay": Bound(("creations_a_day",)),
+    "replay_slot": Bound(of="organization", most=REPLAYS_AT_ONCE),
     # Messages
     "queue_head": Bound(of="queue", most=1),
     "log": Bound(("messages_a_day", "bytes_stored")),

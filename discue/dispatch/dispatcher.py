@@ -18,7 +18,8 @@ from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
-from discue.dispatch.lane.replay import ReplayLane, ReplaySlots
+from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.replay_slots import ReplaySlots
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
@@ -134,6 +135,8 @@ class Dispatcher:
             make_lane=self._make_lane,
         )
         self.handover_outcomes = HandoverOutcomes(worker, self._on_outcomes_stored)
+        self.replay_slots = ReplaySlots(worker, lambda: lease.session_id)
+        self.registry.on_all_closed = self.replay_slots.forget
         self._health_writer = HealthWriter(worker)
         self.prober = Prober(probe, worker, self._health_writer)
         self._context = LaneContext(
@@ -143,7 +146,7 @@ class Dispatcher:
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
             filter_turns=FilterTurns(sources.clock.monotonic),
-            replay_slots=ReplaySlots(),
+            replay_slots=self.replay_slots,
             deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
             details=DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers),

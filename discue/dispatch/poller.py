@@ -134,6 +134,7 @@ class Poller:
         dispatcher.on_heads(polled.heads.items())
         self._context.pulls.on_snapshot_heads(polled.heads)
         dispatcher.check_inherited()
+        dispatcher.replay_slots.check()
         if await self._context.ownership.on_snapshot(polled):
             self.request_poll()
         if polled.has_jobs and self._context.ownership.is_leader:

@@ -109,6 +109,8 @@ class LaneRegistry:
     ) -> None:
         self.on_unowned: Callable[[], None] = lambda: None
         """Called when a listener changed that has no lane here: its cursor may be free to claim."""
+        self.on_all_closed: Callable[[], None] = lambda: None
+        """Called when all lanes were dropped: the session or the store may be another one."""
         self.is_closed = False
         """Set to take no cursors any more."""
         self._lanes = lanes
@@ -167,6 +169,7 @@ class LaneRegistry:
     def close_all(self) -> None:
         for lane in self._lanes:
             self.drop(lane)
+        self.on_all_closed()
 
     def drop(self, lane: Lane) -> None:
         """Close a lane and remove it."""

@@ -121,6 +121,7 @@ _OF_ORGANIZATION: Final = (
     ("event", "id"),
     ("idempotency_response", "id"),
     ("allowance", "caller, minute"),
+    ("replay_slot", "number"),
     ("tally", "period, kind, slot"),
 )
 """Tables with rows of an organization, other than those of its queues."""

@@ -344,7 +344,8 @@ TABLES: Final = (
     _table("attempt", "organization id", "listener queue seq number status error took_ms detail replay"),
     _table("attempt_detail", "organization id", "listener size content", bodies="content"),
 )
-"""All tables but those of the database itself, its processes and the current minute (`allowance`, `meta`, `worker`).
+"""All tables but those of the database itself (`meta`), its workers (`worker`, `replay_slot`) and the current minute
+(`allowance`).
 
 They are copied in this order: large ones last.
 """

@@ -313,7 +313,7 @@ class Stage:
         await self.quiet()
 
     async def poll(self) -> None:
-        """Tell all workers how far the logs go."""
+        """Tell all workers how far the logs go, and to look for free replay slots."""
         for worker in self.workers:
             await self.poll_for(worker)
         await self.quiet()
@@ -321,6 +321,7 @@ class Stage:
     async def poll_for(self, worker: Worker) -> None:
         polled = await self.store.engine.poll(worker.dispatcher.lanes.queues)
         worker.dispatcher.on_heads(polled.heads.items())
+        worker.dispatcher.replay_slots.check()
 
     @property
     def commits(self) -> set[asyncio.Task[None]]:

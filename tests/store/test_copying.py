@@ -24,7 +24,7 @@ from tests.support.stores import ENGINES, opened_store
 
 LATER: Final = NOON + 3_600_000
 QUEUE: Final = a_queue(row_id(1), 10)
-OF_THE_DATABASE: Final = {"allowance", "meta", "worker"}
+OF_THE_DATABASE: Final = {"allowance", "meta", "replay_slot", "worker"}
 
 # Applications that publish from SQL are roles of the server, and their messages were moved before a copy begins.
 OF_POSTGRES: Final = {"intake", "intake_role"}

@@ -47,6 +47,7 @@ from discue.store import (
     queues,
     recipients,
     redeliveries,
+    replay_slots,
     replays,
     schedules,
     second_factors,
@@ -349,6 +350,8 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
         await replays.page_of_organization(tx, OURS, selection)
     await replays.end(tx, (OURS, listener.id, made.id), 1, 0, now=NOON)
     await replays.delete(tx, made, row_id(85))
+    for count in (3, 0):
+        await replay_slots.hold(tx, 1, OURS, count)
 
 
 async def _lock_out(tx: Transaction) -> None:
@@ -640,6 +643,8 @@ _MANY_ROWS = (
     SELECT organization, id * 100 + s, 'R' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 1, 0, 0, 0,
         0, 0, 0, 0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO replay_slot (organization, number, owner)
+    SELECT o, n, n FROM generate_series(10, 5000) o, generate_series(1, 3) n""",
     """INSERT INTO allowance (organization, caller, minute, taken)
     SELECT o, q, m, 1
     FROM generate_series(1, 20) o, generate_series(1, 50) q, generate_series(1, 5) m""",

@@ -30,7 +30,7 @@ from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
-    from discue.dispatch.lane.replay import ReplaySlots
+    from discue.dispatch.lane.replay_slots import ReplaySlots
     from discue.dispatch.registry import LaneRegistry
 
 T = TypeVar("T")

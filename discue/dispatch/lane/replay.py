@@ -24,49 +24,6 @@ from discue.store.store import Store
 
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
-REPLAYS_AT_ONCE: Final = 3
-"""How many replays of an organization may read the log at a time on a worker."""
-
-
-class ReplaySlots:
-    """Limits how many replays of each organization run at a time. The others wait in order of arrival.
-
-    A replay needs a slot only while it has messages to read and may send. It needs none for retries, or while its
-    listener is inactive.
-    """
-
-    def __init__(self) -> None:
-        self._running: dict[int, set[ReplayLane]] = {}
-        self._waiting: dict[int, dict[ReplayLane, None]] = {}
-
-    def take(self, lane: "ReplayLane") -> bool:
-        """Take a slot, unless the lane has one. Returns False if none is free; the lane is pumped when one is."""
-        organization = lane.record.organization
-        running = self._running.setdefault(organization, set())
-        if lane not in running and len(running) >= REPLAYS_AT_ONCE:
-            self._waiting.setdefault(organization, {})[lane] = None
-            return False
-        running.add(lane)
-        return True
-
-    def leave(self, lane: "ReplayLane") -> None:
-        """Give up the lane's slot, or its place among the waiting lanes, and let the next lane run."""
-        organization = lane.record.organization
-        waiting, running = self._waiting.get(organization, {}), self._running.get(organization, set())
-        waiting.pop(lane, None)
-        if lane not in running:
-            return
-        running.remove(lane)
-        if waiting:
-            following = next(iter(waiting))
-            del waiting[following]
-            # Not at once: the leaving lane may be among those that are being pumped.
-            asyncio.get_running_loop().call_soon(following.pump)
-        if not waiting:
-            self._waiting.pop(organization, None)
-        if not running:
-            del self._running[organization]
-
 
 class ReservedReads(LimitedReads):
     """Reads of replays, with a reservation. Live lanes need none: see docs/architecture/event-loop-limits.md."""

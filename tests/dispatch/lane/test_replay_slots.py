@@ -1,18 +1,26 @@
-"""A worker runs at most three replays of an organization at a time. The others wait."""
+"""All workers together run at most three replays of an organization at a time. The others wait."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
 from discue.dispatch.lane.backlog import PAGE_BYTES
-from discue.dispatch.lane.replay import REPLAYS_AT_ONCE
+from discue.dispatch.lane.states import LaneState
+from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.reservations import ReadBound
+from discue.store import replay_slots
+from discue.store.engine import Notification, Transaction
 from discue.store.ledger import Reservation
-from tests.dispatch.replays import ask, cancel, deliver_all, stored
-from tests.dispatch.stage import Stage, well
+from discue.store.replay_slots import REPLAYS_AT_ONCE
+from tests.dispatch.replays import ask, cancel, deliver_all, stored, streams
+from tests.dispatch.stage import Stage, Worker, until, well
 
 _MESSAGES = 5
+_KEPT_MS = 1_000
+_TURN_MS = 10_000
 
 
 async def _listeners(stage: Stage, queue: Queue, first: Listener, count: int) -> list[Listener]:
@@ -94,3 +102,280 @@ async def test_replay_reserves_the_pages_of_the_log_that_it_reads(
     assert (await stored(stage, asked)).state == "done"
     assert {(organization, bound.bytes) for organization, bound in reserved} == {(queue.organization, PAGE_BYTES)}
     assert ledger.held == 0
+
+
+async def _two_workers(stage: Stage, first: int, second: int) -> tuple[Worker, Worker, list[Listener]]:
+    """Start two workers that have so many listeners each, which have received all messages."""
+    queue, listener = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, listener, first + second)
+    alice, bob = stage.worker, await stage.join()
+    await alice.dispatcher.hand_over([(each.organization, each.id, 0) for each in listeners[first:]])
+    await stage.take_free(bob)
+    stage.store.has_other_workers = True
+    return alice, bob, listeners
+
+
+def _replaying(*workers: Worker) -> list[set[str]]:
+    """Return the replays of which each worker has requests in flight."""
+    return [{each.request.replay_id for each in worker.courier.in_flight} for worker in workers]
+
+
+async def _finish(stage: Stage, worker: Worker) -> None:
+    """End requests of a worker until it has no more."""
+    while worker.courier.in_flight:
+        worker.courier.end_all(well())
+        await stage.quiet()
+
+
+async def _pass(stage: Stage, milliseconds: int) -> None:
+    """Let time pass, and all workers poll before and after."""
+    await stage.poll()
+    await stage.advance(milliseconds)
+    await stage.poll()
+
+
+async def _stored_slots(stage: Stage) -> int:
+    return len(await stage.rows("SELECT number FROM replay_slot"))
+
+
+async def test_replays_on_another_worker_wait_for_slots_that_the_first_gives_up(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 3, 2)
+    asked = [await ask(stage, each) for each in listeners]
+    ids = [each.public_id for each in asked]
+    await _pass(stage, _KEPT_MS)
+    assert _replaying(alice, bob) == [set(ids[:3]), set()]
+    await _finish(stage, alice)
+    assert (await stored(stage, asked[2])).state == "done"
+    await stage.poll()
+    assert _replaying(alice, bob) == [set(), set()], "a slot is kept for a moment"
+    await _pass(stage, _KEPT_MS)
+    assert _replaying(alice, bob) == [set(), set(ids[3:])]
+    await _finish(stage, bob)
+    await _pass(stage, _KEPT_MS)
+    assert {(await stored(stage, each)).state for each in asked} == {"done"}
+    assert await _stored_slots(stage) == 0
+
+
+async def test_death_of_a_worker_frees_its_slots(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 3, 2)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    await stage.die(alice)
+    await stage.poll()
+    assert _replaying(bob) == [set(ids[3:])]
+    await stage.take_free(bob)
+    assert len(_replaying(bob)[0]) == REPLAYS_AT_ONCE
+    await _finish(stage, bob)
+    assert await streams(stage) == []
+
+
+async def test_worker_that_was_expired_takes_its_slots_again(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 3, 2)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    alice.lease.holds = False
+    await stage.steal(alice)
+    await stage.poll_for(bob)
+    await stage.quiet()
+    await stage.revive(alice)
+    # The requests of its closed lanes, which keep the slots of their listeners.
+    alice.courier.end_all(well())
+    await stage.take_free(alice)
+    [first, second] = _replaying(alice, bob)
+    assert second == set(ids[3:])
+    assert len(first) == 1, "one slot was left"
+
+
+async def test_slot_that_no_replay_needs_is_given_up_and_announced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    await ask(stage, listener)
+    assert await _stored_slots(stage) == 1
+    await stage.configure(listener, status="disabled")
+    announced = list[Notification]()
+    monkeypatch.setattr(stage.store.engine, "notify", announced.append)
+    await stage.poll()
+    assert await _stored_slots(stage) == 1
+    assert not announced
+    await _pass(stage, _KEPT_MS)
+    assert await _stored_slots(stage) == 0
+    assert announced == [Notification(cursors=True)]
+    await stage.configure(listener, status="enabled")
+    await deliver_all(stage)
+    assert await streams(stage) == []
+
+
+class Holds:
+    """Counts the changes of slots in the store, and lets them fail."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.error: Exception | None = None
+        """Raised instead of a change."""
+        self._hold = replay_slots.hold
+
+    async def __call__(self, tx: Transaction, session_id: int, organization: int, count: int) -> int:
+        self.counts.append(count)
+        held = await self._hold(tx, session_id, organization, count)
+        if self.error is not None:
+            raise self.error
+        return held
+
+
+@pytest.fixture
+def holds(monkeypatch: pytest.MonkeyPatch) -> Holds:
+    made = Holds()
+    monkeypatch.setattr(replay_slots, "hold", made)
+    return made
+
+
+async def test_replays_that_follow_each_other_on_a_worker_keep_its_slot(stage: Stage, holds: Holds) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    for _ in range(3):
+        await ask(stage, listener)
+        await deliver_all(stage)
+        await stage.poll()
+    assert await streams(stage) == []
+    assert holds.counts == [1]
+
+
+async def test_change_of_slots_that_fails_is_repeated_at_the_next_poll(stage: Stage, holds: Holds) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    holds.error = StoreUnavailable(code="not_stored")
+    asked = await ask(stage, listener)
+    assert not _sending(stage)
+    await stage.poll()
+    assert holds.counts == [1, 1]
+    holds.error = None
+    await stage.poll()
+    assert _sending(stage) == {asked.public_id}
+    await deliver_all(stage)
+    holds.error = StoreUnavailable(code="not_stored")
+    await _pass(stage, _KEPT_MS)
+    assert await _stored_slots(stage) == 1
+    holds.error = None
+    await _pass(stage, _KEPT_MS)
+    assert await _stored_slots(stage) == 0
+
+
+async def test_slot_whose_taking_had_no_answer_is_given_up(stage: Stage, holds: Holds) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    holds.error = StoreUnavailable(code="not_stored")
+    asked = await ask(stage, listener)
+    holds.error = None
+    # The commit may have succeeded all the same.
+    hold = partial(holds, session_id=stage.worker.session_id, organization=queue.organization, count=2)
+    assert await stage.store.write(hold) == 2
+    await cancel(stage, asked)
+    await _pass(stage, _KEPT_MS)
+    assert await _stored_slots(stage) == 0
+
+
+async def test_slots_are_taken_again_after_lost_connections_and_given_up_without_replays(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 3)
+    asked = [await ask(stage, each) for each in listeners]
+    stage.dispatcher.registry.invalidate()
+    stage.courier.end_all(well())
+    # The store may be another server that never got the last commits.
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM replay_slot"))
+    await stage.dispatcher.registry.reset()
+    await stage.quiet()
+    assert await _stored_slots(stage) == REPLAYS_AT_ONCE
+    stage.dispatcher.registry.invalidate()
+    stage.courier.end_all(well())
+    for each in asked:
+        await cancel(stage, each)
+    await stage.dispatcher.registry.reset()
+    await _pass(stage, _KEPT_MS)
+    assert await _stored_slots(stage) == 0
+
+
+def _delay_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return an event for which the answers to changes of slots wait."""
+    write, may_answer = stage.store.write, asyncio.Event()
+
+    async def write_slowly(work: Callable[[Transaction], Awaitable[object]]) -> object:
+        answer = await write(work)
+        if isinstance(work, partial) and isinstance(work.func, Holds):
+            await may_answer.wait()
+        return answer
+
+    monkeypatch.setattr(stage.store, "write", write_slowly)
+    return may_answer
+
+
+def _replay_lanes(stage: Stage) -> int:
+    return sum(lane.key[2] > 0 and lane.state is LaneState.RUNNING for lane in stage.lanes)
+
+
+async def test_answer_from_before_lost_connections_counts_for_nothing(
+    stage: Stage, holds: Holds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    may_answer = _delay_answers(stage, monkeypatch)
+    asking = asyncio.get_running_loop().create_task(ask(stage, listener))
+    await until(lambda: holds.counts == [1])
+    await stage.dispatcher.registry.reset()
+    await until(lambda: _replay_lanes(stage) == 1)
+    await stage.store.write(lambda tx: tx.execute("DELETE FROM replay_slot"))
+    may_answer.set()
+    asked = await asking
+    assert not _sending(stage)
+    await stage.poll()
+    assert await _stored_slots(stage) == 1
+    assert _sending(stage) == {asked.public_id}
+
+
+async def test_replays_that_begin_while_a_slot_is_taken_get_theirs_at_once(
+    stage: Stage, holds: Holds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 3)
+    may_answer = _delay_answers(stage, monkeypatch)
+    asking = [asyncio.get_running_loop().create_task(ask(stage, listeners[0]))]
+    await until(lambda: holds.counts == [1])
+    asking += [asyncio.get_running_loop().create_task(ask(stage, each)) for each in listeners[1:]]
+    await until(lambda: _replay_lanes(stage) == 3)
+    may_answer.set()
+    await asyncio.gather(*asking)
+    await stage.quiet()
+    assert len(_sending(stage)) == REPLAYS_AT_ONCE
+    assert holds.counts == [1, 3]
+
+
+async def test_other_worker_has_its_turn_although_replays_of_the_first_wait(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 5, 1)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    assert _replaying(alice, bob) == [set(ids[:3]), set()]
+    await _end_replay(stage, alice, ids[0])
+    assert _replaying(alice, bob) == [set(ids[1:4]), set()]
+    await stage.advance(_TURN_MS)
+    await _end_replay(stage, alice, ids[1])
+    assert _replaying(alice, bob) == [set(ids[2:4]), set()]
+    await stage.poll_for(bob)
+    await stage.quiet()
+    assert _replaying(alice, bob) == [set(ids[2:4]), {ids[5]}]
+    await stage.poll()
+    await _end_replay(stage, alice, ids[2])
+    assert _replaying(alice, bob) == [{ids[3], ids[4]}, {ids[5]}], "its next turn has begun"
+
+
+async def test_worker_takes_a_slot_back_that_no_other_worker_needs(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 4, 0)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    await stage.advance(_TURN_MS)
+    await _end_replay(stage, alice, ids[0])
+    assert _replaying(alice, bob) == [set(ids[1:3]), set()]
+    await stage.poll()
+    assert _replaying(alice, bob) == [set(ids[1:4]), set()]
+
+
+async def _end_replay(stage: Stage, worker: Worker, replay: str) -> None:
+    """End the requests of a replay until it has no more."""
+    while sent := [each for each in worker.courier.in_flight if each.request.replay_id == replay]:
+        await stage.end(sent, well())

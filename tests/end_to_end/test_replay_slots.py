@@ -1,0 +1,118 @@
+"""Several processes on one PostgreSQL database run three replays of an organization at a time, all together."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.faults.client import Client
+from tests.faults.product import Product
+from tests.faults.receiver import Delivered, Receiver
+
+pytestmark = pytest.mark.parametrize("engine_name", ["postgres"])
+
+_MESSAGES = 12
+_REPLAYS_OF_EACH = 3
+_AT_ONCE = 3
+
+
+class _Cluster:
+    """Three workers, each with at least three listeners on a queue of messages that no listener has received."""
+
+    def __init__(self, products: list[Product], sessions: list[int], queue: str, owned: dict[int, list[str]]) -> None:
+        self.products = products
+        self.sessions = sessions
+        """The sessions of the products' workers."""
+        self.queue = queue
+        self.owned = owned
+        """The listeners of each session."""
+
+    def client(self) -> Client:
+        return self.products[-1].client()
+
+    async def replay(self, client: Client, session_id: int, **fields: int) -> list[str]:
+        """Start replays on listeners of a worker. Returns their paths."""
+        places = [f"/queues/{self.queue}/listeners/{each}/replays" for each in self.owned[session_id]]
+        asked = [(place, await client.create(place, {"from_at": 0, **fields})) for place in places[:_REPLAYS_OF_EACH]]
+        return [f"{place}/{replay['id']}" for place, replay in asked]
+
+
+@asynccontextmanager
+async def _cluster(folder: Path, database: str, receiver: Receiver) -> AsyncIterator[_Cluster]:
+    async with AsyncExitStack() as stack:
+        products, sessions = list[Product](), list[int]()
+        connection = None
+        for number in range(3):
+            product = await stack.enter_async_context(Product(folder, database=database, lease_seconds=2))
+            connection = connection or await asyncpg.connect(database)
+            joined = [row[0] for row in await connection.fetch("SELECT session_id FROM worker")]
+            assert len(joined) == number + 1
+            products.append(product)
+            sessions += [each for each in joined if each not in sessions]
+        assert connection is not None
+        stack.push_async_callback(connection.close)
+        client = products[0].client()
+        queue = await client.queue()
+        await client.create(f"/queues/{queue}/messages/batch", {"messages": [{"data": "x"}] * _MESSAGES})
+        owned = await _listeners(client, queue, connection, receiver)
+        yield _Cluster(products, sessions, queue, owned)
+
+
+async def _listeners(
+    client: Client, queue: str, connection: asyncpg.Connection, receiver: Receiver
+) -> dict[int, list[str]]:
+    """Create listeners until each worker owns enough of them."""
+    while True:
+        url = receiver.url("listener")
+        fields = {"notify_url": url, "liveness_url": url, "max_in_flight": 1}
+        await client.create(f"/queues/{queue}/listeners", fields)
+        owned: dict[int, list[str]] = {}
+        for owner, listener in await connection.fetch(
+            "SELECT owner, l.public_id FROM cursor c JOIN listener l ON l.organization = c.organization "
+            "AND l.id = c.listener WHERE owner IS NOT NULL"
+        ):
+            owned.setdefault(owner, []).append(listener)
+        if sum(len(listeners) >= _REPLAYS_OF_EACH for listeners in owned.values()) == 3:
+            return owned
+
+
+def _most_at_once(delivered: list[Delivered]) -> int:
+    """Return how many replays ran at the same time.
+
+    A replay runs from its first message until its last one has begun: the one before the last has ended by then.
+    """
+    received, most = Counter[str](), 0
+    for each in delivered:
+        received[each.headers["discue-replay"]] += 1
+        most = max(most, sum(count < _MESSAGES - 1 for count in received.values()))
+    return most
+
+
+async def test_three_workers_run_three_replays_of_an_organization_together(tmp_path: Path, database: str) -> None:
+    async with Receiver() as receiver, _cluster(tmp_path, database, receiver) as cluster:
+        client = cluster.client()
+        replays = [path for each in cluster.sessions for path in await cluster.replay(client, each, pace=40)]
+        async with asyncio.timeout(60):
+            shown = [await client.until_shown(path, lambda shown: shown["state"] == "done") for path in replays]
+        assert [each["counts"]["delivered"] for each in shown] == [_MESSAGES] * 9
+        assert _most_at_once(receiver.delivered) == _AT_ONCE
+
+
+async def test_death_of_a_worker_frees_its_replay_slots(tmp_path: Path, database: str) -> None:
+    async with Receiver() as receiver, _cluster(tmp_path, database, receiver) as cluster:
+        client, (first, *others) = cluster.client(), cluster.sessions
+        slow = await cluster.replay(client, first, pace=2)
+        await receiver.until(lambda: len({each.headers["discue-replay"] for each in receiver.delivered}) == _AT_ONCE)
+        waiting = [path for each in others for path in await cluster.replay(client, each)]
+        assert [(await client.get(path))["replay"]["state"] for path in waiting] == ["waiting"] * 6
+        before = {each.headers["discue-replay"] for each in receiver.delivered}
+        await cluster.products[0].kill()
+        assert before == {path.rsplit("/", 1)[1] for path in slow}
+        async with asyncio.timeout(60):
+            for path in [*waiting, *slow]:
+                shown = await client.until_shown(path, lambda shown: shown["state"] == "done")
+                assert shown["counts"]["delivered"] == _MESSAGES
