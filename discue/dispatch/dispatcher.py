@@ -136,7 +136,7 @@ class Dispatcher:
         )
         self.handover_outcomes = HandoverOutcomes(worker, self._on_outcomes_stored)
         self.replay_slots = ReplaySlots(worker, lambda: lease.session_id)
-        self.registry.on_all_closed = self.replay_slots.forget
+        self.registry.on_all_closed = self.replay_slots.invalidate
         self._health_writer = HealthWriter(worker)
         self.prober = Prober(probe, worker, self._health_writer)
         self._context = LaneContext(

@@ -110,7 +110,7 @@ class LaneRegistry:
         self.on_unowned: Callable[[], None] = lambda: None
         """Called when a listener changed that has no lane here: its cursor may be free to claim."""
         self.on_all_closed: Callable[[], None] = lambda: None
-        """Called when all lanes were dropped: the session or the store may be another one."""
+        """Called when all lanes were dropped: the session or the store may have changed."""
         self.is_closed = False
         """Set to take no cursors any more."""
         self._lanes = lanes

@@ -35,7 +35,7 @@ class _Share:
         self.held_since = 0.0
         """When the worker's turn began, by the monotonic clock."""
         self.surplus_since: float | None = None
-        """Since when the worker has had more slots than its replays need; None: it does not."""
+        """When the worker began to have more slots than its replays need; None if it does not."""
         self.is_passed_on = False
         """Whether a slot is given up although replays of the worker wait: it is the turn of another worker."""
         self.is_writing = False
@@ -110,8 +110,8 @@ class ReplaySlots:
             elif not share.wanted and not share.stored and not share.is_writing:
                 del self._shares[share.organization]
 
-    def forget(self) -> None:
-        """Use no slot any more until the store has confirmed it: the session or the store may be another one."""
+    def invalidate(self) -> None:
+        """Use no slot any more until the store has confirmed it: the session or the store may have changed."""
         self._epoch += 1
         for share in self._shares.values():
             share.held, share.stored = 0, REPLAYS_AT_ONCE

@@ -260,7 +260,7 @@ async def test_change_of_slots_that_fails_is_repeated_at_the_next_poll(stage: St
     assert await _stored_slots(stage) == 0
 
 
-async def test_slot_whose_taking_had_no_answer_is_given_up(stage: Stage, holds: Holds) -> None:
+async def test_slot_of_unknown_outcome_is_given_up(stage: Stage, holds: Holds) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
     [listener] = await _listeners(stage, queue, first, 1)
     holds.error = StoreUnavailable(code="not_stored")
@@ -294,36 +294,36 @@ async def test_slots_are_taken_again_after_lost_connections_and_given_up_without
     assert await _stored_slots(stage) == 0
 
 
-def _delay_answers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Return an event for which the answers to changes of slots wait."""
-    write, may_answer = stage.store.write, asyncio.Event()
+def _delay_results(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Return an event for which the results of changes of slots wait."""
+    write, may_return = stage.store.write, asyncio.Event()
 
     async def write_slowly(work: Callable[[Transaction], Awaitable[object]]) -> object:
-        answer = await write(work)
+        result = await write(work)
         if isinstance(work, partial) and isinstance(work.func, Holds):
-            await may_answer.wait()
-        return answer
+            await may_return.wait()
+        return result
 
     monkeypatch.setattr(stage.store, "write", write_slowly)
-    return may_answer
+    return may_return
 
 
 def _replay_lanes(stage: Stage) -> int:
     return sum(lane.key[2] > 0 and lane.state is LaneState.RUNNING for lane in stage.lanes)
 
 
-async def test_answer_from_before_lost_connections_counts_for_nothing(
+async def test_result_from_before_lost_connections_counts_for_nothing(
     stage: Stage, holds: Holds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
     [listener] = await _listeners(stage, queue, first, 1)
-    may_answer = _delay_answers(stage, monkeypatch)
+    may_return = _delay_results(stage, monkeypatch)
     asking = asyncio.get_running_loop().create_task(ask(stage, listener))
     await until(lambda: holds.counts == [1])
     await stage.dispatcher.registry.reset()
     await until(lambda: _replay_lanes(stage) == 1)
     await stage.store.write(lambda tx: tx.execute("DELETE FROM replay_slot"))
-    may_answer.set()
+    may_return.set()
     asked = await asking
     assert not _sending(stage)
     await stage.poll()
@@ -336,12 +336,12 @@ async def test_replays_that_begin_while_a_slot_is_taken_get_theirs_at_once(
 ) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
     listeners = await _listeners(stage, queue, first, 3)
-    may_answer = _delay_answers(stage, monkeypatch)
+    may_return = _delay_results(stage, monkeypatch)
     asking = [asyncio.get_running_loop().create_task(ask(stage, listeners[0]))]
     await until(lambda: holds.counts == [1])
     asking += [asyncio.get_running_loop().create_task(ask(stage, each)) for each in listeners[1:]]
     await until(lambda: _replay_lanes(stage) == 3)
-    may_answer.set()
+    may_return.set()
     await asyncio.gather(*asking)
     await stage.quiet()
     assert len(_sending(stage)) == REPLAYS_AT_ONCE
