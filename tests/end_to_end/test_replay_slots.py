@@ -1,10 +1,13 @@
-"""Several processes on one PostgreSQL database run three replays of an organization at a time, all together."""
+"""All workers together run three replays of an organization at a time."""
 
 import asyncio
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -13,11 +16,14 @@ from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
 
-pytestmark = pytest.mark.parametrize("engine_name", ["postgres"])
-
+_WORKERS = 3
 _MESSAGES = 12
 _REPLAYS_OF_EACH = 3
 _AT_ONCE = 3
+
+
+Query = Callable[[str], Awaitable[Sequence[Any]]]
+"""Reads rows of the database."""
 
 
 class _Cluster:
@@ -25,8 +31,9 @@ class _Cluster:
 
     def __init__(self, products: list[Product], sessions: list[int], queue: str, owned: dict[int, list[str]]) -> None:
         self.products = products
+        """A product for each worker, or a single one for all of them."""
         self.sessions = sessions
-        """The sessions of the products' workers."""
+        """The sessions of the workers, in the order in which they joined."""
         self.queue = queue
         self.owned = owned
         """The listeners of each session."""
@@ -44,39 +51,46 @@ class _Cluster:
 @asynccontextmanager
 async def _cluster(folder: Path, database: str, receiver: Receiver) -> AsyncIterator[_Cluster]:
     async with AsyncExitStack() as stack:
-        products, sessions = list[Product](), list[int]()
-        connection = None
-        for number in range(3):
-            product = await stack.enter_async_context(Product(folder, database=database, lease_seconds=2))
-            connection = connection or await asyncpg.connect(database)
-            joined = [row[0] for row in await connection.fetch("SELECT session_id FROM worker")]
-            assert len(joined) == number + 1
-            products.append(product)
-            sessions += [each for each in joined if each not in sessions]
-        assert connection is not None
-        stack.push_async_callback(connection.close)
+        served = partial(Product, folder, database=database, lease_seconds=2)
+        if database.startswith("sqlite"):
+            # On one machine, the workers are processes of one server.
+            products = [await stack.enter_async_context(served(workers=_WORKERS))]
+            query = _query_of_file(database.removeprefix("sqlite:///"))
+        else:
+            products = [await stack.enter_async_context(served()) for _ in range(_WORKERS)]
+            connection = await asyncpg.connect(database)
+            stack.push_async_callback(connection.close)
+            query = connection.fetch
+        sessions = [row[0] for row in await query("SELECT session_id FROM worker WHERE dead = 0 ORDER BY session_id")]
+        assert len(sessions) == _WORKERS
         client = products[0].client()
         queue = await client.queue()
         await client.create(f"/queues/{queue}/messages/batch", {"messages": [{"data": "x"}] * _MESSAGES})
-        owned = await _listeners(client, queue, connection, receiver)
+        owned = await _listeners(client, queue, query, receiver)
         yield _Cluster(products, sessions, queue, owned)
 
 
-async def _listeners(
-    client: Client, queue: str, connection: asyncpg.Connection, receiver: Receiver
-) -> dict[int, list[str]]:
+def _query_of_file(path: str) -> Query:
+    async def query(sql: str) -> Sequence[Any]:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return connection.execute(sql).fetchall()
+
+    return query
+
+
+async def _listeners(client: Client, queue: str, query: Query, receiver: Receiver) -> dict[int, list[str]]:
     """Create listeners until each worker owns enough of them."""
     while True:
         url = receiver.url("listener")
         fields = {"notify_url": url, "liveness_url": url, "max_in_flight": 1}
         await client.create(f"/queues/{queue}/listeners", fields)
         owned: dict[int, list[str]] = {}
-        for owner, listener in await connection.fetch(
+        for owner, listener in await query(
             "SELECT owner, l.public_id FROM cursor c JOIN listener l ON l.organization = c.organization "
             "AND l.id = c.listener WHERE owner IS NOT NULL"
         ):
             owned.setdefault(owner, []).append(listener)
-        if sum(len(listeners) >= _REPLAYS_OF_EACH for listeners in owned.values()) == 3:
+        if sum(len(listeners) >= _REPLAYS_OF_EACH for listeners in owned.values()) == _WORKERS:
             return owned
 
 
@@ -102,6 +116,7 @@ async def test_three_workers_run_three_replays_of_an_organization_together(tmp_p
         assert _most_at_once(receiver.delivered) == _AT_ONCE
 
 
+@pytest.mark.parametrize("engine_name", ["postgres"])
 async def test_death_of_a_worker_frees_its_replay_slots(tmp_path: Path, database: str) -> None:
     async with Receiver() as receiver, _cluster(tmp_path, database, receiver) as cluster:
         client, (first, *others) = cluster.client(), cluster.sessions

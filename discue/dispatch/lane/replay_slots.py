@@ -56,6 +56,9 @@ class ReplaySlots:
         self._worker = worker
         self._session_id = session_id
         self._shares: dict[int, _Share] = {}
+        self._to_write: dict[_Share, None] = {}
+        """Shares that the last polls have found to differ from what the store has."""
+        self._is_repeating = False
         self._epoch = 0
         """Changes when the slots that the worker had may belong to others."""
 
@@ -106,15 +109,32 @@ class ReplaySlots:
                 share.surplus_since = now
             has_surplus = share.surplus_since is not None and now - share.surplus_since >= _KEPT_SECONDS
             if has_surplus or share.held < share.wanted:
-                self._write(share)
+                self._to_write[share] = None
             elif not share.wanted and not share.stored and not share.is_writing:
                 del self._shares[share.organization]
+                # Another share may soon hold the organization's slots.
+                self._to_write.pop(share, None)
+        if self._to_write and not self._is_repeating:
+            self._is_repeating = True
+            self._worker.spawn(self._repeat())
 
     def invalidate(self) -> None:
         """Use no slot any more until the store has confirmed it: the session or the store may have changed."""
         self._epoch += 1
         for share in self._shares.values():
             share.held, share.stored = 0, REPLAYS_AT_ONCE
+
+    async def _repeat(self) -> None:
+        """Write the shares that a poll has found, one after another: there can be thousands of them."""
+        try:
+            while self._to_write:
+                share = next(iter(self._to_write))
+                del self._to_write[share]
+                if not share.is_writing:
+                    share.is_writing = True
+                    await self._write_wanted(share)
+        finally:
+            self._is_repeating = False
 
     def _write(self, share: _Share) -> None:
         """Store how many slots the worker holds, in the background."""
