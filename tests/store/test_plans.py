@@ -701,7 +701,7 @@ async def test_hot_statements_of_a_file_go_by_a_key(store: Store) -> None:
         explaining = Explaining(tx)
         with _no_slow_plans(explaining, _is_slow):
             for sql in statements:
-                values = [None] * max(int(number) for number in re.findall(r"\$(\d+)", sql))
+                values = [None] * max(int(number) for number in re.findall(r"[$?](\d+)", sql))
                 await explaining._explain(sql, *values)
 
     await store.read(work)
