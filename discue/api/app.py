@@ -15,7 +15,6 @@ from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of
 from discue.api.path_names import PathNames, give_name
 from discue.api.pretty import indented, is_pretty
-from discue.api.problems import headers_of, problem_of
 from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
 from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
@@ -35,10 +34,21 @@ from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Publishes, ReadBound
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
-from discue.http.admission import Admission, Request, base_url, check_request, port_of
+from discue.http.admission import Admission, Request, RequestIds, base_url, check_request, port_of
 from discue.http.body import BodyReader
 from discue.http.frame import theme_of
-from discue.http.negotiation import EVENTS, HTML, JSON, accepts_gzip, is_json, negotiate, prefers_events
+from discue.http.negotiation import (
+    EVENTS,
+    HTML,
+    JSON,
+    accepts_gzip,
+    asks_for_page,
+    is_json,
+    negotiate,
+    prefers_events,
+    prefers_json,
+)
+from discue.http.problems import headers_of, problem_of
 from discue.http.rsgi import Application, ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
@@ -52,7 +62,6 @@ _DASHBOARD: Final = "dashboard"
 _METRICS: Final = "metrics"
 _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
-_REQUEST_ID_BYTES: Final = 6
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
@@ -104,8 +113,7 @@ class App:
         self._measures = store.measures
         self._logs_requests = settings.log_requests
         self._monotonic = services.control.clock.monotonic
-        self._id_prefix = services.control.random_bytes(_REQUEST_ID_BYTES).hex()
-        self._requests = 0
+        self._ids = RequestIds(services.control.random_bytes)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
         """Respond to one request. Raises nothing."""
@@ -115,7 +123,7 @@ class App:
             await pages.__rsgi__(scope, exchange)
             return
         started = self._monotonic()
-        request = Request(scope, exchange, self._next_id)
+        request = Request(scope, exchange, self._ids)
         status = _OK
         try:
             content = await self._respond(request)
@@ -221,10 +229,6 @@ class App:
                 "stream_failed", exc_info=error, method="GET", path=request.scope.path, **_identity(request)
             )
 
-    def _next_id(self) -> str:
-        self._requests += 1
-        return f"{self._id_prefix}-{self._requests:x}"
-
     async def _respond(self, request: Request) -> bytes:
         found = self._route(request)
         if isinstance(found, DiscueError):
@@ -251,8 +255,8 @@ class App:
         scope, version, path = request.scope, "", request.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        is_for_page = error.status == NotFound.status and is_of_page(scope.method, path) and HTML in request.accept
-        if self._missing is None or not is_for_page:
+        is_for_page = is_of_page(scope.method, path) and asks_for_page(request.accept)
+        if self._missing is None or error.status != NotFound.status or not is_for_page:
             raise error
         # The error about a route is for programs.
         is_for_people = error.code != "no_route" or error.detail == self._hints[_DASHBOARD]
@@ -345,6 +349,7 @@ class App:
             method=scope.method,
             disconnected=request.exchange.client_disconnect,
             prefers_events=_is_event_stream(route, request.accept),
+            prefers_json=route.media_type != JSON and route.has_json and prefers_json(request.accept),
             name=found.name,
             accepts_gzip=route.compresses and _accepts_gzip(scope),
             theme=theme_of(request.headers) if route.compresses else "auto",
@@ -367,7 +372,7 @@ class App:
             if isinstance(response, RawResponse):
                 content = response.content
                 if route.media_type != JSON:
-                    call.headers[0] = ("content-type", f"{route.media_type}; charset=utf-8")
+                    call.headers[0] = ("content-type", _page_type(request.accept, route.media_type))
             else:
                 content = _encode(response)
         if call.version and compiled.has_etag:
@@ -395,7 +400,9 @@ class App:
         except DiscueError as error:
             return error
         route = found.route.row
-        if negotiate(request.accept, route.media_type) == "nothing" and not _is_event_stream(route, request.accept):
+        is_refused = negotiate(request.accept) == "nothing" and not _is_event_stream(route, request.accept)
+        # For a page, its handler decides first whether it exists: that error is JSON whatever the client accepts.
+        if is_refused and route.media_type == JSON:
             return NotAcceptable()
         return found
 
@@ -469,12 +476,21 @@ class App:
 def _first_step(scope: HttpScope) -> str:
     """Return the first step of a path. Browsers at `/` are led to the dashboard: clients of the API ask for no HTML."""
     first, _, _ = scope.path[1:].partition("/")
-    asks_for_page = not first and scope.method == "GET" and HTML in scope.headers.get("accept", "")
-    return _DASHBOARD if asks_for_page else first
+    is_for_page = not first and scope.method == "GET" and HTML in scope.headers.get("accept", "")
+    return _DASHBOARD if is_for_page else first
 
 
 def _is_event_stream(route: Route, accept: str) -> bool:
     return route.streams and prefers_events(accept)
+
+
+def _page_type(accept: str, media_type: str) -> str:
+    """Return the Content-Type of a page. Raises NotAcceptable."""
+    if negotiate(accept, media_type) == "nothing":
+        raise NotAcceptable(
+            "This page is HTML, which the Accept header excludes. Accept `text/html`, or omit the header."
+        )
+    return f"{media_type}; charset=utf-8"
 
 
 def _accepts_gzip(scope: HttpScope) -> bool:

@@ -83,6 +83,8 @@ class Call(msgspec.Struct):
     """Returns when the client has disconnected."""
     prefers_events: bool = False
     """Whether the client prefers server-sent events."""
+    prefers_json: bool = False
+    """Whether the client prefers JSON to HTML, for a route that has both."""
     name: str = ""
     """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
     accepts_gzip: bool = False
@@ -226,7 +228,8 @@ class Route(_Reading, frozen=True):
     events: EventFormat | None = None
     """For routes that publish: the CloudEvents that they accept instead of the body."""
     media_type: str = JSON
-    """The media type of the response. Anything but JSON is returned as a RawResponse."""
+    """The media type of the response. Anything but JSON is returned as a RawResponse; with `response`, clients that
+    prefer JSON get that struct."""
     ignores_idempotency_key: bool = False
     streams: bool = False
     """Whether it can respond with an EventStream."""
@@ -272,6 +275,11 @@ class Route(_Reading, frozen=True):
         if self.streams:
             return "pull"
         return "read" if self.methods == GET else "change"
+
+    @property
+    def has_json(self) -> bool:
+        """Whether its response is JSON, or can be."""
+        return self.media_type == JSON or self.response is not None
 
     @property
     def takes_body(self) -> bool:

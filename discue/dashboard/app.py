@@ -26,7 +26,7 @@ from discue.dashboard.steps import PageSteps, problem_page, requested_act, with_
 from discue.dashboard.visit import PageUser, Visit
 from discue.domain.errors import DiscueError, MethodNotAllowed, NotFound
 from discue.http.frame import named_theme, read_cookie
-from discue.http.negotiation import ACCEPT_CHARACTERS, HTML, negotiate
+from discue.http.negotiation import HTML, negotiate
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -176,8 +176,8 @@ class Dashboard:
 
     def _problem(self, request: DashboardRequest, error: DiscueError) -> PageResponse:
         """Return the page of an error: within the frame, if the user is known. JSON without HTML in `Accept`."""
-        if negotiate(request.headers.get("accept", "")[:ACCEPT_CHARACTERS], HTML) == "nothing":
-            return with_hints(problem_response(error), error)
+        if negotiate(request.accept, HTML) == "nothing":
+            return problem_response(request, error, self._api_url or request.url)
         page = problem_page(error)
         if request.user is None:
             response = bare_response(request, page, self._services.control.clock.now(), error.status)

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from discue.domain.errors import DiscueError, reason_phrase
-from discue.http.negotiation import JSON
+from discue.domain.errors import DiscueError
+from discue.http.negotiation import ACCEPT_CHARACTERS, negotiate
+from discue.http.problems import headers_of, problem_of
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.store.ledger import Reservation
 
@@ -47,7 +48,7 @@ _TEMPORARY_REDIRECT: Final = 307
 class PageRequest:
     """A request for a path below `root`, and what is known of it so far."""
 
-    __slots__ = ("address", "base", "exchange", "headers", "path", "query", "scope", "sent_url", "token", "url")
+    __slots__ = ("address", "base", "exchange", "headers", "id", "path", "query", "scope", "sent_url", "token", "url")
 
     def __init__(self, scope: HttpScope, exchange: HttpProtocol, root: str) -> None:
         self.scope = scope
@@ -65,6 +66,14 @@ class PageRequest:
         """The URL in links for other people. The browser's `Host` must not decide where a link with a secret leads."""
         self.token = ""
         self.query: Mapping[str, str] = {}
+        self.id = ""
+        """The id of the request, as in its response."""
+
+    @property
+    def accept(self) -> str:
+        """The Accept header."""
+        accept: str = self.headers.get("accept", "")
+        return accept[:ACCEPT_CHARACTERS]
 
 
 class PageResponse(NamedTuple):
@@ -83,13 +92,10 @@ def page_response(content: bytes, status: int = 200, security: Headers = SECURIT
     return PageResponse(status, [_HTML, _NOT_STORED, *security], content)
 
 
-def problem_response(error: DiscueError) -> PageResponse:
-    """Return an error as JSON (RFC 9457), for clients that accept no HTML."""
-    title = reason_phrase(error.status)
-    content = {"code": error.code, "title": title, "status": error.status, "detail": error.detail}
-    return PageResponse(
-        error.status, [("content-type", JSON), _NOT_STORED, *SECURITY_HEADERS], msgspec.json.encode(content)
-    )
+def problem_response(request: PageRequest, error: DiscueError, api_url: str) -> PageResponse:
+    """Return an error as the API does, for clients that accept no HTML."""
+    headers = [*headers_of(error, negotiate(request.accept)), _NOT_STORED, *SECURITY_HEADERS]
+    return PageResponse(error.status, headers, msgspec.json.encode(problem_of(error, request.id, api_url)))
 
 
 def plain_response(content: bytes, name: str) -> PageResponse:

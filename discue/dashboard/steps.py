@@ -38,10 +38,10 @@ from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey
 from discue.domain.reservations import FEW_ROWS, ROW_BYTES, ReadBound
 from discue.domain.scopes import Principal
-from discue.http.admission import base_url, check_request, key_of_all, port_of, rate_limit_key
+from discue.http.admission import RequestIds, base_url, check_request, key_of_all, port_of, rate_limit_key
 from discue.http.body import BodyReader
 from discue.http.negotiation import accepts_gzip, is_of_type
-from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.http.rsgi import ClientGone, HttpHeaders, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES
@@ -82,6 +82,7 @@ class PageSteps:
         )
         self._ledger = store.ledger
         self._unread = services.unread
+        self._ids = RequestIds(control.random_bytes)
 
     async def serve(
         self,
@@ -91,6 +92,7 @@ class PageSteps:
     ) -> None:
         """Send the response, or the page of the error that `respond` raises. Raises nothing."""
         scope, exchange = request.scope, request.exchange
+        request.id = self._ids.of(request.headers)
         try:
             # For the session, and for sign-in pages. Other pages reserve more.
             with self._ledger.hold(0, FEW_ROWS.bytes):
@@ -105,15 +107,18 @@ class PageSteps:
             response = problem(request, error)
             error.__traceback__ = error.__context__ = None
         except Exception as error:
-            self._services.log.error("page_failed", exc_info=error, method=scope.method, path=scope.path)
+            self._services.log.error(
+                "page_failed", exc_info=error, method=scope.method, path=scope.path, request_id=request.id
+            )
             response = problem(request, DiscueError())
         finally:
             if self._bodies.held:
                 self._bodies.release()
+        response.headers.append(("x-request-id", request.id))
         counts = self._services.control.store.measures.requests["other"]
         counts[response.status] = counts.get(response.status, 0) + 1
         if response.pieces is not None:
-            await self._stream(scope, exchange, response, response.pieces)
+            await self._stream(request, response, response.pieces)
         elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
             unread = await self._unread.start(
                 exchange,
@@ -145,6 +150,7 @@ class PageSteps:
                 return _static_response(request.headers, file)
             if script is not None:
                 return script
+        request.url = self._url_of(scope)
         request.address = self._services.addresses.of(scope.client, scope.headers)
         if scope.method not in METHODS:
             raise MethodNotAllowed(allow=METHODS)
@@ -155,7 +161,6 @@ class PageSteps:
         if phase != "serving":
             raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
         request.query = parse_query(scope.query_string)
-        request.url = self._url_of(scope)
         request.sent_url = self._url or self._services.control.settings.url_at(self._host, port_of(scope))
         return None
 
@@ -258,16 +263,15 @@ class PageSteps:
             raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
         return await self._bodies.read(request.exchange, headers, most_bytes, organization=organization)
 
-    async def _stream(
-        self, scope: HttpScope, exchange: HttpProtocol, response: PageResponse, pieces: AsyncGenerator[bytes, None]
-    ) -> None:
+    async def _stream(self, request: PageRequest, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
-            await stream(exchange, response, pieces)
+            await stream(request.exchange, response, pieces)
         except (ProtocolClosed, ClientGone):
             return
         except Exception as error:
             # The response has started, so all that can be done is to end it.
-            self._services.log.error("page_failed", exc_info=error, method="GET", path=scope.path)
+            path = request.scope.path
+            self._services.log.error("page_failed", exc_info=error, method="GET", path=path, request_id=request.id)
 
 
 @contextmanager

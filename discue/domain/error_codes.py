@@ -46,7 +46,9 @@ REASONS: Final[Mapping[str, Reason]] = {
         400, "A query parameter has an invalid value.", "Correct the parameter that `errors` names."
     ),
     "invalid_header": Reason(
-        400, "A request header is malformed, or given more than once.", "Correct the header that `detail` names."
+        400,
+        "A request header is missing, malformed, or given more than once.",
+        "Correct the header that `detail` names.",
     ),
     # 401
     "key_missing": Reason(
@@ -98,7 +100,9 @@ REASONS: Final[Mapping[str, Reason]] = {
         405, "The method is not supported here.", "Use one of the methods in the header `Allow`."
     ),
     "not_acceptable": Reason(
-        406, "Responses are JSON, which the Accept header excludes.", "Accept `application/json`, or omit the header."
+        406,
+        "The response is JSON, which the Accept header excludes.",
+        "Accept `application/json`, or omit the header. Pages of the documentation need `text/html`.",
     ),
     "request_timeout": Reason(
         408,

@@ -40,14 +40,33 @@ _SINGLE = ("content-length", "content-type", "host", "x-api-key")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _CACHED_BASES: Final = 1_024
 
+HOST_MISSING: Final = "An HTTP/1.1 request needs the header Host. Send the host of the URL in it."
+
 ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
 """The principal of a request without a key."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ID_PREFIX_BYTES: Final = 6
 _WITH_BODY = frozenset({"POST", "PUT"})
 
 _KEY = "x-api-key"
 _HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
+
+
+class RequestIds:
+    """The ids of requests: the client's own, or ids that the service numbers."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._prefix = random_bytes(_ID_PREFIX_BYTES).hex()
+        self._requests = 0
+
+    def of(self, headers: HttpHeaders) -> str:
+        """Return the `X-Request-Id` of a request if it is well-formed, else a new id."""
+        given: str | None = headers.get("x-request-id")
+        if given and _REQUEST_ID.fullmatch(given):
+            return given
+        self._requests += 1
+        return f"{self._prefix}-{self._requests:x}"
 
 
 class Request:
@@ -73,12 +92,11 @@ class Request:
         "stream",
     )
 
-    def __init__(self, scope: HttpScope, exchange: HttpProtocol, fallback_id: Callable[[], str]) -> None:
+    def __init__(self, scope: HttpScope, exchange: HttpProtocol, ids: RequestIds) -> None:
         self.scope = scope
         self.exchange = exchange
         self.headers = scope.headers
-        given = self.headers.get("x-request-id")
-        self.id: str = given if given and _REQUEST_ID.fullmatch(given) else fallback_id()
+        self.id = ids.of(self.headers)
         self.response_headers = [("content-type", JSON), ("x-request-id", self.id)]
         accept: str = self.headers.get("accept", "")
         self.accept = ",".join(self.headers.get_all("accept")) if accept else accept
@@ -232,7 +250,7 @@ def port_of(scope: HttpScope) -> str:
 
 
 def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
-    """Raises UriTooLong, HeadersTooLarge, and BadRequest if a header occurs twice that must not."""
+    """Raises UriTooLong, HeadersTooLarge, and BadRequest for a missing `Host` or a repeated header of `_SINGLE`."""
     if len(scope.path) + len(scope.query_string) > URI_CHARACTERS:
         raise UriTooLong(f"The URL has more than {URI_CHARACTERS} characters.")
     # Names are listed once, values once for each line: more values than names means that a header is repeated.
@@ -241,11 +259,18 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
     size = len("".join(names)) + len("".join(values)) + lines * _LINE_EXTRA
     if lines > HEADER_LINES or size > HEADER_BYTES:
         raise HeadersTooLarge(f"The headers have more than {HEADER_LINES} lines or {HEADER_BYTES} bytes.")
+    if lacks_host(scope):
+        raise BadRequest(HOST_MISSING, code="invalid_header")
     if len(names) != lines:
         # A proxy might have acted on another of the values than this service does (request smuggling).
         for name in _SINGLE:
             if len(headers.get_all(name)) > 1:
                 raise given_twice(name)
+
+
+def lacks_host(scope: HttpScope) -> bool:
+    """Return whether a request must have the header Host and does not (RFC 9112, 3.2). HTTP/2 has `:authority`."""
+    return scope.http_version == "1.1" and "host" not in scope.headers
 
 
 def given_twice(name: str) -> BadRequest:

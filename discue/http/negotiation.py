@@ -1,5 +1,6 @@
 """Content negotiation: the Accept header (RFC 9110, 12.5.1), and Content-Type."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -27,11 +28,16 @@ def negotiate(accept: str, media_type: str = JSON) -> Negotiated:
     # A header without a valid range says nothing, like no header (RFC 9110, 12.5.1).
     if not weights:
         return "json"
-    # The most specific matching range decides.
-    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-    if not next((weights[each] for each in ranges if each in weights), 0):
+    if not _weight_of(media_type, weights):
         return "nothing"
     return "problem" if weights.get(PROBLEM, 0) > 0 else "json"
+
+
+@lru_cache(_CACHED)
+def prefers_json(accept: str) -> bool:
+    """Whether an Accept header prefers JSON to HTML: by its weight, or by naming only JSON."""
+    weights = _weights(accept)
+    return (_weight_of(JSON, weights), JSON in weights) > (_weight_of(HTML, weights), HTML in weights)
 
 
 @lru_cache(_CACHED)
@@ -41,6 +47,12 @@ def prefers_events(accept: str) -> bool:
     return weights.get(EVENTS, 0) > 0 and weights[EVENTS] >= weights.get(JSON, 0)
 
 
+@lru_cache(_CACHED)
+def asks_for_page(accept: str) -> bool:
+    """Whether an Accept header names HTML, as those of browsers do, and does not prefer JSON."""
+    return _weights(accept).get(HTML, 0) > 0 and not prefers_json(accept)
+
+
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether an Accept-Encoding header names gzip (RFC 9110, 12.5.3). A client that sends none may not read it."""
     for element in accept_encoding[:ACCEPT_CHARACTERS].lower().split(","):
@@ -48,6 +60,15 @@ def accepts_gzip(accept_encoding: str) -> bool:
         if coding in {"gzip", "x-gzip", "*"}:
             return not any(parameter.partition("=")[2].strip(" 0.") == "" for parameter in parameters)
     return False
+
+
+def _weight_of(media_type: str, weights: Mapping[str, float]) -> float:
+    """Return the weight of the most specific range that matches; 0 if none does."""
+    # A client that names problem documents alone reads JSON. There is no other form of a success.
+    if media_type == JSON and JSON not in weights and weights.get(PROBLEM, 0) > 0:
+        return weights[PROBLEM]
+    ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+    return next((weights[each] for each in ranges if each in weights), 0)
 
 
 def _weights(accept: str) -> dict[str, float]:

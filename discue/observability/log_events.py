@@ -189,7 +189,7 @@ EVENTS: Final = (
     LogEvent(
         "not_warmed_up", ("warning",), "The database was not warmed up: the first requests are slower.", ("reason",)
     ),
-    LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path"), (), True),
+    LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path", "request_id"), (), True),
     LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
     LogEvent(
         "proxy_not_trusted",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from discue.http.admission import HOST_MISSING, lacks_host
 from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.observability.metrics import OPENMETRICS, TEXT, Snapshot, decode_snapshot, encode_snapshot, exposition
 from discue.server.metric_details import DETAILED, Details, details_asked
@@ -110,6 +111,8 @@ class MetricsApplication:
         is_known = scope.path in {PATH, DETAILED_PATH}
         if self._others is not None and not is_known:
             await self._others.__rsgi__(scope, exchange)
+        elif lacks_host(scope):
+            _respond(exchange, 400, HOST_MISSING)
         elif not is_known:
             _respond(exchange, 404, f"This port has {PATH} and {DETAILED_PATH} only.")
         elif scope.method not in {"GET", "HEAD"}:

@@ -12,6 +12,7 @@ from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
 from discue.api.resources.organizations import OrganizationBody
 from discue.api.route import Method, Route
+from discue.api.structs import READ_ONLY
 from discue.http.negotiation import JSON
 from tests.support.api_world import World
 from tests.support.described_responses import Seen, description
@@ -64,6 +65,54 @@ def test_unions_do_not_refer_to_themselves_and_constants_are_no_lists() -> None:
         assert found.get("type") != "array" or "items" in found, found
 
 
+def test_objects_are_no_unions() -> None:
+    """OpenAPI Generator replaces an object that is a union, too, by the union: all other fields are missing."""
+    unions = [name for name, schema in SCHEMAS.items() if {"oneOf", "anyOf", "allOf"} & schema.keys()]
+    assert [name for name in unions if "properties" in SCHEMAS[name]] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({}, False),
+        ({"message_id": "x"}, True),
+        ({"data": None}, True),
+        ({"data_base64": "AA=="}, True),
+        ({"message_id": None, "data_base64": "AA=="}, True),
+        ({"message_id": "x", "data": 1}, False),
+        ({"data": 1, "data_base64": "AA=="}, False),
+        ({"message_id": "x", "data": 1, "data_base64": "AA=="}, False),
+    ],
+    ids=str,
+)
+def test_exactly_one_of_three_fields_is_required(fields: dict[str, Any], fits: bool) -> None:  # noqa: FBT001
+    assert validator({"$ref": "#/components/schemas/FilterTestBody"}).is_valid({"filter": None, **fields}) is fits
+
+
+def test_numbers_that_32_bits_cannot_hold_have_a_format() -> None:
+    """Generators for Go, Java and Rust choose 32 bits for a number without a format."""
+    fields = [(name, field) for each in walked(DOCUMENT) for name, field in each.get("properties", {}).items()]
+    fields += [(each["name"], each["schema"]) for each in walked(DOCUMENT) if each.get("in") == "query"]
+    sent = [(name, field) for name, field in fields if field.get("description") != READ_ONLY]
+    large = [(name, field) for name, field in sent if name.endswith(("_at", "_after", "_before")) or name in _LARGE]
+    assert [name for name, field in large if _formats_of(field, "integer") != {"int64"}] == []
+    assert [name for name, field in sent if not _formats_of(field, "number") <= {"double"}] == []
+    integers = [each for each in walked(DOCUMENT) if each.get("type") == "integer"]
+    assert [each for each in integers if (each.get("maximum", 2**31) < 2**31) is ("format" in each)] == []
+
+
+_LARGE = {"size", "leased_until", "startAfter"}
+
+
+def _formats_of(field: Mapping[str, Any], kind: str) -> set[str]:
+    return {each.get("format", "") for each in walked(field) if each.get("type") == kind}
+
+
+def test_no_schema_has_the_name_of_a_constructor() -> None:
+    """OpenAPI Generator's Go client has a function `NewQueueView` for the schema `QueueView`."""
+    assert [name for name in SCHEMAS if name.startswith("New") and name.removeprefix("New") in SCHEMAS] == []
+
+
 def walked(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         yield value
@@ -96,6 +145,55 @@ def test_every_field_is_described() -> None:
 def test_operations_are_called_by_names_of_their_own() -> None:
     names = [operation["operationId"] for _, operation in OPERATIONS]
     assert len(set(names)) == len(names)
+
+
+SINGULARS = {
+    "acknowledgements": "acknowledgement",
+    "api_clients": "api_client",
+    "api_keys": "api_key",
+    "attempts": "attempt",
+    "channels": "channel",
+    "deliveries": "delivery",
+    "domains": "domain",
+    "errors": "error",
+    "events": "event",
+    "filter-tests": "filter_test",
+    "invitations": "invitation",
+    "listeners": "listener",
+    "messages": "message",
+    "organizations": "organization",
+    "portal_sessions": "portal_session",
+    "queues": "queue",
+    "redeliveries": "redelivery",
+    "replays": "replay",
+    "schedules": "schedule",
+    "schemas": "schema",
+    "secrets": "secret",
+    "tests": "test",
+    "topics": "topic",
+    "users": "user",
+}
+OTHER_STEPS = {
+    **{step: step for step in ("api", "batch", "health", "limits", "live", "missed", "portal", "ready", "search")},
+    **{step: step for step in ("stats", "verification", "{page}", "{part}")},
+    "docs": "doc",
+    "openapi.json": "openapi_json",
+}
+
+
+def test_operations_are_called_by_singulars_except_for_lists() -> None:
+    for name, operation in OPERATIONS:
+        method, _, path = name.partition(" ")
+        steps = [step for step in path.split("/")[1:] if step and step not in _IDS]
+        verb, _, words = operation["operationId"].partition("_")
+        singular = [(SINGULARS | OTHER_STEPS)[step].strip("{}") for step in steps] or ["service"]
+        if verb == "list":
+            singular[-1] = steps[-1]
+        assert verb in {"GET": ("get", "list"), "POST": ("create",), "PUT": ("change", "put")}.get(method, ("delete",))
+        assert words == "_".join(singular), name
+
+
+_IDS = {f"{{{name}}}" for name in DOCUMENT["components"]["parameters"]} - OTHER_STEPS.keys()
 
 
 @every_operation
@@ -215,7 +313,11 @@ def test_page_shows_every_operation_once(cast: Cast) -> None:
 
 @pytest.mark.parametrize(("accept", "status"), [("text/*", 200), ("*/*", 200), ("application/json", 406)])
 def test_a_page_is_html_or_nothing(cast: Cast, accept: str, status: int) -> None:
-    assert cast.nobody.get("/docs", headers={"accept": accept}).status_code == status
+    answer = cast.nobody.get("/docs", headers={"accept": accept})
+    assert answer.status_code == status
+    if status == 406:
+        assert answer.json()["detail"].startswith("This page is HTML, which the Accept header excludes. Accept `text/h")
+        assert "content-security-policy" not in answer.headers
 
 
 def response(**changes: Any) -> Seen:

@@ -1,5 +1,6 @@
 """How requests and answers are written: the first section of the contract."""
 
+import json
 import re
 import socket
 from typing import Any
@@ -82,7 +83,11 @@ def test_a_body_is_json_by_its_content_type(owner: Caller, content_type: str | N
         ("text/*", 406),
         ("*/*;q=0", 406),
         ("image/png, text/plain", 406),
-        ("application/problem+json", 406),
+        ("application/problem+json", 200),
+        ("application/problem+json, */*;q=0", 200),
+        ("application/problem+json, application/json;q=0", 406),
+        ("application/problem+json;q=0", 406),
+        ("application/problem+json;q=0, */*", 200),
         ("application/json;q=2, text/html", 406),
     ],
 )
@@ -302,6 +307,29 @@ def test_an_error_is_a_problem_document_where_that_is_asked_for(owner: Caller) -
     assert owner.ask("GET", "/queues", headers=accept).headers["content-type"] == "application/json"
 
 
+def test_a_client_that_accepts_problem_documents_alone_gets_them_for_errors_only(owner: Caller) -> None:
+    accept = {"Accept": "application/problem+json"}
+    answer = owner.ask("GET", "/queues/nothing", headers=accept)
+    assert problem(answer, 404)["code"] == "not_found"
+    assert answer.headers["content-type"] == "application/problem+json"
+    created = owner.ask("POST", "/queues", {}, headers=accept)
+    assert created.headers["content-type"] == "application/json"
+    assert resource(created)["id"]
+
+
+@pytest.mark.parametrize("path", ["/queues", "/nothing", "/docs", "/dashboard/queues", "/portal/open", "/health/live"])
+def test_http_1_1_without_a_host_is_a_bad_request(operator: Caller, path: str) -> None:
+    content = raw(operator, f"GET {path} HTTP/1.1\r\nAccept: application/json\r\nConnection: close\r\n\r\n")
+    assert content.startswith(b"HTTP/1.1 400 ")
+    assert b"An HTTP/1.1 request needs the header Host." in content
+    if not path.startswith("/portal"):
+        assert json.loads(content.partition(b"\r\n\r\n")[2])["code"] == "invalid_header"
+
+
+def test_http_1_0_needs_no_host(operator: Caller) -> None:
+    assert raw(operator, "GET /health/live HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/v7/queues", 404), ("PATCH", "/queues", 405)]
 )
@@ -329,9 +357,32 @@ def test_resource_is_found_below_its_own_queue_alone(owner: Caller) -> None:
 
 
 def test_malformed_http_gets_a_bare_400(operator: Caller) -> None:
-    parts = urlsplit(operator.installation.urls[0])
+    assert raw(operator, "NONSENSE\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def raw(caller: Caller, request: str) -> bytes:
+    """Send a request as it stands, and return all that comes until the service closes the connection."""
+    parts = urlsplit(caller.installation.urls[0])
     if parts.scheme != "http":
         pytest.skip("A socket of its own speaks cleartext.")
     with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10) as connection:
-        connection.sendall(b"NONSENSE\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        connection.sendall(request.encode())
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+@covers("errors.md# Codes")
+@pytest.mark.parametrize(("characters", "status"), [(33_000, 431), (70_000, 431), (200_000, None)])
+def test_http_2_headers_beyond_the_server_get_a_bare_431_or_no_response(
+    operator: Caller, h2: httpx.Client, characters: int, status: int | None
+) -> None:
+    url = f"{operator.installation.urls[0]}/health/live"
+    if not url.startswith("http://"):
+        pytest.skip("Prior knowledge is for cleartext.")
+    headers = {"x-large": "y" * characters}
+    if status is None:
+        with pytest.raises(httpx.TransportError):
+            h2.get(url, headers=headers)
+        return
+    answer = h2.get(url, headers=headers)
+    assert answer.status_code == status
+    assert bool(answer.content) == (characters < 65_536)

@@ -310,11 +310,34 @@ def test_unknown_page_is_a_page(service: DashboardService) -> None:
     assert answer.status_code == 404
     assert "There is no such page." in answer.text
     assert "<nav" in answer.text
-    error = service.browser().get("/nothing", headers={"accept": "application/json"})
-    assert (error.status_code, error.json()["code"], error.json()["status"]) == (404, "not_found", 404)
     stranger = service.browser(None).get("/nothing/there")
     assert stranger.status_code == 404
     assert '<form class="field" method="get" action="../../docs/search" role="search">' in stranger.text
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/problem+json"])
+def test_error_of_a_page_is_as_in_the_api(service: DashboardService, accept: str) -> None:
+    headers = {"accept": accept, "x-request-id": "mine"}
+    error = service.browser().get("/nothing", headers=headers)
+    assert (error.headers["content-type"], error.headers["x-request-id"]) == (accept, "mine")
+    assert error.json() == {
+        "type": f"{service.url}/docs/errors/not_found",
+        "code": "not_found",
+        "title": "Not Found",
+        "status": 404,
+        "request_id": "mine",
+        "detail": "There is no such page.",
+    }
+    assert service.api().get(error.json()["type"], headers={"accept": accept}).json()["error"]["code"] == "not_found"
+    refused = service.browser().request("DELETE", "/queues", headers=headers)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert refused.json()["type"] == f"{service.url}/docs/errors/method_not_allowed"
+
+
+def test_pages_have_request_ids(service: DashboardService) -> None:
+    browser = service.browser()
+    ids = [browser.get(path).headers["x-request-id"] for path in ("/queues", "/nothing", "/sign-in")]
+    assert len(set(ids)) == len(ids)
 
 
 def test_method_that_no_page_has_is_refused(service: DashboardService) -> None:

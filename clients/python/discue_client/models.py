@@ -220,6 +220,33 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the connection was reused."""
 
 
+class CreatedOrganizationResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The organization that was created, and its first API key."""
+
+    organization: Organization
+    """The organization."""
+    api_key: ApiKey
+    """The API key."""
+
+
+class CreatedRedeliveryResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    redelivery: Redelivery | None = None
+    """The redelivery."""
+    dry_run: DryRun | None = None
+    """The messages that are selected, in a dry run."""
+
+
+class CreatedReplayResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The replay that was started, or the result of a dry run."""
+
+    replay: Replay | None = None
+    """The replay."""
+    dry_run: DryRun | None = None
+    """The messages that are selected, in a dry run."""
+
+
 class DeliveriesResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A response."""
 
@@ -822,33 +849,6 @@ class MissedMessagesResponse(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
     missed: tuple[MissedMessage, ...]
     """The missed messages, newest first."""
-
-
-class NewOrganizationResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The organization that was created, and its first API key."""
-
-    organization: Organization
-    """The organization."""
-    api_key: ApiKey
-    """The API key."""
-
-
-class NewRedeliveryResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """A response."""
-
-    redelivery: Redelivery | None = None
-    """The redelivery."""
-    dry_run: DryRun | None = None
-    """The messages that are selected, in a dry run."""
-
-
-class NewReplayResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """The replay that was started, or the result of a dry run."""
-
-    replay: Replay | None = None
-    """The replay."""
-    dry_run: DryRun | None = None
-    """The messages that are selected, in a dry run."""
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from discue.api.openapi.schemas import (
     components_of,
     event_content,
     ref_to,
+    with_formats,
     with_required,
 )
 from discue.api.pagination import ALIASES, PRETTY, Parameter
@@ -119,7 +120,7 @@ def document_of(routes: Iterable[Route], server: str, *, aliases: bool = True) -
     used = {_tag_of(route) for route in table}
     tags = [*(name for name in _TAGS if name in used), *sorted(used - _TAGS.keys())]
     ids = sorted({name for route in table for name in _names_in(route.path)})
-    return {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "discue",
@@ -142,6 +143,7 @@ def document_of(routes: Iterable[Route], server: str, *, aliases: bool = True) -
             "securitySchemes": _SECURITY,
         },
     }
+    return {**document, **{part: with_formats(document[part]) for part in ("paths", "components")}}
 
 
 def _original_of(method: Method, route: Route) -> tuple[Method, str] | None:
@@ -170,7 +172,7 @@ def _marks(method: Method, route: Route, routes: Sequence[Route]) -> dict[str, A
 
 
 def _schemas(table: Sequence[Route]) -> dict[str, Schema]:
-    responses = [route.response_type for route in table if route.media_type == JSON]
+    responses = [route.response_type for route in table if route.has_json]
     requests = [route.request for route in table if route.takes_body]
     schemas = components_of([*responses, *requests, Problem]) | RULE_COMPONENTS | FILTER_COMPONENTS
     if any(route.events for route in table):
@@ -230,7 +232,9 @@ def _operation_id(method: Method, route: Route) -> str:
 
 
 def _singular(word: str) -> str:
-    return word if word in _UNCOUNTABLE else word.removesuffix("s")
+    if word in _UNCOUNTABLE:
+        return word
+    return f"{word[:-3]}y" if word.endswith("ies") else word.removesuffix("s")
 
 
 def _tag_of(route: Route) -> str:
@@ -280,7 +284,7 @@ def _maker_of(method: Method, route: Route, routes: Sequence[Route]) -> Route | 
 
 def _parameters(method: Method, route: Route) -> list[dict[str, Any]]:
     shared = _names_in(route.path)
-    if route.media_type == JSON:
+    if route.has_json:
         shared.append("pretty")
     shared.append("X-Request-Id")
     if route.creates:
@@ -303,7 +307,7 @@ def _request_body(route: Route, schemas: Mapping[str, Schema]) -> dict[str, Any]
     if not route.takes_body:
         return None
     content = {"schema": ref_to(_body_name(route)), "example": dict(route.request_example)}
-    required = not {"required", "oneOf"}.isdisjoint(schemas[_body_name(route)])
+    required = not {"required", "if"}.isdisjoint(schemas[_body_name(route)])
     events = {} if route.events is None else event_content(route.events)
     return {"required": required, "content": {JSON: content, **events}}
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
-from discue.api.problems import WWW_AUTHENTICATE
 from discue.api.route import Method, Route
 from discue.api.structs import NamedBody
 from discue.domain.error_codes import REASONS
 from discue.domain.errors import reason_phrase
 from discue.http.negotiation import EVENTS, JSON, PROBLEM
+from discue.http.problems import WWW_AUTHENTICATE
 
 _NOT_MODIFIED = 304
 
@@ -211,12 +211,12 @@ def responses_of(
 
 
 def _success(route: Route, components: Mapping[str, Schema], maker: Route | None) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"type": "string"}}
-    if route.media_type == JSON:
+    content: dict[str, Any] = {} if route.media_type == JSON else {route.media_type: {"schema": {"type": "string"}}}
+    if route.has_json:
         schema = ref_to(route.response_type.__name__)
-        content = {"schema": schema, "example": example_of(schema, components)}
+        content[JSON] = {"schema": schema, "example": example_of(schema, components)}
         if maker is not None and maker.response_type is not route.response_type:
-            content["schema"] = {"anyOf": [schema, ref_to(maker.response_type.__name__)]}
+            content[JSON]["schema"] = {"anyOf": [schema, ref_to(maker.response_type.__name__)]}
     headers = _header_refs(_EVERYWHERE)
     if any(parameter.name == "per_page" for parameter in route.query):
         headers["Link"] = _header_ref("Link")
@@ -227,7 +227,7 @@ def _success(route: Route, components: Mapping[str, Schema], maker: Route | None
     return {
         "description": "Success.",
         "headers": headers,
-        "content": {route.media_type: content, **(_EVENTS if route.streams else {})},
+        "content": {**content, **(_EVENTS if route.streams else {})},
     }
 
 

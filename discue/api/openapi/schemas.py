@@ -1,6 +1,7 @@
 """JSON Schemas of requests and responses: derived from their structs, and those of what no struct describes."""
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -34,6 +35,9 @@ _SIMPLE: Final[Mapping[type, str]] = {
     types.NoneType: "null",
 }
 _EXAMPLES: Final[Mapping[str, Any]] = {"string": "text", "integer": 0, "number": 0, "boolean": False, "null": None}
+_LARGEST_INT32: Final = 2**31 - 1
+_VALUES: Final = frozenset({"example", "examples", "const", "default", "enum"})
+"""Keywords whose values are data, not schemas."""
 
 
 def ref_to(name: str) -> Schema:
@@ -62,12 +66,34 @@ def with_required(
 ) -> Schema:
     """Require more fields of an object, and one of `either`; with `unless`, forbid them if a field has a value."""
     if either:
-        schema = {**schema, "oneOf": _one_of(either)}
+        schema = {**schema, **_exactly_one(_with_value(either))}
     if unless is not None:
         name, value = unless
-        other = {"required": [name], "properties": {name: {"const": value}}}
-        return {**schema, "oneOf": [{"required": list(names)}, other]}
+        return {**schema, **_exactly_one([{"required": list(names)}, *_with_value({name: {"const": value}})])}
     return {**schema, "required": [*schema.get("required", ()), *names]}
+
+
+def with_formats(node: Any, *, names: bool = False) -> Any:
+    """Return a part of the document with the format of integers that may exceed 32 bits, and of other numbers.
+
+    Without it, generators for Go, Java and Rust choose 32-bit integers, and fail on a time. `names` says that the keys
+    are names of fields, not keywords.
+    """
+    if isinstance(node, list):
+        return [with_formats(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    made = {
+        key: value
+        if key in _VALUES and not names
+        else with_formats(value, names=key in {"properties", "patternProperties"} and not names)
+        for key, value in node.items()
+    }
+    if node.get("type") == "integer" and node.get("maximum", math.inf) > _LARGEST_INT32:
+        made["format"] = "int64"
+    elif node.get("type") == "number":
+        made["format"] = "double"
+    return made
 
 
 def example_of(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -132,14 +158,23 @@ def _struct_schema(kind: type[msgspec.Struct]) -> Schema:
         "additionalProperties": False,
         "required": [field.encode_name for field in fields if _is_always_there(kind, field)],
         "properties": {field.encode_name: _schema(field.type) for field in fields},
-        "oneOf": _one_of(one_of),
+        **(_exactly_one(_with_value(one_of)) if one_of else {}),
     }
     return {name: value for name, value in schema.items() if value not in ("", [])}
 
 
-def _one_of(fields: Mapping[str, Mapping[str, Any]]) -> list[Schema]:
-    """Require exactly one of some fields, each with a value that counts as sent."""
+def _with_value(fields: Mapping[str, Mapping[str, Any]]) -> list[Schema]:
+    """Return a schema for each field that requires it, with a value that counts as sent."""
     return [{"required": [name], "properties": {name: dict(value)}} for name, value in fields.items()]
+
+
+def _exactly_one(schemas: Sequence[Schema]) -> Schema:
+    """Return the keywords that require exactly one of some schemas.
+
+    It is not `oneOf`: generators of clients take that for a union, and leave out all other fields of the object.
+    """
+    first, *others = schemas
+    return {"if": first, "then": {"not": {"anyOf": others}}, "else": _exactly_one(others)} if others else first
 
 
 def _fields(kind: type[msgspec.Struct]) -> tuple[types.Field, ...]:
@@ -176,7 +211,9 @@ def _composite_schema(info: types.Type) -> Schema:
     if isinstance(info, types.StructType):
         return ref_to(info.cls.__name__)
     if isinstance(info, types.LiteralType):
-        return {"enum": list(info.values)}
+        # Generators of clients take an enumeration without a type for any value.
+        kind = {"type": "string"} if all(isinstance(each, str) for each in info.values) else {}
+        return {**kind, "enum": list(info.values)}
     if isinstance(info, types.ListType | types.VarTupleType):
         return {"type": "array", "items": _schema(info.item_type)}
     if isinstance(info, types.DictType):

@@ -124,7 +124,7 @@ class ApiClientResponse(ApiResponse, kw_only=True, frozen=True):
     api_client: Annotated[OrganizationView, doc("The organization.")]
 
 
-class NewApiClientResponse(ApiClientResponse, kw_only=True, frozen=True):
+class CreatedApiClientResponse(ApiClientResponse, kw_only=True, frozen=True):
     """The organization that was created, and its first API key."""
 
     api_key: Annotated[ApiKeyView, doc("The API key.")]
@@ -141,7 +141,7 @@ class OrganizationResponse(ApiResponse, kw_only=True, frozen=True):
     organization: Annotated[OrganizationView, doc("The organization.")]
 
 
-class NewOrganizationResponse(OrganizationResponse, kw_only=True, frozen=True):
+class CreatedOrganizationResponse(OrganizationResponse, kw_only=True, frozen=True):
     """The organization that was created, and its first API key."""
 
     api_key: Annotated[ApiKeyView, doc("The API key.")]
@@ -179,7 +179,7 @@ def _view(organization: model.Organization) -> OrganizationView:
 def _routes(
     collection: str,
     field: str,
-    new_response: type[NewApiClientResponse | NewOrganizationResponse],
+    new_response: type[CreatedApiClientResponse | CreatedOrganizationResponse],
     response: type[ApiClientResponse | OrganizationResponse],
     *,
     page_response: type[ApiClientsResponse | OrganizationsResponse],
@@ -187,7 +187,7 @@ def _routes(
     """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
     # Older clients know only the path and the member of that name, so each name gets the structs that describe it.
 
-    async def create(call: Call) -> NewApiClientResponse | NewOrganizationResponse:
+    async def create(call: Call) -> CreatedApiClientResponse | CreatedOrganizationResponse:
         """Create an organization.
 
         Only this response shows the organization's first API key. A key of the operator's organization can create any,
@@ -195,7 +195,7 @@ def _routes(
         """
         fields = _fields(call)
 
-        def respond(call: Call, made: NewOrganization) -> NewApiClientResponse | NewOrganizationResponse:
+        def respond(call: Call, made: NewOrganization) -> CreatedApiClientResponse | CreatedOrganizationResponse:
             links = call.links(made.organization.public_id)
             member: dict[str, Any] = {field: call.with_etag(made.organization, _view(made.organization))}
             first = key_view(made.first_key.key, made.first_key.text)
@@ -253,11 +253,13 @@ _OF_CREATION: Final = ("quota_exceeded", "operator_only", "alias_taken")
 _OF_CHANGE: Final = ("operator_only", "alias_taken", "has_organizations", "follows_founder")
 
 ROUTES = (
-    *_routes("/api_clients", "api_client", NewApiClientResponse, ApiClientResponse, page_response=ApiClientsResponse),
+    *_routes(
+        "/api_clients", "api_client", CreatedApiClientResponse, ApiClientResponse, page_response=ApiClientsResponse
+    ),
     *_routes(
         "/organizations",
         "organization",
-        NewOrganizationResponse,
+        CreatedOrganizationResponse,
         OrganizationResponse,
         page_response=OrganizationsResponse,
     ),

@@ -10,7 +10,6 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter, read_parameters
-from discue.api.problems import problem_of
 from discue.api.resources.redeliveries import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
 from discue.api.structs import (
@@ -32,6 +31,7 @@ from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 from discue.domain.reservations import RESOURCE, STREAM
 from discue.domain.trace_context import TRACEPARENT_PATTERN
+from discue.http.problems import problem_of
 from discue.http.rsgi import ClientGone
 
 RECEIPTS_AT_MOST = 1_000

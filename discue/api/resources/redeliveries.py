@@ -137,7 +137,7 @@ class RedeliveryResponse(ApiResponse, kw_only=True, frozen=True):
     redelivery: Annotated[RedeliveryView, doc("The redelivery.")]
 
 
-class NewRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
+class CreatedRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
     redelivery: Annotated[RedeliveryView | UnsetType, doc("The redelivery.")] = UNSET
     dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
 
@@ -146,7 +146,7 @@ class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
     redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
 
 
-async def create(call: Call) -> NewRedeliveryResponse:
+async def create(call: Call) -> CreatedRedeliveryResponse:
     """Redeliver messages.
 
     Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.
@@ -218,13 +218,13 @@ def _progress(call: Call, job: Redelivery | Replay) -> dict[str, Any]:
     }
 
 
-def _response(call: Call, result: RedeliveryResult) -> NewRedeliveryResponse:
+def _response(call: Call, result: RedeliveryResult) -> CreatedRedeliveryResponse:
     preview = result.preview
     if result.redelivery is None:
         dry_run = DryRunView(selected=preview.selected, first_message=preview.first, last_message=preview.last)
-        return NewRedeliveryResponse(dry_run=dry_run, links=call.links())
+        return CreatedRedeliveryResponse(dry_run=dry_run, links=call.links())
     links = call.links(result.redelivery.public_id)
-    shown = NewRedeliveryResponse(redelivery=_view(call, result.redelivery), links=links)
+    shown = CreatedRedeliveryResponse(redelivery=_view(call, result.redelivery), links=links)
     return call.with_etag(result.redelivery, shown)
 
 
@@ -287,7 +287,7 @@ class ReplayResponse(ApiResponse, kw_only=True, frozen=True):
     replay: Annotated[ReplayView, doc("The replay.")]
 
 
-class NewReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
+class CreatedReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
     """The replay that was started, or the result of a dry run."""
 
     replay: Annotated[ReplayView | UnsetType, doc("The replay.")] = UNSET
@@ -298,7 +298,7 @@ class ReplaysResponse(ApiResponse, kw_only=True, frozen=True):
     replays: Annotated[list[ReplayView], doc("The replays, newest first.")]
 
 
-async def create_replay(call: Call) -> NewReplayResponse:
+async def create_replay(call: Call) -> CreatedReplayResponse:
     """Replay a part of the queue.
 
     Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.
@@ -355,12 +355,12 @@ def _replay_view(call: Call, replay: Replay) -> ReplayView:
     return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
 
 
-def _replay_response(call: Call, result: ReplayResult) -> NewReplayResponse:
+def _replay_response(call: Call, result: ReplayResult) -> CreatedReplayResponse:
     if result.replay is None:
         dry_run = DryRunView(selected=result.selected, first_message=result.first, last_message=result.last)
-        return NewReplayResponse(dry_run=dry_run, links=call.links())
+        return CreatedReplayResponse(dry_run=dry_run, links=call.links())
     links = call.links(result.replay.public_id)
-    shown = NewReplayResponse(replay=_replay_view(call, result.replay), links=links)
+    shown = CreatedReplayResponse(replay=_replay_view(call, result.replay), links=links)
     return call.with_etag(result.replay, shown)
 
 

@@ -17,7 +17,7 @@ from discue.api.openapi.page import openapi_page, operation_entries
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
 from discue.api.pagination import ALIASES, Parameter, read_parameters
 from discue.api.route import GET, Call, RawResponse, Route
-from discue.api.structs import ApiResponse, LinkTarget, doc, links_of
+from discue.api.structs import ERROR_CODE, ApiResponse, LinkTarget, doc, links_of
 from discue.domain.error_codes import REASONS, Reason
 from discue.domain.errors import NotFound, Overloaded, Unavailable, reason_phrase
 from discue.domain.reservations import DOCUMENT, FEW_ROWS
@@ -76,6 +76,20 @@ class HealthResponse(ApiResponse, kw_only=True, frozen=True):
     detail: Annotated[str | UnsetType, doc("The problem and its remedy.", "A part of the database is damaged.")] = UNSET
 
 
+class ErrorCodeView(msgspec.Struct, frozen=True):
+    """A code of errors."""
+
+    code: Annotated[str, doc("The code, as in the error.", "not_found", pattern=ERROR_CODE)]
+    title: Annotated[str, doc("The status in words.", "Not Found")]
+    status: Annotated[int, doc("The status of responses with this code.", 404, minimum=400, maximum=599)]
+    meaning: Annotated[str, doc("The meaning of the code.", "The resource does not exist.")]
+    remedy: Annotated[str, doc("Advice.", "Check the URL.")]
+
+
+class ErrorCodeResponse(ApiResponse, kw_only=True, frozen=True):
+    error: Annotated[ErrorCodeView, doc("The code.")]
+
+
 class OpenApiDocument(msgspec.Struct, frozen=True):
     """This document."""
 
@@ -129,13 +143,17 @@ def _error_page(code: str, reason: Reason) -> RenderedDocument:
 _ERROR_PAGES: Final = {code: BuiltOnce(partial(_error_page, code, reason)) for code, reason in REASONS.items()}
 
 
-async def error(call: Call) -> RawResponse:
-    """Read about an error code. The `type` of every error leads here."""
+async def error(call: Call) -> RawResponse | ErrorCodeResponse:
+    """Read about an error code. The `type` of every error leads here. A page, or JSON for clients that prefer it."""
     code = call.ids[0]
-    found = _ERROR_PAGES.get(code)
-    if found is None:
+    reason = REASONS.get(code)
+    if reason is None:
         raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
-    return _shown(call, await found.get())
+    if not call.prefers_json:
+        return _shown(call, await _ERROR_PAGES[code].get(), varies=("cookie", "accept"))
+    call.headers.append(("vary", "accept"))
+    shown = ErrorCodeView(code, reason_phrase(reason.status), reason.status, reason.meaning, reason.remedy)
+    return ErrorCodeResponse(error=shown, links=call.links())
 
 
 class Documentation(NamedTuple):
@@ -215,7 +233,16 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
         ),
         Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
         Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
-        Route(GET, "/docs/errors/{code}", error, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(
+            GET,
+            "/docs/errors/{code}",
+            error,
+            None,
+            response=ErrorCodeResponse,
+            media_type=HTML_TYPE,
+            compresses=True,
+            reads=DOCUMENT,
+        ),
     )
 
     async def missing(call: Call, detail: str) -> RawResponse:
@@ -235,12 +262,12 @@ def _in_json(value: str) -> bytes:
     return msgspec.json.encode(value)[1:-1]
 
 
-def _shown(call: Call, document: RenderedDocument, *values: bytes) -> RawResponse:
+def _shown(call: Call, document: RenderedDocument, *values: bytes, varies: Sequence[str] = ("cookie",)) -> RawResponse:
     """Return a page, in the theme of the browser. `values` are for slots that only this page has."""
     call.headers.extend(SECURITY_HEADERS)
     # The dashboard has no version in its path, so that the relative link to it leads nowhere from a path with one.
     has_dashboard = call.services.has_dashboard and call.base == call.root
-    return _filled(call, document, (*values, *values_of(call.theme, has_dashboard=has_dashboard)), "cookie")
+    return _filled(call, document, (*values, *values_of(call.theme, has_dashboard=has_dashboard)), *varies)
 
 
 def _filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *varies: str) -> RawResponse:

@@ -733,13 +733,13 @@ class AsyncOrganizations:
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
-    ) -> models.NewOrganizationResponse:
+    ) -> models.CreatedOrganizationResponse:
         """Create an organization. Only this response shows the organization's first API key. A key of the
         operator's organization can create any, other keys those below their own organization, as many as the
         operator allows.
         """
         return await self._requester.result(
-            models.NewOrganizationResponse,
+            models.CreatedOrganizationResponse,
             "POST",
             path_of("organizations"),
             body=given(
@@ -1009,12 +1009,12 @@ class AsyncRedeliveries:
         pace: int | UnsetType | None = UNSET,
         dry_run: bool | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
-    ) -> models.NewRedeliveryResponse:
+    ) -> models.CreatedRedeliveryResponse:
         """Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing
         changes.
         """
         return await self._requester.result(
-            models.NewRedeliveryResponse,
+            models.CreatedRedeliveryResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "redeliveries"),
             body=given(messages=messages, filter=filter, all=all, pace=pace, dry_run=dry_run),
@@ -1071,12 +1071,12 @@ class AsyncReplays:
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
         dry_run: bool | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
-    ) -> models.NewReplayResponse:
+    ) -> models.CreatedReplayResponse:
         """Replay a part of the queue. Sends messages to the listener again, in addition to new ones. With
         `dry_run`, nothing changes.
         """
         return await self._requester.result(
-            models.NewReplayResponse,
+            models.CreatedReplayResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "replays"),
             body=given(

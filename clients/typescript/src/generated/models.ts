@@ -247,6 +247,30 @@ export interface Connection {
   reused: boolean;
 }
 
+/** The organization that was created, and its first API key. */
+export interface CreatedOrganizationResponse {
+  /** The organization. */
+  organization: Organization;
+  /** The API key. */
+  api_key: ApiKey;
+}
+
+/** A response. */
+export interface CreatedRedeliveryResponse {
+  /** The redelivery. */
+  redelivery?: Redelivery | undefined;
+  /** The messages that are selected, in a dry run. */
+  dry_run?: DryRun | undefined;
+}
+
+/** The replay that was started, or the result of a dry run. */
+export interface CreatedReplayResponse {
+  /** The replay. */
+  replay?: Replay | undefined;
+  /** The messages that are selected, in a dry run. */
+  dry_run?: DryRun | undefined;
+}
+
 /** The delivery of a message to one listener. */
 export interface Delivery {
   /** The id of the listener. */
@@ -1006,30 +1030,6 @@ export interface NewListener {
   customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
   authentication?: AuthenticationBody | null | undefined;
-}
-
-/** The organization that was created, and its first API key. */
-export interface NewOrganizationResponse {
-  /** The organization. */
-  organization: Organization;
-  /** The API key. */
-  api_key: ApiKey;
-}
-
-/** A response. */
-export interface NewRedeliveryResponse {
-  /** The redelivery. */
-  redelivery?: Redelivery | undefined;
-  /** The messages that are selected, in a dry run. */
-  dry_run?: DryRun | undefined;
-}
-
-/** The replay that was started, or the result of a dry run. */
-export interface NewReplayResponse {
-  /** The replay. */
-  replay?: Replay | undefined;
-  /** The messages that are selected, in a dry run. */
-  dry_run?: DryRun | undefined;
 }
 
 /** A schedule to create, or the changes to one. */

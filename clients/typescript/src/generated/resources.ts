@@ -18,6 +18,9 @@ import type {
   Channel,
   ChannelBody,
   ChannelResponse,
+  CreatedOrganizationResponse,
+  CreatedRedeliveryResponse,
+  CreatedReplayResponse,
   Delivery,
   DeliveryTest,
   DeliveryTestBody,
@@ -46,9 +49,6 @@ import type {
   NewChannel,
   NewDomain,
   NewListener,
-  NewOrganizationResponse,
-  NewRedeliveryResponse,
-  NewReplayResponse,
   NewSchedule,
   NewUser,
   Open,
@@ -494,8 +494,8 @@ export class Organizations {
    * Create an organization. Only this response shows the organization's first API key. A key of the operator's
    * organization can create any, other keys those below their own organization, as many as the operator allows.
    */
-  async create(fields: OrganizationBody = {}, options: RequestOptions = {}): Promise<NewOrganizationResponse> {
-    return await this.#requester.object<NewOrganizationResponse>("POST", pathOf("organizations"), "organization", { body: fields }, options);
+  async create(fields: OrganizationBody = {}, options: RequestOptions = {}): Promise<CreatedOrganizationResponse> {
+    return await this.#requester.object<CreatedOrganizationResponse>("POST", pathOf("organizations"), "organization", { body: fields }, options);
   }
 
   /** Get an organization. */
@@ -650,8 +650,8 @@ export class Redeliveries {
     listener: string,
     fields: RedeliveryBody = {},
     options: RequestOptions = {},
-  ): Promise<NewRedeliveryResponse> {
-    return await this.#requester.object<NewRedeliveryResponse>("POST", pathOf("queues", queue, "listeners", listener, "redeliveries"), undefined, { body: fields }, options);
+  ): Promise<CreatedRedeliveryResponse> {
+    return await this.#requester.object<CreatedRedeliveryResponse>("POST", pathOf("queues", queue, "listeners", listener, "redeliveries"), undefined, { body: fields }, options);
   }
 
   /** Get a redelivery. */
@@ -693,8 +693,8 @@ export class Replays {
     listener: string,
     fields: ReplayBody = {},
     options: RequestOptions = {},
-  ): Promise<NewReplayResponse> {
-    return await this.#requester.object<NewReplayResponse>("POST", pathOf("queues", queue, "listeners", listener, "replays"), undefined, { body: fields }, options);
+  ): Promise<CreatedReplayResponse> {
+    return await this.#requester.object<CreatedReplayResponse>("POST", pathOf("queues", queue, "listeners", listener, "replays"), undefined, { body: fields }, options);
   }
 
   /** Get a replay. */
