@@ -1,11 +1,13 @@
 """Generates clients from the OpenAPI document with public generators: `python -m tools.generated_clients BIN`.
 
 `BIN` is the folder with the generators of `requirements/generators.txt`. Fails on every warning: what a generator
-skips is missing in somebody's client.
+skips is missing in somebody's client. The Go client also calls a service.
 """
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,9 +17,16 @@ from typing import Final
 
 from discue.api.openapi.document import document_of
 from discue.api.resources import ROUTES
+from discue.testing.serving import serve
 
 _TYPESCRIPT: Final = ("openapi-typescript@7.13.0", "typescript@5.9.3")
 _SECONDS: Final = 300
+
+_GO_PROGRAM: Final = Path(__file__).parents[1] / "tests" / "clients" / "go" / "main.go"
+_GO_MODULE: Final = ["--git-host", "example.com", "--git-user-id", "generated", "--git-repo-id", "discue"]
+_GO_PACKAGE: Final = ["--additional-properties", "packageName=discue"]
+_GO_WARNINGS: Final = ("OpenAPI 3.1 support is still in beta", "Failed to get the schema name: null")
+"""Warnings that lose nothing: of the version of OpenAPI, and of lists that may be null."""
 
 
 def main(generators: Path) -> None:
@@ -47,7 +56,32 @@ def main(generators: Path) -> None:
         _run(["npm", "install", "--no-audit", "--no-fund", "--silent", *_TYPESCRIPT], place, environment)
         _run(["npx", "openapi-typescript", "openapi.json", "-o", "types.ts"], place, environment)
         _run(["npx", "tsc", "--noEmit", "--strict", "types.ts"], place, environment)
+        _go(names, place, generators, environment)
     print(f"{len(names)} operations, each generated once, without a warning.")
+
+
+def _go(names: Sequence[str], place: Path, generators: Path, environment: dict[str, str]) -> None:
+    """Generate a Go client, build a program with it, and let that call a service."""
+    missing = [program for program in ("java", "go") if shutil.which(program) is None]
+    if missing and "CI" not in environment:
+        print(f"{' and '.join(missing)} not found: the Go client is not built.")
+        return
+    command = [str(generators / "openapi-generator-cli"), "generate", "-g", "go", "-i", "openapi.json", "-o", "go"]
+    made = _run([*command, *_GO_MODULE, *_GO_PACKAGE], place, environment)
+    warnings = [line for line in made.splitlines() if "WARN" in line and not any(map(line.count, _GO_WARNINGS))]
+    if warnings:
+        raise SystemExit("\n".join(warnings))
+    source = "".join(file.read_text(encoding="utf-8") for file in (place / "go").glob("api_*.go"))
+    functions = re.findall(r"^func \(a \*\w+APIService\) (\w+)\(ctx ", source, re.MULTILINE)
+    expected = ["".join(word.title() for word in name.split("_")) for name in names]
+    if sorted(functions) != sorted(expected):
+        raise SystemExit(f"Operations that Go does not have once: {sorted(set(functions) ^ set(expected))}")
+    program = place / "go" / "cmd" / "main.go"
+    program.parent.mkdir()
+    shutil.copyfile(_GO_PROGRAM, program)
+    _run(["go", "build", "-o", "../program", "./cmd"], place / "go", environment)
+    with serve() as kit:
+        _run(["./program", kit.url, kit.api_key], place, environment)
 
 
 def _run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
