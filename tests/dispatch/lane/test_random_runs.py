@@ -744,3 +744,17 @@ def test_every_promise_holds_in_a_random_run() -> None:
             phases=(Phase.reuse, Phase.generate),
         ),
     )
+
+
+def test_request_that_outlasts_its_listener_fails_without_a_redelivery() -> None:
+    run = Promises()
+    try:
+        run.queues_with_listeners_and_messages()
+        run.somebody_looks_around(0)
+        _, sent = run.in_flight()[0]
+        run.there_is_trouble(list(run.listeners).index(sent.listener_id), "a listener goes")
+        assert run.in_flight()[0][1] is sent
+        run.a_request_fails_for_good_and_its_message_is_redelivered(0)
+        assert run.listeners[sent.listener_id].redelivered == 0
+    finally:
+        run.teardown()
