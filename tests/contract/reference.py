@@ -37,7 +37,8 @@ class Operation(NamedTuple):
 
     @property
     def is_json(self) -> bool:
-        return "application/json" in self.described["responses"]["200"]["content"]
+        """Whether the response is JSON for clients that accept anything."""
+        return next(iter(self.described["responses"]["200"]["content"])) == "application/json"
 
     @property
     def takes_body(self) -> bool:
