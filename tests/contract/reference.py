@@ -38,7 +38,8 @@ class Operation(NamedTuple):
     @property
     def is_json(self) -> bool:
         """Whether the response is JSON for clients that accept anything."""
-        return next(iter(self.described["responses"]["200"]["content"])) == "application/json"
+        media_types: list[str] = list(self.described["responses"]["200"]["content"])
+        return media_types[0] == "application/json"
 
     @property
     def takes_body(self) -> bool:
