@@ -45,6 +45,9 @@ def test_dashboard_is_served_on_its_own_port_only(tmp_path: Path) -> None:
         assert signed_in.headers["location"] == "../dashboard", signed_in.text
         commands = re.findall(r"curl (http://\S+)/topics", client.get(f"{own}/dashboard/topics").text)
         assert commands == [server.url]
+        refused = client.get(f"{own}/dashboard/nothing", headers={"accept": "application/json"}).json()
+        assert refused["type"] == f"{server.url}/docs/errors/not_found"
+        assert client.get(refused["type"]).status_code == 200
 
 
 @pytest.mark.parametrize(
