@@ -248,6 +248,11 @@ def test_without_a_key_the_port_of_the_api_has_no_metrics(tmp_path: Path) -> Non
         assert (head.status_code, head.content) == (200, b"")
         other = httpx.get(f"{own}/queues", verify=NO_ROOTS, trust_env=False)
         assert (other.status_code, other.text) == (404, "This port has /metrics and /metrics/detailed only.\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"needs the header Host" in answer
 
 
 @pytest.mark.parametrize("engine_name", ["postgres"])
