@@ -122,6 +122,11 @@ def _alias_parameter(name: str, description: str) -> Parameter:
     return Parameter(name, description, schema, "orders", "must have 1 to 254 characters")
 
 
+def _customer_parameter(description: str) -> Parameter:
+    schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_CUSTOMER, "pattern": "^[^\\u0000]*$"}
+    return Parameter("customer", description, schema, "acme", f"must have 1 to {LONGEST_CUSTOMER} characters")
+
+
 def _creation_times(what: str) -> tuple[Parameter, Parameter]:
     return (
         time_parameter("created_after", f"Only {what} later than this, in milliseconds since the epoch.", 0),
@@ -174,16 +179,8 @@ _STATE: Final = one_of(
 PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alias."), _NAME, *_CREATED)
 """Parameters of every list of named resources."""
 
-LISTENER_PAGES: Final = (
-    *PAGES,
-    Parameter(
-        "customer",
-        "Only listeners of this customer.",
-        {"type": "string", "minLength": 1, "maxLength": LONGEST_CUSTOMER, "pattern": "^[^\\u0000]*$"},
-        "acme",
-        f"must have 1 to {LONGEST_CUSTOMER} characters",
-    ),
-)
+QUEUE_PAGES: Final = (*PAGES, _customer_parameter("Only queues of this customer."))
+LISTENER_PAGES: Final = (*PAGES, _customer_parameter("Only listeners of this customer."))
 MESSAGE_PAGES: Final = (
     *PAGES,
     id_parameter("listener", "Only messages published for this listener, that is after it was created."),

@@ -11,9 +11,9 @@ from discue.control.listener_options import OptionFields
 from discue.crypto import endpoint_credentials
 from discue.crypto.endpoint_credentials import AuthenticationFields, Credentials
 from discue.domain import egress
-from discue.domain.aliases import NameFields
+from discue.domain.aliases import NameFields, check_customer
 from discue.domain.errors import below, invalid, missing_field
-from discue.domain.model import LONGEST_CUSTOMER, Listener, ListenerMode
+from discue.domain.model import Listener, ListenerMode
 from discue.store import domains, organizations
 from discue.store.engine import Transaction
 
@@ -38,7 +38,7 @@ class ListenerFields(NameFields, frozen=True):
     options: OptionFields = OptionFields()
     authentication: AuthenticationFields | UnsetType | None = UNSET
     customer: str | UnsetType | None = UNSET
-    """The customer whom it belongs to. None and "" remove it, UNSET keeps the stored value."""
+    """The customer whom it belongs to. None and "" mean the customer of the queue, UNSET keeps the stored value."""
 
 
 def changed_listener(
@@ -57,7 +57,7 @@ def changed_listener(
         status=status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
         liveness_url=_liveness_url(control, fields.liveness_url, stored),
-        customer=check_customer(chosen(stored.customer, fields.customer, "")),
+        customer=customer_in_queue(stored.queue_customer, check_customer(chosen(stored.customer, fields.customer, ""))),
         options=options,
         config_version=stored.config_version + 1,
         updated_at=now,
@@ -69,12 +69,15 @@ def changed_listener(
     return changed
 
 
-def check_customer(given: str) -> str:
-    """Return the name of a customer, "" for none. Raises Unprocessable if it is none."""
-    if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
-        rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
-        raise invalid("/customer", rule)
-    return given
+def customer_in_queue(queue_customer: str, given: str) -> str:
+    """Return the customer of a listener. In the queue of a customer, it is that customer.
+
+    Raises Unprocessable for another one.
+    """
+    if not queue_customer or given in {"", queue_customer}:
+        return queue_customer or given
+    rule = f'must be "{queue_customer}", the customer of the queue: leave it out, or use a queue of this customer'
+    raise invalid("/customer", rule, code="conflicting_fields")
 
 
 def _url(control: ControlContext, given: str | None, listener: Listener, pointer: str) -> str:

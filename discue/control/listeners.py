@@ -15,6 +15,7 @@ from discue.control.listener_fields import (
     asked_authentication,
     changed_listener,
     check_hosts,
+    customer_in_queue,
     require_registered,
     urls_in,
     urls_of,
@@ -101,8 +102,8 @@ async def create(
     """Create a listener; its default alias is its id.
 
     Raises BadRequest for a listener in push mode without `notify_url`. Raises Unprocessable for a taken or invalid
-    alias, for URLs that requests cannot be sent to, and for fields of the other mode. Raises Conflict for a customer
-    who has created as many as the portal allows.
+    alias, for URLs that requests cannot be sent to, for fields of the other mode, and for a customer other than that of
+    the queue. Raises Conflict for a customer who has created as many as the portal allows.
     """
     principal.require("listeners", "write", queue_public_id)
     if principal.customer is not None:
@@ -146,6 +147,8 @@ async def create(
             queue_alias=queue.alias,
             queue_retry=queue.retry,
             queue_title=queue.title,
+            queue_customer=queue.customer,
+            customer=customer_in_queue(queue.customer, fresh.customer),
             secrets=sealed,
         )
         await require_registered(tx, None, listener)

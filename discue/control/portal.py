@@ -11,8 +11,8 @@ import msgspec
 
 from discue.control import usage
 from discue.control.context import ControlContext, require_found, require_none
-from discue.control.listener_fields import check_customer
 from discue.control.sessions import TOKEN_CHARACTERS, token_hash
+from discue.domain.aliases import check_customer
 from discue.domain.errors import Fault, Locked, invalid
 from discue.domain.model import Organization, Queue
 from discue.domain.portal import (

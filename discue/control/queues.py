@@ -11,7 +11,7 @@ from discue.control import topics, usage
 from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
-from discue.domain.aliases import NameFields, changed_alias, check_alias, new_alias
+from discue.domain.aliases import NameFields, changed_alias, check_alias, check_customer, new_alias
 from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
@@ -46,6 +46,7 @@ class QueueFields(NameFields, frozen=True):
     retry: RetryOptions | UnsetType | None = UNSET
     ordered: bool | UnsetType | None = UNSET
     on_missed: str | UnsetType | None = UNSET
+    customer: str | UnsetType | None = UNSET
 
 
 class QueueDetails(msgspec.Struct, frozen=True):
@@ -237,6 +238,7 @@ def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
         retry=retry,
         ordered=ordered,
         on_missed=_on_missed(stored, fields.on_missed, ordered=ordered),
+        customer=_customer(stored, fields.customer),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
@@ -253,6 +255,15 @@ def _on_missed(stored: Queue, given: str | UnsetType | None, *, ordered: bool) -
         rule = "can be block only in an ordered queue: set ordered to true"
         raise invalid("/on_missed", rule, code="conflicting_fields")
     return asked
+
+
+def _customer(stored: Queue, given: str | UnsetType | None) -> str:
+    customer = check_customer(chosen(stored.customer, given, ""))
+    # Its listeners, and the sessions that show it, belong to this customer.
+    if customer != stored.customer and stored.config_version > 0:
+        rule = "cannot be changed after the queue is created: create another queue for that customer"
+        raise invalid("/customer", rule, code="immutable_field")
+    return customer
 
 
 def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now: int) -> Queue:

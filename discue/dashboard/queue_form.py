@@ -19,6 +19,7 @@ LANGUAGES: Final[Mapping[SchemaLanguage, str]] = {"json_schema": "JSON Schema", 
 
 NEW: Final[Mapping[str, str]] = {
     "alias": "",
+    "customer": "",
     "retention": "",
     "max_message_bytes": "",
     "schema_language": "json_schema",
@@ -59,6 +60,8 @@ async def fields_of(
     given: dict[str, Any] = {}
     if "alias" in changes:
         given["alias"] = changes["alias"].strip() or None
+    if "customer" in changes:
+        given["customer"] = changes["customer"].strip()
     if "retention" in changes:
         given["retention_seconds"] = number_of(changes["retention"], "retention", _RETENTION)
     if "max_message_bytes" in changes:

@@ -1,4 +1,4 @@
-"""Aliases: the names that clients choose for resources, and the reverse domain names of organizations."""
+"""The names that clients choose: aliases of resources, reverse domain names of organizations, and customers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,6 +7,7 @@ import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, invalid
 from discue.domain.ids import is_public_id
+from discue.domain.model import LONGEST_CUSTOMER
 
 ALIAS_CHARACTERS = 64
 ORGANIZATION_ALIAS_CHARACTERS = 253
@@ -48,6 +49,14 @@ def check_organization_alias(alias: str, pointer: str = "/alias") -> None:
     """Raise Unprocessable unless `is_organization_alias`."""
     if not is_organization_alias(alias):
         raise invalid(pointer, "must be a reverse domain name such as com.example.dev, 4 to 253 characters")
+
+
+def check_customer(given: str) -> str:
+    """Return the name of a customer; "" means no customer. Raises Unprocessable for other texts."""
+    if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
+        rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
+        raise invalid("/customer", rule)
+    return given
 
 
 def is_below(alias: str, parent: str) -> bool:

@@ -131,6 +131,8 @@ class Queue(msgspec.Struct, frozen=True):
     on_missed: OnMissed = "pass"
     is_system: bool = False
     """Whether it is the organization's queue of system events, which only the service publishes to."""
+    customer: str = ""
+    """The customer whom the queue and its listeners belong to, as the organization calls them; "" for none."""
 
     @property
     def event_type(self) -> str:
@@ -255,6 +257,7 @@ class Listener(msgspec.Struct, frozen=True):
     their customer. "" for none."""
     queue_alias: str = ""
     queue_title: str = ""
+    queue_customer: str = ""
 
     @property
     def endpoint(self) -> str:

@@ -16,7 +16,7 @@ from discue.store.domains import requires_verified_domains
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.listener_health import READ_HEALTH, parse_health
-from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed
+from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed, of_customer
 from discue.store.tables import (
     by_index,
     padded,
@@ -37,9 +37,10 @@ _PLAIN: Final = (
     "updated_at, mode, disabled_by, status_changed_at, customer"
 )
 _COLUMNS: Final = (
-    f"{prefixed('listener', _PLAIN)}, queue.public_id, queue.alias, listener.settings, queue.settings, queue.settings"
+    f"{prefixed('listener', _PLAIN)}, queue.public_id, queue.alias, queue.customer, listener.settings, queue.settings, "
+    "queue.settings"
 )
-_FIELDS: Final = f"{_PLAIN}, queue_public_id, queue_alias, options, queue_retry, queue_title"
+_FIELDS: Final = f"{_PLAIN}, queue_public_id, queue_alias, queue_customer, options, queue_retry, queue_title"
 """The fields that the columns have."""
 _WIDTH: Final = len(_FIELDS.split(", "))
 _from_row = row_reader(
@@ -204,7 +205,7 @@ async def page(
     table = _table(_OF_ORGANIZATION, organization)
     if selection.alias is not None:
         table = Table("listener", _OF_ALIAS, (organization, selection.alias), "named.id", "listener.")
-    table = _of_customer(table, selection)
+    table = of_customer(table, selection)
     if only is not None:
         table = await _among(tx, table, organization, only)
     found = await browse(tx, table.matching(msgspec.structs.replace(selection, alias=None)), selection)
@@ -238,16 +239,8 @@ async def page_of_queue(
     tx: Transaction, queue: Queue, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Listener]:
     """Read a page of the queue's listeners, or of those in `only` (public ids)."""
-    table = _of_customer(_table(_OF_QUEUE, queue.organization, queue.id), selection)
+    table = of_customer(_table(_OF_QUEUE, queue.organization, queue.id), selection)
     return await listed(tx, table, selection, _from_row, only=only)
-
-
-def _of_customer(table: Table, selection: Selection) -> Table:
-    """Restrict a table of listeners to those of the selection's customer, if it has one."""
-    if selection.customer is None:
-        return table
-    sql = f"{table.sql} AND listener.customer = ${len(table.values) + 1}"
-    return msgspec.structs.replace(table, sql=sql, values=(*table.values, selection.customer))
 
 
 async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:

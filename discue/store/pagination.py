@@ -79,7 +79,7 @@ class Selection(msgspec.Struct, frozen=True):
     reason: str | None = None
     """The reason of missed messages."""
     customer: str | None = None
-    """The customer whom listeners belong to."""
+    """The customer whom queues or listeners belong to."""
     topic: str = "all"
     """The kind of usage events."""
     data: str = "false"
@@ -238,6 +238,14 @@ async def listed(
     """Read the selected page of the table, or of its rows whose public id is in `only`, as `read` converts them."""
     found = await browse(tx, await narrowed(tx, table, selection, only), selection)
     return found.with_items(map(read, found.items))
+
+
+def of_customer(table: Table, selection: Selection) -> Table:
+    """Restrict a table of queues or listeners to those of the selection's customer, if it has one."""
+    if selection.customer is None:
+        return table
+    sql = f"{table.sql} AND {table.prefix}customer = ${len(table.values) + 1}"
+    return msgspec.structs.replace(table, sql=sql, values=(*table.values, selection.customer))
 
 
 async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:

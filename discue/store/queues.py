@@ -11,10 +11,12 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.pagination import Listing, Selection, Table, listed, of_customer
 from discue.store.tables import placeholders, prefixed, read_one, rows_among
 
-_PLAIN: Final = "id, organization, public_id, alias, config_version, created_at, updated_at, schema, schema_id"
+_PLAIN: Final = (
+    "id, organization, public_id, alias, customer, config_version, created_at, updated_at, schema, schema_id"
+)
 _COLUMNS: Final = f"{_PLAIN}, settings, ordered, is_system"
 OF_QUEUE: Final = prefixed("queue", _COLUMNS)
 """The columns for `from_row`, to be read from a join."""
@@ -38,7 +40,7 @@ _WITH_COUNT: Final = f"""
     JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
     WHERE queue.public_id = $2 AND queue.organization = $3 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
-_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 12)})"
+_INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 13)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
     WHERE organization = $7 AND id = $8 AND deleted_at IS NULL"""
@@ -129,7 +131,8 @@ async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[Queue]:
     """Read a page of the organization's queues, or of those in `only` (public ids)."""
-    return await listed(tx, Table("queue", _LIST, (organization,)), selection, from_row, only=only)
+    table = of_customer(Table("queue", _LIST, (organization,)), selection)
+    return await listed(tx, table, selection, from_row, only=only)
 
 
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:

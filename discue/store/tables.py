@@ -252,7 +252,8 @@ TABLES: Final = (
     _table(
         "queue",
         "organization id",
-        "public_id alias ordered settings schema config_version created_at updated_at deleted_at schema_id is_system",
+        "public_id alias customer ordered settings schema config_version created_at updated_at deleted_at schema_id "
+        "is_system",
     ),
     _table(
         "listener",

@@ -163,7 +163,7 @@ class Samples:
     def _QueueView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         yield self._owner.create("/queues")
         made = self._owner.create(
-            "/queues", retention=1, max_message_bytes=10, retry=RETRY, schema={"n": {"type": "number"}}
+            "/queues", retention=1, max_message_bytes=10, retry=RETRY, schema={"n": {"type": "number"}}, customer="acme"
         )
         self._owner.create(f"/queues/{made['id']}/listeners", **NOWHERE)
         yield self._owner.shown(f"/queues/{made['id']}")

@@ -41,6 +41,20 @@ def _created(editor: Editor, queue: str, **form: str) -> str:
     return f"{queue}/listeners/{listener['id']}"
 
 
+def test_listener_of_a_queue_with_a_customer_is_not_asked_for_one(editor: Editor) -> None:
+    made = editor.api.post("/queues", json={"customer": "acme"}).raise_for_status().json()
+    path = f"/queues/{made['queue']['id']}"
+    assert "It belongs to the customer acme, like its queue." in editor.browser.get(f"{path}/listeners/new").text
+    listener = _created(editor, path, notify_url=_URL)
+    assert "customer" not in editor.form(f"{listener}/edit")
+    editor.done(f"{listener}/edit", **editor.form(f"{listener}/edit") | {"description": "Changed"})
+    stored = editor.stored(listener)
+    assert (stored["customer"], stored["description"]) == ("acme", "Changed")
+    refused = editor.post(f"{path}/listeners/new", notify_url=_URL, customer="globex")
+    assert (refused.status_code, "the customer of the queue" in refused.text) == (422, True)
+    editor.api.delete(path).raise_for_status()
+
+
 def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor, queue: str) -> None:
     given = {
         "alias": "edited",

@@ -16,6 +16,7 @@ _RULES = '{\n  "order": {"type": "number",   "min": 1}\n}'
 def test_queue_is_created_and_edited_with_all_of_its_settings(editor: Editor) -> None:
     given = {
         "alias": "refunds",
+        "customer": "acme",
         "ordered": "on",
         "on_missed": "block",
         "retention": "86400",
@@ -29,10 +30,11 @@ def test_queue_is_created_and_edited_with_all_of_its_settings(editor: Editor) ->
     }
     path = editor.done("/queues/new", **given)
     stored = editor.stored(path)
-    settings = {"name", "ordered", "on_missed", "retention", "max_message_bytes", "schema", "retry"}
+    settings = {"name", "customer", "ordered", "on_missed", "retention", "max_message_bytes", "schema", "retry"}
     retry = {"schedule": [10, 60, 600], "attempts": 3, "jitter": 0.5, "final_statuses": [422, "4xx"]}
     assert {name: stored[name] for name in settings} == {
         "name": "refunds",
+        "customer": "acme",
         "ordered": True,
         "on_missed": "block",
         "retention": 86_400,
@@ -40,6 +42,9 @@ def test_queue_is_created_and_edited_with_all_of_its_settings(editor: Editor) ->
         "schema": json.loads(_RULES),
         "retry": retry,
     }
+    assert "all for the customer acme." in editor.browser.get(path).text
+    assert "<dt>Customer</dt><dd>acme</dd>" in editor.browser.get(f"{path}/settings").text
+    assert "customer" not in editor.form(f"{path}/edit")
     version = editor.version(f"{path}/edit")
     assert editor.done(f"{path}/edit", version=version, alias="paid-back", **{"retry/schedule": "none"}) == (
         f"{path}/settings"

@@ -58,6 +58,8 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"alias": public_id(33)},
     {"created_after": NOON, "created_before": NOON + 50},
     {"alias": "orders", "created_after": NOON},
+    {"customer": "acme"},
+    {"customer": "acme", "created_after": NOON, "created_before": NOON + 50},
 )
 MESSAGE_FILTERS: tuple[dict[str, Any], ...] = (
     {"key": "k"},

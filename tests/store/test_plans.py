@@ -392,6 +392,7 @@ async def _portal(tx: Transaction) -> None:
     await listeners.get(tx, OURS, public_id(93), "acme")
     await listeners.count_of_customer(tx, OURS, "acme")
     await listeners.page(tx, OURS, Selection(customer="acme"))
+    await queues.page(tx, OURS, Selection(customer="acme"))
 
 
 async def _sign_in(tx: Transaction) -> None:

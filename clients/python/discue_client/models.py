@@ -655,7 +655,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """A note about the purpose of the listener. It has no effect on deliveries. null: none."""
     customer: str | None = None
     """The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-    customer. null: none.
+    customer. In the queue of a customer, it is always that customer. null: none.
     """
     authentication: Authentication | None = None
     """How requests authenticate to the listener, without secrets."""
@@ -1040,6 +1040,10 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the schema."""
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
+    customer: str | None = None
+    """The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
+    and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
+    """
 
 
 class QueueMessages(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,7 +90,7 @@ _LIVENESS_URL: Final = doc(
 )
 _CUSTOMER: Final = doc(
     "The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their "
-    "customer. null: none.",
+    "customer. In the queue of a customer, it is always that customer. null: none.",
     "acme",
     maxLength=LONGEST_CUSTOMER,
 )

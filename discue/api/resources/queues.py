@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
+from discue.api.pagination import QUEUE_PAGES, paged
 from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
 from discue.api.structs import (
     EXAMPLE_IDS,
@@ -42,6 +42,7 @@ from discue.control.queues import (
     QueueFields,
 )
 from discue.domain.errors import Fault, Unprocessable
+from discue.domain.model import LONGEST_CUSTOMER
 from discue.domain.reservations import LARGE_RESOURCE, PAGE
 from discue.domain.schemas import FIELDS, Schema
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
@@ -84,6 +85,12 @@ _ON_MISSED: Final = doc(
     "pass",
     enum=list(ON_MISSED),
 )
+_CUSTOMER: Final = doc(
+    "The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create and "
+    "edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.",
+    "acme",
+    maxLength=LONGEST_CUSTOMER,
+)
 
 
 @read_only("schema_id", "listeners", "messages")
@@ -102,6 +109,7 @@ class QueueBody(NamedBody, kw_only=True):
     retry: RetrySent = UNSET
     ordered: Annotated[Flag, _ORDERED] = UNSET
     on_missed: Annotated[Text, _ON_MISSED] = UNSET
+    customer: Annotated[Text, _CUSTOMER] = UNSET
 
 
 class QueueMessagesView(msgspec.Struct, frozen=True):
@@ -130,6 +138,7 @@ class QueueView(View, kw_only=True, frozen=True):
         UNSET
     )
     retry: RetryShown = UNSET
+    customer: Annotated[str | UnsetType, _CUSTOMER] = UNSET
 
 
 class QueueResponse(ApiResponse, kw_only=True, frozen=True):
@@ -184,6 +193,7 @@ async def _fields(call: Call) -> QueueFields:
         retry_given(body.retry),
         body.ordered,
         body.on_missed,
+        body.customer,
     )
 
 
@@ -226,6 +236,7 @@ def _view(details: QueueDetails) -> QueueView:
         json_schema=UNSET if has_rules else schema,
         schema_id=or_unset(queue.schema_id),
         retry=UNSET if queue.retry is None else retry_view(queue.retry),
+        customer=queue.customer or UNSET,
     )
 
 
@@ -248,7 +259,7 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
 _OF_BODY: Final = ("alias_taken", "invalid_schema")
 
 ROUTES = (
-    Route(GET, "/queues", list_all, _LIST, query=PAGES, reads=PAGE),
+    Route(GET, "/queues", list_all, _LIST, query=QUEUE_PAGES, reads=PAGE),
     Route(
         CREATE,
         "/queues",

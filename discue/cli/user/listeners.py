@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     listing.add_argument(
         "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
     )
+    listing.add_argument("--customer", metavar="NAME", help="list only the listeners of this customer")
     detail = add_command(verbs, "get", _get, summary="show a listener, and why it receives nothing if so")
     _add_place(detail)
     _add_set(verbs)
@@ -85,7 +86,7 @@ def _add_place(parser: argparse.ArgumentParser, listener_type: Callable[[str], s
 
 def _list(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        found = list(client.listeners.list(arguments.queue, limit=arguments.limit))
+        found = list(client.listeners.list(arguments.queue, limit=arguments.limit, customer=arguments.customer))
         names = {} if arguments.json or arguments.queue else queue_names(client)
     if arguments.json:
         say_json({"listeners": found})
@@ -191,6 +192,7 @@ def _show(listener: Listener, *, as_json: bool, failed: Attempt | None = None) -
         [
             ("alias", listener.alias),
             ("id", listener.id),
+            ("customer", listener.customer or ""),
             ("status", f"{listener.status}: {listener.status_reason}" if listener.status_reason else listener.status),
             ("url", listener.notify_url or listener.mode),
             ("liveness", liveness.state if listener.liveness_url else ""),

@@ -24,6 +24,7 @@ def add(commands: Commands) -> None:
     listing.add_argument(
         "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
     )
+    listing.add_argument("--customer", metavar="NAME", help="list only the queues of this customer")
     detail = add_command(verbs, "get", _get, summary="show a queue and its listeners")
     detail.add_argument("queue", type=name, help="alias or id of the queue")
     setting = add_command(
@@ -37,6 +38,7 @@ def add(commands: Commands) -> None:
     setting.add_argument(
         "--ordered", action="store_true", help="messages with the same key are delivered one at a time; fixed"
     )
+    setting.add_argument("--customer", metavar="NAME", help="customer whom the queue belongs to; fixed")
     setting.add_argument("--retention", type=duration, metavar="TIME", help="how long settled messages are kept")
     setting.add_argument(
         "--json-schema", metavar="JSON", help="JSON Schema that messages must match; @FILE reads it from a file"
@@ -47,7 +49,7 @@ def add(commands: Commands) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        found = list(client.queues.list(limit=arguments.limit))
+        found = list(client.queues.list(limit=arguments.limit, customer=arguments.customer))
     if arguments.json:
         say_json({"queues": found})
         return
@@ -77,6 +79,8 @@ def _set(arguments: argparse.Namespace) -> None:
     fields: dict[str, Any] = {}
     if arguments.ordered:
         fields["ordered"] = True
+    if arguments.customer is not None:
+        fields["customer"] = arguments.customer
     if arguments.retention is not None:
         fields["retention"] = round(arguments.retention)
     if arguments.json_schema is not None:
@@ -102,6 +106,7 @@ def _show(queue: Queue, *, as_json: bool) -> None:
         [
             ("alias", queue.alias),
             ("id", queue.id),
+            ("customer", queue.customer or ""),
             ("ordered", "yes" if queue.ordered else ""),
             ("published", f"{queue.messages.published_count:,}"),
             ("last published", when(queue.messages.last_published_at)),

@@ -262,12 +262,13 @@ CREATE INDEX domain_due ON domain (due_at, organization, id) WHERE due_at IS NOT
 -- Queues, listeners, topics and schedules
 -- ---------------------------------------------------------------------------------------------------------------------
 
--- The service publishes its own events to the queue that `is_system`.
+-- The service publishes its own events to the queue that `is_system`. `customer` is '' for none, and never changes.
 CREATE TABLE queue (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
     public_id $text NOT NULL UNIQUE,
     alias $text NOT NULL,
+    customer $text NOT NULL DEFAULT '',
     ordered BIGINT NOT NULL DEFAULT 0,
     is_system BIGINT NOT NULL DEFAULT 0,
     settings $text NOT NULL,
@@ -280,8 +281,10 @@ CREATE TABLE queue (
     PRIMARY KEY (organization, id)
 );
 CREATE UNIQUE INDEX queue_alias ON queue (organization, alias) WHERE deleted_at IS NULL AND alias IS NOT NULL;
+CREATE INDEX queue_customer ON queue (organization, customer, id) WHERE deleted_at IS NULL AND customer IS NOT NULL;
 
--- `disabled_by` is why a listener is disabled; '' if that is not known. `customer` is '' for none.
+-- `disabled_by` is why a listener is disabled; '' if that is not known. `customer` is '' for none; in the queue of a
+-- customer, it is that customer.
 CREATE TABLE listener (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,

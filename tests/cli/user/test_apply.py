@@ -104,6 +104,17 @@ def test_difference_is_shown_by_field_and_made(shop: Service) -> None:
     assert changes(shop) == []
 
 
+def test_customer_of_a_queue_is_made_and_not_changed(service: Service) -> None:
+    file = service.folder / "discue.yaml"
+    file.write_text("queues: {customers/hooli: {customer: hooli, listeners: {app: {mode: pull}}}}")
+    service.succeed("apply", "-f", "discue.yaml")
+    assert service.succeed("apply", "-f", "discue.yaml") == "Nothing differs.\n"
+    assert service.call("GET", "/queues/customers%2Fhooli/listeners/app")["listener"]["customer"] == "hooli"
+    file.write_text("queues: {customers/hooli: {customer: globex}}")
+    refused = service.run("apply", "-f", "discue.yaml")
+    assert (refused.returncode, "create another queue for that customer" in refused.stderr) == (1, True)
+
+
 def test_output_is_that_of_the_page(shop: Service) -> None:
     page = (REPOSITORY / "docs" / "apply.md").read_text()
     # Addresses that need no name server.

@@ -132,6 +132,22 @@ def test_queue_is_set_shown_and_deleted(service: Service) -> None:
     assert service.run("queues", "get", "q-shown").returncode == 1
 
 
+def test_queue_of_a_customer_is_set_once_and_listed_with_its_listeners(service: Service) -> None:
+    for _ in range(2):
+        service.succeed("queues", "set", "customers/acme", "--customer", "acme")
+    service.succeed("queues", "set", "q-shared")
+    service.succeed("listeners", "set", "customers/acme", "app", "--pull")
+    service.succeed("listeners", "set", "q-shared", "app", "--pull")
+    refused = service.run("queues", "set", "customers/acme", "--customer", "globex")
+
+    assert re.search("^customer +acme$", service.succeed("queues", "get", "customers/acme"), re.MULTILINE)
+    assert re.search("^customer +acme$", service.succeed("listeners", "get", "customers/acme", "app"), re.MULTILINE)
+    for kind in ("queues", "listeners"):
+        [found] = service.json(kind, "list", "--customer", "acme")[kind]
+        assert found["customer"] == "acme"
+    assert (refused.returncode, "create another queue for that customer" in refused.stderr) == (1, True)
+
+
 def test_listener_is_set_tested_disabled_and_deleted(service: Service) -> None:
     service.succeed("queues", "set", "heard")
     with receiving() as receipts:

@@ -895,11 +895,12 @@ class AsyncQueues:
         alias: str | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        customer: str | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.Queue]:
         """List queues."""
         path = path_of("queues")
-        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before, "customer": customer}
         return AsyncPages(self._requester, path, query, page_type=models.QueuesResponse, items="queues", limit=limit)
 
     async def create(
@@ -913,6 +914,7 @@ class AsyncQueues:
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         ordered: bool | UnsetType | None = UNSET,
         on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Queue:
         """Create a queue."""
@@ -929,6 +931,7 @@ class AsyncQueues:
                 retry=retry,
                 ordered=ordered,
                 on_missed=on_missed,
+                customer=customer,
             ),
             idempotency_key=idempotency_key,
         )
@@ -951,6 +954,7 @@ class AsyncQueues:
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         ordered: bool | UnsetType | None = UNSET,
         on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
     ) -> models.Queue:
         """Change a queue."""
         found = await self._requester.result(
@@ -966,6 +970,7 @@ class AsyncQueues:
                 retry=retry,
                 ordered=ordered,
                 on_missed=on_missed,
+                customer=customer,
             ),
         )
         return found.queue

@@ -871,11 +871,12 @@ class Queues:
         alias: str | None = None,
         created_after: int | None = None,
         created_before: int | None = None,
+        customer: str | None = None,
         limit: int | None = None,
     ) -> Pages[models.Queue]:
         """List queues."""
         path = path_of("queues")
-        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before, "customer": customer}
         return Pages(self._requester, path, query, page_type=models.QueuesResponse, items="queues", limit=limit)
 
     def create(
@@ -889,6 +890,7 @@ class Queues:
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         ordered: bool | UnsetType | None = UNSET,
         on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.Queue:
         """Create a queue."""
@@ -905,6 +907,7 @@ class Queues:
                 retry=retry,
                 ordered=ordered,
                 on_missed=on_missed,
+                customer=customer,
             ),
             idempotency_key=idempotency_key,
         )
@@ -927,6 +930,7 @@ class Queues:
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         ordered: bool | UnsetType | None = UNSET,
         on_missed: Literal["pass", "block"] | None | UnsetType = UNSET,
+        customer: str | UnsetType | None = UNSET,
     ) -> models.Queue:
         """Change a queue."""
         found = self._requester.result(
@@ -942,6 +946,7 @@ class Queues:
                 retry=retry,
                 ordered=ordered,
                 on_missed=on_missed,
+                customer=customer,
             ),
         )
         return found.queue

@@ -723,7 +723,7 @@ export interface Listener {
   description?: string | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. null: none.
+   * customer. In the queue of a customer, it is always that customer. null: none.
    */
   customer?: string | undefined;
   /** How requests authenticate to the listener, without secrets. */
@@ -772,7 +772,7 @@ export interface ListenerBody {
   description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. null: none.
+   * customer. In the queue of a customer, it is always that customer. null: none.
    */
   customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
@@ -1025,7 +1025,7 @@ export interface NewListener {
   description?: string | null | undefined;
   /**
    * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. null: none.
+   * customer. In the queue of a customer, it is always that customer. null: none.
    */
   customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
@@ -1326,6 +1326,11 @@ export interface Queue {
   schema_id?: string | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
+  /**
+   * The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
+   * and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
+   */
+  customer?: string | undefined;
 }
 
 /** A queue to create, or the changes to one. */
@@ -1355,6 +1360,11 @@ export interface QueueBody {
    * messages with its key wait until it is redelivered and acknowledged, or deleted. Fixed at creation.
    */
   on_missed?: "pass" | "block" | null | undefined;
+  /**
+   * The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
+   * and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
+   */
+  customer?: string | null | undefined;
 }
 
 /** Statistics of the messages of a queue. */

@@ -593,7 +593,7 @@ export class Queues {
 
   /** List queues. */
   list(
-    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; customer?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Queue> {
     return new Pages(this.#requester, { path: pathOf("queues"), items: "queues", query, options });
