@@ -103,7 +103,8 @@ async def create(
 
     Raises BadRequest for a listener in push mode without `notify_url`. Raises Unprocessable for a taken or invalid
     alias, for URLs that requests cannot be sent to, for fields of the other mode, and for a customer other than that of
-    the queue. Raises Conflict for a customer who has created as many as the portal allows.
+    the queue. In the portal, raises Forbidden unless the queue is the customer's, and Conflict for a customer who has
+    created as many as the portal allows.
     """
     principal.require("listeners", "write", queue_public_id)
     if principal.customer is not None:
@@ -135,6 +136,7 @@ async def create(
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         queue = await own_queue(tx, principal, queue_public_id)
+        principal.require_customer(queue.customer)
         # Read by the transaction that inserts the cursor: the listener receives every message that is stored after it.
         head = require_found(await queues.head(tx, queue.organization, queue.id)).head
         row, secrets = (fresh.organization, fresh.id), (first,) if secret else ()
@@ -248,7 +250,10 @@ async def page_of_queue(
 async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, fields: ListenerFields
 ) -> ListenerDetails:
-    """Change a listener. Raises what `create` raises."""
+    """Change a listener. Raises what `create` raises.
+
+    In the portal, only the status of a listener can be changed in a queue that is not the customer's.
+    """
     await check_filter(control, fields.options.filter)
     event_id = control.row_ids.next()
     # Before the transaction, which must not wait for name servers.
@@ -256,6 +261,8 @@ async def change(
 
     async def work(tx: Transaction, record: Record) -> ListenerDetails:
         stored = control.require_match(await own_listener(tx, principal, "write", (queue_public_id, public_id)))
+        if fields != ListenerFields(status=fields.status):
+            principal.require_customer(stored.queue_customer)
         asked = asked_authentication(control, stored, fields.authentication)
         changed = changed_listener(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
         check_hosts(stored, changed, refused)

@@ -23,6 +23,8 @@ from discue.domain.portal import (
     MOST_ORIGINS,
     MOST_TARGETS,
     MOST_THEMES,
+    OWN_QUEUE_ACTIONS,
+    SHARED_ACTIONS,
     USUAL_ACTIONS,
     PortalAction,
     PortalGrant,
@@ -38,6 +40,7 @@ from discue.store import events, organizations, portal
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.portal import QueueOwner
 from discue.store.tallies import EventKind
 
 
@@ -48,8 +51,9 @@ class PortalSessionFields(msgspec.Struct, frozen=True):
     queues: Sequence[str] = ()
     """Ids or aliases, like `topics`."""
     topics: Sequence[str] = ()
+    """Without queues and topics, the session has all queues of its customer."""
     may: Sequence[str] | None = None
-    """None: `USUAL_ACTIONS`."""
+    """None: `USUAL_ACTIONS` if all queues belong to the customer, else `SHARED_ACTIONS`."""
     expires_in: int = DEFAULT_LIFETIME_SECONDS
     """In seconds, from the time at which it is opened."""
     return_url: str = ""
@@ -85,10 +89,14 @@ class PortalDetails(msgspec.Struct, frozen=True):
     principal: Principal
     queues: tuple[str, ...]
     """Public ids of the queues whose listeners its customer may see."""
+    own_queues: tuple[str, ...]
+    """Public ids of the queues that belong to its customer."""
     frame_ancestors: tuple[str, ...]
 
-    def may(self, action: PortalAction) -> bool:
-        return action in self.session.grant.may
+    def may(self, action: PortalAction, queue: str = "") -> bool:
+        """Return whether the customer may take an action in a queue; without one, in any."""
+        is_possible = action not in OWN_QUEUE_ACTIONS or (queue in self.own_queues if queue else bool(self.own_queues))
+        return is_possible and action in self.session.grant.may
 
 
 async def create(
@@ -96,10 +104,10 @@ async def create(
 ) -> NewPortalSession:
     """Create a session, and a code that opens it within a minute.
 
-    Raises Unprocessable for queues and topics that do not exist, for invalid values and for a theme too many, and
-    QuotaExceeded.
+    Raises Unprocessable for queues and topics that do not exist, for actions that the customer may not take in them,
+    for invalid values and for a theme too many, and QuotaExceeded.
     """
-    may = _checked(fields)
+    _check(fields)
     code, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
     occurrence = control.occurrence(principal)
     row_id, public_id = control.row_ids.next(), control.public_ids.next()
@@ -109,6 +117,8 @@ async def create(
         known = await portal.resolve_queues(tx, owner.id, fields.queues)
         topics = await portal.resolve_topics(tx, owner.id, fields.topics)
         require_none([*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")])
+        routed = await portal.queues_of_topics(tx, owner.id, tuple(topics.values()))
+        may = _granted(fields, [*known.values(), *routed])
         theme = await portal.keep_theme(tx, owner.id, fields.theme)
         if theme is None:
             rule = f"must be one that another session has: at most {MOST_THEMES} are in use at the same time"
@@ -119,8 +129,8 @@ async def create(
             public_id=public_id,
             customer=fields.customer,
             grant=PortalGrant(
-                queues=_ids(fields.queues, known),
-                topics=_ids(fields.topics, topics),
+                queues=tuple(dict.fromkeys(known[name].public_id for name in fields.queues)),
+                topics=tuple(dict.fromkeys(topics[name] for name in fields.topics)),
                 may=may,
                 lifetime_ms=fields.expires_in * 1_000,
                 return_url=fields.return_url,
@@ -273,18 +283,27 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
         if found.organization.state != "active":
             raise Locked
         session = found.session
-        routed = await portal.queues_of_topics(tx, session.organization, session.grant.topics)
-        queues = tuple(dict.fromkeys((*session.grant.queues, *routed)))
-        principal = principal_of(session, found.organization.public_id, queues)
-        return PortalDetails(session, found.theme, found.organization, principal, queues, found.frame_ancestors)
+        customer, named = session.customer, await _queues_of(tx, session)
+        # No listener in a queue of another customer can be theirs, and its schema is not for them either.
+        owners = {each.public_id: each.customer for each in named if each.customer in {"", customer}}
+        own_queues = tuple(queue for queue, owner in owners.items() if owner == customer)
+        principal = principal_of(session, found.organization.public_id, tuple(owners))
+        return PortalDetails(
+            session, found.theme, found.organization, principal, tuple(owners), own_queues, found.frame_ancestors
+        )
 
     return await control.store.read(work)
 
 
-async def event_types(control: ControlContext, details: PortalDetails) -> Mapping[str, str]:
-    """Return the names of a session's event types by the public ids of their queues, sorted by name."""
-    organization = details.session.organization
-    return await control.store.read(partial(portal.names_among, organization=organization, public_ids=details.queues))
+async def event_types(
+    control: ControlContext, details: PortalDetails, queues: Sequence[str] | None = None
+) -> Mapping[str, str]:
+    """Return the names of a session's event types by the public ids of their queues, sorted by name.
+
+    `queues` restricts them to some of its queues.
+    """
+    organization, among = details.session.organization, details.queues if queues is None else queues
+    return await control.store.read(partial(portal.names_among, organization=organization, public_ids=among))
 
 
 async def schemas_of(control: ControlContext, details: PortalDetails, queues: Sequence[str]) -> Sequence[Queue]:
@@ -298,12 +317,34 @@ async def _queues(control: ControlContext, details: PortalDetails, public_ids: S
     return await control.store.read(partial(portal.queues_among, organization=organization, public_ids=public_ids))
 
 
-def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:
-    """Return the actions. Raises Unprocessable."""
+async def _queues_of(tx: Transaction, session: PortalSession) -> Sequence[QueueOwner]:
+    """Return the queues that a session names, or those of its customer."""
+    organization, grant = session.organization, session.grant
+    if not grant.queues and not grant.topics:
+        return await portal.queues_of_customer(tx, organization, session.customer)
+    named = await portal.queues_of_ids(tx, organization, grant.queues)
+    return [*named, *await portal.queues_of_topics(tx, organization, grant.topics)]
+
+
+def _granted(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple[PortalAction, ...]:
+    """Return the actions that a session for these queues has. Raises Unprocessable."""
+    other = next((each.alias for each in queues if each.customer != fields.customer), None)
+    if fields.may is None:
+        return USUAL_ACTIONS if other is None else SHARED_ACTIONS
+    if other is not None:
+        rule = (
+            f'requires queues of the customer, and "{other}" is not one: leave the action out, or name queues that '
+            f'were created with the customer "{fields.customer}"'
+        )
+        refused = [index for index, each in enumerate(fields.may) if each in OWN_QUEUE_ACTIONS]
+        require_none([Fault(f"/may/{index}", rule) for index in refused], code="conflicting_fields")
+    return tuple(each for each in ACTIONS if each in fields.may)
+
+
+def _check(fields: PortalSessionFields) -> None:
+    """Raise Unprocessable for fields that are invalid whatever the queues are."""
     if not check_customer(fields.customer):
         raise invalid("/customer", "must name the customer")
-    if not fields.queues and not fields.topics:
-        raise invalid("/queues", "must have a queue, unless `topics` has a topic")
     for name in ("queues", "topics"):
         if len(getattr(fields, name)) > MOST_TARGETS:
             raise invalid(f"/{name}", f"must have at most {MOST_TARGETS} ids or aliases")
@@ -312,25 +353,19 @@ def _checked(fields: PortalSessionFields) -> tuple[PortalAction, ...]:
         raise invalid("/expires_in", rule)
     check_return_url(fields.return_url)
     check_theme(fields.theme)
-    if fields.may is None:
-        return USUAL_ACTIONS
-    if len(fields.may) > len(ACTIONS):
+    may = fields.may or ()
+    if len(may) > len(ACTIONS):
         raise invalid("/may", f"must have at most {len(ACTIONS)} actions")
-    unknown = [index for index, each in enumerate(fields.may) if each not in ACTIONS]
+    unknown = [index for index, each in enumerate(may) if each not in ACTIONS]
     require_none([Fault(f"/may/{index}", f"must be one of {', '.join(ACTIONS)}") for index in unknown])
-    return tuple(each for each in ACTIONS if each in fields.may)
 
 
-def _unknown(names: Sequence[str], known: dict[str, str], word: str) -> list[Fault]:
+def _unknown(names: Sequence[str], known: Collection[str], word: str) -> list[Fault]:
     return [
         Fault(f"/{word}s/{index}", f"is not the id or the alias of a {word}")
         for index, name in enumerate(names)
         if name not in known
     ]
-
-
-def _ids(names: Sequence[str], known: dict[str, str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(known[name] for name in names))
 
 
 async def _owner(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Organization:

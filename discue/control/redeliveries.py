@@ -281,13 +281,14 @@ async def create_replay(
     """Create a replay; a dry run only counts the messages, and takes no lock to do so.
 
     Raises Unprocessable for messages of another queue and for an invalid filter, Conflict if too many replays are open
-    or the listener is in pull mode.
+    or the listener is in pull mode, and, in the portal, Forbidden unless the queue is the customer's.
     """
     await check_filter(control, params.filter)
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:
         listener, facts = await own_with_facts(tx, principal, "write", path)
+        principal.require_customer(listener.queue_customer)
         from_seq, until_seq, preview = await _replay_preview(tx, listener, facts, params)
         if params.dry_run:
             return preview
@@ -324,6 +325,7 @@ async def preview_replay(
 
     async def work(tx: Transaction) -> ReplayResult:
         listener, facts = await own_with_facts(tx, principal, "write", details)
+        principal.require_customer(listener.queue_customer)
         return (await _replay_preview(tx, listener, facts, params))[-1]
 
     return await control.store.search(work)

@@ -20,8 +20,12 @@ PortalAction = Literal["create", "edit", "disable", "delete", "secrets", "test",
 Scheme = Literal["light", "dark", "auto"]
 
 ACTIONS: Final[tuple[PortalAction, ...]] = get_args(PortalAction)
+OWN_QUEUE_ACTIONS: Final[frozenset[PortalAction]] = frozenset({"create", "edit", "replay"})
+"""Actions that a customer may take only in queues of their own: in others, they would reach messages of others."""
 USUAL_ACTIONS: Final = tuple(action for action in ACTIONS if action != "limit")
-"""The actions of a session that names none. Rate limits are the organization's unless it leaves them to customers."""
+"""The default of sessions for queues of the customer. Rate limits are the organization's unless it gives `limit`."""
+SHARED_ACTIONS: Final[tuple[PortalAction, ...]] = ("disable", "test", "redeliver")
+"""The default of sessions that have another queue."""
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 
 CODE_MS: Final = 60_000
@@ -32,7 +36,7 @@ DEFAULT_LIFETIME_SECONDS: Final = 43_200
 MOST_TARGETS: Final = 100
 """The largest number of queues, and of topics, of a session."""
 MOST_QUEUES: Final = 1_000
-"""The largest number of queues that the topics of a session add: each of its requests and pages has them all."""
+"""The largest number of queues that a customer or the topics of a session add: each of its pages has them all."""
 MOST_ORIGINS: Final = 20
 SESSIONS_OF_A_CUSTOMER: Final = 100
 """The largest number of sessions of a customer. A new session beyond it ends the oldest one."""
@@ -77,7 +81,7 @@ class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rights that a session of the portal grants."""
 
     queues: tuple[str, ...] = ()
-    """Public ids of queues."""
+    """Public ids of queues. Without queues and topics, all queues of the customer are granted, also new ones."""
     topics: tuple[str, ...] = ()
     """Public ids of topics: the queues that their channels lead into are granted, too."""
     may: tuple[PortalAction, ...] = ()

@@ -168,6 +168,11 @@ class Principal:
         if not self.may(resource, access, *ids):
             raise self._missing_scope(resource, access)
 
+    def require_customer(self, owner: str) -> None:
+        """Raise Forbidden in a session of the portal, unless its customer is the owner of the queue."""
+        if self.customer is not None and owner != self.customer:
+            raise Forbidden("The session of the portal includes this only in queues of its customer.")
+
     def _missing_scope(self, resource: str, access: Access) -> Forbidden:
         if self.customer is not None:
             return Forbidden("The session of the portal does not include this.")

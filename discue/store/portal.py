@@ -61,14 +61,17 @@ _ROWS_A_STEP: Final = 500
 _NAMED_AT_ONCE: Final = 2_000
 """More than a session can have: a page reads them with one statement."""
 _QUEUES_OF_TOPICS: Final = """
-    SELECT channel.topic, channel.id, queue.public_id FROM topic
+    SELECT channel.topic, channel.id, queue.public_id, queue.alias, queue.customer FROM topic
     JOIN channel ON channel.organization = topic.organization AND channel.topic = topic.id
     JOIN queue ON queue.organization = channel.organization AND queue.id = channel.queue AND queue.deleted_at IS NULL
     WHERE topic.organization = $1 AND topic.public_id IN ({})"""
 _TOPICS: Final = "SELECT public_id, alias FROM topic WHERE organization = $1 AND {} IN ({{}})"
 _QUEUES: Final = """
-    SELECT public_id, alias, settings FROM queue
+    SELECT public_id, alias, customer, settings FROM queue
     WHERE organization = $1 AND deleted_at IS NULL AND is_system = 0 AND {} IN ({{}})"""
+_OF_CUSTOMER: Final = """
+    SELECT public_id, alias, customer FROM queue
+    WHERE organization = $1 AND customer = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
 _ANCESTORS: Final = "SELECT frame_ancestors FROM portal WHERE organization = $1"
 _SET_ANCESTORS: Final = """
     INSERT INTO portal (organization, frame_ancestors, updated_at) VALUES ($1, $2, $3)
@@ -79,6 +82,15 @@ _decode_grant = msgspec.json.Decoder(PortalGrant).decode
 _decode_theme = msgspec.json.Decoder(PortalTheme).decode
 _decode_origins = msgspec.json.Decoder(tuple[str, ...]).decode
 _read = row_reader(PortalSession, _FIELDS, grant=_decode_grant)
+
+
+class QueueOwner(msgspec.Struct, frozen=True):
+    """A queue of a session, and the customer whom it belongs to."""
+
+    public_id: str
+    alias: str
+    customer: str
+    """"" for none."""
 
 
 class FoundPortalSession(msgspec.Struct, frozen=True):
@@ -155,27 +167,40 @@ async def delete_ended(tx: Transaction, before: int) -> int:
     return await tx.execute(_DELETE_ENDED, before, _ROWS_A_STEP)
 
 
-async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[str]:
-    """Read the public ids of the first queues, at most `MOST_QUEUES`, that the channels of topics lead into."""
+async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[str]) -> list[QueueOwner]:
+    """Read the first queues, at most `MOST_QUEUES`, that the channels of topics lead into."""
     found = await rows_among(tx, _QUEUES_OF_TOPICS, (organization,), topics) if topics else []
     # Not by the statement: a server might read the channels of the whole organization in their order.
-    return [row[2] for row in sorted(map(tuple, found))[:MOST_QUEUES]]
+    return [QueueOwner(*row[2:]) for row in sorted(map(tuple, found))[:MOST_QUEUES]]
 
 
-async def resolve_queues(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:
-    """Read the public ids of queues, by the ids or aliases that name them."""
-    return await _resolved(tx, _QUEUES, organization, names)
+async def queues_of_customer(tx: Transaction, organization: int, customer: str) -> list[QueueOwner]:
+    """Read the first queues of a customer, at most `MOST_QUEUES`."""
+    return [QueueOwner(*row) for row in await tx.rows(_OF_CUSTOMER, organization, customer, MOST_QUEUES)]
+
+
+async def queues_of_ids(tx: Transaction, organization: int, public_ids: Sequence[str]) -> list[QueueOwner]:
+    """Read the queues with these public ids that exist, in the order of the ids."""
+    found = await rows_among(tx, _QUEUES.format("public_id"), (organization,), public_ids) if public_ids else []
+    by_id = {row[0]: QueueOwner(*row[:3]) for row in found}
+    return [by_id[each] for each in public_ids if each in by_id]
+
+
+async def resolve_queues(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, QueueOwner]:
+    """Read queues by the ids or aliases that name them."""
+    rows = await _resolved(tx, _QUEUES, organization, names)
+    return {name: QueueOwner(*row[:3]) for name, row in rows.items()}
 
 
 async def resolve_topics(tx: Transaction, organization: int, names: Sequence[str]) -> dict[str, str]:
     """Read the public ids of topics, by the ids or aliases that name them."""
-    return await _resolved(tx, _TOPICS, organization, names)
+    return {name: row[0] for name, row in (await _resolved(tx, _TOPICS, organization, names)).items()}
 
 
 async def names_among(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, str]:
     """Read the names of the event types of existing queues by their public ids, sorted by name."""
     found = await rows_among(tx, _QUEUES.format("public_id"), (organization,), public_ids, at_once=_NAMED_AT_ONCE)
-    names = {public_id: queues.read_settings(settings).title or public_id for public_id, _, settings in found}
+    names = {public_id: queues.read_settings(settings).title or public_id for public_id, *_, settings in found}
     return dict(sorted(names.items(), key=lambda each: (each[1], each[0])))
 
 
@@ -193,13 +218,13 @@ async def set_frame_ancestors(tx: Transaction, organization: int, origins: Seque
     await tx.execute(_SET_ANCESTORS, organization, msgspec.json.encode(origins).decode(), now)
 
 
-async def _resolved(tx: Transaction, sql: str, organization: int, names: Sequence[str]) -> dict[str, str]:
+async def _resolved(tx: Transaction, sql: str, organization: int, names: Sequence[str]) -> dict[str, Row]:
     if not names:
         return {}
     by_alias = await rows_among(tx, sql.format("alias"), (organization,), names)
     by_id = await rows_among(tx, sql.format("public_id"), (organization,), names)
     # An id wins over an alias with the form of one, as in paths.
-    return {**{row[1]: row[0] for row in by_alias}, **{row[0]: row[0] for row in by_id}}
+    return {**{row[1]: row for row in by_alias}, **{row[0]: row for row in by_id}}
 
 
 def _found(row: Row) -> FoundPortalSession:

@@ -13,7 +13,7 @@ from tests.contract.world import World
 @covers("DELETE /organizations/{organization_id}/portal_sessions/{portal_session_id} 200")
 def test_session_is_created_listed_and_ended(world: World) -> None:
     path = world.path("/organizations/{organization_id}/portal_sessions")
-    queue = world.owner.shown(world.path("/queues/{queue_id}"))
+    queue = world.owner.change("/queues/customers%2Facme", customer="acme")
     made = world.owner.create(path, customer="acme", queues=[queue["alias"]], may=["test", "create"])
     assert made["queues"] == [queue["id"]]
     assert (made["state"], made["may"]) == ("new", ["create", "test"])
@@ -29,10 +29,35 @@ def test_session_about_what_does_not_exist_is_refused(world: World) -> None:
     for fields, pointer in (
         ({"queues": ["nowhere"]}, "/queues/0"),
         ({"topics": ["nowhere"]}, "/topics/0"),
-        ({}, "/queues"),
         ({"queues": [world["queue_id"]], "may": ["everything"]}, "/may/0"),
     ):
         assert pointers(world.owner.refused(422, "POST", path, {"customer": "acme", **fields})) == [pointer]
+
+
+@covers("portal.md# Permissions")
+@covers("portal.md: all of the customer", "portal.md: one without a customer, or of another one")
+def test_permissions_depend_on_whose_the_queues_are(world: World) -> None:
+    path = world.path("/organizations/{organization_id}/portal_sessions")
+    own = world.owner.change("/queues/customers%2Facme", customer="acme")["id"]
+    other, shared = world.owner.create("/queues", customer="globex"), world.owner.create("/queues")
+    topic = world.owner.create("/topics")["id"]
+    world.owner.create(f"/topics/{topic}/channels", queue_id=shared["id"])
+    every = ["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay"]
+    for given in ({}, {"queues": [own]}, {"queues": ["customers/acme"], "topics": []}):
+        assert world.owner.create(path, customer="acme", **given)["may"] == every
+        assert world.owner.create(path, customer="acme", may=["replay", "limit"], **given)["may"] == ["replay", "limit"]
+    for given, named in (
+        ({"queues": [shared["id"]]}, shared["alias"]),
+        ({"queues": [own, other["alias"]]}, other["alias"]),
+        ({"queues": [own], "topics": [topic]}, shared["alias"]),
+    ):
+        assert world.owner.create(path, customer="acme", **given)["may"] == ["disable", "test", "redeliver"]
+        assert world.owner.create(path, customer="acme", may=["delete"], **given)["may"] == ["delete"]
+        for action in ("create", "edit", "replay"):
+            content = {"customer": "acme", "may": ["test", action], **given}
+            refused = world.owner.refused(422, "POST", path, content)
+            assert (refused["code"], pointers(refused)) == ("conflicting_fields", ["/may/1"])
+            assert f'"{named}" is not one: leave the action out, or name queues' in refused["detail"]
 
 
 @covers("GET /organizations/{organization_id}/portal 200", "PUT /organizations/{organization_id}/portal 200")

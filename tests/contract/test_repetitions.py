@@ -68,7 +68,7 @@ def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object
         "schedules": {"cron": "@daily", "data": {"n": 1}},
         "listeners": dict(NOWHERE),
         "channels": {"queue_id": world["queue_id"]},
-        "portal_sessions": {"customer": "acme", "queues": [world["queue_id"]]},
+        "portal_sessions": {"customer": "acme"},
     }
     last = operation.path.rpartition("/")[2]
     return world.path(operation.path), bodies[last] if last in bodies else body_of(operation)

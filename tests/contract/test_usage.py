@@ -261,8 +261,8 @@ def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name
 @covers("limits.md: portal_sessions")
 @covers("POST /organizations/{organization_id}/portal_sessions 402")
 def test_portal_session_beyond_the_quota_is_refused(owner: Caller, operator: Caller) -> None:
-    organization, queue = owner.get("/organizations")["organizations"][0]["id"], owner.create("/queues")["id"]
-    path, fields = f"/organizations/{organization}/portal_sessions", {"customer": "acme", "queues": [queue]}
+    organization = owner.get("/organizations")["organizations"][0]["id"]
+    path, fields = f"/organizations/{organization}/portal_sessions", {"customer": "acme"}
     made = owner.create(path, **fields)
     operator.change(f"/organizations/{organization}", quotas={"portal_sessions": 1})
     content = problem(owner.ask("POST", path, fields), 402)
@@ -284,7 +284,7 @@ CREATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "/domains": ("POST", "", {"hostname": "more.example.com"}),
     "/api_keys": ("POST", "", {}),
     "/users": ("POST", "", {"email": "bea@example.com", "role": "viewer"}),
-    "/organizations/{organization}/portal_sessions": ("POST", "", {"customer": "acme", "queues": ["{queue}"]}),
+    "/organizations/{organization}/portal_sessions": ("POST", "", {"customer": "acme"}),
 }
 """Requests that create a resource: their paths, methods and fields."""
 

@@ -49,7 +49,6 @@ class World:
             "portal_session_id": lambda: self._made(
                 self.path("/organizations/{organization_id}/portal_sessions"),
                 customer="acme",
-                queues=[self["queue_id"]],
             ),
             "code": lambda: "not_found",
             "part": lambda: "reference",

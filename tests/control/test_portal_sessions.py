@@ -1,19 +1,25 @@
-"""Bounds of portal sessions: a session beyond them is refused, or ends the oldest one."""
+"""Bounds of portal sessions, and of what they permit."""
 
+from functools import partial
+
+import msgspec
 import pytest
 
-from discue.control import portal, queues, usage
+from discue.control import listeners, portal, queues, redeliveries, usage
 from discue.control.context import ControlContext
+from discue.control.listener_fields import ListenerFields
 from discue.control.portal import PortalSessionFields
 from discue.control.queues import QueueFields
+from discue.control.redeliveries import ReplayParams
 from discue.control.usage import EventSelection
-from discue.domain.errors import Unprocessable
-from discue.domain.portal import PortalTheme
+from discue.domain.errors import Forbidden, Unprocessable
+from discue.domain.portal import ACTIONS, PortalGrant, PortalSession, PortalTheme, principal_of
 from discue.domain.scopes import Principal
 from discue.store import events
 from discue.store import portal as rows
 from tests.control.signing_in import Door, a_user
 from tests.support.cast import Cast
+from tests.support.clocks import NOON
 
 
 async def _sessions(control: ControlContext, principal: Principal) -> list[str]:
@@ -62,3 +68,39 @@ async def test_theme_beyond_the_limit_is_refused_unless_it_is_in_use(
         await portal.revoke(control, alice, alice.organization_public_id, session)
     made[0] = await create(PortalTheme("#000000"))
     assert sorted(await _sessions(control, alice)) == sorted(made)
+
+
+async def test_customer_creates_edits_and_replays_in_their_own_queues_only(cast: Cast, control: ControlContext) -> None:
+    """The grant of the session does not matter."""
+    alice, url = cast.alice.principal, ListenerFields(notify_url="https://example.com/acme")
+    made = {
+        name: (await queues.create(control, alice, QueueFields(name, customer=customer))).queue
+        for name, customer in (("own", "acme"), ("shared", ""), ("foreign", "globex"))
+    }
+    ids = tuple(each.public_id for each in made.values())
+    grant = PortalGrant(ids, may=ACTIONS)
+    session = PortalSession(alice.organization, 1, "s" * 21, "acme", grant, NOON, NOON, NOON)
+    acme = principal_of(session, alice.organization_public_id, ids)
+    for name in ("own", "shared"):
+        fields = msgspec.structs.replace(url, customer="acme")
+        listener = (await listeners.create(control, alice, made[name].public_id, fields)).listener
+        path = (made[name].public_id, listener.public_id)
+        disabled = await listeners.change(control, acme, *path, fields=ListenerFields(status="disabled"))
+        assert disabled.listener.status == "disabled"
+        details = await listeners.get(control, acme, *path)
+
+        mixed = ListenerFields(status="enabled", notify_url="https://example.com/other")
+        for act in (
+            partial(listeners.create, control, acme, path[0], url),
+            partial(listeners.change, control, acme, *path, fields=url),
+            partial(listeners.change, control, acme, *path, fields=mixed),
+            partial(redeliveries.create_replay, control, acme, path, ReplayParams(from_at=0)),
+            partial(redeliveries.preview_replay, control, acme, details, ReplayParams(from_at=0)),
+        ):
+            if name == "own":
+                await act()
+            else:
+                with pytest.raises(Forbidden, match="only in queues of its customer"):
+                    await act()
+    with pytest.raises(Forbidden):
+        await listeners.create(control, acme, made["foreign"].public_id, url)

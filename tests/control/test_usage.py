@@ -129,9 +129,13 @@ async def test_creations_of_each_customer_are_counted_until_midnight(
     monkeypatch.setattr(domain_portal, "CREATIONS_OF_A_CUSTOMER", 2)
     alice = cast.alice.principal
     acme, globex = (replace(alice, customer=name) for name in ("acme", "globex"))
-    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+    own = {
+        each.customer: (await queues.create(control, alice, QueueFields(customer=each.customer))).queue.public_id
+        for each in (alice, acme, globex)
+    }
 
     async def create(principal: Principal) -> None:
+        queue = own[principal.customer]
         made = (await listeners.create(control, principal, queue, ENDPOINT)).listener
         await listeners.delete(control, principal, queue, made.public_id)
 
@@ -141,7 +145,7 @@ async def test_creations_of_each_customer_are_counted_until_midnight(
         await create(acme)
     left_ms = DAY_MS - cast.clock.now() % DAY_MS
     assert refused.value.retry_after_seconds == left_ms // 1_000
-    assert (await usage.used_quotas(control, alice)).used["creations_a_day"] == 3
+    assert (await usage.used_quotas(control, alice)).used["creations_a_day"] == len(own) + 2
     for principal in (alice, alice, alice, globex, globex):
         await create(principal)
 
@@ -158,7 +162,7 @@ async def test_creations_of_each_customer_are_counted_until_midnight(
 
 async def test_refused_creation_of_a_customer_is_not_counted(cast: Cast, control: ControlContext) -> None:
     acme = replace(cast.alice.principal, customer="acme")
-    queue = (await queues.create(control, cast.alice.principal, QueueFields())).queue.public_id
+    queue = (await queues.create(control, cast.alice.principal, QueueFields(customer="acme"))).queue.public_id
     await _allow(cast, quota_creations_a_day=1)
     with pytest.raises(QuotaExceeded):
         await listeners.create(control, acme, queue, ENDPOINT)

@@ -14,7 +14,7 @@ from discue.domain.reservations import HTML_PAGE, ROW_BYTES, ReadBound
 from discue.store.ledger import Ledger, Reservation
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
-from tests.support.portals import opened
+from tests.support.portals import opened, own_queue
 
 _LARGE = "x" * 20_000
 
@@ -81,13 +81,13 @@ def test_form_that_waits_for_another_server_keeps_no_turn(
     assert seen == ["reserve", "parse", "end", "act", "reserve", "render", "end"]
 
 
-def test_pages_and_forms_of_the_portal_take_turns(service: DashboardService, plain: str, seen: list[str]) -> None:
-    browser = opened(service, "acme", plain)
+def test_pages_and_forms_of_the_portal_take_turns(service: DashboardService, seen: list[str]) -> None:
+    queue, browser = own_queue(service, "acme"), opened(service, "acme")
     seen.clear()
     token = browser.form_token("/endpoints/new")
     assert seen == ["reserve", "render", "end"]
     seen.clear()
-    form = {"csrf": token, "notify_url": "?", f"queue-{plain}": "on"}
+    form = {"csrf": token, "notify_url": "?", f"queue-{queue}": "on"}
     assert browser.post("/endpoints/new", data=form, headers=SAME_ORIGIN).status_code == 422
     assert seen == ["reserve", "parse", "act", "render", "end"]
 

@@ -383,6 +383,8 @@ async def _portal(tx: Transaction) -> None:
     await portal.resolve_queues(tx, OURS, ["orders"])
     await portal.resolve_topics(tx, OURS, ["shop"])
     await portal.queues_of_topics(tx, OURS, [public_id(92)])
+    await portal.queues_of_customer(tx, OURS, "acme")
+    await portal.queues_of_ids(tx, OURS, [public_id(92)])
     message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
     await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
     await deliveries.page_of_message(tx, message, Selection(customer="acme"))

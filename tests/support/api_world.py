@@ -32,7 +32,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "ScheduleBody": {"cron": "@daily", "data": "hello"},
     "ReplayBody": {"from_at": 0},
     "PortalSettingsBody": {"frame_ancestors": ["https://app.example.com"]},
-    "PortalSessionBody": {"customer": "acme", "queues": [EXAMPLE_IDS["queue_id"]]},
+    "PortalSessionBody": {"customer": "acme"},
     "InvitationBody": {"password": "correct horse battery"},
 }
 

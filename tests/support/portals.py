@@ -39,18 +39,29 @@ def sessions_path(service: DashboardService) -> str:
     return f"/organizations/{service.principal.organization_public_id}/portal_sessions"
 
 
-def new_session(service: DashboardService, customer: str, queue: str, **fields: Any) -> dict[str, Any]:
-    """Create a session as the back end of an application does; returns what the API shows of it."""
+def own_queue(service: DashboardService, customer: str, **fields: Any) -> str:
+    """Create the queue of a customer if there is none, and return its id."""
     with service.api() as api:
-        answer = api.post(sessions_path(service), json={"customer": customer, "queues": [queue], **fields})
+        answer = api.put(f"/queues/customers%2F{customer}", json={"customer": customer, **fields})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["queue"]["id"])
+
+
+def new_session(service: DashboardService, customer: str, *queues: str, **fields: Any) -> dict[str, Any]:
+    """Create a session as the back end of an application does, by default for all queues of the customer.
+
+    Returns what the API shows of it.
+    """
+    with service.api() as api:
+        answer = api.post(sessions_path(service), json={"customer": customer, "queues": queues, **fields})
     assert answer.status_code == 200, answer.text
     made: dict[str, Any] = answer.json()["portal_session"]
     return made
 
 
-def opened(service: DashboardService, customer: str, queue: str, **fields: Any) -> Customer:
+def opened(service: DashboardService, customer: str, *queues: str, **fields: Any) -> Customer:
     """Return the browser of a customer, in a new session."""
-    return opened_at(service, new_session(service, customer, queue, **fields)["url"])
+    return opened_at(service, new_session(service, customer, *queues, **fields)["url"])
 
 
 def opened_at(service: DashboardService, url: str, **headers: str) -> Customer:

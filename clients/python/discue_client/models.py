@@ -922,7 +922,10 @@ class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...]
     """Ids of its topics."""
     may: tuple[str, ...]
-    """Actions that the customer may take. By default all except `limit`, which changes the rate limit."""
+    """Actions that the customer may take. `create`, `edit` and `replay` require that all queues belong to the
+    customer. Default: all except `limit`, which changes the rate limit; if a queue does not belong to the
+    customer, `disable`, `test` and `redeliver`.
+    """
     expires_at: int
     """When it ends, in milliseconds since the epoch; until it is opened, when its URL does."""
     url: str | None = None

@@ -42,10 +42,16 @@ _CUSTOMER: Final = doc(
     minLength=1,
     maxLength=LONGEST_CUSTOMER,
 )
-_QUEUES: Final = doc("Ids or aliases of queues.", ["orders"], maxItems=MOST_TARGETS)
+_QUEUES: Final = doc(
+    "Ids or aliases of queues. Without queues and topics: all queues of the customer, also those created later.",
+    ["customers/acme"],
+    maxItems=MOST_TARGETS,
+)
 _TOPICS: Final = doc("Ids or aliases of topics: the queues that their channels lead into.", [], maxItems=MOST_TARGETS)
 _MAY: Final = doc(
-    "Actions that the customer may take. By default all except `limit`, which changes the rate limit.",
+    "Actions that the customer may take. `create`, `edit` and `replay` require that all queues belong to the customer. "
+    "Default: all except `limit`, which changes the rate limit; if a queue does not belong to the customer, `disable`, "
+    "`test` and `redeliver`.",
     ["create", "test"],
     items={"type": "string", "enum": list(ACTIONS)},
 )
@@ -75,7 +81,7 @@ class PortalThemeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
 class PortalSessionBody(ResourceBody, kw_only=True):
     """A session to create."""
 
-    example: ClassVar = {"customer": "acme", "queues": ["orders"]}
+    example: ClassVar = {"customer": "acme"}
 
     customer: Annotated[str, _CUSTOMER]
     queues: Annotated[list[str], _QUEUES] = msgspec.field(default_factory=list)
@@ -229,7 +235,7 @@ ROUTES = (
         create,
         _WRITE,
         PortalSessionBody,
-        codes=("quota_exceeded", "not_found", "invalid_value"),
+        codes=("quota_exceeded", "not_found", "invalid_value", "conflicting_fields"),
         reads=RESOURCE,
     ),
     Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ, reads=RESOURCE),

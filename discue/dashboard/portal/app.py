@@ -140,7 +140,11 @@ class Portal:
             raise NotFound("There is no such page.")
         route, visit = cast("PortalRoute", found.route), self._visit(request, details, found.ids)
         act = requested_act(route, request.scope.method)
-        if route.action is not None and (act is not None or route.is_form) and not details.may(route.action):
+        if (
+            route.action is not None
+            and (act is not None or route.is_form)
+            and not details.may(route.action, *found.ids[:1])
+        ):
             raise Forbidden("Your session does not include this action.")
         return await self._steps.page(
             request,

@@ -27,7 +27,8 @@ def render(page: Page, visit: PortalVisit) -> bytes:
         "visit": visit,
         "session": visit.session,
         "logo": visit.details.theme.logo,
-        "can": visit.details.may,
+        # Paths with ids begin with that of a queue.
+        "can": lambda action, queue="": visit.details.may(action, queue or "".join(visit.ids[:1])),
         "for_customer": True,
         "form_token": visit.form_token,
         "origins": " ".join(visit.details.frame_ancestors),

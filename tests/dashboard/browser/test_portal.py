@@ -11,13 +11,18 @@ import pytest
 
 from tests.support.dashboard_shop import HOSTS, Shop
 from tests.support.dashboards import DashboardService
-from tests.support.portals import new_session, sessions_path
+from tests.support.portals import new_session, own_queue, sessions_path
 
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
 
 _OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 _URL: Final = f"http://{HOSTS}:9001/acme"
 _LONG: Final = "hooks/of-an-endpoint-whose-url-is-wider-than-the-screen-of-a-phone"
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["order"],
+    "properties": {"order": {"type": "integer"}, "total": {"type": "number", "minimum": 0}},
+}
 _THEME: Final = {"accent": "#ffd400", "font": "Georgia, serif", "radius": 14}
 
 
@@ -95,9 +100,10 @@ def window(chromium: Any) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("width", [1_280, 390])
 def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
-    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any], width: int
+    service: DashboardService, site: Site, window: Callable[..., Any], width: int
 ) -> None:
-    url = new_session(service, f"framed-{width}", shop.queue, theme=_THEME)["url"]
+    own_queue(service, f"framed-{width}", json_schema=_SCHEMA)
+    url = new_session(service, f"framed-{width}", theme=_THEME)["url"]
     site.embed(service, url)
     with embedding(service, "https://app.example.com", site.origin), window(width=width) as page:
         page.goto(site.origin)
@@ -123,13 +129,14 @@ def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
 
 @pytest.mark.parametrize("name", ["origin", "sibling"])
 def test_frame_and_tab_of_one_browser_show_their_own_sessions(
-    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any], name: str
+    service: DashboardService, site: Site, window: Callable[..., Any], name: str
 ) -> None:
     origin = getattr(site, name)
+    own_queue(service, f"framed-{name}", json_schema=_SCHEMA)
     with embedding(service, origin), window() as page:
         for _ in range(2):
-            page.goto(new_session(service, "in-a-tab", shop.queue)["url"])
-            site.embed(service, new_session(service, f"framed-{name}", shop.queue, theme=_THEME)["url"])
+            page.goto(new_session(service, "in-a-tab")["url"])
+            site.embed(service, new_session(service, f"framed-{name}", theme=_THEME)["url"])
             page.goto(origin)
             page.frame_locator("iframe").get_by_role("link", name="Event types").click()
             page.frame_locator("iframe").get_by_role("heading", name="Example").wait_for()
@@ -141,9 +148,9 @@ def test_frame_and_tab_of_one_browser_show_their_own_sessions(
 
 
 def test_page_of_a_site_that_was_not_named_shows_nothing(
-    service: DashboardService, shop: Shop, site: Site, window: Callable[..., Any]
+    service: DashboardService, site: Site, window: Callable[..., Any]
 ) -> None:
-    site.embed(service, new_session(service, "acme", shop.queue)["url"])
+    site.embed(service, new_session(service, "acme")["url"])
     with embedding(service, "https://app.example.com"), window() as page:
         with page.expect_event("console", lambda message: "frame-ancestors" in message.text):
             page.goto(site.origin)
@@ -155,7 +162,7 @@ def test_customer_redelivers_selected_messages(
     service: DashboardService, shop: Shop, window: Callable[..., Any], *, scripted: bool
 ) -> None:
     customer = f"selecting-{scripted}"
-    endpoint, _ = _endpoint_with_traffic(service, shop, customer, missed=3)
+    endpoint, _ = _endpoint_with_traffic(service, shop.queue, customer, missed=3)
     with window(scripted=scripted) as page:
         page.goto(new_session(service, customer, shop.queue)["url"])
         page.goto(f"{service.url}/portal{endpoint}/missed")
@@ -179,10 +186,11 @@ def test_customer_redelivers_selected_messages(
 @pytest.mark.parametrize("width", [1_280, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_of_the_portal_is_accessible_and_fits(
-    service: DashboardService, shop: Shop, window: Callable[..., Any], theme: str, width: int
+    service: DashboardService, window: Callable[..., Any], theme: str, width: int
 ) -> None:
     customer = f"{theme}-{width}"
-    endpoint, message = _endpoint_with_traffic(service, shop, customer)
+    queue = own_queue(service, customer, json_schema=_SCHEMA)
+    endpoint, message = _endpoint_with_traffic(service, queue, customer)
     paths = ["", "/endpoints/new", "/event-types", endpoint, message]
     paths += [
         f"{endpoint}/{name}" for name in ("missed", "missed/redeliver", "jobs", "secrets", "edit", "disable", "delete")
@@ -190,7 +198,7 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
     paths += [f"{endpoint}/{name}" for name in ("rotate", "test", "redeliver", "replay?from=2020-01-01T00:00")]
     axe, faults = Axe(), []
     with window(theme=theme, width=width) as page:
-        page.goto(new_session(service, customer, shop.queue, theme=_THEME)["url"])
+        page.goto(new_session(service, customer, theme=_THEME)["url"])
         for path in paths:
             page.goto(f"{service.url}/portal{path}")
             found = axe.run(page).response["violations"]
@@ -201,18 +209,53 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
         assert page.complaints == []
 
 
-def _endpoint_with_traffic(service: DashboardService, shop: Shop, customer: str, missed: int = 0) -> tuple[str, str]:
+def test_customer_of_a_shared_queue_sees_and_does_only_what_concerns_them(
+    service: DashboardService, shop: Shop, window: Callable[..., Any]
+) -> None:
+    own = own_queue(service, "sharing", json_schema=_SCHEMA)
+    foreign_queue = own_queue(service, "stranger", json_schema={**_SCHEMA, "title": "Orders of the stranger"})
+    endpoint, message = _endpoint_with_traffic(service, shop.queue, "sharing", missed=1)
+    beside, _ = _endpoint_with_traffic(service, shop.queue, "stranger", missed=1)
+    foreign, foreign_message = _endpoint_with_traffic(service, foreign_queue, "stranger")
+    with window() as page:
+        page.goto(new_session(service, "sharing", own, shop.queue, foreign_queue)["url"])
+        page.get_by_role("link", name=f"/sharing/{_LONG}").wait_for()
+        assert page.get_by_role("link", name="Add an endpoint").count() == 0
+        assert "stranger" not in page.content()
+        page.get_by_role("link", name="Event types").click()
+        page.get_by_role("heading", name="Event types").wait_for()
+        assert "stranger" not in page.content()
+        page.goto(f"{service.url}/portal{message}")
+        assert "stranger" not in page.content()
+        page.goto(f"{service.url}/portal{endpoint}")
+        actions = page.locator(".head .actions a").all_inner_texts()
+        assert actions == ["Send a test", "Redeliver missed", "Disable"]
+        page.get_by_role("link", name="Redeliver missed").click()
+        # Both messages of the shared queue were sent to it.
+        page.get_by_role("button", name="Redeliver 2 messages").click()
+        page.get_by_text("The messages are being sent again.").wait_for()
+        page.get_by_role("link", name="Disable").click()
+        page.get_by_role("button", name="Disable the endpoint").click()
+        page.get_by_text("It is disabled.").wait_for()
+        assert page.complaints == []
+        for path in (beside, foreign, foreign_message, f"{endpoint}/edit", f"{endpoint}/replay", "/endpoints/new"):
+            status = page.goto(f"{service.url}/portal{path}").status
+            assert status in {403, 404}, path
+            assert "stranger" not in page.content().replace(path, ""), path
+
+
+def _endpoint_with_traffic(service: DashboardService, queue: str, customer: str, missed: int = 0) -> tuple[str, str]:
     with service.api() as api:
-        path = f"/queues/{shop.queue}/listeners"
+        path = f"/queues/{queue}/listeners"
         fields: dict[str, Any] = {"notify_url": f"http://{HOSTS}:9003/{customer}/{_LONG}", "customer": customer}
         if missed:
             fields["retry"] = {"attempts": 1}
         listener = api.post(path, json=fields).json()["listener"]["id"]
         answers = [
-            api.post(f"/queues/{shop.queue}/messages", json={"data": {"order": 4_999, "total": 1}})
+            api.post(f"/queues/{queue}/messages", json={"data": {"order": 4_999, "total": 1}})
             for _ in range(missed or 1)
         ]
         message = answers[-1].json()["message"]["id"]
     service.settle()
     assert re.fullmatch(r"[0-9A-Za-z]{21}", message)
-    return f"{path}/{listener}", f"/queues/{shop.queue}/messages/{message}"
+    return f"{path}/{listener}", f"/queues/{queue}/messages/{message}"

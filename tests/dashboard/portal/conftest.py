@@ -1,63 +1,113 @@
-"""Two customers who have endpoints at the same queue, and one message that each has received."""
+"""Customers with queues of their own, and with endpoints at a shared queue, and messages that they have received."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.dashboards import DashboardService
-from tests.support.portals import Customer, opened
+from tests.support.portals import Customer, opened, own_queue
 
 HOSTS = "http://hooks.example.com:9001"
 REFUSING = "http://hooks.example.com:9003"
+SECRET = 987_654
+"""The number of an order that acme must not see."""
+SCHEMA = {
+    "type": "object",
+    "title": "Paid orders",
+    "properties": {"order": {"type": "integer", "examples": [4711]}, "total": {"type": "number"}},
+}
 
 
-@dataclass
-class Tenants:
-    """The ids of what two customers have."""
+@dataclass(frozen=True)
+class Endpoint:
+    """A listener, and a message that it has received."""
 
     queue: str
-    other_queue: str
-    acme: str
-    """The endpoint of the customer `acme`; in the same way that of `globex`, and one of no customer."""
-    globex: str
-    internal: str
-    narrow: str
-    """An endpoint of `initech`, whose filter matches only some messages."""
+    listener: str
     message: str
-    """Received by acme, globex and the internal listener; not by initech."""
-    narrow_message: str
-    """Received by initech, too."""
 
-    def endpoint(self, name: str) -> str:
-        return f"/queues/{self.queue}/listeners/{getattr(self, name)}"
+    @property
+    def path(self) -> str:
+        return f"/queues/{self.queue}/listeners/{self.listener}"
+
+    @property
+    def message_path(self) -> str:
+        return f"/queues/{self.queue}/messages/{self.message}"
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The endpoints of customers, and those of the organization."""
+
+    own: Endpoint
+    """In the queue of acme."""
+    foreign: Endpoint
+    """In the queue of globex."""
+    acme: Endpoint
+    """In the shared queue, like the others below."""
+    globex: Endpoint
+    internal: Endpoint
+    """It has no customer."""
+    narrow: Endpoint
+    """It belongs to initech. Its filter matches only this message, which acme has received as well."""
+    audit: str
+    """A queue without listeners."""
+
+    @property
+    def queue(self) -> str:
+        """The shared queue."""
+        return self.acme.queue
+
+    @property
+    def message(self) -> str:
+        """A message of the shared queue, received by acme, globex and the internal listener; not by initech."""
+        return self.acme.message
+
+
+def made(api: httpx.Client, path: str, **fields: Any) -> str:
+    """Create a resource and return its id."""
+    answer = api.post(path, json=fields)
+    assert answer.status_code == 200, answer.text
+    return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
 
 
 def settle_in(service: DashboardService) -> Tenants:
     """Create the queues, the endpoints and the messages."""
+    owned = {
+        name: own_queue(service, name, json_schema={**SCHEMA, "title": title})
+        for name, title in (("acme", "Paid orders"), ("globex", "Orders of globex"))
+    }
     with service.api() as api:
+        shared = made(api, "/queues", alias="order.paid", json_schema=SCHEMA)
+        audit = made(api, "/queues", alias="internal.audit")
+        path = f"/queues/{shared}/listeners"
+        filter_of_acme = {"data": {"order": {"$lt": 100}}}
+        acme = made(api, path, notify_url=f"{HOSTS}/acme", customer="acme", filter=filter_of_acme)
+        globex = made(api, path, notify_url=f"{HOSTS}/globex", customer="globex", alias="globex-private")
+        internal = made(api, path, notify_url=f"{HOSTS}/internal", alias="ledger-internal")
+        narrow = made(api, path, notify_url=f"{HOSTS}/initech", customer="initech", filter={"data": {"order": 2}})
+        message = made(api, f"/queues/{shared}/messages", data={"order": 1, "total": 12.5})
+        narrow_message = made(api, f"/queues/{shared}/messages", data={"order": 2, "total": 3})
+        secret = made(api, f"/queues/{shared}/messages", data={"order": SECRET})
 
-        def made(path: str, **fields: Any) -> str:
-            answer = api.post(path, json=fields)
-            assert answer.status_code == 200, answer.text
-            return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
+        def endpoint_of(customer: str, order: int) -> Endpoint:
+            queue = owned[customer]
+            listener = made(api, f"/queues/{queue}/listeners", notify_url=f"{HOSTS}/{customer}/own")
+            return Endpoint(queue, listener, made(api, f"/queues/{queue}/messages", data={"order": order}))
 
-        schema = {
-            "type": "object",
-            "title": "Paid orders",
-            "properties": {"order": {"type": "integer", "examples": [4711]}, "total": {"type": "number"}},
-        }
-        queue = made("/queues", alias="order.paid", json_schema=schema)
-        other = made("/queues", alias="internal.audit")
-        path = f"/queues/{queue}/listeners"
-        acme = made(path, notify_url=f"{HOSTS}/acme", customer="acme")
-        globex = made(path, notify_url=f"{HOSTS}/globex", customer="globex", alias="globex-private")
-        internal = made(path, notify_url=f"{HOSTS}/internal", alias="ledger-internal")
-        narrow = made(path, notify_url=f"{HOSTS}/initech", customer="initech", filter={"data": {"order": 2}})
-        message = made(f"/queues/{queue}/messages", data={"order": 1, "total": 12.5})
-        narrow_message = made(f"/queues/{queue}/messages", data={"order": 2, "total": 3})
+        own, foreign = endpoint_of("acme", 1), endpoint_of("globex", SECRET)
         service.settle()
-    return Tenants(queue, other, acme, globex, internal, narrow, message, narrow_message)
+    return Tenants(
+        own=own,
+        foreign=foreign,
+        acme=Endpoint(shared, acme, message),
+        globex=Endpoint(shared, globex, secret),
+        internal=Endpoint(shared, internal, secret),
+        narrow=Endpoint(shared, narrow, narrow_message),
+        audit=audit,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -67,5 +117,11 @@ def tenants(service: DashboardService) -> Tenants:
 
 @pytest.fixture
 def acme(service: DashboardService, tenants: Tenants) -> Customer:
-    """A browser in a session of acme, which may do everything."""
+    """A browser in a session of acme for all of its queues, with the default permissions."""
+    return opened(service, "acme")
+
+
+@pytest.fixture
+def sharing(service: DashboardService, tenants: Tenants) -> Customer:
+    """A browser in a session of acme for the shared queue, with the default permissions."""
     return opened(service, "acme", tenants.queue)

@@ -11,7 +11,7 @@ from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.portal.pages import ROUTES
 from discue.dashboard.portal.pages.event_types import SHOWN_TYPES
 from discue.store import portal
-from tests.dashboard.portal.conftest import HOSTS, Tenants
+from tests.dashboard.portal.conftest import HOSTS, Tenants, made
 from tests.dashboard.portal.test_portal import pages_of
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
 from tests.support.portals import (
@@ -25,87 +25,7 @@ from tests.support.portals import (
     sessions_path,
 )
 
-_STRANGERS = ("globex", "internal", "narrow", "unknown")
 _FRAMED = {"sec-fetch-dest": "iframe"}
-_SECRETS = ("globex", "internal", "initech", "ledger")
-
-
-def filled(path: str, tenants: Tenants, listener: str) -> str:
-    """Return the path of a route with the ids of a listener, or of a message that acme has not received."""
-    unknown, own = uuid.uuid4().hex[:21], f"/queues/{tenants.queue}/listeners/{listener}"
-    path = path.replace("/queues/{id}/listeners/{id}", own).replace("/queues/{id}", f"/queues/{tenants.queue}")
-    return path.replace("{id}", unknown)
-
-
-@pytest.mark.parametrize("whose", _STRANGERS)
-@pytest.mark.parametrize("route", [route for route in ROUTES if "{id}" in route.path], ids=lambda route: route.path)
-def test_listeners_of_others_do_not_exist_on_any_page_or_for_any_form(
-    acme: Customer, tenants: Tenants, route: Any, whose: str
-) -> None:
-    path = filled(route.path, tenants, "0" * 21 if whose == "unknown" else getattr(tenants, whose))
-    page = acme.get(path, params={"from": "2020-01-01T00:00", "job": "0" * 21})
-    assert page.status_code == 404, page.text
-    fields = {"csrf": acme.form_token("/endpoints/new"), "job": "0" * 21, "from": "2020-01-01T00:00", "data": "{}"}
-    form = acme.post(path, data={**fields, "notify_url": f"{HOSTS}/stolen"}, headers=SAME_ORIGIN)
-    assert form.status_code == (404 if route.act else 405), form.text
-    for each in (page, form):
-        assert not any(word in each.text for word in _SECRETS)
-
-
-def test_listeners_of_others_are_unchanged_after_every_form(service: DashboardService, tenants: Tenants) -> None:
-    with service.api() as api:
-        before = {name: api.get(tenants.endpoint(name)).json()["listener"] for name in ("globex", "internal", "narrow")}
-        browser = opened(service, "acme", tenants.queue)
-        token = browser.form_token("/endpoints/new")
-        for name in before:
-            for action in ("edit", "delete", "disable", "enable", "rotate"):
-                browser.post(
-                    f"{tenants.endpoint(name)}/{action}",
-                    data={"csrf": token, "notify_url": f"{HOSTS}/stolen", "hours": "1"},
-                    headers=SAME_ORIGIN,
-                )
-        after = {name: api.get(tenants.endpoint(name)).json()["listener"] for name in before}
-    assert after == before
-
-
-def test_a_message_shows_only_deliveries_to_own_endpoints(acme: Customer, tenants: Tenants) -> None:
-    page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
-    assert tenants.acme in page
-    for other in (tenants.globex, tenants.internal, *_SECRETS):
-        assert other not in page
-
-
-def test_a_message_that_no_own_endpoint_accepts_does_not_exist(service: DashboardService, tenants: Tenants) -> None:
-    browser = opened(service, "initech", tenants.queue)
-    path = f"/queues/{tenants.queue}/messages"
-    assert browser.get(f"{path}/{tenants.narrow_message}").status_code == 200
-    assert browser.get(f"{path}/{tenants.message}").status_code == 404
-    # A disabled endpoint has every message before it, also those that its filter will not accept.
-    browser.act(f"{tenants.endpoint('narrow')}/disable")
-    with service.api() as api:
-        secret = api.post(path, json={"data": {"order": 1}}).json()["message"]["id"]
-    assert browser.get(f"{path}/{secret}").status_code == 404
-    assert browser.act(f"{tenants.endpoint('narrow')}/enable").status_code == 303
-
-
-def test_other_queues_of_the_organization_are_refused(
-    service: DashboardService, acme: Customer, tenants: Tenants
-) -> None:
-    with service.api() as api:
-        path = f"/queues/{tenants.other_queue}"
-        listener = api.post(f"{path}/listeners", json={"notify_url": f"{HOSTS}/x", "customer": "acme"}).json()
-        message = api.post(f"{path}/messages", json={"data": {"secret": True}}).json()["message"]["id"]
-    ours = f"{path}/listeners/{listener['listener']['id']}"
-    for page in (ours, f"{ours}/edit", f"{path}/messages/{message}"):
-        assert acme.get(page).status_code == 403
-    assert f"{HOSTS}/x" not in acme.get("").text
-    made = acme.act("/endpoints/new", notify_url=f"{HOSTS}/mine", **chosen(tenants.other_queue))
-    assert made.status_code == 422
-    assert "internal.audit" not in made.text
-
-
-def test_a_listener_is_not_found_below_another_queue(acme: Customer, tenants: Tenants) -> None:
-    assert acme.get(f"/queues/{tenants.other_queue}/listeners/{tenants.acme}").status_code == 403
 
 
 def test_another_organization_has_nothing_of_the_same_customer(service: DashboardService, tenants: Tenants) -> None:
@@ -128,13 +48,13 @@ def test_another_organization_has_nothing_of_the_same_customer(service: Dashboar
         )
         browser = opened_at(service, session["url"])
     assert "No endpoints yet" in browser.get("").text
-    for path in pages_of(tenants, "acme").values():
-        if tenants.queue in path:
+    for path in pages_of(tenants.own).values():
+        if tenants.own.queue in path:
             assert browser.get(path).status_code == 403, path
 
 
 def test_a_code_opens_one_session_within_a_minute(service: DashboardService, tenants: Tenants) -> None:
-    url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    url = new_session(service, "acme")["url"].removeprefix(f"{service.url}/portal")
     stranger = Customer(service.url, transport=service.transport)
     assert stranger.head(url).status_code == 401
     first = stranger.get(url)
@@ -144,14 +64,14 @@ def test_a_code_opens_one_session_within_a_minute(service: DashboardService, ten
     assert again.status_code == 403
     assert "This link has already been used or has expired." in again.text
     assert "set-cookie" not in again.headers
-    late = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    late = new_session(service, "acme")["url"].removeprefix(f"{service.url}/portal")
     service.advance(60)
     assert Customer(service.url, transport=service.transport).get(late).status_code == 403
 
 
 def test_a_repeated_request_does_not_show_the_url_again(service: DashboardService, tenants: Tenants) -> None:
     with service.api() as api:
-        body = {"customer": "acme", "queues": [tenants.queue]}
+        body = {"customer": "acme"}
         answers = [
             api.post(sessions_path(service), json=body, headers={"idempotency-key": "portal-1"}).json()
             for _ in range(2)
@@ -166,14 +86,14 @@ def test_wrong_codes_lock_nobody_out(service: DashboardService, tenants: Tenants
     guesser = Customer(service.url, transport=service.transport)
     pages = [guesser.get(f"/open?code=guess{number}") for number in range(27)]
     assert all("This link has already been used" in page.text for page in pages)
-    assert opened(service, "acme", tenants.queue).get("").status_code == 200
+    assert opened(service, "acme").get("").status_code == 200
 
 
 def test_pages_of_event_types_are_bounded_however_many_and_large_their_schemas_are(service: DashboardService) -> None:
-    schema = {"json_schema": {"enum": [deep_list(30_000)]}}
+    schema = {"json_schema": {"enum": [deep_list(30_000)]}, "customer": "many-types"}
     with service.api() as api:
         queues = [api.post("/queues", json=schema).json()["queue"] for _ in range(SHOWN_TYPES + 2)]
-    browser = opened(service, "acme", queues[0]["id"], queues=[queue["id"] for queue in queues])
+    browser = opened(service, "many-types")
     first, second, beyond = (browser.get("/event-types", params={"page": page}) for page in ("1", "2", "3"))
     for page in (first, second, beyond):
         assert page.status_code == 200
@@ -199,25 +119,30 @@ def test_every_form_of_the_portal_needs_an_action() -> None:
     ] == []
 
 
-def test_topics_add_a_bounded_number_of_queues(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_topics_and_customers_add_a_bounded_number_of_queues(
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topics, queues = [], []
     with service.api() as api:
         for _ in range(2):
             topics.append(api.post("/topics", json={}).json()["topic"]["id"])
             for _ in range(3):
-                queues.append(api.post("/queues", json={}).json()["queue"])
+                queues.append(api.post("/queues", json={"customer": "many-topics"}).json()["queue"])
                 channel = {"queue_id": queues[-1]["id"]}
                 api.post(f"/topics/{topics[-1]}/channels", json=channel).raise_for_status()
     monkeypatch.setattr(portal, "MOST_QUEUES", 4)
-    page = opened(service, "acme", queues[-1]["id"], topics=topics).get("/endpoints/new").text
+    page = opened(service, "many-topics", queues[-1]["id"], topics=topics).get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
+    # So does a customer: the first queues are shown.
+    page = opened(service, "many-topics").get("/endpoints/new").text
+    assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False] * 2
 
 
 @pytest.mark.parametrize("destination", ["image", "empty", "embed", "script"])
 def test_link_that_is_loaded_as_a_part_of_a_page_is_refused_and_stays_valid(
     service: DashboardService, tenants: Tenants, destination: str
 ) -> None:
-    place = new_session(service, "acme", tenants.queue)["url"].partition("/portal")[2]
+    place = new_session(service, "acme")["url"].partition("/portal")[2]
     customer = Customer(service.url, transport=service.transport)
     refused = customer.get(place, headers={"sec-fetch-dest": destination})
     assert (refused.status_code, "Open it in a new tab." in refused.text) == (403, True)
@@ -239,7 +164,7 @@ def test_cookies_of_the_dashboard_and_the_portal_are_not_interchangeable(
 
 
 def test_codes_and_tokens_are_not_interchangeable(service: DashboardService, tenants: Tenants, acme: Customer) -> None:
-    code = new_session(service, "acme", tenants.queue)["url"].partition("code=")[2]
+    code = new_session(service, "acme")["url"].partition("code=")[2]
     stranger = Customer(service.url, transport=service.transport, cookies={PORTAL_COOKIE: code})
     assert stranger.get("").status_code == 401
     token = acme.cookies[PORTAL_COOKIE]
@@ -261,19 +186,19 @@ def test_codes_and_tokens_are_not_interchangeable(service: DashboardService, ten
     ],
 )
 def test_form_from_another_site_is_refused(acme: Customer, tenants: Tenants, headers: dict[str, str]) -> None:
-    path = f"{tenants.endpoint('acme')}/disable"
+    path = f"{tenants.own.path}/disable"
     answer = acme.post(path, data={"csrf": acme.form_token(path)}, headers=headers)
     assert answer.status_code == 403
     assert "not sent from a page of the portal" in answer.text
-    assert "It is disabled" not in acme.get(tenants.endpoint("acme")).text
+    assert "It is disabled" not in acme.get(tenants.own.path).text
 
 
 @pytest.mark.parametrize("kind", ["none", "empty", "guessed", "of another session"])
 def test_form_without_the_token_of_its_session_is_refused(
     service: DashboardService, acme: Customer, tenants: Tenants, kind: str
 ) -> None:
-    path = f"{tenants.endpoint('acme')}/disable"
-    other = opened(service, "acme", tenants.queue).form_token(path)
+    path = f"{tenants.own.path}/disable"
+    other = opened(service, "acme").form_token(path)
     tokens: dict[str, dict[str, str]] = {
         "none": {},
         "empty": {"csrf": ""},
@@ -283,13 +208,13 @@ def test_form_without_the_token_of_its_session_is_refused(
     answer = acme.post(path, data=tokens[kind], headers=SAME_ORIGIN)
     assert answer.status_code == 403
     assert "belongs to another session" in answer.text
-    assert "It is disabled" not in acme.get(tenants.endpoint("acme")).text
+    assert "It is disabled" not in acme.get(tenants.own.path).text
 
 
 def test_only_the_chosen_origins_may_embed_it(service: DashboardService, tenants: Tenants) -> None:
     settings = sessions_path(service).removesuffix("_sessions")
     with service.api() as api:
-        browser = opened(service, "acme", tenants.queue)
+        browser = opened(service, "acme")
         assert "frame-ancestors 'none'" in browser.get("").headers["content-security-policy"]
         chosen = {"frame_ancestors": ["https://App.example.com/", "http://127.0.0.1:8080"]}
         answer = api.put(settings, json=chosen)
@@ -339,7 +264,7 @@ def test_invalid_origin_is_refused(service: DashboardService, origin: str) -> No
 def test_in_a_frame_the_cookie_belongs_to_the_partition_of_the_page(
     service: DashboardService, tenants: Tenants
 ) -> None:
-    url = new_session(service, "acme", tenants.queue)["url"].removeprefix(f"{service.url}/portal")
+    url = new_session(service, "acme")["url"].removeprefix(f"{service.url}/portal")
     answer = Customer(service.url, transport=service.transport).get(url, headers=_FRAMED)
     assert re.fullmatch(
         r"discue-portal-frame=[0-9A-Za-z]{43}; Path=/; HttpOnly; SameSite=None; Secure; Partitioned",
@@ -409,7 +334,6 @@ def test_invalid_theme_is_refused(service: DashboardService, tenants: Tenants, f
         ({"customer": ""}, "/customer"),
         ({"customer": " acme"}, "/customer"),
         ({"customer": "a\nb"}, "/customer"),
-        ({"queues": []}, "/queues"),
         ({"queues": ["nowhere"]}, "/queues/0"),
         ({"topics": ["nowhere"]}, "/topics/0"),
         ({"queues": ["discue.system-events"]}, "/queues/0"),
@@ -429,16 +353,18 @@ def test_invalid_session_is_refused(
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_script_in_names_urls_and_bodies_stays_text(service: DashboardService, tenants: Tenants) -> None:
+def test_script_in_names_urls_and_bodies_stays_text(service: DashboardService) -> None:
     script = "<script>alert(1)</script>"
-    browser = opened(service, script, tenants.queue)
-    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/{script}", **chosen(tenants.queue))
-    [path] = re.findall(r'href="[^"]*(/queues/\w+/listeners/\w+)"', made.text)
     with service.api() as api:
-        message = api.post(f"/queues/{tenants.queue}/messages", json={"data": {"order": 1, "note": script}}).json()
+        queue = made(api, "/queues", customer=script, json_schema={"title": script})
+    browser = opened(service, script)
+    added = browser.act("/endpoints/new", notify_url=f"{HOSTS}/{script}", **chosen(queue))
+    [path] = re.findall(r'href="[^"]*(/queues/\w+/listeners/\w+)"', added.text)
+    with service.api() as api:
+        message = made(api, f"/queues/{queue}/messages", data={"order": 1, "note": script})
     service.settle()
-    pages = [made, *(browser.get(each) for each in ("", path, f"{path}/edit", f"{path}/test"))]
-    pages.append(browser.get(f"/queues/{tenants.queue}/messages/{message['message']['id']}"))
+    pages = [added, *(browser.get(each) for each in ("", path, "/event-types", f"{path}/edit", f"{path}/test"))]
+    pages.append(browser.get(f"/queues/{queue}/messages/{message}"))
     for page in pages:
         assert page.status_code == 200, page.text
         assert "<script>alert" not in page.text

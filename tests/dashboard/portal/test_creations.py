@@ -39,11 +39,11 @@ def _use_up(service: DashboardService) -> None:
     tenants = settle_in(service)
     quota = {"quota_creations_a_day": QUOTA}
     service.run(organizations.set_limits(service.control, "com.example.shop", quota))
-    acme, globex = (opened(service, name, tenants.queue) for name in ("acme", "globex"))
-    form = {"notify_url": f"{HOSTS}/more", **chosen(tenants.queue)}
+    acme, globex = (opened(service, name) for name in ("acme", "globex"))
+    form = {"notify_url": f"{HOSTS}/more", **chosen(tenants.own.queue)}
     before = _used(service)
     with service.api() as api:
-        mine = f"/queues/{tenants.queue}/listeners"
+        mine = f"/queues/{tenants.own.queue}/listeners"
         for _ in range(OF_A_CUSTOMER):
             made = acme.act("/endpoints/new", **form)
             assert made.status_code == 200, made.text
@@ -53,17 +53,17 @@ def _use_up(service: DashboardService) -> None:
             assert acme.act(f"{mine}/{endpoint}/delete").status_code == 303
 
         refused = "At most 3 endpoints, redeliveries and replays can be created a day. Try again after midnight (UTC)."
-        for browser in (acme, opened(service, "acme", tenants.queue)):
+        for browser in (acme, opened(service, "acme")):
             page = browser.act("/endpoints/new", **form)
             assert (page.status_code, page.text.count(refused)) == (429, 1)
             assert 0 < int(page.headers["retry-after"]) <= 86_400
-        for page in _jobs(acme, tenants.endpoint("acme"), tenants.message):
+        for page in _jobs(acme, tenants.own.path, tenants.own.message):
             assert (page.status_code, page.text.count(refused)) == (429, 1)
         assert _used(service) == before + OF_A_CUSTOMER + 1  # The session
 
-        assert globex.act("/endpoints/new", **form).status_code == 200
+        assert globex.act("/endpoints/new", **{**form, **chosen(tenants.foreign.queue)}).status_code == 200
         assert api.post("/queues", json={}).status_code == 200
-        assert acme.act(f"{tenants.endpoint('acme')}/disable").status_code == 303
+        assert acme.act(f"{tenants.own.path}/disable").status_code == 303
     assert service.log.errors == []
 
 

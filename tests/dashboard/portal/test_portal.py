@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from discue.domain.portal import USUAL_ACTIONS
-from tests.dashboard.portal.conftest import HOSTS, REFUSING, Tenants
+from tests.dashboard.portal.conftest import HOSTS, REFUSING, Endpoint, Tenants, made
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
 from tests.support.portals import (
     FRAME_COOKIE,
@@ -18,6 +18,7 @@ from tests.support.portals import (
     new_session,
     opened,
     opened_at,
+    own_queue,
     sessions_path,
 )
 
@@ -25,9 +26,9 @@ PAGE_BYTES = 60_000
 _LOGO = "data:image/png;base64,iVBORw0KGgo="
 
 
-def pages_of(tenants: Tenants, name: str) -> dict[str, str]:
+def pages_of(of: Endpoint) -> dict[str, str]:
     """Return a path of every page, by the action that it needs, or by what it is."""
-    endpoint = tenants.endpoint(name)
+    endpoint = of.path
     return {
         "endpoints": "",
         "event types": "/event-types",
@@ -35,7 +36,7 @@ def pages_of(tenants: Tenants, name: str) -> dict[str, str]:
         "missed": f"{endpoint}/missed",
         "selected": f"{endpoint}/missed/redeliver",
         "jobs": f"{endpoint}/jobs",
-        "message": f"/queues/{tenants.queue}/messages/{tenants.message}",
+        "message": of.message_path,
         "create": "/endpoints/new",
         "edit": f"{endpoint}/edit",
         "disable": f"{endpoint}/disable",
@@ -48,7 +49,7 @@ def pages_of(tenants: Tenants, name: str) -> dict[str, str]:
 
 
 def test_every_page_is_shown_with_strict_headers(acme: Customer, tenants: Tenants) -> None:
-    for name, path in pages_of(tenants, "acme").items():
+    for name, path in pages_of(tenants.own).items():
         page = acme.get(path)
         assert page.status_code == 200, (name, page.text)
         assert page.text.count("<h1") == 1, name
@@ -72,8 +73,8 @@ def test_a_customer_sees_their_own_endpoints_and_no_others(acme: Customer, tenan
 def test_a_session_has_only_the_pages_of_permitted_actions(
     service: DashboardService, tenants: Tenants, action: str
 ) -> None:
-    browser = opened(service, "acme", tenants.queue, may=[action])
-    paths = pages_of(tenants, "acme")
+    browser = opened(service, "acme", may=[action])
+    paths = pages_of(tenants.own)
     for each in USUAL_ACTIONS:
         page = browser.get(paths[each])
         assert page.status_code == (200 if each == action else 403), each
@@ -82,20 +83,20 @@ def test_a_session_has_only_the_pages_of_permitted_actions(
 
 
 def test_a_session_without_actions_is_refused_every_form(service: DashboardService, tenants: Tenants) -> None:
-    browser = opened(service, "acme", tenants.queue, may=[])
-    token = opened(service, "acme", tenants.queue).form_token("/endpoints/new")
-    for name, path in pages_of(tenants, "acme").items():
+    browser = opened(service, "acme", may=[])
+    token = opened(service, "acme").form_token("/endpoints/new")
+    for name, path in pages_of(tenants.own).items():
         answer = browser.post(path, data={"csrf": token}, headers=SAME_ORIGIN)
         assert answer.status_code in {403, 405}, name
     assert browser.get("").status_code == 200
 
 
-def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: DashboardService, tenants: Tenants) -> None:
-    browser = opened(service, "hooli", tenants.queue)
-    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/hooli", **chosen(tenants.queue))
-    assert made.status_code == 200, made.text
-    assert "whsec_" in made.text
-    [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
+def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: DashboardService) -> None:
+    queue, browser = own_queue(service, "hooli"), opened(service, "hooli")
+    added = browser.act("/endpoints/new", notify_url=f"{HOSTS}/hooli", **chosen(queue))
+    assert added.status_code == 200, added.text
+    assert "whsec_" in added.text
+    [path] = re.findall(rf'href="[^"]*(/queues/{queue}/listeners/\w+)"', added.text)
     with service.api() as api:
         stored = api.get(path).json()["listener"]
         assert (stored["customer"], stored["notify_url"]) == ("hooli", f"{HOSTS}/hooli")
@@ -114,15 +115,13 @@ def test_a_customer_adds_edits_disables_and_deletes_an_endpoint(service: Dashboa
     assert "No endpoints yet" in browser.get("").text
 
 
-def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
-    service: DashboardService, tenants: Tenants
-) -> None:
-    usual = opened(service, "hooli", tenants.queue)
-    limiting = opened(service, "hooli", tenants.queue, may=["create", "edit", "delete", "limit"])
+def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(service: DashboardService) -> None:
+    queue, usual = own_queue(service, "hooli"), opened(service, "hooli")
+    limiting = opened(service, "hooli", may=["create", "edit", "delete", "limit"])
     url = f"{HOSTS}/limited"
     fields = {"notify_url": url, "description": "Books orders", "per_second": "2.5"}
-    made = limiting.act("/endpoints/new", **fields, **chosen(tenants.queue))
-    [path] = re.findall(rf'href="[^"]*(/queues/{tenants.queue}/listeners/\w+)"', made.text)
+    added = limiting.act("/endpoints/new", **fields, **chosen(queue))
+    [path] = re.findall(rf'href="[^"]*(/queues/{queue}/listeners/\w+)"', added.text)
 
     with service.api() as api:
 
@@ -150,7 +149,7 @@ def test_a_customer_describes_an_endpoint_and_limits_its_rate_if_they_may(
 
 
 def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) -> None:
-    page = acme.act("/endpoints/new", notify_url="ftp://example.com/x", **chosen(tenants.queue))
+    page = acme.act("/endpoints/new", notify_url="ftp://example.com/x", **chosen(tenants.own.queue))
     assert page.status_code == 422
     assert 'aria-invalid="true"' in page.text
     assert page.text.count("must be") == 1
@@ -159,11 +158,11 @@ def test_refused_url_is_reported_at_its_field(acme: Customer, tenants: Tenants) 
 
 
 def test_a_customer_has_room_for_a_hundred_endpoints(
-    service: DashboardService, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("discue.control.listeners.MOST_OF_A_CUSTOMER", 1)
-    browser = opened(service, "pied-piper", tenants.queue)
-    fields = {**chosen(tenants.queue), "notify_url": f"{HOSTS}/piper"}
+    queue, browser = own_queue(service, "pied-piper"), opened(service, "pied-piper")
+    fields = {**chosen(queue), "notify_url": f"{HOSTS}/piper"}
     assert browser.act("/endpoints/new", **fields).status_code == 200
     refused = browser.act("/endpoints/new", **fields)
     assert refused.status_code == 409
@@ -171,17 +170,18 @@ def test_a_customer_has_room_for_a_hundred_endpoints(
 
 
 def test_a_customer_adds_endpoints_for_several_event_types(
-    service: DashboardService, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+    service: DashboardService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queues = [tenants.queue, tenants.other_queue]
+    with service.api() as api:
+        queues = [made(api, "/queues", customer="endframe") for _ in range(2)]
     monkeypatch.setattr("discue.control.listeners.MOST_OF_A_CUSTOMER", 3)
-    browser = opened(service, "endframe", tenants.queue, queues=queues)
+    browser = opened(service, "endframe")
     form = browser.get(f"/endpoints/new?queue={queues[1]}").text
     assert (form.count('type="checkbox"'), form.count(" checked>")) == (2, 1)
     none = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both")
     assert (none.status_code, none.text.count("must be chosen, at most 20 at once.")) == (422, 1)
-    made = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both", **chosen(*queues))
-    assert made.text.count("<pre") == 2
+    added = browser.act("/endpoints/new", notify_url=f"{HOSTS}/both", **chosen(*queues))
+    assert added.text.count("<pre") == 2
     # The third one fits, the fourth does not: the secret of the third is shown all the same.
     part = browser.act("/endpoints/new", notify_url=f"{HOSTS}/again", **chosen(*queues))
     assert part.text.count("<pre") == 1
@@ -193,7 +193,7 @@ def test_a_customer_adds_endpoints_for_several_event_types(
 
 
 def test_secret_is_rotated_and_shown_once(acme: Customer, tenants: Tenants) -> None:
-    endpoint = tenants.endpoint("acme")
+    endpoint = tenants.own.path
     page = acme.act(f"{endpoint}/rotate", hours="1")
     assert "whsec_" in page.text
     assert "whsec_" not in acme.get(f"{endpoint}/secrets").text
@@ -210,21 +210,16 @@ def test_event_type_has_its_schema_and_an_example(acme: Customer) -> None:
 def test_portal_pages_show_no_alias_of_the_organization(service: DashboardService) -> None:
     url = f"{REFUSING}/customer"
     with service.api() as api:
-
-        def made(path: str, **fields: Any) -> str:
-            answer = api.post(path, json=fields)
-            assert answer.status_code == 200, answer.text
-            return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
-
         organization = api.get("/organizations").json()["organizations"][0]["alias"]
-        titled = made("/queues", alias="private-a", json_schema={"title": f" {'T' * 200}"})
-        plain = made("/queues", alias="private-b", retry={"attempts": 1})
+        title = f" {'T' * 200}"
+        titled = made(api, "/queues", alias="private-a", json_schema={"title": title}, customer="hidden")
+        plain = made(api, "/queues", alias="private-b", retry={"attempts": 1}, customer="hidden")
         for queue in (titled, plain):
-            made(f"/queues/{queue}/listeners", alias="private-push", notify_url=url, customer="hidden")
-            made(f"/queues/{queue}/listeners", alias="private-pull", mode="pull", customer="hidden")
-            made(f"/queues/{queue}/messages", alias="private-message", data={"order": 10_000})
+            made(api, f"/queues/{queue}/listeners", alias="private-push", notify_url=url)
+            made(api, f"/queues/{queue}/listeners", alias="private-pull", mode="pull")
+            made(api, f"/queues/{queue}/messages", alias="private-message", data={"order": 10_000})
     service.settle()
-    browser = opened(service, "hidden", titled, queues=[titled, plain], may=[*USUAL_ACTIONS, "limit"])
+    browser = opened(service, "hidden", may=[*USUAL_ACTIONS, "limit"])
 
     seen, left = dict[str, str](), {"", "/endpoints/new", "/event-types"}
     while left:
@@ -261,19 +256,19 @@ def test_portal_pages_show_no_alias_of_the_organization(service: DashboardServic
 
 
 def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants) -> None:
-    log = acme.get(tenants.endpoint("acme")).text
+    log = acme.get(tenants.own.path).text
     assert "Past 24 hours" in log
-    assert f"/messages/{tenants.message}" in log
-    page = acme.get(f"/queues/{tenants.queue}/messages/{tenants.message}").text
+    assert f"/messages/{tenants.own.message}" in log
+    page = acme.get(tenants.own.message_path).text
     assert "acknowledged" in page
-    assert f">{HOSTS}/acme</a>" in page
+    assert f">{HOSTS}/acme/own</a>" in page
     assert "&#34;order&#34;: 1" in page or "&#34;order&#34;:1" in page
 
 
 def test_replay_and_redelivery_are_started_after_a_preview(acme: Customer, tenants: Tenants) -> None:
-    endpoint = tenants.endpoint("acme")
+    endpoint = tenants.own.path
     preview = acme.get(f"{endpoint}/replay?from=2020-01-01T00:00")
-    assert "messages</strong> will be sent again" in preview.text
+    assert "will be sent again" in preview.text
     started = acme.act(
         f"{endpoint}/replay?from=2020-01-01T00:00", f"{endpoint}/replay", **{"from": "2020-01-01T00:00", "pace": "1"}
     )
@@ -284,7 +279,7 @@ def test_replay_and_redelivery_are_started_after_a_preview(acme: Customer, tenan
     cancelled = acme.act(cancel, f"{endpoint}/cancel-replay", job=job)
     assert cancelled.headers["location"].endswith("/jobs?done=cancelled"), cancelled.text
     redelivery = acme.act(
-        f"{endpoint}/redeliver?message={tenants.message}", f"{endpoint}/redeliver", message=tenants.message
+        f"{endpoint}/redeliver?message={tenants.own.message}", f"{endpoint}/redeliver", message=tenants.own.message
     )
     assert redelivery.headers["location"].endswith("/jobs?done=redelivering"), redelivery.text
 
@@ -327,7 +322,7 @@ def test_customer_redelivers_selected_messages(service: DashboardService, tenant
 
 def test_theme_is_a_stylesheet_and_a_logo_in_the_page(service: DashboardService, tenants: Tenants) -> None:
     theme = {"accent": "#ffee00", "font": "Inter, sans-serif", "radius": 12, "logo_url": _LOGO, "scheme": "dark"}
-    browser = opened(service, "acme", tenants.queue, theme=theme, return_url="https://app.example.com/settings")
+    browser = opened(service, "acme", theme=theme, return_url="https://app.example.com/settings")
     page = browser.get("").text
     assert '<html lang="en" data-theme="dark">' in page
     assert f'<img src="{_LOGO}" alt="">' in page
@@ -340,7 +335,7 @@ def test_theme_is_a_stylesheet_and_a_logo_in_the_page(service: DashboardService,
 
 
 def test_session_ends_when_it_is_revoked_or_its_time_is_over(service: DashboardService, tenants: Tenants) -> None:
-    made = new_session(service, "acme", tenants.queue, expires_in=60)
+    made = new_session(service, "acme", expires_in=60)
     browser = opened_at(service, made["url"])
     assert browser.get("").status_code == 200
     with service.api() as api:
@@ -348,15 +343,15 @@ def test_session_ends_when_it_is_revoked_or_its_time_is_over(service: DashboardS
         ended = browser.get("")
         assert ended.status_code == 401
         assert "The session has ended." in ended.text
-        short = opened(service, "acme", tenants.queue, expires_in=60)
+        short = opened(service, "acme", expires_in=60)
         service.advance(61)
         assert short.get("").status_code == 401
 
 
 def test_customer_signs_out(service: DashboardService, tenants: Tenants) -> None:
     back = "https://app.example.com/settings"
-    browser, other = (opened(service, "acme", tenants.queue, return_url=back) for _ in range(2))
-    copied = opened(service, "acme", tenants.queue)
+    browser, other = (opened(service, "acme", return_url=back) for _ in range(2))
+    copied = opened(service, "acme")
     copied.cookies.update(browser.cookies)
     refused = browser.post("/sign-out", data={"csrf": other.form_token("")}, headers=SAME_ORIGIN)
     assert refused.status_code == 403
@@ -367,7 +362,7 @@ def test_customer_signs_out(service: DashboardService, tenants: Tenants) -> None
 
 
 def test_customer_signs_out_of_the_frame_and_the_tab_of_a_browser(service: DashboardService, tenants: Tenants) -> None:
-    tab, frame = (opened(service, "acme", tenants.queue) for _ in range(2))
+    tab, frame = (opened(service, "acme") for _ in range(2))
     both = Customer(service.url, transport=service.transport)
     both.cookies.update({PORTAL_COOKIE: tab.cookies[PORTAL_COOKIE], FRAME_COOKIE: frame.cookies[PORTAL_COOKIE]})
     assert both.act("", at="/sign-out").status_code == 200
@@ -375,11 +370,11 @@ def test_customer_signs_out_of_the_frame_and_the_tab_of_a_browser(service: Dashb
 
 
 def test_session_whose_cookie_a_new_session_replaces_ends(service: DashboardService, tenants: Tenants) -> None:
-    browser, copied = (opened(service, "acme", tenants.queue) for _ in range(2))
+    browser, copied = (opened(service, "acme") for _ in range(2))
     copied.cookies.update(browser.cookies)
     assert browser.get("/open?code=wrong").status_code == 403
     assert copied.get("").status_code == 200
-    url = new_session(service, "acme", tenants.queue)["url"]
+    url = new_session(service, "acme")["url"]
     assert browser.get(url.removeprefix(f"{service.url}/portal")).status_code == 303
     assert [each.get("").status_code for each in (browser, copied)] == [200, 401]
 
@@ -387,15 +382,22 @@ def test_session_whose_cookie_a_new_session_replaces_ends(service: DashboardServ
 def test_session_of_a_topic_follows_its_channels(service: DashboardService, tenants: Tenants) -> None:
     with service.api() as api:
         topic = api.post("/topics", json={"alias": "shop-events"}).json()["topic"]["id"]
-        made = api.post(sessions_path(service), json={"customer": "acme", "topics": ["shop-events"]}).json()
-        browser = opened_at(service, made["portal_session"]["url"])
+        browser = opened(service, "acme", topics=["shop-events"])
         # Without a queue, the session has no scope at all, and not one without targets, which would mean all.
         assert "No endpoints yet" in browser.get("").text
-        assert browser.get(tenants.endpoint("acme")).status_code == 403
-        channel = api.post(f"/topics/{topic}/channels", json={"queue_id": tenants.queue}).json()["channel"]["id"]
-        assert browser.get(tenants.endpoint("acme")).status_code == 200
-        api.delete(f"/topics/{topic}/channels/{channel}").raise_for_status()
-        assert browser.get(tenants.endpoint("acme")).status_code == 403
+        for endpoint in (tenants.own, tenants.acme):
+            assert browser.get(endpoint.path).status_code == 403
+            channel = made(api, f"/topics/{topic}/channels", queue_id=endpoint.queue)
+            assert browser.get(endpoint.path).status_code == 200
+            # Every action was granted while the topic led nowhere.
+            is_own = endpoint is tenants.own
+            assert browser.get(f"{endpoint.path}/edit").status_code == (200 if is_own else 403)
+            assert (f"{HOSTS}/acme" in browser.get("").text, "Add an endpoint" in browser.get("").text) == (
+                True,
+                is_own,
+            )
+            api.delete(f"/topics/{topic}/channels/{channel}").raise_for_status()
+            assert browser.get(endpoint.path).status_code == 403
 
 
 def test_setting_turns_the_portal_off(tmp_path: Path) -> None:
@@ -409,12 +411,13 @@ def test_setting_turns_the_portal_off(tmp_path: Path) -> None:
 def test_whole_data_and_responses_are_those_of_the_customer(
     service: DashboardService, acme: Customer, tenants: Tenants
 ) -> None:
-    queue, own = f"/queues/{tenants.queue}", tenants.endpoint("acme")
-    path = f"{queue}/messages/{tenants.message}"
-    assert acme.get(f"{path}/data").text == '{"order":1,"total":12.5}'
+    own, path = tenants.own, tenants.own.message_path
+    assert acme.get(f"{path}/data").text == '{"order":1}'
     # The filter of the only endpoint of initech rejects the message.
-    assert opened(service, "initech", tenants.queue).get(f"{path}/data").status_code == 404
+    initech = opened(service, "initech", tenants.queue)
+    assert initech.get(f"{tenants.acme.message_path}/data").status_code == 404
     [attempt, *_] = re.findall(r'class="attempt" id="(\w+)"', acme.get(path).text)
-    assert acme.get(f"{own}/attempts/{attempt}/response").status_code == 200
-    for listener in (tenants.globex, tenants.internal):
-        assert acme.get(f"{queue}/listeners/{listener}/attempts/{attempt}/response").status_code == 404
+    assert acme.get(f"{own.path}/attempts/{attempt}/response").status_code == 200
+    for other in (tenants.foreign, tenants.globex, tenants.internal):
+        listener = f"/queues/{own.queue}/listeners/{other.listener}"
+        assert acme.get(f"{listener}/attempts/{attempt}/response").status_code == 404

@@ -1195,7 +1195,11 @@ export interface PortalSession {
   queues: readonly string[];
   /** Ids of its topics. */
   topics: readonly string[];
-  /** Actions that the customer may take. By default all except `limit`, which changes the rate limit. */
+  /**
+   * Actions that the customer may take. `create`, `edit` and `replay` require that all queues belong to the
+   * customer. Default: all except `limit`, which changes the rate limit; if a queue does not belong to the
+   * customer, `disable`, `test` and `redeliver`.
+   */
   may: readonly (Open<"create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay" | "limit">)[];
   /** When it ends, in milliseconds since the epoch; until it is opened, when its URL does. */
   expires_at: number;
@@ -1207,11 +1211,15 @@ export interface PortalSession {
 export interface PortalSessionBody {
   /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
   customer: string;
-  /** Ids or aliases of queues. */
+  /** Ids or aliases of queues. Without queues and topics: all queues of the customer, also those created later. */
   queues?: readonly string[] | undefined;
   /** Ids or aliases of topics: the queues that their channels lead into. */
   topics?: readonly string[] | undefined;
-  /** Actions that the customer may take. By default all except `limit`, which changes the rate limit. */
+  /**
+   * Actions that the customer may take. `create`, `edit` and `replay` require that all queues belong to the
+   * customer. Default: all except `limit`, which changes the rate limit; if a queue does not belong to the
+   * customer, `disable`, `test` and `redeliver`.
+   */
   may?: readonly ("create" | "edit" | "disable" | "delete" | "secrets" | "test" | "redeliver" | "replay" | "limit")[] | undefined;
   /** How long it lasts, once it is opened, in seconds. */
   expires_in?: number | undefined;

@@ -1,5 +1,6 @@
 """The endpoints of a customer: all of them, and a form to add one."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from discue.control import listeners, portal
@@ -28,7 +29,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def show_new(visit: Visit) -> Page:
-    types = await portal.event_types(visit.control, of_portal(visit).details)
+    types = await _types_offered(visit)
     chosen = [each for each in types if _name_of(each) in visit.form]
     if not visit.form:
         chosen = [visit.query.get("queue", "")] if len(types) > 1 else list(types)
@@ -37,7 +38,7 @@ async def show_new(visit: Visit) -> Page:
 
 async def add(visit: Visit) -> Page:
     """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
-    types = await portal.event_types(visit.control, of_portal(visit).details)
+    types = await _types_offered(visit)
     chosen = [each for each in types if _name_of(each) in visit.form]
     if not 1 <= len(chosen) <= MOST_AT_ONCE:
         raise invalid("/queue", f"must be chosen, at most {MOST_AT_ONCE} at once")
@@ -55,6 +56,12 @@ async def add(visit: Visit) -> Page:
     only = made[0][1].listener
     link = f"/queues/{only.queue_public_id}/listeners/{only.public_id}" if len(made) == 1 else ""
     return Page("added.html", "Signing secrets", {"made": made, "refusal": refusal, "link": link})
+
+
+async def _types_offered(visit: Visit) -> Mapping[str, str]:
+    """Return the event types of the customer's own queues: only these may get endpoints."""
+    details = of_portal(visit).details
+    return await portal.event_types(visit.control, details, details.own_queues)
 
 
 def _name_of(queue: str) -> str:
