@@ -49,13 +49,16 @@ def test_demo_has_a_past_with_problems_and_goes_on(tmp_path: Path) -> None:
         counts = {alias: each["messages"] for alias, each in orders.items()}
         assert orders["old-shop"]["status"] == "disabled"
         assert counts["tax-report"]["missed_count"] > 0
-        assert counts["partner-feed"]["missed_count"] > 0
         assert counts["crm-sync"]["pending_count"] > 0
         assert counts["erp"]["acknowledged_count"] > 20
         assert counts["analytics"]["acknowledged_count"] > 0
         assert shop.listeners("invoices")["accounting"]["messages"]["pending_count"] >= 3
-        of_partner = f"/queues/orders/listeners/{orders['partner-feed']['id']}"
-        [redelivery] = shop.get(f"{of_partner}/redeliveries")["redeliveries"]
+        of_acme, of_globex = (shop.get(f"/listeners?customer={each}")["listeners"] for each in ("acme", "globex"))
+        assert of_acme[0]["messages"]["missed_count"] > 0 < of_globex[0]["messages"]["acknowledged_count"]
+        [queue] = shop.get("/queues?customer=acme")["queues"]
+        assert (queue["alias"], of_acme[0]["customer"]) == ("customers/acme", "acme")
+        feed = f"/queues/{queue['id']}/listeners/{of_acme[0]['id']}"
+        [redelivery] = shop.get(f"{feed}/redeliveries")["redeliveries"]
         assert redelivery["state"] in {"waiting", "running"}
         windows = shop.get("/stats/messages")["aggregated_api_usage_events"]
         assert windows["last_24_hours"]["message_added"] > windows["last_1_hours"]["message_added"] > 0

@@ -68,6 +68,7 @@ def test_file_of_the_apply_page_can_be_read() -> None:
         "listener invoices/billing",
         "schedule invoices/nightly",
         "queue refunds",
+        "queue customers/acme",
         "topic shop",
         "channel shop/refunds",
     ]

@@ -197,12 +197,15 @@ def test_session_of_the_readme_works_as_pasted_from_the_wheels(wheels: Path, tmp
         ("prints", ""),
         ("file", "test_app.py"),
         ("run", ""),
+        ("run", ""),
     ]
-    terminals = Terminals(tmp_path)
+    terminals, printed = Terminals(tmp_path), list[str]()
     try:
         for block in page:
             _play(block, terminals, tmp_path)
-        assert re.search("^1 passed in ", terminals.printed, re.MULTILINE), terminals.printed
+            printed.append(terminals.printed)
+        assert re.search("^1 passed in ", printed[-2], re.MULTILINE), printed[-2]
+        assert re.search('"customer":"acme".*"message":{"id":', printed[-1], re.DOTALL), printed[-1]
         terminals.run(
             'curl -sSo docs.html http://127.0.0.1:3000/docs/quickstart; curl -sS "$URL/docs/search?q=retries"'
         )

@@ -99,7 +99,7 @@ def _fraud(received: EndpointRequest) -> EndpointResponse:
     return _well(received, around_ms=310)
 
 
-def _partner(received: EndpointRequest) -> EndpointResponse:
+def _acme(received: EndpointRequest) -> EndpointResponse:
     """Return TLS failures since the certificate has expired, nearly three hours before the demo."""
     if received.at > -2.8 * HOUR_MS:
         failure = Failure("tls", "The certificate is not valid: certificate has expired.")
@@ -136,7 +136,8 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
     f"search.{DOMAIN}": _search,
     f"tax.{DOMAIN}": _taxes,
     f"fraud.{DOMAIN}": _fraud,
-    "feed.partner.example": _partner,
+    "hooks.acme.example": _acme,
+    "api.globex.example": _well,
     f"old.{DOMAIN}": _gone,
     f"accounting.{DOMAIN}": _accounting,
     f"archive.{DOMAIN}": partial(_well, around_ms=18),

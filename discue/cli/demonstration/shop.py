@@ -4,6 +4,7 @@ from typing import Any, Final, NamedTuple
 
 from discue.cli.demonstration.endpoints import DOMAIN, REFUSED
 from discue_client import AsyncDiscue
+from discue_client.wire import path_of
 
 Fields = dict[str, Any]
 
@@ -13,9 +14,12 @@ EMAILS: Final = "emails"
 RETURNS: Final = "returns"
 STOCK: Final = "stock"
 TOPIC: Final = "shop"
+MERCHANTS: Final = ("acme", "acme", "globex")
+"""The customers of the shop, in the order in which they get orders. Each has a queue of its own."""
 CONSUMER: Final = "analytics"
 """The listener of the orders in pull mode."""
 
+_OF_ACME, _OF_GLOBEX = "customers/acme", "customers/globex"
 _ORDER_SCHEMA: Final = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "An order of the shop",
@@ -25,6 +29,7 @@ _ORDER_SCHEMA: Final = {
         "order": {"type": "integer", "minimum": 1},
         "state": {"enum": ["created", "paid", "shipped"]},
         "customer": {"type": "string"},
+        "merchant": {"enum": sorted({*MERCHANTS})},
         "country": {"type": "string", "pattern": "^[A-Z]{2}$", "examples": ["DE"]},
         "total": {"type": "number", "minimum": 0},
         "currency": {"enum": ["EUR", "CHF", "GBP"]},
@@ -50,6 +55,8 @@ _QUEUES: Final[tuple[Fields, ...]] = (
     {"alias": RETURNS},
     {"alias": STOCK, "max_message_bytes": 65_536},
     {"alias": "audit"},
+    {"alias": _OF_ACME, "customer": "acme", "json_schema": _ORDER_SCHEMA},
+    {"alias": _OF_GLOBEX, "customer": "globex", "json_schema": _ORDER_SCHEMA},
 )
 _LISTENERS: Final[dict[str, tuple[Fields, ...]]] = {
     ORDERS: (
@@ -64,11 +71,6 @@ _LISTENERS: Final[dict[str, tuple[Fields, ...]]] = {
             "retry": {"schedule": [30, 120], "attempts": 3, "final_statuses": [422]},
         },
         {"alias": "fraud-check", "host": "fraud", "path": "score", "timeout": 5},
-        {
-            "alias": "partner-feed",
-            "url": "https://feed.partner.example/inbound/shop",
-            "retry": {"schedule": [60, 300], "attempts": 3},
-        },
         {
             "alias": "vip-concierge",
             "host": "erp",
@@ -88,12 +90,22 @@ _LISTENERS: Final[dict[str, tuple[Fields, ...]]] = {
         {"alias": "crm-sync", "host": "crm", "path": "webhooks/returns"},
     ),
     STOCK: ({"alias": "pos-terminals", "host": "pos", "path": "stock"},),
+    _OF_ACME: (
+        {
+            "alias": "order-feed",
+            "url": "https://hooks.acme.example/inbound/shop",
+            "retry": {"schedule": [60, 300], "attempts": 3},
+        },
+    ),
+    _OF_GLOBEX: ({"alias": "order-feed", "url": "https://api.globex.example/webhooks/orders"},),
 }
 _CHANNELS: Final[tuple[Fields, ...]] = (
     {"alias": "all-orders", "queue": ORDERS, "pattern": "orders.>"},
     {"alias": "all-returns", "queue": RETURNS, "pattern": "returns.>"},
     {"alias": "shipped", "queue": STOCK, "pattern": "*.*.shipped"},
     {"alias": "big-orders", "queue": "audit", "pattern": "orders.>", "filter": {"data": {"total": {"$gte": 300}}}},
+    {"alias": "for-acme", "queue": _OF_ACME, "pattern": "orders.>", "filter": {"data": {"merchant": "acme"}}},
+    {"alias": "for-globex", "queue": _OF_GLOBEX, "pattern": "orders.>", "filter": {"data": {"merchant": "globex"}}},
 )
 _SCHEDULES: Final[dict[str, tuple[Fields, ...]]] = {
     STOCK: (
@@ -146,7 +158,7 @@ async def open_shop(client: AsyncDiscue) -> None:
         await client.request("POST", "/queues", body=fields)
     for queue, listeners in _LISTENERS.items():
         for fields in listeners:
-            await client.request("POST", f"/queues/{queue}/listeners", body=_with_url(fields))
+            await client.request("POST", path_of("queues", queue, "listeners"), body=_with_url(fields))
     await client.request("POST", "/topics", body={"alias": TOPIC})
     for fields in _CHANNELS:
         found = await client.queues.get(fields["queue"])
@@ -185,7 +197,8 @@ async def begin_long_jobs(client: AsyncDiscue, *, redelivered_from: int, replaye
     """Start a redelivery and a replay that take a minute. The times are in milliseconds since the epoch."""
     # Each of these messages fails three more times. The messages of the whole outage would dominate the charts.
     redelivery = {"filter": {"created_after": redelivered_from}, "pace": 1}
-    await client.request("POST", f"/queues/{ORDERS}/listeners/partner-feed/redeliveries", body=redelivery)
+    feed = path_of("queues", _OF_ACME, "listeners", "order-feed", "redeliveries")
+    await client.request("POST", feed, body=redelivery)
     replay = {"from_at": replayed_from, "pace": 2}
     await client.request("POST", f"/queues/{INVOICES}/listeners/archive/replays", body=replay)
 

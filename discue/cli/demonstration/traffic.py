@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Final
 
 from discue.cli.demonstration.endpoints import HOUR_MS, MINUTE_MS, ShopSender
-from discue.cli.demonstration.shop import CONSUMER, EMAILS, INVOICES, ORDERS, TOPIC
+from discue.cli.demonstration.shop import CONSUMER, EMAILS, INVOICES, MERCHANTS, ORDERS, TOPIC
 from discue.server.activity import WorkerActivity
 from discue.testing.clock import MovableClock
 from discue_client import APIError, AsyncDiscue
@@ -84,6 +84,7 @@ class Traffic:
             "order": self._order,
             "state": state,
             "customer": customer,
+            "merchant": MERCHANTS[self._order % len(MERCHANTS)],
             "country": country,
             "total": round(14.9 + self._random.expovariate(1 / 120), 2),
             "currency": _CURRENCIES.get(country, "EUR"),

@@ -52,7 +52,7 @@ topics:
 @pytest.fixture
 def shop(service: Service) -> Service:
     """A service without the resources of the file, and of that on the page."""
-    for queue in ("shop/orders", "shop/refunds", "invoices", "refunds"):
+    for queue in ("shop/orders", "shop/refunds", "invoices", "refunds", "customers/acme"):
         service.run("queues", "delete", queue)
     service.run("api", "DELETE", "/topics/shop")
     (service.folder / "discue.yaml").write_text(FILE)
@@ -123,7 +123,8 @@ def test_output_is_that_of_the_page(shop: Service) -> None:
     (shown,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (shop.folder / "discue.yaml").write_text(content.replace(f"{URL}/hook", "http://127.0.0.1:8/"))
     changes(shop)
-    shop.succeed("queues", "delete", "refunds")
+    for queue in ("refunds", "customers/acme"):
+        shop.succeed("queues", "delete", queue)
 
     (shop.folder / "discue.yaml").write_text(content)
     assert shop.succeed("apply", "-f", "discue.yaml") == shown

@@ -16,7 +16,7 @@ from tools.python_client import PACKAGE
 
 PAGE = PACKAGE.parents[2] / "docs" / "python.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-FIRST, LIST, BATCH, CONSUME = EXAMPLES
+FIRST, LIST, CUSTOMER, BATCH, CONSUME = EXAMPLES
 
 
 def test_readme_of_the_distribution_has_the_first_example() -> None:
@@ -53,6 +53,16 @@ def test_list_example_runs_on_an_empty_queue(client: Discue, capsys: pytest.Capt
     asyncio.run(run(LIST, client=client))
 
     assert capsys.readouterr().out == ""
+
+
+def test_customer_example_publishes_to_the_queue_of_the_customer(
+    client: Discue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(run(CUSTOMER, client=client))
+
+    assert capsys.readouterr().out == "['customers/acme']\n"
+    assert client.queues.get("customers/acme").customer == "acme"
+    assert len(list(client.messages.list("customers/acme"))) == 1
 
 
 async def test_batch_example_publishes_every_order(async_client: AsyncDiscue) -> None:

@@ -13,7 +13,7 @@ from tools.typescript_client import examples
 
 pytestmark = pytest.mark.xdist_group("typescript")
 
-FIRST, WORKER, SERVER, LIST, RETRIES, ERRORS = range(6)
+FIRST, CUSTOMER, WORKER, SERVER, LIST, RETRIES, ERRORS = range(7)
 BODY = b'{"order": 17}'
 
 _STRIP = """
@@ -45,6 +45,13 @@ def test_first_example_publishes_and_prints_the_id(page: Path, with_service: Nod
 
     stored = cast.alice.get(f"/queues/orders/messages/{printed}").json()["message"]
     assert (stored["key"], stored["data"]) == ("customer-9", {"order": 17})
+
+
+def test_customer_example_publishes_to_the_queue_of_the_customer(page: Path, with_service: Node, cast: Cast) -> None:
+    assert with_service.run(str(page / f"{CUSTOMER}.mjs")).strip() == "customers/acme"
+
+    assert cast.alice.get("/queues/customers%2Facme").json()["queue"]["customer"] == "acme"
+    assert len(cast.alice.get("/queues/customers%2Facme/messages").json()["messages"]) == 1
 
 
 def test_examples_for_lists_retries_and_errors_run(page: Path, with_service: Node, cast: Cast) -> None:
