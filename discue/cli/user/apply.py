@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from discue.cli.exit_codes import FAILED
+from discue.cli.exit_codes import FAILED, FINE
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
 from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect, is_confirmed
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from discue.cli.user.listener_secrets import Secrets, SecretsFile
     from discue.cli.user.wanted import Wanted, WantedFile
     from discue_client import Discue
 
-_NOT_PRUNED: Final = ("system/", "listen/")
-"""Beginnings of aliases of what the service itself and `discue listen` make."""
+_MADE_BY: Final = {"system/": "the service makes it", "listen/": "`discue listen` makes it"}
+"""Beginnings of the aliases that `--prune` leaves, and why."""
 _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 """Fields of `authentication` that the service never shows, and that are not printed."""
 _VALUE_SHOWN: Final = 60
@@ -36,9 +39,16 @@ def add(commands: Commands) -> None:
     files.add_argument("misplaced", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--dry-run", action="store_true", help="show the difference, and change nothing")
     parser.add_argument(
-        "--prune", action="store_true", help="delete what the lists of the file leave out; asks before it does"
+        "--prune",
+        action="store_true",
+        help="delete what the lists of the file leave out, except what belongs to customers; asks before it does",
     )
     parser.add_argument("--yes", action="store_true", help="delete without asking")
+    parser.add_argument(
+        "--secrets",
+        metavar="FILE",
+        help="write the signing secrets of new listeners into this file, which only you can read; default: print them",
+    )
 
 
 class Difference(NamedTuple):
@@ -51,27 +61,50 @@ class Difference(NamedTuple):
     """Values of the fields that differ, for a change."""
 
 
+class Left(NamedTuple):
+    """A resource that the file leaves out, and that `--prune` does not delete."""
+
+    label: str
+    reason: str
+
+
 def run(arguments: argparse.Namespace) -> int | None:
     # Other commands do not wait for the parser.
+    from discue.cli.user.listener_secrets import SecretsFile  # noqa: PLC0415
     from discue.cli.user.wanted import read_wanted  # noqa: PLC0415
 
     if arguments.misplaced is not None:
         raise UsageInvalid(f"Name the file with -f: discue apply -f {arguments.misplaced}")
     found = read_wanted(file_content(arguments.file), arguments.file)
+    file = SecretsFile(arguments.secrets) if arguments.secrets else None
     with connect(arguments) as client:
         _check_queues(client, found)
-        changes = [change for each in found.resources if (change := _change_of(client, each))]
+        changes, left = [change for each in found.resources if (change := _change_of(client, each))], list[Left]()
         if arguments.prune:
-            changes += _deletions(client, found)
-        _show(changes, as_json=arguments.json)
+            deletions, left = _deletions(client, found)
+            changes += deletions
+        if not arguments.json:
+            _show(changes, left)
         if arguments.dry_run or not changes:
+            if arguments.json:
+                say_json(_report(changes, left))
             return None
-        deleted = sum(change.action == "delete" for change in changes)
-        if deleted and not (arguments.yes or is_confirmed(f"Delete {deleted} of these, with all that they have?")):
-            note("Nothing is changed.")
-            return FAILED
-        _make(client, changes)
-    return None
+        _require_agreement(arguments, changes)
+        if file is not None and any(_gets_secret(each) for each in changes):
+            # Fails now if it cannot be written, rather than when a secret is known that is shown once.
+            file.write({})
+        return _made(client, changes, left, file, as_json=arguments.json)
+
+
+def _require_agreement(arguments: argparse.Namespace, changes: list[Difference]) -> None:
+    """Ask whether to delete. Raises CommandFailed if the answer is no, and UsageInvalid if nobody can be asked."""
+    deleted = sum(change.action == "delete" for change in changes)
+    if not deleted or arguments.yes:
+        return
+    if arguments.json:
+        raise UsageInvalid("--yes is missing: with --json, the difference is not shown before it is made.")
+    if not is_confirmed(f"Delete {deleted} of these, with all that they have?"):
+        raise CommandFailed("Nothing is changed.")
 
 
 def _check_queues(client: Discue, found: WantedFile) -> None:
@@ -136,70 +169,161 @@ def _is_same(current: Any, wanted: Any) -> bool:
     return bool(current == wanted and isinstance(current, bool) == isinstance(wanted, bool))
 
 
-def _deletions(client: Discue, found: WantedFile) -> list[Difference]:
-    """Return what is in the collections of the file and not in the file. Children come before their parents."""
+def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], list[Left]]:
+    """Return what is in the collections of the file and not in the file, apart from what stays.
+
+    Children come before their parents.
+    """
     from discue.cli.user.wanted import Wanted  # noqa: PLC0415 - as in `run`
 
     named = {each.path for each in found.resources}
-    return [
-        Difference("delete", Wanted((*path, alias), {}), {})
-        for path in reversed(found.collections)
+    deletions, left = list[Difference](), list[Left]()
+    for path in reversed(found.collections):
         # A parent that is about to be created has no children.
-        if len(path) == 1 or _current(client, path[:-1]) is not None
-        for alias in _aliases(client, path)
-        if (*path, alias) not in named and not alias.startswith(_NOT_PRUNED)
-    ]
+        if len(path) > 1 and _current(client, path[:-1]) is None:
+            continue
+        for alias, customer in _existing(client, path):
+            if (*path, alias) in named:
+                continue
+            wanted = Wanted((*path, alias), {})
+            if reason := _reason_to_stay(client, wanted.path, customer):
+                left.append(Left(wanted.label, reason))
+            else:
+                deletions.append(Difference("delete", wanted, {}))
+    return deletions, left
 
 
-def _aliases(client: Discue, path: tuple[str, ...]) -> list[str]:
+def _reason_to_stay(client: Discue, path: tuple[str, ...], customer: str | None) -> str:
+    """Return why a resource, which belongs to the customer if there is one, is not deleted; "" if it is."""
+    *_, kind, alias = path
+    for prefix, reason in _MADE_BY.items():
+        if alias.startswith(prefix):
+            return reason
+    if customer:
+        return f"it belongs to the customer {customer}"
+    if kind == "queues":
+        owned = next((each for each in client.listeners.list(alias) if each.customer), None)
+        if owned is not None:
+            return f"its listener {owned.alias} belongs to the customer {owned.customer}"
+    return ""
+
+
+def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | None]]:
+    """Return the aliases and customers in a collection of the service."""
     match path:
         case ("queues",):
-            return [each.alias for each in client.queues.list()]
+            return [(each.alias, each.customer) for each in client.queues.list()]
         case ("topics",):
-            return [each.alias for each in client.topics.list()]
+            return [(each.alias, None) for each in client.topics.list()]
         case (_, parent, "listeners"):
-            return [each.alias for each in client.listeners.list(parent)]
+            return [(each.alias, each.customer) for each in client.listeners.list(parent)]
         case (_, parent, "schedules"):
-            return [each.alias for each in client.schedules.list(parent)]
+            return [(each.alias, None) for each in client.schedules.list(parent)]
         case (_, parent, _):
-            return [each.alias for each in client.channels.list(parent)]
+            return [(each.alias, None) for each in client.channels.list(parent)]
     return []
 
 
-def _make(client: Discue, changes: list[Difference]) -> None:
-    """Make the changes in order. If it ends early, it says how many are made. Raises CommandFailed for a refusal."""
-    from discue_client import APIError, DiscueError  # noqa: PLC0415 - imported by now
-    from discue_client.wire import path_of  # noqa: PLC0415 - as above
+def _gets_secret(change: Difference) -> bool:
+    """Return whether the change makes a listener that requests are signed for."""
+    wanted = change.wanted
+    return change.action == "create" and wanted.kind == "listeners" and wanted.fields.get("mode") != "pull"
 
-    for number, change in enumerate(changes):
-        path = path_of(*change.wanted.path)
+
+def _made(
+    client: Discue, changes: list[Difference], left: list[Left], file: SecretsFile | None, *, as_json: bool
+) -> int:
+    """Make the changes, and hand over the secrets of new listeners, also of a run that ends early."""
+    printed: Secrets = {}
+
+    def keep(queue: str, listener: str, secret: str) -> None:
+        printed.setdefault(queue, {})[listener] = secret
+        if file is not None:
+            file.write({queue: {listener: secret}})
+            del printed[queue][listener]
+
+    try:
+        return _make(client, changes, keep)
+    finally:
+        if as_json:
+            say_json({**_report(changes, left), "secrets": {queue: each for queue, each in printed.items() if each}})
+        else:
+            for queue, listeners in printed.items():
+                for listener, secret in listeners.items():
+                    say(f"secret {queue} {listener} {secret}")
+
+
+def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, str], None]) -> int:
+    """Make the changes in order. If it ends early, it says how many are made. Raises CommandFailed for a refusal.
+
+    `keep` gets the aliases of a queue and of its new listener, and the secret.
+    """
+    from discue_client import APIError, DiscueError  # noqa: PLC0415 - imported by now
+
+    made, code = 0, FINE
+    for change in changes:
         try:
             if change.action == "delete":
-                client.request("DELETE", path)
-            else:
-                client.request("PUT", path, body=_as_sent(client, change.wanted))
+                current = _current(client, change.wanted.path) or {}
+                # A customer may have created an endpoint while a person thought about the question.
+                if reason := _reason_to_stay(client, change.wanted.path, current.get("customer")):
+                    note(f"{change.wanted.label} stays: {reason}.")
+                    continue
+                client.request("DELETE", _place(change))
+            elif not _put(client, change, keep):
+                code = FAILED
         except APIError as error:
             raise CommandFailed(
-                f"{change.wanted.label} is refused: {error} {number} of {len(changes)} changes were made: correct the "
+                f"{change.wanted.label} is refused: {error} {made} of {len(changes)} changes were made: correct the "
                 "file, and run the command again."
             ) from None
         except (DiscueError, KeyboardInterrupt):
             note(
-                f"{number} of {len(changes)} changes were made, and perhaps that of the {change.wanted.label}. "
+                f"{made} of {len(changes)} changes were made, and perhaps that of the {change.wanted.label}. "
                 "Run the command again to go on."
             )
             raise
-    note(f"{len(changes)} {'change was' if len(changes) == 1 else 'changes were'} made.")
+        made += 1
+    note(f"{made} {'change was' if made == 1 else 'changes were'} made.")
+    return code
 
 
-def _show(changes: list[Difference], *, as_json: bool) -> None:
-    if as_json:
-        shown = [
-            {"action": each.action, "resource": each.wanted.label, "fields": sorted(each.before or each.wanted.fields)}
-            for each in changes
-        ]
-        say_json({"changes": shown})
-        return
+def _put(client: Discue, change: Difference, keep: Callable[[str, str, str], None]) -> bool:
+    """Create or change a resource. Returns whether the secret of a new listener is known."""
+    import msgspec  # noqa: PLC0415 - imported with the client
+
+    wanted = change.wanted
+    content = client.request("PUT", _place(change), body=_as_sent(client, wanted))
+    if not _gets_secret(change):
+        return True
+    _, queue, _, listener = wanted.path
+    secret = msgspec.json.decode(content)["listener"].get("secret")
+    if secret is None:
+        # The response to an earlier attempt is lost, or another program has made the listener.
+        note(
+            f"The secret of the {wanted.label} did not arrive. Create another one: "
+            f"discue api POST {_place(change)}/secrets --data '{{}}'"
+        )
+        return False
+    keep(queue, listener, secret)
+    return True
+
+
+def _place(change: Difference) -> str:
+    from discue_client.wire import path_of  # noqa: PLC0415 - imported by now
+
+    return path_of(*change.wanted.path)
+
+
+def _report(changes: list[Difference], left: list[Left]) -> dict[str, Any]:
+    shown = [
+        {"action": each.action, "resource": each.wanted.label, "fields": sorted(each.before or each.wanted.fields)}
+        for each in changes
+    ]
+    return {"changes": shown, "left": [{"resource": each.label, "reason": each.reason} for each in left]}
+
+
+def _show(changes: list[Difference], left: list[Left]) -> None:
     if not changes:
         say("Nothing differs.")
     for change in changes:
@@ -214,6 +338,8 @@ def _show(changes: list[Difference], *, as_json: bool) -> None:
                 say(f"~ {change.wanted.label}")
                 for name, value in change.before.items():
                     say(f"    {name}: {_text(value)} → {_text(change.wanted.fields.get(name, '(changed)'))}")
+    for each in left:
+        say(printable(f"= {each.label} stays: {each.reason}"))
 
 
 def _text(value: Any) -> str:

@@ -1,16 +1,23 @@
 """`discue apply`: differences, a second run that changes nothing, and what is deleted."""
 
+import errno
 import json
+import os
 import re
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from discue.cli.user import apply, listener_secrets
+from discue.cli.user.profiles import write_private
 from discue_client import ConnectionFailed, Discue
 from tests.cli.commands import REPOSITORY, running
 from tests.cli.user.service import Service
 from tests.cli.user.test_listen import queue_named
+from tests.support.portals import Customer, chosen
 
 URL = "http://127.0.0.1:9"
 
@@ -175,11 +182,233 @@ def test_prune_deletes_what_lists_leave_out(tmp_path: Path, service: Service) ->
         schedules = own.call("GET", "/queues/shop%2Forders/schedules")["schedules"]
 
     assert (unanswered.returncode, "--yes is missing" in unanswered.stderr) == (2, True)
-    assert preview == "- channel shop/refunds\n- listener shop/orders/billing\n- queue extra\n"
+    assert preview == (
+        "- channel shop/refunds\n- listener shop/orders/billing\n- queue extra\n"
+        "= listener shop/orders/listen/me stays: `discue listen` makes it\n"
+        "= queue system/events stays: the service makes it\n"
+    )
     assert left == {"shop/orders", "shop/refunds", "system/events"}
     assert listeners == {"worker", "listen/me"}
     # The file does not list schedules: they are not compared.
     assert [each["alias"] for each in schedules] == ["nightly"]
+
+
+CUSTOMERS = """
+queues:
+  shop/orders:
+    listeners:
+  shop/refunds:
+"""
+
+
+@pytest.fixture
+def customers(tmp_path: Path, service: Service) -> Iterator[Service]:
+    """A service of its own, with listeners of customers that the file leaves out."""
+    (tmp_path / "own").mkdir()
+    with (
+        running(tmp_path / "own", "serve", "--port", "0", "--allow-private-targets") as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("DISCUE_URL", server.url)
+        patch.setenv("DISCUE_API_KEY", server.key)
+        own = Service(server.url, server.key, tmp_path, service.request)
+        (tmp_path / "discue.yaml").write_text(CUSTOMERS)
+        own.succeed("apply", "-f", "discue.yaml")
+        for queue, listener, customer in (
+            ("shop/orders", "hook", "acme"),
+            ("north", "hook", "north"),
+            ("rest", "a", None),
+        ):
+            queue_named(own, queue)
+            body = {"notify_url": URL, "customer": customer}
+            own.call("PUT", f"/queues/{queue.replace('/', '%2F')}/listeners/{listener}", body)
+        yield own
+
+
+LEFT = (
+    "= listener shop/orders/hook stays: it belongs to the customer acme\n"
+    "= queue north stays: its listener hook belongs to the customer north\n"
+    "= queue system/events stays: the service makes it\n"
+)
+
+
+def test_prune_leaves_what_belongs_to_customers(customers: Service) -> None:
+    preview = customers.succeed("apply", "-f", "discue.yaml", "--prune", "--dry-run")
+    customers.succeed("apply", "-f", "discue.yaml", "--prune", "--yes")
+    again = customers.succeed("apply", "-f", "discue.yaml", "--prune")
+    left = customers.json("apply", "-f", "discue.yaml", "--prune", "--dry-run")["left"]
+
+    assert preview == f"- queue rest\n{LEFT}"
+    assert again == f"Nothing differs.\n{LEFT}"
+    assert left[0] == {"resource": "listener shop/orders/hook", "reason": "it belongs to the customer acme"}
+    kept = customers.call("GET", "/listeners")["listeners"]
+    assert {each["customer"] for each in kept} == {"acme", "north"}
+
+
+def test_endpoint_that_is_created_in_the_portal_is_left(customers: Service) -> None:
+    organization = customers.call("GET", "/organizations")["organizations"][0]["id"]
+    queue = customers.call("PUT", "/queues/south", {"customer": "south"})["queue"]["id"]
+    session = customers.call("POST", f"/organizations/{organization}/portal_sessions", {"customer": "south"})
+    with Customer(customers.url) as browser:
+        url = session["portal_session"]["url"]
+        assert browser.get(url.removeprefix(f"{customers.url}/portal")).status_code == 303
+        assert browser.act("/endpoints/new", notify_url=URL, **chosen(queue)).status_code in {200, 303}
+    without_queue = customers.succeed("apply", "-f", "discue.yaml", "--prune", "--dry-run")
+    (customers.folder / "discue.yaml").write_text("queues: {south: {listeners: {}}}")
+    without_listener = customers.succeed("apply", "-f", "discue.yaml", "--prune", "--dry-run")
+
+    assert "= queue south stays: it belongs to the customer south\n" in without_queue
+    stays = re.findall("^= listener south/.* stays: it belongs to the customer south$", without_listener, re.MULTILINE)
+    assert len(stays) == 1
+
+
+def test_endpoint_that_a_customer_adds_after_the_difference_is_left(
+    customers: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def agreed(_: str) -> bool:
+        customers.call("PUT", "/queues/rest/listeners/late", {"notify_url": URL, "customer": "late"})
+        return True
+
+    monkeypatch.setattr(apply, "is_confirmed", agreed)
+    result = customers.run("apply", "-f", "discue.yaml", "--prune")
+
+    assert result.stderr == (
+        "queue rest stays: its listener late belongs to the customer late.\n0 changes were made.\n"
+    )
+    assert customers.call("GET", "/queues/rest")
+
+
+def test_deletion_with_json_needs_yes(customers: Service) -> None:
+    result = customers.run("apply", "-f", "discue.yaml", "--prune", "--json")
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--yes is missing: with --json" in result.stderr
+
+
+def verifies(service: Service, path: str, secret: str) -> bool:
+    """Whether the service has this secret for a listener."""
+    try:
+        service.call("POST", f"{path}/secrets", {"secret": secret})
+    except AssertionError as error:
+        return "already_exists" in str(error)
+    return False
+
+
+BILLING = "/queues/shop%2Forders/listeners/billing"
+
+
+def test_secrets_of_new_listeners_are_printed_once(shop: Service) -> None:
+    preview = shop.succeed("apply", "-f", "discue.yaml", "--dry-run")
+    shown = shop.succeed("apply", "-f", "discue.yaml")
+    (secret,) = re.findall(r"^secret shop/orders billing (whsec_\S+)$", shown, re.MULTILINE)
+
+    assert "whsec_" not in preview
+    assert shown.count("whsec_") == 1
+    assert verifies(shop, BILLING, secret)
+    shop.succeed("listeners", "delete", "shop/orders", "billing")
+    found = shop.json("apply", "-f", "discue.yaml")
+    assert verifies(shop, BILLING, found["secrets"]["shop/orders"]["billing"])
+    assert found["secrets"].keys() == {"shop/orders"}
+    assert "secrets" not in shop.json("apply", "-f", "discue.yaml", "--dry-run")
+
+
+def test_secrets_are_written_into_a_private_file(shop: Service) -> None:
+    file = shop.folder / "secrets.json"
+    shop.succeed("apply", "-f", "discue.yaml", "--dry-run", "--secrets", "secrets.json")
+    assert not file.exists()
+    shown = shop.succeed("apply", "-f", "discue.yaml", "--secrets", "secrets.json")
+    first = json.loads(file.read_text())
+
+    assert "whsec_" not in shown
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert verifies(shop, BILLING, first["shop/orders"]["billing"])
+    more = {"queues": {"shop/orders": {"listeners": {"second": {"notify_url": URL}}}, "shop/refunds": {}}}
+    (shop.folder / "more.yaml").write_text(json.dumps(more))
+    shown = json.dumps(shop.json("apply", "-f", "more.yaml", "--secrets", "secrets.json"))
+    merged = json.loads(file.read_text())
+    assert "whsec_" not in shown
+    assert merged == {"shop/orders": {**first["shop/orders"], "second": merged["shop/orders"]["second"]}}
+    assert [path.name for path in shop.folder.glob("secrets*")] == ["secrets.json"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (lambda file: (file.write_text("{}"), file.chmod(0o640)), "Other users can read or change "),
+        (lambda file: (file.write_text('["a"]'), file.chmod(0o600)), "is not a file of secrets"),
+        (lambda file: (file.write_text("a: b"), file.chmod(0o600)), "is not a file of secrets"),
+        (lambda file: file.mkdir(), "is not a regular file"),
+        (lambda file: file.parent.write_text("no folder"), "Cannot write "),
+    ],
+    ids=["readable", "list", "text", "folder", "no folder"],
+)
+def test_unusable_file_of_secrets_fails_before_anything_is_changed(
+    shop: Service, prepare: Callable[[Path], object], reason: str
+) -> None:
+    file = shop.folder / "below" / "secrets.json"
+    if reason != "Cannot write ":
+        file.parent.mkdir()
+    prepare(file)
+    result = shop.run("apply", "-f", "discue.yaml", "--secrets", str(file))
+
+    assert (result.returncode, result.stdout.count("whsec_")) == (1, 0)
+    assert reason in result.stderr
+    assert shop.run("queues", "get", "shop/orders").returncode == 1
+
+
+def test_file_of_secrets_that_cannot_be_written_fails_before_anything_is_changed(
+    shop: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(listener_secrets, "write_private", full)
+    result = shop.run("apply", "-f", "discue.yaml", "--secrets", "secrets.json")
+
+    assert result.returncode == 1
+    assert "secrets.json: No space left on device. Name another file." in result.stderr
+    assert shop.run("queues", "get", "shop/orders").returncode == 1
+
+
+def test_secret_that_cannot_be_written_any_more_is_printed(shop: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        if "whsec_" in text:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_private(path, text)
+
+    monkeypatch.setattr(listener_secrets, "write_private", full)
+    result = shop.run("apply", "-f", "discue.yaml", "--secrets", "secrets.json")
+    (secret,) = re.findall(r"^secret shop/orders billing (whsec_\S+)$", result.stdout, re.MULTILINE)
+
+    assert (result.returncode, "No space left on device" in result.stderr) == (1, True)
+    assert verifies(shop, BILLING, secret)
+
+
+def test_secrets_of_a_run_that_fails_later_are_printed(shop: Service) -> None:
+    listeners = {"first": {"notify_url": URL}, "second": {"notify_url": "ftp://"}}
+    (shop.folder / "discue.yaml").write_text(json.dumps({"queues": {"shop/orders": {"listeners": listeners}}}))
+    result = shop.run("apply", "-f", "discue.yaml")
+    (secret,) = re.findall(r"^secret shop/orders first (whsec_\S+)$", result.stdout, re.MULTILINE)
+
+    assert (result.returncode, "2 of 3 changes were made" in result.stderr) == (1, True)
+    assert verifies(shop, BILLING.replace("billing", "first"), secret)
+
+
+def test_secret_whose_response_is_lost_is_not_passed_over(shop: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Discue.request
+
+    def repeated(client: Discue, method: str, path: str, **options: Any) -> bytes:
+        if method == "PUT":
+            request(client, method, path, **options)
+        return request(client, method, path, **options)
+
+    monkeypatch.setattr(Discue, "request", repeated)
+    result = shop.run("apply", "-f", "discue.yaml")
+    monkeypatch.undo()
+
+    assert result.returncode == 1
+    (remedy,) = re.findall(r"The secret of the listener shop/orders/billing did not arrive\. .*: (.*)", result.stderr)
+    assert remedy == f"discue api POST {BILLING}/secrets --data '{{}}'"
 
 
 def test_refused_change_says_how_many_are_made(shop: Service) -> None:
