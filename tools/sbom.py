@@ -77,6 +77,9 @@ def _licenses(name: str) -> list[Json]:
 
 
 def _needed(name: str) -> Iterator[str]:
+    if name == "discue":
+        # The image has it. The metadata does not name it, so that nobody fetches a package of that name.
+        yield _url("discue-client")
     for line in metadata.requires(name) or []:
         requirement = Requirement(line)
         needed = re.sub(r"[-_.]+", "-", requirement.name).lower()

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn
 
 from discue import __version__
-from discue.cli.exit_codes import WRONG_USAGE
+from discue.cli.exit_codes import FAILED, WRONG_USAGE, say_error
 
 _FLAGS_SHOWN: Final = 25
 """Commands with more arguments than this do not repeat them in each error about usage."""
@@ -74,12 +74,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    parser = command_parser(next((each for each in given if not each.startswith("-")), ""))
-    parsed, unknown = parser.parse_known_args(given)
-    if unknown:
-        parsed.parser.error(parsed.parser.unknown_arguments(unknown))
-    code: int = parsed.start(parsed)
+    name = next((each for each in given if not each.startswith("-")), "")
+    try:
+        parsed, unknown = command_parser(name).parse_known_args(given)
+        if unknown:
+            parsed.parser.error(parsed.parser.unknown_arguments(unknown))
+        code: int = parsed.start(parsed)
+    except ModuleNotFoundError as error:
+        return _explain_missing_client(error, name)
     return code
+
+
+def _explain_missing_client(error: ModuleNotFoundError, name: str) -> int:
+    """Print that a command needs the client, and return the exit code. Raises other errors again."""
+    from discue.testing.client_missing import CLIENT, REMEDY  # noqa: PLC0415 - only errors need it
+
+    if error.name != CLIENT:
+        raise error
+    return say_error(f"`discue {name}` {REMEDY}", FAILED)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from discue.observability.tracing import Tracer
 _GRACE_SECONDS: Final = 2.0
 """How long a worker that stops waits for the collector to take what is left."""
 
-_EXTRA_MISSING: Final = "The extra is missing: install discue[otel]."
+_EXTRA_MISSING: Final = "The packages of OpenTelemetry are missing: install requirements/otel.txt of the repository."
 
 
 @asynccontextmanager

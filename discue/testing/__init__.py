@@ -48,5 +48,13 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        from discue.testing.client_missing import CLIENT, REMEDY  # noqa: PLC0415 - only errors need it
+
+        if error.name == CLIENT:
+            raise ModuleNotFoundError(f"The test kit {REMEDY}", name=CLIENT) from None
+        raise
+    found = globals()[name] = getattr(module, name)
     return found

@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx2
 import uvloop
 
 from discue.config.settings import Settings
@@ -34,6 +33,9 @@ from discue.store.sqlite.connection import connect
 from discue.testing.clock import BEYOND, LATEST, MovableClock
 from discue.testing.loop_thread import LoopThread
 from discue.testing.sender import AttemptKey, KitSender, Respond
+
+if TYPE_CHECKING:
+    import httpx2
 
 SETTLE_SECONDS: Final = 5.0
 """How long work may take that is due, in real time."""
@@ -265,8 +267,11 @@ class InProcessServer:
         return self._thread
 
     @cached_property
-    def http_client(self) -> httpx2.Client:
+    def http_client(self) -> "httpx2.Client":
         """The connections of all clients in this process. Opening them takes as long as ten requests."""
+        # `discue dev --ephemeral` has no client, and perhaps nothing that clients need.
+        import httpx2  # noqa: PLC0415
+
         return httpx2.Client(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
 
     def start(self) -> None:

@@ -1,5 +1,6 @@
 """The wheels, installed without the repository: what `pip install`, `pipx run` and `uvx` run."""
 
+import json
 import os
 import re
 import shutil
@@ -275,3 +276,70 @@ def test_description_of_the_wheel_has_no_link_to_a_file(wheel: Path) -> None:
     assert "# discue\n" in metadata
     assert "Content-Type: text/markdown" in metadata
     assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", metadata))
+
+
+def test_metadata_of_the_wheels_names_no_package_of_discue(wheels: Path) -> None:
+    for built in wheels.glob("*.whl"):
+        archive = zipfile.ZipFile(built)
+        (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        required = re.findall(r"^Requires-Dist: ([\w-]+)", archive.read(name).decode(), re.MULTILINE)
+
+        assert "msgspec" in required
+        assert [each for each in required if each.lower().startswith("discue")] == []
+
+
+def installed(folder: Path, *arguments: str | Path) -> Path:
+    """Install into a fresh environment that finds the dependencies of this one. Returns its folder of programs."""
+    environment = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=4 * PATIENCE_SECONDS)
+    use_dependencies_of_this_environment(environment)
+    install = ["-m", "pip", "install", "--quiet", "--no-index", *arguments]
+    subprocess.run([environment / "bin" / "python", *install], check=True, cwd=folder, timeout=4 * PATIENCE_SECONDS)
+    return environment / "bin"
+
+
+def discue(programs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DISCUE_"))}
+    return subprocess.run(
+        [programs / "discue", *arguments],
+        cwd=programs,
+        env={**ours, "DISCUE_URL": "http://127.0.0.1:9", "DISCUE_API_KEY": "dsk_none"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def test_service_installed_alone_needs_no_client(wheel: Path, tmp_path: Path) -> None:
+    programs = installed(tmp_path, "--no-deps", wheel)
+
+    assert discue(programs, "init").returncode == 0
+    assert discue(programs, "check").returncode == 0
+    refused = discue(programs, "publish", "orders", "{}")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("discue: `discue publish` needs the Python client, which is not installed.")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_both_wheels_find_each_other(wheels: Path, tmp_path: Path) -> None:
+    programs = installed(tmp_path, "--no-deps", *wheels.glob("*.whl"))
+
+    assert "no response from http://127.0.0.1:9" in discue(programs, "publish", "orders", "{}").stderr
+
+
+def test_clone_installs_with_dependencies_from_the_package_index(tmp_path: Path) -> None:
+    """`pip install .`, with nothing but a clone and the index: this test needs one."""
+    clone, environment = tmp_path / "clone", tmp_path / "venv"
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{REPOSITORY}", clone], check=True)
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=4 * PATIENCE_SECONDS)
+    for places in (["."], [".", "./clients/python"]):
+        report = tmp_path / "report.json"
+        resolve = ["-m", "pip", "install", "--quiet", "--dry-run", "--report", str(report)]
+        subprocess.run([environment / "bin" / "python", *resolve, *places], check=True, cwd=clone, timeout=300)
+        found = {each["metadata"]["name"]: each for each in json.loads(report.read_text())["install"]}
+
+        assert "granian" in found
+        ours = {name: each["download_info"]["url"] for name, each in found.items() if name.startswith("discue")}
+        assert len(ours) == len(places)
+        assert all(url.startswith("file://") for url in ours.values())

@@ -31,6 +31,9 @@ async def test_missing_extra_and_impossible_exporter_are_reported_once(
             async with tracing.traced(environ, control, log, reports=reports) as tracer:
                 assert tracer is None
     assert seen == [
-        ("spans_not_exported", {"reason": "The extra is missing: install discue[otel]."}),
+        (
+            "spans_not_exported",
+            {"reason": "The packages of OpenTelemetry are missing: install requirements/otel.txt of the repository."},
+        ),
         ("spans_not_exported", {"reason": "OTEL_TRACES_EXPORTER is console: only otlp is supported."}),
     ]

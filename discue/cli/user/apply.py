@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def _require_agreement(arguments: argparse.Namespace, changes: list[Difference]) -> None:
-    """Ask whether to delete. Raises CommandFailed if the answer is no, and UsageInvalid if nobody can be asked."""
+    """Ask whether to delete. Raises CommandFailed if a person disagrees, and UsageInvalid if nobody can be asked."""
     deleted = sum(change.action == "delete" for change in changes)
     if not deleted or arguments.yes:
         return
