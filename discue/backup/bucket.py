@@ -17,6 +17,7 @@ from discue.backup.archive import HEADER_BYTES, BackupUnusable, Header, parse_he
 from discue.backup.destination import StoredBackup, StoredBackups, in_order, name_of, parse_name
 from discue.backup.sigv4 import EMPTY_SHA256, AccessKey, UnsignedRequest, signed_headers
 from discue.domain.clock import Clock
+from discue.domain.connection_errors import connection_problem
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.store.sqlite.snapshot import RequireRunning
 
@@ -141,14 +142,20 @@ class Bucket:
             response = _response_to(connection, request, body, signed)
         except (OSError, HTTPException) as error:
             connection.close()
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DiscueError(f"{self} cannot be reached at {self._endpoint.netloc}: {reason}.") from error
+            raise DiscueError(
+                f"{self} cannot be reached at {self._endpoint.netloc}: {self._problem(error)}."
+            ) from error
         if response.status not in _SUCCESS:
             xml = response.read(_ERROR_BYTES).decode(errors="replace")
             code, message = _field(xml, "Code"), html.unescape(_field(xml, "Message"))
             connection.close()
             raise DiscueError(f"{self} refused {method} with {response.status} {code}: {message or response.reason}")
         return response
+
+    def _problem(self, error: OSError | HTTPException) -> str:
+        if isinstance(error, OSError):
+            return connection_problem(error, self._endpoint.hostname or "")
+        return str(error) or type(error).__name__
 
     def _connection(self) -> HTTPConnection:
         host, port = self._endpoint.hostname or "", self._endpoint.port
@@ -196,7 +203,8 @@ def _read(response: HTTPResponse, size: int, bucket: Bucket) -> bytes:
     try:
         return response.read(size)
     except (OSError, HTTPException) as error:
-        raise BackupUnusable(f"{bucket} stopped sending: {str(error) or type(error).__name__}.") from error
+        reason = connection_problem(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        raise BackupUnusable(f"{bucket} stopped sending: {reason}.") from error
 
 
 def _chunks(path: Path, require_running: RequireRunning) -> Iterator[bytes]:

@@ -24,8 +24,10 @@ def guarded(run: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
+        from discue.domain.connection_errors import connection_problem  # noqa: PLC0415 - only errors need it
+
         place = f"{error.filename}: " if error.filename else ""
-        return say_error(f"{place}{error.strerror or type(error).__name__}", FAILED)
+        return say_error(f"{place}{connection_problem(error)}", FAILED)
     except KeyboardInterrupt:
         return FAILED
 

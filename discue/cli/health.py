@@ -116,7 +116,9 @@ def _require(target: _Target, state: str) -> None:
         found = json.loads(body)
         detail = found["status"] if status == _OK else found.get("detail", f"status {status}")
     except OSError as error:
-        reason = "no response within 3 seconds" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        from discue.domain.connection_errors import connection_problem  # noqa: PLC0415 - only failures need it
+
+        reason = "no response within 3 seconds" if isinstance(error, TimeoutError) else connection_problem(error)
         raise _Unhealthy(f"{target.url} does not respond: {reason}.") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _Unhealthy(f"Something other than discue responds at {target.url}.") from error

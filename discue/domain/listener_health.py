@@ -52,10 +52,13 @@ BreakerState = Literal["closed", "half_open", "open"]
 """State of a listener's circuit breaker: everything is sent; a little, and more as it succeeds; nothing is sent."""
 
 
-def probe_error(failure: FailureKind, status: int) -> str:
-    """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status."""
+def probe_error(failure: FailureKind, status: int, detail: str = "") -> str:
+    """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status.
+
+    `detail` is a sentence about a failure of TLS.
+    """
     if failure:
-        return describe_failure(failure)
+        return f"{detail[0].lower()}{detail[1:].removesuffix('.')}" if detail else describe_failure(failure)
     if 200 <= status < 300:
         return ""
     return f"answered {status}: not a liveness endpoint" if status in _NO_ENDPOINT else f"answered {status}"

@@ -11,6 +11,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from discue import __version__
+from discue.domain.connection_errors import without_codes
 from discue.domain.trace_context import span_id_of, trace_id_of
 from discue.observability import tracing
 
@@ -40,7 +41,7 @@ class OtlpExporter:
         try:
             result = self._exporter.export([self._readable(span) for span in spans])
         except Exception as error:  # The library's errors are unknown; the next spans are exported all the same
-            return f"{type(error).__name__}: {error}"
+            return without_codes(f"{type(error).__name__}: {error}")
         return "" if result is SpanExportResult.SUCCESS else self._messages.text or "The collector is not reachable."
 
     def close(self) -> None:
@@ -81,4 +82,4 @@ class _FirstMessage(logging.Handler):
         logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = self.text or record.getMessage()
+        self.text = self.text or without_codes(record.getMessage())

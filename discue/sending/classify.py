@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from discue.domain.attempts import FailureKind, Outcome
+from discue.domain.connection_errors import capitalized, connection_problem
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_RETRY_AFTER = frozenset({429, 503})
@@ -70,10 +71,10 @@ def retry_after_seconds(value: bytes, now: int) -> int | None:
     return max(0, min(seconds, _LONGEST_RETRY_AFTER_SECONDS))
 
 
-def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
-    """Classify an error that prevented a connection."""
+def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Failure:
+    """Classify an error that prevented a connection to a host."""
     if isinstance(error, ssl.SSLError):
-        return classify_tls_error(error)
+        return classify_tls_error(error, host)
     if isinstance(error, ConnectionRefusedError):
         return Failure("connect", "The connection was refused.")
     if isinstance(error, TimeoutError):
@@ -87,13 +88,9 @@ def classify_connect_error(error: OSError, *, over_tls: bool) -> Failure:
     return Failure("connect", f"The connection failed: {_reason(error)}.")
 
 
-def classify_tls_error(error: ssl.SSLError) -> Failure:
-    """Classify a TLS error. The detail has nothing but the words of OpenSSL."""
-    # Errors that do not come from OpenSSL have neither attribute.
-    message = getattr(error, "verify_message", None)
-    if message:
-        return Failure("tls", f"The certificate is not valid: {message.removesuffix('.')}.")
-    return Failure("tls", f"TLS failed: {getattr(error, 'reason', None) or 'unknown reason'}.")
+def classify_tls_error(error: ssl.SSLError, host: str = "the server") -> Failure:
+    """Classify a TLS error, in words."""
+    return Failure("tls", f"{capitalized(connection_problem(error, host))}.")
 
 
 def classify_lost_connection(error: Exception | None, *, response_started: bool, is_reused: bool = False) -> Failure:
@@ -107,4 +104,5 @@ def classify_lost_connection(error: Exception | None, *, response_started: bool,
 
 
 def _reason(error: OSError) -> str:
+    # asyncio puts addresses into `strerror`.
     return os.strerror(error.errno) if error.errno else type(error).__name__

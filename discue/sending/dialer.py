@@ -22,6 +22,8 @@ from discue.sending.request import ClientIdentity
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
 
+PUBLIC_ADDRESSES: Final = EgressPolicy()
+"""The default egress policy: public addresses only."""
 _LOOKUPS_AT_ONCE: Final = 64
 
 
@@ -156,6 +158,11 @@ class DialTimings:
         self.connected_at = self.connected_at or now
 
 
+def is_withheld(address: str, public: EgressPolicy) -> bool:
+    """Return whether clients may not see the responses of this address and port; "": none was tried."""
+    return bool(address) and public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
+
+
 _SHORTEST_TRY_SECONDS = 0.5
 
 _REFUSED_ADDRESS = "The address is not public; the operator can allow it with `allow_private_targets`."
@@ -236,7 +243,8 @@ class Dialer:
             try:
                 context = await self._identities.context_of(identity)
             except ssl.SSLError as error:
-                detail = f"The client certificate cannot be used: {error.reason or 'unknown reason'}."
+                reason = (error.reason or "unknown reason").lower().replace("_", " ")
+                detail = f"The client certificate cannot be used: {reason}."
                 raise DialFailed(Failure("authentication", detail)) from None
         # An address that drops packets must leave time for the others. The last one has all that is left.
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
@@ -250,7 +258,7 @@ class Dialer:
         try:
             return await self._connect(target, last, factory, context)
         except OSError as error:
-            raise DialFailed(classify_connect_error(error, over_tls=target.scheme == "https")) from error
+            raise DialFailed(classify_connect_error(error, target.host, over_tls=target.scheme == "https")) from error
 
     async def _connect(
         self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Final, cast
 
 import msgspec
@@ -12,7 +13,16 @@ import msgspec
 from discue.domain.attempts import FailureKind
 from discue.domain.egress import EgressPolicy, Target
 from discue.sending.classify import classify_lost_connection
-from discue.sending.dialer import Dialer, DialFailed, Resolve, Resolver, system_tls_context
+from discue.sending.dialer import (
+    PUBLIC_ADDRESSES,
+    Dialer,
+    DialFailed,
+    DialTimings,
+    Resolve,
+    Resolver,
+    is_withheld,
+    system_tls_context,
+)
 from discue.sending.request import RequestInvalid, form_head, get_head
 from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
 
@@ -30,6 +40,8 @@ class FetchResult(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     error: FailureKind = ""
+    detail: str = ""
+    """A sentence about a failed TLS handshake at an address that may be shown; "" for all else."""
 
 
 class Fetcher:
@@ -46,8 +58,13 @@ class Fetcher:
         resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
         kept_bytes: int = KEPT_BYTES,
+        public: EgressPolicy = PUBLIC_ADDRESSES,
     ) -> None:
-        """`connect_seconds` limits resolving, connecting and TLS together."""
+        """`connect_seconds` limits resolving, connecting and TLS together.
+
+        `public` allows the addresses whose failures may be shown.
+        """
+        self._public = public
         self._limits = SenderLimits(
             head_bytes=_HEAD_BYTES, response_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
         )
@@ -66,17 +83,21 @@ class Fetcher:
         result: asyncio.Future[FetchResult] = asyncio.get_running_loop().create_future()
         opened: list[asyncio.Transport] = []
         connect_seconds = min(timeout_seconds, self._connect_seconds)
+        timings = DialTimings(monotonic, monotonic())
         try:
             async with asyncio.timeout(timeout_seconds):
                 factory = partial(_Connection, request(), result, opened, limits=self._limits)
                 try:
                     async with asyncio.timeout(connect_seconds):
-                        await self._dialer.dial(target, factory, connect_seconds)
+                        await self._dialer.dial(target, factory, connect_seconds, timings)
                 except TimeoutError:
                     return FetchResult(0, b"", "connect_timeout")
                 return await result
         except DialFailed as error:
-            return FetchResult(0, b"", error.failure.kind)
+            failure = error.failure
+            # Why a connection failed tells as much of the network as a response.
+            is_shown = failure.kind == "tls" and not is_withheld(timings.address, self._public)
+            return FetchResult(0, b"", failure.kind, failure.detail if is_shown else "")
         except TimeoutError:
             return FetchResult(0, b"", "timeout")
         except RequestInvalid:

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 
 from msgspec.structs import replace
 
@@ -16,7 +15,16 @@ from discue.domain.egress import EgressPolicy
 from discue.observability.measures import Measures
 from discue.sending.classify import Failure, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
-from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
+from discue.sending.dialer import (
+    PUBLIC_ADDRESSES,
+    Dialer,
+    DialFailed,
+    DialTimings,
+    Resolve,
+    Resolver,
+    is_withheld,
+    system_tls_context,
+)
 from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
 from discue.sending.response import SenderLimits
 
@@ -29,9 +37,6 @@ _UNEXPECTED = Failure("internal", "The request could not be sent.")
 _EXPIRED = Failure("connect_timeout", "The message expired before its request was sent.")
 
 _logger = logging.getLogger(__name__)
-
-PUBLIC_ADDRESSES = EgressPolicy()
-"""The default egress policy: public addresses only."""
 
 
 class Sender:
@@ -184,7 +189,7 @@ class Sender:
             self._measures.connections["false"] += 1
             self._measure_stages(exchange.dial)
             connection.address = exchange.dial.address
-            connection.is_withheld = self._is_withheld(connection.address)
+            connection.is_withheld = is_withheld(connection.address, self._public)
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
@@ -274,13 +279,9 @@ class Sender:
             outcome = replace(outcome, trace=trace_of(exchange, connection, excerpt, now))
         # Why a connection failed tells as much of the network as a response.
         tried = connection.address if connection is not None else exchange.dial.address if exchange.dial else ""
-        if self._is_withheld(tried):
+        if is_withheld(tried, self._public):
             outcome = replace(outcome, withheld=True)
         self._end(exchange, outcome, now)
-
-    def _is_withheld(self, address: str) -> bool:
-        """Whether clients may not see the responses of this address and port; "": none was tried."""
-        return bool(address) and self._public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
 
     def _end(self, exchange: Exchange, outcome: Outcome, now: float) -> None:
         exchange.ended = True

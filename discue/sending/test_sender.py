@@ -11,11 +11,11 @@ from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.rate import RateLimit, TokenBucket
-from discue.sending.dialer import Resolve
+from discue.sending.dialer import PUBLIC_ADDRESSES, Resolve
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
-from discue.sending.sender import PUBLIC_ADDRESSES, Sender
+from discue.sending.sender import Sender
 
 AT_ONCE: Final = 64
 MAX_IN_FLIGHT_PER_ORGANIZATION: Final = 4

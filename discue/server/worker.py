@@ -112,7 +112,7 @@ class Worker:
             public=public,
             measures=store.measures,
         )
-        fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve)
+        fetcher = Fetcher(policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve, public=public)
         self._probe = ProbeSender(fetcher)
         token_fetcher = Fetcher(
             policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve, kept_bytes=TOKEN_BYTES

@@ -1,15 +1,18 @@
 """Queues, their schemas, listeners and messages."""
 
 import json
+import ssl
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
+from tests.cli.user.local_server import local_server
 from tests.contract.begun import Begun
 from tests.contract.caller import Caller, body, fresh, pointers, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
+from tests.support.authority import self_signed_context, server_context
 from tests.support.receiver import Receiver, Reply
 
 RULES: dict[str, Any] = {
@@ -179,6 +182,32 @@ def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: st
     owner.refused(422, "POST", f"{queue}/listeners", {"alias": "billing", **NOWHERE})
     other = f"/queues/{owner.create('/queues')['id']}/listeners"
     assert owner.create(other, alias="billing", **NOWHERE)["alias"] == "billing"
+
+
+@covers("attempts.md: tls")
+@pytest.mark.parametrize(
+    ("tls", "problem"),
+    [
+        (None, "127.0.0.1 does not speak TLS at this port: the URL needs http:// or another port"),
+        (self_signed_context(), "the certificate of 127.0.0.1 is self-signed"),
+        (server_context("127.0.0.1"), "the issuer of the certificate of 127.0.0.1 is unknown"),
+    ],
+    ids=["no TLS", "self-signed", "issuer"],
+)
+def test_failure_of_tls_is_explained_in_words(
+    owner: Caller, queue: str, tls: ssl.SSLContext | None, problem: str
+) -> None:
+    with local_server(tls=tls) as local:
+        url = local.url.replace("http:", "https:")
+        made = owner.create(f"{queue}/listeners", notify_url=f"{url}/hook", liveness_url=f"{url}/live")
+        message = owner.create(f"{queue}/messages", data="x")
+        path = f"{queue}/listeners/{made['id']}"
+        probed = owner.until(path, lambda shown: shown["liveness"]["failure_count"] > 0)["liveness"]
+        owner.until(path, lambda shown: shown["messages"]["last_failure_at"] > 0)
+        (attempt,) = owner.get(f"{queue}/messages/{message['id']}/attempts")["attempts"]
+
+    assert probed["last_failure_msg"] == problem
+    assert (attempt["error"], attempt["detail"]) == ("tls", f"{problem[0].upper()}{problem[1:]}.")
 
 
 @covers("listeners.md# Liveness")

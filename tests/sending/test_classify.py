@@ -103,7 +103,7 @@ def test_only_the_value_true_means_no_retry(value: bytes, *, expected: bool) -> 
     ],
 )
 def test_connect_errors_are_classified(error: OSError, *, over_tls: bool, kind: str) -> None:
-    failure = classify_connect_error(error, over_tls=over_tls)
+    failure = classify_connect_error(error, "a.example", over_tls=over_tls)
     assert failure.kind == kind
     assert failure.detail.endswith(".")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target, parse_target
+from discue.sending.dialer import PUBLIC_ADDRESSES
 from discue.sending.fetch import KEPT_BYTES, Fetcher, FetchResult
 from tests.support.authority import server_context, trusting_context
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer
@@ -23,7 +24,7 @@ async def _loopback(_host: str, _port: int) -> Sequence[IPAddress]:
 
 def a_fetcher(**changes: Any) -> Fetcher:
     """A fetcher that finds every name on loopback."""
-    given: dict[str, Any] = {"policy": ANYWHERE, "resolve": _loopback, **changes}
+    given: dict[str, Any] = {"policy": ANYWHERE, "public": ANYWHERE, "resolve": _loopback, **changes}
     return Fetcher(**given)
 
 
@@ -119,8 +120,17 @@ async def test_tls_handshake_ends_with_the_connect_timeout() -> None:
 async def test_a_certificate_must_be_valid_and_name_the_host() -> None:
     script = (READ_HEAD, OK + b"Content-Length: 4\r\n\r\nfile")
     assert await fetched(script, tls=server_context("files.example")) == FetchResult(200, b"file")
-    assert (await fetched(script, tls=server_context("other.example"))).error == "tls"
-    assert (await fetched(script, tls=server_context("files.example", is_trusted=False))).error == "tls"
+    other = await fetched(script, tls=server_context("other.example"))
+    assert other == FetchResult(0, b"", "tls", "The certificate of the server is not for files.example.")
+    unknown = await fetched(script, tls=server_context("files.example", is_trusted=False))
+    assert unknown == FetchResult(0, b"", "tls", "The issuer of the certificate of files.example is unknown.")
+
+
+async def test_failure_of_tls_at_a_private_address_has_no_detail() -> None:
+    async with ScriptedServer([()], server_context("other.example")) as server:
+        fetcher = a_fetcher(ssl_context=trusting_context(), public=PUBLIC_ADDRESSES)
+
+        assert await fetcher.get(_target(server), 5.0) == FetchResult(0, b"", "tls")
 
 
 async def test_name_with_a_refused_address_is_not_requested() -> None:

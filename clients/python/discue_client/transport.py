@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 from functools import partial
 from importlib import import_module
@@ -39,6 +40,11 @@ _NO_RESPONSE = frozenset({"OSError", "TimeoutError", "RequestError"})
 _TIMEOUT = frozenset({"TimeoutError", "TimeoutException"})
 _NEVER_SENT = frozenset({"ConnectionRefusedError", "ConnectError", "ConnectTimeout", "PoolTimeout"})
 _PERMANENT = frozenset({"UnsupportedProtocol", "LocalProtocolError"})
+
+# OpenSSL's reasons for certificates that are not valid, and, by version, for responses that are not TLS.
+# Another attempt would fail, too.
+_MISCONFIGURED = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+_NO_TLS = "it has no TLS at this port: use http://, or another port"
 
 
 class HttpClient(Protocol):
@@ -138,7 +144,7 @@ class AsyncTransport:
             else:
                 failed = ConnectionFailed(f"{what}: {_reason(error)}.")
             failed.__cause__ = error
-            may_help = not names & _PERMANENT and not _is_certificate_invalid(error)
+            may_help = not names & _PERMANENT and getattr(_first_cause(error), "reason", None) not in _MISCONFIGURED
             return _Failure(failed, may_help, had_no_effect=bool(names & _NEVER_SENT))
         status = response.status_code
         if 200 <= status < 300:
@@ -210,15 +216,14 @@ def _first_cause(error: BaseException) -> BaseException:
     return error if cause is None else _first_cause(cause)
 
 
-def _is_certificate_invalid(error: BaseException) -> bool:
-    return type(_first_cause(error)).__name__ == "SSLCertVerificationError"
-
-
 def _reason(error: BaseException) -> str:
-    """Return what the first cause says: the outer ones say that a connection failed."""
+    """Return what the first cause says, without codes of OpenSSL: the outer ones say that a connection failed."""
     first = _first_cause(error)
     if isinstance(first, ConnectionError) and first.errno:
         return os.strerror(first.errno)
-    if _is_certificate_invalid(first):
-        return f"certificate verify failed: {getattr(first, 'verify_message', '')}"
+    if message := getattr(first, "verify_message", ""):
+        hint = "" if re.search("expired|mismatch|yet", message) else ". SSL_CERT_FILE names a file of issuers to trust"
+        return f"its certificate is not valid: {message.rstrip('.')}{hint}"
+    if reason := getattr(first, "reason", None):
+        return _NO_TLS if reason in _MISCONFIGURED else str(reason).lower().replace("_", " ")
     return (getattr(first, "strerror", None) or str(first) or type(first).__name__).rstrip(".")

@@ -43,10 +43,10 @@ interface Outgoing {
 }
 
 // Statuses that say that the request had no effect, so that any request may be sent again.
-const NEVER_PROCESSED = [425, 429];
+const UNDONE = [425, 429];
 const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)$/;
-// What stays wrong: a certificate that is not trusted.
-const PERMANENT = /CERT|UNABLE_TO_VERIFY|ERR_TLS/;
+// What stays wrong: a certificate that is not trusted, or a port without TLS.
+const PERMANENT = /CERT|UNABLE_TO_VERIFY|ERR_TLS|WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG/;
 const KEY = /^[\x21-\x7e]{1,255}$/;
 
 export class Requester {
@@ -138,8 +138,7 @@ export class Requester {
       const what = `${request.name}: no response from ${this.url}${attempt > 1 ? ` in attempt ${attempt}` : ""}`;
       if (controller.signal.aborted) {
         const seconds = Number((timeoutMs / 1_000).toPrecision(3));
-        const timedOut = new TimedOut(`${what} within ${seconds} s.`, { cause: error });
-        return { error: timedOut, mayHelp: true, hadNoEffect: false };
+        return { error: new TimedOut(`${what} within ${seconds} s.`, { cause: error }), mayHelp: true, hadNoEffect: false };
       }
       const { code, reason } = causeOf(error);
       const failed = new ConnectionFailed(`${what}: ${reason}.`, { cause: error });
@@ -156,8 +155,7 @@ function resultOf(response: Response, content: string, name: string): Result {
   const retryAfter = retryAfterOf(response.headers);
   const error = errorOf(response, content, name, retryAfter);
   const code = error instanceof APIError ? error.code : undefined;
-  const hadNoEffect = NEVER_PROCESSED.includes(response.status);
-  return { error, mayHelp: isRetried(response.status, code), hadNoEffect, retryAfter };
+  return { error, mayHelp: isRetried(response.status, code), hadNoEffect: UNDONE.includes(response.status), retryAfter };
 }
 
 /** Return what the first cause says: the outer errors only say that a request failed. */
@@ -165,7 +163,9 @@ function causeOf(error: unknown): { code: string; reason: string } {
   let first = error as { code?: unknown; message?: unknown; cause?: unknown };
   while (isObject(first.cause)) first = first.cause;
   const code = typeof first.code === "string" ? first.code : "";
-  return { code, reason: oneLine(String(first.message || code || error)).replace(/\.$/, "") };
+  if (/_VERSION_NUM|_LENGTH_/.test(code)) return { code, reason: "it has no TLS at this port: use http://, or another port" };
+  const remedy = /ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code) ? ". NODE_EXTRA_CA_CERTS names a file of issuers to trust" : "";
+  return { code, reason: oneLine(String(first.message || code || error)).replace(/\.$/, "") + remedy };
 }
 
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {

@@ -102,7 +102,7 @@ def _fraud(received: EndpointRequest) -> EndpointResponse:
 def _acme(received: EndpointRequest) -> EndpointResponse:
     """Return TLS failures since the certificate has expired, nearly three hours before the demo."""
     if received.at > -2.8 * HOUR_MS:
-        failure = Failure("tls", "The certificate is not valid: certificate has expired.")
+        failure = Failure("tls", f"The certificate of {received.request.target.host} has expired.")
         return EndpointResponse(0, first_byte_ms=0, failure=failure)
     return _well(received, around_ms=140)
 

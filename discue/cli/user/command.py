@@ -192,7 +192,8 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
 def explain(error: DiscueError) -> str:
     """Return an error of the client as one line, with the way out."""
     text = str(error)
-    way_out = _WAYS_OUT.get(type(error).__name__, "")
+    # An error about a certificate has its own advice.
+    way_out = "" if "SSL_CERT_FILE" in text else _WAYS_OUT.get(type(error).__name__, "")
     if getattr(error, "code", None) == _LOCKED_OUT:
         way_out = _after(error)
     way_out = " ".join(filter(None, [*getattr(error, "__notes__", ()), way_out]))

@@ -36,8 +36,6 @@ _NOTABLE_SKEW_SECONDS: Final = 30
 _KEY_BYTES: Final = 32
 _REFUSALS: Final = frozenset({400, 401, 403})
 _NO_HANDLER: Final = frozenset({404, 405, 501})
-_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
-"""Words of OpenSSL, by version, for a response that is not TLS."""
 _OTHER_DATA_EXPECTED: Final = frozenset({400, 422, 500})
 """Statuses with which handlers respond to data that they do not expect."""
 
@@ -171,8 +169,6 @@ def _reason(outcome: Outcome, *, is_sample: bool) -> str:
     status, said = outcome.status, beginning(outcome.excerpt.decode(errors="replace"))
     if outcome.error == "redirect":
         return f"It redirects to {_header(outcome, b'location')}; redirects are not followed: use that URL."
-    if outcome.error == "tls" and any(each in outcome.detail for each in _NOT_TLS):
-        return "The server does not speak TLS. Is it http://?"
     if status in _NO_HANDLER:
         return f"It has no handler for POST at this path ({status}).{said}"
     other = f" If it expects other data than {SAMPLE.decode()}, give --data."

@@ -346,7 +346,7 @@ class Prober:
         breaker = lane.limits.breaker
         before = after = breaker.liveness
         if is_conclusive(fetched.error):
-            error = probe_error(fetched.error, fetched.status)
+            error = probe_error(fetched.error, fetched.status, fetched.detail)
             after = after_probe(before, error, fetched.status, now, acknowledges=breaker.acknowledges)
         listener.interval = self._interval(lane, after, listener.changed_at, now)
         listener.due_at = now + with_jitter(listener.interval, self._context.random())

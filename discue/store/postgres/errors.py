@@ -5,6 +5,7 @@ from typing import Final
 import asyncpg
 
 from discue.config.types import InvalidDatabaseUrl, without_password
+from discue.domain.connection_errors import connection_problem
 from discue.domain.errors import StoreDamaged, StoreUnavailable, StoreUnusable, Unprocessable
 from discue.store.engine import UniqueViolation
 
@@ -127,5 +128,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, asyncpg.PostgresError):
         return f"the server said: {error.args[0]}"
     if isinstance(error, OSError):
-        return f"the server cannot be reached ({error.strerror or type(error).__name__}): check the host and the port"
+        return f"the server cannot be reached ({connection_problem(error)}): check the host and the port"
     return f"{type(error).__name__} while connecting: check the URL"

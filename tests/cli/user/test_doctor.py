@@ -157,7 +157,10 @@ def test_server_without_tls_is_named(tmp_path: Path) -> None:
     with local_server() as local:
         code, found = findings(tmp_path, local.url.replace("http:", "https:"))
 
-    assert (code, found["tls"]) == (1, ("problem", "The server does not speak TLS. Is it http://?"))
+    assert (code, found["tls"]) == (
+        1,
+        ("problem", "127.0.0.1 does not speak TLS at this port: the URL needs http:// or another port."),
+    )
 
 
 def test_handler_that_expects_other_data_is_shown_with_its_response(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import re
+import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from discue_client import APIError, AsyncDiscue, ConnectionFailed, Discue, TimedOut, Unauthorized, UnexpectedResponse
 from tests.clients.python.test_transport import KEY, STORED, both, called, problem, publish, response
-from tests.support.authority import authority_file, server_context, trusting_context
+from tests.support.authority import authority_file, self_signed_context, server_context, trusting_context
 from tests.support.ports import free_port
 from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
 from tests.support.served_api import Cast
@@ -127,18 +129,35 @@ async def test_server_without_http_is_a_failed_connection(half: str, garbage: by
     assert "\n" not in str(caught.value)
 
 
+_REMEDY = ". SSL_CERT_FILE names a file of issuers to trust"
+_YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        (server_context("127.0.0.1", is_trusted=False), f"unable to get local issuer certificate{_REMEDY}"),
+        (self_signed_context(), f"self-signed certificate{_REMEDY}"),
+        (server_context("127.0.0.1", not_after=_YESTERDAY), "certificate has expired"),
+        (server_context("a.example"), "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        (None, ""),
+    ],
+    ids=["issuer", "self-signed", "expired", "host", "no TLS"],
+)
 @both
-async def test_untrusted_certificate_is_refused_without_retries(half: str) -> None:
-    async with ScriptedServer([[READ, STORED]], tls=server_context("127.0.0.1", is_trusted=False)) as server:
+async def test_failure_of_tls_is_explained_without_retries(
+    half: str, tls: ssl.SSLContext | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Also a test of the remedy: the issuer in the file is trusted.
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority_file(tmp_path)))
+    async with ScriptedServer([[b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE]], tls=tls) as server:
         with pytest.raises(ConnectionFailed) as caught:
             await called(half, server, publish, scheme="https")
 
-    url = f"https://127.0.0.1:{server.port}"
+    no_tls = "it has no TLS at this port: use http://, or another port"
+    said = f"its certificate is not valid: {reason}" if reason else no_tls
     # Another attempt would be named.
-    assert str(caught.value) == (
-        f"{REQUEST}: no response from {url}: certificate verify failed: unable to get local issuer certificate."
-    )
-    assert server.requests == []
+    assert str(caught.value) == f"{REQUEST}: no response from https://127.0.0.1:{server.port}: {said}."
 
 
 @both

@@ -161,7 +161,10 @@ async def test_unreachable_service_fails_the_futures_and_not_the_publisher() -> 
             [READ, HANG],
             server_context("127.0.0.1", is_trusted=False),
             ConnectionFailed,
-            "no response from {url}: certificate verify failed: unable to get local issuer certificate.",
+            (
+                "no response from {url}: its certificate is not valid: unable to get local issuer certificate. "
+                "SSL_CERT_FILE names a file of issuers to trust."
+            ),
         ),
     ],
     ids=["slow", "garbage", "tls"],

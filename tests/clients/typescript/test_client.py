@@ -5,6 +5,9 @@ wrong signatures that all clients share.
 import asyncio
 import json
 import re
+import ssl
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ import pytest
 from tests.clients.python.signed import NOW, PUBLIC_KEY, SECRET, headers_of, v1, v1a
 from tests.clients.typescript.conftest import Node
 from tests.clients.vectors import BODY, MALFORMED, OTHER_SECRET, UNMATCHED, UNUSABLE_SECRETS
-from tests.support.authority import server_context
-from tests.support.scripted_server import HANG, READ, ScriptedServer
+from tests.support.authority import authority_file, self_signed_context, server_context
+from tests.support.scripted_server import HANG, ScriptedServer
 from tools.typescript_client import PACKAGE
 
 # One process builds the package.
@@ -84,16 +87,33 @@ await client.publish("orders", 1).catch((error) => console.log(`${error}`));
 """
 
 
-async def test_certificate_that_is_not_trusted_is_named_and_tried_once(node: Node) -> None:
-    async with ScriptedServer([[READ, HANG]], tls=server_context("127.0.0.1")) as server:
-        url = f"https://127.0.0.1:{server.port}"
-        shown = await asyncio.to_thread(node.run, "--input-type=module", "-e", _PUBLISH, url)
+_YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+_REMEDY = r"\. NODE_EXTRA_CA_CERTS names a file of issuers to trust"
 
-    assert shown.startswith(f"ConnectionFailed: POST /queues/orders/messages: no response from {url}: ")
-    # Newer versions of Node.js add advice.
-    assert re.search(r": (unable to verify the first certificate|self-signed certificate)", shown)
-    assert len(shown.splitlines()) == 1
-    assert server.requests == []
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        # Newer versions of Node.js add advice.
+        (server_context("127.0.0.1", is_trusted=False), f"unable to verify the first certificate.*{_REMEDY}"),
+        (self_signed_context(), f"self-signed certificate.*{_REMEDY}"),
+        (server_context("127.0.0.1", not_after=_YESTERDAY), "certificate has expired"),
+        (server_context("a.example"), "Hostname/IP does not match certificate's altnames: IP: 127.0.0.1 is not in .*"),
+        (None, "it has no TLS at this port: use http://, or another port"),
+    ],
+    ids=["issuer", "self-signed", "expired", "host", "no TLS"],
+)
+async def test_failure_of_tls_is_explained_and_tried_once(
+    node: Node, tls: ssl.SSLContext | None, reason: str, tmp_path: Path
+) -> None:
+    # Also a test of the remedy: the issuer in the file is trusted.
+    trusted = str(authority_file(tmp_path))
+    async with ScriptedServer([[b"HTTP/1.1 400 Bad Request\r\n\r\n", HANG]], tls=tls) as server:
+        url = f"https://127.0.0.1:{server.port}"
+        arguments = ("--input-type=module", "-e", _PUBLISH, url)
+        shown = await asyncio.to_thread(partial(node.run, *arguments, NODE_EXTRA_CA_CERTS=trusted))
+
+    assert re.fullmatch(rf"ConnectionFailed: POST /queues/orders/messages: no response from {url}: {reason}\.\n", shown)
 
 
 def test_requests_with_wrong_signatures_are_rejected_for_the_same_reasons_as_in_python(

@@ -50,7 +50,8 @@ def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=arguments.cacert)
     except (OSError, ssl.SSLError) as error:
-        raise UsageInvalid(f"Cannot use the certificates in {arguments.cacert}: {error}.") from None
+        reason = "it has none" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageInvalid(f"Cannot use the certificates in {arguments.cacert}: {reason}.") from None
     if arguments.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
