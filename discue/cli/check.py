@@ -145,14 +145,22 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
     if settings.database_path is None:
         yield from server_findings(invocation, found)
     elif found.exists:
-        state = f"{settings.database_shown} is writable; {_schema_state(found)}"
+        state = f"{settings.database_shown} is writable; {_schema_state(found, settings)}"
         yield Finding("database", state, is_problem=False)
     else:
-        yield Finding("database", f"the next start creates {settings.database_shown}", is_problem=False)
+        state = f"{settings.database_shown} does not exist; {_first_start('it', settings)}"
+        yield Finding("database", state, is_problem=False)
     yield from encryption_findings(settings, decode(found.encryption))
 
 
-def _schema_state(found: DatabaseInspection) -> str:
+def _first_start(created: str, settings: Settings) -> str:
+    key = "the key of bootstrap_key" if settings.bootstrap_key else "its first API key, which it prints once"
+    return f"`discue serve` creates {created}, the organization {settings.organization} and {key}"
+
+
+def _schema_state(found: DatabaseInspection, settings: Settings) -> str:
+    if not found.version:
+        return f"it is empty; {_first_start('its tables', settings)}"
     state = f"schema version {found.version}"
     return f"{state}; pending migrations: {', '.join(found.pending)}" if found.pending else state
 
@@ -169,7 +177,7 @@ def server_findings(invocation: Invocation, found: DatabaseInspection) -> Iterat
     except StoreUnusable as error:
         yield Finding("database", error.detail, is_problem=True)
         return
-    state = f"{settings.database_shown} is served by PostgreSQL {status.version}; {_schema_state(found)}"
+    state = f"{settings.database_shown} is served by PostgreSQL {status.version}; {_schema_state(found, settings)}"
     yield Finding("database", state, is_problem=False)
     for problem in _server_problems(status, found):
         yield Finding("database", problem, is_problem=True)

@@ -78,14 +78,22 @@ def add_command(
 @asynccontextmanager
 async def existing_installation(call: Invocation) -> AsyncIterator[ControlContext]:
     """Open the database. Raises StoreUnusable, rather than creates one, if there is none."""
-    if not (await inspect_database(call.settings)).version:
-        place = call.settings.database_shown
-        raise StoreUnusable(
-            f"There is no database at {place}. Pass `--config FILE` or `--database URL` as the running service has it. "
-            "If there is no service yet, `discue init` or `discue serve` creates the database."
-        )
+    await require_database(call.settings)
     async with open_installation(call.settings, call.clock, call.log) as control:
         yield control
+
+
+async def require_database(settings: Settings) -> None:
+    """Raise StoreUnusable if no database exists, or if it is empty."""
+    if not (await inspect_database(settings)).version:
+        raise no_database(settings)
+
+
+def no_database(settings: Settings) -> StoreUnusable:
+    return StoreUnusable(
+        f"There is no database at {settings.database_shown}. Pass `--config FILE` or `--database URL` as the running "
+        "service has it. If there is no service yet, `discue init` or `discue serve` creates the database."
+    )
 
 
 def add_organization(parser: argparse.ArgumentParser) -> None:

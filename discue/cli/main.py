@@ -105,6 +105,20 @@ class _Parser(argparse.ArgumentParser):
             self.exit(WRONG_USAGE, f"{_SHORT_USAGE.format(self.prog)}{self.prog}: error: {redact(message)}\n")
         super().error(redact(message))
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, and accept an optional positional argument also when flags separate it from others.
+
+        Python 3.13 does so by itself.
+        """
+        parsed, unknown = super().parse_known_args(args, namespace)
+        late = [each for each in unknown if each == "-" or not each.startswith("-")]
+        optional = [each for each in self._actions if each.nargs == argparse.OPTIONAL and not each.option_strings]
+        for action in optional:
+            if late and getattr(parsed, action.dest) == action.default:
+                setattr(parsed, action.dest, self._get_value(action, late[0]))
+                unknown.remove(late.pop(0))
+        return parsed, unknown
+
     def unknown_arguments(self, unknown: Sequence[str]) -> str:
         """Return the error for arguments that this parser does not know, without the values of flags."""
         flags = [argument.partition("=")[0] for argument in unknown if argument.startswith("-")]

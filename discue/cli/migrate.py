@@ -5,7 +5,7 @@ from pathlib import Path
 
 from discue.backup.background import in_background
 from discue.backup.create import copy_database
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, add_command, no_database
 from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         _migrate,
         summary="apply pending migrations to the database",
         description="Every command that opens the database does this as well, but this one copies a SQLite database "
-        "first, to a file next to it.",
+        "first, to a file next to it. It creates no database: `discue serve` does.",
     )
     parser.add_argument(
         "--no-copy",
@@ -33,6 +33,8 @@ def add(commands: Commands) -> None:
 async def _migrate(call: Invocation) -> None:
     settings, dry_run = call.settings, call.arguments.dry_run
     found = await inspect_database(settings)
+    if not found.exists:
+        raise no_database(settings)
     say(f"{settings.database_shown} has schema version {found.version}.")
     if not dry_run:
         if found.pending and found.version and settings.database_path is not None and not call.arguments.no_copy:

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from discue.cli.command import Invocation, ProgressLine, add_command, resumable
+from discue.cli.command import Invocation, ProgressLine, add_command, require_database, resumable
 from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.control import encryption
@@ -40,6 +40,7 @@ def add(commands: Commands) -> None:
 
 
 async def _run(invocation: Invocation) -> None:
+    await require_database(invocation.settings)
     if invocation.arguments.new_key:
         _make_key(invocation)
     async with open_installation(invocation.settings, invocation.clock, invocation.log) as control:

@@ -132,6 +132,10 @@ def _public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+_PATH_ONLY = re.compile(r"(?:sqlite:/{0,2})?((?=.*[./])[\w./~-]+)")
+"""The path of a file without the beginning of a URL. It has no place for a password."""
+
+
 def _database(text: str) -> str:
     """Errors do not repeat the value, which may contain a password."""
     if is_postgres_url(text):
@@ -141,6 +145,8 @@ def _database(text: str) -> str:
             raise InvalidValue(f"invalid database URL: {error}") from error
         return text
     if not text.startswith(SQLITE_PREFIX) or "\0" in text:
+        if found := _PATH_ONLY.fullmatch(text):
+            raise InvalidValue(f"it is not a URL; write {SQLITE_PREFIX}{found[1]}")
         raise InvalidValue("invalid value")
     # Each connection to a database in memory would have a database of its own.
     if text.removeprefix(SQLITE_PREFIX) in ("", "/", ":memory:"):

@@ -31,9 +31,25 @@ def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(tmp_p
     result = run(tmp_path, "check")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert "database: the next start creates sqlite:///discue.db" in result.stdout
+    assert (
+        "database: sqlite:///discue.db does not exist; `discue serve` creates it, the organization "
+        "local.discue.operator and its first API key, which it prints once\n"
+    ) in result.stdout
     assert result.stdout.endswith("No problems.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("every_engine")
+def test_check_says_what_serve_does_with_an_empty_database(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").touch()
+    result = run(tmp_path, "check", "--encryption=none", "--bootstrap-key", f"dsk_{'a' * 43}")
+
+    assert result.returncode == 0
+    assert (
+        "; it is empty; `discue serve` creates its tables, the organization local.discue.operator and the key of "
+        "bootstrap_key\n"
+    ) in result.stdout
+    assert "0001_schema" not in result.stdout
 
 
 def test_check_finds_no_problem_while_a_server_runs(tmp_path: Path) -> None:
@@ -109,7 +125,7 @@ def test_missing_folder_is_found(tmp_path: Path, folder_name: str) -> None:
 
 
 def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:
-    run(tmp_path, "migrate")
+    run(tmp_path, "init")
     newer = apsw.Connection(str(tmp_path / "discue.db"))
     newer.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'compatible_from')")
     newer.close()

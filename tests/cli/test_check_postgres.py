@@ -71,12 +71,12 @@ def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(
 
     assert (first.returncode, first.stderr) == (0, "")
     assert f"database: {address} is served by PostgreSQL {durable_cluster.programs.major}." in first.stdout
-    assert "schema version 0; pending migrations: 0001_schema" in first.stdout
+    assert "it is empty; `discue serve` creates its tables, the organization local.discue.operator and" in first.stdout
     assert "ok      connections: " in first.stdout
     assert "clock: the clock of the database agrees with this machine" in first.stdout
     assert "disk" not in first.stdout
     assert first.stdout.endswith("No problems.\n")
-    assert "schema version 0" in again.stdout
+    assert "it is empty" in again.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -70,6 +70,10 @@ def test_progress_line_is_repeated_without_a_terminal() -> None:
         ("users", "create", "ada@example.com"),
         ("unlock", "--list"),
         ("unlock", "--all"),
+        ("migrate",),
+        ("migrate", "--dry-run"),
+        ("rotate-key",),
+        ("rotate-key", "--new-key"),
     ],
     ids=" ".join,
 )
@@ -80,7 +84,6 @@ def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tupl
     assert "discue: There is no database at " in result.stderr
     assert ". Pass `--config FILE` or `--database URL`" in result.stderr
     assert list(tmp_path.iterdir()) == []
-    assert "schema version 0" in run(tmp_path, "migrate", "--dry-run").stdout
 
 
 def test_version_is_shown(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_commands_in_the_directory_of_dev_use_its_database(tmp_path: Path) -> No
     with developing(tmp_path) as server:
         listed = run(tmp_path, "keys", "list")
         assert server.key[4:25] in listed.stdout
-    run(tmp_path, "migrate", "--database=sqlite:///discue.db")
+    run(tmp_path, "init", "--database=sqlite:///discue.db")
     other = run(tmp_path, "keys", "list")
 
     assert server.key[4:25] not in other.stdout + other.stderr

@@ -156,6 +156,7 @@ def test_organization_flag_selects_its_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
 def test_missing_key_or_organization_is_named(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "discue.db").touch()
     run(tmp_path, "migrate")
     before = run(tmp_path, "keys", verb, "0" * 21)
     run(tmp_path, "init")

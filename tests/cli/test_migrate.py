@@ -16,13 +16,14 @@ from tests.support.postgres.fixtures import new_database
 from tests.support.second_migration import add_second_migration
 
 
-def test_dry_run_lists_migrations_and_creates_no_file(tmp_path: Path) -> None:
+def test_dry_run_lists_migrations_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "discue.db").touch()
     result = run(tmp_path, "migrate", "--dry-run")
 
     assert result.returncode == 0
     assert "sqlite:///discue.db has schema version 0." in result.stdout
     assert "0001_schema would be applied." in result.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [(each.name, each.stat().st_size) for each in tmp_path.iterdir()] == [("discue.db", 0)]
 
 
 def test_dry_run_changes_no_server_and_prints_no_password(tmp_path: Path, postgres_cluster: Cluster) -> None:
@@ -39,6 +40,8 @@ def test_dry_run_changes_no_server_and_prints_no_password(tmp_path: Path, postgr
 
 @pytest.mark.usefixtures("every_engine")
 def test_applied_migrations_are_listed_once(tmp_path: Path) -> None:
+    # An empty database, as PostgreSQL has it.
+    (tmp_path / "discue.db").touch()
     first, again = run(tmp_path, "migrate"), run(tmp_path, "migrate")
 
     assert "0001_schema was applied." in first.stdout

@@ -268,6 +268,7 @@ def test_server_without_a_key_logs_that_secrets_are_unencrypted(
 
 def test_rotation_requires_a_key(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with new_database(request, "postgres", tmp_path) as database:
+        assert run(tmp_path, "init", "--database", database).returncode == 0
         for arguments, way_out in (((), "No encryption key is configured"), (("--new-key",), "There is no key file")):
             result = run(tmp_path, "rotate-key", "--database", database, *arguments)
             assert result.returncode == 1

@@ -224,7 +224,7 @@ def test_read_only_database_is_rejected(command: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        run(folder, "migrate")
+        run(folder, "init")
         for file in ("discue.db", "discue.db.serving"):
             (folder / file).touch()
             (folder / file).chmod(0o644)

@@ -193,8 +193,23 @@ def test_invalid_secret_is_reported_without_its_value(text: str, place: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("discue.db", "sqlite:///discue.db"),
+        ("data/discue", "sqlite:///data/discue"),
+        ("/var/lib/discue/discue.db", "sqlite:////var/lib/discue/discue.db"),
+        ("sqlite:discue.db", "sqlite:///discue.db"),
+        ("sqlite://discue.db", "sqlite:///discue.db"),
+    ],
+)
+def test_path_of_a_database_file_is_reported_with_its_url(text: str, url: str) -> None:
+    assert faults({"database": text})["--database"].startswith(f"it is not a URL; write {url}; expected sqlite:///")
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("hunter2", "invalid value; expected sqlite:///"),
         ("postgresql://discue:hunter2@db.example.com", "invalid database URL: it has no database name"),
         ("postgresql:discue:hunter2@db.example.com/discue", "invalid value; expected sqlite:///"),
         ("host=db.example.com password=hunter2", "invalid value; expected sqlite:///"),

@@ -41,6 +41,25 @@ def test_publish_takes_text_files_and_fields(service: Service) -> None:
     assert 3_595_000 < delayed["deliver_at"] - delayed["created_at"] <= 3_600_000
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("hello", "--text"), ("--text", "hello"), ("--key", "a", "hello", "--text"), ("--text", "--key", "a", "hello")],
+    ids=" ".join,
+)
+def test_data_may_come_before_and_after_flags(service: Service, arguments: tuple[str, ...]) -> None:
+    service.succeed("queues", "set", "positions")
+    message = service.succeed("publish", "positions", *arguments).strip()
+
+    assert service.json("messages", "get", "positions", message)["message"]["data"] == "hello"
+
+
+def test_more_data_than_one_argument_is_wrong_usage(service: Service) -> None:
+    result = service.run("publish", "positions", "--text", "hello", "world")
+
+    assert result.returncode == 2
+    assert "unrecognized arguments: world" in result.stderr
+
+
 def test_repeated_idempotency_key_publishes_once(service: Service) -> None:
     service.succeed("queues", "set", "once")
     ids = {service.succeed("publish", "once", "1", "--idempotency-key", "k-1") for _ in range(2)}
