@@ -1,7 +1,6 @@
 """`discue check`: finds problems before a server is started."""
 
 import asyncio
-import errno
 import json
 import shutil
 import ssl
@@ -23,7 +22,7 @@ from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import SettingsInvalid, StoreUnusable
-from discue.server.http import Address, free_port
+from discue.server.http import Address, free_port, is_taken
 from discue.server.installation import inspect_database
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
@@ -270,8 +269,7 @@ def port_findings(invocation: Invocation) -> Iterator[Finding]:
     try:
         free_port(address)
     except SettingsInvalid as error:
-        in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-        version = _served_version(settings) if in_use else None
+        version = _served_version(settings) if is_taken(error) else None
         if version is None:
             yield Finding("port", error.detail.partition(": ")[2], is_problem=True)
         else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from shlex import quote
 from textwrap import dedent, indent
@@ -32,8 +33,9 @@ from discue.control.sign_in import one_time_code
 from discue.crypto.key_file import write_temporary
 from discue.domain import api_key
 from discue.domain.errors import SettingsInvalid
+from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
-from discue.server.http import Address, free_port
+from discue.server.http import Address, free_port, is_taken
 from discue.server.installation import open_installation
 from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
@@ -156,6 +158,7 @@ BASE: Final = {
 }
 
 _PORTS_TRIED: Final = 100
+_ASKED_SECONDS: Final = 1.0
 
 
 def add(commands: Commands) -> None:
@@ -166,7 +169,7 @@ def add(commands: Commands) -> None:
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
         "key. Prints links, curl commands to start with, and a line for each delivery. Listeners can be on this "
-        "machine. If the port is in use, the next free one is used.",
+        "machine. If the port is taken, the next free one is used, and .discue/url has its URL.",
         base=BASE,
     )
     parser.add_argument(
@@ -191,15 +194,17 @@ def run(invocation: Invocation) -> None:
     if arguments.ephemeral:
         ephemeral.run(invocation)
         return
-    settings = _settings(invocation.settings)
+    wanted, settings = invocation.settings, _settings(invocation.settings)
     prepare_process()
     # The folder has the key: only its owner may read it, and git ignores it.
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
     with alone_on(settings.database_path):
+        DEVELOPMENT_URL.unlink(missing_ok=True)
         # Only now: another `discue dev` in this folder has the port, and is the reason why this one ends.
-        if invocation.settings.port not in (0, settings.port):
-            say(f"Port {invocation.settings.port} is in use; using port {settings.port}.")
+        if wanted.port not in (0, settings.port):
+            say(f"Port {wanted.port} is taken by {_holder(wanted)}: this server uses port {settings.port}.")
+            say(f"Its URL is in {DEVELOPMENT_URL}.")
         uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
 
 
@@ -226,9 +231,24 @@ def _next_free(host: str, wanted: int) -> int:
     for port in range(wanted, min(wanted + _PORTS_TRIED, 65_535)):
         try:
             return free_port(Address(host, port))
-        except SettingsInvalid:
-            continue
+        except SettingsInvalid as error:
+            if not is_taken(error):
+                raise
     return free_port(Address(host, wanted))
+
+
+def _holder(settings: Settings) -> str:
+    """Return which program listens at the address of the settings, as far as its inbox tells."""
+    connection = HTTPConnection(reachable(settings.host), settings.port, timeout=_ASKED_SECONDS)
+    try:
+        connection.request("HEAD", INBOX_PATH)
+        is_dev = connection.getresponse().getheader(INBOX_HEADER) is not None
+    except (OSError, HTTPException):
+        # Another protocol, or no response in time.
+        is_dev = False
+    finally:
+        connection.close()
+    return "another `discue dev`" if is_dev else "another program"
 
 
 async def _develop(invocation: Invocation) -> None:

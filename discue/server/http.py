@@ -1,6 +1,7 @@
 """The HTTP server: Granian, embedded, on one port for HTTP/1.1 and HTTP/2, in cleartext or over TLS."""
 
 import asyncio
+import errno
 import socket
 import sys
 from collections.abc import Iterator
@@ -193,6 +194,11 @@ def free_port(address: Address) -> int:
     """
     with _bound(address) as probe:
         return int(probe.getsockname()[1])
+
+
+def is_taken(error: SettingsInvalid) -> bool:
+    """Return whether an address cannot be used because another program listens there."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
 
 
 @contextmanager

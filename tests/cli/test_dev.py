@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pty
@@ -14,8 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from discue.cli import dev
 from discue.cli.delivery_lines import ShownDelivery, line_of
 from discue.cli.output import has_colour
+from discue.domain.errors import SettingsInvalid
+from discue.server.http import Address
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 from tests.support.receiver import Reply, receiving
 
@@ -147,20 +151,61 @@ def test_deleted_key_is_restored(tmp_path: Path, verb: str) -> None:
         assert request("GET", f"{place(server)}/api_clients", key).status_code == 200
 
 
-def test_next_free_port_is_used_and_printed(tmp_path: Path) -> None:
+def test_next_free_port_is_used_and_printed_with_the_reason(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         assert server.stop() == 0
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with running(tmp_path, "dev", "--port", str(taken)) as server:
             server.out.wait_for('"orders"')
-            taken_port, port = map(int, server.out.wait_for(r"Port (\d+) is in use; using port (\d+)\.").groups())
+            taken_port, port = map(int, server.out.wait_for(SAID_PORT.format("another program")).groups())
             bash(commands_of(server.out.text)[0])
             server.out.wait_for("signature verified ✓")
 
     assert taken_port == taken
     assert port > taken
     assert place(server) == f"http://127.0.0.1:{port}"
+    assert (tmp_path / ".discue" / "url").read_text() == f"http://127.0.0.1:{port}\n"
+
+
+SAID_PORT = r"Port (\d+) is taken by {}: this server uses port (\d+)\.\nIts URL is in \.discue/url\.\n"
+
+
+def test_development_server_in_another_folder_is_named_as_the_holder_of_the_port(tmp_path: Path) -> None:
+    folders = (tmp_path / "first", tmp_path / "second")
+    for folder in folders:
+        folder.mkdir()
+    with (
+        developing(folders[0]) as first,
+        running(folders[1], "dev", "--port", place(first).rpartition(":")[2]) as second,
+    ):
+        taken, port = second.out.wait_for(SAID_PORT.format("another `discue dev`")).groups()
+        second.out.wait_for('"orders"')
+        urls = [(folder / ".discue" / "url").read_text().strip() for folder in folders]
+
+    assert urls == [f"http://127.0.0.1:{taken}", f"http://127.0.0.1:{port}"]
+    assert urls[0] != urls[1]
+
+
+def test_url_of_an_earlier_start_is_removed_before_the_next_one_serves(tmp_path: Path) -> None:
+    (tmp_path / ".discue").mkdir(mode=0o700)
+    (tmp_path / ".discue" / "url").write_text("http://127.0.0.1:9\n")
+    # It ends before it serves: the key for the database is not valid.
+    result = run(tmp_path, "dev", "--port", "0", "--encryption-key-file", ".")
+
+    assert result.returncode == 1, result.stdout
+    assert not (tmp_path / ".discue" / "url").exists()
+
+
+def test_port_that_is_not_allowed_is_an_error_rather_than_another_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(address: Address) -> int:
+        raise SettingsInvalid(f"cannot listen on port {address.port}") from PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(dev, "free_port", refused)
+    with pytest.raises(SettingsInvalid, match=r"cannot listen on port 80$"):
+        dev._next_free("127.0.0.1", 80)
 
 
 def test_second_dev_server_in_a_folder_is_rejected(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import re
+import socket
 from pathlib import Path
 
 from tests.cli.commands import running
@@ -11,7 +12,11 @@ README = Path(__file__).parents[2] / "README.md"
 def test_commands_of_the_quickstart_and_the_readme_work_as_pasted(tmp_path: Path) -> None:
     page = blocks(PAGE.read_text())
     assert [block.kind for block in page].count("run") >= 6
-    with running(tmp_path, "dev", "--port", "0") as dev:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        running(tmp_path, "dev", "--port", str(other.getsockname()[1])) as dev,
+    ):
+        dev.out.wait_for("is taken by another program: this server uses port")
         dev.out.wait_for('"orders"')
         session = Session(tmp_path, dev, free_port())
         try:
