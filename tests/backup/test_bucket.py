@@ -1,5 +1,6 @@
 """Backups in a bucket of an S3-compatible store."""
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tests.backup.databases import messages_in
 from tests.backup.fake_s3 import FakeS3, serving_s3
 from tests.backup.plans import chosen, made, new_plan, restored
 from tests.cli.commands import run
+from tests.cli.user.local_server import local_server
+from tests.support.authority import server_context
 from tests.support.clocks import NOON, StandingClock
 from tests.support.ports import free_port
 
@@ -128,6 +131,25 @@ def test_errors_of_the_store_are_shown(
         chosen(named, None, tmp_path, {**s3.environ, **changes}),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        (None, "127.0.0.1 does not speak TLS at this port: the URL needs http:// or another port."),
+        (server_context("127.0.0.1"), "the issuer of the certificate of 127.0.0.1 is unknown."),
+    ],
+    ids=["no TLS", "issuer"],
+)
+def test_failure_of_tls_is_explained_in_words(
+    s3: FakeS3, tmp_path: Path, tls: ssl.SSLContext | None, reason: str
+) -> None:
+    with local_server(tls=tls) as store:
+        environ = {**s3.environ, "AWS_ENDPOINT_URL": store.url.replace("http:", "https:")}
+        with pytest.raises(DiscueError) as caught, chosen("s3://bucket", None, tmp_path, environ):
+            pass
+
+    assert str(caught.value).endswith(f": {reason}")
 
 
 def test_object_that_is_too_large_for_one_request_is_refused(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import environment, run, serving
+from tests.cli.user.local_server import local_server
 from tests.support.ports import free_port
 
 
@@ -75,6 +76,15 @@ def test_health_of_another_program_is_1(tmp_path: Path, response: bytes) -> None
         result = run(tmp_path, "health", url)
 
     assert (result.returncode, result.stderr) == (1, f"discue: Something other than discue responds at {url}.\n")
+
+
+def test_health_of_a_port_without_tls_says_so(tmp_path: Path) -> None:
+    with local_server() as local:
+        url = local.url.replace("http:", "https:")
+        result = run(tmp_path, "health", url)
+
+    problem = "the server does not speak TLS at this port: the URL needs http:// or another port"
+    assert (result.returncode, result.stderr) == (1, f"discue: {url} does not respond: {problem}.\n")
 
 
 def test_health_gives_up_on_a_silent_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

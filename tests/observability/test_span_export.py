@@ -238,6 +238,19 @@ def test_close_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert export.tracer.counts == {"exported": 30, "failed": 0, "dropped": 0}
 
 
+def test_collector_without_tls_is_named_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv(ENDPOINT, collector.url.replace("http:", "https:"))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        log = _Events()
+        with _exporting(log) as export:
+            _record(export)
+            reason = str(log.until("spans_not_exported")["reason"])
+
+    assert "the server does not speak TLS at this port" in reason
+    assert "_ssl.c" not in reason
+
+
 def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
     def connect() -> Exporter:
         raise ValueError("no such certificate")
