@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from discue.cli.user.listener_secrets import Secrets, SecretsFile
     from discue.cli.user.wanted import Wanted, WantedFile
     from discue_client import Discue
+    from discue_client.models import Listener
 
 _MADE_BY: Final = {"system/": "the service makes it", "listen/": "`discue listen` makes it"}
 """Beginnings of the aliases that `--prune` leaves, and why."""
@@ -201,11 +202,20 @@ def _reason_to_stay(client: Discue, path: tuple[str, ...], customer: str | None)
             return reason
     if customer:
         return f"it belongs to the customer {customer}"
-    if kind == "queues":
-        owned = next((each for each in client.listeners.list(alias) if each.customer), None)
-        if owned is not None:
-            return f"its listener {owned.alias} belongs to the customer {owned.customer}"
+    if kind == "queues" and (owned := _listener_of_a_customer(client, alias)) is not None:
+        return f"its listener {owned.alias} belongs to the customer {owned.customer}"
+    if kind == "channels" and (channel := _current(client, path)) is not None:
+        # Without it, the customer would get nothing more.
+        queue = _current(client, ("queues", channel["queue_id"])) or {"alias": channel["queue_id"]}
+        owned = _listener_of_a_customer(client, queue["alias"])
+        customer = queue.get("customer") or (owned.customer if owned is not None else None)
+        if customer:
+            return f"it leads to the queue {queue['alias']} of the customer {customer}"
     return ""
+
+
+def _listener_of_a_customer(client: Discue, queue: str) -> Listener | None:
+    return next((each for each in client.listeners.list(queue) if each.customer), None)
 
 
 def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | None]]:

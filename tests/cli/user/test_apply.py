@@ -262,6 +262,18 @@ def test_endpoint_that_is_created_in_the_portal_is_left(customers: Service) -> N
     assert len(stays) == 1
 
 
+def test_channel_to_the_queue_of_a_customer_is_left(customers: Service) -> None:
+    customers.call("PUT", "/topics/shop", {})
+    for queue in ("north", "rest"):
+        found = customers.call("GET", f"/queues/{queue}")["queue"]["id"]
+        customers.call("PUT", f"/topics/shop/channels/{queue}", {"queue_id": found})
+    (customers.folder / "discue.yaml").write_text("topics: {shop: {channels: {}}}")
+
+    assert customers.succeed("apply", "-f", "discue.yaml", "--prune", "--dry-run") == (
+        "- channel shop/rest\n= channel shop/north stays: it leads to the queue north of the customer north\n"
+    )
+
+
 def test_endpoint_that_a_customer_adds_after_the_difference_is_left(
     customers: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
