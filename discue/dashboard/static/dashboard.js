@@ -94,8 +94,9 @@ function setPaused(wanted) {
   follow();
 }
 
+// The service gives each row of a table or list a key that no other row of it has.
 function keyOf(node) {
-  return node.id || node.dataset?.key || (node.localName === "tr" && node.querySelector("a.row")?.getAttribute("href"));
+  return node.dataset?.key;
 }
 
 // Change the children of an element into those of the new page. Elements stay open, chosen or focused.
