@@ -68,6 +68,9 @@ _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
 _SMALL_DIGITS: Final = 4
+_NOT_ANNOUNCED: Final = (
+    "The request body is not announced as JSON. Add the header: with curl, -H 'content-type: application/json'."
+)
 """A Content-Length with this many digits is below every limit."""
 
 
@@ -412,7 +415,7 @@ class App:
         read_events = event_reader(headers, route.events) if route.events is not None else None
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
         if not is_supported and length is not None and length != "0":
-            raise UnsupportedMediaType
+            raise UnsupportedMediaType(_NOT_ANNOUNCED)
         limit = SMALL_BODY
         if isinstance(route.limit, int):
             limit = route.limit
@@ -426,13 +429,13 @@ class App:
             content = request.received
             if content is None:
                 content = await self._bodies.read(request.exchange, headers, limit, organization=organization)
-        except PayloadTooLarge:
+        except PayloadTooLarge as error:
             # A body that is announced as too large is not read. Any other has been: its reader has discarded the rest.
             request.body_is_left = length is not None
-            raise
+            raise PayloadTooLarge(f"{error.detail} {route.way_out(limit)}") from None
         request.received = content
         if content and not is_supported:
-            raise UnsupportedMediaType
+            raise UnsupportedMediaType(_NOT_ANNOUNCED)
         # Most requests publish one small message.
         if not compiled.publishes or route.events == "many" or len(content) > LARGE_BYTES:
             await self._reserve(request, compiled, len(content))

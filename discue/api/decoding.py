@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from discue.api.structs import Body
+from discue.api.structs import NOT_SENT, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
@@ -34,6 +34,9 @@ _SHORTEST_MEMBER = 9
 
 _OPAQUE = "data"
 """The member that may hold any JSON of the client's: duplicates in it are allowed."""
+
+_EPOCH = "milliseconds since the epoch"
+"""The unit of times. The descriptions of all times name it."""
 
 _LONG_BYTES = 256
 _SKELETON_BYTES = 65_536
@@ -80,7 +83,7 @@ class BodyDecoder(Generic[B]):
             if len(content) - body.least_bytes() >= _SHORTEST_MEMBER:
                 _reject_duplicates(_skeleton(content, body.opaque()))
         except _UNDECODABLE as error:
-            _explain(error, self._kind)
+            _explain(error, self._kind, content)
         return body
 
 
@@ -153,7 +156,7 @@ def _reject_deep(values: Sequence[msgspec.Raw]) -> None:
         raise RecursionError
 
 
-def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
+def _explain(error: Exception, kind: type[Body] | None = None, content: bytes = b"") -> NoReturn:
     if isinstance(error, json.JSONDecodeError):
         # Happens only if one of the opaque values also occurs across the borders of others.
         raise BadRequest("The body is ambiguous.", code="duplicate_field") from None
@@ -167,23 +170,25 @@ def _explain(error: Exception, kind: type[Body] | None = None) -> NoReturn:
             str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")
         )
         raise BadRequest(f"The body is not JSON: {message}.", code="invalid_json") from None
-    raise body_error(str(error), kind) from None
+    raise body_error(str(error), kind, content) from None
 
 
-def body_error(message: str, kind: type[Body] | None) -> BadRequest:
-    """Return the error for an error message of msgspec about a body of this type."""
+def body_error(message: str, kind: type[Body] | None, content: bytes = b"") -> BadRequest:
+    """Return the error for an error message of msgspec about a body of this type, which was decoded from `content`."""
     match = _FAULT.fullmatch(message)
     what, path = match.groups() if match else (message, "")
     steps = [step[1] or step[2] or "*" for step in _STEP.finditer(path or "")]
     pointer, code = "".join(f"/{step}" for step in steps), "wrong_type"
+    types = [] if kind is None else [*_types_at(_type_of(kind), steps)]
     if unknown := _UNKNOWN.fullmatch(what):
         code, name = "unknown_field", unknown[1][:_SHOWN_NAME]
-        known = () if kind is None else _fields_at(_type_of(kind), steps)
-        fault = Fault(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
+        hint = _hint(name, [each for each in types if isinstance(each, msgspec.inspect.StructType)], steps, content)
+        fault = Fault(f"{pointer}/{escaped(name)}", f"is not a known field{hint}")
     elif missing := _MISSING.fullmatch(what):
         code, fault = "missing_field", Fault(f"{pointer}/{missing[1]}", "is required")
     elif expected := _EXPECTED.fullmatch(what):
-        fault = Fault(pointer, f"must be {_json_types(expected[1])}, not {_json_types(expected[2])}")
+        wanted = f"a time in {_EPOCH}" if any(map(_is_time, types)) else _json_types(expected[1])
+        fault = Fault(pointer, f"must be {wanted}, not {_json_types(expected[2])}")
     else:
         fault = Fault(pointer, f"is invalid: {what[:1].lower()}{what[1:]}")
     end = "" if fault.detail.endswith("?") else "."
@@ -194,22 +199,57 @@ def body_error(message: str, kind: type[Body] | None) -> BadRequest:
 _type_of = cache(msgspec.inspect.type_info)
 
 
-def _fields_at(kind: msgspec.inspect.Type, steps: Sequence[str]) -> list[str]:
-    """Return the names of the fields of the object at a place of a body."""
+def _types_at(kind: msgspec.inspect.Type, steps: Sequence[str]) -> Iterator[msgspec.inspect.Type]:
+    """Yield the types that a value at a place of a body can have."""
+    if not steps:
+        yield kind
     inner: list[msgspec.inspect.Type] = []
     rest = steps[1:]
     if isinstance(kind, msgspec.inspect.UnionType | msgspec.inspect.Metadata):
         inner = list(kind.types) if isinstance(kind, msgspec.inspect.UnionType) else [kind.type]
         rest = steps
-    elif isinstance(kind, msgspec.inspect.StructType):
-        if not steps:
-            return [field.encode_name for field in kind.fields]
+    elif isinstance(kind, msgspec.inspect.StructType) and steps:
         inner = [field.type for field in kind.fields if field.encode_name == steps[0]]
     elif isinstance(kind, msgspec.inspect.CollectionType) and steps:
         inner = [kind.item_type]
     elif isinstance(kind, msgspec.inspect.DictType) and steps:
         inner = [kind.value_type]
-    return [name for each in inner for name in _fields_at(each, rest)]
+    for each in inner:
+        yield from _types_at(each, rest)
+
+
+def _is_time(kind: msgspec.inspect.Type) -> bool:
+    described = kind.extra_json_schema if isinstance(kind, msgspec.inspect.Metadata) else None
+    return described is not None and _EPOCH in described.get("description", "")
+
+
+class _SentData(msgspec.Struct):
+    """The data in a body. Other fields take no memory, whatever they are."""
+
+    data: msgspec.Raw = NOT_SENT
+    data_base64: msgspec.Raw = NOT_SENT
+
+
+class _SentBatch(msgspec.Struct):
+    messages: list[_SentData]
+
+
+_sent_data = msgspec.json.Decoder(_SentData).decode
+_sent_batch = msgspec.json.Decoder(_SentBatch).decode
+
+
+def _hint(name: str, kinds: Sequence[msgspec.inspect.StructType], steps: Sequence[str], content: bytes) -> str:
+    """Return the way out for an unknown field of an object at a place of a body; "" without one."""
+    hint = suggestion(name, [field.encode_name for kind in kinds for field in kind.fields])
+    needs_data = any(_OPAQUE in kind.cls.exactly_one for kind in kinds if issubclass(kind.cls, Body))
+    if not needs_data or hint == suggestion(_OPAQUE, [_OPAQUE]):
+        return hint
+    try:
+        sent = _sent_batch(content).messages[int(steps[-1])] if steps else _sent_data(content)
+    except _UNDECODABLE:
+        # The body has another fault behind the field.
+        return hint
+    return hint if sent.data or sent.data_base64 else '; wrap it in `data`: {"data": {…}}'
 
 
 def _json_types(names: str) -> str:

@@ -47,11 +47,19 @@ CREATE: Final[tuple[Method, ...]] = ("POST", "PUT")
 SMALL_BODY: Final = 65_536
 """Maximum size of a body in bytes, unless the route has a `limit` of its own."""
 
+_LONGEST_ESCAPE: Final = 6
+"""A byte of a string takes at most this many characters of JSON."""
+
 BATCH_BYTES: Final = 8_388_608
 BATCH_MESSAGES: Final = 1_000
 
 VERSION: Final = "/v1"
 """The version that paths may begin with."""
+
+
+def body_limit(data_bytes: int) -> int:
+    """Return the maximum size of a body with data of at most this size, if every character of it is escaped."""
+    return data_bytes * _LONGEST_ESCAPE + SMALL_BODY
 
 
 class Call(msgspec.Struct):
@@ -264,6 +272,15 @@ class Route(_Reading, frozen=True):
     def publishes(self) -> bool:
         """Whether it is refused before its body is read if too much waits for the store already."""
         return self.events is not None
+
+    def way_out(self, limit: int) -> str:
+        """Return the sentence that says how to send less than a body that is above the limit, or to allow more."""
+        if self.events == "many":
+            return "Send several requests."
+        if isinstance(self.limit, int):
+            return "Send less."
+        most = (limit - SMALL_BODY) // _LONGEST_ESCAPE
+        return f"A message may have {most} bytes of data: raise `max_message_bytes` of its queue to allow more."
 
     @property
     def operation(self) -> Operation:

@@ -152,7 +152,7 @@ REASONS: Final[Mapping[str, Reason]] = {
         "Fetch the current version, and send `If-Match` with its `ETag`.",
     ),
     "body_too_large": Reason(
-        413, "The request body is too large.", "Send less, or several requests: `detail` has the limit."
+        413, "The request body is too large.", "Send less: `detail` has the limit, and how to send or allow more."
     ),
     "message_too_large": Reason(
         413,
@@ -163,7 +163,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "unsupported_media_type": Reason(
         415,
         "The request body is not announced as JSON.",
-        "Add `Content-Type: application/json`.",
+        "Add the header `content-type: application/json`: with curl, `-H 'content-type: application/json'`.",
     ),
     # 422
     "invalid_value": Reason(422, "The request has invalid values.", _CORRECT),

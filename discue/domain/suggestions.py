@@ -12,11 +12,12 @@ _COMPARED: Final = 4
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the most similar known name, or "" if none is similar."""
+    """Return the most similar known name, else the first of which the word is a part, as in `part_of_name`; or ""."""
+    names = tuple(known)
     # Comparing takes longer for long words, and a name of that length resembles none.
     matcher = SequenceMatcher(b=word[:_LONGEST])
     likely: list[tuple[float, str]] = []
-    for name in known:
+    for name in names:
         matcher.set_seq1(name)
         # The letters that both have, whatever their order.
         if matcher.real_quick_ratio() >= _SIMILAR and (common := matcher.quick_ratio()) >= _SIMILAR:
@@ -26,7 +27,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
         matcher.set_seq1(name)
         compared.append((matcher.ratio(), name))
     similarity, right = max(compared, default=(0.0, ""))
-    return right if similarity >= _SIMILAR else ""
+    if similarity >= _SIMILAR:
+        return right
+    return next((name for name in names if word in name.split("_")), "")
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:

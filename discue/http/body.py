@@ -373,4 +373,4 @@ def _overloaded() -> Overloaded:
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body has more than {limit} bytes, the limit for this request. Send several requests.")
+    return PayloadTooLarge(f"The body has more than {limit} bytes, the limit for this request.")

@@ -40,8 +40,8 @@ _TRIES = 5
 _NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
-stored_messages = msgspec.msgpack.Decoder(list[tuple[str, str | None]]).decode
-"""Returns ids and aliases of the messages of an earlier request, from the content stored with its key.
+stored_messages = msgspec.msgpack.Decoder(list[tuple[str, str | None, int | None]]).decode
+"""Returns ids, aliases and due times of the messages of an earlier request, from the content stored with its key.
 
 The content is not encrypted: the log contains the same values.
 """
@@ -59,6 +59,11 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     options: MessageOptions | None = None
     traceparent: str | None = None
     """The trace that the message is published in, as `parse_traceparent` returns it."""
+
+    @property
+    def deliver_at(self) -> int | None:
+        """When it is due, in milliseconds since the epoch; None: at once."""
+        return None if self.options is None else self.options.deliver_at
 
 
 class Publisher(msgspec.Struct, frozen=True):
@@ -110,7 +115,7 @@ async def _within_quotas(
 ) -> tuple[Entry, ...]:
     kept = None
     if once is not None:
-        content = _pack([(each.id, each.alias) for each in new])
+        content = _pack([(each.id, each.alias, each.due_at) for each in new])
         kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
     if queue.quotas is None:
         return await _publish(publisher, queue, messages, new, kept=kept, name=name)

@@ -39,6 +39,8 @@ class RoutedMessage(msgspec.Struct, frozen=True, array_like=True):
     id: str
     alias: str | None
     queues: tuple[str, ...]
+    deliver_at: int | None
+    """When it is due, in milliseconds since the epoch; None: at once."""
 
 
 stored_routed_messages = msgspec.msgpack.Decoder(tuple[RoutedMessage, ...]).decode
@@ -120,7 +122,7 @@ async def _publish(
         for index in each.messages:
             queues_of[index].append(each.queue.public_id)
     placed = [
-        RoutedMessage(public_id, message.alias, tuple(sorted(queues)))
+        RoutedMessage(public_id, message.alias, tuple(sorted(queues)), message.deliver_at)
         for public_id, message, queues in zip(ids, messages, queues_of, strict=True)
     ]
     kept = None

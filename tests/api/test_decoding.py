@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import fields
 
 from discue.api.decoding import BodyDecoder, body_error
+from discue.api.resources import ROUTES
 from discue.api.resources.api_keys import ApiKeyBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
+from discue.api.resources.redeliveries import RedeliveryBody
 from discue.api.structs import Body
 from discue.domain.errors import BadRequest
+
+_WRAP = '; wrap it in `data`: {"data": {…}}'
 
 message = BodyDecoder(MessageBody)
 batch = BodyDecoder(BatchBody)
@@ -163,3 +169,48 @@ def test_unknown_field_gets_the_nearest_known_name(
     suggested = f"; did you mean {known}?" if known else ""
     assert raised.value.code == "unknown_field"
     assert raised.value.faults == ((pointer, f"is not a known field{suggested}"),)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "content", "pointer", "hint"),
+    [
+        (message, b'{"order":17}', "/order", _WRAP),
+        (message, b'{"key":"a","order":17}', "/order", _WRAP),
+        (message, b'{"order":17,"data":{"data":1}}', "/order", "; did you mean retry?"),
+        (message, b'{"order":17,"data_base64":"AA=="}', "/order", "; did you mean retry?"),
+        (message, b'{"order":17', "/order", "; did you mean retry?"),
+        (message, b'{"dat":17}', "/dat", "; did you mean data?"),
+        (batch, b'{"messages":[{"data":1},{"order":17}]}', "/messages/1/order", _WRAP),
+        (batch, b'{"messages":[{"order":17},5]}', "/messages/0/order", "; did you mean retry?"),
+        (BodyDecoder(ListenerBody), b'{"url":"https://example.com"}', "/url", "; did you mean notify_url?"),
+    ],
+)
+def test_unknown_field_of_a_first_request_gets_a_hint_that_fits(
+    decoder: BodyDecoder[Body], content: bytes, pointer: str, hint: str
+) -> None:
+    with pytest.raises(BadRequest) as raised:
+        decoder.decode(content)
+
+    assert raised.value.faults == ((pointer, f"is not a known field{hint}"),)
+
+
+_TIMES = {
+    *(
+        (route.request, f'{{"{field.encode_name}":%s}}')
+        for route in ROUTES
+        for field in fields(route.request)
+        if field.encode_name.endswith("_at") and field.default is UNSET
+    ),
+    (RedeliveryBody, '{"filter":{"created_after":%s}}'),
+    (BatchBody, '{"messages":[{"data":1,"deliver_at":%s}]}'),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), sorted(_TIMES, key=str))
+@pytest.mark.parametrize(("value", "sent"), [('"2026-07-01T12:00:00Z"', "a string"), ("1.5", "a number")])
+def test_time_that_is_not_an_integer_gets_the_unit(kind: type[Body], body: str, value: str, sent: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        BodyDecoder(kind).decode((body % value).encode())
+
+    [(_, detail)] = raised.value.faults
+    assert detail == f"must be a time in milliseconds since the epoch, not {sent}"

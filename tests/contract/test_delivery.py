@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.contract.begun import Begun
-from tests.contract.caller import PATIENCE_SECONDS, Caller, pointers
+from tests.contract.caller import PATIENCE_SECONDS, Caller, fresh, pointers
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Endpoint, Receiver, Reply
@@ -49,6 +49,27 @@ def test_delayed_message_arrives_when_it_is_due(owner: Caller, receiver: Receive
     assert shown["created_at"] == delayed["created_at"]
     assert shown["deliver_at"] <= time.time() * 1_000
     assert received[1].content == b"later"
+
+
+@pytest.mark.parametrize("to", ["queue", "batch", "topic", "topic batch"])
+def test_response_to_a_delayed_publish_says_when_it_is_due(owner: Caller, to: str) -> None:
+    queue = f"/queues/{owner.create('/queues')['id']}"
+    path = queue
+    if to.startswith("topic"):
+        path = f"/topics/{owner.create('/topics')['id']}"
+        owner.create(f"{path}/channels", queue_id=queue.rpartition("/")[2])
+    message, headers = {"data": "later", "delay": 60}, {"Idempotency-Key": fresh("key"), "Host": "discue.example.com"}
+    is_batch = to.endswith("batch")
+    content = {"messages": [message, {"data": "now"}]} if is_batch else message
+    answers = [
+        owner.ask("POST", f"{path}/messages{'/batch' if is_batch else ''}", content, headers=headers).json()
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    [published, *others] = answers[0]["messages"] if is_batch else [answers[0]["message"]]
+    assert abs(published["deliver_at"] - published["created_at"] - 60_000) < 10_000
+    assert published["deliver_at"] == owner.shown(f"{queue}/messages/{published['id']}")["deliver_at"]
+    assert all("deliver_at" not in other for other in others)
 
 
 @pytest.mark.parametrize(

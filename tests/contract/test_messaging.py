@@ -315,6 +315,21 @@ def test_a_message_is_as_large_as_its_queue_allows(owner: Caller) -> None:
     owner.refused(413, "POST", large, {"data": "x" * 262_145})
 
 
+@pytest.mark.parametrize(
+    ("to", "limit", "way_out"),
+    [
+        ("messages", 65_596, "A message may have 10 bytes of data: raise `max_message_bytes` of its queue"),
+        ("messages/batch", 8_388_608, "Send several requests."),
+        ("listeners", 65_536, "Send less."),
+    ],
+)
+def test_body_above_the_limit_gets_the_limit_and_the_way_out(owner: Caller, to: str, limit: int, way_out: str) -> None:
+    path = f"/queues/{owner.create('/queues', max_message_bytes=10)['id']}/{to}"
+    refused = owner.refused(413, "POST", path, {"data": "x" * limit})
+    assert refused["detail"].startswith(f"The body has more than {limit} bytes, the limit for this request. {way_out}")
+    assert refused["code"] == "body_too_large"
+
+
 @covers("PUT /queues/{queue_id}/messages/{message_id} 200", "PUT /queues/{queue_id}/messages/{message_id} 422")
 @covers("DELETE /queues/{queue_id}/messages/{message_id} 200", "messages.md# Read, rename, delete")
 def test_a_message_is_renamed_and_deleted(owner: Caller, queue: str) -> None:

@@ -1579,6 +1579,8 @@ class TopicMessage(msgspec.Struct, frozen=True, kw_only=True):
     """When it was last changed, in milliseconds since the epoch."""
     queues: tuple[str, ...]
     """The ids of the queues that the message was published to."""
+    deliver_at: int | None = None
+    """When it is delivered, if later than its creation, in milliseconds since the epoch."""
 
 
 class TopicMessageBody(TypedDict, total=False):

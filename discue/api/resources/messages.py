@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Final, TypeVar, get_args
+from typing import Annotated, ClassVar, Final, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -41,10 +41,10 @@ from discue.api.route import (
     GET,
     POST,
     PUT,
-    SMALL_BODY,
     Call,
     Needs,
     Route,
+    body_limit,
     deletion,
 )
 from discue.api.structs import (
@@ -86,9 +86,6 @@ from discue.store.time_slice import TimeSlice
 
 M = TypeVar("M")
 
-LONGEST_ESCAPE = 6
-"""A byte of a string takes at most this many characters of JSON."""
-
 _PATH: Final = "/queues/{queue_id}/messages"
 _READ, _LIST, _WRITE = Needs.of("messages")
 
@@ -101,6 +98,9 @@ MESSAGE_NAME: Final = doc("A synonym of `alias`.", "order-17", pattern="^[A-Za-z
 _EXPIRES_AT: Final = instant_doc(
     "When it expires: a listener that has not received it by then misses it", 1_893_456_000_000
 )
+DeliverAtShown: TypeAlias = Annotated[
+    int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
+]
 _NO_OPTIONS: Final = (*(UNSET,) * 7, NOT_SENT)
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
@@ -205,9 +205,7 @@ class MessageView(View, kw_only=True, frozen=True):
     data: DataShown = UNSET
     data_base64: Base64Shown = UNSET
     content_type: ContentTypeShown = UNSET
-    deliver_at: Annotated[
-        int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
-    ] = UNSET
+    deliver_at: DeliverAtShown = UNSET
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
     key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
     headers: HeadersShown = UNSET
@@ -249,13 +247,13 @@ async def create(call: Call) -> MessageResponse:
     [message] = messages_of_events(call, body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key, name=call.name)
-    return _created(call, _published(entry.id, message.alias, entry.stored_at))
+    return _created(call, _published(entry.id, message.alias, entry.stored_at, message.deliver_at))
 
 
 def create_again(call: Call, stored: StoredResponse) -> MessageResponse:
     """Recreate the response of `create`."""
-    [(message_id, alias)] = stored_messages(stored.content)
-    return _created(call, _published(message_id, alias, stored.stored_at))
+    [(message_id, alias, deliver_at)] = stored_messages(stored.content)
+    return _created(call, _published(message_id, alias, stored.stored_at, deliver_at))
 
 
 def _created(call: Call, message: MessageView) -> MessageResponse:
@@ -272,14 +270,20 @@ async def create_batch(call: Call) -> MessagesResponse:
     entries = await publish(
         call.services.publisher, await _queue(call), batch, once=call.idempotency_key, name=call.name
     )
-    pairs = zip(entries, batch, strict=True)
-    return _created_batch(call, [_published(entry.id, message.alias, entry.stored_at) for entry, message in pairs])
+    shown = [
+        _published(entry.id, message.alias, entry.stored_at, message.deliver_at)
+        for entry, message in zip(entries, batch, strict=True)
+    ]
+    return _created_batch(call, shown)
 
 
 def create_batch_again(call: Call, stored: StoredResponse) -> MessagesResponse:
     """Recreate the response of `create_batch`."""
-    pairs = stored_messages(stored.content)
-    return _created_batch(call, [_published(message_id, alias, stored.stored_at) for message_id, alias in pairs])
+    shown = [
+        _published(message_id, alias, stored.stored_at, deliver_at)
+        for message_id, alias, deliver_at in stored_messages(stored.content)
+    ]
+    return _created_batch(call, shown)
 
 
 def _created_batch(call: Call, shown: list[MessageView]) -> MessagesResponse:
@@ -335,7 +339,7 @@ async def change(call: Call) -> MessageResponse:
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
     """Return the size of the queue's largest message, if every character of it is escaped."""
     queue = await services.control.cache.queue(principal.organization, ids[0])
-    return queue.max_message_bytes * LONGEST_ESCAPE + SMALL_BODY
+    return body_limit(queue.max_message_bytes)
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -420,9 +424,11 @@ def _with_options(call: Call, body: MessageBody, alias: str | None, pointer: str
     return NewMessage(*data, alias, data_pointer, expires_at, options, traceparent)
 
 
-def _published(message_id: str, given: str | None, stored_at: int) -> MessageView:
-    alias = given or message_id
-    return MessageView(id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at)
+def _published(message_id: str, given: str | None, stored_at: int, deliver_at: int | None = None) -> MessageView:
+    alias, due = given or message_id, or_unset(deliver_at)
+    return MessageView(
+        id=message_id, alias=alias, name=alias, created_at=stored_at, updated_at=stored_at, deliver_at=due
+    )
 
 
 def _view(message: StoredMessage) -> MessageView:

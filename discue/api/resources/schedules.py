@@ -30,8 +30,7 @@ from discue.api.message_data import (
     sent_data,
 )
 from discue.api.pagination import PAGES, paged
-from discue.api.resources.messages import LONGEST_ESCAPE
-from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
+from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, body_limit, deletion
 from discue.api.structs import (
     INSTANT,
     NOT_SENT,
@@ -72,7 +71,7 @@ from discue.publishing.publish import NewMessage, check_sizes
 NEXT_RUNS = 5
 
 # The largest data, with every character escaped.
-_BODY_BYTES: Final = SMALL_BODY + LARGEST_DATA_BYTES * LONGEST_ESCAPE
+_BODY_BYTES: Final = body_limit(LARGEST_DATA_BYTES)
 
 _PATH: Final = "/queues/{queue_id}/schedules"
 _ITEM: Final = _PATH + "/{schedule_id}"

@@ -15,14 +15,14 @@ from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
 from discue.api.resources.messages import (
     BATCH,
-    LONGEST_ESCAPE,
     BatchBody,
+    DeliverAtShown,
     MessageBody,
     message_of_body,
     messages_of_batch,
     messages_of_events,
 )
-from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, SMALL_BODY, Call, Needs, Route, deletion
+from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, Call, Needs, Route, body_limit, deletion
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -156,6 +156,7 @@ class TopicMessageView(View, kw_only=True, frozen=True):
     queues: Annotated[
         list[str], doc("The ids of the queues that the message was published to.", [EXAMPLE_IDS["queue_id"]])
     ]
+    deliver_at: DeliverAtShown = UNSET
 
 
 class TopicMessageResponse(ApiResponse, kw_only=True, frozen=True):
@@ -320,7 +321,7 @@ async def message_limit(services: Services, principal: Principal, ids: tuple[str
         # A queue that was just deleted is not found, and its channel is about to go.
         with suppress(NotFound):
             limit = max(limit, (await cache.queue(principal.organization, way.queue)).max_message_bytes)
-    return limit * LONGEST_ESCAPE + SMALL_BODY
+    return body_limit(limit)
 
 
 async def batch_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -358,7 +359,13 @@ def _message_url(call: Call, queue: str, message: RoutedMessage) -> str:
 def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
     alias = message.alias or message.id
     return TopicMessageView(
-        id=message.id, alias=alias, name=alias, queues=list(message.queues), created_at=stored_at, updated_at=stored_at
+        id=message.id,
+        alias=alias,
+        name=alias,
+        queues=list(message.queues),
+        deliver_at=or_unset(message.deliver_at),
+        created_at=stored_at,
+        updated_at=stored_at,
     )
 
 

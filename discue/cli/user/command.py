@@ -184,7 +184,6 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
     "ConnectionFailed": "Check that the service runs, and that the URL is right: `discue whoami --offline` shows it.",
     "TimedOut": "Try again, or check the service: it may be overloaded.",
     "UnexpectedResponse": "Check the URL: `discue whoami --offline` shows it and where it comes from.",
-    "QuotaExceeded": "Delete what is not needed, or ask the operator for more.",
 }
 """Advice that is added to errors which do not give it themselves, by class."""
 

@@ -87,14 +87,14 @@ def _data(arguments: argparse.Namespace) -> Any:
             raise UsageInvalid("--file needs --content-type: receivers must know what the bytes are.")
         return file_content(arguments.file)
     content = content_of(arguments.data)
-    return _text(content) if arguments.text else json_of(content, "The data (use --text for text)")
+    return _text(content, "The data") if arguments.text else json_of(content, "The data (use --text for text)")
 
 
-def _text(content: bytes) -> str:
+def _text(content: bytes, what: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise UsageInvalid("The data is not UTF-8. Publish bytes with --file and --content-type.") from None
+        raise UsageInvalid(f"{what} is not UTF-8. Publish bytes with --file and --content-type.") from None
 
 
 def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> None:
@@ -106,14 +106,20 @@ def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> Non
             content = line.rstrip(b"\r\n")
             if not content:
                 continue
-            what = f"The lines before line {number} are published. It"
-            data = _text(content) if arguments.text else json_of(content, what)
-            waiting.append((number, publisher.submit(data, **fields)))
+            waiting.append((number, publisher.submit(_line(number, content, arguments), **fields)))
             # Ids are printed in order as soon as they are known: nothing grows with the input.
             while waiting and waiting[0][1].done():
                 _say_id(*waiting.popleft(), as_json=arguments.json)
         for each in waiting:
             _say_id(*each, as_json=arguments.json)
+
+
+def _line(number: int, content: bytes, arguments: argparse.Namespace) -> Any:
+    what = f"Line {number}"
+    try:
+        return _text(content, what) if arguments.text else json_of(content, f"{what} (use --text for text)")
+    except UsageInvalid as error:
+        raise UsageInvalid(f"{error} The lines before it are published.") from None
 
 
 def _say_id(number: int, published: Future[str], *, as_json: bool) -> None:

@@ -91,6 +91,37 @@ def test_line_that_is_refused_is_named(service: Service, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (b"1\n{\n3\n", (), "Line 2 (use --text for text) is not JSON: Input data was truncated."),
+        (b"1\n\xff\n3\n", ("--text",), "Line 2 is not UTF-8. Publish bytes with --file and --content-type."),
+    ],
+)
+def test_line_that_is_not_data_is_named(
+    service: Service, monkeypatch: pytest.MonkeyPatch, content: bytes, arguments: tuple[str, ...], message: str
+) -> None:
+    queue = f"broken-lines{''.join(arguments)}"
+    service.succeed("queues", "set", queue)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    result = service.run("publish", queue, "--lines", *arguments)
+
+    assert result.returncode == 2
+    assert f"{message} The lines before it are published.\n" in result.stderr
+    assert len(service.json("messages", "list", queue)["messages"]) == 1
+
+
+def test_exceeded_quota_is_named_with_one_way_out(service: Service) -> None:
+    made = service.call("POST", "/organizations", {"alias": "com.example.few", "quotas": {"queues": 0}})
+    key = made["api_key"]["key"]
+    result = service.run("queues", "set", "one", DISCUE_API_KEY=key)
+
+    assert result.returncode == 1
+    way_out = "Delete some, or ask the operator to raise `quota_queues`."
+    assert f"Quota exceeded: 0 of 0 queues are in use. {way_out} [request " in result.stderr
+    assert result.stderr.endswith("]\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("publish", "q", "{"), "The data (use --text for text) is not JSON"),

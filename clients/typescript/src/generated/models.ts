@@ -1952,6 +1952,8 @@ export interface TopicMessage {
   updated_at: number;
   /** The ids of the queues that the message was published to. */
   queues: readonly string[];
+  /** When it is delivered, if later than its creation, in milliseconds since the epoch. */
+  deliver_at?: number | undefined;
 }
 
 /** A message to publish to a topic. */
