@@ -15,6 +15,7 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
+from discue.store.attempts import DeliveryKey, Glance, MessageKey
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 Reserve = Callable[[int], Awaitable[None]]
 """Reserves a read of data of a given size. Raises Overloaded."""
+
+_FAILING: Final = ("retrying", "missed")
 
 TIMELINE_ATTEMPTS: Final = 20
 """Attempts that a timeline shows."""
@@ -211,6 +214,22 @@ async def _with_states(
     )
 
 
+async def glances(
+    control: ControlContext, principal: Principal, found: Sequence[StoredMessage], most: int
+) -> Mapping[MessageKey, Glance]:
+    """Return the first bytes of the data of messages, and the last failed attempt of those that are retried or missed.
+
+    Messages that the caller may not read are left out.
+    """
+    failing = {
+        (each.queue, each.seq): each.state in _FAILING
+        for each in found
+        if principal.may("messages", "read", each.id, each.queue_public_id)
+    }
+    own = principal.organization
+    return await control.store.search(lambda tx: attempts.glances(tx, own, failing, most))
+
+
 async def change(
     control: ControlContext, principal: Principal, queue_public_id: str, message_id: str, *, fields: MessageFields
 ) -> StoredMessage:
@@ -296,6 +315,24 @@ async def page_of_attempts(
         return await attempts.of_message(tx, message, selection)
 
     return await control.store.read(work)
+
+
+async def last_failures_of_listeners(
+    control: ControlContext, organization: int, ids: Sequence[int]
+) -> Mapping[int, StoredAttempt]:
+    """Return the last failed attempt of each listener, by row id. The caller has checked that they may be read."""
+    if not ids:
+        return {}
+    return await control.store.read(lambda tx: attempts.last_failures_of_listeners(tx, organization, ids))
+
+
+async def last_failures_of_deliveries(
+    control: ControlContext, organization: int, deliveries: Sequence[DeliveryKey]
+) -> Mapping[DeliveryKey, StoredAttempt]:
+    """Return the last failed attempt of each delivery. The caller has checked that they may be read."""
+    if not deliveries:
+        return {}
+    return await control.store.search(lambda tx: attempts.last_failures_of_deliveries(tx, organization, deliveries))
 
 
 async def page_of_listener_attempts(

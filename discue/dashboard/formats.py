@@ -1,14 +1,15 @@
 """How pages show numbers, sizes, durations, times and the data of messages. The present is an argument."""
 
+import codecs
 import re
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from markupsafe import Markup, escape
 
-from discue.domain.attempts import StoredAttempt
+from discue.domain.attempts import FailureKind, StoredAttempt, describe_failure
 from discue.domain.clock import rfc3339
 from discue.domain.errors import reason_phrase
 
@@ -26,11 +27,15 @@ _TENTHS_BELOW: Final = 10 * _SECOND
 
 SHOWN_BYTES: Final = 20_000
 """The largest part of a body that a page shows, in bytes of HTML."""
+PREVIEW_BYTES: Final = 120
+"""The largest part of the data of a message that a list shows."""
+_PREVIEW_HTML_BYTES: Final = 400
 _INDENTED_BYTES: Final = 20_000
 """The longest JSON that is indented."""
 _INDENTED_LEVELS: Final = 32
 # A string without an end goes to the end of the data, so that no part of it is looked at twice.
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_decoder: Final = codecs.getincrementaldecoder("utf-8")
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Each bracket as a signed byte: the step that it makes in depth."""
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
@@ -117,6 +122,13 @@ def outcome(made: StoredAttempt) -> str:
     return f"{made.status // 100}xx" if made.withheld else f"{made.status} {reason_phrase(made.status)}"
 
 
+def cause(made: StoredAttempt) -> str:
+    """Return why an attempt failed, in a few words: the status with its phrase, or why there was none."""
+    if made.withheld and not made.status:
+        return describe_failure(cast("FailureKind", made.error))
+    return outcome(made)
+
+
 def percent(part: int, whole: int) -> str:
     """Return a part of a whole. It is 100 % or 0 % only if it is exactly that."""
     if not whole:
@@ -147,6 +159,18 @@ def readable(content: bytes, *, most: int) -> tuple[str, bool]:
     text = _indented(content) or content[: 4 * most].decode(errors="backslashreplace")
     shown = beginning(text, most)
     return shown, len(content) > 4 * most or len(text) > len(shown)
+
+
+def preview(start: bytes, size: int) -> str:
+    """Return the first bytes of data as one line; "" if they are not text. `size` is that of all data."""
+    try:
+        # The last character may be incomplete.
+        text = _decoder().decode(start)
+    except UnicodeDecodeError:
+        return ""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    shown = beginning(line, _PREVIEW_HTML_BYTES)
+    return f"{shown}…" if size > len(text.encode()) or len(shown) < len(line) else shown
 
 
 def beginning(text: str, most: int) -> str:

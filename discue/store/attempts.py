@@ -1,8 +1,9 @@
 """Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter, itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from discue.domain.attempts import Attempt, StoredAttempt
 from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
@@ -20,7 +21,7 @@ from discue.store.pagination import (
     browse,
     nearest_row_id,
 )
-from discue.store.tables import rows_among
+from discue.store.tables import by_index, given_rows, padded, rows_among, rows_at
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
@@ -77,6 +78,32 @@ _WITHIN_STEP: Final = {
 _ONE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}), ({_MESSAGE}), a.listener, a.queue, a.seq FROM attempt a
     WHERE a.organization = $1 AND a.id = $2"""
+_SEARCHED: Final = 200
+"""The number of a message's attempts among which its last failure is searched."""
+_LAST_OF_LISTENERS: Final = f"""
+    SELECT given.column3, {_RECORD} FROM ({{}}) AS given
+    JOIN attempt a ON {by_index("a.organization", "given.column1")} AND a.id = (
+        SELECT x.id FROM attempt x
+        WHERE x.organization + 0 = given.column1 AND x.listener = given.column3 AND x.error <> ''
+        ORDER BY x.id DESC LIMIT 1)"""
+_LAST_OF_MESSAGE: Final = f"""
+        SELECT max(x.id) FROM (
+            SELECT y.id, y.listener, y.error, y.replay FROM attempt y
+            WHERE y.organization = given.column1 AND y.queue = given.column2 AND y.seq = given.column3
+            LIMIT {_SEARCHED}) AS x
+        WHERE x.error <> '' AND x.replay IS NULL"""
+# A given row is organization, queue, seq and listener.
+_LAST_OF_DELIVERIES: Final = f"""
+    SELECT given.column2, given.column3, given.column4, {_RECORD} FROM ({{}}) AS given
+    JOIN attempt a ON {by_index("a.organization", "given.column1")}
+        AND a.id = ({_LAST_OF_MESSAGE} AND x.listener = given.column4)"""
+# A given row is organization, queue, seq, and 1 for a message whose last failure is wanted.
+_GLANCES: Final = f"""
+    SELECT l.queue, l.seq, coalesce(substr(l.body, 1, {{most}}), body_start(l.body_id, {{most}})), {_RECORD}
+    FROM ({{given}}) AS given
+    JOIN log l ON {by_index("l.organization", "given.column1")} AND l.queue = given.column2 AND l.seq = given.column3
+    LEFT JOIN attempt a ON {by_index("a.organization", "given.column1")}
+        AND a.id = CASE WHEN given.column4 = 1 THEN ({_LAST_OF_MESSAGE}) END"""
 _CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AND id = $2"
 _CONTENTS: Final = "SELECT id, content FROM attempt_detail WHERE organization = $1 AND id IN ({})"
 
@@ -157,6 +184,64 @@ async def contents(tx: Transaction, organization: int, public_ids: Sequence[str]
     """Read the packed details of several attempts, as far as they are kept."""
     rows = await rows_among(tx, _CONTENTS, (organization,), [row_id_up_to(each) for each in public_ids])
     return {event_id_of(row_id): bytes(content) for row_id, content in rows}
+
+
+async def last_failures_of_listeners(
+    tx: Transaction, organization: int, listeners: Sequence[int]
+) -> dict[int, StoredAttempt]:
+    """Read the last failed attempt of each listener, by row id. The ids of listeners and messages are left out."""
+    rows = await rows_at(tx, _LAST_OF_LISTENERS, (organization, 0), listeners)
+    return {row[0]: _shown(row[1:], "", "") for row in rows}
+
+
+DeliveryKey = tuple[int, int, int]
+"""A queue, a seq, and a listener."""
+
+
+async def last_failures_of_deliveries(
+    tx: Transaction, organization: int, deliveries: Sequence[DeliveryKey]
+) -> dict[DeliveryKey, StoredAttempt]:
+    """Read the last failed attempt of each delivery, without those of replays.
+
+    It is searched among `_SEARCHED` attempts of the message. The ids of listeners and messages are left out.
+    """
+    if not deliveries:
+        return {}
+    given = padded(deliveries, deliveries[0])
+    sql = _LAST_OF_DELIVERIES.format(given_rows(len(given), 4))
+    rows = await tx.rows(sql, *chain.from_iterable((organization, *each) for each in given))
+    return {(row[0], row[1], row[2]): _shown(row[3:], "", "") for row in rows}
+
+
+class Glance(NamedTuple):
+    """The part of a message that a row of a list shows."""
+
+    start: bytes
+    """The first bytes of the data."""
+    last_failure: StoredAttempt | None
+
+
+MessageKey = tuple[int, int]
+"""A queue and a seq."""
+
+
+async def glances(
+    tx: Transaction, organization: int, failing: Mapping[MessageKey, bool], most: int
+) -> dict[MessageKey, Glance]:
+    """Read the first bytes of the data of messages, without the rest of it, and the last failed attempt of some.
+
+    It is searched as in `last_failures_of_deliveries`, for all listeners.
+    """
+    if not failing:
+        return {}
+    messages = [(organization, *key, int(is_failing)) for key, is_failing in failing.items()]
+    given = padded(messages, messages[0])
+    sql = _GLANCES.format(given=given_rows(len(given), 4), most=most)
+    rows = await tx.rows(sql, *chain.from_iterable(given))
+    return {
+        (row[0], row[1]): Glance(bytes(row[2] or b""), None if row[3] is None else _shown(row[3:], "", ""))
+        for row in rows
+    }
 
 
 def status_bounds(status: str) -> tuple[int, int]:

@@ -64,7 +64,8 @@ async def _details(tx: Transaction, of: Recipient, rows: Sequence[Row]) -> list[
         else:
             around = await ranges.around(seq)
             reason, missed_at, attempts = (around.reason, around.missed_at, 0) if around else ("", 0, 0)
-        items.append(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
+        place, delivery = (alias or public_id, seq, stored_at), (of.queue, seq, of.listener)
+        items.append(MissedMessage(public_id, *place, reason, missed_at, attempts, delivery))
     return items
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from discue.domain.ids import decode, encode
 from discue.domain.window import Window
+from discue.store.attempts import DeliveryKey
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import LARGEST, Bounds
 from discue.store.recipients import FROM_RECIPIENTS, Recipient
@@ -35,6 +36,7 @@ class MissedMessage(msgspec.Struct, frozen=True):
     missed_at: int
     attempts: int
     """The number of attempts that were made."""
+    delivery: DeliveryKey
     listener_public_id: str = ""
     """Empty in the list of one listener, like the next three fields."""
     listener_alias: str = ""

@@ -212,7 +212,10 @@ def _message(row: Sequence[Any], span: _Span, missing: Missing) -> MissedMessage
         is_missed = span.is_range and blocked is None and of.window.is_settled(seq)
     if not is_missed:
         return None
-    return missing.named(MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts))
+    delivery = (of.queue, seq, of.listener)
+    return missing.named(
+        MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts, delivery)
+    )
 
 
 def _in_order(found: dict[Key, Row], *, newest_first: bool) -> list[Row]:

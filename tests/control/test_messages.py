@@ -43,3 +43,17 @@ async def test_key_limited_to_a_queue_or_message_reaches_only_those(cast: Cast, 
             await refused
     with pytest.raises(NotFound):
         await messages.get(control, bob, queue, hidden, reserve=_reserve)
+
+
+async def test_glances_are_only_at_messages_that_the_caller_may_read(cast: Cast, control: ControlContext) -> None:
+    queue, _ = await _published(control, cast.alice, 2)
+    found = (await messages.page_of_queue(control, cast.alice.principal, queue)).items
+    scopes: list[tuple[dict[str, Scope], int]] = [
+        ({"messages": Scope("read")}, 2),
+        ({"messages": Scope("read", (found[0].id,))}, 1),
+        ({"listeners": Scope("write"), "queues": Scope("write")}, 0),
+    ]
+    for granted, count in scopes:
+        principal = (await cast.bob(granted)).principal
+        glances = await messages.glances(control, principal, found, 4)
+        assert [each.start for each in glances.values()] == [b"hell"] * count

@@ -3,6 +3,7 @@
 import pytest
 
 from discue.dashboard import formats
+from discue.domain.attempts import WITHHELD, StoredAttempt
 
 NOW = 1_795_536_285_123
 
@@ -109,3 +110,33 @@ def test_brackets_in_strings_are_not_levels() -> None:
     assert formats.readable(text, most=1_000)[0].startswith('{\n  "a": "[')
     unended = rb'{"a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[' + rb"\"" * 10
     assert formats.readable(unended, most=1_000) == (unended.decode(), False)
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "text"),
+    [
+        (b'{"order":17}', 12, '{"order":17}'),
+        (b'{\r\n  "order":\t17\n}\n', 19, '{ "order": 17 }'),
+        ("a\u2028\u202e\x07b".encode(), 8, "a b"),
+        ("ää".encode(), 5, "ää…"),
+        ("ää".encode()[:3], 4, "ä…"),
+        (b"\x89PNG\r\n\x1a\n\x00", 900, ""),
+        (b"", 0, ""),
+        (b"'" * 120, 120, "'" * 80 + "…"),
+    ],
+)
+def test_preview_is_one_bounded_line_of_text(start: bytes, size: int, text: str) -> None:
+    assert formats.preview(start, size) == text
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "detail", "took_ms", "text"),
+    [
+        (404, "status", "The listener answered 404.", 3, "404 Not Found"),
+        (400, "status", "It is not shown.", WITHHELD, "4xx"),
+        (0, "connect", "The connection was refused.", 3, "The connection was refused."),
+        (0, "tls", "It is not shown.", WITHHELD, "TLS failed"),
+    ],
+)
+def test_cause_of_a_failure_is_short(status: int, error: str, detail: str, took_ms: int, text: str) -> None:
+    assert formats.cause(StoredAttempt("id", NOW, "", "", 1, status, error, detail, took_ms)) == text

@@ -24,6 +24,10 @@ from tests.support.postgres.fixtures import new_database, shared_cluster
 MOST = 6
 """Including one for the session."""
 
+MOST_WITH_MESSAGES = 7
+"""For lists of messages: one statement reads what all of their rows show of data and of failed attempts."""
+_OF_MESSAGES = ("missed", "listener-missed", "queue", "search-messages")
+
 MOST_BYTES = 60_000
 """The size of a page before it is compressed."""
 
@@ -126,7 +130,7 @@ def test_pages_are_cheap_and_small(counting: Counting) -> None:
 
     listeners = re.findall(r"/queues/\w+/listeners/(\w+)", browser.get("/missed").text)
     assert len(set(listeners)) > 2
-    assert {name: count for name, count in made.items() if count > MOST} == {}
+    assert {name: count for name, count in made.items() if count > _most(name)} == {}
     assert {name: count for name, count in bytes_of.items() if count > MOST_BYTES} == {}
 
 
@@ -148,7 +152,7 @@ def test_later_and_filtered_pages_of_lists_are_as_cheap(counting: Counting, monk
                     shown = f"{path.partition('?')[0]}{html.unescape(link[1])}"
                     made[name, f"{query} {direction}"], page = _statements(service, browser, shown)
 
-    assert {each: count for each, count in made.items() if count > MOST} == {}
+    assert {(name, query): count for (name, query), count in made.items() if count > _most(name)} == {}
     assert later >= {"missed", "listener-missed", "listeners", "queue", "queue-listeners", "message", "search-messages"}
 
 
@@ -157,7 +161,11 @@ def test_messages_of_many_queues_on_one_page_are_as_cheap(counting: Counting) ->
     for query in ("key:of-many-queues", "state:no_listeners key:of-many-queues"):
         count, page = _statements(counting.service, browser, f"/search?{urlencode({'q': query})}")
         assert len(set(re.findall(r"/queues/(\w+)/messages/", page))) > PER_PAGE - 5, query
-        assert count <= MOST, query
+        assert count <= MOST_WITH_MESSAGES, query
+
+
+def _most(name: str) -> int:
+    return MOST_WITH_MESSAGES if name in _OF_MESSAGES else MOST
 
 
 def _statements(service: DashboardService, browser: Browser, path: str) -> tuple[int, str]:

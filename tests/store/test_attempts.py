@@ -191,3 +191,43 @@ async def test_attempts_of_a_message_that_is_not_kept_are_shown_without_it(store
     shown = await store.read(partial(_of_listener, listener, selection=Selection(per_page=100)))
     assert {each.message_id for each in shown.items} == {"", world.messages[1].id}
     assert len(shown.items) == sum(each.listener == listener.id for each in world.attempts)
+
+
+async def test_last_failure_of_a_listener_is_its_newest_failed_attempt(store: Store) -> None:
+    world = await _world(store)
+    ids = [each.id for each in world.listeners]
+    found = await store.read(lambda tx: attempts.last_failures_of_listeners(tx, OURS, [*ids, row_id(9)]))
+    assert {listener: each.id for listener, each in found.items()} == {
+        listener: _ids([each for each in world.attempts if each.listener == listener and each.error])[0]
+        for listener in ids
+    }
+    assert await store.read(lambda tx: attempts.last_failures_of_listeners(tx, row_id(2), ids)) == {}
+
+
+async def test_last_failure_of_a_delivery_is_not_that_of_another_listener_or_of_a_replay(store: Store) -> None:
+    world = await _world(store)
+    first, second, other = world.listeners
+    late = row_id(500)
+    made = [
+        Attempt(late, OURS, first.id, first.queue, 1, 30, 200, "", 1),
+        Attempt(late + 1, OURS, first.id, first.queue, 1, 1, 503, "status", 1, replay=row_id(400)),
+    ]
+    assert await store.settle(a_settle(first, MESSAGES, attempts=tuple(made), version=1))
+    keys = [(each.queue, seq, each.id) for each in (first, second, other) for seq in (1, 2, 3)]
+    found = await store.read(lambda tx: attempts.last_failures_of_deliveries(tx, OURS, keys))
+    of = {key: [each for each in world.attempts if _key(each) == key and each.error] for key in keys}
+    assert {key: each.id for key, each in found.items()} == {key: _ids(each)[0] for key, each in of.items() if each}
+    assert len(found) == 6
+
+
+def _key(attempt: Attempt) -> tuple[int, int, int]:
+    return attempt.queue, attempt.seq, attempt.listener
+
+
+async def test_glance_has_the_last_failure_of_any_listener_if_it_is_wanted(store: Store) -> None:
+    world = await _world(store)
+    [first, second, _] = [(each.queue, each.seq) for each in world.messages]
+    found = await store.read(lambda tx: attempts.glances(tx, OURS, {first: True, second: False}, 5))
+    expected = _ids([each for each in world.attempts if (each.queue, each.seq) == first and each.error])[0]
+    assert found[first].last_failure is not None
+    assert (found[first].last_failure.id, found[second].last_failure) == (expected, None)

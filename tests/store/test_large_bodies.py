@@ -1,18 +1,23 @@
 """On SQLite, long bodies are stored apart from the log. They are read, listed and deleted like short ones."""
 
+from contextlib import closing
 from functools import partial
+from pathlib import Path
+
+import apsw
 
 from discue.domain.message_data import TEXT
 from discue.domain.messages import MessageOptions, encode_options
 from discue.domain.model import Queue
 from discue.domain.reservations import SMALL_READ_BYTES
-from discue.store import messages, purge, queues, tallies
+from discue.store import attempts, messages, purge, queues, tallies
 from discue.store.direct_appends import append_directly
 from discue.store.engine import Append, NewEntry
 from discue.store.message_log import bodies_by_seq
 from discue.store.pagination import Selection
 from discue.store.purge import Job, LogToTrim
 from discue.store.sqlite.append import INLINE_BYTES
+from discue.store.sqlite.connection import APPLICATION_ID, connect
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id, rows, stored_message
@@ -47,6 +52,26 @@ async def test_bodies_of_all_sizes_are_read_as_they_were_stored(store: Store, qu
         assert (message.body, message.size) == (entry.body if is_read else None, len(entry.body))
         assert await store.load(partial(bodies_by_seq, queue=(OURS, queue.id), seqs=[seq])) == {seq: entry.body}
     assert await sizes_apart(store) == expected_apart(store)
+
+
+async def test_glance_has_the_first_bytes_of_a_body_of_any_size(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    keys = {(queue.id, seq): False for seq in range(1, len(ENTRIES) + 1)}
+    found = await store.read(lambda tx: attempts.glances(tx, OURS, keys, 5))
+    assert [found[key].start for key in keys] == [entry.body[:5] for entry in ENTRIES]
+
+
+def test_start_of_a_body_is_read_without_the_rest_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "discue.db"
+    with closing(connect(path)) as connection:
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.execute("CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
+        connection.execute("INSERT INTO body VALUES (1, ?)", (b"x" * 2_000_000,))
+    with closing(connect(path)) as connection:
+        assert connection.execute("SELECT body_start(1, 5), body_start(NULL, 5)").fetchall() == [(b"xxxxx", None)]
+        pages, _ = connection.status(apsw.SQLITE_DBSTATUS_CACHE_MISS)
+        # The body has 500 pages.
+        assert pages < 10
 
 
 async def test_lists_show_the_size_of_the_data(store: Store, queue: Queue) -> None:

@@ -130,6 +130,9 @@ async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) 
     for of in (message, listener):
         await attempts.get(tx, OURS, public_id(33), of)
     await attempts.content(tx, OURS, public_id(33))
+    await attempts.last_failures_of_listeners(tx, OURS, [listener.id, row_id(33)])
+    await attempts.last_failures_of_deliveries(tx, OURS, [(queue.id, seq, listener.id) for seq in (1, 2, 3)])
+    await attempts.glances(tx, OURS, {(queue.id, 1): True, (queue.id, 2): False, (queue.id, 3): True}, 120)
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)

@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.model import Queue, Topic
-from discue.store import delayed_messages, messages, purge, queues, tallies, topics
+from discue.store import attempts, delayed_messages, messages, purge, queues, tallies, topics
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -82,6 +82,14 @@ def topic(runner: asyncio.Runner, store: Store) -> Topic:
 @pytest.fixture
 def into(runner: asyncio.Runner, store: Store) -> list[Queue]:
     return runner.run(three_queues(store))
+
+
+async def test_glance_has_the_first_bytes_of_a_shared_body(store: Store) -> None:
+    topic, into = await stored_topic(store, 5), [await stored_queue(store, OURS, number) for number in (10, 11)]
+    await store.append_to_topic(topic_appends(topic, into, 20))
+    keys = {(queue.id, 1): False for queue in into}
+    found = await store.read(lambda tx: attempts.glances(tx, OURS, keys, 7))
+    assert [found[key].start for key in keys] == [BODY[:7], BODY[:7]]
 
 
 async def test_a_message_is_in_each_queue_with_one_id_and_one_body(store: Store) -> None:

@@ -12,6 +12,7 @@ from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import NO_ROWS, selection_of, shown
+from discue.dashboard.pages.missed import failures_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -78,6 +79,7 @@ async def show_missed(visit: Visit) -> Page:
     values = {
         **frame(visit, details),
         "list": shown(visit, found, [], "reason"),
+        "failures": await failures_of(visit, found.items),
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
     }
@@ -89,7 +91,14 @@ async def show_jobs(visit: Visit) -> Page:
     details, selection = await details_of(visit), Selection(per_page=_JOBS)
     moved = await redeliveries.page(visit.control, visit.principal, details, selection)
     replays = await redeliveries.page_of_replays(visit.control, visit.principal, details, selection)
-    values = {**frame(visit, details), "redeliveries": moved.items, "replays": replays.items}
+    own, listener = visit.principal.organization, details.listener.id
+    failures = await messages.last_failures_of_listeners(visit.control, own, [listener])
+    values = {
+        **frame(visit, details),
+        "redeliveries": moved.items,
+        "replays": replays.items,
+        "failure": failures.get(listener),
+    }
     return Page("listener_jobs.html", details.listener.alias, values, is_live=True)
 
 

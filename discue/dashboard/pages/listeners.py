@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control import listener_activity, listeners
+from discue.control import listener_activity, listeners, messages
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
+from discue.domain.attempts import StoredAttempt
 from discue.domain.reservations import HTML_PAGE
 from discue.store.listener_tallies import ListenerTally
 
@@ -21,6 +22,8 @@ class ListenerRow:
     details: ListenerDetails
     hour: ListenerTally
     """The attempts of the past hour."""
+    last_failure: StoredAttempt | None
+    """The last failed attempt, if messages are retried or missed, or nothing was acknowledged since."""
 
     @property
     def state(self) -> str:
@@ -34,9 +37,16 @@ class ListenerRow:
 
 
 async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
-    """Return listeners with their attempts of the past hour."""
+    """Return listeners with their attempts of the past hour, and why the last one failed."""
     hours = await listener_activity.past_hour(visit.control, [each.listener for each in found])
-    return [ListenerRow(each, hours[each.listener.id]) for each in found]
+    failing = [each.listener.id for each in found if _is_failing(each)]
+    failures = await messages.last_failures_of_listeners(visit.control, visit.principal.organization, failing)
+    return [ListenerRow(each, hours[each.listener.id], failures.get(each.listener.id)) for each in found]
+
+
+def _is_failing(details: ListenerDetails) -> bool:
+    counts = details.counts
+    return counts.last_failure_at > counts.last_success_at or bool(counts.retrying or counts.missed)
 
 
 async def show(visit: Visit) -> Page:

@@ -8,6 +8,7 @@ import msgspec
 from discue.control import listeners, messages, queues
 from discue.control.queues import QueueSummary
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, key_of, number_of, value_of
+from discue.dashboard.formats import PREVIEW_BYTES
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.pages.queue_forms import default_retention
@@ -45,6 +46,7 @@ async def show(visit: Visit) -> Page | Redirect:
     filters = {name: visit.query.get(name, "") for name in _FILTERS}
     is_filtered = any(filters.values())
     values = {"details": details, "list": page, "filters": filters, "is_filtered": is_filtered, "states": STATES}
+    values["glances"] = await messages.glances(visit.control, visit.principal, found.items, PREVIEW_BYTES)
     return Page("queue.html", details.queue.alias, values, is_live=True)
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from discue.control import messages, search
 from discue.control.search import Found
+from discue.dashboard.formats import PREVIEW_BYTES
 from discue.dashboard.listing import ShownList, is_position, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.search import QUALIFIERS, Search, parse_search
@@ -29,11 +30,18 @@ async def show(visit: Visit) -> Page | Redirect:
             return await _attempts(visit, asked)
         if asked.is_about_messages:
             values["list"] = await _messages(visit, asked)
+            items = values["list"].items
+            values["glances"] = await messages.glances(visit.control, visit.principal, items, PREVIEW_BYTES)
         elif text:
             found = await _found(visit, asked)
             if path := _only_path(found):
                 return Redirect(path)
-            values["found"] = found
+            own, ids = visit.principal.organization, [each.id for each in found.listeners]
+            values |= {
+                "found": found,
+                "failures": await messages.last_failures_of_listeners(visit.control, own, ids),
+                "glances": await messages.glances(visit.control, visit.principal, found.messages, PREVIEW_BYTES),
+            }
             if found == Found():
                 offered = await _offers(visit, asked)
                 named = [each for each in offered if asked.text in {each.alias, each.public_id}]

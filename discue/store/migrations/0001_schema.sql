@@ -1,8 +1,8 @@
 -- The schema of the first release. Until then, this file is edited in place: a database of another build is refused.
 -- docs/architecture/schema.md shows how the tables relate.
 --
--- $$bytes, $$text, $$clustered, $$hot, $$key, $$clock and $$intake are filled in by the engine: the type of a byte string, of a
--- text that is compared byte by byte, a table stored in the order of its primary key, a small table whose rows change at
+-- $$bytes, $$text, $$clustered, $$hot, $$key, $$clock, $$body_start and $$intake are filled in by the engine: the type of a
+-- byte string, of a text that is compared byte by byte, a table stored in the order of its primary key, a small table whose rows change at
 -- every commit, the type of an integer that is the whole key, and what only one engine has.
 --
 -- A table is clustered only if its rows are short. To compare keys of a clustered table, SQLite reads whole rows: if a
@@ -463,6 +463,8 @@ CREATE TABLE body (
     uses BIGINT NOT NULL,
     bytes $bytes NOT NULL
 );
+
+$body_start
 
 -- Messages that are not due yet. Each has a row of kind 1 in the log, which lanes step over. When it is due, that row gets
 -- another seq, as if it were appended then, and this one is removed. `size` is that of the body. The hash of its key

@@ -31,7 +31,12 @@ _CLOCK: Final = """
 CREATE FUNCTION clock_ms() RETURNS BIGINT LANGUAGE sql VOLATILE AS
     'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 """
+_BODY_START: Final = """
+CREATE FUNCTION body_start(body_id BIGINT, most INTEGER) RETURNS BYTEA LANGUAGE sql STABLE AS
+    'SELECT substr(bytes, 1, most) FROM body WHERE id = body_id';
+"""
 DIALECT: Final = {
+    "body_start": _BODY_START,
     "bytes": "BYTEA",
     "clock": _CLOCK,
     "clustered": "",

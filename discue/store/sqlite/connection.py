@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -48,12 +49,14 @@ def connect(path: Path, *, read_only: bool = False, clock: Clock | None = None) 
 
     `synchronous=FULL` makes a commit durable in WAL mode: with the default, it would return before the log is on the
     disk, and every test would still pass. `SqliteEngine` runs checkpoints itself, because automatic ones run inside a
-    commit. In SQL, `clock_ms()` reads `clock`, which is the machine's by default.
+    commit. In SQL, `clock_ms()` reads `clock`, which is the machine's by default; `body_start(id, most)` reads the
+    first bytes of a body, of which `substr` would read all.
     """
     now = (clock or SystemClock()).now
     connection = apsw.Connection(str(path), statementcachesize=_CACHED_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.create_scalar_function("clock_ms", lambda *_: now(), 0)
+    connection.create_scalar_function("body_start", partial(_body_start, connection), 2)
     require_ours(connection, path)
     if connection.readonly("main"):
         # SQLite opens a file that it may only read without an error, and fails at the first write.
@@ -70,6 +73,16 @@ def connect(path: Path, *, read_only: bool = False, clock: Clock | None = None) 
         # Reads run on the event loop, which another program's lock must not block.
         connection.set_busy_timeout(_READ_BUSY_TIMEOUT_MS)
     return connection
+
+
+def _body_start(connection: apsw.Connection, body_id: int | None, most: int) -> bytes | None:
+    if body_id is None:
+        return None
+    body = connection.blob_open("main", "body", "bytes", body_id, False)
+    try:
+        return body.read(most)
+    finally:
+        body.close()
 
 
 def require_ours(connection: apsw.Connection, path: Path) -> None:

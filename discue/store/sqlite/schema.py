@@ -11,6 +11,7 @@ from discue.store.migrations import DatabaseInspection, Migration, SchemaState, 
 from discue.store.sqlite.connection import APPLICATION_ID, opening_error, require_ours
 
 DIALECT = {
+    "body_start": "",
     "bytes": "BLOB",
     "clock": "",
     "clustered": "WITHOUT ROWID",
