@@ -1,6 +1,6 @@
 """Listeners. A listener receives the messages that are stored in its queue after its creation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -25,6 +25,7 @@ from discue.crypto import signing
 from discue.crypto.endpoint_credentials import Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain.aliases import changed_alias, new_alias
+from discue.domain.attempts import StoredAttempt
 from discue.domain.errors import Conflict
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, Queue
@@ -32,6 +33,7 @@ from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
 from discue.store import (
+    attempts,
     domains,
     listener_messages,
     listeners,
@@ -65,6 +67,8 @@ class ListenerDetails(msgspec.Struct, frozen=True):
     """False if its domain must be verified and is not."""
     missed: tuple[str, ...] = ()
     """Ids of missed messages, newest first, at most 100."""
+    last_failure: StoredAttempt | None = None
+    """The last failed attempt: None if none failed, it is not kept any more, or it was not asked for."""
     secret: str = ""
     """The signing secret, in the response to the creation only. "" otherwise."""
     has_new_status: bool = False
@@ -167,11 +171,13 @@ async def create(
 async def get(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, with_missed: bool = True
 ) -> ListenerDetails:
-    """Return a listener, with the ids of its missed messages or without."""
+    """Return a listener, with its last failed attempt and the ids of its missed messages or without."""
 
     async def work(tx: Transaction) -> ListenerDetails:
         listener, facts = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))
-        return await details_of(tx, listener, facts, with_missed=with_missed)
+        if with_missed:
+            return await _with_failure(tx, listener, facts)
+        return await details_of(tx, listener, facts)
 
     return await control.store.read(work)
 
@@ -381,13 +387,32 @@ async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
     facts_of = await listeners.read_facts(tx, organization, found)
+    failures = await _last_failures(tx, organization, facts_of)
     verified = domains.VerifiedDomains(tx)
     return tuple(
         [
-            await details_of(tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified)
+            msgspec.structs.replace(
+                await details_of(
+                    tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified
+                ),
+                last_failure=failures.get(each.id),
+            )
             for each in found
         ]
     )
+
+
+async def _with_failure(tx: Transaction, listener: Listener, facts: ListenerFacts) -> ListenerDetails:
+    failures = await _last_failures(tx, listener.organization, {listener.id: facts})
+    details = await details_of(tx, listener, facts, with_missed=True)
+    return msgspec.structs.replace(details, last_failure=failures.get(listener.id))
+
+
+async def _last_failures(
+    tx: Transaction, organization: int, facts_of: Mapping[int, ListenerFacts]
+) -> Mapping[int, StoredAttempt]:
+    failed = [listener for listener, facts in facts_of.items() if facts.counts.last_failure_at]
+    return await attempts.last_failures_of_listeners(tx, organization, failed)
 
 
 async def details_of(

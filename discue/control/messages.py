@@ -15,7 +15,7 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
-from discue.store.attempts import DeliveryKey, Glance, MessageKey
+from discue.store.attempts import Glance, MessageKey
 from discue.store.deliveries import FilterDecisions
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -324,15 +324,6 @@ async def last_failures_of_listeners(
     if not ids:
         return {}
     return await control.store.read(lambda tx: attempts.last_failures_of_listeners(tx, organization, ids))
-
-
-async def last_failures_of_deliveries(
-    control: ControlContext, organization: int, deliveries: Sequence[DeliveryKey]
-) -> Mapping[DeliveryKey, StoredAttempt]:
-    """Return the last failed attempt of each delivery. The caller has checked that they may be read."""
-    if not deliveries:
-        return {}
-    return await control.store.search(lambda tx: attempts.last_failures_of_deliveries(tx, organization, deliveries))
 
 
 async def page_of_listener_attempts(

@@ -16,7 +16,7 @@ from discue.domain.errors import Conflict, Fault, Forbidden, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import feed, missed, recipients, redeliveries, replays
+from discue.store import attempts, feed, missed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.log_bounds import WHOLE_LOG, span_of_times
@@ -65,7 +65,8 @@ async def page_of_missed(
 ) -> Listing[MissedMessage]:
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         listener, facts = await own_with_facts(tx, principal, "read", at)
-        return await missed.page_of_listener(tx, recipient_of(listener, facts), selection)
+        found = await missed.page_of_listener(tx, recipient_of(listener, facts), selection)
+        return await _with_failures(tx, principal.organization, found)
 
     return await control.store.search(work)
 
@@ -82,7 +83,7 @@ async def positions_of_missed(
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         of = recipient_of(*await own_with_facts(tx, principal, "read", details))
         missing = Missing(of, listener.alias, listener.queue_alias, listener.public_id)
-        return await missed.page_of_one(tx, missing, selection)
+        return await _with_failures(tx, principal.organization, await missed.page_of_one(tx, missing, selection))
 
     return await control.store.search(work)
 
@@ -94,7 +95,21 @@ async def page_of_all_missed(
     targets = principal.targets_of("listeners", "read")
     if principal.customer is not None:
         raise Forbidden("A customer sees the missed messages of one listener at a time.")
-    return await control.store.search(lambda tx: missed.page(tx, principal.organization, selection, targets))
+
+    async def work(tx: Transaction) -> Listing[MissedMessage]:
+        found = await missed.page(tx, principal.organization, selection, targets)
+        return await _with_failures(tx, principal.organization, found)
+
+    return await control.store.search(work)
+
+
+async def _with_failures(tx: Transaction, organization: int, found: Listing[MissedMessage]) -> Listing[MissedMessage]:
+    """Add the last failed attempt of each message that was sent."""
+    tried = [each.delivery for each in found.items if each.attempts]
+    failures = await attempts.last_failures_of_deliveries(tx, organization, tried)
+    return found.with_items(
+        msgspec.structs.replace(each, last_failure=failures.get(each.delivery)) for each in found.items
+    )
 
 
 async def create(

@@ -4,12 +4,12 @@ import codecs
 import re
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 from markupsafe import Markup, escape
 
-from discue.domain.attempts import FailureKind, StoredAttempt, describe_failure
+from discue.domain.attempts import StoredAttempt
 from discue.domain.clock import rfc3339
 from discue.domain.errors import reason_phrase
 
@@ -124,9 +124,7 @@ def outcome(made: StoredAttempt) -> str:
 
 def cause(made: StoredAttempt) -> str:
     """Return why an attempt failed, in a few words: the status with its phrase, or why there was none."""
-    if made.withheld and not made.status:
-        return describe_failure(cast("FailureKind", made.error))
-    return outcome(made)
+    return outcome(made) if made.status else made.cause
 
 
 def percent(part: int, whole: int) -> str:

@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 
@@ -184,6 +184,13 @@ class StoredAttempt(msgspec.Struct, frozen=True):
     def withheld(self) -> bool:
         """Whether the address was not public. `status` is then the first of its class."""
         return self.duration_ms == WITHHELD
+
+    @property
+    def cause(self) -> str:
+        """Why it failed, in a few words; of a withheld response, what clients may know."""
+        if not self.withheld:
+            return self.detail
+        return f"answered {self.status // 100}xx" if self.status else describe_failure(cast("FailureKind", self.error))
 
 
 # Attempt details: what is kept of a trace, without secrets and bounded in size.

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from discue.domain.attempts import StoredAttempt
 from discue.domain.ids import decode, encode
 from discue.domain.window import Window
 from discue.store.attempts import DeliveryKey
@@ -37,6 +38,8 @@ class MissedMessage(msgspec.Struct, frozen=True):
     attempts: int
     """The number of attempts that were made."""
     delivery: DeliveryKey
+    last_failure: StoredAttempt | None = None
+    """None if nothing was sent, it is not kept any more, or it was not asked for."""
     listener_public_id: str = ""
     """Empty in the list of one listener, like the next three fields."""
     listener_alias: str = ""

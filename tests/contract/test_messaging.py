@@ -171,6 +171,8 @@ def test_a_listener_is_created_with_a_secret_shown_once(owner: Caller, queue: st
         "pending_count": 0,
         "last_success_at": 0,
         "last_failure_at": 0,
+        "last_failure_status": 0,
+        "last_failure_msg": "",
     }
     shown = [owner.shown(f"{queue}/listeners/{made['id']}")]
     lists = [owner.get(path)["listeners"] for path in ("/listeners", f"{queue}/listeners")]

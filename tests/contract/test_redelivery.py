@@ -42,6 +42,11 @@ def test_missed_messages_are_listed_newest_first(owner: Caller, receiver: Receiv
     shown = owner.get(f"{place}/missed")["missed"]
     assert {each["id"] for each in shown} == set(messages)
     assert {(each["reason"], each["attempts"]) for each in shown} == {("no_retry", 1)}
+    sentence = "The listener responded with 500 Internal Server Error."
+    failure = {"last_failure_status": 500, "last_failure_msg": sentence}
+    assert [{name: each[name] for name in failure} for each in shown] == [failure, failure]
+    assert failure.items() <= owner.shown(place)["messages"].items()
+    assert all(failure.items() <= each["messages"].items() for each in owner.get("/listeners")["listeners"])
     newest, oldest = [each["id"] for each in shown]
     assert [each["id"] for each in owner.get(f"{place}/missed?per_page=1&page=2")["missed"]] == [oldest]
     assert [each["id"] for each in owner.get(f"{place}/missed?after={newest}")["missed"]] == [oldest]

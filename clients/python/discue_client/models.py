@@ -678,6 +678,10 @@ class ListenerMessages(msgspec.Struct, frozen=True, kw_only=True):
     """When an attempt last succeeded, in milliseconds since the epoch; 0: never."""
     last_failure_at: int
     """When an attempt last failed, in milliseconds since the epoch; 0: never."""
+    last_failure_status: int
+    """The status of the response to the last failed attempt; 0: no response, or none failed."""
+    last_failure_msg: str
+    """Why the last failed attempt failed; empty if none failed, or it is not kept any more."""
 
 
 class ListenerResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -841,6 +845,10 @@ class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """
     attempts: int
     """Number of attempts."""
+    last_failure_status: int
+    """The status of the response to the last failed attempt; 0: no response, or none failed."""
+    last_failure_msg: str
+    """Why the last failed attempt failed; empty if none failed, or it is not kept any more."""
 
 
 class MissedMessagesResponse(msgspec.Struct, frozen=True, kw_only=True):

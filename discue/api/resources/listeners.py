@@ -37,6 +37,7 @@ from discue.api.endpoint_authentication import (
 )
 from discue.api.idempotency import created
 from discue.api.pagination import LISTENER_PAGES, paged
+from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
 from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
 from discue.api.structs import (
     NOT_SENT,
@@ -173,6 +174,8 @@ class ListenerMessagesView(msgspec.Struct, frozen=True):
     pending_count: Annotated[int, doc("Number of messages that wait for the listener.", 0, minimum=0)]
     last_success_at: Annotated[int, instant_doc("When an attempt last succeeded; 0: never", 0)]
     last_failure_at: Annotated[int, instant_doc("When an attempt last failed; 0: never", 0)]
+    last_failure_status: Annotated[int, LAST_FAILURE_STATUS]
+    last_failure_msg: Annotated[str, LAST_FAILURE_MSG]
 
 
 class ListenerView(View, kw_only=True, frozen=True):
@@ -332,6 +335,8 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
             pending_count=counts.pending,
             last_success_at=counts.last_success_at,
             last_failure_at=counts.last_failure_at,
+            last_failure_status=details.last_failure.status if details.last_failure else 0,
+            last_failure_msg=details.last_failure.cause if details.last_failure else "",
         ),
         effective=effective_view(listener, call.control.settings),
         headers=dict(options.headers) if options.headers else UNSET,

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 import msgspec
 
 from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES, paged
+from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
 from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import LISTENER_ID, QUEUE_ID, ApiResponse, doc, id_doc, instant_doc
@@ -37,6 +38,8 @@ class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
         ),
     ]
     attempts: Annotated[int, doc("Number of attempts.", 1, minimum=0)]
+    last_failure_status: Annotated[int, LAST_FAILURE_STATUS]
+    last_failure_msg: Annotated[str, LAST_FAILURE_MSG]
 
 
 class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
@@ -78,6 +81,8 @@ def _view(path: tuple[str, ...], item: MissedMessage) -> MissedMessageView:
         missed_at=item.missed_at,
         reason=item.reason,
         attempts=item.attempts,
+        last_failure_status=item.last_failure.status if item.last_failure else 0,
+        last_failure_msg=item.last_failure.cause if item.last_failure else "",
     )
 
 

@@ -99,10 +99,12 @@ def _list(arguments: argparse.Namespace) -> None:
             f"{each.messages.pending_count:,}",
             f"{each.messages.missed_count:,}",
             each.notify_url or each.mode,
+            # A failure that a success has followed is only of interest in the details.
+            each.messages.last_failure_msg if each.messages.last_failure_at > each.messages.last_success_at else "",
         )
         for each in found
     ]
-    say_table(("QUEUE", "ALIAS", "STATUS", "WAITING", "MISSED", "URL"), rows)
+    say_table(("QUEUE", "ALIAS", "STATUS", "WAITING", "MISSED", "URL", "LAST FAILURE"), rows)
 
 
 def _get(arguments: argparse.Namespace) -> None:

@@ -168,10 +168,11 @@ def _missed(arguments: argparse.Namespace) -> None:
             when(each.missed_at),
             each.reason,
             str(each.attempts),
+            each.last_failure_msg,
         )
         for each in found
     ]
-    say_table(("ID", "QUEUE", "LISTENER", "MISSED", "REASON", "ATTEMPTS"), rows)
+    say_table(("ID", "QUEUE", "LISTENER", "MISSED", "REASON", "ATTEMPTS", "LAST FAILURE"), rows)
 
 
 def _data(message: Message) -> str:

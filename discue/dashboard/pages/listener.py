@@ -12,7 +12,6 @@ from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import NO_ROWS, selection_of, shown
-from discue.dashboard.pages.missed import failures_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import STATE_WORDS, state_of
 from discue.dashboard.visit import Page, Redirect, Visit
@@ -79,7 +78,6 @@ async def show_missed(visit: Visit) -> Page:
     values = {
         **frame(visit, details),
         "list": shown(visit, found, [], "reason"),
-        "failures": await failures_of(visit, found.items),
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
     }

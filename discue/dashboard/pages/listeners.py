@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control import listener_activity, listeners, messages
+from discue.control import listener_activity, listeners
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
@@ -22,13 +22,18 @@ class ListenerRow:
     details: ListenerDetails
     hour: ListenerTally
     """The attempts of the past hour."""
-    last_failure: StoredAttempt | None
-    """The last failed attempt, if messages are retried or missed, or nothing was acknowledged since."""
 
     @property
     def state(self) -> str:
         """The state in one word, which is also the class of its colour."""
         return state_of(self.details)
+
+    @property
+    def last_failure(self) -> StoredAttempt | None:
+        """The last failed attempt, if messages are retried or missed, or nothing was acknowledged since."""
+        counts = self.details.counts
+        is_failing = counts.retrying or counts.missed or counts.last_failure_at > counts.last_success_at
+        return self.details.last_failure if is_failing else None
 
     @property
     def path(self) -> str:
@@ -37,16 +42,9 @@ class ListenerRow:
 
 
 async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
-    """Return listeners with their attempts of the past hour, and why the last one failed."""
+    """Return listeners with their attempts of the past hour."""
     hours = await listener_activity.past_hour(visit.control, [each.listener for each in found])
-    failing = [each.listener.id for each in found if _is_failing(each)]
-    failures = await messages.last_failures_of_listeners(visit.control, visit.principal.organization, failing)
-    return [ListenerRow(each, hours[each.listener.id], failures.get(each.listener.id)) for each in found]
-
-
-def _is_failing(details: ListenerDetails) -> bool:
-    counts = details.counts
-    return counts.last_failure_at > counts.last_success_at or bool(counts.retrying or counts.missed)
+    return [ListenerRow(each, hours[each.listener.id]) for each in found]
 
 
 async def show(visit: Visit) -> Page:

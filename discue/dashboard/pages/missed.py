@@ -1,22 +1,18 @@
 """The messages that listeners have missed: dead letters, of all queues."""
 
-from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
-from discue.control import messages, redeliveries, search
+from discue.control import redeliveries, search
 from discue.control.search import Kind
 from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
-from discue.domain.attempts import StoredAttempt
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
 from discue.domain.reservations import HTML_PAGE
-from discue.store.attempts import DeliveryKey
-from discue.store.missed_messages import MissedMessage
 
 _FILTERS: Final = ("listener", "queue", "reason")
 
@@ -46,18 +42,11 @@ async def show(visit: Visit) -> Page:
         "Missed",
         {
             "list": page,
-            "failures": await failures_of(visit, page.items),
             "filters": filters,
             "reasons": MISSED_REASONS,
         },
         is_live=True,
     )
-
-
-async def failures_of(visit: Visit, found: Sequence[MissedMessage]) -> Mapping[DeliveryKey, StoredAttempt]:
-    """Return the last failed attempt of each missed message. A message that was never sent has none."""
-    tried = [each.delivery for each in found if each.attempts]
-    return await messages.last_failures_of_deliveries(visit.control, visit.principal.organization, tried)
 
 
 async def _id_of(visit: Visit, name: str, given: str) -> str:

@@ -292,9 +292,11 @@ def test_missed_messages_name_their_queue_and_listener(service: Service) -> None
     message = service.succeed("publish", "lost", "1").strip()
     while not service.json("messages", "missed", "--queue", "lost")["missed"]:
         pass
-    row = rf"^{message} +lost +app +\d.*Z +attempts_used_up +1$"
+    cause = "no connection"
+    row = rf"^{message} +lost +app +\d.*Z +attempts_used_up +1 +{cause}$"
 
     assert re.search(row, service.succeed("messages", "missed"), re.MULTILINE)
+    assert re.search(rf"^lost +app .* {cause}$", service.succeed("listeners", "list", "lost"), re.MULTILINE)
 
 
 def test_api_sends_any_request(service: Service) -> None:

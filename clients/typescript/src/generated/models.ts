@@ -793,6 +793,10 @@ export interface ListenerMessages {
   last_success_at: number;
   /** When an attempt last failed, in milliseconds since the epoch; 0: never. */
   last_failure_at: number;
+  /** The status of the response to the last failed attempt; 0: no response, or none failed. */
+  last_failure_status: number;
+  /** Why the last failed attempt failed; empty if none failed, or it is not kept any more. */
+  last_failure_msg: string;
 }
 
 /** A response. */
@@ -958,6 +962,10 @@ export interface MissedMessage {
   reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old">;
   /** Number of attempts. */
   attempts: number;
+  /** The status of the response to the last failed attempt; 0: no response, or none failed. */
+  last_failure_status: number;
+  /** Why the last failed attempt failed; empty if none failed, or it is not kept any more. */
+  last_failure_msg: string;
 }
 
 /** A channel to create, or the changes to one. */
