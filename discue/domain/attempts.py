@@ -187,7 +187,7 @@ class StoredAttempt(msgspec.Struct, frozen=True):
 
     @property
     def cause(self) -> str:
-        """Why it failed, in a few words; of a withheld response, what clients may know."""
+        """The cause of the failure, in a few words; of a withheld response, only what clients may know."""
         if not self.withheld:
             return self.detail
         return f"answered {self.status // 100}xx" if self.status else describe_failure(cast("FailureKind", self.error))

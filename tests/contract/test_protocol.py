@@ -61,7 +61,7 @@ def test_a_body_is_json_by_its_content_type(owner: Caller, content_type: str | N
     answer = owner.ask("POST", "/queues", b"{}", headers=headers)
     assert answer.status_code == status
     if status == 415:
-        # What curl sends with `-d` alone is not JSON.
+        # With `-d` alone, curl sends a form.
         assert "-H 'content-type: application/json'" in answer.json()["detail"]
     # One is the queue of system events.
     assert len(owner.get("/queues")["queues"]) == 1 + (status == 200)

@@ -229,5 +229,6 @@ async def test_glance_has_the_last_failure_of_any_listener_if_it_is_wanted(store
     [first, second, _] = [(each.queue, each.seq) for each in world.messages]
     found = await store.read(lambda tx: attempts.glances(tx, OURS, {first: True, second: False}, 5))
     expected = _ids([each for each in world.attempts if (each.queue, each.seq) == first and each.error])[0]
-    assert found[first].last_failure is not None
-    assert (found[first].last_failure.id, found[second].last_failure) == (expected, None)
+    shown = found[first].last_failure
+    assert shown is not None
+    assert (shown.id, found[second].last_failure) == (expected, None)
