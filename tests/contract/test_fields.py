@@ -272,7 +272,8 @@ class Samples:
 
     def _TopicMessageView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         self._world.path("{channel_id}")
-        yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1})
+        for options in ({}, {"delay": 60}):
+            yield self._owner.create(self._world.path("/topics/{topic_id}/messages"), data={"n": 1}, **options)
 
     def _OrganizationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         quotas = dict.fromkeys(NAMES, 1)
