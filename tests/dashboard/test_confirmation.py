@@ -178,14 +178,14 @@ def test_form_goes_on_after_a_sign_in_at_the_provider_in_another_tab(front: Fron
 
 def test_user_without_a_password_sets_up_a_second_factor_after_confirming(front: Front) -> None:
     browser, path = front.service.browser(None), "/account/second-factor"
-    front.provider.claims = {"groups": ["staff"], "email": "eve@example.com"}
-    arrive(browser, front.provider.authorize(browser.get("/sign-in/company").headers["location"], "eve"))
+    front.provider.claims = {"groups": ["staff"], "email": "nora@example.com"}
+    arrive(browser, front.provider.authorize(browser.get("/sign-in/company").headers["location"], "nora"))
     assert path in browser.get("/account").text
     front.service.advance(15 * 60)
     for refused in (browser.get(path), browser.post(path, headers=SAME_ORIGIN)):
         assert f"/confirm?next={path}" in refused.headers["location"]
     departure = browser.get(f"/sign-in/company?next={path}")
-    arrive(browser, front.provider.authorize(departure.headers["location"], "eve"))
+    arrive(browser, front.provider.authorize(departure.headers["location"], "nora"))
     assert 'name="password"' not in browser.get(path).text
     (secret,) = re.findall(r"<pre[^>]*>([A-Z2-7]{32})</pre>", browser.post(path, headers=SAME_ORIGIN).text)
     code = code_of(front, secret)
