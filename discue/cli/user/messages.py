@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _LIMIT = 20
 _STATES = ("acknowledged", "pending", "retrying", "missed", "no_listeners")
 _ATTEMPTS_SHOWN = 20
+_DELIVERIES_SHOWN = 100
+"""The largest number of deliveries in a response of the API."""
+_NULL_BYTES = 4
 
 
 def add(commands: Commands) -> None:
@@ -83,7 +86,7 @@ def _get(arguments: argparse.Namespace) -> None:
             ("deliver at", when(message.deliver_at)),
             ("expires", when(message.expires_at)),
             ("key", message.key or ""),
-            ("state", message.state or ""),
+            ("state", _state(message)),
             ("data", _data(message)),
         ]
     )
@@ -96,6 +99,14 @@ def _get(arguments: argparse.Namespace) -> None:
         say_table(
             ("ATTEMPT", "LISTENER", "AT", "STATUS", "MS", "ERROR"), [_attempt_row(each, names) for each in attempts]
         )
+
+
+def _state(message: Message) -> str:
+    """Return the state of a message; `filtered` if filters exclude it from all deliveries, which the API leaves open."""
+    deliveries = message.deliveries or ()
+    # Beyond the largest number that is shown, there may be others.
+    is_filtered = 0 < len(deliveries) < _DELIVERIES_SHOWN and all(each.state == "filtered" for each in deliveries)
+    return "filtered" if is_filtered else message.state or ""
 
 
 def _names(client: Discue, queues: Iterable[str]) -> dict[str, str]:
@@ -180,5 +191,8 @@ def _data(message: Message) -> str:
 
     if message.data_base64 is not None:
         return f"{message.content_type or 'bytes'}, {message.size or '?'} bytes"
+    if message.data is None and message.size not in (None, _NULL_BYTES):
+        # Not null, which has four bytes: a page shows 1 MiB of data.
+        return f"not listed: {message.size:,} bytes"
     text = message.data if isinstance(message.data, str) else msgspec.json.encode(message.data).decode()
     return excerpt(text)

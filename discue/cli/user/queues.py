@@ -41,6 +41,9 @@ def add(commands: Commands) -> None:
     setting.add_argument("--customer", metavar="NAME", help="customer whom the queue belongs to; fixed")
     setting.add_argument("--retention", type=duration, metavar="TIME", help="how long settled messages are kept")
     setting.add_argument(
+        "--max-message-bytes", type=positive, metavar="N", help="largest message that can be published, in bytes"
+    )
+    setting.add_argument(
         "--json-schema", metavar="JSON", help="JSON Schema that messages must match; @FILE reads it from a file"
     )
     deleting = add_command(verbs, "delete", _delete, summary="delete a queue with its listeners and messages")
@@ -83,6 +86,8 @@ def _set(arguments: argparse.Namespace) -> None:
         fields["customer"] = arguments.customer
     if arguments.retention is not None:
         fields["retention"] = round(arguments.retention)
+    if arguments.max_message_bytes is not None:
+        fields["max_message_bytes"] = arguments.max_message_bytes
     if arguments.json_schema is not None:
         fields["json_schema"] = json_of(content_of(arguments.json_schema), "The schema")
     with connect(arguments) as client:
@@ -110,6 +115,7 @@ def _show(queue: Queue, *, as_json: bool) -> None:
             ("ordered", "yes" if queue.ordered else ""),
             ("published", f"{queue.messages.published_count:,}"),
             ("last published", when(queue.messages.last_published_at)),
+            ("largest message", f"{queue.max_message_bytes:,} bytes" if queue.max_message_bytes else ""),
             ("schema", queue.schema_id or ""),
             ("created", when(queue.created_at)),
             ("listeners", ", ".join(each.alias or each.id for each in queue.listeners)),

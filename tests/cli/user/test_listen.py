@@ -225,6 +225,18 @@ def test_expected_number_of_messages_that_do_not_come_is_a_failure(service: Serv
     assert "2 of 2 messages did not come in time." in result.stderr
 
 
+def test_run_with_a_time_and_no_message_is_a_failure(service: Service) -> None:
+    queue = queue_named(service, "none-in-time")
+    with local_server() as local:
+        nothing = service.run("listen", local.url, "--queue", queue, "--for", "0.1s")
+        publish(service, queue, "one")
+        one = service.run("listen", local.url, "--queue", queue, "--since", "1h", "--for", "1s")
+
+    assert (nothing.returncode, one.returncode) == (1, 0)
+    assert "No message came in time." in nothing.stderr
+    assert "in time" not in one.stderr
+
+
 def test_quiet_output_shows_refusals_only(service: Service) -> None:
     queue = queue_named(service, "quiet")
     publish(service, queue, "good")

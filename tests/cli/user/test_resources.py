@@ -171,11 +171,14 @@ def test_key_without_the_scope_exits_with_4(service: Service) -> None:
 
 def test_queue_is_set_shown_and_deleted(service: Service) -> None:
     schema = json.dumps({"type": "object"})
-    service.succeed("queues", "set", "q-shown", "--ordered", "--retention", "2d", "--json-schema", schema)
+    options = ("--ordered", "--retention", "2d", "--json-schema", schema, "--max-message-bytes", "1000")
+    service.succeed("queues", "set", "q-shown", *options)
     queue = service.json("queues", "get", "q-shown")["queue"]
     text = service.succeed("queues", "get", "q-shown")
 
     assert (queue["ordered"], queue["retention"], queue["json_schema"]) == (True, 172_800, {"type": "object"})
+    assert queue["max_message_bytes"] == 1_000
+    assert re.search(r"^largest message +1,000 bytes$", text, re.MULTILINE)
     assert "q-shown" in text
     assert queue["id"] in service.succeed("queues", "list")
     service.succeed("queues", "delete", "q-shown")
@@ -283,6 +286,33 @@ def test_message_shows_its_deliveries_and_attempts(service: Service) -> None:
     assert service.json("messages", "missed", "--queue", "tracked") == {"missed": []}
     service.succeed("messages", "delete", "tracked", message)
     assert service.json("messages", "list", "tracked") == {"messages": []}
+
+
+def test_message_that_every_filter_excludes_is_filtered(service: Service) -> None:
+    service.succeed("queues", "set", "filtering")
+    url = f"http://127.0.0.1:{free_port()}/"
+    service.succeed("listeners", "set", "filtering", "paid", "--url", url, "--filter", '{"data": {"state": "paid"}}')
+    message = service.succeed("publish", "filtering", '{"state": "open"}').strip()
+    while service.json("messages", "get", "filtering", message)["message"]["deliveries"][0]["state"] != "filtered":
+        pass
+    excluded = service.succeed("messages", "get", "filtering", message)
+    service.succeed("listeners", "set", "filtering", "all", "--pull")
+    other = service.succeed("publish", "filtering", '{"state": "open"}').strip()
+    waiting = service.succeed("messages", "get", "filtering", other)
+
+    assert re.search(r"^state +filtered$", excluded, re.MULTILINE)
+    assert re.search(r"^state +pending$", waiting, re.MULTILINE)
+
+
+def test_list_tells_null_from_data_that_does_not_fit_the_page(service: Service) -> None:
+    service.succeed("queues", "set", "large", "--max-message-bytes", "700000")
+    for data in ('"' + "x" * 650_000 + '"', '"' + "y" * 650_000 + '"', "null"):
+        service.succeed("publish", "large", data)
+    null, second, first = service.succeed("messages", "list", "large").splitlines()[1:]
+
+    assert null.endswith(" null")
+    assert " yyy" in second
+    assert first.endswith(" not listed: 650,000 bytes")
 
 
 def test_missed_messages_name_their_queue_and_listener(service: Service) -> None:

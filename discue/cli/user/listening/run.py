@@ -154,7 +154,9 @@ def _is_success(plan: Plan, counts: Counts) -> bool:
         return True
     if counts.missing:
         note(f"{counts.missing} of {plan.count} messages did not come in time.")
-    return not (counts.refused or counts.missing)
+    elif not (counts.accepted or counts.refused):
+        note("No message came in time.")
+    return counts.accepted > 0 and not (counts.refused or counts.missing)
 
 
 class _NotesOfClient(logging.Handler):
