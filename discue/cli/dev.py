@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from http.client import HTTPConnection, HTTPException
+from ipaddress import IPv4Address
 from pathlib import Path
 from shlex import quote
 from textwrap import dedent, indent
@@ -20,7 +21,7 @@ from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
 from discue.cli.verbs import Commands
-from discue.config.addresses import reachable
+from discue.config.addresses import is_loopback, reachable
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
@@ -32,11 +33,12 @@ from discue.control.queues import QueueFields
 from discue.control.sign_in import one_time_code
 from discue.crypto.key_file import write_temporary
 from discue.domain import api_key
+from discue.domain.egress import literal_address
 from discue.domain.errors import SettingsInvalid
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
 from discue.server.http import Address, free_port, is_taken
-from discue.server.installation import open_installation
+from discue.server.installation import egress_policy, open_installation
 from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
 from discue.server.signals import stop_on_signal
@@ -72,10 +74,25 @@ async def _developer(control: ControlContext, key: str) -> Principal:
     return (await control.cache.authenticate(key)).principal
 
 
-async def _ensure_demo(control: ControlContext, principal: Principal, url: str) -> None:
+def _refusal_of_inbox(settings: Settings) -> str:
+    """Return a note if the settings forbid requests to the inbox, which is at a private address; "" if they do not."""
+    host = reachable(settings.host)
+    address = literal_address(host) or (IPv4Address("127.0.0.1") if is_loopback(host) else None)
+    if address is None or egress_policy(settings).refusal(address) is None:
+        return ""
+    return (
+        f"There is no inbox: it would be at the private address {host}, and\n"
+        "`allow_private_targets` forbids requests to it. Leave that setting out to\n"
+        "have an inbox.\n"
+    )
+
+
+async def _ensure_demo(control: ControlContext, principal: Principal, url: str, *, with_listener: bool) -> None:
     """Create the demo queue and listener if needed, and update the listener's URLs."""
     found = (await queues.page(control, principal, Selection(alias=_QUEUE_ALIAS))).items
     details = found[0] if found else await queues.create(control, principal, QueueFields(_QUEUE_ALIAS))
+    if not with_listener:
+        return
     queue = details.queue.public_id
     fields = ListenerFields(notify_url=url + INBOX_PATH, liveness_url=f"{url}/health/live")
     for summary in details.listeners:
@@ -105,21 +122,27 @@ def _key_header(settings: Settings) -> str:
     return f'"X-API-KEY: $(cat {quote(str((_FOLDER / "key").resolve()))})"'
 
 
-def _welcome(url: str, key: str, place: str, dashboard: str) -> str:
+def _welcome(url: str, key: str, place: str, dashboard: str, *, has_inbox: bool) -> str:
     """Return the text shown at the start. Its commands work in any POSIX shell. `place` is where the data is stored.
 
     `dashboard` is a link to it; "" if it is turned off.
     """
     publish = indent(_publish_command(url, f"'X-API-KEY: {key}'"), " " * 8).strip()
-    return dedent(f"""
-        discue {__version__} is ready at {url}
-        Data is stored in {place}. Press Ctrl-C to stop.
-
+    headers = f"-H 'X-API-KEY: {key}' \\\n          -H 'Content-Type: application/json'"
+    links = f"""
         Dashboard:     {dashboard or "turned off"}{_ONCE if dashboard else ""}
         Documentation: {url}/docs
         Quickstart:    {url}/docs/quickstart
-        Inbox:         {url}{INBOX_PATH}?pretty=true
+        """
+    start = f"""
+        Publish a message to the queue {_QUEUE_ALIAS}:
 
+        {publish}
+        """
+    if has_inbox:
+        links += f"""Inbox:         {url}{INBOX_PATH}?pretty=true
+        """
+        start = f"""
         Publish a message to the queue {_QUEUE_ALIAS}. Its listener, the inbox, shows it here:
 
         {publish}
@@ -131,16 +154,18 @@ def _welcome(url: str, key: str, place: str, dashboard: str) -> str:
         Add a listener to the queue {_QUEUE_ALIAS} (here the inbox, a second time):
 
         curl {url}/queues/{_QUEUE_ALIAS}/listeners \\
-          -H 'X-API-KEY: {key}' \\
-          -H 'Content-Type: application/json' \\
+          {headers} \\
           -d '{{"notify_url": "{url}{INBOX_PATH}",
                "liveness_url": "{url}/health/live"}}'
-
+        """
+    return dedent(f"""
+        discue {__version__} is ready at {url}
+        Data is stored in {place}. Press Ctrl-C to stop.
+        {links}{start}
         Create a queue:
 
         curl {url}/queues \\
-          -H 'X-API-KEY: {key}' \\
-          -H 'Content-Type: application/json' \\
+          {headers} \\
           -d '{{"alias": "orders"}}'
         """)
 
@@ -255,6 +280,7 @@ async def _develop(invocation: Invocation) -> None:
     settings, log = invocation.settings, invocation.log
     stop = stop_on_signal(log)
     url = Address(reachable(settings.host), settings.port).url
+    refusal = _refusal_of_inbox(settings)
     # With SQLite, the key file is next to the database, and created by default.
     new_key_file = _ENCRYPTION_KEY_FILE if settings.encryption_key_file == _ENCRYPTION_KEY_FILE else None
     async with (
@@ -264,14 +290,17 @@ async def _develop(invocation: Invocation) -> None:
         await ensure_encryption(control, log, new_key_file=new_key_file)
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")
         principal = await _developer(control, key)
-        await _ensure_demo(control, principal, url)
+        await _ensure_demo(control, principal, url, with_listener=not refusal)
         lines = DeliveryLines(control, principal.organization, url + INBOX_PATH, log)
         worker_log = DevelopmentLog(lines.add, control.clock.now)
-        inbox = Inbox(control, principal.organization, example=_publish_command(url, _key_header(settings)))
+        inbox: Inbox | None = None
+        if not refusal:
+            inbox = Inbox(control, principal.organization, example=_publish_command(url, _key_header(settings)))
         worker = Worker(control, worker_log, predecessors=all_predecessors(settings), tracer=tracer, inbox=inbox)
-        worker.application = InboxEndpoint(
-            worker.application, inbox, settings, lambda received: lines.add(delivery_of(received))
-        )
+        if inbox is not None:
+            worker.application = InboxEndpoint(
+                worker.application, inbox, settings, lambda received: lines.add(delivery_of(received))
+            )
         async with serving(invocation, worker) as server:
             # Other commands in this directory find the server by it.
             write_temporary(DEVELOPMENT_URL, url + "\n").replace(DEVELOPMENT_URL)
@@ -279,6 +308,9 @@ async def _develop(invocation: Invocation) -> None:
             if settings.dashboard:
                 # The link signs in once, within a minute; who comes later signs in as a user.
                 dashboard = f"{url}/dashboard/open?code={await one_time_code(control, principal.organization)}"
-            say(_welcome(url, key, str(settings.database_path or settings.database_shown), dashboard))
+            place = str(settings.database_path or settings.database_shown)
+            say(_welcome(url, key, place, dashboard, has_inbox=not refusal))
+            if refusal:
+                say(refusal)
             await until_stopped(stop, server)
             say("Stopping.")

@@ -85,6 +85,29 @@ def test_printed_links_lead_to_pages(tmp_path: Path) -> None:
     assert icon.headers["cache-control"] == "public, max-age=86400"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_dev_starts_without_its_inbox_where_private_targets_are_forbidden(tmp_path: Path, host: str) -> None:
+    with developing(tmp_path, "--allow-private-targets", "false", "--host", host) as server:
+        server.out.wait_for(f"There is no inbox: it would be at the private address {host}, and")
+        publish, create = commands_of(server.out.text.partition("There is no inbox")[0])
+        assert '"message":{"id":"' in bash(publish)
+        assert '"alias":"orders"' in bash(create)
+        queue = request("GET", f"{place(server)}/queues/demo", server.key).json()["queue"]
+        inbox = request("GET", f"{place(server)}/inbox")
+        assert server.stop() == 0
+
+    assert (queue["listeners"], inbox.status_code) == ([], 404)
+    assert "inbox" not in server.out.text.partition("There is no inbox")[0].lower()
+
+
+def test_dev_has_its_inbox_where_only_its_network_is_allowed(tmp_path: Path) -> None:
+    with developing(tmp_path, "--allow-private-targets", "127.0.0.0/8") as server:
+        bash(commands_of(server.out.text)[0])
+        server.out.wait_for("signature verified ✓")
+
+    assert "There is no inbox" not in server.out.text
+
+
 def test_commands_in_the_directory_of_dev_use_its_database(tmp_path: Path) -> None:
     with developing(tmp_path) as server:
         listed = run(tmp_path, "keys", "list")
