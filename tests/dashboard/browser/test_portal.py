@@ -12,6 +12,7 @@ import pytest
 from tests.support.dashboard_shop import HOSTS, Shop
 from tests.support.dashboards import DashboardService
 from tests.support.portals import new_session, own_queue, sessions_path
+from tests.support.wrapped_ids import WRAPPED_IDS
 
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
 
@@ -205,6 +206,7 @@ def test_every_page_of_the_portal_is_accessible_and_fits(
             faults += [(path, each["id"], node["html"]) for each in found for node in each["nodes"]]
             if page.evaluate(_OVERFLOW) > 0:
                 faults.append((path, "wider than the screen", ""))
+            faults += [(path, "an id on several lines", each) for each in page.evaluate(WRAPPED_IDS)]
         assert faults == []
         assert page.complaints == []
 
@@ -242,6 +244,20 @@ def test_customer_of_a_shared_queue_sees_and_does_only_what_concerns_them(
             status = page.goto(f"{service.url}/portal{path}").status
             assert status in {403, 404}, path
             assert "stranger" not in page.content().replace(path, ""), path
+
+
+@pytest.mark.parametrize("width", [1_920, 1_280, 390])
+def test_line_below_the_header_reaches_both_ends_of_the_page(
+    service: DashboardService, shop: Shop, window: Callable[..., Any], width: int
+) -> None:
+    with window(width=width) as page:
+        page.goto(new_session(service, "acme", shop.queue)["url"])
+        header, shown = page.locator("header.top").bounding_box(), page.evaluate("document.documentElement.clientWidth")
+        assert (header["x"], header["width"]) == (0, shown)
+        assert page.locator("header.top").evaluate("each => getComputedStyle(each).borderBottomWidth") == "1px"
+        # What is in it stays in the column of the page.
+        tabs, title = page.locator("header.top .tabs").bounding_box(), page.locator("main h1").bounding_box()
+        assert tabs["x"] == pytest.approx(title["x"], abs=1)
 
 
 def _endpoint_with_traffic(service: DashboardService, queue: str, customer: str, missed: int = 0) -> tuple[str, str]:
