@@ -65,6 +65,8 @@ class TimelineLane:
     attempts: Sequence[ShownAttempt]
     summary: str
     """A sentence for people who do not see the drawing."""
+    is_pulled: bool
+    """Whether consumers pull its messages: then no request can be sent to the listener."""
 
     @property
     def replayed(self) -> int:
@@ -146,6 +148,7 @@ def _lane(delivery: Delivery, found: MessageTimeline, scale: Scale, *, now: int,
         scale.x(planned) if planned and scale.contains(planned) else None,
         [ShownAttempt(each, _started(each), list(stages(each, longest))) for each in made],
         f"{name}: {delivery.state} after {formats.plural(delivery.attempts, 'attempt')}. {delivery.waits_for}".strip(),
+        delivery.listener_public_id in found.pulled,
     )
 
 

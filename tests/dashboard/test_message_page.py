@@ -50,3 +50,28 @@ def test_largest_page_of_a_message_has_60_kb(service: DashboardService, listener
         assert service.browser("viewer").get(each).status_code == 200
         assert service.foreign_browser().get(each).status_code == 404
     assert service.browser(None).get(links[0]).status_code == 303
+
+
+def test_test_is_offered_for_listeners_that_requests_are_sent_to(service: DashboardService) -> None:
+    with service.api() as api:
+        api.put("/queues/mixed").raise_for_status()
+        pulled = api.put("/queues/mixed/listeners/pulled", json={"mode": "pull"}).json()["listener"]
+        sent = api.put("/queues/mixed/listeners/sent", json={"notify_url": f"http://{HOSTS}:9001/"}).json()["listener"]
+        message = api.post("/queues/mixed/messages", json={"data": {"order": 1}}).json()["message"]["id"]
+    page = service.browser().get(f"/queues/{sent['queue_id']}/messages/{message}").text
+
+    assert f"/listeners/{sent['id']}/test?message={message}" in page
+    assert f"/listeners/{pulled['id']}/test" not in page
+
+
+def test_message_that_every_filter_excludes_is_shown_as_filtered(service: DashboardService) -> None:
+    fields = {"notify_url": f"http://{HOSTS}:9001/", "filter": {"data": {"state": "paid"}}}
+    with service.api() as api:
+        api.put("/queues/excluding").raise_for_status()
+        listener = api.put("/queues/excluding/listeners/paid", json=fields).json()["listener"]
+        message = api.post("/queues/excluding/messages", json={"data": {"state": "open"}}).json()["message"]["id"]
+    service.settle()
+    page = service.browser().get(f"/queues/{listener['queue_id']}/messages/{message}").text
+    [heading] = re.findall(r"<h1>.*</h1>", page)
+
+    assert '<span class="badge filtered">filtered</span>' in heading

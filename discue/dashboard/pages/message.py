@@ -27,7 +27,9 @@ async def show(visit: Visit) -> Page:
     drawing = draw(found, visit.now)
     opened = _opened(visit, drawing)
     states = {delivery.state for delivery in found.all_deliveries}
-    state = next((each for each in _FIRST if each in states), "acknowledged" if states else "no_listeners")
+    # With a single state, it may be `filtered`, which lists do not tell from `acknowledged`.
+    last = "".join(states) if len(states) == 1 else "acknowledged"
+    state = next((each for each in _FIRST if each in states), last if states else "no_listeners")
     message = found.message
     place = {name: visit.query[name] for name in ("after", "before") if name in visit.query}
     page = shown(visit, found.deliveries, [each.listener_public_id for each in found.deliveries.items])
