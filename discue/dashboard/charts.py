@@ -44,7 +44,8 @@ class Columns:
 
     @property
     def is_empty(self) -> bool:
-        return not any(each.acknowledged or each.failed or each.published for each in self.columns)
+        """Whether there was no attempt."""
+        return not any(each.acknowledged or each.failed for each in self.columns)
 
 
 def columns(activity: Sequence[Activity], together: int) -> Columns:

@@ -6,11 +6,16 @@ The author of a schema may not be the one whose memory and time an example takes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from discue.domain.errors import unescaped
+from discue.domain.schema_rules import CONSTANTS, rules_to_json_schema
+
+if TYPE_CHECKING:
+    from discue.domain.model import SchemaLanguage
+    from discue.domain.schemas import Clock, SchemaValidator
 
 MOST_CHARACTERS: Final = 50_000
 """The largest size of an example, as JSON without spaces."""
@@ -48,6 +53,18 @@ def example_of(schema: Any) -> Any:
         raise NoExample("it has a rule that cannot be followed") from error
 
 
+def accepted_example(schema: str, language: SchemaLanguage, checker: SchemaValidator, clock: Clock) -> bytes:
+    """Return JSON that a queue with this stored schema accepts. `checker` is the compiled schema. Raises NoExample.
+
+    `clock` returns seconds.
+    """
+    decoded = msgspec.json.decode(schema)
+    body = _encode(example_of(rules_to_json_schema(decoded) if language == "rules" else decoded))
+    if len(body) > checker.max_bytes or checker.violations(body, "", clock):
+        raise NoExample("it has a rule that examples do not follow")
+    return body
+
+
 class _Example:
     def __init__(self, root: Any) -> None:
         self._root = root
@@ -74,6 +91,9 @@ class _Example:
         for part in schema.get("allOf", ()):
             is_reference = isinstance(part, dict) and "$ref" in part
             schema = self._merged(schema, self._referred(part["$ref"]) if is_reference else part)
+        if allowed := schema.get(CONSTANTS, {}).get("enum"):
+            # How an optional rule with constants is written as JSON Schema.
+            return self._leaf(allowed[0])
         return self._by_type(schema, level)
 
     def _by_type(self, schema: dict[str, Any], level: int) -> Any:

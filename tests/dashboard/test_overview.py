@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from discue.store.engine import Transaction
 from discue.store.listener_health import HealthRecord, ListenerHealth, write_health
 from discue.store.tables import read_number
 from tests.support.dashboard_shop import Shop
-from tests.support.dashboards import Browser, DashboardService
+from tests.support.dashboards import Browser, DashboardService, dashboard_service
 
 
 @pytest.fixture
@@ -97,3 +98,34 @@ def test_inactive_listener_is_shown_however_many_are_newer(
 def _overview(service: DashboardService) -> str:
     browser: Browser = service.browser()
     return browser.get("").text
+
+
+def test_young_installation_shows_its_next_step(tmp_path: Path) -> None:
+    steps = []
+
+    def note(browser: Browser) -> None:
+        page = browser.get("").text
+        steps.extend(re.findall(r'<a class="button main" href="dashboard([^"]*)">([^<]+)</a>', page))
+        assert ("Nothing was sent" in page, '<figure class="chart">' in page) == (True, False)
+
+    with dashboard_service(tmp_path) as service, service.api() as api:
+        browser = service.browser()
+        note(browser)
+        queue = api.put("/queues/orders").json()["queue"]["id"]
+        note(browser)
+        # Without a listener, a message that is published leads to no attempt.
+        api.post("/queues/orders/messages", json={"data": 1}).raise_for_status()
+        note(browser)
+        api.put("/queues/orders/listeners/billing", json={"notify_url": "http://127.0.0.1:9/"}).raise_for_status()
+        note(browser)
+        note(service.browser("viewer"))
+        for path in (f"/queues/{queue}/publish", f"/queues/{queue}/listeners/new"):
+            assert browser.get(path).status_code == 200
+        api.post("/queues/orders/messages", json={"data": 1}).raise_for_status()
+        service.settle()
+        sent = browser.get("").text
+
+    add = (f"/queues/{queue}/listeners/new", "Add a listener")
+    assert steps == [("/queues/new", "Create a queue"), add, add, (f"/queues/{queue}/publish", "Publish a message")]
+    assert '<figure class="chart">' in sent
+    assert "Nothing was sent" not in sent

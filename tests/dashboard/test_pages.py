@@ -1,5 +1,7 @@
 """Pages as browsers get them: what they show, to whom, and what forms on them do."""
 
+import html
+import json
 import re
 from typing import Any
 
@@ -152,6 +154,33 @@ def test_refused_publish_form_keeps_its_fields_and_names_the_fault(service: Dash
         assert 'aria-invalid="true"' in answer.text
         assert typed.replace('"', "&#34;") in answer.text
         assert 'value="k1"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "example"),
+    [
+        ({}, {"hello": "world"}),
+        ({"schema": {"order": {"type": "number", "min": 17}}}, {"order": 17}),
+        ({"json_schema": {"type": "object", "required": ["state"]}}, {"state": "example"}),
+        ({"schema": {"code": {"type": "string", "pattern": "^[A-Z]+$"}}}, None),
+    ],
+    ids=["no schema", "rules", "JSON Schema", "a pattern"],
+)
+def test_publish_form_starts_with_an_example_that_the_queue_accepts(
+    service: DashboardService, fields: dict[str, Any], example: Any
+) -> None:
+    browser = service.browser()
+    with service.api() as api:
+        queue = api.post("/queues", json=fields).json()["queue"]["id"]
+        path = f"/queues/{queue}/publish"
+        [data] = re.findall(r'<textarea id="data"[^>]*>([^<]*)</textarea>', browser.get(path).text)
+        data = html.unescape(data)
+        if example is None:
+            assert data == ""
+        else:
+            assert json.loads(data) == example
+            assert browser.post(path, data={"data": data, "as": "json"}, headers=SAME_ORIGIN).status_code == 303
+        api.delete(f"/queues/{queue}").raise_for_status()
 
 
 def test_published_message_is_shown_with_its_deliveries(service: DashboardService, shop: Shop) -> None:

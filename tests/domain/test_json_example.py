@@ -1,5 +1,6 @@
-"""Examples of JSON Schemas stay small, whatever the schema asks for."""
+"""Examples of JSON Schemas stay small, whatever the schema asks for, and those of queues are valid."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -7,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.json_example import MOST_CHARACTERS, NoExample, example_of
+from discue.domain.errors import Unprocessable
+from discue.domain.json_example import MOST_CHARACTERS, NoExample, accepted_example, example_of
+from discue.domain.schemas import compile_schema
+from tests.support.clocks import no_time
 
 WORD = "w" * 40
 LONG = "w" * 500
@@ -91,3 +95,81 @@ def test_example_at_the_limits_is_made() -> None:
 def test_schema_that_cannot_be_followed_has_no_example(schema: dict[str, Any]) -> None:
     with pytest.raises(NoExample):
         example_of(schema)
+
+
+def _bounded(kind: str, bounds: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, Any]]:
+    pairs = st.tuples(bounds, bounds).map(sorted)
+    return st.tuples(st.booleans(), pairs, st.sets(st.sampled_from(["min", "max"]))).map(
+        lambda parts: {
+            "type": kind,
+            "required": parts[0],
+            **{name: value for name, value in zip(("min", "max"), parts[1], strict=True) if name in parts[2]},
+        }
+    )
+
+
+WORDS = st.lists(st.sampled_from(["paid", "open", ""]), min_size=1, max_size=3)
+ENUMS = st.fixed_dictionaries({"type": st.just("string"), "enum": WORDS}, optional={"required": st.booleans()})
+FOLLOWED = st.recursive(
+    st.one_of(_bounded("string", st.integers(0, 12)), _bounded("number", st.integers(-9, 9)), ENUMS),
+    lambda rule: st.one_of(
+        st.fixed_dictionaries({"type": st.just("array"), "items": rule}, optional={"required": st.booleans()}),
+        st.fixed_dictionaries(
+            {"type": st.just("object"), "props": st.dictionaries(NAMES, rule, min_size=1, max_size=3)},
+            optional={"required": st.booleans(), "strict": st.booleans()},
+        ),
+    ),
+    max_leaves=8,
+)
+"""Rules without patterns: each has an example."""
+
+
+@given(st.dictionaries(NAMES, FOLLOWED, min_size=1, max_size=3))
+def test_example_of_rules_is_accepted_by_them(rules: dict[str, Any]) -> None:
+    text = json.dumps(rules)
+    checker = compile_schema(text, "rules")
+    example = accepted_example(text, "rules", checker, no_time)
+
+    assert checker.violations(example, "", no_time) == ()
+    assert json.loads(example).keys() == rules.keys()
+
+
+@given(SCHEMAS)
+def test_example_of_a_json_schema_is_accepted_by_it(schema: Any) -> None:
+    text = json.dumps(schema)
+    try:
+        checker = compile_schema(text, "json_schema")
+        example = accepted_example(text, "json_schema", checker, no_time)
+    except (Unprocessable, NoExample):
+        return
+    assert checker.violations(example, "", no_time) == ()
+
+
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        (
+            {"type": "object", "properties": {"at": {"type": "string", "format": "date-time"}}, "required": ["at"]},
+            b'{"at":"2026-07-01T12:00:00Z"}',
+        ),
+        ({"type": "integer", "minimum": 3}, b"3"),
+    ],
+    ids=str,
+)
+def test_example_of_a_json_schema_follows_its_rules(schema: dict[str, Any], example: bytes) -> None:
+    text = json.dumps(schema)
+    assert accepted_example(text, "json_schema", compile_schema(text, "json_schema"), no_time) == example
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param({"type": "string", "pattern": "^[A-Z]{2}$"}, id="a pattern"),
+        pytest.param({"type": "integer", "not": {"const": 1}}, id="a rule that examples do not follow"),
+        pytest.param({"default": "none", "type": "integer"}, id="a default that is not valid"),
+    ],
+)
+def test_schema_whose_example_would_not_be_accepted_has_none(schema: dict[str, Any]) -> None:
+    text = json.dumps(schema)
+    with pytest.raises(NoExample):
+        accepted_example(text, "json_schema", compile_schema(text, "json_schema"), no_time)

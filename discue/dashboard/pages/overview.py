@@ -1,9 +1,9 @@
 """The overview: whether all is well, what happens, and which listeners need attention."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from discue.control import listeners, usage
+from discue.control import listeners, queues, usage
 from discue.control.activity import Activity
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
@@ -13,6 +13,8 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
 from discue.domain.reservations import HTML_PAGE
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
+from discue.store.pagination import Selection
 
 LISTENERS_READ: Final = 50
 """The number of newest listeners, and of inactive ones, of which the overview shows those that need attention."""
@@ -21,6 +23,14 @@ _RATES: Final = ("published", "acknowledged", "failed")
 _SHOWN: Final = 8
 _HOUR: Final = 12
 """Periods of five minutes."""
+
+
+class NextStep(NamedTuple):
+    """What a user of a young installation does next."""
+
+    text: str
+    title: str
+    path: str
 
 
 async def show(visit: Visit) -> Page:
@@ -51,6 +61,7 @@ async def show(visit: Visit) -> Page:
             "missed": sum(each.counts.missed for each in found),
             "rates": _rates(activity, visit.now),
             "chart": chart,
+            "step": await _next_step(visit, found) if chart is not None and chart.is_empty else None,
             "attention": attention,
             "needing": len(worst),
             "listeners": len(found),
@@ -58,6 +69,27 @@ async def show(visit: Visit) -> Page:
         },
         is_live=True,
     )
+
+
+async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) -> NextStep | None:
+    """Return what the user has to do before something is sent; None if they may not do it."""
+    may = visit.principal.may
+    able = (each.listener for each in listeners_read if each.listener.queue_alias != SYSTEM_QUEUE_ALIAS)
+    if (listener := next(able, None)) is not None:
+        text = f"Publish a message to {listener.queue_alias}: its listener {listener.alias} receives it."
+        step = NextStep(text, "Publish a message", f"/queues/{listener.queue_public_id}/publish")
+        return step if may("messages", "write") and may("queues", "read") else None
+    if not (may("queues", "read") and may("listeners", "read")):
+        return None
+    # A system queue, which takes no messages, may be the newest.
+    page = await queues.page(visit.control, visit.principal, Selection(per_page=2), shown_listeners=0)
+    queue = next((each.queue for each in page.items if not each.queue.is_system), None)
+    if queue is None:
+        text = "Messages are published to a queue, which sends them to its listeners."
+        return NextStep(text, "Create a queue", "/queues/new") if may("queues", "write") else None
+    text = f"The queue {queue.alias} has no listener yet: messages that are published before it has one go nowhere."
+    path = f"/queues/{queue.public_id}/listeners/new"
+    return NextStep(text, "Add a listener", path) if may("listeners", "write") else None
 
 
 def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:

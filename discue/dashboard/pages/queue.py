@@ -1,5 +1,6 @@
 """A queue: its messages, its listeners, its settings, and a form to publish with."""
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,13 +18,16 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
+from discue.domain.json_example import NoExample, accepted_example
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
+from discue.domain.model import Queue
 from discue.domain.reservations import HTML_PAGE
 from discue.domain.retry import effective_policy
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
+_SAMPLE: Final = '{\n  "hello": "world"\n}'
 _DELAYS: Final = range(31_536_001)
 _FILTERS: Final = ("id", "alias", "key", "state", "since")
 
@@ -77,17 +81,17 @@ async def show_settings(visit: Visit) -> Page:
 
 async def show_publish(visit: Visit) -> Page:
     details = await _queue(visit)
-    form = visit.form or await _prefilled(visit)
+    form = visit.form or await _prefilled(visit, details.queue)
     return Page("queue_publish.html", f"Publish · {details.queue.alias}", {"details": details, "form": form})
 
 
-async def _prefilled(visit: Visit) -> Mapping[str, str]:
-    """Return the form with an example, or with the message to copy."""
+async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:
+    """Return the form with an example that the queue's schema accepts, or with the message to copy."""
     copied = ""
     with noting_faults(visit):
         copied = id_given(visit, "copy")
     if not copied:
-        return {"data": '{\n  "hello": "world"\n}', "as": "json"}
+        return {"data": await _example(visit, queue), "as": "json"}
     found = await messages.timeline(
         visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1), reserve=visit.reserve_data
     )
@@ -97,6 +101,17 @@ async def _prefilled(visit: Visit) -> Mapping[str, str]:
         "as": "json" if is_json(message.codec) else "text",
         "key": message.options.key or "",
     }
+
+
+async def _example(visit: Visit, queue: Queue) -> str:
+    """Return data that the queue accepts; "" if none follows from its schema."""
+    checker = (await visit.control.cache.queue(visit.principal.organization, queue.public_id)).checker
+    if queue.schema is None or checker is None:
+        return _SAMPLE
+    try:
+        return indented(accepted_example(queue.schema, queue.schema_language, checker, time.perf_counter).decode())
+    except NoExample:
+        return ""
 
 
 async def act_publish(visit: Visit) -> Redirect:
