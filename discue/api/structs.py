@@ -80,8 +80,9 @@ def within(bounds: range) -> dict[str, int]:
     return {"minimum": bounds.start, "maximum": bounds.stop - 1}
 
 
-ALIAS: Final = doc("The unique name. Default: the id.", "orders", pattern="^[A-Za-z0-9._/-]{1,64}$")
-NAME: Final = doc("A synonym of `alias`.", "orders", pattern="^[A-Za-z0-9._/-]{1,64}$")
+ALIAS_PATTERN: Final = "^[A-Za-z0-9._/-]{1,64}$"
+ALIAS: Final = doc("The unique name. Default: the id.", "orders", pattern=ALIAS_PATTERN)
+NAME: Final = doc("A synonym of `alias`.", "orders", pattern=ALIAS_PATTERN)
 SECRET: Final = {"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}
 SECRET_EXAMPLE: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - not in use anywhere
 STATUS: Final = doc("Whether it is in use.", "enabled", enum=["enabled", "disabled"])

@@ -111,6 +111,7 @@ class ChannelFields(NameFields, frozen=True):
     """The fields of a channel in a request. A pattern or filter of None matches every message."""
 
     queue: str | None = None
+    """Id or alias."""
     pattern: str | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
 
@@ -125,7 +126,7 @@ async def create_channel(
     too many channels, and for a taken or invalid alias, an invalid pattern or an invalid filter.
     """
     principal.require("channels", "write", topic_public_id)
-    if fields.queue is None:
+    if (named := fields.queue) is None:
         raise malformed("/queue_id", "is missing")
     await check_filter(control, fields.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -136,7 +137,7 @@ async def create_channel(
         topic=0,
         topic_public_id="",
         queue=0,
-        queue_public_id=fields.queue,
+        queue_public_id=named,
         alias=public_id,
         pattern=None,
         filter=None,
@@ -147,14 +148,17 @@ async def create_channel(
 
     async def work(tx: Transaction, record: Record) -> Channel:
         topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
+        queue = await queues.get_named(tx, principal.organization, named)
         # Raised whether the queue exists or not, so that a limited key learns nothing about it.
-        principal.require("channels", "write", fresh.queue_public_id)
-        queue = await queues.get(tx, principal.organization, fresh.queue_public_id)
+        principal.require("channels", "write", named if queue is None else queue.public_id)
         if queue is None:
-            raise invalid("/queue_id", "is not the id of a queue of this organization", code="unknown_reference")
+            rule = "is not the id or alias of a queue of this organization"
+            raise invalid("/queue_id", rule, code="unknown_reference")
         if queue.is_system:
             raise publishing_refused()
-        channel = msgspec.structs.replace(fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id)
+        channel = msgspec.structs.replace(
+            fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id, queue_public_id=queue.public_id
+        )
         await _require_room(tx, channel)
         await topics.insert_channel(tx, channel)
         await _reroute(tx, channel.organization, channel.topic)
@@ -190,6 +194,10 @@ async def change_channel(
 
     async def work(tx: Transaction, record: Record) -> Channel:
         stored = control.require_match(await _own_channel(tx, principal, "write", (topic_public_id, public_id)))
+        if fields.queue not in (None, stored.queue_public_id):
+            queue = await queues.get_named(tx, principal.organization, fields.queue)
+            if queue is None or queue.id != stored.queue:
+                raise invalid("/queue_id", "cannot be changed after the channel is created", code="immutable_field")
         changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)
@@ -240,8 +248,6 @@ async def _require_room(tx: Transaction, channel: Channel) -> None:
 
 
 def _changed_channel(stored: Channel, fields: ChannelFields, alias: str, now: int) -> Channel:
-    if fields.queue not in (None, stored.queue_public_id):
-        raise invalid("/queue_id", "cannot be changed after the channel is created", code="immutable_field")
     pattern = chosen(stored.pattern, fields.pattern, None)
     if pattern is not None:
         check_pattern(pattern, "/pattern")

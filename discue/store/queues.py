@@ -40,6 +40,7 @@ _WITH_COUNT: Final = f"""
     JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
     WHERE queue.public_id = $2 AND queue.organization = $3 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
+_BY_ALIAS: Final = f"{_LIST} AND alias = $2"
 _INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 13)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
@@ -105,6 +106,11 @@ _plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
     row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
     return from_row(row) if row is not None else None
+
+
+async def get_named(tx: Transaction, organization: int, name: str) -> Queue | None:
+    """Find a queue by its id or its alias. An id wins over an equal alias, as in paths."""
+    return await get(tx, organization, name) or await read_one(tx, from_row, _BY_ALIAS, organization, name)
 
 
 async def get_with_head(tx: Transaction, organization: int, public_id: str) -> tuple[Queue, Head] | None:

@@ -91,6 +91,29 @@ def test_a_channel_is_created(owner: Caller, method: str) -> None:
     assert pointers(owner.refused(400, method, f"{topic}/channels", {})) == ["/queue_id"]
 
 
+def test_a_channel_leads_to_the_queue_that_an_alias_or_id_names(owner: Caller) -> None:
+    topic = f"/topics/{owner.create('/topics')['id']}"
+    queue, other = owner.create("/queues", alias="named-by-a-channel"), owner.create("/queues", alias="another-queue")
+    made = owner.create(f"{topic}/channels", alias="named", queue_id="named-by-a-channel")
+    path = f"{topic}/channels/{made['id']}"
+
+    assert made["queue_id"] == owner.shown(path)["queue_id"] == queue["id"]
+    assert owner.change(f"{topic}/channels/named", queue_id="named-by-a-channel", pattern="a.*")["pattern"] == "a.*"
+    assert owner.change(path, queue_id=queue["id"])["queue_id"] == queue["id"]
+    assert owner.create(f"{topic}/messages", data="x", subject="a.b")["queues"] == [queue["id"]]
+    for wrong in ("another-queue", other["id"], "no-such-queue"):
+        assert pointers(owner.refused(422, "PUT", path, {"queue_id": wrong})) == ["/queue_id"]
+    assert pointers(owner.refused(422, "POST", f"{topic}/channels", {"queue_id": "no-such-queue"})) == ["/queue_id"]
+    # An id wins over an equal alias.
+    owner.change(f"/queues/{queue['id']}", alias=other["id"])
+    assert owner.create(f"{topic}/channels", queue_id=other["id"])["queue_id"] == other["id"]
+    # A key for some queues learns nothing of the others, by their aliases either.
+    scopes = {"channels": {"access": "write", "targets": [id_of(topic), queue["id"]]}}
+    limited = owner.with_key(owner.create("/api_keys", scopes=scopes)["key"])
+    for name in ("another-queue", "no-such-queue"):
+        limited.refused(403, "POST", f"{topic}/channels", {"queue_id": name})
+
+
 @covers(
     "PUT /topics/{topic_id}/channels/{channel_id} 200",
     "PUT /topics/{topic_id}/channels/{channel_id} 422",

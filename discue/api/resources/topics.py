@@ -24,6 +24,7 @@ from discue.api.resources.messages import (
 )
 from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, Call, Needs, Route, body_limit, deletion
 from discue.api.structs import (
+    ALIAS_PATTERN,
     EXAMPLE_IDS,
     NOT_SENT,
     ApiResponse,
@@ -99,7 +100,8 @@ class ChannelBody(NamedBody, kw_only=True):
     opaque_fields = ("filter",)
 
     queue_id: Annotated[
-        str | UnsetType, id_doc("queue_id", "The id of the queue that it leads to. Fixed at creation.")
+        str | UnsetType,
+        doc("The queue that it leads to: its id or alias. Fixed at creation.", EXAMPLE_IDS["queue_id"], pattern=ALIAS_PATTERN),
     ] = UNSET
     pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.", _FILTER_EXAMPLE)] = NOT_SENT
