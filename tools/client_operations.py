@@ -34,6 +34,8 @@ _NAMES: Final = {
 _REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
+PUBLISHED: Final = frozenset({"create_topic_message"})
+"""Operations that clients call like `client.publish`: with the data, and the other fields as options."""
 NOT_SET: Final = ("Read-only", "A synonym of")
 """Beginnings of the descriptions of fields that requests need not set."""
 
@@ -59,6 +61,8 @@ class Operation(NamedTuple):
     """Name of the schema of the response."""
     is_repeatable: bool
     """Whether the request may be sent twice although it has no idempotency key."""
+    is_publish: bool
+    """Whether it is one of `PUBLISHED`."""
 
 
 def operations(document: Json) -> list[Operation]:
@@ -99,6 +103,7 @@ def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:
         class_name(reference) if reference else "",
         class_name(_schema(spec["responses"]["200"])),
         verb != "post" or identity in _REPEATABLE,
+        identity in PUBLISHED,
     )
 
 

@@ -145,13 +145,19 @@ _RESOURCES_HEAD: Final = """# ruff: noqa: A002, PLR0913
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET, UnsetType
 
 from discue_client import models
 from discue_client._async.requester import AsyncPages, AsyncRequester
+from discue_client.messages import message_fields
 from discue_client.wire import given, path_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from discue_client.messages import TopicMessageFields
 """
 
 
@@ -176,8 +182,34 @@ def _resource(name: str, text: str, attributes: list[str], methods: list[str]) -
     return "\n\n".join([f'class {name}:\n    """{text}"""', body, *methods])
 
 
+_PUBLISH: Final = """async def {name}(
+    self, {target}: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[TopicMessageFields]
+) -> {result}:
+{text}
+{code}
+"""
+
+
+def _publish(schemas: Json, operation: Operation) -> str:
+    """Return a method that is called like `client.publish`."""
+    text = (
+        f"{operation.text} `data` is text or bytes, which are delivered as they are, or any value with a JSON form. "
+        "`fields` are `subject`, `key`, `delay` and the others of `TopicMessageFields`. As with `client.publish`, the "
+        "message is published once, however often the request is sent."
+    )
+    arguments = f'"POST", {_path(operation)}, body=message_fields(data, **fields), idempotency_key=idempotency_key'
+    result, code = _call(schemas, operation, arguments)
+    target = operation.path.split("{")[1].split("_id}")[0]
+    shown = _PUBLISH.format(
+        name=operation.name, target=target, result=result, text=_docstring(text, 8), code=textwrap.indent(code, "    ")
+    )
+    return textwrap.indent(shown, "    ")
+
+
 def _method(schemas: Json, shorter: Operation, operation: Operation | None = None) -> str:
     """Return a method, which sends the shorter request if the resource that only the longer path names is not given."""
+    if shorter.is_publish:
+        return _publish(schemas, shorter)
     path = _path(shorter)
     names = [name.removesuffix("_id") for name in re.findall(r"\{(\w+)\}", (operation or shorter).path)]
     positional = [f"{name}: str | None = None" if operation else f"{name}: str" for name in names]

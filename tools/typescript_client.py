@@ -155,7 +155,9 @@ def _resources(schemas: Json, found: list[Operation]) -> str:
     text = "\n".join([*classes, last])
     types = sorted(_mentioned(text, ["Open", *(name for name, schema in schemas.items() if "properties" in schema)]))
     head = _MARK.format("Operations by resource.") + (
-        '\nimport { Pages } from "../pages.js";\nimport { pathOf } from "../requester.js";\n'
+        '\nimport { Pages } from "../pages.js";\n'
+        'import { messageOf } from "../publishing.js";\nimport type { TopicPublishOptions } from "../publishing.js";\n'
+        'import { pathOf } from "../requester.js";\n'
         'import type { RequestOptions, Requester } from "../requester.js";\n'
         f'import type {{\n{"".join(f"  {name},{chr(10)}" for name in types)}}} from "./models.js";\n'
     )
@@ -166,8 +168,23 @@ def _camel(name: str) -> str:
     return re.sub(r"_(\w)", lambda found: found[1].upper(), name)
 
 
+def _publish(schemas: Json, operation: Operation) -> str:
+    """Return a method that is called like `client.publish`."""
+    text = (
+        f"{operation.text} `data` is a string or bytes, which are delivered as they are, or any value with a JSON form. "
+        "As with `client.publish`, the message is published once, however often the request is sent."
+    )
+    target = operation.path.split("{")[1].split("_id}")[0]
+    result, code = _call(schemas, operation, _path(operation), has_query=False)
+    code = "const [fields, request] = messageOf(data, options);\n" + code.replace(", options)", ", request)")
+    start = f"async {operation.name}({target}: string, data: unknown, options: TopicPublishOptions = {{}}): {result}"
+    return _comment(text, 2) + f"  {start} {{\n{textwrap.indent(code, '    ')}\n  }}\n"
+
+
 def _method(schemas: Json, shorter: Operation, longer: Operation | None = None) -> str:
     """Return a method, which sends the shorter request if the resource that only the longer path names is not given."""
+    if shorter.is_publish:
+        return _publish(schemas, shorter)
     operation = longer or shorter
     names = [_camel(name.removesuffix("_id")) for name in re.findall(r"\{(\w+)\}", operation.path)]
     path = _path(operation)

@@ -34,7 +34,14 @@ class MessageFields(TypedDict, total=False):
     retry: RetryBody | Sequence[int] | None
 
 
-def message_fields(data: object, **fields: Unpack[MessageFields]) -> dict[str, Any]:
+class TopicMessageFields(MessageFields, total=False):
+    """Fields of a message to a topic in addition to its data. None is like leaving a field out."""
+
+    subject: str | None
+    """What channels with a pattern select messages by, such as `orders.eu.paid`."""
+
+
+def message_fields(data: object, **fields: Unpack[TopicMessageFields]) -> dict[str, Any]:
     """Return the fields of a message as the API takes them."""
     message = {name: _number(value) for name, value in fields.items() if value is not None}
     message["data_base64" if isinstance(data, (bytes, bytearray, memoryview)) else "data"] = data

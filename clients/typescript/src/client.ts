@@ -1,17 +1,12 @@
 /** The client. */
 
-import { bytesToBase64 } from "./base64.js";
 import type { ClientOptions } from "./configuration.js";
 import { Resources } from "./generated/resources.js";
-import type { Message, MessageBody } from "./generated/models.js";
+import type { Message } from "./generated/models.js";
+import { messageOf } from "./publishing.js";
+import type { PublishOptions } from "./publishing.js";
 import { Requester } from "./requester.js";
 import type { RequestFields, RequestOptions } from "./requester.js";
-
-/** Fields of a message in addition to its data, and options of the request. */
-export interface PublishOptions extends Omit<MessageBody, "data" | "data_base64">, RequestOptions {
-  /** Latest time of delivery, in seconds from now. */
-  expires_in?: number | undefined;
-}
 
 /**
  * A client of a discue service.
@@ -32,15 +27,7 @@ export class Discue extends Resources {
    * publishes nothing more.
    */
   publish(queue: string, data: unknown, options: PublishOptions = {}): Promise<Message> {
-    const { signal, idempotencyKey, timeoutMs, deadlineMs, attempts, expires_in, ...fields } = options;
-    const message: MessageBody = fields;
-    if (data instanceof Uint8Array) message.data_base64 = bytesToBase64(data);
-    else if (data instanceof ArrayBuffer) message.data_base64 = bytesToBase64(new Uint8Array(data));
-    else message.data = data;
-    // The API counts whole seconds, and never sends early.
-    if (typeof fields.delay === "number") message.delay = Math.ceil(fields.delay);
-    if (expires_in !== undefined) message.expires_at = Math.round(Date.now() + expires_in * 1_000);
-    return this.messages.create(queue, message, { signal, idempotencyKey, timeoutMs, deadlineMs, attempts });
+    return this.messages.create(queue, ...messageOf(data, options));
   }
 
   /**

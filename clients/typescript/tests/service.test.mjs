@@ -49,6 +49,21 @@ test("calls with the same idempotency key publish once", async () => {
   assert.equal((await messages()).length, 1);
 });
 
+test("a topic is published to like a queue", async () => {
+  const topic = (await client.topics.create()).id;
+  await client.channels.create(topic, { queue_id: queue, pattern: "orders.*.paid" });
+  const options = { subject: "orders.eu.paid", headers: { "x-shop": "1" }, delay: 59.5, idempotencyKey: crypto.randomUUID() };
+  const sent = await client.topics.publish(topic, { order: 17 }, options);
+  const again = await client.topics.publish(topic, { order: 17 }, options);
+  await client.topics.publish(topic, Uint8Array.of(0xff, 0), { subject: "orders.us.paid", expires_in: 60 });
+  const ignored = await client.topics.publish(topic, "text");
+
+  const [bytes, stored] = await messages();
+  assert.deepEqual([again.id, sent.queues.length, ignored.queues], [sent.id, 1, []]);
+  assert.deepEqual([stored.id, stored.data, stored.headers], [sent.id, { order: 17 }, { "x-shop": "1" }]);
+  assert.equal(bytes.data_base64, "/wA=");
+});
+
 test("expires_in counts from now", async () => {
   const { id } = await client.publish(queue, 1, { expires_in: 60 });
 

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,38 @@ async def test_publish_by_name_stores_every_field(async_client: AsyncDiscue) -> 
     assert (found.key, found.alias, found.headers) == ("customer-9", "o-17", {"x-shop": "north"})
     assert (found.deliver_at or 0) >= before + 3_600_200
     assert (found.expires_at or 0) >= before + 7_199_999
+
+
+async def test_topic_is_published_to_like_a_queue(async_client: AsyncDiscue) -> None:
+    await async_client.queues.create(alias="paid", ordered=True)
+    await async_client.topics.create(alias="shop")
+    channel = await async_client.channels.create("shop", queue_id="paid", pattern="orders.*.paid")
+
+    sent = await async_client.topics.publish(
+        "shop", Order(17), subject="orders.eu.paid", key="customer-9", expires_in=60, idempotency_key="k"
+    )
+    again = await async_client.topics.publish(
+        "shop", b"\x00\xff", subject="orders.eu.paid", delay=timedelta(minutes=1), headers={"x-shop": "1"}
+    )
+    ignored = await async_client.topics.publish("shop", "text")
+
+    stored = await async_client.messages.get("paid", sent.id)
+    assert (sent.queues, ignored.queues) == ((channel.queue_id,), ())
+    assert (stored.data, stored.key, stored.subject) == ({"id": 17}, "customer-9", "orders.eu.paid")
+    assert stored.expires_at is not None
+    assert stored.expires_at - stored.created_at == pytest.approx(60_000, abs=5_000)
+    later = await async_client.messages.get("paid", again.id)
+    assert (later.data_base64, later.headers) == ("AP8=", {"x-shop": "1"})
+
+
+def test_sync_publish_to_a_topic_with_the_same_idempotency_key_publishes_once(client: Discue) -> None:
+    client.queues.create(alias="paid")
+    client.topics.create(alias="shop")
+    client.channels.create("shop", queue_id="paid")
+    first, second = (client.topics.publish("shop", {"order": 1}, idempotency_key="k") for _ in range(2))
+
+    assert first == second
+    assert [each.id for each in client.messages.list("paid")] == [first.id]
 
 
 def test_text_and_values_are_published_as_they_are(client: Discue) -> None:

@@ -8,13 +8,19 @@ Written by `make docs` from `docs/openapi.json`. Do not edit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET, UnsetType
 
 from discue_client import models
 from discue_client._async.requester import AsyncPages, AsyncRequester
+from discue_client.messages import message_fields
 from discue_client.wire import given, path_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from discue_client.messages import TopicMessageFields
 
 
 class AsyncApiKeys:
@@ -1387,42 +1393,18 @@ class AsyncTopics:
         await self._requester.request("DELETE", path_of("topics", topic))
 
     async def publish(
-        self,
-        topic: str,
-        *,
-        alias: str | UnsetType | None = UNSET,
-        data: Any = UNSET,
-        data_base64: str | UnsetType | None = UNSET,
-        content_type: str | UnsetType | None = UNSET,
-        deliver_at: int | UnsetType | None = UNSET,
-        delay: int | UnsetType | None = UNSET,
-        expires_at: int | UnsetType | None = UNSET,
-        key: str | UnsetType | None = UNSET,
-        headers: Mapping[str, str] | None | UnsetType = UNSET,
-        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
-        subject: str | UnsetType | None = UNSET,
-        idempotency_key: str | None = None,
+        self, topic: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[TopicMessageFields]
     ) -> models.TopicMessage:
         """Publish a message to a topic. When the response arrives, the message is durable in all queues that the
-        topic's channels select, or in none.
+        topic's channels select, or in none. `data` is text or bytes, which are delivered as they are, or any
+        value with a JSON form. `fields` are `subject`, `key`, `delay` and the others of `TopicMessageFields`.
+        As with `client.publish`, the message is published once, however often the request is sent.
         """
         found = await self._requester.result(
             models.TopicMessageResponse,
             "POST",
             path_of("topics", topic, "messages"),
-            body=given(
-                alias=alias,
-                data=data,
-                data_base64=data_base64,
-                content_type=content_type,
-                deliver_at=deliver_at,
-                delay=delay,
-                expires_at=expires_at,
-                key=key,
-                headers=headers,
-                retry=retry,
-                subject=subject,
-            ),
+            body=message_fields(data, **fields),
             idempotency_key=idempotency_key,
         )
         return found.message

@@ -5,6 +5,8 @@
  */
 
 import { Pages } from "../pages.js";
+import { messageOf } from "../publishing.js";
+import type { TopicPublishOptions } from "../publishing.js";
 import { pathOf } from "../requester.js";
 import type { RequestOptions, Requester } from "../requester.js";
 import type {
@@ -86,7 +88,6 @@ import type {
   TopicBatchBody,
   TopicBody,
   TopicMessage,
-  TopicMessageBody,
   TopicMessageResponse,
   TopicMessagesResponse,
   TopicResponse,
@@ -900,10 +901,12 @@ export class Topics {
 
   /**
    * Publish a message to a topic. When the response arrives, the message is durable in all queues that the topic's
-   * channels select, or in none.
+   * channels select, or in none. `data` is a string or bytes, which are delivered as they are, or any value with a
+   * JSON form. As with `client.publish`, the message is published once, however often the request is sent.
    */
-  async publish(topic: string, fields: TopicMessageBody = {}, options: RequestOptions = {}): Promise<TopicMessage> {
-    const found = await this.#requester.object<TopicMessageResponse>("POST", pathOf("topics", topic, "messages"), "message", { body: fields }, options);
+  async publish(topic: string, data: unknown, options: TopicPublishOptions = {}): Promise<TopicMessage> {
+    const [fields, request] = messageOf(data, options);
+    const found = await this.#requester.object<TopicMessageResponse>("POST", pathOf("topics", topic, "messages"), "message", { body: fields }, request);
     return found.message;
   }
 
