@@ -171,8 +171,8 @@ def _camel(name: str) -> str:
 def _publish(schemas: Json, operation: Operation) -> str:
     """Return a method that is called like `client.publish`."""
     text = (
-        f"{operation.text} `data` is a string or bytes, which are delivered as they are, or any value with a JSON form. "
-        "As with `client.publish`, the message is published once, however often the request is sent."
+        f"{operation.text} `data` is a string or bytes, which are delivered as they are, or any value with a JSON "
+        "form. As with `client.publish`, the message is published once, however often the request is sent."
     )
     target = operation.path.split("{")[1].split("_id}")[0]
     result, code = _call(schemas, operation, _path(operation), has_query=False)

@@ -6,7 +6,7 @@ from typing import Final
 
 _SENT_AS: Final[Mapping[str, tuple[str, ...]]] = {
     # Commands that make something with an alias take it in place of an option.
-    "alias": ("listener", "queue"),
+    "alias": ("listener", "named", "queue"),
     "created_after": ("since",),
     "created_before": ("until",),
     "data_base64": ("file",),
@@ -17,6 +17,7 @@ _SENT_AS: Final[Mapping[str, tuple[str, ...]]] = {
     "messages": ("message",),
     "mode": ("pull",),
     "notify_url": ("url",),
+    "queue_id": ("queue",),
     "retention_seconds": ("retention",),
     "scopes": ("scope",),
     "until_at": ("until",),

@@ -38,7 +38,7 @@ class TopicMessageFields(MessageFields, total=False):
     """Fields of a message to a topic in addition to its data. None is like leaving a field out."""
 
     subject: str | None
-    """What channels with a pattern select messages by, such as `orders.eu.paid`."""
+    """The text that patterns of channels are compared with, such as `orders.eu.paid`."""
 
 
 def message_fields(data: object, **fields: Unpack[TopicMessageFields]) -> dict[str, Any]:

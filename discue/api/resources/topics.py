@@ -101,7 +101,11 @@ class ChannelBody(NamedBody, kw_only=True):
 
     queue_id: Annotated[
         str | UnsetType,
-        doc("The queue that it leads to: its id or alias. Fixed at creation.", EXAMPLE_IDS["queue_id"], pattern=ALIAS_PATTERN),
+        doc(
+            "Id or alias of the queue that it leads to. Fixed at creation.",
+            EXAMPLE_IDS["queue_id"],
+            pattern=ALIAS_PATTERN,
+        ),
     ] = UNSET
     pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.", _FILTER_EXAMPLE)] = NOT_SENT

@@ -31,11 +31,23 @@ def moment(text: str) -> int:
     if _DURATION.fullmatch(text):
         return round((time.time() - duration(text)) * 1_000)
     try:
-        parsed = datetime.fromisoformat(text)
+        return _milliseconds(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a duration such as 2h nor a time such as 2026-07-01T12:00Z"
         ) from None
+
+
+def instant(text: str) -> int:
+    """Parse a date in ISO 8601. Returns milliseconds since the epoch."""
+    try:
+        return _milliseconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-07-01T12:00Z") from None
+
+
+def _milliseconds(text: str) -> int:
+    parsed = datetime.fromisoformat(text)
     # Logs and the API speak UTC: a time without a zone is one.
     return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)
 

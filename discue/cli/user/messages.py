@@ -102,7 +102,7 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _state(message: Message) -> str:
-    """Return the state of a message; `filtered` if filters exclude it from all deliveries, which the API leaves open."""
+    """Return the state of a message; `filtered` if filters exclude it from all deliveries, which the API omits."""
     deliveries = message.deliveries or ()
     # Beyond the largest number that is shown, there may be others.
     is_filtered = 0 < len(deliveries) < _DELIVERIES_SHOWN and all(each.state == "filtered" for each in deliveries)

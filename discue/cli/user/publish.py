@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from discue.cli.output import note, say, say_json
@@ -14,6 +16,9 @@ from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from discue_client import Discue
+    from discue_client.models import Message, TopicMessage
 
 
 def add(commands: Commands) -> None:
@@ -25,7 +30,7 @@ def add(commands: Commands) -> None:
         description="When it ends with 0, the message is stored and will be delivered. It is published once, however "
         "often the request had to be sent.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue")
+    parser.add_argument("queue", type=name, help="alias or id of the queue; of the topic with --topic")
     parser.add_argument(
         "data", nargs="?", help="the data as JSON; @FILE reads it from a file, - from the standard input"
     )
@@ -33,6 +38,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--file", metavar="FILE", help="publish the bytes of a file as they are; needs --content-type")
     parser.add_argument("--lines", action="store_true", help="publish each line of the standard input as a message")
     parser.add_argument("--content-type", metavar="TYPE", help="media type of the data, such as image/png")
+    add_topic(parser)
     parser.add_argument("--key", metavar="KEY", help="in an ordered queue, messages with the same key keep their order")
     parser.add_argument("--delay", type=duration, metavar="TIME", help="deliver it later, such as 10m or 2h")
     parser.add_argument("--expires-in", type=duration, metavar="TIME", help="do not deliver it after this time")
@@ -53,14 +59,60 @@ def add(commands: Commands) -> None:
     )
 
 
+def add_topic(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of messages to topics."""
+    parser.add_argument("--topic", action="store_true", help="publish to the topic of this name, rather than a queue")
+    parser.add_argument(
+        "--subject", metavar="SUBJECT", help="what channels of the topic select messages by, such as orders.eu.paid"
+    )
+
+
+def publish(
+    client: Discue, arguments: argparse.Namespace, data: Any, fields: dict[str, Any], *, idempotency_key: str | None
+) -> Message | TopicMessage:
+    """Publish a message to the queue or the topic that the arguments name."""
+    from discue_client import NotFound  # noqa: PLC0415 - imported by now
+
+    if arguments.topic:
+        if arguments.subject is not None:
+            fields = {**fields, "subject": arguments.subject}
+        sent = client.topics.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
+        if not sent.queues:
+            note(f"No channel of the topic {arguments.queue} accepts the message: it is stored nowhere.")
+        return sent
+    try:
+        return client.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
+    except NotFound as error:
+        if _is_topic(client, arguments.queue):
+            error.add_note(f"There is a topic {arguments.queue}: give --topic to publish to it.")
+        raise
+
+
+def _is_topic(client: Discue, name: str) -> bool:
+    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - imported by now
+
+    try:
+        client.topics.get(name)
+    except (Forbidden, NotFound):
+        return False
+    return True
+
+
+def require_topic(arguments: argparse.Namespace) -> None:
+    """Raise UsageInvalid for a subject without a topic."""
+    if arguments.subject is not None and not arguments.topic:
+        raise UsageInvalid("Only messages to topics have a subject: give --topic as well.")
+
+
 def run(arguments: argparse.Namespace) -> None:
+    require_topic(arguments)
     fields = _fields(arguments)
     if arguments.lines:
         _publish_lines(arguments, fields)
         return
     data = _data(arguments)
     with connect(arguments) as client:
-        message = client.publish(arguments.queue, data, idempotency_key=arguments.idempotency_key, **fields)
+        message = publish(client, arguments, data, fields, idempotency_key=arguments.idempotency_key)
     if arguments.json:
         say_json({"message": message})
     else:
@@ -100,18 +152,29 @@ def _text(content: bytes, what: str) -> str:
 def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> None:
     if arguments.data is not None or arguments.file is not None or arguments.idempotency_key is not None:
         raise UsageInvalid("--lines takes neither data nor --file nor --idempotency-key.")
+    if arguments.topic:
+        with connect(arguments) as client:
+            for number, data in _lines(arguments):
+                with _named(number):
+                    sent = publish(client, arguments, data, fields, idempotency_key=None)
+                _say(sent.id, as_json=arguments.json)
+        return
     waiting: deque[tuple[int, Future[str]]] = deque()
     with connect(arguments) as client, client.publisher(arguments.queue) as publisher:
-        for number, line in enumerate(sys.stdin.buffer, 1):
-            content = line.rstrip(b"\r\n")
-            if not content:
-                continue
-            waiting.append((number, publisher.submit(_line(number, content, arguments), **fields)))
+        for number, data in _lines(arguments):
+            waiting.append((number, publisher.submit(data, **fields)))
             # Ids are printed in order as soon as they are known: nothing grows with the input.
             while waiting and waiting[0][1].done():
                 _say_id(*waiting.popleft(), as_json=arguments.json)
         for each in waiting:
             _say_id(*each, as_json=arguments.json)
+
+
+def _lines(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
+    """Yield the data of each line of the standard input that is not empty, with its number."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if content := line.rstrip(b"\r\n"):
+            yield number, _line(number, content, arguments)
 
 
 def _line(number: int, content: bytes, arguments: argparse.Namespace) -> Any:
@@ -123,13 +186,24 @@ def _line(number: int, content: bytes, arguments: argparse.Namespace) -> Any:
 
 
 def _say_id(number: int, published: Future[str], *, as_json: bool) -> None:
+    with _named(number):
+        message_id = published.result()
+    _say(message_id, as_json=as_json)
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Name the line whose message was not confirmed."""
     from discue_client import DiscueError  # noqa: PLC0415 - imported with the client
 
     try:
-        message_id = published.result()
+        yield
     except (DiscueError, KeyboardInterrupt):
         note(f"Line {number} is not confirmed. The lines before it are published, and later ones may be.")
         raise
+
+
+def _say(message_id: str, *, as_json: bool) -> None:
     if as_json:
         say_json({"id": message_id})
     else:

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import duration, name
 from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
+from discue.cli.user.publish import add_topic, publish, require_topic
 from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client import Discue
+
+
+_WORD = "example"
+"""The word of a subject where the pattern has a wildcard."""
 
 
 def add(commands: Commands) -> None:
@@ -22,7 +27,7 @@ def add(commands: Commands) -> None:
         summary="publish an example message, made from the queue's schema or its last message",
         description="Prints the id of the message.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue")
+    parser.add_argument("queue", type=name, help="alias or id of the queue; of the topic with --topic")
     parser.add_argument(
         "--set",
         dest="changes",
@@ -32,6 +37,7 @@ def add(commands: Commands) -> None:
         metavar="PATH=VALUE",
         help="change a value of the data, such as order.total=5; can be repeated",
     )
+    add_topic(parser)
     parser.add_argument("--last", action="store_true", help="use the last message, even if there is a schema")
     parser.add_argument("--key", metavar="KEY", help="key of the message; default: that of the last message, if used")
     parser.add_argument("--delay", type=duration, metavar="TIME", help="deliver it later, such as 10m")
@@ -52,8 +58,10 @@ def _change(text: str) -> tuple[list[str], Any]:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    require_topic(arguments)
     with connect(arguments) as client:
-        data, fields = _example(client, arguments)
+        queue = _queue_of_topic(client, arguments) if arguments.topic else arguments.queue
+        data, fields = _example(client, arguments, queue)
         for path, value in arguments.changes:
             _set(data, path, value)
         if arguments.dry_run:
@@ -63,30 +71,44 @@ def run(arguments: argparse.Namespace) -> None:
             fields["key"] = arguments.key
         if arguments.delay is not None:
             fields["delay"] = arguments.delay
-        message = client.publish(arguments.queue, data, **fields)
+        message = publish(client, arguments, data, fields, idempotency_key=None)
     if arguments.json:
         say_json({"message": message})
     else:
         say(message.id)
 
 
-def _example(client: Discue, arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
+    """Return the queue of the topic's first channel, for whose pattern the subject is made unless one is given."""
+    channels = list(client.channels.list(arguments.queue))
+    if not channels:
+        raise CommandFailed(
+            f"Topic {arguments.queue} has no channel. Create one with `discue channels set {arguments.queue} NAME "
+            "--queue QUEUE`."
+        )
+    channel = channels[-1]
+    if arguments.subject is None and channel.pattern is not None:
+        arguments.subject = channel.pattern.replace("*", _WORD).replace(">", _WORD)
+    return channel.queue_id
+
+
+def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> tuple[Any, dict[str, Any]]:
     """Return data, and fields of the message that go with it."""
     from discue.domain.json_example import NoExample, example_of  # noqa: PLC0415 - other commands do not need it
     from discue.domain.schema_rules import rules_to_json_schema  # noqa: PLC0415 - as above
 
-    queue = client.queues.get(arguments.queue)
+    queue = client.queues.get(queue_name)
     schema = queue.json_schema if queue.schema is None else rules_to_json_schema(queue.schema)
     if schema is not None and not arguments.last:
         try:
             return example_of(schema), {}
         except NoExample as error:
             note(f"The schema gives no example ({error}). The last message is used.")
-    last = client.messages.list(arguments.queue, data="true", limit=1).first()
+    last = client.messages.list(queue_name, data="true", limit=1).first()
     if last is None:
         raise CommandFailed(
-            f"Queue {arguments.queue} has neither a schema nor a message to take an example from. Publish one with "
-            f"`discue publish {arguments.queue} DATA`."
+            f"Queue {queue.alias} has neither a schema nor a message to take an example from. Publish one with "
+            f"`discue publish {queue.alias} DATA`."
         )
     if last.data_base64 is not None:
         raise CommandFailed("The last message is not JSON. Publish bytes with `discue publish --file`.")

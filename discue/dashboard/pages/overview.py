@@ -26,7 +26,7 @@ _HOUR: Final = 12
 
 
 class NextStep(NamedTuple):
-    """What a user of a young installation does next."""
+    """The next step of a user whose installation has sent nothing yet."""
 
     text: str
     title: str

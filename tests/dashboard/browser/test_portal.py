@@ -255,7 +255,7 @@ def test_line_below_the_header_reaches_both_ends_of_the_page(
         header, shown = page.locator("header.top").bounding_box(), page.evaluate("document.documentElement.clientWidth")
         assert (header["x"], header["width"]) == (0, shown)
         assert page.locator("header.top").evaluate("each => getComputedStyle(each).borderBottomWidth") == "1px"
-        # What is in it stays in the column of the page.
+        # Its content stays in the column of the page.
         tabs, title = page.locator("header.top .tabs").bounding_box(), page.locator("main h1").bounding_box()
         assert tabs["x"] == pytest.approx(title["x"], abs=1)
 

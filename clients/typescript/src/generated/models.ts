@@ -214,7 +214,7 @@ export interface Channel {
 export interface ChannelBody {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** The queue that it leads to: its id or alias. Fixed at creation. */
+  /** Id or alias of the queue that it leads to. Fixed at creation. */
   queue_id?: string | undefined;
   /**
    * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
@@ -972,7 +972,7 @@ export interface MissedMessage {
 export interface NewChannel {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** The queue that it leads to: its id or alias. Fixed at creation. */
+  /** Id or alias of the queue that it leads to. Fixed at creation. */
   queue_id: string;
   /**
    * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
