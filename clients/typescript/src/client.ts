@@ -3,8 +3,7 @@
 import type { ClientOptions } from "./configuration.js";
 import { Resources } from "./generated/resources.js";
 import type { Message } from "./generated/models.js";
-import { messageOf } from "./publishing.js";
-import type { PublishOptions } from "./publishing.js";
+import { messageOf, type PublishOptions } from "./publishing.js";
 import { Requester } from "./requester.js";
 import type { RequestFields, RequestOptions } from "./requester.js";
 
@@ -27,7 +26,7 @@ export class Discue extends Resources {
    * publishes nothing more.
    */
   publish(queue: string, data: unknown, options: PublishOptions = {}): Promise<Message> {
-    return this.messages.create(queue, ...messageOf(data, options));
+    return this.messages.create(queue, messageOf(data, options), options);
   }
 
   /**

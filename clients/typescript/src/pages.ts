@@ -60,7 +60,4 @@ interface List {
   options: RequestOptions;
 }
 
-interface Page {
-  [items: string]: unknown;
-  _links?: { next?: { href: string } };
-}
+type Page = Record<string, unknown> & { _links?: { next?: { href: string } } };

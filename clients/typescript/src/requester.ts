@@ -56,9 +56,7 @@ export class Requester {
   readonly #defaults: RetryOptions;
 
   constructor(options: ClientOptions) {
-    const { url, apiKey } = configurationOf(options);
-    this.url = url;
-    this.#apiKey = apiKey;
+    ({ url: this.url, apiKey: this.#apiKey } = configurationOf(options));
     this.#fetch = options.fetch ?? ((target, init) => globalThis.fetch(target, init));
     this.#defaults = options;
   }
@@ -190,10 +188,7 @@ function queryOf(fields: object = {}): string {
 
 /** Return the path with the segments, encoded. Throws TypeError for one that would lead elsewhere. */
 export function pathOf(...segments: string[]): string {
-  for (const segment of segments) {
-    if (["", ".", ".."].includes(segment) || typeof segment !== "string") {
-      throw new TypeError(`${JSON.stringify(segment)} is not the id or the alias of a resource.`);
-    }
-  }
+  const wrong = segments.findIndex((each) => typeof each !== "string" || ["", ".", ".."].includes(each));
+  if (wrong >= 0) throw new TypeError(`${JSON.stringify(segments[wrong])} is not the id or the alias of a resource.`);
   return `/${segments.map(encodeURIComponent).join("/")}`;
 }

@@ -5,8 +5,7 @@
  */
 
 import { Pages } from "../pages.js";
-import { messageOf } from "../publishing.js";
-import type { TopicPublishOptions } from "../publishing.js";
+import { messageOf, type TopicPublishOptions } from "../publishing.js";
 import { pathOf } from "../requester.js";
 import type { RequestOptions, Requester } from "../requester.js";
 import type {
@@ -905,8 +904,7 @@ export class Topics {
    * JSON form. As with `client.publish`, the message is published once, however often the request is sent.
    */
   async publish(topic: string, data: unknown, options: TopicPublishOptions = {}): Promise<TopicMessage> {
-    const [fields, request] = messageOf(data, options);
-    const found = await this.#requester.object<TopicMessageResponse>("POST", pathOf("topics", topic, "messages"), "message", { body: fields }, request);
+    const found = await this.#requester.object<TopicMessageResponse>("POST", pathOf("topics", topic, "messages"), "message", { body: messageOf(data, options) }, options);
     return found.message;
   }
 
