@@ -60,7 +60,7 @@ def _add_create(verbs: Commands) -> None:
         _create,
         verb="create",
         summary="create a key and print it once",
-        description=f"Without --scope and --all, the key gets every scope that is not protected. {_LIVE}",
+        description=f"Without --preset, --scope and --all, the key gets every scope that is not protected. {_LIVE}",
     )
     parser.add_argument("--alias", help="alias of the key; default: its id")
     scopes = parser.add_mutually_exclusive_group()
@@ -71,6 +71,11 @@ def _add_create(verbs: Commands) -> None:
         metavar="RESOURCE[:ACCESS[:TARGET,…]]",
         help="scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
         f"Resources: {', '.join(access.RESOURCES)}",
+    )
+    scopes.add_argument(
+        "--preset",
+        choices=access.PRESETS,
+        help="scopes for what most keys do: publish messages, pull and settle them, read all, or all not protected",
     )
     scopes.add_argument("--all", action="store_true", help="every scope, including protected ones")
     parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days until the key expires; default: never")
@@ -98,6 +103,8 @@ def _days(text: str) -> int:
 def _granted(arguments: argparse.Namespace) -> dict[str, Scope]:
     if arguments.all:
         return access.all_scopes()
+    if arguments.preset:
+        return access.preset_scopes(arguments.preset, access.all_scopes())
     if not arguments.scope:
         return access.default_grant(access.all_scopes())
     granted: dict[str, Scope] = {}

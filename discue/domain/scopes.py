@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -112,6 +112,25 @@ def check_grant(requested: Scopes, granter: Scopes, pointer: str = "/scopes") ->
 def default_grant(granter: Scopes) -> dict[str, Scope]:
     """Return the scopes of a key that is created without any: those of its creator, except protected ones."""
     return {resource: scope for resource, scope in granter.items() if resource not in PROTECTED}
+
+
+PRESETS: Final = ("publish", "consume", "read-only", "everything")
+"""What most keys are for: publishing messages, pulling and settling them, reading all there is, all that is not
+protected."""
+
+
+def preset_scopes(preset: str, granter: Scopes) -> dict[str, Scope]:
+    """Return the scopes of a preset, of which `read-only` and `everything` have no more than the granter has."""
+    own = default_grant(granter)
+    match preset:
+        case "publish":
+            return {"messages": Scope("write")}
+        case "consume":
+            return {"listeners": Scope("write"), "messages": Scope("read")}
+        case "read-only":
+            return {resource: Scope("read", scope.targets) for resource, scope in own.items()}
+        case _:
+            return own
 
 
 def all_scopes() -> dict[str, Scope]:

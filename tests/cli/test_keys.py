@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from discue.domain.scopes import PROTECTED, RESOURCES
 from tests.cli.commands import PATIENCE_SECONDS, Running, request, run, serving
 from tests.support.databases import on_sqlite_only
 
 pytestmark = pytest.mark.usefixtures("every_engine")
 
+UNPROTECTED = [name for name in RESOURCES if name not in PROTECTED]
 SOON_SECONDS = 10.0
 """A change is promised to be known within a second; a machine that is busy with other tests gets more."""
 
@@ -167,3 +169,29 @@ def test_missing_key_or_organization_is_named(tmp_path: Path, verb: str) -> None
     assert "The database has no organization" in before.stderr
     assert "has no key with the id 000000000000000000000" in unknown.stderr
     assert "Organization com.example.none not found." in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("preset", "scopes"),
+    [
+        ("publish", {"messages": "write"}),
+        ("consume", {"listeners": "write", "messages": "read"}),
+        ("read-only", dict.fromkeys(UNPROTECTED, "read")),
+        ("everything", dict.fromkeys(UNPROTECTED, "write")),
+    ],
+)
+def test_preset_grants_its_scopes(tmp_path: Path, preset: str, scopes: dict[str, str]) -> None:
+    run(tmp_path, "init")
+    key = created(tmp_path, "--preset", preset, "--expires-in", "30")
+    granted: dict[str, dict[str, str]] = key["scopes"]  # type: ignore[assignment]
+
+    assert {name: scope["access"] for name, scope in granted.items()} == scopes
+    assert key["expires_at"] > time.time() * 1_000  # type: ignore[operator]
+
+
+def test_preset_excludes_other_scopes(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    result = run(tmp_path, "keys", "create", "--preset", "publish", "--scope", "queues")
+
+    assert result.returncode == 2
+    assert "not allowed with argument --preset" in result.stderr

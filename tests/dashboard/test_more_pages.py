@@ -1,6 +1,9 @@
 """Pages about keys, domains, topics and the installation: what they show, and what their forms do."""
 
+import html
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +13,13 @@ from discue.control import installation, redeliveries
 from discue.control.installation import SettingInEffect
 from discue.dashboard.formats import percent
 from discue.domain.model import JobListener, MissedSelection, Redelivery
+from discue.domain.scopes import PROTECTED, RESOURCES
 from discue.store.pagination import Listing
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
-from tests.support.dashboards import SAME_ORIGIN, DashboardService
+from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
+
+UNPROTECTED = [name for name in RESOURCES if name not in PROTECTED]
 
 
 def test_key_is_created_shown_once_disabled_and_deleted(service: DashboardService, shop: Shop) -> None:
@@ -37,6 +43,76 @@ def test_key_is_created_shown_once_disabled_and_deleted(service: DashboardServic
     assert "API key deleted" in events
     assert "till" in events
     assert f'href="../dashboard{path}"' not in events
+
+
+def _new_key(browser: Browser, **given: str) -> tuple[str, str]:
+    """Create a key in the form, and return its text and the command that its page shows."""
+    answer = browser.post("/keys/new", data=given, headers=SAME_ORIGIN)
+    assert answer.status_code == 200, answer.text
+    text, command = (html.unescape(each) for each in re.findall(r"<pre[^>]*>([^<]+)</pre>", answer.text))
+    return text, command
+
+
+@pytest.mark.parametrize(
+    ("preset", "scopes", "sent"),
+    [
+        ("publish", {"messages": "write"}, "POST /queues/called/messages"),
+        ("consume", {"listeners": "write", "messages": "read"}, "GET /queues/called/listeners/puller/messages?max=10"),
+        ("read-only", dict.fromkeys(UNPROTECTED, "read"), "GET /queues"),
+        ("everything", dict.fromkeys(UNPROTECTED, "write"), "POST /queues/called/messages"),
+    ],
+)
+def test_page_of_a_new_key_shows_a_call_that_the_key_may_make(
+    service: DashboardService, preset: str, scopes: dict[str, str], sent: str
+) -> None:
+    schema = {"order": {"type": "number"}, "note": {"type": "string", "enum": ["it's paid"]}}
+    with service.api() as api:
+        api.put("/queues/called", json={"schema": schema}).raise_for_status()
+        api.put("/queues/called/listeners/puller", json={"mode": "pull"}).raise_for_status()
+        text, command = _new_key(service.browser(), preset=preset, alias=f"preset-{preset}", days="30")
+        ended = subprocess.run(
+            ["bash", "-c", command.replace("curl ", "curl -s -i --noproxy '*' ", 1)],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        [key] = [each for each in api.get("/api_keys").json()["api_keys"] if each["alias"] == f"preset-{preset}"]
+        api.delete(f"/api_keys/{key['id']}").raise_for_status()
+        api.delete("/queues/called").raise_for_status()
+
+    method, path = sent.split(" ")
+    assert command.startswith((f"curl {service.url}{path} ", f"curl '{service.url}{path}' "))
+    assert ("-d " in command, text in command) == (method == "POST", True)
+    assert ended.stdout.startswith("HTTP/1.1 200 ")
+    assert {name: scope["access"] for name, scope in key["scopes"].items()} == scopes
+    assert key["expires_at"] - key["created_at"] == pytest.approx(30 * 86_400_000, abs=60_000)
+
+
+def test_key_whose_call_needs_a_name_says_which(service: DashboardService, tmp_path: Path) -> None:
+    with dashboard_service(tmp_path) as young:
+        browser = young.browser()
+        _, publish = _new_key(browser, preset="publish")
+        page = browser.post("/keys/new", data={"preset": "consume"}, headers=SAME_ORIGIN).text
+        _, alone = _new_key(browser, preset="custom", **{"scope-schemas": "read"})
+
+    assert "/queues/QUEUE/messages" in publish
+    assert "in place of QUEUE and LISTENER." in page
+    assert alone.startswith(f"curl {young.url}/ ")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"preset": "publish", "days": "0"}, "must be a number from 1 to 36500"),
+        ({"preset": "publish", "days": "soon"}, "must be a number from 1 to 36500"),
+        ({"preset": "most"}, "must be one of publish, consume, read-only, everything, custom"),
+    ],
+)
+def test_invalid_preset_or_expiry_is_named(service: DashboardService, given: dict[str, str], told: str) -> None:
+    answer = service.browser().post("/keys/new", data=given, headers=SAME_ORIGIN)
+    assert answer.status_code == 422
+    assert told in answer.text
+    assert "dsk_" not in answer.text
 
 
 def test_event_names_its_key_and_links_the_changed_resource(service: DashboardService, shop: Shop) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from discue.domain.errors import BadRequest, DiscueError, Fault, Forbidden, Unprocessable
 from discue.domain.scopes import (
+    PRESETS,
     PROTECTED,
     RESOURCES,
     TARGETS_LIMIT,
@@ -17,6 +18,7 @@ from discue.domain.scopes import (
     check_grant,
     default_grant,
     parse_scopes,
+    preset_scopes,
     render_scopes,
 )
 
@@ -282,3 +284,17 @@ def test_may_allows_all_and_targets_of_agree(
     else:
         assert caller.allows_all(resource, access) == (reached is None)
         assert caller.may(resource, access, target) == (reached is None or target in reached)
+
+
+@given(scope_maps)
+def test_presets_for_reading_and_everything_can_be_granted_by_whom_they_are_for(granter: Scopes) -> None:
+    for preset in ("read-only", "everything"):
+        check_grant(preset_scopes(preset, granter), granter)
+    assert {scope.access for scope in preset_scopes("read-only", granter).values()} <= {"read"}
+
+
+def test_presets_grant_no_protected_scope() -> None:
+    for preset in PRESETS:
+        granted = preset_scopes(preset, all_scopes())
+        assert granted
+        assert PROTECTED.isdisjoint(granted)

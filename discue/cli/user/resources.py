@@ -232,7 +232,9 @@ SCHEDULES: Final = Resource(
                 "help": "header of each request to a listener; can be repeated",
             },
         ),
-        Option("--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether it publishes messages"}),
+        Option(
+            "--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether it publishes messages"}
+        ),
         Option(
             "--missed-runs",
             "missed_runs",

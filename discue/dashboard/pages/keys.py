@@ -4,16 +4,28 @@ from typing import Final, get_args
 
 from discue.control import api_keys
 from discue.control.api_keys import KeyFields
+from discue.dashboard.fields import number_of
+from discue.dashboard.key_calls import call_of
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.model import ApiKey
 from discue.domain.reservations import HTML_PAGE
-from discue.domain.scopes import PROTECTED, RESOURCES, Access, Scope
+from discue.domain.scopes import PRESETS, PROTECTED, RESOURCES, Access, Scope, preset_scopes
 
 _GRANTED: Final = tuple(name for name in RESOURCES if name not in PROTECTED)
 _LEVELS: Final = get_args(Access)
+_CUSTOM: Final = "custom"
+_PRESETS: Final = (
+    ("publish", "publish messages"),
+    ("consume", "consume: pull and settle messages"),
+    ("read-only", "read only: everything, and change nothing"),
+    ("everything", "everything that a key may do"),
+    (_CUSTOM, "as chosen below"),
+)
+_DAYS: Final = range(1, 36_501)
+_DAY_MS: Final = 86_400_000
 
 
 async def show(visit: Visit) -> Page:
@@ -44,11 +56,35 @@ async def show_new(visit: Visit) -> Page:
         for name in _GRANTED
         if visit.principal.may(name, "read")
     ]
-    return Page("key_new.html", "New key", {"offered": offered, "form": visit.form})
+    values = {"offered": offered, "presets": _PRESETS, "form": visit.form or {"preset": "publish"}}
+    return Page("key_new.html", "New key", values)
 
 
 async def create(visit: Visit) -> Page:
     """Create a key, and show its text: this is the only time."""
+    scopes = _scopes(visit)
+    days = number_of(visit.form.get("days", ""), "days", _DAYS)
+    expires_at = 0 if days is None else visit.now + days * _DAY_MS
+    fields = KeyFields(visit.form.get("alias", "").strip() or None, scopes=scopes, expires_at=expires_at)
+    made = await api_keys.create(visit.control, visit.principal, fields)
+    values = {
+        "heading": f"{made.key.alias} is ready",
+        "text": made.text,
+        "link": "/keys",
+        "back": "the keys",
+        "expires_at": expires_at,
+        "call": await call_of(visit, scopes),
+    }
+    return Page("key_text.html", "New key", values)
+
+
+def _scopes(visit: Visit) -> dict[str, Scope]:
+    """Return the scopes of the preset, or those that were chosen one by one. Raises Unprocessable."""
+    preset = visit.form.get("preset", _CUSTOM)
+    if preset in PRESETS:
+        return preset_scopes(preset, visit.principal.scopes)
+    if preset != _CUSTOM:
+        raise invalid("/preset", f"must be one of {', '.join((*PRESETS, _CUSTOM))}")
     scopes = {}
     for name in _GRANTED:
         for level in _LEVELS:
@@ -56,10 +92,7 @@ async def create(visit: Visit) -> Page:
                 scopes[name] = Scope(level)
     if not scopes:
         raise invalid("/scopes", "must allow something")
-    fields = KeyFields(visit.form.get("alias", "").strip() or None, scopes=scopes)
-    made = await api_keys.create(visit.control, visit.principal, fields)
-    values = {"heading": f"{made.key.alias} is ready", "text": made.text, "link": "/keys", "back": "the keys"}
-    return Page("key_text.html", "New key", values)
+    return scopes
 
 
 async def show_key(visit: Visit) -> Page:

@@ -1,6 +1,5 @@
 """A queue: its messages, its listeners, its settings, and a form to publish with."""
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -8,6 +7,7 @@ import msgspec
 
 from discue.control import listeners, messages, queues
 from discue.control.queues import QueueSummary
+from discue.dashboard.example_data import example_of
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, key_of, number_of, value_of
 from discue.dashboard.formats import PREVIEW_BYTES
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, noting_faults, selection_of, shown
@@ -18,7 +18,6 @@ from discue.dashboard.route import PageRoute
 from discue.dashboard.times import instant_of
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.aliases import check_alias
-from discue.domain.json_example import NoExample, accepted_example
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
@@ -27,7 +26,6 @@ from discue.domain.retry import effective_policy
 from discue.publishing.publish import NewMessage, publish
 from discue.store.pagination import Selection
 
-_SAMPLE: Final = '{\n  "hello": "world"\n}'
 _DELAYS: Final = range(31_536_001)
 _FILTERS: Final = ("id", "alias", "key", "state", "since")
 
@@ -91,7 +89,7 @@ async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:
     with noting_faults(visit):
         copied = id_given(visit, "copy")
     if not copied:
-        return {"data": await _example(visit, queue), "as": "json"}
+        return {"data": await example_of(visit, queue), "as": "json"}
     found = await messages.timeline(
         visit.control, visit.principal, (visit.ids[0], copied), Selection(per_page=1), reserve=visit.reserve_data
     )
@@ -101,17 +99,6 @@ async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:
         "as": "json" if is_json(message.codec) else "text",
         "key": message.options.key or "",
     }
-
-
-async def _example(visit: Visit, queue: Queue) -> str:
-    """Return data that the queue accepts; "" if none follows from its schema."""
-    checker = (await visit.control.cache.queue(visit.principal.organization, queue.public_id)).checker
-    if queue.schema is None or checker is None:
-        return _SAMPLE
-    try:
-        return indented(accepted_example(queue.schema, queue.schema_language, checker, time.perf_counter).decode())
-    except NoExample:
-        return ""
 
 
 async def act_publish(visit: Visit) -> Redirect:

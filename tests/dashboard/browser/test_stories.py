@@ -136,3 +136,19 @@ def test_live_update_keeps_open_details_and_the_focus(
         page.evaluate("() => new Promise(requestAnimationFrame)")
         expect(link).to_be_visible()
         expect(lane.locator("summary").first).to_be_focused()
+
+
+def test_key_has_the_scopes_of_a_preset_unless_they_are_chosen_one_by_one(
+    visiting: Callable[..., Any], service: DashboardService
+) -> None:
+    with visiting() as visitor:
+        page = visitor.page
+        visitor.open("/keys/new")
+        expect(page.get_by_label("Access", exact=True)).to_have_value("publish")
+        expect(page.get_by_label("Topics")).to_be_hidden()
+        page.get_by_label("Access", exact=True).select_option("custom")
+        page.get_by_label("Topics").select_option("read")
+        page.get_by_label("Days until it expires").fill("7")
+        page.get_by_role("button", name="Create the key").click()
+        expect(page.get_by_text("It expires")).to_be_visible()
+        expect(page.get_by_text(f"curl {service.url}/topics")).to_be_visible()

@@ -109,6 +109,7 @@ def test_form_that_was_open_for_long_goes_on_after_the_password(
     _sign_in(page, email)
     page.goto(f"{service.url}/dashboard/keys/new")
     page.get_by_label("Name").fill(f"of-kim-{theme}")
+    page.get_by_label("Access", exact=True).select_option("custom")
     page.get_by_label("Queues").select_option("read")
     service.advance(15 * 60)
     page.get_by_role("button", name="Create the key").click()
