@@ -7,9 +7,10 @@ from typing import Any, Final, NamedTuple
 Json = Any
 
 _SKIPPED: Final = re.compile(
-    r"^(/|/openapi\.json|/docs.*|/api_clients.*|/queues/\{queue_id\}/listeners/\{listener_id\}/missed)$"
+    r"^(/|/openapi\.json|/docs.*|/api_clients.*|/organizations/\{organization_id\}/portal_sessions.*"
+    r"|/queues/\{queue_id\}/listeners/\{listener_id\}/missed)$"
 )
-"""Pages, the older name of organizations, and what `missed.list` can do."""
+"""Pages, the older name of organizations, what `missed.list` can do, and sessions of other organizations' portals."""
 _NAMES: Final = {
     "get_health_live": ("service", "live"),
     "get_health_ready": ("service", "ready"),

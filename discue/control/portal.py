@@ -167,7 +167,7 @@ async def get(
     control: ControlContext, principal: Principal, organization_public_id: str, public_id: str
 ) -> PortalSession:
     async def work(tx: Transaction) -> PortalSession:
-        owner = await _owner(tx, principal, "read", organization_public_id)
+        owner = await _owner(tx, principal, "read", organization_public_id, public_id)
         return require_found(await portal.get(tx, owner.id, public_id))
 
     return await control.store.read(work)
@@ -178,7 +178,7 @@ async def revoke(control: ControlContext, principal: Principal, organization_pub
     occurrence = control.occurrence(principal)
 
     async def work(tx: Transaction) -> None:
-        owner = await _owner(tx, principal, "write", organization_public_id)
+        owner = await _owner(tx, principal, "write", organization_public_id, public_id)
         session = control.require_match(require_found(await portal.get(tx, owner.id, public_id)))
         await portal.delete(tx, owner.id, session.id)
         await _record(tx, occurrence, "portal_session_deleted", session)
@@ -368,9 +368,12 @@ def _unknown(names: Sequence[str], known: Collection[str], word: str) -> list[Fa
     ]
 
 
-async def _owner(tx: Transaction, principal: Principal, access: Access, public_id: str) -> Organization:
-    """Return the organization in the path: the caller's own, or any for the operator. Raises NotFound, Forbidden."""
-    principal.require("portal", access, public_id)
+async def _owner(tx: Transaction, principal: Principal, access: Access, public_id: str, *below: str) -> Organization:
+    """Return the organization: the caller's own, or any for the operator. Raises NotFound, Forbidden.
+
+    A key with targets needs the organization or one of the ids `below` it.
+    """
+    principal.require("portal", access, public_id, *below)
     found = await organizations.by_public_id(tx, public_id)
     is_seen = found is not None and (principal.is_operator or found.id == principal.organization)
     return require_found(found if is_seen else None)

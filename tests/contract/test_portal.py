@@ -7,12 +7,18 @@ from tests.contract.reference import covers
 from tests.contract.world import World
 
 
-@covers("GET /organizations/{organization_id}/portal_sessions 200")
+PLACES = ["/portal_sessions", "/organizations/{organization_id}/portal_sessions"]
+
+
+@covers("GET /portal_sessions 200", "GET /organizations/{organization_id}/portal_sessions 200")
+@covers("GET /portal_sessions/{portal_session_id} 200")
 @covers("GET /organizations/{organization_id}/portal_sessions/{portal_session_id} 200")
-@covers("POST /organizations/{organization_id}/portal_sessions 200", "portal.md# Sessions")
+@covers("POST /portal_sessions 200", "POST /organizations/{organization_id}/portal_sessions 200")
+@covers("DELETE /portal_sessions/{portal_session_id} 200", "portal.md# Sessions")
 @covers("DELETE /organizations/{organization_id}/portal_sessions/{portal_session_id} 200")
-def test_session_is_created_listed_and_ended(world: World) -> None:
-    path = world.path("/organizations/{organization_id}/portal_sessions")
+@pytest.mark.parametrize("place", PLACES)
+def test_session_is_created_listed_and_ended(world: World, place: str) -> None:
+    path = world.path(place)
     queue = world.owner.change("/queues/customers%2Facme", customer="acme")
     made = world.owner.create(path, customer="acme", queues=[queue["alias"]], may=["test", "create"])
     assert made["queues"] == [queue["id"]]
@@ -23,9 +29,22 @@ def test_session_is_created_listed_and_ended(world: World) -> None:
     world.owner.refused(404, "DELETE", f"{path}/{made['id']}")
 
 
-@covers("POST /organizations/{organization_id}/portal_sessions 422")
-def test_session_about_what_does_not_exist_is_refused(world: World) -> None:
-    path = world.path("/organizations/{organization_id}/portal_sessions")
+def test_session_without_an_organization_is_of_the_organization_of_its_key(world: World) -> None:
+    made = world.owner.create("/portal_sessions", customer="of-the-key", queues=[world["queue_id"]])
+    own = world.path("/organizations/{organization_id}/portal_sessions")
+
+    assert world.owner.shown(f"{own}/{made['id']}")["customer"] == "of-the-key"
+    assert made["id"] not in [each["id"] for each in world.other.get("/portal_sessions")["portal_sessions"]]
+    for method in ("GET", "DELETE"):
+        world.other.refused(404, method, f"/portal_sessions/{made['id']}")
+    world.owner.delete(f"/portal_sessions/{made['id']}")
+    world.owner.refused(404, "GET", f"{own}/{made['id']}")
+
+
+@covers("POST /portal_sessions 422", "POST /organizations/{organization_id}/portal_sessions 422")
+@pytest.mark.parametrize("place", PLACES)
+def test_session_about_what_does_not_exist_is_refused(world: World, place: str) -> None:
+    path = world.path(place)
     for fields, pointer in (
         ({"queues": ["nowhere"]}, "/queues/0"),
         ({"topics": ["nowhere"]}, "/topics/0"),

@@ -259,14 +259,14 @@ def test_request_beyond_a_quota_is_refused(owner: Caller, operator: Caller, name
 
 
 @covers("limits.md: portal_sessions")
-@covers("POST /organizations/{organization_id}/portal_sessions 402")
+@covers("POST /organizations/{organization_id}/portal_sessions 402", "POST /portal_sessions 402")
 def test_portal_session_beyond_the_quota_is_refused(owner: Caller, operator: Caller) -> None:
     organization = owner.get("/organizations")["organizations"][0]["id"]
     path, fields = f"/organizations/{organization}/portal_sessions", {"customer": "acme"}
     made = owner.create(path, **fields)
     operator.change(f"/organizations/{organization}", quotas={"portal_sessions": 1})
-    content = problem(owner.ask("POST", path, fields), 402)
-    assert "1 of 1 portal sessions" in content["detail"]
+    for place in (path, "/portal_sessions"):
+        assert "1 of 1 portal sessions" in problem(owner.ask("POST", place, fields), 402)["detail"]
     assert [each["id"] for each in owner.get(path)["portal_sessions"]] == [made["id"]]
     assert owner.get("/limits")["limits"]["quotas"]["portal_sessions"] == {"limit": 1, "used": 1}
     owner.delete(f"{path}/{made['id']}")

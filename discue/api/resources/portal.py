@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from discue.api.idempotency import created
 from discue.api.pagination import PAGES, paged
-from discue.api.route import GET, POST, PUT, Call, Needs, Route, deletion
-from discue.api.structs import ApiResponse, Body, ResourceBody, View, doc, id_doc, instant_doc, within
+from discue.api.route import DELETE, GET, POST, PUT, Call, Needs, Route
+from discue.api.structs import ApiResponse, Body, DeletedResponse, ResourceBody, View, doc, id_doc, instant_doc, within
 from discue.control import portal
 from discue.control.context import one_of
 from discue.control.portal import NewPortalSession, PortalSessionFields
@@ -31,7 +31,7 @@ from discue.domain.portal import (
     PortalSession,
     PortalTheme,
 )
-from discue.domain.reservations import PAGE, RESOURCE
+from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE
 
 _READ: Final = Needs("portal", "read")
 _WRITE: Final = Needs("portal", "write")
@@ -149,21 +149,33 @@ async def create(call: Call) -> PortalSessionResponse:
     """
     fields = _fields(call.body)
     return await created(
-        call, lambda control: portal.create(control, call.principal, call.ids[0], fields), _created_response
+        call, lambda control: portal.create(control, call.principal, _place(call)[0], fields), _created_response
     )
 
 
 async def get(call: Call) -> PortalSessionResponse:
     """Get a session of a customer in the portal."""
-    session = await portal.get(call.control, call.principal, *call.ids)
+    session = await portal.get(call.control, call.principal, *_place(call))
     return call.with_etag(session, PortalSessionResponse(portal_session=_view(session), links=call.links()))
 
 
 async def list_all(call: Call) -> PortalSessionsResponse:
     """List the sessions of customers in the portal."""
     return await paged(
-        call, PortalSessionsResponse, partial(portal.page, call.control, call.principal, call.ids[0]), _view
+        call, PortalSessionsResponse, partial(portal.page, call.control, call.principal, _place(call)[0]), _view
     )
+
+
+async def delete(call: Call) -> DeletedResponse:
+    """End a session of a customer in the portal."""
+    await portal.revoke(call.control, call.principal, *_place(call))
+    return DeletedResponse(links=call.links())
+
+
+def _place(call: Call) -> tuple[str, ...]:
+    """Return the id of the organization, by default the key's own, and those that follow it in the path."""
+    is_named = call.path.startswith("/organizations/")
+    return call.ids if is_named else (call.principal.organization_public_id, *call.ids)
 
 
 async def get_settings(call: Call) -> PortalResponse:
@@ -221,23 +233,26 @@ def _view(session: PortalSession) -> PortalSessionView:
 
 
 _PORTAL: Final = "/organizations/{organization_id}/portal"
-_SESSIONS: Final = "/organizations/{organization_id}/portal_sessions"
+_SESSIONS: Final = "/portal_sessions"
+
+
+def _sessions_of(place: str) -> tuple[Route, ...]:
+    """Return the routes to the sessions of an organization: of the key's, or of the one that the path names."""
+    one = f"{place}/{{portal_session_id}}"
+    codes = ("quota_exceeded", "invalid_value", "conflicting_fields", *["not_found"] * ("{" in place))
+    return (
+        Route(GET, place, list_all, _READ, query=PAGES, reads=PAGE),
+        Route(POST, place, create, _WRITE, PortalSessionBody, codes=codes, reads=RESOURCE),
+        Route(GET, one, get, _READ, reads=RESOURCE),
+        Route(DELETE, one, delete, _WRITE, reads=FEW_ROWS),
+    )
+
 
 ROUTES = (
     Route(GET, _PORTAL, get_settings, _READ, reads=RESOURCE),
     Route(
         PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value"), reads=RESOURCE
     ),
-    Route(GET, _SESSIONS, list_all, _READ, query=PAGES, reads=PAGE),
-    Route(
-        POST,
-        _SESSIONS,
-        create,
-        _WRITE,
-        PortalSessionBody,
-        codes=("quota_exceeded", "not_found", "invalid_value", "conflicting_fields"),
-        reads=RESOURCE,
-    ),
-    Route(GET, f"{_SESSIONS}/{{portal_session_id}}", get, _READ, reads=RESOURCE),
-    deletion(f"{_SESSIONS}/{{portal_session_id}}", portal.revoke, _WRITE, "End a session of a customer in the portal."),
+    *_sessions_of(_SESSIONS),
+    *_sessions_of("/organizations/{organization_id}" + _SESSIONS),
 )

@@ -825,7 +825,6 @@ class AsyncPortalSessions:
 
     def list(
         self,
-        organization: str,
         *,
         alias: str | None = None,
         created_after: int | None = None,
@@ -833,7 +832,7 @@ class AsyncPortalSessions:
         limit: int | None = None,
     ) -> AsyncPages[models.PortalSession]:
         """List the sessions of customers in the portal."""
-        path = path_of("organizations", organization, "portal_sessions")
+        path = path_of("portal_sessions")
         query = {"alias": alias, "created_after": created_after, "created_before": created_before}
         return AsyncPages(
             self._requester, path, query, page_type=models.PortalSessionsResponse, items="portal_sessions", limit=limit
@@ -841,7 +840,6 @@ class AsyncPortalSessions:
 
     async def create(
         self,
-        organization: str,
         *,
         customer: str,
         queues: Sequence[str] | UnsetType = UNSET,
@@ -859,7 +857,7 @@ class AsyncPortalSessions:
         found = await self._requester.result(
             models.PortalSessionResponse,
             "POST",
-            path_of("organizations", organization, "portal_sessions"),
+            path_of("portal_sessions"),
             body=given(
                 customer=customer,
                 queues=queues,
@@ -873,20 +871,16 @@ class AsyncPortalSessions:
         )
         return found.portal_session
 
-    async def get(self, organization: str, portal_session: str) -> models.PortalSession:
+    async def get(self, portal_session: str) -> models.PortalSession:
         """Get a session of a customer in the portal."""
         found = await self._requester.result(
-            models.PortalSessionResponse,
-            "GET",
-            path_of("organizations", organization, "portal_sessions", portal_session),
+            models.PortalSessionResponse, "GET", path_of("portal_sessions", portal_session)
         )
         return found.portal_session
 
-    async def delete(self, organization: str, portal_session: str) -> None:
+    async def delete(self, portal_session: str) -> None:
         """End a session of a customer in the portal."""
-        await self._requester.request(
-            "DELETE", path_of("organizations", organization, "portal_sessions", portal_session)
-        )
+        await self._requester.request("DELETE", path_of("portal_sessions", portal_session))
 
 
 class AsyncQueues:

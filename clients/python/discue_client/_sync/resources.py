@@ -803,7 +803,6 @@ class PortalSessions:
 
     def list(
         self,
-        organization: str,
         *,
         alias: str | None = None,
         created_after: int | None = None,
@@ -811,7 +810,7 @@ class PortalSessions:
         limit: int | None = None,
     ) -> Pages[models.PortalSession]:
         """List the sessions of customers in the portal."""
-        path = path_of("organizations", organization, "portal_sessions")
+        path = path_of("portal_sessions")
         query = {"alias": alias, "created_after": created_after, "created_before": created_before}
         return Pages(
             self._requester, path, query, page_type=models.PortalSessionsResponse, items="portal_sessions", limit=limit
@@ -819,7 +818,6 @@ class PortalSessions:
 
     def create(
         self,
-        organization: str,
         *,
         customer: str,
         queues: Sequence[str] | UnsetType = UNSET,
@@ -837,7 +835,7 @@ class PortalSessions:
         found = self._requester.result(
             models.PortalSessionResponse,
             "POST",
-            path_of("organizations", organization, "portal_sessions"),
+            path_of("portal_sessions"),
             body=given(
                 customer=customer,
                 queues=queues,
@@ -851,18 +849,14 @@ class PortalSessions:
         )
         return found.portal_session
 
-    def get(self, organization: str, portal_session: str) -> models.PortalSession:
+    def get(self, portal_session: str) -> models.PortalSession:
         """Get a session of a customer in the portal."""
-        found = self._requester.result(
-            models.PortalSessionResponse,
-            "GET",
-            path_of("organizations", organization, "portal_sessions", portal_session),
-        )
+        found = self._requester.result(models.PortalSessionResponse, "GET", path_of("portal_sessions", portal_session))
         return found.portal_session
 
-    def delete(self, organization: str, portal_session: str) -> None:
+    def delete(self, portal_session: str) -> None:
         """End a session of a customer in the portal."""
-        self._requester.request("DELETE", path_of("organizations", organization, "portal_sessions", portal_session))
+        self._requester.request("DELETE", path_of("portal_sessions", portal_session))
 
 
 class Queues:

@@ -555,31 +555,30 @@ export class PortalSessions {
 
   /** List the sessions of customers in the portal. */
   list(
-    organization: string,
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<PortalSession> {
-    return new Pages(this.#requester, { path: pathOf("organizations", organization, "portal_sessions"), items: "portal_sessions", query, options });
+    return new Pages(this.#requester, { path: pathOf("portal_sessions"), items: "portal_sessions", query, options });
   }
 
   /**
    * Create a session of a customer in the portal. Only this response has the URL that opens it, within a minute and
    * once. Give the URL to the customer's browser.
    */
-  async create(organization: string, fields: PortalSessionBody, options: RequestOptions = {}): Promise<PortalSession> {
-    const found = await this.#requester.object<PortalSessionResponse>("POST", pathOf("organizations", organization, "portal_sessions"), "portal_session", { body: fields }, options);
+  async create(fields: PortalSessionBody, options: RequestOptions = {}): Promise<PortalSession> {
+    const found = await this.#requester.object<PortalSessionResponse>("POST", pathOf("portal_sessions"), "portal_session", { body: fields }, options);
     return found.portal_session;
   }
 
   /** Get a session of a customer in the portal. */
-  async get(organization: string, portalSession: string, options: RequestOptions = {}): Promise<PortalSession> {
-    const found = await this.#requester.object<PortalSessionResponse>("GET", pathOf("organizations", organization, "portal_sessions", portalSession), "portal_session", {}, options);
+  async get(portalSession: string, options: RequestOptions = {}): Promise<PortalSession> {
+    const found = await this.#requester.object<PortalSessionResponse>("GET", pathOf("portal_sessions", portalSession), "portal_session", {}, options);
     return found.portal_session;
   }
 
   /** End a session of a customer in the portal. */
-  async delete(organization: string, portalSession: string, options: RequestOptions = {}): Promise<void> {
-    await this.#requester.request("DELETE", pathOf("organizations", organization, "portal_sessions", portalSession), {}, options);
+  async delete(portalSession: string, options: RequestOptions = {}): Promise<void> {
+    await this.#requester.request("DELETE", pathOf("portal_sessions", portalSession), {}, options);
   }
 }
 
