@@ -355,7 +355,8 @@ async def _replay_preview(
         raise Conflict(detail, code="wrong_mode")
     first, last = await _range(tx, listener, facts, params)
     ends = await replays.ends_of(tx, listener.organization, listener.queue, first, last=last)
-    return first, last, ReplayResult(None, last - first + 1, *ends)
+    selected = await replays.count_of(tx, listener.organization, listener.queue, first, last=last)
+    return first, last, ReplayResult(None, selected, *ends)
 
 
 async def get_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> Replay:

@@ -388,7 +388,7 @@ class Replay(msgspec.Struct, frozen=True):
     position: int
     """Every message up to this seq was delivered, failed, expired or skipped, or is retrying."""
     selected: int
-    """Number of seqs at the start."""
+    """Number of messages at the start; of seqs if the range is long."""
     created_at: int
     updated_at: int
     pace: int | None = None
@@ -397,10 +397,14 @@ class Replay(msgspec.Struct, frozen=True):
     delivered: int = 0
     failed: int = 0
     expired: int = 0
+    filtered: int = 0
+    """Messages that the filter of the listener or of the replay rejects."""
     retrying: int = 0
     ended_at: int | None = None
 
     @property
     def remaining(self) -> int:
         """Upper bound of the messages that are still to be delivered."""
-        return 0 if self.ended_at is not None else self.until_seq - self.position + self.retrying
+        if self.ended_at is not None:
+            return 0
+        return min(self.until_seq - self.position + self.retrying, self.selected)

@@ -147,7 +147,7 @@ def _replay(settle: Settle) -> Sequence[Values]:
     if step is None:
         return ()
     counted = (settle.position, settle.acknowledged, settle.missed, settle.retrying)
-    return [(settle.organization, settle.stream, *counted, step.expired, step.now)]
+    return [(settle.organization, settle.stream, *counted, step.expired, step.filtered, step.now)]
 
 
 def _missed_reports(settle: Settle) -> Sequence[Values]:
@@ -211,12 +211,13 @@ CHANGES: Final = (
     ),
     RowChange(
         "replay",
-        (*_ID, "position", "delivered", "failed", "retrying", "expired", "updated_at"),
+        (*_ID, "position", "delivered", "failed", "retrying", "expired", "filtered", "updated_at"),
         _ID,
         "update",
         _replay,
         "position = new.position, delivered = new.delivered, failed = new.failed, retrying = new.retrying, "
-        "expired = replay.expired + new.expired, updated_at = new.updated_at, state = 'running'",
+        "expired = replay.expired + new.expired, filtered = replay.filtered + new.filtered, "
+        "updated_at = new.updated_at, state = 'running'",
     ),
 )
 """The rows that a settle writes, in the order in which SQLite writes them."""

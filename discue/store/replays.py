@@ -13,19 +13,22 @@ from discue.store.listeners import INSERT_CURSOR
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.purge import Job
 from discue.store.redeliveries import JOINED, OF_LISTENER
-from discue.store.tables import placeholders, prefixed, read_one, row_reader
+from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader
+
+COUNTED: Final = 1_000
+"""The length of the longest range whose messages are counted: creating a replay waits for the count."""
 
 _LOOKED_AT: Final = 100
 
 _COLUMNS: Final = (
     "id, organization, public_id, listener, state, from_seq, until_seq, position, selected, created_at, updated_at, "
-    "pace, delivered, failed, expired, retrying, ended_at"
+    "pace, delivered, failed, expired, filtered, retrying, ended_at"
 )
 _OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND listener = $2"
 _GET: Final = f"SELECT {_COLUMNS}, spec FROM replay WHERE organization = $1 AND public_id = $2"
 _OF_ORGANIZATION: Final = f"SELECT {prefixed('j', _COLUMNS)}, j.spec, {OF_LISTENER} FROM replay j {JOINED}"
 _OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
-_INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1, 18)})"
+_INSERT: Final = f"INSERT INTO replay ({_COLUMNS}, spec) VALUES ({placeholders(1, 19)})"
 # A worker that claims the live cursor at this moment waits, and claims the new one with it.
 _LIVE: Final = """
     UPDATE cursor SET version = version WHERE organization = $1 AND listener = $2 AND stream = 0
@@ -36,6 +39,8 @@ _END_CURSOR: Final = f"{_DELETE_CURSOR} AND token = $4 AND version = $5"
 _END: Final = """
     UPDATE replay SET state = 'done', position = until_seq, retrying = 0, updated_at = $1, ended_at = $1
     WHERE organization = $2 AND id = $3"""
+_COUNT: Final = """
+    SELECT count(*) FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0"""
 _MESSAGES: Final = """
     SELECT id, kind FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4
     ORDER BY seq {} LIMIT $5"""
@@ -94,6 +99,15 @@ async def end(tx: Transaction, key: CursorKey, token: int, version: int, *, now:
         return False
     await tx.execute(_END, now, key[0], key[2])
     return True
+
+
+async def count_of(tx: Transaction, organization: int, queue: int, first: int, *, last: int) -> int:
+    """Return the number of messages between two seqs, both included; of a long range, that of the seqs.
+
+    Deleted messages do not count, and delayed ones only where they became due.
+    """
+    seqs = last - first + 1
+    return seqs if seqs > COUNTED else await read_number(tx, _COUNT, organization, queue, first, last)
 
 
 async def ends_of(tx: Transaction, organization: int, queue: int, first: int, *, last: int) -> tuple[str, str]:

@@ -322,8 +322,8 @@ TABLES: Final = (
     _table(
         "replay",
         "organization id",
-        "public_id listener state spec pace from_seq until_seq position selected delivered failed expired retrying "
-        "created_at updated_at ended_at",
+        "public_id listener state spec pace from_seq until_seq position selected delivered failed expired filtered "
+        "retrying created_at updated_at ended_at",
     ),
     FEED_HEAD,
     _table("feed", "shard version", "kind organization ref"),

@@ -50,6 +50,7 @@ def test_messages_come_again_and_say_of_what(owner: Caller, receiver: Receiver) 
         "delivered": 2,
         "failed": 0,
         "expired": 0,
+        "filtered": 0,
         "retrying": 0,
         "remaining": 0,
     }
@@ -87,12 +88,31 @@ def test_times_are_ends_that_are_included(owner: Caller) -> None:
     assert owner.get(f"{place}/replays")["replays"] == []
 
 
+@covers("replays.md: filtered")
 def test_a_filter_leaves_messages_out(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, messages = _received(owner, receiver)
     made = owner.create(f"{place}/replays", from_at=0, filter={"data": {"n": 2}})
     assert made["filter"] == {"data": {"n": 2}}
-    _done(owner, f"{place}/replays/{made['id']}")
+    counts = _done(owner, f"{place}/replays/{made['id']}")["counts"]
     assert [each.headers["webhook-id"] for each in endpoint.received[3:]] == [messages[2]]
+    assert (counts["selected"], counts["delivered"], counts["filtered"]) == (3, 1, 2)
+    owner.change(place, filter={"data": {"n": {"$gt": 0}}})
+    both = owner.create(f"{place}/replays", from_at=0, filter={"data": {"n": {"$lt": 2}}})
+    counts = _done(owner, f"{place}/replays/{both['id']}")["counts"]
+    assert (counts["delivered"], counts["filtered"]) == (1, 2)
+
+
+def test_preview_selects_what_the_replay_then_delivers(owner: Caller, receiver: Receiver) -> None:
+    endpoint, place, messages = _received(owner, receiver)
+    queue = place.partition("/listeners/")[0]
+    owner.create(f"{queue}/messages", data="later", delay=3_600)
+    owner.delete(f"{queue}/messages/{messages[1]}")
+    previewed = body(owner.ask("POST", f"{place}/replays", {"from_at": 0, "dry_run": True}))["dry_run"]
+    made = owner.create(f"{place}/replays", from_at=0)
+    counts = _done(owner, f"{place}/replays/{made['id']}")["counts"]
+    assert previewed == {"selected": 2, "first_message": messages[0], "last_message": messages[2]}
+    assert (made["counts"]["selected"], made["counts"]["remaining"], counts["delivered"]) == (2, 2, 2)
+    assert {each.headers["webhook-id"] for each in endpoint.received[3:]} == {messages[0], messages[2]}
 
 
 @covers("replays.md: failed")
@@ -140,6 +160,7 @@ def test_counts_say_how_far_it_is(owner: Caller, receiver: Receiver) -> None:
         "delivered": 0,
         "failed": 0,
         "expired": 0,
+        "filtered": 0,
         "retrying": 2,
         "remaining": 2,
     }

@@ -11,7 +11,7 @@ from discue import __version__
 from discue.control import redeliveries
 from discue.dashboard import static
 from tests.support.dashboard_paths import paths_of
-from tests.support.dashboard_shop import Shop
+from tests.support.dashboard_shop import HOSTS, Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
 
 PAGE_BYTES = 60_000
@@ -426,3 +426,28 @@ def test_scripts_and_styles_stay_small() -> None:
             sizes[kind] += file.content.count(b"\n") if kind == "js" else len(file.content)
     assert 0 < sizes["js"] <= SCRIPT_LINES
     assert 0 < sizes["css"] <= STYLE_BYTES
+
+
+def test_preview_of_a_replay_names_its_ends_and_says_if_a_filter_decides(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    with service.api() as api:
+        queue = api.put("/queues/replayed").json()["queue"]["id"]
+        fields = {"notify_url": f"http://{HOSTS}:9001/"}
+        listener = api.put("/queues/replayed/listeners/plain", json=fields).json()["listener"]["id"]
+        path = f"/queues/{queue}/listeners/{listener}/replay?from=2020-01-01T00:00"
+        ids, pages = [], []
+        for order in (1, 2):
+            message = api.post("/queues/replayed/messages", json={"data": {"order": order}}).json()["message"]
+            ids.append(message["id"])
+            pages.append(browser.get(path).text)
+        api.put("/queues/replayed/listeners/plain", json={"filter": {"data": {"order": 2}}}).raise_for_status()
+        pages.append(browser.get(path).text)
+        api.delete("/queues/replayed").raise_for_status()
+
+    one, both, filtered = (
+        [" ".join(each.split()) for each in re.findall(r"<p[^>]*>(.*?)</p>", page)] for page in pages
+    )
+    assert f'It is <span class="id">{ids[0]}</span>.' in one
+    assert "<strong>1 message</strong> will be sent again." in one
+    assert f'From <span class="id">{ids[0]}</span> to <span class="id">{ids[1]}</span>.' in both
+    assert "Up to <strong>2 messages</strong> will be sent again: those that the filter accepts." in filtered

@@ -476,9 +476,9 @@ class Stage:
         await self.quiet()
         return [entry.id for entry in appended.entries]
 
-    async def publish_keyed(self, queue: Queue, *keys: str) -> list[str]:
+    async def publish_keyed(self, queue: Queue, *keys: str, body: bytes = b'"hello"') -> list[str]:
         """Store a message of each key together, and return their ids when their first requests went out."""
-        drafts = [NewMessage(b'"hello"', JSON_VALUE, options=MessageOptions(key=key)) for key in keys]
+        drafts = [NewMessage(body, JSON_VALUE, options=MessageOptions(key=key)) for key in keys]
         return await self._publish(queue, drafts)
 
     async def publish_with(self, queue: Queue, options: MessageOptions, expires_at: int | None = None) -> str:

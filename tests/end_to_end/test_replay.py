@@ -37,6 +37,7 @@ async def test_killed_process_continues_a_replay_and_repeats_requests_in_flight(
             "delivered": _MESSAGES - 10,
             "failed": 0,
             "expired": 0,
+            "filtered": 0,
             "retrying": 0,
             "remaining": 0,
         }

@@ -343,6 +343,7 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     made = a_replay(listener, 84)
     await replays.insert(tx, made)
     await replays.ends_of(tx, OURS, queue.id, 1, last=9)
+    await replays.count_of(tx, OURS, queue.id, 1, last=9)
     await replays.get(tx, OURS, made.public_id)
     await replays.list_open(tx, OURS, listener.id, 10)
     for selection in SELECTIONS:
@@ -642,9 +643,9 @@ _MANY_ROWS = (
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO replay
         (organization, id, public_id, listener, state, spec, pace, from_seq, until_seq, position, selected, delivered,
-        failed, expired, retrying, created_at, updated_at, ended_at)
+        failed, expired, filtered, retrying, created_at, updated_at, ended_at)
     SELECT organization, id * 100 + s, 'R' || organization || '-' || id || '-' || s, id, 'done', '{}', NULL, 1, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, CASE WHEN s > 2 THEN s END
+        0, 0, 0, 0, 0, 0, 0, CASE WHEN s > 2 THEN s END
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO replay_slot (organization, number, owner)
     SELECT o, n, n FROM generate_series(10, 5000) o, generate_series(1, 3) n""",

@@ -3,6 +3,7 @@
 from functools import partial
 
 import msgspec
+import pytest
 
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Queue, Replay, ReplaySpec
@@ -52,7 +53,7 @@ async def _claim(store: Store, owner: int, listener: Listener) -> list[tuple[int
 
 def _settle(listener: Listener, **changes: object) -> Settle:
     settle = a_settle(listener, 5, stream=STREAM, token=1, acknowledged=2, missed=1, retrying=1)
-    return msgspec.structs.replace(settle, replay=ReplayStep(3, NOON + 5), **changes)
+    return msgspec.structs.replace(settle, replay=ReplayStep(3, 2, NOON + 5), **changes)
 
 
 async def _stored(store: Store) -> Replay:
@@ -118,7 +119,8 @@ async def test_settle_updates_the_progress_of_a_replay(store: Store) -> None:
     assert not await store.settle(_settle(listener, version=1, position=7))
     running = await _stored(store)
     assert (running.state, running.position, running.updated_at) == ("running", 6, NOON + 5)
-    assert (running.delivered, running.failed, running.retrying, running.expired) == (2, 1, 1, 6)
+    assert (running.delivered, running.failed, running.retrying) == (2, 1, 1)
+    assert (running.expired, running.filtered) == (6, 4)
     assert running.remaining == 3
     counts = await counts_of(store, OURS, listener.id)
     assert (counts.acknowledged, counts.missed) == (0, 0)
@@ -182,6 +184,19 @@ async def test_the_ends_are_those_of_messages_that_are_there_and_due(store: Stor
 
     assert await ends(3, 9) == (public_id(105), public_id(107))
     assert await ends(3, 4) == ("", "")
+
+
+async def test_messages_of_a_short_range_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, _, _ = await _made(store)
+    await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq IN (3, 9)"))
+    await store.write(lambda tx: tx.execute("UPDATE log SET kind = 1 WHERE seq IN (4, 8)"))
+
+    async def count(first: int, last: int) -> int:
+        return await store.read(lambda tx: replays.count_of(tx, OURS, queue.id, first, last=last))
+
+    assert [await count(3, 9), await count(3, 4), await count(5, 4)] == [3, 0, 0]
+    monkeypatch.setattr(replays, "COUNTED", 6)
+    assert [await count(3, 9), await count(4, 9)] == [7, 3]
 
 
 async def test_long_ended_replays_are_deleted(store: Store) -> None:

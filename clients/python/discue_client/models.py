@@ -1327,13 +1327,17 @@ class ReplayCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of messages."""
 
     selected: int
-    """Positions of the log from start to end, including messages that are not sent."""
+    """Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on,
+    positions.
+    """
     delivered: int
     """Messages acknowledged."""
     failed: int
     """Messages out of attempts."""
     expired: int
     """Messages that expired, or were too old."""
+    filtered: int
+    """Messages that the filter of the listener or the replay rejects."""
     retrying: int
     """Messages that wait for another attempt."""
     remaining: int

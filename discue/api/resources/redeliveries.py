@@ -264,11 +264,18 @@ class ReplayCountsView(msgspec.Struct, frozen=True):
     """Numbers of messages."""
 
     selected: Annotated[
-        int, doc("Positions of the log from start to end, including messages that are not sent.", 17, minimum=0)
+        int,
+        doc(
+            "Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on, "
+            "positions.",
+            17,
+            minimum=0,
+        ),
     ]
     delivered: Annotated[int, doc("Messages acknowledged.", 12, minimum=0)]
     failed: Annotated[int, doc("Messages out of attempts.", 1, minimum=0)]
     expired: Annotated[int, doc("Messages that expired, or were too old.", 0, minimum=0)]
+    filtered: Annotated[int, doc("Messages that the filter of the listener or the replay rejects.", 0, minimum=0)]
     retrying: Annotated[int, doc("Messages that wait for another attempt.", 1, minimum=0)]
     remaining: Annotated[int, doc("Messages that may still be sent, at most.", 4, minimum=0)]
 

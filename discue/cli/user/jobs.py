@@ -94,6 +94,8 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
         return None
     count = f"{found.selected:,} {'message' if found.selected == 1 else 'messages'}"
     bounds = f", from {found.first_message} to {found.last_message}" if found.selected else ""
+    if found.first_message == found.last_message:
+        bounds = f": {found.first_message}" if found.selected else ""
     note(f"{count} for the listener {arguments.listener}{bounds}.")
     if arguments.dry_run or not found.selected:
         return None

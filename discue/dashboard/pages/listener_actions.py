@@ -19,6 +19,7 @@ from discue.domain.message_data import data_of
 from discue.domain.model import MISSED_REASONS
 from discue.domain.reservations import HTML_PAGE
 from discue.store.pagination import Selection
+from discue.store.replays import COUNTED
 
 _HOUR: Final = 3_600
 _HIGHEST_RATE: Final = 100_000
@@ -118,7 +119,7 @@ async def show_replay(visit: Visit) -> Page:
         with noting_faults(visit):
             preview = await redeliveries.preview_replay(visit.control, visit.principal, details, _replay_params(visit))
     shown = {name: given.get(name, "") for name in ("from", "until", "pace")}
-    return _page_of(visit, details, "replay.html", "Replay", given=shown, preview=preview)
+    return _page_of(visit, details, "replay.html", "Replay", given=shown, preview=preview, counted=COUNTED)
 
 
 async def replay(visit: Visit) -> Redirect:

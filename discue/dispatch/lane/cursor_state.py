@@ -183,6 +183,10 @@ class CursorState:
         if self.ordering is not None:
             self.ordering.skip(entry)
 
+    def drop_filtered(self, seq: int) -> None:
+        """Settle a message that the filter rejects after it has waited for its key."""
+        self.drop_row(seq)
+
     def miss_new(self, entry: Entry, reason: str, now: int) -> None:
         """Miss a message that was never sent."""
         if self.ordering is not None and self.ordering.blocks:

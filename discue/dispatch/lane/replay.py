@@ -124,6 +124,16 @@ class ReplayCursorState(CursorState):
         self._clock = clock
         self._expired = 0
         """How many messages have expired since the last flush."""
+        self._filtered = 0
+        """How many messages were filtered since the last flush."""
+
+    def skip_new(self, entry: Entry) -> None:
+        super().skip_new(entry)
+        self._filtered += 1
+
+    def drop_filtered(self, seq: int) -> None:
+        super().drop_filtered(seq)
+        self._filtered += 1
 
     def miss_range(self, first: int, last: int, reason: str, now: int) -> None:
         del reason, now
@@ -143,6 +153,6 @@ class ReplayCursorState(CursorState):
             self._free_key(row.seq)
 
     def _replay_step(self) -> ReplayStep:
-        step = ReplayStep(self._expired, self._clock.now())
-        self._expired = 0
+        step = ReplayStep(self._expired, self._filtered, self._clock.now())
+        self._expired = self._filtered = 0
         return step

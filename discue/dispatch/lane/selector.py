@@ -101,8 +101,10 @@ class Selector:
         reason = self._rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if filters:
             self._turns.end()
-        if reason == SKIP or entry is None:
+        if entry is None:
             self._cursor.drop_row(retry.seq)
+        elif reason == SKIP:
+            self._cursor.drop_filtered(retry.seq)
         elif reason:
             self._cursor.miss_retry(retry.seq, retry.attempts, reason, now)
         else:

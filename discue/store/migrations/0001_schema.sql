@@ -669,6 +669,7 @@ CREATE TABLE replay (
     delivered BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     expired BIGINT NOT NULL,
+    filtered BIGINT NOT NULL,
     retrying BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,

@@ -155,7 +155,21 @@ async def test_filters_apply_to_replays(stage: Stage, way: str) -> None:
     else:
         asked = await ask(stage, listener, filter=text)
     assert [each.message_id for each in await deliver_all(stage)] == [wanted]
-    assert (await stored(stage, asked)).delivered == 1
+    done = await stored(stage, asked)
+    assert (done.state, done.selected, done.delivered, done.filtered) == ("done", 3, 1, 2)
+
+
+async def test_message_that_is_filtered_after_it_waited_for_its_key_is_counted(stage: Stage) -> None:
+    queue, listener = await stage.running(ordered=True)
+    for body in (b'{"n": 2}', b'{"n": 1}', b'{"n": 2}'):
+        await stage.publish_keyed(queue, "a", body=body)
+        await deliver_all(stage)
+    asked = await ask(stage, listener, filter='{"data": {"n": 2}}')
+    await stage.end(stage.courier.in_flight[0], badly())
+    await stage.advance(10_000)
+    await deliver_all(stage)
+    done = await stored(stage, asked)
+    assert (done.state, done.delivered, done.filtered) == ("done", 2, 1)
 
 
 async def test_replay_of_an_ordered_queue_keeps_the_order_of_each_key(stage: Stage) -> None:

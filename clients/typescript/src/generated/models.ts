@@ -1650,7 +1650,10 @@ export interface ReplayBody {
 
 /** Numbers of messages. */
 export interface ReplayCounts {
-  /** Positions of the log from start to end, including messages that are not sent. */
+  /**
+   * Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on,
+   * positions.
+   */
   selected: number;
   /** Messages acknowledged. */
   delivered: number;
@@ -1658,6 +1661,8 @@ export interface ReplayCounts {
   failed: number;
   /** Messages that expired, or were too old. */
   expired: number;
+  /** Messages that the filter of the listener or the replay rejects. */
+  filtered: number;
   /** Messages that wait for another attempt. */
   retrying: number;
   /** Messages that may still be sent, at most. */
