@@ -46,10 +46,10 @@ class KeyCall(msgspec.Struct, frozen=True):
 
 async def call_of(visit: Visit, scopes: Scopes) -> KeyCall:
     """Return a call that a key with these scopes may make: it publishes, pulls, or lists something."""
-    messages, heard = scopes.get("messages"), scopes.get("listeners")
+    messages, listening = scopes.get("messages"), scopes.get("listeners")
     if messages is not None and messages.access == "write":
         return await _publish(visit)
-    if messages is not None and heard is not None and heard.access == "write":
+    if messages is not None and listening is not None and listening.access == "write":
         return await _pull(visit)
     # Any key may ask who serves.
     return KeyCall(next((path for name, path in _LISTS.items() if name in scopes), "/"))

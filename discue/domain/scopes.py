@@ -115,7 +115,7 @@ def default_grant(granter: Scopes) -> dict[str, Scope]:
 
 
 PRESETS: Final = ("publish", "consume", "read-only", "everything")
-"""What most keys are for: publishing messages, pulling and settling them, reading all there is, all that is not
+"""The scopes that most keys need: to publish messages, to pull and settle them, to read everything, or all that are not
 protected."""
 
 

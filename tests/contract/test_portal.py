@@ -6,7 +6,6 @@ from tests.contract.caller import pointers
 from tests.contract.reference import covers
 from tests.contract.world import World
 
-
 PLACES = ["/portal_sessions", "/organizations/{organization_id}/portal_sessions"]
 
 

@@ -232,9 +232,7 @@ SCHEDULES: Final = Resource(
                 "help": "header of each request to a listener; can be repeated",
             },
         ),
-        Option(
-            "--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether it publishes messages"}
-        ),
+        Option("--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether it publishes"}),
         Option(
             "--missed-runs",
             "missed_runs",
