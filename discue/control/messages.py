@@ -14,6 +14,7 @@ from discue.domain.errors import malformed
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
+from discue.domain.waiting import SendingDefaults
 from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
 from discue.store.attempts import Glance, MessageKey
 from discue.store.deliveries import FilterDecisions
@@ -54,7 +55,7 @@ async def get(
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
         states = await messages.states(tx, (message.organization, message.queue), [message])
-        found = await deliveries.list_of_message(tx, message, filters)
+        found = await deliveries.list_of_message(tx, message, filters, defaults=_defaults(control))
         return MessageDetails(message, states.get(message.seq), tuple(found))
 
     details = await control.store.read(work)
@@ -109,7 +110,9 @@ async def timeline(
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
         last = deliveries.last_of(attempts.deliveries_of(rows))
-        first, found = await timelines.page_of_message(tx, message, selection, filters, last=last)
+        first, found = await timelines.page_of_message(
+            tx, message, selection, filters, last=last, defaults=_defaults(control)
+        )
         named = (*first, *found.items)
         shown_ids = {each.listener: each.delivery.listener_public_id for each in named}
         made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)
@@ -142,6 +145,11 @@ async def timeline(
     require_found(timeline if is_for_caller else None)
     shown = timeline.deliveries.with_items(map(filters.applied, timeline.deliveries.items))
     return msgspec.structs.replace(timeline, message=message, deliveries=shown)
+
+
+def _defaults(control: ControlContext) -> SendingDefaults:
+    settings = control.settings
+    return SendingDefaults(settings.listener_max_in_flight, settings.delivery_timeout_seconds)
 
 
 async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
@@ -288,7 +296,8 @@ async def page_of_deliveries(
 
     async def work(tx: Transaction) -> tuple[StoredMessage, Listing[Delivery]]:
         message = await _own(tx, principal, "read", path)
-        return message, await deliveries.page_of_message(tx, message, selection, filters)
+        found = await deliveries.page_of_message(tx, message, selection, filters, defaults=_defaults(control))
+        return message, found
 
     message, found = await control.store.read(work)
     if not filters.unasked:

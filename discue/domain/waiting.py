@@ -1,6 +1,7 @@
 """Sentences that say why a listener receives nothing, and why a delivery waits."""
 
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,8 +21,17 @@ _RECOVERING: Final = "sent few messages at once because it was inactive"
 
 DAMAGED: Final = "Data of its queue is damaged. Messages wait until the database is restored from a backup."
 
+_GRACE_SECONDS: Final = 1
+
 DUE_NOW: Final = 1
 """The due time of a delivery that waits for nothing any more. It has passed by any clock."""
+
+
+class SendingDefaults(NamedTuple):
+    """The settings that hold for listeners without options of their own."""
+
+    max_in_flight: int = 50
+    timeout_seconds: int = 15
 
 
 class ListenerCondition(msgspec.Struct, frozen=True):
@@ -34,6 +44,15 @@ class ListenerCondition(msgspec.Struct, frozen=True):
     """False if its domain must be verified and is not."""
     liveness: Liveness
     rate_limit: RateLimit | None = None
+    max_in_flight: int = SendingDefaults().max_in_flight
+    timeout_seconds: int = SendingDefaults().timeout_seconds
+
+    @property
+    def most_started(self) -> float:
+        """The largest number of requests in flight that the rate limit lets start before the first of them ends."""
+        limit = self.rate_limit
+        # A request can last a little longer than its timeout.
+        return inf if limit is None else limit.burst + limit.per_second * (self.timeout_seconds + _GRACE_SECONDS)
 
     @property
     def held_by(self) -> str:
@@ -68,10 +87,11 @@ def blocked(message_id: str) -> str:
     return f"Blocked by {f'message {message_id}' if message_id else 'an earlier message'}, which has the same key."
 
 
-def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0) -> str:
+def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0, *, before: int = 0) -> str:
     """Return what a delivery waits for that is due or being retried.
 
-    `row` is the state of its delivery state row, "" without one; `due_at` the time of that row.
+    `row` is the state of its delivery state row, "" without one; `due_at` the time of that row. `before` is the number
+    of messages that come first and are not settled.
     """
     if row == "sending":
         return "In flight: the listener has not answered yet."
@@ -82,12 +102,15 @@ def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0) -> s
     if row and due_at > DUE_NOW:
         what = "Can be pulled" if condition.mode == "pull" else "Retry"
         return f"{what} at {rfc3339(due_at)}, or soon after."
-    return "Waits for a consumer to pull it." if condition.mode == "pull" else _turn(condition)
+    return "Waits for a consumer to pull it." if condition.mode == "pull" else _turn(condition, before)
 
 
-def _turn(condition: ListenerCondition) -> str:
+def _turn(condition: ListenerCondition, before: int) -> str:
     if condition.is_recovering:
         return f"Waits for its turn: the listener is {_RECOVERING}."
-    if condition.rate_limit is not None:
-        return f"In flight, or waits for the rate limit of {condition.rate_limit.per_second:g} requests per second."
-    return "In flight, or waits for other requests to end."
+    limit = condition.rate_limit
+    if limit is not None and before >= condition.most_started and condition.most_started <= condition.max_in_flight:
+        return f"Waits for the rate limit of {limit.per_second:g} requests per second."
+    if before >= condition.max_in_flight:
+        return f"Waits for a free request slot: the listener has {condition.max_in_flight}."
+    return "In flight, or among the next to be sent."

@@ -11,7 +11,7 @@ from discue.domain.filters import compile_filter
 from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStatus
-from discue.domain.waiting import ListenerCondition
+from discue.domain.waiting import ListenerCondition, SendingDefaults
 from discue.domain.window import Window
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of, row_anchor
 from discue.store.attempts import MAX_PER_MESSAGE
@@ -24,6 +24,8 @@ from discue.store.message_log import entry_of_message
 from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, Span, browse, nearest_row_id
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, rows_among
+
+_DEFAULTS: Final = SendingDefaults()
 
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
@@ -120,13 +122,17 @@ class FilterDecisions:
 
 
 async def list_of_message(
-    tx: Transaction, message: StoredMessage, filters: FilterDecisions | None = None
+    tx: Transaction,
+    message: StoredMessage,
+    filters: FilterDecisions | None = None,
+    *,
+    defaults: SendingDefaults = _DEFAULTS,
 ) -> list[Delivery]:
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
     rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
-    return await _read_deliveries(tx, message, rows, last, filters=filters)
+    return await _read_deliveries(tx, message, rows, last, filters=filters, defaults=defaults)
 
 
 async def settings_of_customer(
@@ -208,9 +214,21 @@ class _Recipient(NamedTuple):
         """Return whether the cursor has passed a message."""
         return Window.decode(self.position, self.ahead).is_settled(seq)
 
+    def unsettled_before(self, seq: int) -> int:
+        """Return the number of seqs before a message that the cursor has not settled."""
+        window = Window.decode(self.position, self.ahead)
+        before = seq - window.position - 1
+        return before - (window.ahead & ((1 << before) - 1)).bit_count()
+
 
 async def _read_deliveries(
-    tx: Transaction, message: StoredMessage, rows: Sequence[Row], last: LastAttempts, *, filters: FilterDecisions
+    tx: Transaction,
+    message: StoredMessage,
+    rows: Sequence[Row],
+    last: LastAttempts,
+    *,
+    filters: FilterDecisions,
+    defaults: SendingDefaults,
 ) -> list[Delivery]:
     """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
     recipients = [_Recipient.of(row) for row in rows]
@@ -232,13 +250,19 @@ async def _read_deliveries(
             by = blocking[each.listener] or ""
             delivery = Delivery(each.public_id, "pending", *attempt[:2], blocked_by=by, waits_for=waiting.blocked(by))
         else:
-            delivery = await _state(tx, message, each, attempt, filters=filters)
+            delivery = await _state(tx, message, each, attempt, filters=filters, defaults=defaults)
         found.append(msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail))
     return found
 
 
 async def _state(
-    tx: Transaction, message: StoredMessage, recipient: _Recipient, last: LastAttempt, *, filters: FilterDecisions
+    tx: Transaction,
+    message: StoredMessage,
+    recipient: _Recipient,
+    last: LastAttempt,
+    *,
+    filters: FilterDecisions,
+    defaults: SendingDefaults,
 ) -> Delivery:
     """Return a delivery that no other message blocks."""
     public_id, (number, status, *_) = recipient.public_id, last
@@ -248,11 +272,12 @@ async def _state(
         reason = recipient.reason if state == "missed" else ""
         waits_for = ""
         if state in {"pending", "retrying"}:
-            condition = await _condition(tx, message.organization, recipient)
+            condition = await _condition(tx, message.organization, recipient, defaults)
             waits_for = waiting.waits_for(condition, recipient.state, recipient.due_at)
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason, waits_for=waits_for)
     if not recipient.is_settled(message.seq):
-        waits_for = waiting.waits_for(await _condition(tx, message.organization, recipient))
+        condition = await _condition(tx, message.organization, recipient, defaults)
+        waits_for = waiting.waits_for(condition, before=recipient.unsettled_before(message.seq))
         return Delivery(public_id, "pending", number, status, waits_for=waits_for)
     if recipient.range_to is not None and recipient.range_to >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=recipient.range_reason)
@@ -260,14 +285,25 @@ async def _state(
     return Delivery(public_id, "filtered" if is_filtered else "acknowledged", number, status)
 
 
-async def _condition(tx: Transaction, organization: int, recipient: _Recipient) -> ListenerCondition:
+async def _condition(
+    tx: Transaction, organization: int, recipient: _Recipient, defaults: SendingDefaults
+) -> ListenerCondition:
     """Return what decides whether a recipient receives messages."""
     mode, url = recipient.mode, recipient.notify_url
     liveness = parse_health(recipient.health, recipient.liveness_url, recipient.config_version).liveness
     is_verified = mode == "pull" or not requires_verified_domains(recipient.owner_settings)
     is_verified = is_verified or await VerifiedDomains(tx).has(organization, url)
-    rate_limit = decode_delivery_options(recipient.settings).rate_limit
-    return ListenerCondition(mode, recipient.status, recipient.disabled_by, is_verified, liveness, rate_limit)
+    options = decode_delivery_options(recipient.settings)
+    return ListenerCondition(
+        mode,
+        recipient.status,
+        recipient.disabled_by,
+        is_verified,
+        liveness,
+        options.rate_limit,
+        options.max_in_flight or defaults.max_in_flight,
+        options.timeout_seconds or defaults.timeout_seconds,
+    )
 
 
 _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
@@ -286,7 +322,12 @@ class NamedDelivery(NamedTuple):
 
 
 async def page_of_message(
-    tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions | None = None
+    tx: Transaction,
+    message: StoredMessage,
+    selection: Selection,
+    filters: FilterDecisions | None = None,
+    *,
+    defaults: SendingDefaults = _DEFAULTS,
 ) -> Listing[Delivery]:
     """Read a page of deliveries to listeners that existed when the message was stored, or to those of a customer.
 
@@ -297,27 +338,41 @@ async def page_of_message(
     filters = filters or FilterDecisions()
     last = await last_attempts(tx, message)
     if selection.state is None:
-        named = await named_page_of_message(tx, message, selection, filters, last=last)
+        named = await named_page_of_message(tx, message, selection, filters, last=last, defaults=defaults)
         return named.with_items(each.delivery for each in named.items)
     recipients = _Recipients(message, selection.customer)
-    pages = FilteredPages(_InState(recipients, selection.state, last, filters), recipients.within, _LIMITS)
+    scan = _InState(recipients, selection.state, last, filters=filters, defaults=defaults)
+    pages = FilteredPages(scan, recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
     return found.with_items(item for _, item in found.items)
 
 
 async def named_page_of_message(
-    tx: Transaction, message: StoredMessage, selection: Selection, filters: FilterDecisions, *, last: LastAttempts
+    tx: Transaction,
+    message: StoredMessage,
+    selection: Selection,
+    filters: FilterDecisions,
+    *,
+    last: LastAttempts,
+    defaults: SendingDefaults,
 ) -> Listing[NamedDelivery]:
     """Read a page like `page_of_message`, of deliveries in any state, given the last attempts."""
     found = await browse(tx, _Recipients(message, selection.customer), selection)
-    return found.with_items(await named_deliveries(tx, message, found.items, filters, last=last))
+    items = await named_deliveries(tx, message, found.items, filters, last=last, defaults=defaults)
+    return found.with_items(items)
 
 
 async def named_deliveries(
-    tx: Transaction, message: StoredMessage, rows: Sequence[Row], filters: FilterDecisions, *, last: LastAttempts
+    tx: Transaction,
+    message: StoredMessage,
+    rows: Sequence[Row],
+    filters: FilterDecisions,
+    *,
+    last: LastAttempts,
+    defaults: SendingDefaults,
 ) -> list[NamedDelivery]:
     """Read the deliveries to listeners of `RECIPIENTS`."""
-    items = await _read_deliveries(tx, message, rows, last, filters=filters)
+    items = await _read_deliveries(tx, message, rows, last, filters=filters, defaults=defaults)
     return [NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, rows, strict=True)]
 
 
@@ -372,16 +427,26 @@ class _Recipients:
 class _InState:
     """A scan of deliveries for those in one state: rows of a listener's row id and the delivery."""
 
-    def __init__(self, recipients: _Recipients, state: str, last: LastAttempts, filters: FilterDecisions) -> None:
+    def __init__(
+        self,
+        recipients: _Recipients,
+        state: str,
+        last: LastAttempts,
+        *,
+        filters: FilterDecisions,
+        defaults: SendingDefaults,
+    ) -> None:
         self._recipients = recipients
         self._state = state
         self._last = last
         self._filters = filters
+        self._defaults = defaults
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
-        items = await _read_deliveries(tx, self._recipients.message, rows, self._last, filters=self._filters)
+        message = self._recipients.message
+        items = await _read_deliveries(tx, message, rows, self._last, filters=self._filters, defaults=self._defaults)
         for row, item in zip(rows, items, strict=True):
             if item.state == self._state:
                 found.append((row[0], item))

@@ -47,10 +47,10 @@ def test_disabled_listener_says_so_whatever_else_holds_it_back(disabled_by: Disa
 @pytest.mark.parametrize(
     ("condition", "row", "sentence"),
     [
-        (OPEN, "", "In flight, or waits for other requests to end."),
+        (OPEN, "", "In flight, or among the next to be sent."),
         (OPEN, "sending", "In flight: the listener has not answered yet."),
         (OPEN, "retry", "Retry at 2026-07-01T12:00:00.000Z, or soon after."),
-        (LIMITED, "", "In flight, or waits for the rate limit of 0.5 requests per second."),
+        (LIMITED, "", "In flight, or among the next to be sent."),
         (DISABLED, "", "The listener is disabled because it answered 410 Gone."),
         (DISABLED, "retry", "The listener is disabled because it answered 410 Gone."),
         (DISABLED, "sending", "In flight: the listener has not answered yet."),
@@ -64,6 +64,31 @@ def test_disabled_listener_says_so_whatever_else_holds_it_back(disabled_by: Disa
 )
 def test_waiting_delivery_names_the_cause(condition: ListenerCondition, row: str, sentence: str) -> None:
     assert waits_for(condition, row, AT if row else 0) == sentence
+
+
+@pytest.mark.parametrize(
+    ("condition", "before", "sentence"),
+    [
+        (OPEN, 49, "In flight, or among the next to be sent."),
+        (OPEN, 50, "Waits for a free request slot: the listener has 50."),
+        # One request at once, and one every two seconds as long as the first lasts.
+        (LIMITED, 8, "In flight, or among the next to be sent."),
+        (LIMITED, 9, "Waits for the rate limit of 0.5 requests per second."),
+        (LIMITED, 500, "Waits for the rate limit of 0.5 requests per second."),
+        (msgspec.structs.replace(LIMITED, max_in_flight=3), 3, "Waits for a free request slot: the listener has 3."),
+        (
+            msgspec.structs.replace(LIMITED, timeout_seconds=1),
+            2,
+            "Waits for the rate limit of 0.5 requests per second.",
+        ),
+        (PULLED, 500, "Waits for a consumer to pull it."),
+        (DISABLED, 500, "The listener is disabled because it answered 410 Gone."),
+    ],
+)
+def test_delivery_behind_others_names_the_limit_that_it_waits_for(
+    condition: ListenerCondition, before: int, sentence: str
+) -> None:
+    assert waits_for(condition, before=before) == sentence
 
 
 def test_delivery_whose_key_was_freed_waits_for_its_turn() -> None:

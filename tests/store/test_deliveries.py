@@ -11,7 +11,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.listener_health import Liveness
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
-from discue.domain.waiting import ListenerCondition, waits_for
+from discue.domain.waiting import ListenerCondition, SendingDefaults, waits_for
 from discue.domain.window import Window
 from discue.store import deliveries, domains, listener_health, listeners, organizations, timelines
 from discue.store.deliveries import FilterDecisions
@@ -98,6 +98,23 @@ async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) 
     assert (await _of(store, stored[0]))[1].waits_for == (
         "The listener is not sent to because the domain of its `notify_url` is not verified."
     )
+
+
+async def test_delivery_behind_as_many_as_may_be_in_flight_waits_for_a_slot(store: Store) -> None:
+    stored, (first, _, _) = await _published(store)
+
+    async def waits(number: int) -> str:
+        defaults = SendingDefaults(max_in_flight=1)
+        found = await store.read(lambda tx: deliveries.list_of_message(tx, stored[number], defaults=defaults))
+        return found[0].waits_for
+
+    slot, following = "Waits for a free request slot: the listener has 1.", "In flight, or among the next to be sent."
+    assert [await waits(0), await waits(1), await waits(2)] == [following, slot, slot]
+    # Settled ones do not count, even ahead of the position.
+    assert await store.settle(a_settle(first, 0, ahead=Window(0, 0b10).encode()))
+    assert [await waits(0), await waits(2)] == [following, slot]
+    assert await store.settle(a_settle(first, 2, version=1))
+    assert await waits(2) == following
 
 
 async def test_each_listener_has_its_own_state_attempts_and_last_outcome(store: Store) -> None:
@@ -282,7 +299,9 @@ async def test_timeline_of_many_listeners_begins_with_those_that_need_attention(
     async def read(**selected: object) -> timelines.TimelinePage:
         selection = msgspec.structs.replace(Selection(per_page=8), **selected)
         return await store.read(
-            lambda tx: timelines.page_of_message(tx, world.message, selection, FilterDecisions(), last={})
+            lambda tx: timelines.page_of_message(
+                tx, world.message, selection, FilterDecisions(), last={}, defaults=SendingDefaults()
+            )
         )
 
     found = await read()

@@ -17,6 +17,7 @@ from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
 from discue.domain.portal import PortalGrant, PortalSession, PortalTheme
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
+from discue.domain.waiting import SendingDefaults
 from discue.store import (
     aliases,
     api_keys,
@@ -193,7 +194,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     assert message is not None
     assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
     await deliveries.list_of_message(tx, message)
-    await timelines.page_of_message(tx, message, Selection(), FilterDecisions(), last={})
+    await timelines.page_of_message(tx, message, Selection(), FilterDecisions(), last={}, defaults=SendingDefaults())
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
