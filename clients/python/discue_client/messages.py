@@ -57,8 +57,6 @@ def _number(value: Any) -> Any:
     """Return a period in seconds and a time in milliseconds, as the API counts them; other values as they are."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(f"The time {value} has no time zone.")
-        return round(value.timestamp() * 1000)
-    return value
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ValueError(f"The time {value} has no time zone.")
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
