@@ -28,10 +28,15 @@ def note(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value of the client as JSON, indented on a terminal. Fields without a value are left out."""
+    """Print an object of a command as JSON, indented on a terminal. Fields without a value are left out."""
+    say_data(_without_none(value))
+
+
+def say_data(value: Any) -> None:
+    """Print a value as JSON, indented on a terminal."""
     import msgspec  # noqa: PLC0415 - a command imports it with the client
 
-    content = msgspec.json.encode(_without_none(msgspec.to_builtins(value)))
+    content = msgspec.json.encode(value)
     say(format_json(content) if sys.stdout.isatty() else content.decode())
 
 
@@ -41,10 +46,19 @@ def format_json(content: bytes) -> str:
     return msgspec.json.format(content, indent=2).decode()
 
 
-def _without_none(value: Any) -> Any:
+def _without_none(value: Any, *, is_content: bool = False) -> Any:
+    """Return the value without fields that are None. The content of a message keeps its nulls."""
+    import msgspec  # noqa: PLC0415 - a command imports it with the client
+
+    if isinstance(value, msgspec.Struct):
+        names = ((each.encode_name, getattr(value, each.name)) for each in msgspec.structs.fields(value))
+        return {name: _without_none(each, is_content=True) for name, each in names if each is not None}
     if isinstance(value, dict):
-        return {name: _without_none(each) for name, each in value.items() if each is not None}
-    return [_without_none(each) for each in value] if isinstance(value, list) else value
+        kept = value.items() if is_content else ((name, each) for name, each in value.items() if each is not None)
+        return {name: _without_none(each, is_content=is_content) for name, each in kept}
+    if isinstance(value, list | tuple):
+        return [_without_none(each, is_content=is_content) for each in value]
+    return value
 
 
 def has_colour(stream: TextIO) -> bool:

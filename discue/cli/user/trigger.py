@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from discue.cli.output import note, say, say_json
+from discue.cli.output import note, say, say_data, say_json
 from discue.cli.user.arguments import duration, name
 from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
 from discue.cli.user.publish import add_topic, publish, require_topic
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         for path, value in arguments.changes:
             _set(data, path, value)
         if arguments.dry_run:
-            say_json(data)
+            say_data(data)
             return
         if arguments.key is not None:
             fields["key"] = arguments.key

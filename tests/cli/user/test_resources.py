@@ -41,6 +41,15 @@ def test_publish_takes_text_files_and_fields(service: Service) -> None:
     assert 3_595_000 < delayed["deliver_at"] - delayed["created_at"] <= 3_600_000
 
 
+def test_null_in_the_data_of_a_message_is_shown(service: Service) -> None:
+    service.succeed("queues", "set", "nulls")
+    data = {"paid_at": None, "items": [{"note": None}, None]}
+    message = service.succeed("publish", "nulls", json.dumps(data)).strip()
+
+    found = service.json("messages", "get", "nulls", message)["message"]
+    assert (found["data"], "key" in found) == (data, False)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("hello", "--text"), ("--text", "hello"), ("--key", "a", "hello", "--text"), ("--text", "--key", "a", "hello")],
