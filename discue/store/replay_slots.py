@@ -23,6 +23,12 @@ _GIVE_UP: Final = "DELETE FROM replay_slot WHERE organization = $1 AND number = 
 _NOBODY: Final = 0
 
 
+async def has_free(tx: Transaction, organization: int) -> bool:
+    """Return whether a slot is free. If so, no worker waits for one: each asks again at its polls."""
+    rows = await tx.rows(_SLOTS, organization, REPLAYS_AT_ONCE)
+    return sum(living is not None for _, _, living in rows) < REPLAYS_AT_ONCE
+
+
 async def hold(tx: Transaction, session_id: int, organization: int, count: int) -> int:
     """Take slots that are free, or give up some, to hold `count` of them. Returns how many the session holds now."""
     rows = await tx.rows(_SLOTS, organization, REPLAYS_AT_ONCE)

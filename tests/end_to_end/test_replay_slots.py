@@ -49,7 +49,9 @@ class _Cluster:
 
 
 @asynccontextmanager
-async def _cluster(folder: Path, database: str, receiver: Receiver) -> AsyncIterator[_Cluster]:
+async def _cluster(
+    folder: Path, database: str, receiver: Receiver, *, messages: int = _MESSAGES
+) -> AsyncIterator[_Cluster]:
     async with AsyncExitStack() as stack:
         served = partial(Product, folder, database=database, lease_seconds=2)
         if database.startswith("sqlite"):
@@ -65,7 +67,7 @@ async def _cluster(folder: Path, database: str, receiver: Receiver) -> AsyncIter
         assert len(sessions) == _WORKERS
         client = products[0].client()
         queue = await client.queue()
-        await client.create(f"/queues/{queue}/messages/batch", {"messages": [{"data": "x"}] * _MESSAGES})
+        await client.create(f"/queues/{queue}/messages/batch", {"messages": [{"data": "x"}] * messages})
         owned = await _listeners(client, queue, query, receiver)
         yield _Cluster(products, sessions, queue, owned)
 
@@ -114,6 +116,21 @@ async def test_three_workers_run_three_replays_of_an_organization_together(tmp_p
             shown = [await client.until_shown(path, lambda shown: shown["state"] == "done") for path in replays]
         assert [each["counts"]["delivered"] for each in shown] == [_MESSAGES] * 9
         assert _most_at_once(receiver.delivered) == _AT_ONCE
+
+
+@pytest.mark.parametrize("engine_name", ["postgres"])
+async def test_slow_replays_of_one_worker_leave_their_slots_to_others_after_a_turn(
+    tmp_path: Path, database: str
+) -> None:
+    async with Receiver() as receiver, _cluster(tmp_path, database, receiver, messages=200) as cluster:
+        client, (first, other, _) = cluster.client(), cluster.sessions
+        slow = await cluster.replay(client, first, pace=1)
+        await receiver.until(lambda: len({each.headers["discue-replay"] for each in receiver.delivered}) == _AT_ONCE)
+        waiting = await cluster.replay(client, other, pace=100)
+        async with asyncio.timeout(60):
+            for path in waiting:
+                await client.until_shown(path, lambda shown: shown["state"] == "done")
+        assert [(await client.get(path))["replay"]["state"] for path in slow] == ["running"] * _AT_ONCE
 
 
 @pytest.mark.parametrize("engine_name", ["postgres"])

@@ -45,6 +45,22 @@ async def test_slot_that_is_given_up_is_free_for_another_worker(store: Store) ->
     assert await _owners(store) == [BOB, BOB]
 
 
+async def test_slot_is_free_unless_living_workers_hold_all_three(store: Store) -> None:
+    await _join(store, ALICE, BOB)
+
+    async def has_free() -> bool:
+        return await store.read(partial(replay_slots.has_free, organization=OURS))
+
+    assert await has_free()
+    await _hold(store, ALICE, 2)
+    await _hold(store, BOB, 3, THEIRS)
+    assert await has_free()
+    await _hold(store, BOB, 1)
+    assert not await has_free()
+    await store.write(lambda tx: tx.execute("UPDATE worker SET dead = 1 WHERE session_id = $1", BOB))
+    assert await has_free()
+
+
 async def test_slots_of_dead_and_unknown_workers_are_free(store: Store) -> None:
     await _join(store, ALICE, BOB, CHARLIE)
     assert [await _hold(store, each, 1) for each in (ALICE, BOB, DORA)] == [1, 1, 1]

@@ -61,6 +61,14 @@ class ReplayLane(Lane):
         super().on_flushed(settle)
         self._end_if_done()
 
+    def start(self) -> None:
+        slots = self._context.replay_slots
+        if not self._can_start or self.backlog.is_read:
+            slots.leave(self)
+        elif not slots.take(self):
+            return
+        super().start()
+
     def advance(self) -> None:
         super().advance()
         self._end_if_done()
@@ -77,14 +85,6 @@ class ReplayLane(Lane):
     def close(self) -> None:
         super().close()
         self._context.replay_slots.leave(self)
-
-    @property
-    def _can_start(self) -> bool:
-        slots = self._context.replay_slots
-        if not super()._can_start or self.backlog.is_read:
-            slots.leave(self)
-            return super()._can_start
-        return slots.take(self)
 
     @property
     def _is_through(self) -> bool:

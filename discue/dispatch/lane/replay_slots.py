@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from discue.domain.errors import Unavailable
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
 _KEPT_SECONDS: Final = 1.0
-"""How long a slot is kept that no replay of the worker needs: most replays that stop for a moment need it again."""
+"""How long a slot is kept that no replay of the worker needs: most replays that stop for a moment need it again.
+
+A slot that was passed on is left to other workers for as long.
+"""
 _TURN_SECONDS: Final = 10.0
-"""How long a worker passes slots on among its own replays. After that, another worker may have the next free one."""
+"""How long a replay keeps its slot while others wait, and a worker its slots while other workers may wait."""
 
 
 class _Share:
@@ -25,19 +29,18 @@ class _Share:
 
     def __init__(self, organization: int) -> None:
         self.organization = organization
-        self.running: set[Lane] = set()
+        self.running: dict[Lane, float] = {}
+        """The replays that have a slot, with the time when the turn of each began, by the monotonic clock."""
         self.waiting: dict[Lane, None] = {}
-        """The replays that found no slot, in order of arrival."""
+        """The replays that have no slot. The first ones get the next slots."""
         self.held = 0
         """How many slots the worker may use: at least as many as replays run."""
         self.stored = 0
         """How many slots the store has for the worker, at most: more than `held` after a write that failed."""
         self.held_since = 0.0
-        """When the worker's turn began, by the monotonic clock."""
+        """When the worker last got its first slot, or passed one on, by the monotonic clock."""
         self.surplus_since: float | None = None
         """When the worker began to have more slots than its replays need; None if it does not."""
-        self.is_passed_on = False
-        """Whether a slot is given up although replays of the worker wait: it is the turn of another worker."""
         self.is_writing = False
 
     @property
@@ -49,7 +52,8 @@ class ReplaySlots:
     """Limits how many replays of each organization run at a time. The others wait in order of arrival.
 
     The worker takes slots from the store, and passes them on among its replays in memory. A replay needs a slot only
-    while it has messages to read and may send. It needs none for retries, or while its listener is inactive.
+    while it has messages to read and may send. It needs none for retries, or while its listener is inactive. After a
+    turn, it waits again behind the others.
     """
 
     def __init__(self, worker: "WorkerContext", session_id: Callable[[], int]) -> None:
@@ -70,45 +74,44 @@ class ReplaySlots:
             share = self._shares[organization] = _Share(organization)
         if lane in share.running:
             return True
-        if len(share.running) < share.held:
-            share.waiting.pop(lane, None)
-            share.running.add(lane)
+        is_new = lane not in share.waiting
+        share.waiting[lane] = None
+        if lane in islice(share.waiting, max(0, share.held - len(share.running))):
+            del share.waiting[lane]
+            share.running[lane] = self._worker.clock.monotonic()
             return True
-        if lane not in share.waiting:
-            share.waiting[lane] = None
-            if share.held < share.wanted:
-                self._write(share)
+        if is_new and share.held < share.wanted:
+            self._write(share)
         return False
 
     def leave(self, lane: "Lane") -> None:
         """Give up the lane's slot, or its place among the waiting lanes, and let the next lane run."""
         share = self._shares.get(lane.record.organization)
-        if share is None:
+        if share is None or (lane not in share.running and lane not in share.waiting):
             return
+        share.running.pop(lane, None)
         share.waiting.pop(lane, None)
-        if lane not in share.running:
-            return
-        share.running.remove(lane)
-        if not share.waiting:
-            return
-        now = self._worker.clock.monotonic()
-        if self._worker.store.has_other_workers and now - share.held_since >= _TURN_SECONDS:
-            share.held, share.held_since, share.is_passed_on = share.held - 1, now, True
-            self._write(share)
-        else:
+        if share.waiting:
             # Not at once: the leaving lane may be among those that are being pumped.
             asyncio.get_running_loop().call_soon(_start_waiting, share)
 
     def check(self) -> None:
-        """Ask for the slots that lanes wait for, and give up those that no lane needs. Called at each poll."""
+        """End turns, ask for the slots that lanes wait for, and give up unneeded slots. Called at each poll."""
         now = self._worker.clock.monotonic()
         for share in tuple(self._shares.values()):
+            ended = [lane for lane, started_at in share.running.items() if now - started_at >= _TURN_SECONDS]
+            for lane in ended[: len(share.waiting)]:
+                self._end_turn(share, lane)
+            if ended:
+                _start_waiting(share)
             if share.stored <= share.wanted:
                 share.surplus_since = None
             elif share.surplus_since is None:
                 share.surplus_since = now
             has_surplus = share.surplus_since is not None and now - share.surplus_since >= _KEPT_SECONDS
-            if has_surplus or share.held < share.wanted:
+            # Other workers have the first chance to take a slot that was passed on.
+            is_short = share.held < share.wanted and now - share.held_since >= _KEPT_SECONDS
+            if has_surplus or is_short or self._may_pass_on(share):
                 self._to_write[share] = None
             elif not share.wanted and not share.stored and not share.is_writing:
                 del self._shares[share.organization]
@@ -144,18 +147,40 @@ class ReplaySlots:
 
     async def _write_wanted(self, share: _Share) -> None:
         try:
-            count = -1
-            while count < share.wanted and not share.is_passed_on:
+            has_passed_on, count = self._may_pass_on(share) and await self._pass_on(share), -1
+            while count < share.wanted and not has_passed_on:
                 count = share.wanted
                 await self._hold(share, count)
-            if share.is_passed_on:
-                await self._hold(share, share.held)
         except Unavailable:
             # The store logs the cause. The next poll that succeeds repeats it.
             pass
         finally:
-            share.is_writing = share.is_passed_on = False
+            share.is_writing = False
         _start_waiting(share)
+
+    def _may_pass_on(self, share: _Share) -> bool:
+        """Whether it is the turn of another worker: replays may wait there."""
+        is_over = self._worker.clock.monotonic() - share.held_since >= _TURN_SECONDS
+        return share.held > 0 and is_over and self._worker.store.has_other_workers
+
+    async def _pass_on(self, share: _Share) -> bool:
+        """Give up a slot, unless another one is free. A later poll asks for it again."""
+        share.held_since = self._worker.clock.monotonic()
+        has_free = await self._worker.store.read(partial(replay_slots.has_free, organization=share.organization))
+        # `invalidate` may have been called meanwhile.
+        if has_free or not share.held:
+            return False
+        if len(share.running) >= share.held:
+            self._end_turn(share, next(iter(share.running)))
+        await self._hold(share, share.held - 1)
+        return True
+
+    def _end_turn(self, share: _Share, lane: "Lane") -> None:
+        """Let a lane wait again. It is the first in line if it has had less than a turn, and the last otherwise."""
+        is_over = self._worker.clock.monotonic() - share.running.pop(lane) >= _TURN_SECONDS
+        share.waiting = {**share.waiting, lane: None} if is_over else {lane: None, **share.waiting}
+        # Many lanes may wait, and would keep messages in memory that other lanes can use.
+        lane.backlog.unread()
 
     async def _hold(self, share: _Share, count: int) -> None:
         """Hold so many slots, or as many as are free."""

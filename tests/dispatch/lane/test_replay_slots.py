@@ -348,6 +348,89 @@ async def test_replays_that_begin_while_a_slot_is_taken_get_theirs_at_once(
     assert holds.counts == [1, 3]
 
 
+async def test_replays_of_one_listener_leave_their_slots_to_others_after_a_turn(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=50))
+    listeners = await _listeners(stage, queue, first, 3)
+    endless = [await ask(stage, first, pace=1) for _ in range(REPLAYS_AT_ONCE)]
+    wanted = [await ask(stage, each, 1, 1) for each in listeners[1:]]
+    await stage.advance(_TURN_MS - 1)
+    await stage.poll()
+    assert _sending(stage) == {each.public_id for each in endless}
+    await stage.advance(1)
+    await stage.poll()
+    assert {each.public_id for each in wanted} <= _sending(stage)
+    await deliver_all(stage)
+    assert [(await stored(stage, each)).state for each in wanted] == ["done"] * 2
+
+
+async def test_replays_take_turns_in_order_of_arrival(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 7)
+    asked = [await ask(stage, listener) for listener in listeners]
+    ids = [each.public_id for each in asked]
+    for turn in ([0, 1, 2], [3, 4, 5], [6, 0, 1], [2, 3, 4]):
+        # The requests in flight belong to replays of this turn, or began in the turn before.
+        await stage.end(stage.courier.in_flight[::], well())
+        assert _sending(stage) == {ids[number] for number in turn}
+        await stage.advance(_TURN_MS)
+        await stage.poll()
+    await _finish(stage, stage.worker)
+    done = [await stored(stage, each) for each in asked]
+    assert {(each.state, each.delivered) for each in done} == {("done", _MESSAGES)}
+
+
+async def test_replay_whose_turn_is_over_keeps_no_messages_in_memory(stage: Stage) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    listeners = await _listeners(stage, queue, first, 6)
+    asked = [await ask(stage, listener) for listener in listeners]
+    await stage.advance(_TURN_MS)
+    await stage.poll()
+    waiting = {each.id for each in asked[:REPLAYS_AT_ONCE]}
+    assert [bool(lane.backlog.new) for lane in stage.lanes if lane.key[2] in waiting] == [False] * REPLAYS_AT_ONCE
+
+
+async def test_replay_keeps_its_slot_while_no_other_replay_waits(stage: Stage, holds: Holds) -> None:
+    queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
+    [listener] = await _listeners(stage, queue, first, 1)
+    asked = await ask(stage, listener)
+    for _ in range(_MESSAGES - 1):
+        await _pass(stage, _TURN_MS)
+        await stage.end(stage.courier.in_flight[0], well())
+        assert _sending(stage) == {asked.public_id}
+    assert holds.counts == [1]
+
+
+async def test_worker_passes_no_slot_on_while_another_slot_is_free(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 2, 0)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    await _pass(stage, _TURN_MS)
+    await stage.end(alice.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [set(ids), set()]
+    assert await _stored_slots(stage) == 2
+
+
+async def test_replay_that_lasts_longer_than_a_turn_leaves_its_slot_to_another_worker(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 3, 1)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    await _pass(stage, _TURN_MS - 1)
+    assert _replaying(alice, bob) == [set(ids[:3]), set()]
+    await stage.advance(1)
+    await stage.poll_for(alice)
+    await stage.quiet()
+    assert await _stored_slots(stage) == 2
+    await stage.poll_for(bob)
+    await stage.quiet()
+    await stage.end(alice.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [set(ids[1:3]), {ids[3]}]
+    await stage.advance(_TURN_MS)
+    await stage.poll_for(bob)
+    await stage.quiet()
+    await stage.poll_for(alice)
+    await stage.quiet()
+    await stage.end(bob.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [set(ids[:3]), set()], "the other worker passes it on, too"
+
+
 async def test_other_worker_has_its_turn_although_replays_of_the_first_wait(stage: Stage) -> None:
     alice, bob, listeners = await _two_workers(stage, 5, 1)
     ids = [(await ask(stage, each)).public_id for each in listeners]
@@ -355,24 +438,43 @@ async def test_other_worker_has_its_turn_although_replays_of_the_first_wait(stag
     await _end_replay(stage, alice, ids[0])
     assert _replaying(alice, bob) == [set(ids[1:4]), set()]
     await stage.advance(_TURN_MS)
-    await _end_replay(stage, alice, ids[1])
-    assert _replaying(alice, bob) == [set(ids[2:4]), set()]
+    await stage.poll_for(alice)
+    await stage.quiet()
     await stage.poll_for(bob)
     await stage.quiet()
-    assert _replaying(alice, bob) == [set(ids[2:4]), {ids[5]}]
+    await stage.end(alice.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [{ids[3], ids[4]}, {ids[5]}]
     await stage.poll()
-    await _end_replay(stage, alice, ids[2])
-    assert _replaying(alice, bob) == [{ids[3], ids[4]}, {ids[5]}], "its next turn has begun"
+    await _end_replay(stage, alice, ids[3])
+    assert _replaying(alice, bob) == [{ids[1], ids[4]}, {ids[5]}], "its next turn has begun"
+
+
+async def test_replay_that_has_just_begun_is_the_first_to_go_on_after_its_slot_was_passed_on(stage: Stage) -> None:
+    alice, bob, listeners = await _two_workers(stage, 6, 0)
+    ids = [(await ask(stage, each)).public_id for each in listeners]
+    await stage.advance(_TURN_MS)
+    await stage.poll_for(alice)
+    await stage.quiet()
+    await stage.end(alice.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [set(ids[4:]), set()]
+    await stage.poll()
+    assert await _stored_slots(stage) == 2, "it is left to others for a moment"
+    await _pass(stage, _KEPT_MS)
+    assert _replaying(alice, bob) == [set(ids[3:]), set()]
 
 
 async def test_worker_takes_a_slot_back_that_no_other_worker_needs(stage: Stage) -> None:
-    alice, bob, listeners = await _two_workers(stage, 4, 0)
+    alice, bob, listeners = await _two_workers(stage, 3, 0)
     ids = [(await ask(stage, each)).public_id for each in listeners]
     await stage.advance(_TURN_MS)
-    await _end_replay(stage, alice, ids[0])
-    assert _replaying(alice, bob) == [set(ids[1:3]), set()]
+    await stage.poll_for(alice)
+    await stage.quiet()
+    await stage.end(alice.courier.in_flight[::], well())
+    assert _replaying(alice, bob) == [set(ids[1:]), set()]
     await stage.poll()
-    assert _replaying(alice, bob) == [set(ids[1:4]), set()]
+    assert await _stored_slots(stage) == 2, "it is left to others for a moment"
+    await _pass(stage, _KEPT_MS)
+    assert _replaying(alice, bob) == [set(ids), set()]
 
 
 async def _end_replay(stage: Stage, worker: Worker, replay: str) -> None:
