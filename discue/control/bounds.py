@@ -75,7 +75,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     # Counts and events
     "tally": Bound(of="organization"),
     "listener_tally": Bound(of="listener"),
-    "event": Bound(("creations_a_day", "api_keys", "users"), most=MOST_A_PERIOD),
+    "event": Bound(("creations_a_day", "api_keys", "users", "portal_sessions"), most=MOST_A_PERIOD),
 }
 """The bound of each table. A table without one fails a test.
 

@@ -123,7 +123,7 @@ class ControlContext:
             return Occurrence(event_id, "")
         if principal.role is None and principal.customer is None:
             return Occurrence(event_id, principal.key_public_id)
-        return Occurrence(event_id, "", principal.key_public_id)
+        return Occurrence(event_id, "", principal.key_public_id, principal.customer or "")
 
     async def write(self, work: Work[T]) -> T:
         """Commit the work and update this worker's cache; then notify the other workers.
@@ -175,7 +175,8 @@ class ControlContext:
     async def write_as(self, principal: Principal | None, work: Callable[[Transaction, Record], Awaitable[T]]) -> T:
         """Like `write`, for work that records a usage event. `principal` is its author, None on the command line.
 
-        Raises QuotaExceeded for a creation beyond the quota.
+        Without a principal, a user is the author of the changes of that user. Raises QuotaExceeded for a creation
+        beyond the quota.
         """
         occurrence = self.occurrence(principal)
 
@@ -183,7 +184,9 @@ class ControlContext:
             async def record_change(kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> None:
                 if principal is not None and kind in _COUNTED:
                     await self.count_creation(tx, principal, changed.organization, occurrence.id)
-                await record(tx, occurrence, kind, changed, changes=changes)
+                is_own = principal is None and isinstance(changed, User)
+                happened = occurrence._replace(user=changed.public_id) if is_own else occurrence
+                await record(tx, happened, kind, changed, changes=changes)
 
             return await work(tx, record_change)
 

@@ -23,9 +23,9 @@ _INSERT_EVENT: Final = """
 
 
 MOST_A_PERIOD: Final = 1_000
-"""How many events of one kind are recorded in five minutes: of an organization for `_COUNTED_BEYOND`, and of an author
-for `_REFUSED_BEYOND`. The other kinds have no such limit: `creations_a_day` limits creations, and nothing is deleted
-or ended more often than it was created.
+"""How many events of one kind and one author an organization records in five minutes, for the kinds in
+`_COUNTED_BEYOND` and `_REFUSED_BEYOND`. The other kinds have no such limit: `creations_a_day` limits creations, and
+nothing is deleted or ended more often than it was created.
 """
 _COUNTED_BEYOND: Final[frozenset[EventKind]] = frozenset(
     {"lockout", "channel_updated", "domain_updated", "listener_updated", "queue_updated", "topic_updated"}
@@ -36,7 +36,7 @@ _REFUSED_BEYOND: Final[frozenset[EventKind]] = frozenset(
 )
 """Kinds of changes of who has access, and of sign-ins. Beyond the limit they are refused, so that each is recorded.
 
-The limit is for each author: one who reaches it stops no other.
+Events without an author have no limit: the operator has caused them on the command line.
 """
 
 
@@ -49,6 +49,13 @@ class Occurrence(NamedTuple):
     """The public id of the API key; empty for none."""
     user: str = ""
     """The public id of the user, or of the session of a customer in the portal; empty for none."""
+    customer: str = ""
+    """The customer of the session in the portal: all of their sessions are one author. Empty for none."""
+
+    @property
+    def author(self) -> str:
+        """The subject of the author's budgets; empty for none."""
+        return f"customer {self.customer}" if self.customer else self.user or self.client
 
 
 async def record(
@@ -62,21 +69,22 @@ async def record(
     changes: Sequence[str] = (),
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
-    organization. Beyond `MOST_A_PERIOD`, some kinds are only counted, and others raise TooManyRequests.
+    organization. Beyond `MOST_A_PERIOD` of an author, some kinds are only counted, and others raise TooManyRequests.
 
     `ref` and `name` are the public id and the alias of the changed resource after the change, `changes` the names of
     its settings that have changed.
     """
     now = millisecond_of(occurrence.id)
     period = tallies.period_of(now)
-    if kind in _REFUSED_BEYOND:
-        end, author = tallies.end_of(range(period, period + 1)), occurrence.user or occurrence.client
-        if not await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD):
-            seconds = -((now - end) // 1_000)
-            rule = f"At most {MOST_A_PERIOD} events `{kind}` in five minutes can have the same author."
-            raise TooManyRequests(f"{rule} Try again in {seconds} s.", retry_after_seconds=seconds)
-    counted = await tallies.add_one(tx, TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1))
-    if kind in _COUNTED_BEYOND and counted > MOST_A_PERIOD:
+    end, author, is_recorded = tallies.end_of(range(period, period + 1)), occurrence.author, True
+    if kind in _COUNTED_BEYOND or (kind in _REFUSED_BEYOND and author):
+        is_recorded = await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD)
+    if not is_recorded and kind in _REFUSED_BEYOND:
+        seconds = -((now - end) // 1_000)
+        rule = f"At most {MOST_A_PERIOD} events `{kind}` in five minutes can have the same author."
+        raise TooManyRequests(f"{rule} Try again in {seconds} s.", retry_after_seconds=seconds)
+    await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
+    if not is_recorded:
         return
     values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user, ",".join(changes))
     await tx.execute(_INSERT_EVENT, *values)

@@ -8,10 +8,11 @@ import pytest
 
 from discue.auth.openid.provider import KEPT_BYTES, Provider, SignInRefused
 from discue.auth.openid.settings import ProviderSettings
-from discue.control import identities, organizations, sessions, sign_in, users
+from discue.control import identities, organizations, sessions, sign_in, usage, users
 from discue.control.identities import ProviderResponse
 from discue.control.sessions import SessionDetails
 from discue.control.sign_in import Browser, NewSession
+from discue.control.usage import EventSelection
 from discue.control.users import UserFields
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import Locked, LockedOut
@@ -119,6 +120,20 @@ async def test_role_follows_the_groups_at_each_sign_in(cast: Cast, company: Comp
     theirs.claims = {"groups": []}
     with pytest.raises(SignInRefused, match="None of your groups"):
         await company.sign_in()
+
+
+async def test_user_is_the_author_of_the_role_that_comes_with_the_groups(
+    cast: Cast, company: Company, theirs: IdentityProvider
+) -> None:
+    user = (await company.see(await company.sign_in())).user
+    assert user is not None
+    theirs.claims = {"groups": ["staff", "admins"]}
+    await company.sign_in()
+    recorded = (await usage.page_of_events(cast.control, cast.alice.principal, EventSelection())).events
+    kinds = ("user_updated", "user_added")
+    assert [(event.type, event.ref, event.user) for event in recorded if event.type in kinds] == [
+        (kind, user.public_id, user.public_id) for kind in kinds
+    ]
 
 
 async def test_last_owner_stays_one_whatever_the_groups_say(cast: Cast, theirs: IdentityProvider) -> None:

@@ -2,11 +2,13 @@
 
 import pytest
 
-from discue.control import organizations, users
+from discue.control import organizations, usage, users
+from discue.control.usage import EventSelection
 from discue.control.users import UserDetails, UserFields
 from discue.crypto.passwords import INVITATION_MS, verify_password
 from discue.domain.errors import Conflict, Locked, Unprocessable
 from discue.domain.model import User
+from discue.store import events
 from tests.support.cast import Cast
 from tests.support.databases import on_sqlite_only
 
@@ -47,6 +49,17 @@ async def test_invitation_expires(cast: Cast) -> None:
     made = await _user(cast)
     cast.clock.advance(INVITATION_MS)
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
+
+
+async def test_users_who_accept_invitations_hold_up_no_others(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 1)
+    made = [await _user(cast, f"user{number}@example.com") for number in range(3)]
+    for each in made:
+        accepted = await users.accept(cast.control, _token(each), PASSWORD)
+        assert (accepted and accepted.public_id) == each.user.public_id
+    recorded = (await usage.page_of_events(cast.control, cast.alice.principal, EventSelection())).events
+    authors = {event.ref: event.user for event in recorded if event.type == "user_updated"}
+    assert authors == {each.user.public_id: each.user.public_id for each in made}
 
 
 async def test_new_invitation_or_password_voids_the_old_invitation(cast: Cast) -> None:

@@ -211,6 +211,29 @@ async def test_events_that_no_quota_limits_are_bounded_in_five_minutes(
     assert (await found(store))[0].stored_at == NOON + later
 
 
+async def test_flood_of_changes_by_one_author_hides_no_change_of_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    sessions = [Occurrence(0, "", public_id(number), customer="acme") for number in (31, 32)]
+    for number in range(6):
+        await record(store, 1 + number, "listener_updated", author=sessions[number % 2])
+    others = (Occurrence(0, "", public_id(33), customer="globex"), Occurrence(0, public_id(2)), Occurrence(0, ""))
+    for number, other in enumerate(others):
+        await record(store, 10 + number, "listener_updated", author=other)
+    assert [event.user or event.client for event in reversed(await found(store))] == [
+        *(public_id(number) for number in (31, 32, 33, 2)),
+        "",
+    ]
+
+
+async def test_events_of_the_command_line_are_never_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    for number in range(4):
+        await record(store, 1 + number, "api_key_updated", author=Occurrence(0, ""))
+    assert [event.type for event in await found(store)] == ["api_key_updated"] * 4
+
+
 async def test_event_shows_the_current_name_of_its_message(store: Store) -> None:
     queue, _ = await a_queue_with_traffic(store)
     message = await stored_message(store, queue, public_id(20))
