@@ -203,18 +203,23 @@ class ControlContext:
         """Count a resource that an organization creates. Runs in an exclusive transaction, before the feed entry.
 
         Records a system event with this id when 80 % of the quota are used. Raises QuotaExceeded, and TooManyRequests
-        for a customer beyond `most_creations`.
+        for a customer beyond `most_creations`, or if all customers together have used half of the quota.
         """
         owner = require_found(await organizations.get(tx, organization))
         now = self.clock.now()
         today = tallies.day_of(now)
         most = quotas_of(owner.settings, self.settings.default_quotas).creations_a_day
         if principal.customer is not None:
-            end, allowed = tallies.end_of(today), most_creations(most)
-            if not await tallies.take_one(tx, organization, f"creations {principal.customer}", end=end, limit=allowed):
-                detail = f"At most {allowed} endpoints, redeliveries and replays can be created a day. "
-                remedy = "Try again after midnight (UTC)."
-                raise TooManyRequests(f"{detail}{remedy}", retry_after_seconds=-((now - end) // 1_000))
+            end, budgets = tallies.end_of(today), {f"creations {principal.customer}": most_creations(most)}
+            if most is not None:
+                # The organization keeps the other half, however many customers it has.
+                budgets["creations"] = max(1, most // 2)
+            for subject, allowed in budgets.items():
+                if not await tallies.take_one(tx, organization, subject, end=end, limit=allowed):
+                    who = "Customers together" if subject == "creations" else "A customer"
+                    detail = f"{who} can create at most {allowed} endpoints, redeliveries and replays a day. "
+                    remedy = "Try again after midnight (UTC)."
+                    raise TooManyRequests(f"{detail}{remedy}", retry_after_seconds=-((now - end) // 1_000))
         used = await accounts.count_creation(tx, owner.account, today.start)
         check_quota("creations_a_day", most, used - 1)
         if most is not None and is_reported(most, used) and not is_reported(most, used - 1):

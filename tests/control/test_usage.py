@@ -141,7 +141,9 @@ async def test_creations_of_each_customer_are_counted_until_midnight(
 
     for _ in range(2):
         await create(acme)
-    with pytest.raises(TooManyRequests, match="At most 2 endpoints, redeliveries and replays") as refused:
+    with pytest.raises(
+        TooManyRequests, match="A customer can create at most 2 endpoints, redeliveries and replays"
+    ) as refused:
         await create(acme)
     left_ms = DAY_MS - cast.clock.now() % DAY_MS
     assert refused.value.retry_after_seconds == left_ms // 1_000
@@ -158,6 +160,25 @@ async def test_creations_of_each_customer_are_counted_until_midnight(
         await create(acme)
     cast.clock.advance(1)
     await create(acme)
+
+
+async def test_customers_together_leave_half_of_the_creations_to_their_organization(
+    cast: Cast, control: ControlContext
+) -> None:
+    alice = cast.alice.principal
+    customers = [replace(alice, customer=f"customer-{number}") for number in range(6)]
+    fields = [QueueFields(customer=each.customer) for each in customers]
+    own = [(await queues.create(control, alice, each)).queue.public_id for each in fields]
+    await _allow(cast, quota_creations_a_day=20)
+    for customer, queue in zip(customers[:5], own, strict=False):
+        for _ in range(2):
+            await listeners.create(control, customer, queue, ENDPOINT)
+    with pytest.raises(TooManyRequests, match="Customers together can create at most 10 endpoints"):
+        await listeners.create(control, customers[5], own[5], ENDPOINT)
+    for _ in range(20 - len(own) - 10):
+        await listeners.create(control, alice, own[0], ENDPOINT)
+    with pytest.raises(QuotaExceeded):
+        await listeners.create(control, alice, own[0], ENDPOINT)
 
 
 async def test_refused_creation_of_a_customer_is_not_counted(cast: Cast, control: ControlContext) -> None:
