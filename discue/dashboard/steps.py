@@ -48,8 +48,8 @@ from discue.http.unread import SMALL_BYTES
 from discue.store.ledger import Reservation
 
 METHODS: Final = ("GET", "HEAD", "POST")
-SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422})
-"""Statuses of forms that can be corrected: the page is shown again with what was typed."""
+SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422, 429})
+"""Statuses of forms that can be corrected or sent again: the page is shown again with what was typed."""
 _CHANGED_MEANWHILE: Final = (
     "Somebody has changed this since you opened the page. Nothing is saved yet: save again to replace their change."
 )
@@ -300,7 +300,7 @@ def requested_act(route: PageRoute, method: str) -> Act | None:
 
 
 async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
-    """Do what a form asks for. Returns None after an error that can be corrected: it is `visit.error`."""
+    """Do what a form asks for. Returns None after an error of `SHOWN_AGAIN`: it is `visit.error`."""
     try:
         return await act(visit)
     except DiscueError as error:
@@ -357,5 +357,7 @@ def _response(
         response = redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
     else:
         response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)
+        if visit.error is not None:
+            response = with_hints(response, visit.error)
     response.headers.extend(done.headers)
     return response

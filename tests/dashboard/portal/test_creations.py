@@ -52,10 +52,11 @@ def _use_up(service: DashboardService) -> None:
             ]
             assert acme.act(f"{mine}/{endpoint}/delete").status_code == 303
 
-        refused = "At most 3 endpoints, redeliveries and replays can be created a day. Try again after midnight (UTC)."
+        refused = "A customer can create at most 3 endpoints, redeliveries and replays a day. "
         for browser in (acme, opened(service, "acme")):
             page = browser.act("/endpoints/new", **form)
             assert (page.status_code, page.text.count(refused)) == (429, 1)
+            assert f'value="{form["notify_url"]}"' in page.text, "the form keeps its input"
             assert 0 < int(page.headers["retry-after"]) <= 86_400
         for page in _jobs(acme, tenants.own.path, tenants.own.message):
             assert (page.status_code, page.text.count(refused)) == (429, 1)
