@@ -16,7 +16,7 @@ from discue.domain.errors import Conflict, Fault, Forbidden, invalid
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import attempts, feed, missed, recipients, redeliveries, replays
+from discue.store import attempts, feed, missed, recipients, redeliveries, replay_slots, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.log_bounds import WHOLE_LOG, span_of_times
@@ -377,6 +377,13 @@ async def page_of_replays(
         return await replays.page(tx, listener.organization, listener.id, selection)
 
     return await control.store.read(work)
+
+
+async def waits_for_turns(control: ControlContext, principal: Principal, shown: Sequence[Replay]) -> bool:
+    """Return whether any of the replays waits while other replays have all slots of the organization."""
+    if all(each.state != "waiting" for each in shown):
+        return False
+    return not await control.store.read(partial(replay_slots.has_free, organization=principal.organization))
 
 
 async def cancel_replay(control: ControlContext, principal: Principal, path: ListenerPath, public_id: str) -> None:

@@ -3,6 +3,7 @@
 import html
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from discue.config.settings import SETTINGS
 from discue.control import installation, redeliveries
 from discue.control.installation import SettingInEffect
 from discue.dashboard.formats import percent
-from discue.domain.model import JobListener, MissedSelection, Redelivery
+from discue.domain.model import JobListener, MissedSelection, Redelivery, Replay
 from discue.domain.scopes import PROTECTED, RESOURCES
+from discue.store import replay_slots
+from discue.store.engine import Transaction
 from discue.store.pagination import Listing
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import Shop
@@ -238,6 +241,45 @@ def test_progress_of_replays_is_listed_for_all_listeners(service: DashboardServi
     page = service.browser().get("/jobs/replays").text
     assert "warehouse" in page
     assert re.search(r'aria-label="\d+(\.\d)? % done"', page)
+
+
+def test_waiting_replay_says_that_others_have_all_slots(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = Replay(
+        organization=1,
+        id=1,
+        public_id="0" * 21,
+        listener=1,
+        state="waiting",
+        from_seq=1,
+        until_seq=9,
+        position=0,
+        selected=9,
+        created_at=1,
+        updated_at=1,
+    )
+    of = JobListener(shop.listeners["billing"], "billing", shop.queue)
+
+    async def page(*_: object) -> Listing[object]:
+        return Listing((replay,), has_next=False, has_previous=False)
+
+    async def page_of_all(*_: object) -> Listing[object]:
+        return Listing(((replay, of),), has_next=False, has_previous=False)
+
+    monkeypatch.setattr(redeliveries, "page_of_replays", page)
+    monkeypatch.setattr(redeliveries, "page_of_all_replays", page_of_all)
+
+    async def hold(tx: Transaction, count: int) -> None:
+        row = await tx.row("SELECT session_id FROM worker WHERE dead = 0")
+        assert row is not None
+        await replay_slots.hold(tx, row[0], service.principal.organization, count)
+
+    for count, says in (0, False), (2, False), (3, True), (0, False):
+        service.run(service.control.store.write(partial(hold, count=count)))
+        for path in ("/jobs/replays", f"{shop.listener('billing')}/jobs"):
+            shown = service.browser().get(path).text
+            assert ("Three replays of the organization run at a time" in shown) is says, (path, count)
 
 
 @pytest.mark.parametrize(("state", "says"), [("done", True), ("running", False)])

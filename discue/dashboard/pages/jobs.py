@@ -29,7 +29,9 @@ async def show_replays(visit: Visit) -> Page:
     found = await redeliveries.page_of_all_replays(visit.control, visit.principal, selection_of(visit))
     page = shown(visit, found, [job.public_id for job, _ in found.items])
     failures = await failures_of(visit, found.items)
-    return Page("jobs.html", "Replays", {"list": page, "kind": "replay", "failures": failures})
+    waits = await redeliveries.waits_for_turns(visit.control, visit.principal, [replay for replay, _ in found.items])
+    values = {"list": page, "kind": "replay", "failures": failures, "waits_for_turns": waits}
+    return Page("jobs.html", "Replays", values)
 
 
 ROUTES: Final = (

@@ -91,11 +91,13 @@ async def show_jobs(visit: Visit) -> Page:
     replays = await redeliveries.page_of_replays(visit.control, visit.principal, details, selection)
     own, listener = visit.principal.organization, details.listener.id
     failures = await messages.last_failures_of_listeners(visit.control, own, [listener])
+    waits = await redeliveries.waits_for_turns(visit.control, visit.principal, replays.items)
     values = {
         **frame(visit, details),
         "redeliveries": moved.items,
         "replays": replays.items,
         "failure": failures.get(listener),
+        "waits_for_turns": waits,
     }
     return Page("listener_jobs.html", details.listener.alias, values, is_live=True)
 
