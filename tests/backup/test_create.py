@@ -5,9 +5,10 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -200,7 +201,10 @@ def test_only_one_process_makes_a_backup_at_a_time(plan: BackupPlan) -> None:
 
 def test_damaged_database_gets_no_backup(plan: BackupPlan) -> None:
     content = bytearray(plan.database.read_bytes())
-    content[-50 * 4_096 : -40 * 4_096] = os.urandom(10 * 4_096)
+    # A page of data: without one of the schema, the database could not be opened at all.
+    with closing(sqlite3.connect(plan.database)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'attempt'").fetchone()
+    content[(page - 1) * 4_096 : page * 4_096] = os.urandom(4_096)
     plan.database.write_bytes(content)
 
     with pytest.raises(StoreUnusable, match=r"discue\.db is damaged: .* Restore it from a backup\."):

@@ -241,7 +241,8 @@ def test_close_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_collector_without_tls_is_named_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with collecting() as collector:
         monkeypatch.setenv(ENDPOINT, collector.url.replace("http:", "https:"))
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        # The library names the reason where it has time for a second attempt, about a second later.
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
         log = _Events()
         with _exporting(log) as export:
             _record(export)

@@ -84,6 +84,9 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
             if problems := _check(copy, "quick_check"):
                 raise StoreUnusable(f"{source} is damaged: {problems[0]}. Restore it from a backup.")
             return _identity(copy)
+    except apsw.CorruptError as error:
+        # The check itself fails where not even the root of a table can be read.
+        raise StoreUnusable(f"{source} is damaged: {error}. Restore it from a backup.") from error
     except apsw.Error as error:
         raise StoreUnusable(f"{source} cannot be copied to {target}: {error}.") from error
 
