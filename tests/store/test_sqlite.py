@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -90,6 +91,29 @@ async def test_a_commit_is_synced_before_it_is_answered(on_file: Opened) -> None
     writer = on_file.engine._writer
     assert writer.pragma("journal_mode") == "wal"
     assert writer.pragma("synchronous") == 2
+
+
+async def test_only_a_task_that_reads_for_long_without_a_pause_lets_others_run(
+    on_file: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 3.0
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(monotonic=lambda: now))
+    began: list[int] = []
+
+    async def read(number: int, *, rests: bool) -> None:
+        nonlocal now
+        for _ in range(4):
+            began.append(number)
+            await on_file.head()
+            now += time_slice.SLICE_SECONDS * 0.6
+            if rests:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(read(1, rests=False), read(2, rests=False))
+    assert began == [1, 1, 1, 2, 2, 2, 1, 2]
+    began.clear()
+    await asyncio.gather(read(1, rests=True), read(2, rests=True))
+    assert began == [1, 2] * 4
 
 
 async def test_page_reads_a_large_body_only_if_it_begins_with_it(

@@ -8,7 +8,6 @@ from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
 from discue.store.pull_backlogs import PullBacklog, backlogs_after
 from discue.store.store import Store
-from discue.store.time_slice import TimeSlice
 
 SECONDS: Final = 15.0
 """The interval between readings, which is a common interval between scrapes."""
@@ -32,7 +31,7 @@ class PullBacklogs:
 
     async def read(self) -> None:
         """Read them, if this worker leads. A scrape during the reading gets the previous one."""
-        found, time_slice = list[PullBacklog](), TimeSlice()
+        found = list[PullBacklog]()
         after: CursorKey = (0, 0, 0)
         while self._is_leader():
             page = await self._store.read(partial(backlogs_after, after=after, limit=_PER_READ, now=self._clock.now()))
@@ -40,5 +39,4 @@ class PullBacklogs:
             if len(page) < _PER_READ:
                 break
             after = page[-1].key
-            await time_slice.pause_if_over()
         self._read = found

@@ -137,14 +137,16 @@ class PullBroker:
         if snapshot is None:
             return
         session, found = PullSession(snapshot, context, now=now), snapshot.record
-        if found.ordered and found.retrying:
+        last_before = partial(last_seq_stored_before, organization=found.organization, queue=found.queue)
+        last = await store.read(partial(last_before, bounds=(found.position, found.head), before=before))
+        if not (found.ordered and found.retrying):
+            session.miss_through(last)
+        elif last > found.position:
             # A range would cover messages behind held keys, which the keys' rows have yet to count. So the new
-            # messages are settled one by one, as in a round that leases nothing; some in each run.
-            session.lease_new(await read_new(store, session, found), 0)
-        else:
-            last_before = partial(last_seq_stored_before, organization=found.organization, queue=found.queue)
-            bounds = (found.position, found.head)
-            session.miss_through(await store.read(partial(last_before, bounds=bounds, before=before)))
+            # messages are settled one by one, as in a round that leases nothing; some in each run. It does not wait for
+            # memory: other organizations would wait with it.
+            with store.ledger.hold(found.organization, session.most_bytes(0)):
+                session.lease_new(await read_new(store, session, found), 0)
         for each in snapshot.due:
             session.miss_if_old(each, before)
         settle = session.take()

@@ -6,6 +6,7 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -48,7 +49,7 @@ from discue.store.sqlite.connection import (
 from discue.store.sqlite.file_lock import Turn, turn_at
 from discue.store.sqlite.schema import DIALECT
 from discue.store.sqlite.serial_thread import SerialThread, StartThread
-from discue.store.time_slice import SharedSlice
+from discue.store.time_slice import SLICE_SECONDS, SharedSlice
 
 T = TypeVar("T")
 
@@ -175,6 +176,7 @@ class SqliteEngine:
         self._checkpoint_asked = False
         self._checkpointing = threading.Lock()
         self._searching = SharedSlice(self._clock.monotonic)
+        self._reading = _ReadSlice()
         self._data_version = -1
 
     async def open(self) -> None:
@@ -235,6 +237,8 @@ class SqliteEngine:
             resolve(order.result, StoreUnavailable(code="not_stored"))
 
     async def read(self, work: Work[T]) -> T:
+        if self._reading.is_over():
+            await self._reading.pause()
         try:
             return _read_on(self._reader, work)
         except apsw.Error as error:
@@ -268,6 +272,8 @@ class SqliteEngine:
         self._loop.call_soon_threadsafe(resolve, result, found)
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
+        if self._reading.is_over():
+            await self._reading.pause()
         try:
             cursor = self._reader.execute(_PAGE, (after, organization, queue, rows, max_bytes))
             page = page_of(cursor, after, rows, max_bytes)
@@ -423,6 +429,45 @@ class SqliteEngine:
             self._report("checkpoint", error)
             return False
         return True
+
+
+class _ReadSlice:
+    """The slice of the task that reads in this turn of the event loop.
+
+    Reads do not suspend: without pauses, a loop over reads, such as a job over all queues, would end in the step in
+    which it began. The slice begins with the first read of the turn. If another task reads after its end, the slice of
+    that task begins.
+    """
+
+    __slots__ = ("_is_counting", "_started_at", "_task")
+
+    def __init__(self) -> None:
+        self._task = 0
+        self._started_at = 0.0
+        self._is_counting = False
+
+    def is_over(self) -> bool:
+        """Return whether the task must pause before it reads again."""
+        # This runs for each read: looking up the task would take as long as all the rest.
+        now = time.monotonic()
+        if self._is_counting and now - self._started_at <= SLICE_SECONDS:
+            return False
+        task = id(asyncio.current_task())
+        if not self._is_counting:
+            self._is_counting = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        elif task == self._task:
+            return True
+        self._task, self._started_at = task, now
+        return False
+
+    async def pause(self) -> None:
+        """Let other work run, and begin a new slice."""
+        await asyncio.sleep(0)
+        self.is_over()
+
+    def _end_turn(self) -> None:
+        self._is_counting = False
 
 
 class _SearchTransaction(SqliteTransaction):
