@@ -48,8 +48,9 @@ def _memory(reads: Reads) -> str:
     if isinstance(reads, Publishes):
         return "in the queue of commits"
     if isinstance(reads, PageBound):
-        return f"{reads.row_bytes:,} for each row of the page"
-    return f"{reads.bytes:,}{', then twice the size of the data' if reads is reservations.MESSAGE else ''}"
+        data = f", and {reads.data_bytes:,} with data" if reads.data_bytes else ""
+        return f"{reads.row_bytes:,} for each row of the page{data}"
+    return f"{reads.bytes:,}{', then the size of the data and of its JSON' if reads is reservations.MESSAGE else ''}"
 
 
 def _shown(routes: list[str]) -> str:

@@ -12,7 +12,7 @@ from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.api.decoding import EventBody, event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
-from discue.api.pagination import require_known, rows_of
+from discue.api.pagination import require_known, rows_of, shows_data
 from discue.api.path_names import PathNames, give_name
 from discue.api.pretty import indented, is_pretty
 from discue.api.resources import DOCUMENTATION, ROUTES
@@ -32,7 +32,7 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
-from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, Publishes, ReadBound
+from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, STREAM, Publishes, ReadBound
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.admission import Admission, Request, RequestIds, base_url, check_request, port_of
 from discue.http.body import BodyReader
@@ -310,10 +310,15 @@ class App:
         organization, reads = request.principal.organization, compiled.reads
         is_large = organization and (body_bytes > LARGE_BYTES or compiled.row.events == "many")
         rows = 1 + body_bytes // ROW_BYTES if is_large else 0
+        if reads == STREAM:
+            # It takes over the reservation of the round that leases its messages.
+            request.reservation = self._ledger.hold(organization, 0)
+            return
         if isinstance(reads, Publishes):
             bound = ReadBound(rows, 0)
         else:
-            bound = reads if isinstance(reads, ReadBound) else reads.of(rows_of(request.scope.query_string))
+            query = request.scope.query_string
+            bound = reads if isinstance(reads, ReadBound) else reads.of(rows_of(query), with_data=shows_data(query))
             bound = ReadBound(max(rows, bound.rows), bound.bytes)
         if bound != NOTHING:
             request.reservation = await self._ledger.reserve(organization, bound)

@@ -85,6 +85,11 @@ def rows_of(query: str) -> int:
     return LARGEST_PAGE if "per_page" in query or "%" in query else FIRST_PAGE.per_page
 
 
+def shows_data(query: str) -> bool:
+    """Return whether a query, which may be invalid, can ask for the data of messages."""
+    return "data=true" in query or "%" in query
+
+
 def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:
     """Describe a parameter with a closed set of values."""
     return Parameter(name, description, {"type": "string", "enum": list(words)}, example, field=field)

@@ -25,6 +25,7 @@ from discue.api.structs import (
 from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
+from discue.domain.message_data import LONGEST_ESCAPE, Codec, most_bytes_as_sent
 from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound, Reads
 from discue.domain.scopes import Access, Principal
 from discue.http.frame import Theme
@@ -47,9 +48,6 @@ CREATE: Final[tuple[Method, ...]] = ("POST", "PUT")
 SMALL_BODY: Final = 65_536
 """Maximum size of a body in bytes, unless the route has a `limit` of its own."""
 
-_LONGEST_ESCAPE: Final = 6
-"""A byte of a string takes at most this many characters of JSON."""
-
 BATCH_BYTES: Final = 8_388_608
 BATCH_MESSAGES: Final = 1_000
 
@@ -59,7 +57,7 @@ VERSION: Final = "/v1"
 
 def body_limit(data_bytes: int) -> int:
     """Return the maximum size of a body with data of at most this size, if every character of it is escaped."""
-    return data_bytes * _LONGEST_ESCAPE + SMALL_BODY
+    return data_bytes * LONGEST_ESCAPE + SMALL_BODY
 
 
 class Call(msgspec.Struct):
@@ -106,10 +104,10 @@ class Call(msgspec.Struct):
     reservation: Reservation | None = None
     """The reservation of the request; None for publishes."""
 
-    async def reserve_data(self, size: int) -> None:
+    async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of data and the response that shows it. Raises Overloaded."""
         if size > SMALL_READ_BYTES and self.reservation is not None:
-            await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
+            await self.reservation.enlarge(ReadBound.of_data(size, most_bytes_as_sent(size, codec)))
 
     @property
     def url(self) -> str:
@@ -279,7 +277,7 @@ class Route(_Reading, frozen=True):
             return "Send several requests."
         if isinstance(self.limit, int):
             return "Send less."
-        most = (limit - SMALL_BODY) // _LONGEST_ESCAPE
+        most = (limit - SMALL_BODY) // LONGEST_ESCAPE
         return f"A message may have {most} bytes of data: raise `max_message_bytes` of its queue to allow more."
 
     @property

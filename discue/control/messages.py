@@ -11,6 +11,7 @@ from discue.control.listeners import ListenerDetails, ListenerPath, own_listener
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
 from discue.domain.errors import malformed
+from discue.domain.message_data import Codec
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
@@ -24,8 +25,8 @@ from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
 T = TypeVar("T")
 
-Reserve = Callable[[int], Awaitable[None]]
-"""Reserves a read of data of a given size. Raises Overloaded."""
+Reserve = Callable[[int, Codec], Awaitable[None]]
+"""Reserves a read of data of a given size, and the response that shows it. Raises Overloaded."""
 
 _FAILING: Final = ("retrying", "missed")
 
@@ -165,7 +166,7 @@ async def _with_body(control: ControlContext, message: StoredMessage, reserve: R
     """Return a message with its body. Raises NotFound if it was deleted meanwhile."""
     if message.body is not None:
         return message
-    await reserve(message.size)
+    await reserve(message.size, message.codec)
     read = control.store.load if message.size > ON_THREAD_BYTES else control.store.read
     work = partial(message_log.bodies_by_seq, queue=(message.organization, message.queue), seqs=[message.seq])
     body = require_found((await read(work)).get(message.seq))

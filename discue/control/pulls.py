@@ -66,6 +66,12 @@ class PullClient(msgspec.Struct, eq=False):
         self.release()
         self.held = reservation
 
+    def hand_over(self, reservation: Reservation) -> None:
+        """Let the reservation of a request hold the memory from now on: its response follows."""
+        if self.held is not None:
+            reservation.take_over(self.held)
+            self.held = None
+
     def release(self) -> None:
         """Release the memory: the messages are in a response."""
         if self.held is not None:

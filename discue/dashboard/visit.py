@@ -11,6 +11,7 @@ from discue.control.inbox import Inbox
 from discue.control.installation import may_see_installation
 from discue.control.sessions import SessionDetails
 from discue.domain.errors import DiscueError
+from discue.domain.message_data import LONGEST_ESCAPE, Codec
 from discue.domain.model import Role
 from discue.domain.reservations import SMALL_READ_BYTES, ReadBound
 from discue.domain.scopes import RESOURCES, Principal
@@ -74,10 +75,12 @@ class Visit:
     reservation: Reservation | None = None
     """The reservation of the request."""
 
-    async def reserve_data(self, size: int) -> None:
+    async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of a message's data and the page that shows it. Raises Overloaded."""
+        # HTML escapes a character with at most five others.
+        del codec
         if size > SMALL_READ_BYTES and self.reservation is not None:
-            await self.reservation.enlarge(ReadBound.of_data(size, copies=2))
+            await self.reservation.enlarge(ReadBound.of_data(size, size * LONGEST_ESCAPE))
 
     @property
     def control(self) -> ControlContext:

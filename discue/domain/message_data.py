@@ -30,6 +30,12 @@ QUOTE: Final = 0x22
 """First byte of JSON that is a string."""
 _MAYBE_JSON: Final = frozenset(b'{["-0123456789tfn \t\r\n')
 
+LONGEST_ESCAPE: Final = 6
+"""A byte of a string takes at most this many bytes of JSON: a control character becomes `\\u0001`."""
+_SHORT_ESCAPES: Final = b'"\\\b\f\n\r\t'
+"""Characters that JSON escapes with two characters."""
+_UNESCAPED: Final = bytes(set(range(32, 256)) - set(b'"\\'))
+
 _PIECE: Final = 196_608
 """The size of a part of large data, in bytes or characters: a multiple of three, as base64 needs."""
 
@@ -101,6 +107,29 @@ def pieces_as_sent(body: bytes, codec: Codec) -> Iterator[bytes]:
         for start in range(0, len(text), _PIECE):
             yield _encode(text[start : start + _PIECE])[1:-1]
     yield b'"'
+
+
+def most_bytes_as_sent(size: int, codec: Codec) -> int:
+    """Return an upper bound of the JSON in which data of a size was sent."""
+    if codec == JSON_VALUE:
+        return size
+    if codec == BYTES:
+        return _bytes_in_base64(size)
+    # JSON has no characters with long escapes.
+    return size * (LONGEST_ESCAPE if codec == TEXT else 2) + len(b'""')
+
+
+def _bytes_in_base64(size: int) -> int:
+    return 4 * -(-size // 3) + len(b'""')
+
+
+def bytes_as_string(body: bytes, codec: Codec) -> int:
+    """Return the size of the JSON string of a body as text, or in base64. Takes about a millisecond per MiB."""
+    if codec == BYTES:
+        return _bytes_in_base64(len(body))
+    escaped = body.translate(None, _UNESCAPED)
+    long = len(escaped.translate(None, _SHORT_ESCAPES))
+    return len(body) + len(escaped) + (LONGEST_ESCAPE - 2) * long + len(b'""')
 
 
 def as_sent(body: bytes, codec: Codec) -> SentData:

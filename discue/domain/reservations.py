@@ -2,8 +2,13 @@
 
 from typing import Final, NamedTuple, TypeAlias
 
+from discue.domain.message_data import LONGEST_ESCAPE
+
 LARGE_BYTES: Final = 16_384
 """Requests with a larger body wait for a turn, as do batches of any size."""
+
+BYTES_A_PAGE: Final = 1_048_576
+"""How much data of messages a page of a list has at most."""
 
 ROW_BYTES: Final = 2_048
 """The number of bytes that take about as long to read and show as the rest of a row."""
@@ -46,20 +51,22 @@ class ReadBound(NamedTuple):
     bytes: int
 
     @classmethod
-    def of_data(cls, size: int, copies: int = 1) -> "ReadBound":
-        """Return the bound for data of a size that is read once and held in `copies`."""
-        return cls(1 + size // ROW_BYTES, size * copies)
+    def of_data(cls, size: int, shown: int = 0) -> "ReadBound":
+        """Return the bound for data of a size, and the response that shows it, of which the data takes `shown`."""
+        return cls(1 + size // ROW_BYTES, size + shown)
 
 
 class PageBound(NamedTuple):
     """The bound of a page of a list, which may need a search."""
 
     row_bytes: int
-    """The largest size of a row in the response."""
+    """The largest size of a row in the response, without data."""
+    data_bytes: int = 0
+    """How much the page has in addition with the data of its messages."""
 
-    def of(self, rows: int) -> ReadBound:
+    def of(self, rows: int, *, with_data: bool = False) -> ReadBound:
         """Return the bound of a page with a number of rows."""
-        return ReadBound(_SEARCHED_ROWS, rows * self.row_bytes)
+        return ReadBound(_SEARCHED_ROWS, rows * self.row_bytes + self.data_bytes * with_data)
 
 
 class Publishes(NamedTuple):
@@ -80,6 +87,8 @@ MESSAGE: Final = ReadBound(0, SMALL_READ_BYTES)
 """The row of a message. The row has the size of the data, which the handler reserves before it reads the data."""
 PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
+MESSAGES: Final = PageBound(82_000, BYTES_A_PAGE * (1 + LONGEST_ESCAPE))
+"""A page of messages, on request with data in which every character may be escaped."""
 EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
 HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
@@ -87,7 +96,8 @@ HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
 DOCUMENT: Final = ReadBound(0, 2_097_152)
 """A document that is already in memory: only the response needs more, which may be indented."""
 STREAM: Final = ReadBound(0, 0)
-"""Pulled messages: nothing while the request waits for them. The response holds its size, a stream what is unread."""
+"""Pulled messages: nothing while the request waits for them. The response takes over the reservation of the round. A
+stream holds what is unread."""
 STEP: Final = ReadBound(0, 2_097_152)
 """A step of a job that moves up to 1 MiB of messages, with the results."""
 PUBLISHES: Final = Publishes()

@@ -99,6 +99,17 @@ class Reservation:
         """Reserve this many bytes if there is room now. Returns whether at least this many are reserved."""
         return size <= self.bytes or self._ledger.extend(self, size)
 
+    def split(self, size: int) -> "Reservation":
+        """Return a new reservation that takes over this many of the bytes."""
+        self.bytes -= size
+        return Reservation(self._ledger, self.line, 0, size)
+
+    def take_over(self, other: Self) -> None:
+        """Release this reservation, and hold what another one has held, which holds nothing any more."""
+        self.release()
+        self.line, self.bytes = other.line, other.bytes
+        other.bytes = 0
+
     def keep(self, size: int) -> None:
         """End the read. From now on, the reservation uses no time, and holds this many bytes until it is released."""
         self._ledger.end(self, size)
@@ -177,6 +188,10 @@ class Ledger:
         line = self._lines.get(organization) or self._new_line(organization)
         self._grant(line, 0, size)
         return Reservation(self, line, 0, size)
+
+    def counted(self, size: int) -> int:
+        """Return the bytes that a reservation counts as, so that one larger than the memory can be granted."""
+        return counted_size(self._max_bytes, size)
 
     def extend(self, reservation: Reservation, size: int) -> bool:
         """Enlarge a reservation to `size` bytes if there is room now. Returns whether it has been enlarged."""

@@ -8,7 +8,7 @@ import msgspec
 from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
-from discue.domain.reservations import SMALL_READ_BYTES
+from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
 from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
@@ -58,8 +58,6 @@ _FIND: Final = f"""
     SELECT {queues.OF_QUEUE}, {_MESSAGE} FROM queue
     JOIN log l ON l.organization = queue.organization AND l.queue = queue.id
     WHERE queue.organization = $1 AND queue.public_id = $2 AND queue.deleted_at IS NULL AND l.id = $3"""
-BYTES_A_PAGE: Final = 1 << 20
-"""How much data a page of a list has at most."""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
 _DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"

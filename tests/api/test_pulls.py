@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
+from discue.api.app import App
 from discue.domain.scopes import Scope
+from discue.http.admission import Request
 from tests.support.served_api import Cast, Service
 
 PATIENCE_SECONDS = 10
@@ -60,6 +63,30 @@ def test_a_key_for_one_listener_pulls_from_that_alone(cast: Cast) -> None:
     assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "settled"}]
     answer = bob.post(f"{path}/acknowledgements", json=content).json()
     assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "acknowledged"}]
+
+
+def test_responses_with_escaped_data_are_within_the_reservations_of_their_reads(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, path = _pulling(cast)
+    message = cast.message(queue, data="\1" * 100_000, headers={"x-tab": "a\tb" * 100})
+    responses: list[tuple[int, int]] = []
+    check = App._reserve_response
+
+    async def noted(app: App, request: Request, size: int) -> None:
+        assert request.reservation is not None
+        responses.append((size, request.reservation.bytes))
+        await check(app, request, size)
+
+    monkeypatch.setattr(App, "_reserve_response", noted)
+    messages = f"/queues/{queue}/messages"
+    for each in (f"{path}/messages", f"{messages}/{message}", f"{messages}?data=true&per_page=1"):
+        cast.alice.get(each).raise_for_status()
+    assert len(responses) == 3
+    assert all(600_000 < size <= reserved for size, reserved in responses), responses
+    ledger, ends_at = cast.service.installation.store.ledger, time.monotonic() + PATIENCE_SECONDS
+    while ledger.held:
+        assert time.monotonic() < ends_at
 
 
 def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

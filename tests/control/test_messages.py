@@ -13,7 +13,7 @@ from tests.support.cast import Cast, Person
 from tests.support.clocks import NOON
 
 
-async def _reserve(size: int) -> None:
+async def _reserve(size: int, codec: int) -> None:
     raise AssertionError(f"{size} bytes are read with their message")
 
 

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from discue.domain.message_data import (
     BYTES,
+    JSON_TEXT,
     JSON_VALUE,
     TEXT,
     as_sent,
+    bytes_as_string,
     data_of,
     data_of_base64,
     is_json,
     is_json_text,
+    most_bytes_as_sent,
     pieces_as_sent,
 )
 
@@ -70,3 +73,15 @@ def test_text_is_json_if_it_parses_and_is_not_nested_too_deeply(text: bytes, *, 
 def test_pieces_of_data_are_the_data_as_it_was_sent(codec: int, length: int) -> None:
     body = ('"é\n"' * (length // 5 + 1))[:length].encode() if codec == TEXT else b"7" * length
     assert b"".join(pieces_as_sent(body, codec)) == as_sent(body, codec).value
+
+
+@given(st.text() | st.text(st.sampled_from('\0\x01\x1f\x7f"\\\b\f\n\r\t/a\u00e9\U0001f600')))
+def test_size_of_json_is_known_before_it_is_made(text: str) -> None:
+    body = text.encode()
+    for codec in (TEXT, BYTES):
+        size = len(as_sent(body, codec).value)
+        assert bytes_as_string(body, codec) == size
+        assert size <= most_bytes_as_sent(len(body), codec)
+    value = json.dumps(text).encode()
+    assert most_bytes_as_sent(len(value), JSON_VALUE) == len(as_sent(value, JSON_VALUE).value)
+    assert len(as_sent(value, JSON_TEXT).value) <= most_bytes_as_sent(len(value), JSON_TEXT)

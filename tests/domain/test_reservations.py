@@ -73,6 +73,6 @@ def test_share_of_time_is_never_less_than_a_quarter() -> None:
     assert [share_of_time(others) for others in (0, 1, 2, 3, 50)] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 4]
 
 
-def test_bound_of_data_covers_its_copies() -> None:
-    assert ReadBound.of_data(8_388_608, copies=2) == (4_097, 16_777_216)
+def test_bound_of_data_covers_the_response() -> None:
+    assert ReadBound.of_data(8_388_608, 8_388_608) == (4_097, 16_777_216)
     assert PAGE.of(100).bytes > 100 * SMALL_READ_BYTES

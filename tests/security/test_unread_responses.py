@@ -23,6 +23,9 @@ _STREAM_SECONDS = 4.0
 _HUGE_BYTES = 7_000_000
 _HUGE_GROWTH_BYTES = 150_000_000
 _HUGE_SECONDS = 1.5
+_ESCAPED_BYTES = 200_000
+_ESCAPED_GROWTH_BYTES = 80_000_000
+_HEALTHY_SECONDS = 1.0
 
 
 @pytest.fixture
@@ -100,6 +103,15 @@ def _pulls(consumer: Tenant, client: httpx.Client) -> str:
     return f"{listeners}/{made.json()['listener']['id']}/messages"
 
 
+def _request(server: ServedProcess, path: str, key: str) -> socket.socket:
+    """Send a request whose response is not read."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    reader.connect(("127.0.0.1", server.port))
+    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\n\r\n".encode())
+    return reader
+
+
 def _stream(server: ServedProcess, consumer: Tenant, path: str) -> socket.socket:
     """Begin a stream of events whose client has a small buffer."""
     reader = socket.socket()
@@ -125,6 +137,34 @@ def test_stream_of_events_waits_for_its_client(server: ServedProcess) -> None:
             select.select([], [], [], 0.05)
             memory.look()
     assert memory.growth < _STREAM_BYTES
+
+
+def test_unread_responses_with_escaped_messages_leave_memory_to_others(server: ServedProcess) -> None:
+    """A control character in a text takes a byte in the message, and six in the response."""
+    neighbour, consumer = tenant(server, "com.example.neighbour"), tenant(server, "com.example.consumer")
+    listeners = f"/queues/{consumer.queue}/listeners"
+    with consumer.client() as client:
+        for number in range(_CONNECTIONS):
+            options = {"alias": f"pulls-{number}", "mode": "pull"}
+            client.post(listeners, json=options).raise_for_status()
+        found = client.get(f"{listeners}?per_page=100").raise_for_status().json()["listeners"]
+        for _ in range(5):
+            client.post(consumer.messages, json={"data": "\1" * _ESCAPED_BYTES}).raise_for_status()
+    memory, slowest = _Memory(server.pid), 0.0
+    with ExitStack() as stack, neighbour.client() as client:
+        for each in found:
+            path = f"{listeners}/{each['id']}/messages?max=100&wait=10"
+            stack.enter_context(closing(_request(server, path, consumer.key)))
+        ends_at = time.monotonic() + _STREAM_SECONDS
+        while time.monotonic() < ends_at:
+            started_at = time.monotonic()
+            client.get("/queues?per_page=20").raise_for_status()
+            slowest = max(slowest, time.monotonic() - started_at)
+            select.select([], [], [], 0.05)
+            memory.look()
+    print(f"growth: {memory.growth:,} bytes; slowest request: {slowest:.3f} s")
+    assert memory.growth < _ESCAPED_GROWTH_BYTES
+    assert slowest < _HEALTHY_SECONDS
 
 
 def test_streams_of_huge_messages_that_are_not_read_leave_memory_to_others(server: ServedProcess) -> None:

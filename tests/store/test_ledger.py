@@ -368,6 +368,19 @@ async def test_requests_without_a_key_take_no_share_of_the_time(
     assert not timers.seconds
 
 
+async def test_parts_of_a_reservation_hold_its_bytes_together(ledger: Ledger) -> None:
+    whole, other = ledger.hold(OURS, 100_000), ledger.hold(OURS, 1_000)
+    part = whole.split(30_000)
+    assert (whole.bytes, part.bytes, ledger.held) == (70_000, 30_000, 101_000)
+    other.take_over(part)
+    assert (other.bytes, part.bytes, ledger.held) == (30_000, 0, 100_000)
+    part.release()
+    assert ledger.held == 100_000
+    whole.release()
+    other.release()
+    assert ledger.held == 0
+
+
 async def test_reservation_is_extended_only_while_there_is_room(ledger: Ledger) -> None:
     reservation = await ledger.reserve(OURS, FEW_ROWS)
     assert reservation.extend(1_000)

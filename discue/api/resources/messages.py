@@ -76,7 +76,7 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
-from discue.domain.reservations import FEW_ROWS, MESSAGE, PAGE, PUBLISHES
+from discue.domain.reservations import FEW_ROWS, MESSAGE, MESSAGES, PUBLISHES
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import traceparent_in
 from discue.http.services import Services
@@ -455,8 +455,8 @@ def _listed(message: StoredMessage) -> MessageView:
 
 
 ROUTES = (
-    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES, reads=PAGE),
-    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES, reads=PAGE),
+    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES, reads=MESSAGES),
+    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES, reads=MESSAGES),
     Route(
         CREATE,
         _PATH,

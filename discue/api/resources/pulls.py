@@ -177,6 +177,8 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
         return PulledMessagesResponse(messages=[], links=call.links())
     with call.services.puller.connect(call.principal.key) as client:
         leased = await _pull(call, client, await _target(call), limit, wait_ms=wait_ms)
+        if call.reservation is not None:
+            client.hand_over(call.reservation)
         return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
 
 

@@ -15,6 +15,7 @@ from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTa
 from discue.dispatch.pull.session import BODY_BYTES, PullContext, PullSession
 from discue.dispatch.spans import record_pulled, record_pulled_settled
 from discue.domain.errors import Conflict, NotFound, Overloaded
+from discue.domain.message_data import LONGEST_ESCAPE, bytes_as_string
 from discue.store import message_log, pull_leases
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
@@ -24,7 +25,9 @@ from discue.store.store import Store
 _TRIES: Final = 20
 _PAGE_ROWS: Final = 128
 _COPIES: Final = 2
-"""A round reserves its bodies, and a response of about the same size."""
+"""Before a round reads, it reserves its bodies and a response of about the same size."""
+_FIELDS_BYTES: Final = 512
+"""The size of a message in a response without its data and its options."""
 _NO_ROOM_MS: Final = 250
 """How long after a round that found no memory the next one begins."""
 
@@ -46,30 +49,38 @@ class RoundResult(msgspec.Struct, frozen=True):
     """The error for consumers if nothing can be leased."""
     reservation: Reservation | None = None
     """The memory of the messages. It must be released."""
+    needed: int = 0
+    """The memory that the next round needs, if this one has read messages for which there was not enough."""
 
 
 def size_of(messages: Iterable[LeasedMessage]) -> int:
     """Return the memory that messages and their response hold."""
-    return _COPIES * sum(len(message.entry.body) for message in messages)
+    return sum(
+        len(entry.body) + bytes_as_string(entry.body, entry.codec) + LONGEST_ESCAPE * len(entry.extra) + _FIELDS_BYTES
+        for entry in (message.entry for message in messages)
+    )
 
 
-async def run_round(context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int) -> RoundResult:
+async def run_round(
+    context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int, *, needed: int = 0
+) -> RoundResult:
     """Store the decisions, and lease up to `most` messages.
 
-    Raises NotFound if the listener is deleted, and Unavailable: then it is not known whether the changes were stored.
+    `needed` is what the last round for the target has returned. Raises NotFound if the listener is deleted, and
+    Unavailable: then it is not known whether the changes were stored.
     """
     for _ in range(_TRIES):
-        result = await _try_round(context, target, decisions, most)
+        result = await _try_round(context, target, decisions, most, needed=needed)
         if result is not None:
             return result
     raise Overloaded("Too many consumers pull from this listener at the same time. Try again soon.")
 
 
 async def _try_round(
-    context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int
+    context: PullContext, target: PullTarget, decisions: Sequence[Decision], most: int, *, needed: int
 ) -> RoundResult | None:
     """Run a round once. Returns None if another round was faster."""
-    listener = (target.organization, target.listener)
+    listener, ledger = (target.organization, target.listener), context.store.ledger
     seqs = sorted({decision.receipt.seq for decision in decisions})
     with ExitStack() as on_failure:
         async with context.rounds.hold(target.organization):
@@ -84,12 +95,20 @@ async def _try_round(
             is_enabled = snapshot.record.status == "enabled"
             messages, has_room, held = list[LeasedMessage](), True, None
             if most and is_enabled:
-                held = context.store.ledger.reserve_now(target.organization, _COPIES * session.most_bytes(most))
+                size = max(needed, _COPIES * session.most_bytes(most))
+                held = ledger.reserve_now(target.organization, size)
                 has_room = held is not None
             if held is not None:
                 on_failure.enter_context(held)
-                messages = await _lease(context.store, session, snapshot.record, most)
-                held.keep(size_of(messages))
+                messages, needed = await _lease(context.store, session, snapshot.record, most), 0
+                size = size_of(messages)
+                has_room = held.extend(ledger.counted(size))
+                if not has_room:
+                    # JSON escapes so much of these messages that their response would not fit. They are not leased yet.
+                    messages, needed, size = [], size, 0
+                    session = PullSession(snapshot, context, now=now)
+                    results = [session.decide(decision) for decision in decisions]
+                held.keep(size)
             # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and
             # the rounds of hundreds of them must not follow each other without a pause.
             await asyncio.sleep(0)
@@ -110,6 +129,7 @@ async def _try_round(
         makes_due=session.makes_due,
         refusal=None if is_enabled else Conflict(code="listener_disabled"),
         reservation=held,
+        needed=needed,
     )
 
 

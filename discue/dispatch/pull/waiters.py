@@ -65,6 +65,8 @@ class Waiters:
         self._check_at = 0
         """When a message is due next, in milliseconds since the epoch; 0 if none is."""
         self._head_seen = 0
+        self._needed = 0
+        """The memory that the last round has found missing."""
 
     async def poll(self, client: PullClient, most: int, deadline: int) -> list[LeasedMessage]:
         """Wait for messages. If cancelled, none stays leased. Raises Overloaded."""
@@ -145,12 +147,13 @@ class Waiters:
         if not batches and not most:
             return
         try:
-            result = await run_round(self._broker.context, self.target, decisions, most)
+            result = await run_round(self._broker.context, self.target, decisions, most, needed=self._needed)
         except Exception as error:
             self._fail(batches, error)
             if isinstance(error, DiscueError):
                 return
             raise
+        self._needed = result.needed
         results = iter(result.decisions)
         for batch in batches:
             of_batch = list(islice(results, len(batch.decisions)))
@@ -161,7 +164,6 @@ class Waiters:
             poll.rounds += 1
         self._hand_out(result)
         if result.reservation is not None:
-            # Until here, without a pause: the clients now hold their messages.
             result.reservation.release()
         self._broker.on_round(self, result)
 
@@ -176,8 +178,10 @@ class Waiters:
         waiting = deque[LongPoll]()
         for poll in self._open_polls():
             messages = [left.popleft() for _ in range(min(poll.most, len(left)))]
-            if messages:
-                poll.client.hold(self._broker.context.store.ledger.hold(self.target.organization, size_of(messages)))
+            if messages and result.reservation is not None:
+                is_all = len(messages) == len(result.messages)
+                size = result.reservation.bytes if is_all else size_of(messages)
+                poll.client.hold(result.reservation.split(size))
                 _resolve(poll.response, messages)
             elif result.refusal is not None:
                 _refuse(poll.response, result.refusal)
