@@ -19,6 +19,7 @@ _SLOTS: Final = f"""
 _TAKE: Final = """
     INSERT INTO replay_slot (organization, number, owner) VALUES ($1, $2, $3)
     ON CONFLICT (organization, number) DO UPDATE SET owner = excluded.owner WHERE replay_slot.owner = $4"""
+_IS_LIVING: Final = "SELECT 1 FROM organization WHERE id = $1 AND deleted_at IS NULL"
 _GIVE_UP: Final = "DELETE FROM replay_slot WHERE organization = $1 AND number = $2 AND owner = $3"
 _NOBODY: Final = 0
 
@@ -30,7 +31,10 @@ async def has_free(tx: Transaction, organization: int) -> bool:
 
 
 async def hold(tx: Transaction, session_id: int, organization: int, count: int) -> int:
-    """Take slots that are free, or give up some, to hold `count` of them. Returns how many the session holds now."""
+    """Take slots that are free, or give up some, to hold `count` of them. Returns how many the session holds now.
+
+    Takes none for a deleted organization.
+    """
     rows = await tx.rows(_SLOTS, organization, REPLAYS_AT_ONCE)
     own = [number for number, owner, _ in rows if owner == session_id]
     for number in own[count:]:
@@ -40,6 +44,9 @@ async def hold(tx: Transaction, session_id: int, organization: int, count: int) 
     # In ascending order: two workers that wait for each other's rows would be a deadlock.
     free = [number for number in range(1, REPLAYS_AT_ONCE + 1) if number not in taken]
     held = min(len(own), count)
+    # Its purge may have deleted the slots already.
+    if held < count and await tx.row(_IS_LIVING, organization) is None:
+        return held
     for number in free:
         if held < count:
             held += await tx.execute(_TAKE, organization, number, session_id, owners.get(number, _NOBODY))

@@ -3,16 +3,19 @@
 import asyncio
 from functools import partial
 
-from discue.store import replay_slots, workers
+from discue.store import organizations, replay_slots, workers
 from discue.store.replay_slots import REPLAYS_AT_ONCE
 from discue.store.store import Store
-from tests.store.rows import row_id
+from tests.store.rows import an_organization, row_id
 
 OURS, THEIRS = row_id(1), row_id(2)
 ALICE, BOB, CHARLIE, DORA = 11, 12, 13, 14
 
 
 async def _join(store: Store, *session_ids: int) -> None:
+    """Start workers in an installation with two organizations."""
+    for number in (1, 2):
+        await store.write(partial(organizations.insert, organization=an_organization(number)))
     for each in session_ids:
         await store.write(partial(workers.join, session_id=each, role="all", lease_ms=60_000))
 
@@ -69,6 +72,15 @@ async def test_slots_of_dead_and_unknown_workers_are_free(store: Store) -> None:
     assert await _owners(store) == [CHARLIE, BOB, CHARLIE]
     assert await store.write(partial(workers.leave, session_id=BOB, limit=1))
     assert await _hold(store, CHARLIE, 3) == 3
+
+
+async def test_session_takes_no_slot_of_a_deleted_organization(store: Store) -> None:
+    await _join(store, ALICE)
+    assert await _hold(store, ALICE, 1) == 1
+    await store.write(partial(organizations.mark_deleted, organization=OURS, now=1))
+    assert await _hold(store, ALICE, 3) == 1
+    assert await _hold(store, ALICE, 0) == 0
+    assert await _owners(store) == []
 
 
 async def test_workers_that_take_slots_at_once_hold_three_together(store: Store) -> None:
