@@ -112,14 +112,15 @@ async def revoke(control: ControlContext, principal: Principal, public_id: str) 
             principal.require("users", "write", *([user.public_id] if user else []))
             require_rank(principal, _role_of(session, user))
         await sessions.delete(tx, session.organization, session.id)
-        name = session.public_id if user is None else user.email
-        await events.record(tx, occurrence, "session_deleted", session.organization, ref=session.public_id, name=name)
+        if session.state == "active":
+            ref, name = session.public_id, session.public_id if user is None else user.email
+            await events.record(tx, occurrence, "session_deleted", session.organization, ref=ref, name=name)
 
     await control.write(work)
 
 
 async def revoke_all(control: ControlContext, principal: Principal, user: str = "", *, but: int = 0) -> int:
-    """End all sessions of a user, by default the caller's own, except one by its row id. Returns how many.
+    """End all sessions of a user, by default the caller's own, except one by its row id. Returns how many were active.
 
     Raises Forbidden without the scope for other users, and NotFound.
     """
@@ -127,6 +128,8 @@ async def revoke_all(control: ControlContext, principal: Principal, user: str = 
 
     async def work(tx: Transaction) -> int:
         of = await _owner(tx, principal, user, "write")
+        # Events are about active sessions: that an unfinished one was added is not recorded either.
+        await sessions.delete_unfinished(tx, principal.organization, of)
         ended = await sessions.delete_of_user(tx, principal.organization, of, but=but)
         if ended:
             who = await users.by_id(tx, principal.organization, of)

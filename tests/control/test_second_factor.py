@@ -213,6 +213,21 @@ async def test_unfinished_session_ends_soon_and_with_a_new_password(cast: Cast, 
         await _enter(door, NewSession("", late.session), app.code())
 
 
+async def test_end_of_an_unfinished_session_is_not_recorded(cast: Cast, door: Door) -> None:
+    user = await a_user(cast)
+    await _enrolled(cast, door, user)
+    owner, organization = cast.alice.principal, cast.alice.principal.organization
+    # The session in which the app was added.
+    assert await sessions.revoke_all(cast.control, owner, user.public_id) == 1
+    half = await door.sign_in()
+    await sessions.revoke(cast.control, owner, half.session.public_id)
+    await door.sign_in()
+    assert await sessions.revoke_all(cast.control, owner, user.public_id) == 0
+    assert await sessions.sessions_of(cast.control, owner, user.public_id) == []
+    sql = "SELECT ref FROM event WHERE organization = $1 AND kind = 'session_deleted'"
+    assert await cast.control.store.read(lambda tx: tx.rows(sql, organization)) == [(user.public_id,)]
+
+
 async def test_finished_session_is_no_unfinished_one(cast: Cast, door: Door) -> None:
     await a_user(cast)
     with pytest.raises(NotFound):
