@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import apsw
 import pytest
@@ -97,7 +96,7 @@ async def test_only_a_task_that_reads_for_long_without_a_pause_lets_others_run(
     on_file: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 3.0
-    monkeypatch.setattr(sqlite, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(on_file.engine, "_reading", sqlite._ReadSlice(lambda: now))
     began: list[int] = []
 
     async def read(number: int, *, rests: bool) -> None:

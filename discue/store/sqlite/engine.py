@@ -6,7 +6,6 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -176,7 +175,7 @@ class SqliteEngine:
         self._checkpoint_asked = False
         self._checkpointing = threading.Lock()
         self._searching = SharedSlice(self._clock.monotonic)
-        self._reading = _ReadSlice()
+        self._reading = _ReadSlice(self._clock.monotonic)
         self._data_version = -1
 
     async def open(self) -> None:
@@ -439,9 +438,10 @@ class _ReadSlice:
     that task begins.
     """
 
-    __slots__ = ("_is_counting", "_started_at", "_task")
+    __slots__ = ("_is_counting", "_monotonic", "_started_at", "_task")
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self._task = 0
         self._started_at = 0.0
         self._is_counting = False
@@ -449,7 +449,7 @@ class _ReadSlice:
     def is_over(self) -> bool:
         """Return whether the task must pause before it reads again."""
         # This runs for each read: looking up the task would take as long as all the rest.
-        now = time.monotonic()
+        now = self._monotonic()
         if self._is_counting and now - self._started_at <= SLICE_SECONDS:
             return False
         task = id(asyncio.current_task())
