@@ -109,6 +109,6 @@ def _settings_of(parser: argparse.ArgumentParser) -> str:
 
 def _spelling(action: argparse.Action) -> str:
     if not action.option_strings:
-        return f"`{action.dest.upper()}`"
+        return f"`{str(action.metavar or action.dest).upper()}`"
     value = f" {action.metavar or action.dest.upper()}" if action.nargs != 0 else ""
     return f"`{action.option_strings[0]}{value}`"

@@ -36,7 +36,7 @@ _REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_que
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
 PUBLISHED: Final = frozenset({"create_topic_message"})
-"""Operations that clients call like `client.publish`: with the data, and the other fields as options."""
+"""Operations with the signature of `client.publish`: the data, and the other fields as options."""
 NOT_SET: Final = ("Read-only", "A synonym of")
 """Beginnings of the descriptions of fields that requests need not set."""
 

@@ -1,7 +1,7 @@
 """Generates clients from the OpenAPI document with public generators: `python -m tools.generated_clients BIN`.
 
 `BIN` is the folder with the generators of `requirements/generators.txt`. Fails on every warning: what a generator
-skips is missing in somebody's client. The Go client also calls a service.
+skips is missing in a client. The Go client also calls a service.
 """
 
 import json
@@ -26,7 +26,7 @@ _GO_PROGRAM: Final = Path(__file__).parents[1] / "tests" / "clients" / "go" / "m
 _GO_MODULE: Final = ["--git-host", "example.com", "--git-user-id", "generated", "--git-repo-id", "discue"]
 _GO_PACKAGE: Final = ["--additional-properties", "packageName=discue"]
 _GO_WARNINGS: Final = ("OpenAPI 3.1 support is still in beta", "Failed to get the schema name: null")
-"""Warnings that lose nothing: of the version of OpenAPI, and of lists that may be null."""
+"""Harmless warnings: about the version of OpenAPI, and about lists that may be null."""
 
 
 def main(generators: Path) -> None:
@@ -61,7 +61,7 @@ def main(generators: Path) -> None:
 
 
 def _go(names: Sequence[str], place: Path, generators: Path, environment: dict[str, str]) -> None:
-    """Generate a Go client, build a program with it, and let that call a service."""
+    """Generate a Go client, build a program with it, and run the program against a service."""
     missing = [program for program in ("java", "go") if shutil.which(program) is None]
     if missing and "CI" not in environment:
         print(f"{' and '.join(missing)} not found: the Go client is not built.")

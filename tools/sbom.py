@@ -78,7 +78,7 @@ def _licenses(name: str) -> list[Json]:
 
 def _needed(name: str) -> Iterator[str]:
     if name == "discue":
-        # The image has it. The metadata does not name it, so that nobody fetches a package of that name.
+        # The image contains it. The metadata does not name it, so that no installer fetches a package of that name.
         yield _url("discue-client")
     for line in metadata.requires(name) or []:
         requirement = Requirement(line)

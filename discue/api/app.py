@@ -68,10 +68,10 @@ _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
 _SMALL_DIGITS: Final = 4
+"""A Content-Length with this many digits is below every limit."""
 _NOT_ANNOUNCED: Final = (
     "The request body is not announced as JSON. Add the header: with curl, -H 'content-type: application/json'."
 )
-"""A Content-Length with this many digits is below every limit."""
 
 
 class App:
@@ -409,7 +409,7 @@ class App:
             return error
         route = found.route.row
         is_refused = negotiate(request.accept) == "nothing" and not _is_event_stream(route, request.accept)
-        # For a page, its handler decides first whether it exists: that error is JSON whatever the client accepts.
+        # The handler of a page first decides whether the page exists: a 404 is JSON whatever the client accepts.
         if is_refused and route.media_type == JSON:
             return NotAcceptable()
         return found

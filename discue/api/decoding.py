@@ -36,7 +36,7 @@ _OPAQUE = "data"
 """The member that may hold any JSON of the client's: duplicates in it are allowed."""
 
 _EPOCH = "milliseconds since the epoch"
-"""The unit of times. The descriptions of all times name it."""
+"""The unit of times. The description of every time contains it."""
 
 _LONG_BYTES = 256
 _SKELETON_BYTES = 65_536
@@ -224,7 +224,7 @@ def _is_time(kind: msgspec.inspect.Type) -> bool:
 
 
 class _SentData(msgspec.Struct):
-    """The data in a body. Other fields take no memory, whatever they are."""
+    """The data in a body. Other fields are skipped and take no memory."""
 
     data: msgspec.Raw = NOT_SENT
     data_base64: msgspec.Raw = NOT_SENT
@@ -239,7 +239,7 @@ _sent_batch = msgspec.json.Decoder(_SentBatch).decode
 
 
 def _hint(name: str, kinds: Sequence[msgspec.inspect.StructType], steps: Sequence[str], content: bytes) -> str:
-    """Return the way out for an unknown field of an object at a place of a body; "" without one."""
+    """Return the remedy for an unknown field of an object at a place of a body; "" if there is none."""
     hint = suggestion(name, [field.encode_name for kind in kinds for field in kind.fields])
     needs_data = any(_OPAQUE in kind.cls.exactly_one for kind in kinds if issubclass(kind.cls, Body))
     if not needs_data or hint == suggestion(_OPAQUE, [_OPAQUE]):
@@ -247,7 +247,7 @@ def _hint(name: str, kinds: Sequence[msgspec.inspect.StructType], steps: Sequenc
     try:
         sent = _sent_batch(content).messages[int(steps[-1])] if steps else _sent_data(content)
     except _UNDECODABLE:
-        # The body has another fault behind the field.
+        # The body has another fault after the field.
         return hint
     return hint if sent.data or sent.data_base64 else '; wrap it in `data`: {"data": {…}}'
 

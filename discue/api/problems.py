@@ -1,4 +1,4 @@
-"""The documentation of errors: the fields of what `discue/http/problems.py` returns."""
+"""The schema of errors: the fields of the document that `discue/http/problems.py` returns."""
 
 from typing import Annotated
 

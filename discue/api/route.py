@@ -234,8 +234,8 @@ class Route(_Reading, frozen=True):
     events: EventFormat | None = None
     """For routes that publish: the CloudEvents that they accept instead of the body."""
     media_type: str = JSON
-    """The media type of the response. Anything but JSON is returned as a RawResponse; with `response`, clients that
-    prefer JSON get that struct."""
+    """The media type of the response. A handler returns anything but JSON as a RawResponse. With `response`, clients
+    that prefer JSON get that struct."""
     ignores_idempotency_key: bool = False
     streams: bool = False
     """Whether it can respond with an EventStream."""
@@ -272,7 +272,7 @@ class Route(_Reading, frozen=True):
         return self.events is not None
 
     def way_out(self, limit: int) -> str:
-        """Return the sentence that says how to send less than a body that is above the limit, or to allow more."""
+        """Return a sentence that says how to send less, or how to allow more, if a body exceeds the limit."""
         if self.events == "many":
             return "Send several requests."
         if isinstance(self.limit, int):

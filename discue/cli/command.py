@@ -91,8 +91,8 @@ async def require_database(settings: Settings) -> None:
 
 def no_database(settings: Settings) -> StoreUnusable:
     return StoreUnusable(
-        f"There is no database at {settings.database_shown}. Pass `--config FILE` or `--database URL` as the running "
-        "service has it. If there is no service yet, `discue init` or `discue serve` creates the database."
+        f"There is no database at {settings.database_shown}. Pass the `--config FILE` or `--database URL` of the "
+        "running service. If there is no service yet, `discue init` or `discue serve` creates the database."
     )
 
 

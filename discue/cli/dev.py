@@ -82,8 +82,8 @@ def _refusal_of_inbox(settings: Settings) -> str:
         return ""
     return (
         f"There is no inbox: it would be at the private address {host}, and\n"
-        "`allow_private_targets` forbids requests to it. Leave that setting out to\n"
-        "have an inbox.\n"
+        "`allow_private_targets` forbids requests to it. Remove that setting to\n"
+        "get an inbox.\n"
     )
 
 
@@ -194,7 +194,7 @@ def add(commands: Commands) -> None:
         summary="run a development server, with an inbox that shows received messages",
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
         "key. Prints links, curl commands to start with, and a line for each delivery. Listeners can be on this "
-        "machine. If the port is taken, the next free one is used, and .discue/url has its URL.",
+        "machine. If the port is in use, the next free one is used. .discue/url contains the URL.",
         base=BASE,
     )
     parser.add_argument(
@@ -263,7 +263,7 @@ def _next_free(host: str, wanted: int) -> int:
 
 
 def _holder(settings: Settings) -> str:
-    """Return which program listens at the address of the settings, as far as its inbox tells."""
+    """Return which program listens at the address of the settings. `discue dev` is recognized by its inbox."""
     connection = HTTPConnection(reachable(settings.host), settings.port, timeout=_ASKED_SECONDS)
     try:
         connection.request("HEAD", INBOX_PATH)

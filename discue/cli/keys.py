@@ -75,7 +75,7 @@ def _add_create(verbs: Commands) -> None:
     scopes.add_argument(
         "--preset",
         choices=access.PRESETS,
-        help="scopes for what most keys do: publish messages, pull and settle them, read all, or all not protected",
+        help="common scopes: publish messages, pull and settle them, read everything, or everything unprotected",
     )
     scopes.add_argument("--all", action="store_true", help="every scope, including protected ones")
     parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days until the key expires; default: never")

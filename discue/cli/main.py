@@ -109,9 +109,9 @@ class _Parser(argparse.ArgumentParser):
         super().error(redact(message))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, and accept an optional positional argument also when flags separate it from others.
+        """Parse like argparse, and also accept an optional positional argument that flags separate from the others.
 
-        Python 3.13 does so by itself.
+        Python 3.13 does this by itself.
         """
         parsed, unknown = super().parse_known_args(args, namespace)
         late = [each for each in unknown if each == "-" or not each.startswith("-")]

@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         _migrate,
         summary="apply pending migrations to the database",
         description="Every command that opens the database does this as well, but this one copies a SQLite database "
-        "first, to a file next to it. It creates no database: `discue serve` does.",
+        "first, to a file next to it. It does not create a database: `discue serve` does.",
     )
     parser.add_argument(
         "--no-copy",

@@ -28,7 +28,7 @@ def note(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print an object of a command as JSON, indented on a terminal. Fields without a value are left out."""
+    """Print the result of a command as JSON, indented on a terminal. Omits fields without a value."""
     say_data(_without_none(value))
 
 

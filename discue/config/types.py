@@ -133,7 +133,7 @@ def _public_url(text: str) -> str:
 
 
 _PATH_ONLY = re.compile(r"(?:sqlite:/{0,2})?((?=.*[./])[\w./~-]+)")
-"""The path of a file without the beginning of a URL. It has no place for a password."""
+"""The path of a file, without the scheme of a URL. A path cannot contain a password."""
 
 
 def _database(text: str) -> str:

@@ -38,7 +38,7 @@ class ListenerFields(NameFields, frozen=True):
     options: OptionFields = OptionFields()
     authentication: AuthenticationFields | UnsetType | None = UNSET
     customer: str | UnsetType | None = UNSET
-    """The customer whom it belongs to. None and "" mean the customer of the queue, UNSET keeps the stored value."""
+    """The customer that it belongs to. None and "" mean the customer of the queue; UNSET keeps the stored value."""
 
 
 def changed_listener(
@@ -70,7 +70,7 @@ def changed_listener(
 
 
 def customer_in_queue(queue_customer: str, given: str) -> str:
-    """Return the customer of a listener. In the queue of a customer, it is that customer.
+    """Return the customer of a listener. In a customer's queue, it is that customer.
 
     Raises Unprocessable for another one.
     """

@@ -68,7 +68,7 @@ class ListenerDetails(msgspec.Struct, frozen=True):
     missed: tuple[str, ...] = ()
     """Ids of missed messages, newest first, at most 100."""
     last_failure: StoredAttempt | None = None
-    """The last failed attempt: None if none failed, it is not kept any more, or it was not asked for."""
+    """The last failed attempt; None if no attempt failed, if it is no longer kept, or if it was not asked for."""
     secret: str = ""
     """The signing secret, in the response to the creation only. "" otherwise."""
     has_new_status: bool = False
@@ -171,7 +171,7 @@ async def create(
 async def get(
     control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, with_missed: bool = True
 ) -> ListenerDetails:
-    """Return a listener, with its last failed attempt and the ids of its missed messages or without."""
+    """Return a listener, with or without its last failed attempt and the ids of its missed messages."""
 
     async def work(tx: Transaction) -> ListenerDetails:
         listener, facts = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))

@@ -105,7 +105,7 @@ async def create(
     """Create a session, and a code that opens it within a minute.
 
     Raises Unprocessable for queues and topics that do not exist, for actions that the customer may not take in them,
-    for invalid values and for a theme too many, and QuotaExceeded.
+    for invalid values and for one theme too many, and QuotaExceeded.
     """
     _check(fields)
     code, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
@@ -284,7 +284,7 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
             raise Locked
         session = found.session
         customer, named = session.customer, await _queues_of(tx, session)
-        # No listener in a queue of another customer can be theirs, and its schema is not for them either.
+        # A queue of another customer has no listener of this customer, and its schema is not for them.
         owners = {each.public_id: each.customer for each in named if each.customer in {"", customer}}
         own_queues = tuple(queue for queue, owner in owners.items() if owner == customer)
         principal = principal_of(session, found.organization.public_id, tuple(owners))
@@ -333,8 +333,8 @@ def _granted(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple
         return USUAL_ACTIONS if other is None else SHARED_ACTIONS
     if other is not None:
         rule = (
-            f'requires queues of the customer, and "{other}" is not one: leave the action out, or name queues that '
-            f'were created with the customer "{fields.customer}"'
+            f'requires that all queues belong to the customer, but "{other}" does not: leave the action out, or name '
+            f'queues that were created with the customer "{fields.customer}"'
         )
         refused = [index for index, each in enumerate(fields.may) if each in OWN_QUEUE_ACTIONS]
         require_none([Fault(f"/may/{index}", rule) for index in refused], code="conflicting_fields")

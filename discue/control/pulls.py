@@ -62,7 +62,7 @@ class PullClient(msgspec.Struct, eq=False):
     """The memory of the messages that it has received."""
 
     def hold(self, reservation: Reservation) -> None:
-        """Hold the memory of received messages, in place of that of earlier ones."""
+        """Hold the memory of received messages, and release that of earlier ones."""
         self.release()
         self.held = reservation
 
@@ -85,7 +85,7 @@ class Puller(Protocol):
     def connect(self, key: int) -> AbstractContextManager[PullClient]:
         """Register a consumer for the duration of the block. A changed key or a drain makes it inactive.
 
-        It holds the memory of its messages until it is released, or the block ends.
+        The consumer holds the memory of its messages until it releases the memory, or the block ends.
         """
         ...
 

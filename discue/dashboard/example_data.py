@@ -12,7 +12,7 @@ _SAMPLE: Final = '{\n  "hello": "world"\n}'
 
 
 async def example_of(visit: Visit, queue: Queue) -> str:
-    """Return JSON that the queue accepts; "" if none follows from its schema."""
+    """Return JSON that the queue accepts; "" if its schema yields no example."""
     checker = (await visit.control.cache.queue(visit.principal.organization, queue.public_id)).checker
     if queue.schema is None or checker is None:
         return _SAMPLE

@@ -34,7 +34,7 @@ class KeyCall(msgspec.Struct, frozen=True):
     body: str = ""
     """JSON to publish; "" for a request that only reads."""
     hint: str = ""
-    """The names to fill in before it is sent; "" for none."""
+    """A sentence that says which names to fill in before the call is sent; "" if there are none."""
 
     def command(self, url: str, key: str) -> str:
         """Return the command that sends the request."""
@@ -51,19 +51,19 @@ async def call_of(visit: Visit, scopes: Scopes) -> KeyCall:
         return await _publish(visit)
     if messages is not None and listening is not None and listening.access == "write":
         return await _pull(visit)
-    # Any key may ask who serves.
+    # Any key may read the root of the API.
     return KeyCall(next((path for name, path in _LISTS.items() if name in scopes), "/"))
 
 
 async def _publish(visit: Visit) -> KeyCall:
-    """Return a call that publishes an example to the newest queue that takes messages, if there is an example."""
+    """Return a call that publishes an example to the newest queue, or one with a hint if there is no example."""
     if visit.principal.may("queues", "read"):
         # The queue of system events may be one of the two.
         page = await queues.page(visit.control, visit.principal, Selection(per_page=2), shown_listeners=0)
         queue = next((each.queue for each in page.items if not each.queue.is_system), None)
         if queue is not None and (data := await example_of(visit, queue)):
             return KeyCall(f"/queues/{quote(queue.alias, safe='')}/messages", f'{{"data": {data}}}')
-    hint = f"Put the name of a queue in place of {_QUEUE}, and data that it accepts in place of the example."
+    hint = f"Replace {_QUEUE} with the name of a queue, and the example with data that the queue accepts."
     return KeyCall(f"/queues/{_QUEUE}/messages", '{"data": {"hello": "world"}}', hint)
 
 
@@ -77,5 +77,5 @@ async def _pull(visit: Visit) -> KeyCall:
             if found.mode == "pull":
                 place = f"/queues/{quote(found.queue_alias, safe='')}/listeners/{quote(found.alias, safe='')}"
                 return KeyCall(f"{place}/messages?max=10")
-    hint = f"Put the names of a queue and of its listener in pull mode in place of {_QUEUE} and {_LISTENER}."
+    hint = f"Replace {_QUEUE} and {_LISTENER} with the names of a queue and of its listener in pull mode."
     return KeyCall(f"/queues/{_QUEUE}/listeners/{_LISTENER}/messages?max=10", hint=hint)

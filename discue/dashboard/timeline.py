@@ -66,7 +66,7 @@ class TimelineLane:
     summary: str
     """A sentence for people who do not see the drawing."""
     is_pulled: bool
-    """Whether consumers pull its messages: then no request can be sent to the listener."""
+    """Whether consumers pull its messages, so that no request can be sent to the listener."""
 
     @property
     def replayed(self) -> int:

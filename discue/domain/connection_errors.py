@@ -1,4 +1,4 @@
-"""Failed connections in words: what OpenSSL and the operating system report, as people read it."""
+"""Descriptions of failed connections, made from what OpenSSL and the operating system report."""
 
 import re
 import ssl
@@ -20,7 +20,7 @@ _CERTIFICATE_PROBLEMS: Final = {
     9: "the certificate of {host} is not valid yet",
     10: "the certificate of {host} has expired",
     18: "the certificate of {host} is self-signed",
-    19: "the certificate of {host} leads to a self-signed one that is not trusted",
+    19: "the certificate of {host} has a self-signed issuer that is not trusted",
     20: "the issuer of the certificate of {host} is unknown",
     21: "the issuer of the certificate of {host} is unknown",
     23: "the certificate of {host} is revoked",
@@ -31,17 +31,17 @@ _CERTIFICATE_PROBLEMS: Final = {
 _ALERTS: Final = (
     ("CERTIFICATE_REQUIRED", "{host} requires a client certificate"),
     ("UNRECOGNIZED_NAME", "the server has no certificate for {host}"),
-    ("PROTOCOL_VERSION", "{host} supports no version of TLS from 1.2"),
-    ("UNSUPPORTED_PROTOCOL", "{host} supports no version of TLS from 1.2"),
-    ("NO_SHARED_CIPHER", "{host} supports none of the ciphers"),
+    ("PROTOCOL_VERSION", "{host} does not support TLS 1.2 or newer"),
+    ("UNSUPPORTED_PROTOCOL", "{host} does not support TLS 1.2 or newer"),
+    ("NO_SHARED_CIPHER", "{host} supports none of the offered ciphers"),
     ("HANDSHAKE_FAILURE", "{host} refused the TLS handshake: it requires a client certificate, or other ciphers"),
-    ("UNEXPECTED_EOF", "{host} closed the connection during TLS"),
+    ("UNEXPECTED_EOF", "{host} closed the connection during the TLS handshake"),
     ("ALERT_BAD_CERTIFICATE", "{host} refused the client certificate"),
     ("ALERT_UNSUPPORTED_CERTIFICATE", "{host} refused the client certificate"),
     ("ALERT_CERTIFICATE", "{host} refused the client certificate"),
     ("ALERT_UNKNOWN_CA", "{host} refused the client certificate"),
 )
-"""By a part of OpenSSL's reason. The first that matches counts."""
+"""By a part of OpenSSL's reason. The first match applies."""
 
 
 def connection_problem(error: OSError, host: str = "the server") -> str:
@@ -52,17 +52,17 @@ def connection_problem(error: OSError, host: str = "the server") -> str:
 
 
 def capitalized(clause: str) -> str:
-    """Return the clause as the beginning of a sentence. A name of a host keeps its letters."""
+    """Return the clause with a capital letter, unless it begins with the name of a host."""
     return f"T{clause[1:]}" if clause.startswith("the ") else clause
 
 
 def without_codes(text: str) -> str:
-    """Return a text of a library with the errors of OpenSSL that it repeats in words."""
+    """Return a text of a library with OpenSSL's error codes replaced by descriptions."""
     return _CODES.sub(lambda found: _NO_TLS.format(host="the server") if found[1] in _NOT_TLS else found[2], text)
 
 
 def _tls_problem(error: ssl.SSLError, host: str) -> str:
-    # Errors that do not come from OpenSSL have none of these attributes.
+    # Only errors from OpenSSL have these attributes.
     message, reason = getattr(error, "verify_message", None), getattr(error, "reason", None) or ""
     if message:
         known = _CERTIFICATE_PROBLEMS.get(getattr(error, "verify_code", 0))

@@ -102,7 +102,7 @@ REASONS: Final[Mapping[str, Reason]] = {
     "not_acceptable": Reason(
         406,
         "The response is JSON, which the Accept header excludes.",
-        "Accept `application/json`, or omit the header. Pages of the documentation need `text/html`.",
+        "Accept `application/json`, or omit the header. Documentation pages need `text/html`.",
     ),
     "request_timeout": Reason(
         408,
@@ -152,7 +152,7 @@ REASONS: Final[Mapping[str, Reason]] = {
         "Fetch the current version, and send `If-Match` with its `ETag`.",
     ),
     "body_too_large": Reason(
-        413, "The request body is too large.", "Send less: `detail` has the limit, and how to send or allow more."
+        413, "The request body is too large.", "Send less. `detail` states the limit, and how to send or allow more."
     ),
     "message_too_large": Reason(
         413,

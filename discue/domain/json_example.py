@@ -92,7 +92,7 @@ class _Example:
             is_reference = isinstance(part, dict) and "$ref" in part
             schema = self._merged(schema, self._referred(part["$ref"]) if is_reference else part)
         if allowed := schema.get(CONSTANTS, {}).get("enum"):
-            # How an optional rule with constants is written as JSON Schema.
+            # JSON Schema has this form for an optional rule with constants.
             return self._leaf(allowed[0])
         return self._by_type(schema, level)
 

@@ -53,7 +53,7 @@ BreakerState = Literal["closed", "half_open", "open"]
 
 
 def probe_error(failure: FailureKind, status: int, detail: str = "") -> str:
-    """Return a description of a failed probe, "" if it succeeded. Of the response it contains only the status.
+    """Return a description of a failed probe, "" if it succeeded. It reveals only the status of the response.
 
     `detail` is a sentence about a failure of TLS.
     """

@@ -132,7 +132,7 @@ class Queue(msgspec.Struct, frozen=True):
     is_system: bool = False
     """Whether it is the organization's queue of system events, which only the service publishes to."""
     customer: str = ""
-    """The customer whom the queue and its listeners belong to, as the organization calls them; "" for none."""
+    """The organization's name or id of the customer that the queue and its listeners belong to; "" for none."""
 
     @property
     def event_type(self) -> str:
@@ -388,7 +388,7 @@ class Replay(msgspec.Struct, frozen=True):
     position: int
     """Every message up to this seq was delivered, failed, expired or skipped, or is retrying."""
     selected: int
-    """Number of messages at the start; of seqs if the range is long."""
+    """Number of messages in the range at creation; for a long range, the number of seqs."""
     created_at: int
     updated_at: int
     pace: int | None = None

@@ -21,11 +21,11 @@ Scheme = Literal["light", "dark", "auto"]
 
 ACTIONS: Final[tuple[PortalAction, ...]] = get_args(PortalAction)
 OWN_QUEUE_ACTIONS: Final[frozenset[PortalAction]] = frozenset({"create", "edit", "replay"})
-"""Actions that a customer may take only in queues of their own: in others, they would reach messages of others."""
+"""Actions that a customer may take only in their own queues: in others, they would reach other customers' messages."""
 USUAL_ACTIONS: Final = tuple(action for action in ACTIONS if action != "limit")
-"""The default of sessions for queues of the customer. Rate limits are the organization's unless it gives `limit`."""
+"""The default of sessions for queues of the customer. Customers may set rate limits only with `limit`."""
 SHARED_ACTIONS: Final[tuple[PortalAction, ...]] = ("disable", "test", "redeliver")
-"""The default of sessions that have another queue."""
+"""The default of sessions with a queue that is not the customer's."""
 SCHEMES: Final[tuple[Scheme, ...]] = get_args(Scheme)
 
 CODE_MS: Final = 60_000
@@ -36,12 +36,12 @@ DEFAULT_LIFETIME_SECONDS: Final = 43_200
 MOST_TARGETS: Final = 100
 """The largest number of queues, and of topics, of a session."""
 MOST_QUEUES: Final = 1_000
-"""The largest number of queues that a customer or the topics of a session add: each of its pages has them all."""
+"""The largest number of queues that a customer or topics add to a session: each of its pages reads all of them."""
 MOST_ORIGINS: Final = 20
 SESSIONS_OF_A_CUSTOMER: Final = 100
 """The largest number of sessions of a customer. A new session beyond it ends the oldest one."""
 CREATIONS_OF_A_CUSTOMER: Final = 1_000
-"""The largest number of resources that a customer creates on a day: see `most_creations`."""
+"""The largest number of resources that a customer may create per day: see `most_creations`."""
 MOST_THEMES: Final = 100
 """The largest number of different themes in the sessions of an organization."""
 RADII: Final = range(25)
@@ -81,7 +81,7 @@ class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rights that a session of the portal grants."""
 
     queues: tuple[str, ...] = ()
-    """Public ids of queues. Without queues and topics, all queues of the customer are granted, also new ones."""
+    """Public ids of queues. Without queues and topics, all queues of the customer are granted, including later ones."""
     topics: tuple[str, ...] = ()
     """Public ids of topics: the queues that their channels lead into are granted, too."""
     may: tuple[PortalAction, ...] = ()
@@ -134,9 +134,9 @@ def principal_of(session: PortalSession, organization_public_id: str, queues: Se
 
 
 def most_creations(quota: int | None) -> int:
-    """Return how many resources a customer may create on a day, in an organization with a quota of creations.
+    """Return how many resources a customer may create per day, given the organization's quota of creations.
 
-    A customer can delete what they have created, so only this keeps one of them from using up the quota.
+    Customers can delete what they have created, so only this limit keeps a customer from using up the quota.
     """
     most = CREATIONS_OF_A_CUSTOMER
     return most if quota is None else min(most, max(1, quota // _PARTS_OF_A_QUOTA))

@@ -115,12 +115,11 @@ def default_grant(granter: Scopes) -> dict[str, Scope]:
 
 
 PRESETS: Final = ("publish", "consume", "read-only", "everything")
-"""The scopes that most keys need: to publish messages, to pull and settle them, to read everything, or all that are not
-protected."""
+"""Common scopes: to publish messages, to pull and settle them, to read everything, or all that are not protected."""
 
 
 def preset_scopes(preset: str, granter: Scopes) -> dict[str, Scope]:
-    """Return the scopes of a preset, of which `read-only` and `everything` have no more than the granter has."""
+    """Return the scopes of a preset. `read-only` and `everything` grant at most the scopes of the granter."""
     own = default_grant(granter)
     match preset:
         case "publish":
@@ -190,7 +189,7 @@ class Principal:
     def require_customer(self, owner: str) -> None:
         """Raise Forbidden in a session of the portal, unless its customer is the owner of the queue."""
         if self.customer is not None and owner != self.customer:
-            raise Forbidden("The session of the portal includes this only in queues of its customer.")
+            raise Forbidden("A session of the portal may do this only in queues of its customer.")
 
     def _missing_scope(self, resource: str, access: Access) -> Forbidden:
         if self.customer is not None:

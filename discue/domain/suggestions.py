@@ -12,7 +12,7 @@ _COMPARED: Final = 4
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the most similar known name, else the first of which the word is a part, as in `part_of_name`; or ""."""
+    """Return the most similar known name, else the first that contains the word, as in `part_of_name`, else ""."""
     names = tuple(known)
     # Comparing takes longer for long words, and a name of that length resembles none.
     matcher = SequenceMatcher(b=word[:_LONGEST])

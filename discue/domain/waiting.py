@@ -28,7 +28,7 @@ DUE_NOW: Final = 1
 
 
 class SendingDefaults(NamedTuple):
-    """The settings that hold for listeners without options of their own."""
+    """The settings for listeners that do not set these options."""
 
     max_in_flight: int = 50
     timeout_seconds: int = 15

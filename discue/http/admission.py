@@ -40,7 +40,7 @@ _SINGLE = ("content-length", "content-type", "host", "x-api-key")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _CACHED_BASES: Final = 1_024
 
-HOST_MISSING: Final = "An HTTP/1.1 request needs the header Host. Send the host of the URL in it."
+HOST_MISSING: Final = "An HTTP/1.1 request needs the header Host, with the host of the URL."
 
 ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
 """The principal of a request without a key."""
@@ -54,7 +54,7 @@ _HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1")
 
 
 class RequestIds:
-    """The ids of requests: the client's own, or ids that the service numbers."""
+    """The ids of requests: those that clients send, or numbered ids of the service."""
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         self._prefix = random_bytes(_ID_PREFIX_BYTES).hex()
@@ -269,7 +269,7 @@ def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
 
 
 def lacks_host(scope: HttpScope) -> bool:
-    """Return whether a request must have the header Host and does not (RFC 9112, 3.2). HTTP/2 has `:authority`."""
+    """Return whether a request lacks a required Host header (RFC 9112, 3.2). HTTP/2 has `:authority` instead."""
     return scope.http_version == "1.1" and "host" not in scope.headers
 
 

@@ -64,7 +64,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 def _weight_of(media_type: str, weights: Mapping[str, float]) -> float:
     """Return the weight of the most specific range that matches; 0 if none does."""
-    # A client that names problem documents alone reads JSON. There is no other form of a success.
+    # A client that accepts only problem documents reads JSON, the only form of successful responses.
     if media_type == JSON and JSON not in weights and weights.get(PROBLEM, 0) > 0:
         return weights[PROBLEM]
     ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")

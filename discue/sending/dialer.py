@@ -159,7 +159,7 @@ class DialTimings:
 
 
 def is_withheld(address: str, public: EgressPolicy) -> bool:
-    """Return whether clients may not see the responses of this address and port; "": none was tried."""
+    """Return whether responses from this address and port are hidden from clients; "" means that none was tried."""
     return bool(address) and public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
 
 

@@ -41,7 +41,7 @@ class FetchResult(msgspec.Struct, frozen=True):
     body: bytes
     error: FailureKind = ""
     detail: str = ""
-    """A sentence about a failed TLS handshake at an address that may be shown; "" for all else."""
+    """A sentence about a failed TLS handshake with an address that may be shown; "" otherwise."""
 
 
 class Fetcher:
@@ -95,7 +95,7 @@ class Fetcher:
                 return await result
         except DialFailed as error:
             failure = error.failure
-            # Why a connection failed tells as much of the network as a response.
+            # The reason for a failed connection reveals as much about the network as a response.
             is_shown = failure.kind == "tls" and not is_withheld(timings.address, self._public)
             return FetchResult(0, b"", failure.kind, failure.detail if is_shown else "")
         except TimeoutError:

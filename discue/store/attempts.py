@@ -79,7 +79,7 @@ _ONE: Final = f"""
     SELECT {_RECORD}, ({_LISTENER}), ({_MESSAGE}), a.listener, a.queue, a.seq FROM attempt a
     WHERE a.organization = $1 AND a.id = $2"""
 _SEARCHED: Final = 200
-"""The number of a message's attempts among which its last failure is searched."""
+"""The number of a message's attempts that are searched for its last failure."""
 _LAST_OF_LISTENERS: Final = f"""
     SELECT given.column3, {_RECORD} FROM ({{}}) AS given
     JOIN attempt a ON {by_index("a.organization", "given.column1")} AND a.id = (
@@ -203,7 +203,7 @@ async def last_failures_of_deliveries(
 ) -> dict[DeliveryKey, StoredAttempt]:
     """Read the last failed attempt of each delivery, without those of replays.
 
-    It is searched among `_SEARCHED` attempts of the message. The ids of listeners and messages are left out.
+    At most `_SEARCHED` attempts of the message are searched. The ids of listeners and messages are left out.
     """
     if not deliveries:
         return {}
@@ -230,7 +230,7 @@ async def glances(
 ) -> dict[MessageKey, Glance]:
     """Read the first bytes of the data of messages, without the rest of it, and the last failed attempt of some.
 
-    It is searched as in `last_failures_of_deliveries`, for all listeners.
+    The failed attempt is searched as in `last_failures_of_deliveries`, among the attempts for all listeners.
     """
     if not failing:
         return {}

@@ -34,7 +34,7 @@ _COUNTED_BEYOND: Final[frozenset[EventKind]] = frozenset(
 _REFUSED_BEYOND: Final[frozenset[EventKind]] = frozenset(
     {"api_key_updated", "organization_updated", "user_updated", "second_factor_added", "session_added"}
 )
-"""Kinds of changes of who has access, and of sign-ins. Beyond the limit they are refused, so that each is recorded.
+"""Kinds of access changes and of sign-ins. Beyond the limit, they are refused, so that each one is recorded.
 
 Events without an author have no limit: the operator has caused them on the command line.
 """
@@ -81,7 +81,7 @@ async def record(
         is_recorded = await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD)
     if not is_recorded and kind in _REFUSED_BEYOND:
         seconds = -((now - end) // 1_000)
-        rule = f"At most {MOST_A_PERIOD} events `{kind}` in five minutes can have the same author."
+        rule = f"The same author can cause at most {MOST_A_PERIOD} events `{kind}` in five minutes."
         raise TooManyRequests(f"{rule} Try again in {seconds} s.", retry_after_seconds=seconds)
     await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
     if not is_recorded:

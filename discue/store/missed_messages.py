@@ -39,7 +39,7 @@ class MissedMessage(msgspec.Struct, frozen=True):
     """The number of attempts that were made."""
     delivery: DeliveryKey
     last_failure: StoredAttempt | None = None
-    """None if nothing was sent, it is not kept any more, or it was not asked for."""
+    """None if nothing was sent, if it is no longer kept, or if it was not asked for."""
     listener_public_id: str = ""
     """Empty in the list of one listener, like the next three fields."""
     listener_alias: str = ""

@@ -79,7 +79,7 @@ class Selection(msgspec.Struct, frozen=True):
     reason: str | None = None
     """The reason of missed messages."""
     customer: str | None = None
-    """The customer whom queues or listeners belong to."""
+    """The customer that queues or listeners belong to."""
     topic: str = "all"
     """The kind of usage events."""
     data: str = "false"

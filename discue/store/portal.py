@@ -85,7 +85,7 @@ _read = row_reader(PortalSession, _FIELDS, grant=_decode_grant)
 
 
 class QueueOwner(msgspec.Struct, frozen=True):
-    """A queue of a session, and the customer whom it belongs to."""
+    """A queue of a session, and the customer that it belongs to."""
 
     public_id: str
     alias: str

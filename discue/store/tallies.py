@@ -258,14 +258,14 @@ async def take_budgets(tx: Transaction, requests: Sequence[BudgetRequest]) -> li
 async def take_one(tx: Transaction, organization: int, subject: str, *, end: int, limit: int) -> bool:
     """Take one from the budget of a subject for a period, given by the millisecond of its end.
 
-    Returns False if the budget is used up. It has the last minute of the period, so it is kept until then.
+    Returns False if the budget is used up. The row has the last minute of the period, so it is kept until then.
     """
     request = BudgetRequest(organization, number_of(subject), (end - 1) // MINUTE_MS, 1, limit)
     return (await _take(tx, request)).granted == 1
 
 
 def number_of(subject: str) -> int:
-    """Return the number by which a subject that has no row id is a caller of a budget."""
+    """Return a number that identifies a subject without a row id as the caller of a budget."""
     return int.from_bytes(blake2b(subject.encode(), digest_size=8).digest()) >> 1
 
 

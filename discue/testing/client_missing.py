@@ -4,7 +4,7 @@ from typing import Final
 
 CLIENT: Final = "discue_client"
 REMEDY: Final = (
-    "needs the Python client, which is not installed. It is on no package index: in a clone of the repository, "
-    "`pip install ./clients/python` installs it."
+    "needs the Python client, which is not installed. The client is not on a package index: run "
+    "`pip install ./clients/python` in a clone of the repository."
 )
-"""The rest of a sentence. The name of the package alone would lead people to install a stranger's."""
+"""The rest of a sentence. It does not name the package: anybody could register that name on a package index."""

@@ -79,8 +79,8 @@ def test_commands_that_need_the_client_say_so_in_one_line_with_the_remedy(tmp_pa
     results = run_without_client(tmp_path, *COMMANDS)
 
     remedy = (
-        "needs the Python client, which is not installed. It is on no package index: in a clone of the repository, "
-        "`pip install ./clients/python` installs it.\n"
+        "needs the Python client, which is not installed. The client is not on a package index: run "
+        "`pip install ./clients/python` in a clone of the repository.\n"
     )
     assert list(zip(COMMANDS, results, strict=True)) == [
         (each, (1, "", f"discue: `discue {each[0]}` {remedy}")) for each in COMMANDS

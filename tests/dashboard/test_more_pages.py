@@ -99,7 +99,7 @@ def test_key_whose_call_needs_a_name_says_which(service: DashboardService, tmp_p
         _, alone = _new_key(browser, preset="custom", **{"scope-schemas": "read"})
 
     assert "/queues/QUEUE/messages" in publish
-    assert "in place of QUEUE and LISTENER." in page
+    assert "Replace QUEUE and LISTENER with the names of a queue and of its listener in pull mode." in page
     assert alone.startswith(f"curl {young.url}/ ")
 
 

@@ -654,8 +654,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     """A note about the purpose of the listener. It has no effect on deliveries. null: none."""
     customer: str | None = None
-    """The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-    customer. In the queue of a customer, it is always that customer. null: none.
+    """Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners
+    of their customer. In a customer's queue, it is always that customer. null: none.
     """
     authentication: Authentication | None = None
     """How requests authenticate to the listener, without secrets."""
@@ -679,9 +679,9 @@ class ListenerMessages(msgspec.Struct, frozen=True, kw_only=True):
     last_failure_at: int
     """When an attempt last failed, in milliseconds since the epoch; 0: never."""
     last_failure_status: int
-    """The status of the response to the last failed attempt; 0: no response, or none failed."""
+    """The status of the response to the last failed attempt; 0: no response, or no failure."""
     last_failure_msg: str
-    """Why the last failed attempt failed; empty if none failed, or it is not kept any more."""
+    """Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept."""
 
 
 class ListenerResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -846,9 +846,9 @@ class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     """Number of attempts."""
     last_failure_status: int
-    """The status of the response to the last failed attempt; 0: no response, or none failed."""
+    """The status of the response to the last failed attempt; 0: no response, or no failure."""
     last_failure_msg: str
-    """Why the last failed attempt failed; empty if none failed, or it is not kept any more."""
+    """Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept."""
 
 
 class MissedMessagesResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -914,15 +914,15 @@ class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """The id, assigned at creation."""
     alias: str
-    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    """Your name or id of the customer. The session sees only the listeners of this customer."""
     name: str
-    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    """Your name or id of the customer. The session sees only the listeners of this customer."""
     created_at: int
     """When it was created, in milliseconds since the epoch."""
     updated_at: int
     """When it was last changed, in milliseconds since the epoch."""
     customer: str
-    """The customer, as you call them. The session sees the listeners of this customer, and no others."""
+    """Your name or id of the customer. The session sees only the listeners of this customer."""
     state: str
     """`new` until its URL is opened."""
     queues: tuple[str, ...]
@@ -1052,8 +1052,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
     customer: str | None = None
-    """The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
-    and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
+    """Your name or id of the customer that the queue and its listeners belong to. Sessions of the portal may
+    create and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
     """
 
 
@@ -1327,8 +1327,8 @@ class ReplayCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of messages."""
 
     selected: int
-    """Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on,
-    positions.
+    """Messages from start to end, including those that a filter rejects. For more than 1,000 positions of the log:
+    the number of positions.
     """
     delivered: int
     """Messages acknowledged."""

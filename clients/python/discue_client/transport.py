@@ -41,10 +41,10 @@ _TIMEOUT = frozenset({"TimeoutError", "TimeoutException"})
 _NEVER_SENT = frozenset({"ConnectionRefusedError", "ConnectError", "ConnectTimeout", "PoolTimeout"})
 _PERMANENT = frozenset({"UnsupportedProtocol", "LocalProtocolError"})
 
-# OpenSSL's reasons for certificates that are not valid, and, by version, for responses that are not TLS.
-# Another attempt would fail, too.
+# OpenSSL's reasons for invalid certificates and for responses that are not TLS, which differ by version.
+# Another attempt would also fail.
 _MISCONFIGURED = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
-_NO_TLS = "it has no TLS at this port: use http://, or another port"
+_NO_TLS = "it does not speak TLS at this port: use http:// or another port"
 
 
 class HttpClient(Protocol):
@@ -217,12 +217,13 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what the first cause says, without codes of OpenSSL: the outer ones say that a connection failed."""
+    """Return the text of the first cause, without OpenSSL's codes: outer errors only say that a connection failed."""
     first = _first_cause(error)
     if isinstance(first, ConnectionError) and first.errno:
         return os.strerror(first.errno)
     if message := getattr(first, "verify_message", ""):
-        hint = "" if re.search("expired|mismatch|yet", message) else ". SSL_CERT_FILE names a file of issuers to trust"
+        is_of_trust = not re.search("expired|mismatch|yet", message)
+        hint = ". Set SSL_CERT_FILE to a file with the issuers to trust" if is_of_trust else ""
         return f"its certificate is not valid: {message.rstrip('.')}{hint}"
     if reason := getattr(first, "reason", None):
         return _NO_TLS if reason in _MISCONFIGURED else str(reason).lower().replace("_", " ")

@@ -13,7 +13,7 @@ export interface PublishOptions extends Omit<MessageBody, "data" | "data_base64"
 /** Fields of a message to a topic in addition to its data, and options of the request. */
 export interface TopicPublishOptions extends PublishOptions, Pick<TopicMessageBody, "subject"> {}
 
-/** Return a message as the API takes it, without the options of its request. */
+/** Return a message in the form of the API, without the options of the request. */
 export function messageOf(data: unknown, options: TopicPublishOptions): TopicMessageBody {
   const { signal, idempotencyKey, timeoutMs, deadlineMs, attempts, expires_in, ...fields } = options;
   const bytes = data instanceof ArrayBuffer ? new Uint8Array(data) : data;

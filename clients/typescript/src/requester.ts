@@ -45,7 +45,7 @@ interface Outgoing {
 // Statuses that say that the request had no effect, so that any request may be sent again.
 const UNDONE = [425, 429];
 const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT)$/;
-// What stays wrong: a certificate that is not trusted, or a port without TLS.
+// Failures that a retry cannot fix: a certificate that is not trusted, or a port without TLS.
 const PERMANENT = /CERT|UNABLE_TO_VERIFY|ERR_TLS|WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG/;
 const KEY = /^[\x21-\x7e]{1,255}$/;
 
@@ -161,8 +161,8 @@ function causeOf(error: unknown): { code: string; reason: string } {
   let first = error as { code?: unknown; message?: unknown; cause?: unknown };
   while (isObject(first.cause)) first = first.cause;
   const code = typeof first.code === "string" ? first.code : "";
-  if (/_VERSION_NUM|_LENGTH_/.test(code)) return { code, reason: "it has no TLS at this port: use http://, or another port" };
-  const remedy = /ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code) ? ". NODE_EXTRA_CA_CERTS names a file of issuers to trust" : "";
+  if (/_VERSION_NUM|_LENGTH_/.test(code)) return { code, reason: "it does not speak TLS at this port: use http:// or another port" };
+  const remedy = /ISSUER|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code) ? ". Set NODE_EXTRA_CA_CERTS to a file with the issuers to trust" : "";
   return { code, reason: oneLine(String(first.message || code || error)).replace(/\.$/, "") + remedy };
 }
 

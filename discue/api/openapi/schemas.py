@@ -76,8 +76,8 @@ def with_required(
 def with_formats(node: Any, *, names: bool = False) -> Any:
     """Return a part of the document with the format of integers that may exceed 32 bits, and of other numbers.
 
-    Without it, generators for Go, Java and Rust choose 32-bit integers, and fail on a time. `names` says that the keys
-    are names of fields, not keywords.
+    Without the format, generators for Go, Java and Rust choose 32-bit integers, which cannot hold a time. `names` is
+    whether the keys are names of fields rather than keywords.
     """
     if isinstance(node, list):
         return [with_formats(each) for each in node]
@@ -169,9 +169,9 @@ def _with_value(fields: Mapping[str, Mapping[str, Any]]) -> list[Schema]:
 
 
 def _exactly_one(schemas: Sequence[Schema]) -> Schema:
-    """Return the keywords that require exactly one of some schemas.
+    """Return keywords that require exactly one of some schemas.
 
-    It is not `oneOf`: generators of clients take that for a union, and leave out all other fields of the object.
+    They do not use `oneOf`: client generators treat it as a union, and omit all other fields of the object.
     """
     first, *others = schemas
     return {"if": first, "then": {"not": {"anyOf": others}}, "else": _exactly_one(others)} if others else first
@@ -211,7 +211,7 @@ def _composite_schema(info: types.Type) -> Schema:
     if isinstance(info, types.StructType):
         return ref_to(info.cls.__name__)
     if isinstance(info, types.LiteralType):
-        # Generators of clients take an enumeration without a type for any value.
+        # Client generators treat an enumeration without a type as any value.
         kind = {"type": "string"} if all(isinstance(each, str) for each in info.values) else {}
         return {**kind, "enum": list(info.values)}
     if isinstance(info, types.ListType | types.VarTupleType):

@@ -24,10 +24,10 @@ STARTED_AT: Final = instant_doc("When it started")
 DURATION: Final = doc("How long it took, in milliseconds.", 34, minimum=0)
 RESPONSE_STATUS: Final = doc("The status of the response; 0: no response.", 503, minimum=0, maximum=999)
 LAST_FAILURE_STATUS: Final = doc(
-    "The status of the response to the last failed attempt; 0: no response, or none failed.", 0, minimum=0, maximum=999
+    "The status of the response to the last failed attempt; 0: no response, or no failure.", 0, minimum=0, maximum=999
 )
 LAST_FAILURE_MSG: Final = doc(
-    "Why the last failed attempt failed; empty if none failed, or it is not kept any more.",
+    "Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept.",
     "The connection was refused.",
 )
 CONNECTION: Final = doc("The connection. Omitted if none was established or tried.")

@@ -90,8 +90,8 @@ _LIVENESS_URL: Final = doc(
     **URL_LIMITS,
 )
 _CUSTOMER: Final = doc(
-    "The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their "
-    "customer. In the queue of a customer, it is always that customer. null: none.",
+    "Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners of "
+    "their customer. In a customer's queue, it is always that customer. null: none.",
     "acme",
     maxLength=LONGEST_CUSTOMER,
 )

@@ -37,13 +37,13 @@ _READ: Final = Needs("portal", "read")
 _WRITE: Final = Needs("portal", "write")
 
 _CUSTOMER: Final = doc(
-    "The customer, as you call them. The session sees the listeners of this customer, and no others.",
+    "Your name or id of the customer. The session sees only the listeners of this customer.",
     "acme",
     minLength=1,
     maxLength=LONGEST_CUSTOMER,
 )
 _QUEUES: Final = doc(
-    "Ids or aliases of queues. Without queues and topics: all queues of the customer, also those created later.",
+    "Ids or aliases of queues. Without queues and topics: all queues of the customer, including later ones.",
     ["customers/acme"],
     maxItems=MOST_TARGETS,
 )
@@ -173,7 +173,7 @@ async def delete(call: Call) -> DeletedResponse:
 
 
 def _place(call: Call) -> tuple[str, ...]:
-    """Return the id of the organization, by default the key's own, and those that follow it in the path."""
+    """Return the id of the organization, by default that of the key, and the ids that follow it in the path."""
     is_named = call.path.startswith("/organizations/")
     return call.ids if is_named else (call.principal.organization_public_id, *call.ids)
 
@@ -237,7 +237,7 @@ _SESSIONS: Final = "/portal_sessions"
 
 
 def _sessions_of(place: str) -> tuple[Route, ...]:
-    """Return the routes to the sessions of an organization: of the key's, or of the one that the path names."""
+    """Return the routes to the sessions of an organization: the one that the path names, or that of the key."""
     one = f"{place}/{{portal_session_id}}"
     codes = ("quota_exceeded", "invalid_value", "conflicting_fields", *["not_found"] * ("{" in place))
     return (

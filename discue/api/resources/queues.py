@@ -86,7 +86,7 @@ _ON_MISSED: Final = doc(
     enum=list(ON_MISSED),
 )
 _CUSTOMER: Final = doc(
-    "The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create and "
+    "Your name or id of the customer that the queue and its listeners belong to. Sessions of the portal may create and "
     "edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.",
     "acme",
     maxLength=LONGEST_CUSTOMER,

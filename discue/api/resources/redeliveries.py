@@ -266,8 +266,8 @@ class ReplayCountsView(msgspec.Struct, frozen=True):
     selected: Annotated[
         int,
         doc(
-            "Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on, "
-            "positions.",
+            "Messages from start to end, including those that a filter rejects. For more than 1,000 positions of the "
+            "log: the number of positions.",
             17,
             minimum=0,
         ),

@@ -77,10 +77,10 @@ class HealthResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 class ErrorCodeView(msgspec.Struct, frozen=True):
-    """A code of errors."""
+    """An error code."""
 
-    code: Annotated[str, doc("The code, as in the error.", "not_found", pattern=ERROR_CODE)]
-    title: Annotated[str, doc("The status in words.", "Not Found")]
+    code: Annotated[str, doc("The code.", "not_found", pattern=ERROR_CODE)]
+    title: Annotated[str, doc("The reason phrase of the status.", "Not Found")]
     status: Annotated[int, doc("The status of responses with this code.", 404, minimum=400, maximum=599)]
     meaning: Annotated[str, doc("The meaning of the code.", "The resource does not exist.")]
     remedy: Annotated[str, doc("Advice.", "Check the URL.")]
@@ -144,7 +144,7 @@ _ERROR_PAGES: Final = {code: BuiltOnce(partial(_error_page, code, reason)) for c
 
 
 async def error(call: Call) -> RawResponse | ErrorCodeResponse:
-    """Read about an error code. The `type` of every error leads here. A page, or JSON for clients that prefer it."""
+    """Explain an error code. The `type` of every error links here. A page, or JSON for clients that prefer it."""
     code = call.ids[0]
     reason = REASONS.get(code)
     if reason is None:

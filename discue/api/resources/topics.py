@@ -102,7 +102,7 @@ class ChannelBody(NamedBody, kw_only=True):
     queue_id: Annotated[
         str | UnsetType,
         doc(
-            "Id or alias of the queue that it leads to. Fixed at creation.",
+            "Id or alias of the queue that the channel leads to. Fixed at creation.",
             EXAMPLE_IDS["queue_id"],
             pattern=ALIAS_PATTERN,
         ),

@@ -15,7 +15,7 @@ RETURNS: Final = "returns"
 STOCK: Final = "stock"
 TOPIC: Final = "shop"
 MERCHANTS: Final = ("acme", "acme", "globex")
-"""The customers of the shop, in the order in which they get orders. Each has a queue of its own."""
+"""The customers of the shop, in the order in which they get orders. Each has its own queue."""
 CONSUMER: Final = "analytics"
 """The listener of the orders in pull mode."""
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from discue_client import Discue
     from discue_client.models import Listener
 
-_MADE_BY: Final = {"system/": "the service makes it", "listen/": "`discue listen` makes it"}
-"""Beginnings of the aliases that `--prune` leaves, and why."""
+_MADE_BY: Final = {"system/": "the service creates it", "listen/": "`discue listen` creates it"}
+"""Prefixes of aliases that `--prune` does not delete, and the reasons."""
 _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 """Fields of `authentication` that the service never shows, and that are not printed."""
 _VALUE_SHOWN: Final = 60
@@ -42,13 +42,13 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--prune",
         action="store_true",
-        help="delete what the lists of the file leave out, except what belongs to customers; asks before it does",
+        help="delete what the lists of the file leave out, except what belongs to customers; asks first",
     )
     parser.add_argument("--yes", action="store_true", help="delete without asking")
     parser.add_argument(
         "--secrets",
         metavar="FILE",
-        help="write the signing secrets of new listeners into this file, which only you can read; default: print them",
+        help="write the signing secrets of new listeners to this file, readable only by you; default: print them",
     )
 
 
@@ -92,20 +92,20 @@ def run(arguments: argparse.Namespace) -> int | None:
             return None
         _require_agreement(arguments, changes)
         if file is not None and any(_gets_secret(each) for each in changes):
-            # Fails now if it cannot be written, rather than when a secret is known that is shown once.
+            # Fails now if the file cannot be written, not after the service has shown a secret: it shows it only once.
             file.write({})
         return _made(client, changes, left, file, as_json=arguments.json)
 
 
 def _require_agreement(arguments: argparse.Namespace, changes: list[Difference]) -> None:
-    """Ask whether to delete. Raises CommandFailed if a person disagrees, and UsageInvalid if nobody can be asked."""
+    """Ask whether to delete. Raises CommandFailed if the user declines, and UsageInvalid if nobody can be asked."""
     deleted = sum(change.action == "delete" for change in changes)
     if not deleted or arguments.yes:
         return
     if arguments.json:
-        raise UsageInvalid("--yes is missing: with --json, the difference is not shown before it is made.")
-    if not is_confirmed(f"Delete {deleted} of these, with all that they have?"):
-        raise CommandFailed("Nothing is changed.")
+        raise UsageInvalid("--yes is missing: with --json, the command does not show the difference before it deletes.")
+    if not is_confirmed(f"Delete {deleted} of these, and everything in them?"):
+        raise CommandFailed("Nothing was changed.")
 
 
 def _check_queues(client: Discue, found: WantedFile) -> None:
@@ -171,7 +171,7 @@ def _is_same(current: Any, wanted: Any) -> bool:
 
 
 def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], list[Left]]:
-    """Return what is in the collections of the file and not in the file, apart from what stays.
+    """Return the resources to delete, and those that the file leaves out but that stay.
 
     Children come before their parents.
     """
@@ -195,7 +195,7 @@ def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], lis
 
 
 def _reason_to_stay(client: Discue, path: tuple[str, ...], customer: str | None) -> str:
-    """Return why a resource, which belongs to the customer if there is one, is not deleted; "" if it is."""
+    """Return why a resource is not deleted; "" if it is. `customer` is the customer that it belongs to, if any."""
     *_, kind, alias = path
     for prefix, reason in _MADE_BY.items():
         if alias.startswith(prefix):
@@ -205,7 +205,7 @@ def _reason_to_stay(client: Discue, path: tuple[str, ...], customer: str | None)
     if kind == "queues" and (owned := _listener_of_a_customer(client, alias)) is not None:
         return f"its listener {owned.alias} belongs to the customer {owned.customer}"
     if kind == "channels" and (channel := _current(client, path)) is not None:
-        # Without it, the customer would get nothing more.
+        # Without the channel, the customer would receive nothing more.
         queue = _current(client, ("queues", channel["queue_id"])) or {"alias": channel["queue_id"]}
         owned = _listener_of_a_customer(client, queue["alias"])
         customer = queue.get("customer") or (owned.customer if owned is not None else None)
@@ -235,7 +235,7 @@ def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | No
 
 
 def _gets_secret(change: Difference) -> bool:
-    """Return whether the change makes a listener that requests are signed for."""
+    """Return whether the change creates a listener with a signing secret."""
     wanted = change.wanted
     return change.action == "create" and wanted.kind == "listeners" and wanted.fields.get("mode") != "pull"
 
@@ -243,7 +243,7 @@ def _gets_secret(change: Difference) -> bool:
 def _made(
     client: Discue, changes: list[Difference], left: list[Left], file: SecretsFile | None, *, as_json: bool
 ) -> int:
-    """Make the changes, and hand over the secrets of new listeners, also of a run that ends early."""
+    """Make the changes, and write or print the secrets of new listeners, even if the run ends early."""
     printed: Secrets = {}
 
     def keep(queue: str, listener: str, secret: str) -> None:
@@ -264,7 +264,7 @@ def _made(
 
 
 def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, str], None]) -> int:
-    """Make the changes in order. If it ends early, it says how many are made. Raises CommandFailed for a refusal.
+    """Make the changes in order. If it ends early, it says how many were made. Raises CommandFailed for a refusal.
 
     `keep` gets the aliases of a queue and of its new listener, and the secret.
     """
@@ -275,7 +275,7 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
         try:
             if change.action == "delete":
                 current = _current(client, change.wanted.path) or {}
-                # A customer may have created an endpoint while a person thought about the question.
+                # A customer may have created an endpoint since the question was asked.
                 if reason := _reason_to_stay(client, change.wanted.path, current.get("customer")):
                     note(f"{change.wanted.label} stays: {reason}.")
                     continue
@@ -284,13 +284,13 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
                 code = FAILED
         except APIError as error:
             raise CommandFailed(
-                f"{change.wanted.label} is refused: {error} {made} of {len(changes)} changes were made: correct the "
+                f"{change.wanted.label} was refused: {error} {made} of {len(changes)} changes were made. Correct the "
                 "file, and run the command again."
             ) from None
         except (DiscueError, KeyboardInterrupt):
             note(
                 f"{made} of {len(changes)} changes were made, and perhaps that of the {change.wanted.label}. "
-                "Run the command again to go on."
+                "Run the command again to continue."
             )
             raise
         made += 1
@@ -309,7 +309,7 @@ def _put(client: Discue, change: Difference, keep: Callable[[str, str, str], Non
     _, queue, _, listener = wanted.path
     secret = msgspec.json.decode(content)["listener"].get("secret")
     if secret is None:
-        # The response to an earlier attempt is lost, or another program has made the listener.
+        # The response to an earlier attempt was lost, or another program has created the listener.
         note(
             f"The secret of the {wanted.label} did not arrive. Create another one: "
             f"discue api POST {_place(change)}/secrets --data '{{}}'"

@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
         summary="forward messages of a queue to a server on this machine, signed",
         description="Makes a temporary listener and removes it on Ctrl-C. A message is acknowledged when the local "
         "server accepts it, so that nothing is lost while either of them sleeps, restarts or is killed: the next "
-        "run of the same command goes on. With --count or --for, exits with 1 if a message was refused, or if fewer "
-        "messages than --count, or none, came. Also exits with 1 when the local server responds with 410.",
+        "run of the same command continues. With --count or --for, exits with 1 if a message was refused, if fewer "
+        "than --count messages came, or if none came. Also exits with 1 when the local server responds with 410.",
         has_json=False,
     )
     parser.add_argument("url", nargs="?", help="where to send the messages, such as http://localhost:8000/hook or 8000")

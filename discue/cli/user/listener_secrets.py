@@ -16,11 +16,11 @@ _OTHERS: Final = 0o077
 
 
 class SecretsFile:
-    """A file in JSON that only its owner can read. New secrets are merged with those that it has."""
+    """A JSON file that only its owner can read. New secrets are merged with those in the file."""
 
     def __init__(self, name: str) -> None:
-        """Read the file, if it exists. Raises CommandFailed if others can read it, or it has anything but secrets."""
-        # A link stays: its target is replaced.
+        """Read the file, if it exists. Raises CommandFailed if others can read it, or if it has other content."""
+        # A symbolic link stays: its target is replaced.
         self._path = Path(name).resolve()
         self._read()
 
@@ -52,9 +52,7 @@ class SecretsFile:
         except ValueError:
             found = None
         if not _is_secrets(found):
-            raise CommandFailed(
-                f"{self._path} is not a file of secrets, which `discue apply` has written. Name another file."
-            )
+            raise CommandFailed(f"{self._path} is not a file of secrets from `discue apply`. Name another file.")
         secrets: Secrets = found
         return secrets
 

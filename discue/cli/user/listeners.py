@@ -99,7 +99,7 @@ def _list(arguments: argparse.Namespace) -> None:
             f"{each.messages.pending_count:,}",
             f"{each.messages.missed_count:,}",
             each.notify_url or each.mode,
-            # A failure that a success has followed is only of interest in the details.
+            # After a success, only the details show the last failure.
             each.messages.last_failure_msg if each.messages.last_failure_at > each.messages.last_success_at else "",
         )
         for each in found

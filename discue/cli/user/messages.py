@@ -102,7 +102,7 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _state(message: Message) -> str:
-    """Return the state of a message; `filtered` if filters exclude it from all deliveries, which the API omits."""
+    """Return the state of a message; `filtered`, which the API does not report, if filters exclude all deliveries."""
     deliveries = message.deliveries or ()
     # Beyond the largest number that is shown, there may be others.
     is_filtered = 0 < len(deliveries) < _DELIVERIES_SHOWN and all(each.state == "filtered" for each in deliveries)
@@ -192,7 +192,7 @@ def _data(message: Message) -> str:
     if message.data_base64 is not None:
         return f"{message.content_type or 'bytes'}, {message.size or '?'} bytes"
     if message.data is None and message.size not in (None, _NULL_BYTES):
-        # Not null, which has four bytes: a page shows 1 MiB of data.
+        # It is not null, which has four bytes: it did not fit into the page, which shows 1 MiB of data.
         return f"not listed: {message.size:,} bytes"
     text = message.data if isinstance(message.data, str) else msgspec.json.encode(message.data).decode()
     return excerpt(text)

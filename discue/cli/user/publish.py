@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
         description="When it ends with 0, the message is stored and will be delivered. It is published once, however "
         "often the request had to be sent.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue; of the topic with --topic")
+    parser.add_argument("queue", type=name, help="alias or id of the queue, or of the topic with --topic")
     parser.add_argument(
         "data", nargs="?", help="the data as JSON; @FILE reads it from a file, - from the standard input"
     )
@@ -61,9 +61,9 @@ def add(commands: Commands) -> None:
 
 def add_topic(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of messages to topics."""
-    parser.add_argument("--topic", action="store_true", help="publish to the topic of this name, rather than a queue")
+    parser.add_argument("--topic", action="store_true", help="publish to a topic instead of a queue")
     parser.add_argument(
-        "--subject", metavar="SUBJECT", help="what channels of the topic select messages by, such as orders.eu.paid"
+        "--subject", metavar="SUBJECT", help="subject that channels of the topic match, such as orders.eu.paid"
     )
 
 
@@ -78,13 +78,13 @@ def publish(
             fields = {**fields, "subject": arguments.subject}
         sent = client.topics.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
         if not sent.queues:
-            note(f"No channel of the topic {arguments.queue} accepts the message: it is stored nowhere.")
+            note(f"No channel of the topic {arguments.queue} accepts the message: it is not stored.")
         return sent
     try:
         return client.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
     except NotFound as error:
         if _is_topic(client, arguments.queue):
-            error.add_note(f"There is a topic {arguments.queue}: give --topic to publish to it.")
+            error.add_note(f"There is a topic {arguments.queue}: add --topic to publish to it.")
         raise
 
 
@@ -101,7 +101,7 @@ def _is_topic(client: Discue, name: str) -> bool:
 def require_topic(arguments: argparse.Namespace) -> None:
     """Raise UsageInvalid for a subject without a topic."""
     if arguments.subject is not None and not arguments.topic:
-        raise UsageInvalid("Only messages to topics have a subject: give --topic as well.")
+        raise UsageInvalid("Only messages to topics have a subject: add --topic.")
 
 
 def run(arguments: argparse.Namespace) -> None:

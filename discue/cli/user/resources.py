@@ -15,7 +15,7 @@ from discue.cli.verbs import Commands
 _LIMIT: Final = 100
 
 Shown = Callable[[Any], str]
-"""Returns what is shown of a resource; "" for nothing."""
+"""Returns a text about a resource; "" if there is nothing to show."""
 
 
 class Option(NamedTuple):
@@ -33,12 +33,12 @@ class Resource(NamedTuple):
     """A kind of resource, and how its commands show and set it."""
 
     name: str
-    """The command, which is the attribute of the client."""
+    """The name of the command, and of the attribute of the client."""
     noun: str
     within: str
     """The noun of the resource that it belongs to; "" for none."""
     about: str
-    """The help of `set` begins with this sentence."""
+    """A sentence that says what the resource is; the help of `set` begins with it."""
     columns: Mapping[str, Shown]
     facts: Mapping[str, Shown]
     """The facts that `get` shows after the alias and the id."""
@@ -173,13 +173,13 @@ CHANNELS: Final = Resource(
             "--pattern",
             "pattern",
             str,
-            {"metavar": "PATTERN", "help": "subjects that pass, such as orders.*.paid or orders.>"},
+            {"metavar": "PATTERN", "help": "pattern that subjects must match, such as orders.*.paid or orders.>"},
         ),
         Option(
             "--filter",
             "filter",
             partial(_json, "The filter"),
-            {"metavar": "JSON", "help": "filter that messages must pass; @FILE reads it from a file, null removes it"},
+            {"metavar": "JSON", "help": "filter that messages must match; @FILE reads it from a file, null removes it"},
         ),
     ),
 )
@@ -232,14 +232,14 @@ SCHEDULES: Final = Resource(
                 "help": "header of each request to a listener; can be repeated",
             },
         ),
-        Option("--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether it publishes"}),
+        Option("--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether the schedule runs"}),
         Option(
             "--missed-runs",
             "missed_runs",
             str,
-            {"choices": ("skip", "catch_up"), "help": "what to do about runs while no worker was there"},
+            {"choices": ("skip", "catch_up"), "help": "what to do about runs missed while no worker was running"},
         ),
-        Option("--starts-at", "starts_at", int, {"type": instant, "metavar": "TIME", "help": "no run before then"}),
-        Option("--ends-at", "ends_at", int, {"type": instant, "metavar": "TIME", "help": "no run from then on"}),
+        Option("--starts-at", "starts_at", int, {"type": instant, "metavar": "TIME", "help": "earliest time of a run"}),
+        Option("--ends-at", "ends_at", int, {"type": instant, "metavar": "TIME", "help": "no run from this time on"}),
     ),
 )

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         summary="publish an example message, made from the queue's schema or its last message",
         description="Prints the id of the message.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue; of the topic with --topic")
+    parser.add_argument("queue", type=name, help="alias or id of the queue, or of the topic with --topic")
     parser.add_argument(
         "--set",
         dest="changes",
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
-    """Return the queue of the topic's first channel, for whose pattern the subject is made unless one is given."""
+    """Return the queue of the topic's first channel. Without a given subject, set one that matches its pattern."""
     channels = list(client.channels.list(arguments.queue))
     if not channels:
         raise CommandFailed(

@@ -20,8 +20,8 @@ _CUSTOM: Final = "custom"
 _PRESETS: Final = (
     ("publish", "publish messages"),
     ("consume", "consume: pull and settle messages"),
-    ("read-only", "read only: everything, and change nothing"),
-    ("everything", "everything that a key may do"),
+    ("read-only", "read only: read everything, change nothing"),
+    ("everything", "everything that is not protected"),
     (_CUSTOM, "as chosen below"),
 )
 _DAYS: Final = range(1, 36_501)

@@ -27,7 +27,7 @@ async def show(visit: Visit) -> Page:
     drawing = draw(found, visit.now)
     opened = _opened(visit, drawing)
     states = {delivery.state for delivery in found.all_deliveries}
-    # With a single state, it may be `filtered`, which lists do not tell from `acknowledged`.
+    # A single state may be `filtered`, which lists do not distinguish from `acknowledged`.
     last = "".join(states) if len(states) == 1 else "acknowledged"
     state = next((each for each in _FIRST if each in states), last if states else "no_listeners")
     message = found.message

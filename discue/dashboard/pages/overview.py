@@ -26,7 +26,7 @@ _HOUR: Final = 12
 
 
 class NextStep(NamedTuple):
-    """The next step of a user whose installation has sent nothing yet."""
+    """The next step, shown while the installation has sent nothing."""
 
     text: str
     title: str
@@ -87,7 +87,7 @@ async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) ->
     if queue is None:
         text = "Messages are published to a queue, which sends them to its listeners."
         return NextStep(text, "Create a queue", "/queues/new") if may("queues", "write") else None
-    text = f"The queue {queue.alias} has no listener yet: messages that are published before it has one go nowhere."
+    text = f"The queue {queue.alias} has no listener yet. Messages that you publish before are not delivered."
     path = f"/queues/{queue.public_id}/listeners/new"
     return NextStep(text, "Add a listener", path) if may("listeners", "write") else None
 

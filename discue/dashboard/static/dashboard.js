@@ -94,7 +94,7 @@ function setPaused(wanted) {
   follow();
 }
 
-// The service gives each row of a table or list a key that no other row of it has.
+// The service gives each row a key that is unique within its table or list.
 function keyOf(node) {
   return node.dataset?.key;
 }

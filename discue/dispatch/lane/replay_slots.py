@@ -1,4 +1,4 @@
-"""Slots for the replays of a worker: in the whole installation, three replays of an organization run at a time."""
+"""Slots for replays: at most three replays of an organization run at a time, on all workers together."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
 _KEPT_SECONDS: Final = 1.0
-"""How long a slot is kept that no replay of the worker needs: most replays that stop for a moment need it again.
+"""How long the worker keeps a slot that none of its replays needs: most replays that pause soon need it again.
 
-A slot that was passed on is left to other workers for as long.
+The worker leaves a slot that it has passed on to other workers for the same time.
 """
 _TURN_SECONDS: Final = 10.0
 """How long a replay keeps its slot while others wait, and a worker its slots while other workers may wait."""
@@ -36,7 +36,7 @@ class _Share:
         self.held = 0
         """How many slots the worker may use: at least as many as replays run."""
         self.stored = 0
-        """How many slots the store has for the worker, at most: more than `held` after a write that failed."""
+        """Upper bound of the slots that the store has for the worker: more than `held` after a failed write."""
         self.held_since = 0.0
         """When the worker last got its first slot, or passed one on, by the monotonic clock."""
         self.surplus_since: float | None = None
@@ -61,10 +61,10 @@ class ReplaySlots:
         self._session_id = session_id
         self._shares: dict[int, _Share] = {}
         self._to_write: dict[_Share, None] = {}
-        """Shares that the last polls have found to differ from what the store has."""
+        """Shares that differed from the store at the last polls."""
         self._is_repeating = False
         self._epoch = 0
-        """Changes when the slots that the worker had may belong to others."""
+        """Changes when the worker's slots may have passed to other workers."""
 
     def take(self, lane: "Lane") -> bool:
         """Take a slot, unless the lane has one. Returns False if none is free; the lane is pumped when one is."""
@@ -92,7 +92,7 @@ class ReplaySlots:
         share.running.pop(lane, None)
         share.waiting.pop(lane, None)
         if share.waiting:
-            # Not at once: the leaving lane may be among those that are being pumped.
+            # Not at once: the lane may be leaving from within a pump.
             asyncio.get_running_loop().call_soon(_start_waiting, share)
 
     def check(self) -> None:
@@ -122,13 +122,13 @@ class ReplaySlots:
             self._worker.spawn(self._repeat())
 
     def invalidate(self) -> None:
-        """Use no slot any more until the store has confirmed it: the session or the store may have changed."""
+        """Stop using slots until the store has confirmed them: the session or the store may have changed."""
         self._epoch += 1
         for share in self._shares.values():
             share.held, share.stored = 0, REPLAYS_AT_ONCE
 
     async def _repeat(self) -> None:
-        """Write the shares that a poll has found, one after another: there can be thousands of them."""
+        """Write the shares in `_to_write` one after another: there can be thousands of them."""
         try:
             while self._to_write:
                 share = next(iter(self._to_write))
@@ -159,7 +159,7 @@ class ReplaySlots:
         _start_waiting(share)
 
     def _may_pass_on(self, share: _Share) -> bool:
-        """Whether it is the turn of another worker: replays may wait there."""
+        """Whether the turn of this worker is over, so that replays on other workers may have a slot."""
         is_over = self._worker.clock.monotonic() - share.held_since >= _TURN_SECONDS
         return share.held > 0 and is_over and self._worker.store.has_other_workers
 
@@ -176,16 +176,16 @@ class ReplaySlots:
         return True
 
     def _end_turn(self, share: _Share, lane: "Lane") -> None:
-        """Let a lane wait again. It is the first in line if it has had less than a turn, and the last otherwise."""
+        """Let a lane wait again: as the last in line after a full turn, otherwise as the first."""
         is_over = self._worker.clock.monotonic() - share.running.pop(lane) >= _TURN_SECONDS
         share.waiting = {**share.waiting, lane: None} if is_over else {lane: None, **share.waiting}
-        # Many lanes may wait, and would keep messages in memory that other lanes can use.
+        # Many lanes may wait: their messages would take memory that other lanes can use.
         lane.backlog.unread()
 
     async def _hold(self, share: _Share, count: int) -> None:
-        """Hold so many slots, or as many as are free."""
+        """Hold `count` slots, or as many as are free."""
         epoch, before = self._epoch, share.stored
-        # A slot that is given up must not be used from now on. Until the store answers, it is unknown who has it.
+        # A slot that is given up must not be used from now on. Its owner is unknown until the store answers.
         share.held, share.stored = min(share.held, count), REPLAYS_AT_ONCE
         store, session_id = self._worker.store, self._session_id()
         hold = partial(replay_slots.hold, session_id=session_id, organization=share.organization, count=count)
@@ -196,12 +196,12 @@ class ReplaySlots:
             share.held_since = self._worker.clock.monotonic()
         share.held = share.stored = held
         if held < before:
-            # Replays on other workers may wait for it.
+            # Replays on other workers may wait for the slots.
             store.engine.notify(Notification(cursors=True))
 
 
 def _start_waiting(share: _Share) -> None:
-    """Let lanes run that wait, while there are slots for them."""
+    """Start waiting lanes while there are slots for them."""
     for lane in tuple(share.waiting):
         if len(share.running) >= share.held:
             return

@@ -48,7 +48,7 @@ class RoundResult(msgspec.Struct, frozen=True):
     refusal: Conflict | None = None
     """The error for consumers if nothing can be leased."""
     reservation: Reservation | None = None
-    """The memory of the messages. It must be released."""
+    """The memory reserved for the messages. The caller must release it."""
     needed: int = 0
     """The memory that the next round needs, if this one has read messages for which there was not enough."""
 

@@ -680,8 +680,8 @@ CREATE INDEX replay_listener ON replay (organization, listener, id) WHERE listen
 CREATE INDEX replay_open ON replay (organization, listener, id) WHERE ended_at IS NULL;
 CREATE INDEX replay_ended_at ON replay (ended_at) WHERE ended_at IS NOT NULL;
 
--- The replays of an organization that run: at most three. `owner` is the session of the worker that runs one; slots of
--- sessions without a living worker are free, like those without a row.
+-- The slots of an organization's running replays: at most three. `owner` is the session of the worker that runs one.
+-- Slots of sessions without a living worker are free, like those without a row.
 CREATE TABLE replay_slot (
     organization BIGINT NOT NULL,
     number BIGINT NOT NULL,

@@ -71,7 +71,7 @@ def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bo
     counted_responses = ""
     if has_keys:
         keys, responses = arrays("bigint", "bigint"), arrays("bigint", "bytea")
-        # One insert for all counts: starting and ending a second one costs time in every publish to a topic.
+        # One insert for all counts: a second statement would cost time in every publish to a topic.
         counted_responses = f"""
             UNION ALL
             SELECT r.organization, {tallies.CURRENT}, {tallies.RESPONSE_BYTES}, {slot},

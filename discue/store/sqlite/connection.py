@@ -50,7 +50,7 @@ def connect(path: Path, *, read_only: bool = False, clock: Clock | None = None) 
     `synchronous=FULL` makes a commit durable in WAL mode: with the default, it would return before the log is on the
     disk, and every test would still pass. `SqliteEngine` runs checkpoints itself, because automatic ones run inside a
     commit. In SQL, `clock_ms()` reads `clock`, which is the machine's by default; `body_start(id, most)` reads the
-    first bytes of a body, of which `substr` would read all.
+    first bytes of a body; `substr` would read all of it.
     """
     now = (clock or SystemClock()).now
     connection = apsw.Connection(str(path), statementcachesize=_CACHED_STATEMENTS)

@@ -61,7 +61,7 @@ _WATCH_SECONDS = 0.25
 _WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
-# A large body is read only if the page begins with it: of the others, at most one is read that does not fit.
+# A large body is read only if the page begins with it. At most one other body is read that does not fit.
 _PAGE = f"""
 SELECT h.head, l.seq, l.id, l.stored_at, l.codec,
     CASE WHEN l.kind <> 0 THEN x'' WHEN l.size <= ?5 OR l.seq = (

@@ -184,8 +184,8 @@ def test_prune_deletes_what_lists_leave_out(tmp_path: Path, service: Service) ->
     assert (unanswered.returncode, "--yes is missing" in unanswered.stderr) == (2, True)
     assert preview == (
         "- channel shop/refunds\n- listener shop/orders/billing\n- queue extra\n"
-        "= listener shop/orders/listen/me stays: `discue listen` makes it\n"
-        "= queue system/events stays: the service makes it\n"
+        "= listener shop/orders/listen/me stays: `discue listen` creates it\n"
+        "= queue system/events stays: the service creates it\n"
     )
     assert left == {"shop/orders", "shop/refunds", "system/events"}
     assert listeners == {"worker", "listen/me"}
@@ -228,7 +228,7 @@ def customers(tmp_path: Path, service: Service) -> Iterator[Service]:
 LEFT = (
     "= listener shop/orders/hook stays: it belongs to the customer acme\n"
     "= queue north stays: its listener hook belongs to the customer north\n"
-    "= queue system/events stays: the service makes it\n"
+    "= queue system/events stays: the service creates it\n"
 )
 
 
@@ -347,8 +347,8 @@ def test_secrets_are_written_into_a_private_file(shop: Service) -> None:
     ("prepare", "reason"),
     [
         (lambda file: (file.write_text("{}"), file.chmod(0o640)), "Other users can read or change "),
-        (lambda file: (file.write_text('["a"]'), file.chmod(0o600)), "is not a file of secrets"),
-        (lambda file: (file.write_text("a: b"), file.chmod(0o600)), "is not a file of secrets"),
+        (lambda file: (file.write_text('["a"]'), file.chmod(0o600)), "is not a file of secrets from `discue apply`"),
+        (lambda file: (file.write_text("a: b"), file.chmod(0o600)), "is not a file of secrets from `discue apply`"),
         (lambda file: file.mkdir(), "is not a regular file"),
         (lambda file: file.parent.write_text("no folder"), "Cannot write "),
     ],
@@ -428,9 +428,9 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
     result = shop.run("apply", "-f", "discue.yaml")
 
     assert result.returncode == 1
-    assert "queue shop/refunds is refused" in result.stderr
+    assert "queue shop/refunds was refused" in result.stderr
     assert "retention" in result.stderr
-    assert "1 of 2 changes were made: correct the file, and run the command again." in result.stderr
+    assert "1 of 2 changes were made. Correct the file, and run the command again." in result.stderr
 
 
 @pytest.mark.parametrize(

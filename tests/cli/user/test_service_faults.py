@@ -84,7 +84,7 @@ def test_certificate_that_is_not_trusted_is_named_at_once(service: Service, argu
         line = failed(service, url, arguments)
 
     assert f"no response from {url}: its certificate is not valid: unable to get local issuer certificate. " in line
-    assert line.endswith("SSL_CERT_FILE names a file of issuers to trust.\n")
+    assert line.endswith("Set SSL_CERT_FILE to a file with the issuers to trust.\n")
 
 
 @COMMANDS
@@ -92,7 +92,7 @@ def test_port_without_tls_is_named_at_once(service: Service, arguments: tuple[st
     with responding(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
         line = failed(service, url.replace("http:", "https:"), arguments)
 
-    assert ": it has no TLS at this port: use http://, or another port. " in line
+    assert ": it does not speak TLS at this port: use http:// or another port. " in line
 
 
 def test_service_that_is_slow_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

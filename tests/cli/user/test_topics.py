@@ -78,8 +78,8 @@ def test_schedule_is_set_shown_and_deleted(service: Service) -> None:
         (("schedules", "set", "wrong", "s", "--data", "1", "--cron", "never"), 1, "--cron must"),
         (("schedules", "set", "wrong", "s", "--starts-at", "2h"), 2, "is not a time such as 2026-07-01T12:00Z"),
         (("topics", "get", "nowhere"), 1, 'Topic "nowhere" not found.'),
-        (("publish", "wrong", "1", "--subject", "a.b"), 2, "Only messages to topics have a subject: give --topic"),
-        (("trigger", "wrong", "--subject", "a.b"), 2, "Only messages to topics have a subject: give --topic"),
+        (("publish", "wrong", "1", "--subject", "a.b"), 2, "Only messages to topics have a subject: add --topic"),
+        (("trigger", "wrong", "--subject", "a.b"), 2, "Only messages to topics have a subject: add --topic"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
 )
@@ -102,7 +102,7 @@ def test_message_is_published_to_a_topic(service: Service) -> None:
     assert sent == [f"{stored['id']}\n"] * 2
     assert (stored["data"], stored["key"], stored["subject"]) == ({"order": 17}, "k", "orders.eu.paid")
     assert ignored.returncode == 0
-    assert ignored.stderr == "No channel of the topic shop accepts the message: it is stored nowhere.\n"
+    assert ignored.stderr == "No channel of the topic shop accepts the message: it is not stored.\n"
 
 
 def test_each_line_is_published_to_a_topic(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_name_of_a_topic_without_the_flag_is_explained(service: Service) -> None
 
     assert result.returncode == 1
     assert "404 not_found" in result.stderr
-    assert "There is a topic only-a-topic: give --topic to publish to it." in result.stderr
+    assert "There is a topic only-a-topic: add --topic to publish to it." in result.stderr
     # The name of a queue and a topic is that of the queue.
     service.succeed("queues", "set", "only-a-topic")
     message = service.succeed("publish", "only-a-topic", "1").strip()
@@ -143,6 +143,6 @@ def test_example_is_published_to_a_topic(service: Service) -> None:
 
     assert shown == {"order": 17}
     assert (stored["data"], stored["subject"]) == ({"order": 18}, "orders.example.example")
-    assert "it is stored nowhere" in other.stderr
+    assert "it is not stored" in other.stderr
     assert without.returncode == 1
     assert "Topic no-channel has no channel. Create one with `discue channels set no-channel NAME" in without.stderr

@@ -269,7 +269,7 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
             server_context("127.0.0.1", is_trusted=False),
             (
                 "no response from {url}: its certificate is not valid: unable to get local issuer certificate. "
-                "SSL_CERT_FILE names a file of issuers to trust."
+                "Set SSL_CERT_FILE to a file with the issuers to trust."
             ),
         ),
     ],

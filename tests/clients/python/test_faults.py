@@ -129,7 +129,7 @@ async def test_server_without_http_is_a_failed_connection(half: str, garbage: by
     assert "\n" not in str(caught.value)
 
 
-_REMEDY = ". SSL_CERT_FILE names a file of issuers to trust"
+_REMEDY = ". Set SSL_CERT_FILE to a file with the issuers to trust"
 _YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 
 
@@ -154,7 +154,7 @@ async def test_failure_of_tls_is_explained_without_retries(
         with pytest.raises(ConnectionFailed) as caught:
             await called(half, server, publish, scheme="https")
 
-    no_tls = "it has no TLS at this port: use http://, or another port"
+    no_tls = "it does not speak TLS at this port: use http:// or another port"
     said = f"its certificate is not valid: {reason}" if reason else no_tls
     # Another attempt would be named.
     assert str(caught.value) == f"{REQUEST}: no response from https://127.0.0.1:{server.port}: {said}."

@@ -163,7 +163,7 @@ async def test_unreachable_service_fails_the_futures_and_not_the_publisher() -> 
             ConnectionFailed,
             (
                 "no response from {url}: its certificate is not valid: unable to get local issuer certificate. "
-                "SSL_CERT_FILE names a file of issuers to trust."
+                "Set SSL_CERT_FILE to a file with the issuers to trust."
             ),
         ),
     ],

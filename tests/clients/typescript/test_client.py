@@ -88,7 +88,7 @@ await client.publish("orders", 1).catch((error) => console.log(`${error}`));
 
 
 _YESTERDAY = datetime.now(UTC) - timedelta(days=1)
-_REMEDY = r"\. NODE_EXTRA_CA_CERTS names a file of issuers to trust"
+_REMEDY = r"\. Set NODE_EXTRA_CA_CERTS to a file with the issuers to trust"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ _REMEDY = r"\. NODE_EXTRA_CA_CERTS names a file of issuers to trust"
         (self_signed_context(), f"self-signed certificate.*{_REMEDY}"),
         (server_context("127.0.0.1", not_after=_YESTERDAY), "certificate has expired"),
         (server_context("a.example"), "Hostname/IP does not match certificate's altnames: IP: 127.0.0.1 is not in .*"),
-        (None, "it has no TLS at this port: use http://, or another port"),
+        (None, "it does not speak TLS at this port: use http:// or another port"),
     ],
     ids=["issuer", "self-signed", "expired", "host", "no TLS"],
 )

@@ -214,7 +214,7 @@ export interface Channel {
 export interface ChannelBody {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** Id or alias of the queue that it leads to. Fixed at creation. */
+  /** Id or alias of the queue that the channel leads to. Fixed at creation. */
   queue_id?: string | undefined;
   /**
    * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
@@ -722,8 +722,8 @@ export interface Listener {
   /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | undefined;
   /**
-   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. In the queue of a customer, it is always that customer. null: none.
+   * Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners of
+   * their customer. In a customer's queue, it is always that customer. null: none.
    */
   customer?: string | undefined;
   /** How requests authenticate to the listener, without secrets. */
@@ -771,8 +771,8 @@ export interface ListenerBody {
   /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | null | undefined;
   /**
-   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. In the queue of a customer, it is always that customer. null: none.
+   * Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners of
+   * their customer. In a customer's queue, it is always that customer. null: none.
    */
   customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
@@ -793,9 +793,9 @@ export interface ListenerMessages {
   last_success_at: number;
   /** When an attempt last failed, in milliseconds since the epoch; 0: never. */
   last_failure_at: number;
-  /** The status of the response to the last failed attempt; 0: no response, or none failed. */
+  /** The status of the response to the last failed attempt; 0: no response, or no failure. */
   last_failure_status: number;
-  /** Why the last failed attempt failed; empty if none failed, or it is not kept any more. */
+  /** Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept. */
   last_failure_msg: string;
 }
 
@@ -962,9 +962,9 @@ export interface MissedMessage {
   reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old">;
   /** Number of attempts. */
   attempts: number;
-  /** The status of the response to the last failed attempt; 0: no response, or none failed. */
+  /** The status of the response to the last failed attempt; 0: no response, or no failure. */
   last_failure_status: number;
-  /** Why the last failed attempt failed; empty if none failed, or it is not kept any more. */
+  /** Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept. */
   last_failure_msg: string;
 }
 
@@ -972,7 +972,7 @@ export interface MissedMessage {
 export interface NewChannel {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** Id or alias of the queue that it leads to. Fixed at creation. */
+  /** Id or alias of the queue that the channel leads to. Fixed at creation. */
   queue_id: string;
   /**
    * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
@@ -1032,8 +1032,8 @@ export interface NewListener {
   /** A note about the purpose of the listener. It has no effect on deliveries. null: none. */
   description?: string | null | undefined;
   /**
-   * The customer whom it belongs to, as you call them. Sessions of the portal see only the listeners of their
-   * customer. In the queue of a customer, it is always that customer. null: none.
+   * Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners of
+   * their customer. In a customer's queue, it is always that customer. null: none.
    */
   customer?: string | null | undefined;
   /** How requests authenticate to the listener, in addition to their signatures. null: by signatures alone. */
@@ -1187,15 +1187,15 @@ export interface PortalResponse {
 export interface PortalSession {
   /** The id, assigned at creation. */
   id: string;
-  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  /** Your name or id of the customer. The session sees only the listeners of this customer. */
   alias: string;
-  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  /** Your name or id of the customer. The session sees only the listeners of this customer. */
   name: string;
   /** When it was created, in milliseconds since the epoch. */
   created_at: number;
   /** When it was last changed, in milliseconds since the epoch. */
   updated_at: number;
-  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  /** Your name or id of the customer. The session sees only the listeners of this customer. */
   customer: string;
   /** `new` until its URL is opened. */
   state: Open<"new" | "open">;
@@ -1217,9 +1217,9 @@ export interface PortalSession {
 
 /** A session to create. */
 export interface PortalSessionBody {
-  /** The customer, as you call them. The session sees the listeners of this customer, and no others. */
+  /** Your name or id of the customer. The session sees only the listeners of this customer. */
   customer: string;
-  /** Ids or aliases of queues. Without queues and topics: all queues of the customer, also those created later. */
+  /** Ids or aliases of queues. Without queues and topics: all queues of the customer, including later ones. */
   queues?: readonly string[] | undefined;
   /** Ids or aliases of topics: the queues that their channels lead into. */
   topics?: readonly string[] | undefined;
@@ -1343,7 +1343,7 @@ export interface Queue {
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
   /**
-   * The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
+   * Your name or id of the customer that the queue and its listeners belong to. Sessions of the portal may create
    * and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
    */
   customer?: string | undefined;
@@ -1377,7 +1377,7 @@ export interface QueueBody {
    */
   on_missed?: "pass" | "block" | null | undefined;
   /**
-   * The customer whom the queue and its listeners belong to, as you call them. Sessions of the portal may create
+   * Your name or id of the customer that the queue and its listeners belong to. Sessions of the portal may create
    * and edit listeners, and replay, only in queues of their customer. null: none. Fixed at creation.
    */
   customer?: string | null | undefined;
@@ -1651,8 +1651,8 @@ export interface ReplayBody {
 /** Numbers of messages. */
 export interface ReplayCounts {
   /**
-   * Messages from start to end, including those that a filter rejects; from 1,001 positions of the log on,
-   * positions.
+   * Messages from start to end, including those that a filter rejects. For more than 1,000 positions of the log:
+   * the number of positions.
    */
   selected: number;
   /** Messages acknowledged. */

@@ -50,7 +50,7 @@ def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=arguments.cacert)
     except (OSError, ssl.SSLError) as error:
-        reason = "it has none" if isinstance(error, ssl.SSLError) else error.strerror
+        reason = "the file contains none" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageInvalid(f"Cannot use the certificates in {arguments.cacert}: {reason}.") from None
     if arguments.insecure:
         context.check_hostname = False
