@@ -33,7 +33,7 @@ def test_queue_without_a_customer_gets_none_later(owner: Caller, given: dict[str
 
 
 @pytest.mark.parametrize("customer", ["x" * 129, " acme", "a\nb", "a\u0000b"])
-def test_queue_is_refused_a_malformed_customer(owner: Caller, customer: str) -> None:
+def test_malformed_customer_of_a_queue_is_refused(owner: Caller, customer: str) -> None:
     refused = owner.refused(422, "POST", "/queues", {"customer": customer})
     assert pointers(refused) == ["/customer"]
     assert "at most 128 printable characters" in refused["detail"]

@@ -28,7 +28,7 @@ def test_session_is_created_listed_and_ended(world: World, place: str) -> None:
     world.owner.refused(404, "DELETE", f"{path}/{made['id']}")
 
 
-def test_session_without_an_organization_is_of_the_organization_of_its_key(world: World) -> None:
+def test_session_without_an_organization_belongs_to_the_organization_of_its_key(world: World) -> None:
     made = world.owner.create("/portal_sessions", customer="of-the-key", queues=[world["queue_id"]])
     own = world.path("/organizations/{organization_id}/portal_sessions")
 
@@ -42,7 +42,7 @@ def test_session_without_an_organization_is_of_the_organization_of_its_key(world
 
 @covers("POST /portal_sessions 422", "POST /organizations/{organization_id}/portal_sessions 422")
 @pytest.mark.parametrize("place", PLACES)
-def test_session_about_what_does_not_exist_is_refused(world: World, place: str) -> None:
+def test_session_for_unknown_queues_topics_or_actions_is_refused(world: World, place: str) -> None:
     path = world.path(place)
     for fields, pointer in (
         ({"queues": ["nowhere"]}, "/queues/0"),
@@ -53,8 +53,8 @@ def test_session_about_what_does_not_exist_is_refused(world: World, place: str) 
 
 
 @covers("portal.md# Permissions")
-@covers("portal.md: all of the customer", "portal.md: one without a customer, or of another one")
-def test_permissions_depend_on_whose_the_queues_are(world: World) -> None:
+@covers("portal.md: all of the customer", "portal.md: at least one without a customer, or of another customer")
+def test_permissions_depend_on_the_customer_of_the_queues(world: World) -> None:
     path = world.path("/organizations/{organization_id}/portal_sessions")
     own = world.owner.change("/queues/customers%2Facme", customer="acme")["id"]
     other, shared = world.owner.create("/queues", customer="globex"), world.owner.create("/queues")

@@ -209,7 +209,7 @@ async def test_change_that_could_not_be_recorded_is_refused(
     for name in ("b", "c"):
         await api_keys.change(control, alice, key, KeyFields(name))
     cast.clock.advance(1_500)
-    with pytest.raises(TooManyRequests, match="At most 2 events `api_key_updated`") as refused:
+    with pytest.raises(TooManyRequests, match="cause at most 2 events `api_key_updated`") as refused:
         await api_keys.change(control, alice, key, KeyFields("d"))
     assert refused.value.retry_after_seconds == (PERIOD_MS - NOON % PERIOD_MS) // 1_000 - 1
     assert (await api_keys.get(control, alice, key)).alias == "c"

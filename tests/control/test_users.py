@@ -51,7 +51,7 @@ async def test_invitation_expires(cast: Cast) -> None:
     assert await users.accept(cast.control, _token(made), PASSWORD) is None
 
 
-async def test_users_who_accept_invitations_hold_up_no_others(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_users_who_accept_invitations_do_not_block_others(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MOST_A_PERIOD", 1)
     made = [await _user(cast, f"user{number}@example.com") for number in range(3)]
     for each in made:

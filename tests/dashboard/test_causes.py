@@ -32,7 +32,7 @@ def test_row_of_a_listener_has_its_last_failure(service: DashboardService, shop:
         assert not re.search(r"\b[345]\d\d ", row(page, "billing"))
 
 
-def test_refused_connection_and_a_status_read_differently(service: DashboardService, shop: Shop) -> None:
+def test_refused_connection_and_a_status_are_shown_differently(service: DashboardService, shop: Shop) -> None:
     with service.api() as api:
         queue = _made(api, "/queues", alias="causes")
         for name, url in (("closed", f"http://127.0.0.1:{free_port()}"), ("failing", f"http://{HOSTS}:9003/x")):

@@ -52,7 +52,7 @@ def test_largest_page_of_a_message_has_60_kb(service: DashboardService, listener
     assert service.browser(None).get(links[0]).status_code == 303
 
 
-def test_test_is_offered_for_listeners_that_requests_are_sent_to(service: DashboardService) -> None:
+def test_test_request_is_offered_for_push_listeners_only(service: DashboardService) -> None:
     with service.api() as api:
         api.put("/queues/mixed").raise_for_status()
         pulled = api.put("/queues/mixed/listeners/pulled", json={"mode": "pull"}).json()["listener"]

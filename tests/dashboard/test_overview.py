@@ -100,7 +100,7 @@ def _overview(service: DashboardService) -> str:
     return browser.get("").text
 
 
-def test_young_installation_shows_its_next_step(tmp_path: Path) -> None:
+def test_new_installation_shows_its_next_step(tmp_path: Path) -> None:
     steps = []
 
     def note(browser: Browser) -> None:

@@ -1,4 +1,4 @@
-"""Errors of TLS in words, by tables."""
+"""Descriptions of TLS errors, in tables."""
 
 import errno
 import socket

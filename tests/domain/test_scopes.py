@@ -287,7 +287,7 @@ def test_may_allows_all_and_targets_of_agree(
 
 
 @given(scope_maps)
-def test_presets_for_reading_and_everything_can_be_granted_by_whom_they_are_for(granter: Scopes) -> None:
+def test_read_only_and_everything_can_be_granted_by_any_key(granter: Scopes) -> None:
     for preset in ("read-only", "everything"):
         check_grant(preset_scopes(preset, granter), granter)
     assert {scope.access for scope in preset_scopes("read-only", granter).values()} <= {"read"}

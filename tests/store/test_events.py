@@ -166,7 +166,7 @@ async def test_changes_of_who_has_access_are_recorded_or_refused(store: Store, m
     for number, kind in enumerate(kinds):
         for each in range(2):
             await record(store, 100 + 10 * number + each, kind)
-        with pytest.raises(TooManyRequests, match=f"At most 2 events `{kind}` in five minutes") as refused:
+        with pytest.raises(TooManyRequests, match=f"cause at most 2 events `{kind}` in five minutes") as refused:
             await record(store, 105 + 10 * number, kind)
         assert refused.value.retry_after_seconds == (tallies.PERIOD_MS - NOON % tallies.PERIOD_MS) // 1_000
         await record(store, 106 + 10 * number, kind, author=Occurrence(0, public_id(2)))

@@ -28,7 +28,7 @@ def server_context(*names: str, is_trusted: bool = True, not_after: datetime | N
 
 
 def self_signed_context() -> ssl.SSLContext:
-    """For a server on loopback whose certificate has no issuer but itself."""
+    """For a server on loopback with a self-signed certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         files = write_self_signed(Path(folder), "127.0.0.1", datetime.now(UTC))

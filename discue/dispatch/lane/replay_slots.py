@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _KEPT_SECONDS: Final = 1.0
 """How long the worker keeps a slot that none of its replays needs: most replays that pause soon need it again.
 
-The worker leaves a slot that it has passed on to other workers for the same time.
+After the worker has passed a slot on, it leaves the slot to other workers for the same time.
 """
 _TURN_SECONDS: Final = 10.0
 """How long a replay keeps its slot while others wait, and a worker its slots while other workers may wait."""

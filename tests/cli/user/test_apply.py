@@ -111,7 +111,7 @@ def test_difference_is_shown_by_field_and_made(shop: Service) -> None:
     assert changes(shop) == []
 
 
-def test_customer_of_a_queue_is_made_and_not_changed(service: Service) -> None:
+def test_customer_of_a_queue_is_set_at_creation_and_never_changed(service: Service) -> None:
     file = service.folder / "discue.yaml"
     file.write_text("queues: {customers/hooli: {customer: hooli, listeners: {app: {mode: pull}}}}")
     service.succeed("apply", "-f", "discue.yaml")
@@ -406,7 +406,7 @@ def test_secrets_of_a_run_that_fails_later_are_printed(shop: Service) -> None:
     assert verifies(shop, BILLING.replace("billing", "first"), secret)
 
 
-def test_secret_whose_response_is_lost_is_not_passed_over(shop: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_response_with_a_secret_is_reported(shop: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     request = Discue.request
 
     def repeated(client: Discue, method: str, path: str, **options: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Tables that change by themselves show what a page shows that is loaded now."""
+"""Live tables show what a newly loaded page shows."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ _LIVE: Final = {
 }
 """The tables and lists of each live page."""
 _ALIKE: Final = {"message-early", "message-blocked", "listener-disabled"}
-"""Pages whose tables are those of another page here."""
+"""Pages that are left out because they have the same tables as a page above."""
 
 _ROWS: Final = """() => {
   const lists = [...document.querySelectorAll("main table")].map((table) => table.tBodies[0].rows);

@@ -133,7 +133,7 @@ def test_topics_and_customers_add_a_bounded_number_of_queues(
     monkeypatch.setattr(portal, "MOST_QUEUES", 4)
     page = opened(service, "many-topics", queues[-1]["id"], topics=topics).get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
-    # So does a customer: the first queues are shown.
+    # A customer also adds a bounded number of queues: the first ones are shown.
     page = opened(service, "many-topics").get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False] * 2
 

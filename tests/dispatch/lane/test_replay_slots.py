@@ -105,7 +105,7 @@ async def test_replay_reserves_the_pages_of_the_log_that_it_reads(
 
 
 async def _two_workers(stage: Stage, first: int, second: int) -> tuple[Worker, Worker, list[Listener]]:
-    """Start two workers that have so many listeners each, which have received all messages."""
+    """Start two workers, each with this number of listeners, which have received all messages."""
     queue, listener = await stage.running(DeliveryOptions(max_in_flight=1))
     listeners = await _listeners(stage, queue, listener, first + second)
     alice, bob = stage.worker, await stage.join()
@@ -312,7 +312,7 @@ def _replay_lanes(stage: Stage) -> int:
     return sum(lane.key[2] > 0 and lane.state is LaneState.RUNNING for lane in stage.lanes)
 
 
-async def test_result_from_before_lost_connections_counts_for_nothing(
+async def test_result_from_before_lost_connections_is_ignored(
     stage: Stage, holds: Holds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, first = await stage.running(DeliveryOptions(max_in_flight=1))
@@ -449,7 +449,7 @@ async def test_other_worker_has_its_turn_although_replays_of_the_first_wait(stag
     assert _replaying(alice, bob) == [{ids[1], ids[4]}, {ids[5]}], "its next turn has begun"
 
 
-async def test_replay_that_has_just_begun_is_the_first_to_go_on_after_its_slot_was_passed_on(stage: Stage) -> None:
+async def test_replay_whose_turn_was_cut_short_is_the_first_to_continue(stage: Stage) -> None:
     alice, bob, listeners = await _two_workers(stage, 6, 0)
     ids = [(await ask(stage, each)).public_id for each in listeners]
     await stage.advance(_TURN_MS)
