@@ -82,7 +82,7 @@ def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tupl
 
     assert result.returncode == 1
     assert "discue: There is no database at " in result.stderr
-    assert ". Pass `--config FILE` or `--database URL`" in result.stderr
+    assert ". Pass the `--config FILE` or `--database URL`" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -75,7 +75,7 @@ def test_permissions_depend_on_the_customer_of_the_queues(world: World) -> None:
             content = {"customer": "acme", "may": ["test", action], **given}
             refused = world.owner.refused(422, "POST", path, content)
             assert (refused["code"], pointers(refused)) == ("conflicting_fields", ["/may/1"])
-            assert f'"{named}" is not one: leave the action out, or name queues' in refused["detail"]
+            assert f'"{named}" does not: leave the action out, or name queues' in refused["detail"]
 
 
 @covers("GET /organizations/{organization_id}/portal 200", "PUT /organizations/{organization_id}/portal 200")

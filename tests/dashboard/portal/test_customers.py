@@ -214,7 +214,7 @@ def test_action_of_owners_is_refused_for_other_queues_with_the_remedy(
     problem = refused.json()
     assert (problem["code"], [each["pointer"] for each in problem["errors"]]) == ("conflicting_fields", ["/may/1"])
     queue = "customers/globex" if where == "foreign" else "order.paid"
-    assert f'"{queue}" is not one' in problem["detail"]
+    assert f'"{queue}" does not' in problem["detail"]
     assert "leave the action out, or name queues that were created with the customer" in problem["detail"]
 
 
