@@ -115,7 +115,7 @@ def most_bytes_as_sent(size: int, codec: Codec) -> int:
         return size
     if codec == BYTES:
         return _bytes_in_base64(size)
-    # JSON has no characters with long escapes.
+    # Valid JSON has no control characters, whose escapes are the longest.
     return size * (LONGEST_ESCAPE if codec == TEXT else 2) + len(b'""')
 
 

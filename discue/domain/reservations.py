@@ -8,7 +8,7 @@ LARGE_BYTES: Final = 16_384
 """Requests with a larger body wait for a turn, as do batches of any size."""
 
 BYTES_A_PAGE: Final = 1_048_576
-"""How much data of messages a page of a list has at most."""
+"""The largest size of the message data in a page of a list."""
 
 ROW_BYTES: Final = 2_048
 """The number of bytes that take about as long to read and show as the rest of a row."""
@@ -62,7 +62,7 @@ class PageBound(NamedTuple):
     row_bytes: int
     """The largest size of a row in the response, without data."""
     data_bytes: int = 0
-    """How much the page has in addition with the data of its messages."""
+    """How much larger the page is with the data of its messages."""
 
     def of(self, rows: int, *, with_data: bool = False) -> ReadBound:
         """Return the bound of a page with a number of rows."""

@@ -105,7 +105,7 @@ class Reservation:
         return Reservation(self._ledger, self.line, 0, size)
 
     def take_over(self, other: Self) -> None:
-        """Release this reservation, and hold what another one has held, which holds nothing any more."""
+        """Release this reservation, and take over all that another reservation holds."""
         self.release()
         self.line, self.bytes = other.line, other.bytes
         other.bytes = 0

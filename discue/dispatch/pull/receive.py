@@ -50,7 +50,7 @@ class RoundResult(msgspec.Struct, frozen=True):
     reservation: Reservation | None = None
     """The memory reserved for the messages. The caller must release it."""
     needed: int = 0
-    """The memory that the next round needs, if this one has read messages for which there was not enough."""
+    """The memory that the next round needs, if this round lacked memory for the messages that it has read."""
 
 
 def size_of(messages: Iterable[LeasedMessage]) -> int:
@@ -67,7 +67,7 @@ async def run_round(
     """Store the decisions, and lease up to `most` messages.
 
     `needed` is what the last round for the target has returned. Raises NotFound if the listener is deleted, and
-    Unavailable: then it is not known whether the changes were stored.
+    Unavailable if it is unknown whether the changes were stored.
     """
     for _ in range(_TRIES):
         result = await _try_round(context, target, decisions, most, needed=needed)
