@@ -40,6 +40,13 @@ for _name in [name for name in os.environ if name.startswith("DISCUE_")]:
     del os.environ[_name]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ignore a warning of Hypothesis. pyproject.toml cannot name it: pytest would import Hypothesis in every run."""
+    # On Python 3.14, Hypothesis does not find who refers to its generator: what was collected is frozen below.
+    unknown = "It looks like `register_random` was passed"
+    config.addinivalue_line("filterwarnings", f"ignore:{unknown}:hypothesis.errors.HypothesisWarning")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("DISCUE_")]:

@@ -1,5 +1,6 @@
 """The plugin in runs of pytest as users start them: two runs, because each starts processes."""
 
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -92,3 +93,14 @@ def test_processes_of_xdist_have_servers_of_their_own(
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     plugins = ("-p", "xdist.plugin", "-p", "discue.testing.plugin")
     run(pytester, IN_TWO_PROCESSES, *plugins, "-n2").assert_outcomes(passed=6)
+
+
+def test_test_of_an_application_runs_in_a_clone_without_development_dependencies(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make run` installs no Hypothesis, and pytest reads the settings of the clone."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(hypothesis="raise ModuleNotFoundError", test_app="def test_app(): pass")
+    settings = Path(__file__).parents[2] / "pyproject.toml"
+
+    pytester.runpytest_subprocess("-c", settings, "-p", "no:cacheprovider", "test_app.py").assert_outcomes(passed=1)
