@@ -23,6 +23,7 @@ from discue.control.listener_options import (
 )
 from discue.control.listener_options import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
+from discue.domain.clock import check_unit
 from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
@@ -174,6 +175,7 @@ def due_at(deliver_at: Integer, delay: Integer, pointer: str, now: int) -> int |
         return now + delay * 1_000 if delay else None
     if not isinstance(deliver_at, int):
         return None
+    check_unit(deliver_at, f"{pointer}/deliver_at")
     if not 0 <= deliver_at <= now + LONGEST_DELAY_SECONDS * 1_000:
         raise invalid(f"{pointer}/deliver_at", "must be at most a year ahead, in milliseconds since the epoch")
     return deliver_at if deliver_at > now else None

@@ -11,7 +11,7 @@ from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, require_found
 from discue.domain import api_key
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.clock import LAST_INSTANT
+from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import Conflict, SettingsInvalid, invalid
 from discue.domain.model import ApiKey
 from discue.domain.scopes import (
@@ -220,6 +220,9 @@ def _expiry(fields: KeyFields, stored: int, now: int) -> int:
     if isinstance(fields.expires_at, UnsetType):
         return stored
     expires_at = fields.expires_at or 0
-    if expires_at not in (0, stored) and not now < expires_at <= LAST_INSTANT:
+    if expires_at in (0, stored):
+        return expires_at
+    check_unit(expires_at, "/expires_at")
+    if not now < expires_at <= LAST_INSTANT:
         raise invalid("/expires_at", "must be a time in the future, in milliseconds since the epoch, or 0")
     return expires_at

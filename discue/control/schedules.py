@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.clock import LAST_INSTANT
+from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import Conflict, invalid, missing_field
 from discue.domain.headers import Headers
 from discue.domain.message_data import BYTES, Data, SentData, as_sent, data_of, data_of_base64
@@ -218,6 +218,9 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     cron = stored.cron if fields.cron is None else fields.cron
     if not cron and fields.cron is None:
         raise missing_field("/cron")
+    for given, pointer in ((fields.starts_at, "/starts_at"), (fields.ends_at, "/ends_at")):
+        if isinstance(given, int):
+            check_unit(given, pointer)
     timing = Timing(
         cron,
         chosen(stored.time_zone, fields.time_zone, "UTC"),

@@ -5,8 +5,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Protocol
 
+from discue.domain.errors import invalid
+
+EARLIEST_INSTANT: Final = 100_000_000_000
+"""In 1973: the earliest time, except 0, in requests that name a time. A smaller number is most likely in seconds."""
 LAST_INSTANT: Final = 253_402_300_799_999
 """End of the year 9999, in milliseconds since the Unix epoch: the latest time that clients may send."""
+
+
+def check_unit(instant: int, pointer: str) -> None:
+    """Raise Unprocessable for a time that a client sent in seconds instead of milliseconds."""
+    if 0 < instant < EARLIEST_INSTANT:
+        raise invalid(pointer, "must be milliseconds since the epoch; this looks like seconds")
 
 
 def rfc3339(instant: int) -> str:

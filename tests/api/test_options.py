@@ -148,7 +148,7 @@ def test_invalid_message_option_is_named_and_the_message_is_not_stored(
 
 
 @pytest.mark.parametrize(
-    "asked", [{"delay": 3_600}, {"delay": 0}, {"delay": None}, {"deliver_at": 0}, {"deliver_at": 1}]
+    "asked", [{"delay": 3_600}, {"delay": 0}, {"delay": None}, {"deliver_at": 0}, {"deliver_at": 100_000_000_000}]
 )
 def test_a_message_shows_when_it_is_due_where_that_is_later(cast: Cast, asked: dict[str, Any]) -> None:
     path = f"/queues/{cast.queue()}/messages"

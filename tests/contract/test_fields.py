@@ -133,7 +133,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
     "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),
     "ReplayView": _of_listener(
-        "replays", {"from_at": 0}, {"from_at": 0, "until_at": 1, "pace": 10, "filter": {"key": "x"}}
+        "replays", {"from_at": 0}, {"from_at": 0, "until_at": 100_000_000_000, "pace": 10, "filter": {"key": "x"}}
     ),
     "SecretView": _of_listener("secrets", {}, {"type": "ed25519"}),
     "UserView": lambda world: [world.owner.create("/users", **_a_user())],
@@ -256,7 +256,7 @@ class Samples:
     def _ScheduleView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         path = f"/queues/{self._owner.create('/queues')['id']}/schedules"
         options = {name: value for name, value in MESSAGE_OPTIONS.items() if name != "expires_at"}
-        span = {"starts_at": 1, "ends_at": 253_402_300_799_999, "expires_in": 60}
+        span = {"starts_at": 100_000_000_000, "ends_at": 253_402_300_799_999, "expires_in": 60}
         yield self._owner.create(path, cron="* * * * *", data="x", **span, **options)
         yield self._owner.create(path, cron="* * * * *", **PICTURE)
 
@@ -325,3 +325,30 @@ def test_client_sees_its_own_key_and_organization(owner: Caller) -> None:
     assert len(owner.get("/organizations")["organizations"]) == 1
     assert all(owner.get(f"/{name}")[name] == [] for name in ("listeners", "messages", "domains"))
     assert [queue["alias"] for queue in owner.get("/queues")["queues"]] == ["system/events"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "pointer"),
+    [
+        ("/queues/{queue_id}/messages", {"data": "x"}, "/deliver_at"),
+        ("/queues/{queue_id}/messages", {"data": "x"}, "/expires_at"),
+        ("/queues/{queue_id}/schedules", {"data": "x", "cron": "* * * * *"}, "/starts_at"),
+        ("/queues/{queue_id}/schedules", {"data": "x", "cron": "* * * * *"}, "/ends_at"),
+        ("/queues/{queue_id}/listeners/{listener_id}/replays", {}, "/from_at"),
+        ("/queues/{queue_id}/listeners/{listener_id}/replays", {"from_at": 0}, "/until_at"),
+        ("/queues/{queue_id}/listeners/{listener_id}/redeliveries", {}, "/filter/created_after"),
+        ("/queues/{queue_id}/listeners/{listener_id}/redeliveries", {}, "/filter/created_before"),
+        ("/topics/{topic_id}/messages", {"data": "x"}, "/deliver_at"),
+        ("/topics/{topic_id}/messages", {"data": "x"}, "/expires_at"),
+        ("/api_keys", {}, "/expires_at"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [1, 1_796_200_000, 99_999_999_999])
+def test_time_in_seconds_is_refused(
+    world: World, path: str, content: dict[str, Any], pointer: str, seconds: int
+) -> None:
+    sent: dict[str, Any] = {pointer.rpartition("/")[2]: seconds}
+    sent = {"filter": sent} if pointer.startswith("/filter/") else {**content, **sent}
+    refused = world.owner.refused(422, "POST", world.path(path), sent)
+    rule = "must be milliseconds since the epoch; this looks like seconds"
+    assert refused["errors"] == [{"pointer": pointer, "detail": rule}]

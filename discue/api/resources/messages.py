@@ -72,7 +72,7 @@ from discue.control.listener_options import chosen_retry
 from discue.control.messages import MessageFields
 from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
-from discue.domain.clock import LAST_INSTANT
+from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
@@ -416,8 +416,10 @@ def _with_options(call: Call, body: MessageBody, alias: str | None, pointer: str
         content_type=content_type,
     )
     expires_at = body.expires_at if isinstance(body.expires_at, int) else None
-    if expires_at is not None and not now < expires_at <= LAST_INSTANT:
-        raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
+    if expires_at is not None:
+        check_unit(expires_at, f"{pointer}/expires_at")
+        if not now < expires_at <= LAST_INSTANT:
+            raise invalid(f"{pointer}/expires_at", "must be in the future, in milliseconds since the epoch")
     if expires_at is not None and deliver_at is not None and expires_at <= deliver_at:
         raise invalid(f"{pointer}/expires_at", "must be later than the message is delivered", code="conflicting_fields")
     traceparent = traceparent_in(options.headers) or call.traceparent

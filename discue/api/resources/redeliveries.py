@@ -34,6 +34,7 @@ from discue.api.structs import (
 )
 from discue.control import redeliveries
 from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
+from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.domain.reservations import PAGE, RESOURCE
@@ -191,8 +192,8 @@ def _params(body: RedeliveryBody) -> RedeliveryParams:
     return RedeliveryParams(
         None if messages is None else tuple(messages),
         reason,
-        number_given(given.created_after, _TIMES, "/filter/created_after"),
-        number_given(given.created_before, _TIMES, "/filter/created_before"),
+        _time_given(given.created_after, "/filter/created_after"),
+        _time_given(given.created_before, "/filter/created_before"),
         number_given(body.pace, _RATES, "/pace"),
         dry_run=body.dry_run is True,
     )
@@ -336,10 +337,17 @@ async def cancel_replay(call: Call) -> DeletedResponse:
     return DeletedResponse(links=call.links())
 
 
+def _time_given(sent: Integer, pointer: str) -> int | None:
+    instant = number_given(sent, _TIMES, pointer)
+    if instant is not None:
+        check_unit(instant, pointer)
+    return instant
+
+
 def _replay_params(body: ReplayBody) -> ReplayParams:
     """Raises BadRequest unless there is exactly one start, Unprocessable for values out of bounds and two ends."""
-    from_at = number_given(body.from_at, _TIMES, "/from_at")
-    until_at = number_given(body.until_at, _TIMES, "/until_at")
+    from_at = _time_given(body.from_at, "/from_at")
+    until_at = _time_given(body.until_at, "/until_at")
     from_message, until_message = text_given(body.from_message), text_given(body.until_message)
     if (from_at is None) is (from_message is None):
         raise malformed("", "must have exactly one of from_at and from_message", code="missing_field")
