@@ -116,12 +116,14 @@ def test_check_recognizes_a_running_server_by_its_port(tmp_path: Path, flags: tu
 
 
 @pytest.mark.parametrize("folder_name", ["missing", "file"])
-def test_missing_folder_is_found(tmp_path: Path, folder_name: str) -> None:
+@pytest.mark.parametrize("command", ["check", "serve", "dev"])
+def test_missing_folder_is_found(tmp_path: Path, command: str, folder_name: str) -> None:
     (tmp_path / "file").touch()
-    result = run(tmp_path, "check", f"--database=sqlite:///{folder_name}/discue.db")
+    result = run(tmp_path, command, f"--database=sqlite:///{folder_name}/discue.db")
 
     assert result.returncode == 1
-    assert "does not exist" in result.stdout
+    refusal = f"The folder {folder_name} of the database does not exist. Create it, or name another one."
+    assert refusal in result.stdout + result.stderr
 
 
 def test_database_of_a_newer_version_is_found(tmp_path: Path) -> None:

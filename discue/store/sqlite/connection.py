@@ -106,6 +106,14 @@ def translated(error: apsw.Error, path: Path, *, before_commit: bool = False) ->
     return StoreUnavailable(code="not_stored" if before_commit or isinstance(error, _CHANGED_NOTHING) else "")
 
 
+def require_folder(database: Path) -> None:
+    """Raise StoreUnusable if the folder of a database does not exist."""
+    if not database.parent.is_dir():
+        raise StoreUnusable(
+            f"The folder {database.parent} of the database does not exist. Create it, or name another one."
+        )
+
+
 def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:
     """Return why a database could not be opened, for the person who starts the program."""
     if isinstance(error, apsw.NotADBError):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final
 
 from discue.domain.errors import DiscueError, StoreUnusable
-from discue.store.sqlite.connection import give_to_owner
+from discue.store.sqlite.connection import give_to_owner, require_folder
 
 _FILES: Final = (".next", ".turn")
 """The holder of the first lock waits for the second. With one lock alone, a process that releases it would take it
@@ -32,6 +32,7 @@ def alone_with(database: Path, suffix: str, refusal: DiscueError) -> Iterator[No
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        require_folder(database)
         raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
     try:
         give_to_owner(lock, database)

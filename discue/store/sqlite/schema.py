@@ -8,7 +8,7 @@ import apsw
 
 from discue.domain.errors import StoreUnusable
 from discue.store.migrations import DatabaseInspection, Migration, SchemaState, migrations, pending, written_by
-from discue.store.sqlite.connection import APPLICATION_ID, opening_error, require_ours
+from discue.store.sqlite.connection import APPLICATION_ID, opening_error, require_folder, require_ours
 
 DIALECT = {
     "body_start": "",
@@ -106,6 +106,7 @@ def inspect_database(path: Path) -> DatabaseInspection:
         meta = _inspected_meta(path)
     else:
         meta = {}
+        require_folder(path)
         _require_writable(path.parent)
     found = SchemaState.of(meta)
     names = tuple(migration.name for migration in pending(migrations(DIALECT), found, f"The database {path}"))
@@ -131,8 +132,6 @@ def _inspected_meta(path: Path) -> dict[str, str]:
 
 
 def _require_writable(folder: Path) -> None:
-    if not folder.is_dir():
-        raise StoreUnusable(f"The folder {folder} of the database does not exist. Create it, or name another one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreUnusable(
             f"The folder {folder} of the database is not writable for the user who runs discue. Change its owner."
