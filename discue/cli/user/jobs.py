@@ -17,7 +17,7 @@ from discue.cli.user.interrupts import interrupts, until_interrupt
 if TYPE_CHECKING:
     from discue_client import Discue
     from discue_client._sync.resources import Redeliveries, Replays
-    from discue_client.models import DryRun, Redelivery, Replay
+    from discue_client.models import DryRun, Listener, Redelivery, Replay
 
 _DONE: Final = "done"
 _POLL_SECONDS: Final = 0.5
@@ -43,6 +43,7 @@ class _Job:
 
     def __init__(self, client: Discue, kind: JobKind, arguments: argparse.Namespace) -> None:
         self.kind = kind
+        self._client = client
         self._resources: Redeliveries | Replays = getattr(client, kind.resources)
         self._place = (arguments.queue, arguments.listener)
         self._options = {} if arguments.pace is None else {"pace": arguments.pace}
@@ -52,6 +53,9 @@ class _Job:
         found = self._resources.create(queue, listener, dry_run=True, **selection).dry_run
         assert found is not None  # noqa: S101 - a dry run has no other result
         return found
+
+    def listener(self) -> Listener:
+        return self._client.listeners.get(*self._place)
 
     def start(self, selection: Mapping[str, Any]) -> Redelivery | Replay:
         queue, listener = self._place
@@ -96,10 +100,18 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
     bounds = f", from {found.first_message} to {found.last_message}" if found.selected else ""
     if found.first_message == found.last_message:
         bounds = f": {found.first_message}" if found.selected else ""
-    note(f"{count} for the listener {arguments.listener}{bounds}.")
+    listener = job.listener()
+    # The preview of a replay includes the messages that its filter, or that of the listener, rejects.
+    is_filtered = job.kind.verb == "replay" and bool(found.selected and (selection.get("filter") or listener.filter))
+    shown = f"up to {count}" if is_filtered else count
+    sentence = f"{shown} for the listener {arguments.listener}{bounds}."
+    note(f"{sentence[0].upper()}{sentence[1:]}")
+    if is_filtered:
+        note("Only messages that the filter selects are sent.")
+    _warn(arguments, listener)
     if arguments.dry_run or not found.selected:
         return None
-    if not (arguments.yes or is_confirmed(f"{job.kind.verb.capitalize()} {count}?")):
+    if not (arguments.yes or is_confirmed(f"{job.kind.verb.capitalize()} {shown}?")):
         note("Nothing is changed.")
         return FAILED
     with interrupts() as interrupted:
@@ -109,6 +121,16 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
             return None
         note(f"Started {started.id}. Ctrl-C leaves it to the service.")
         return _progress(arguments, job, started.id, interrupted.is_set)
+
+
+def _warn(arguments: argparse.Namespace, listener: Listener) -> None:
+    """Say why the listener receives nothing, or little, and how to enable it."""
+    reason = f"The listener{listener.status_reason.removeprefix('It')}"
+    if listener.status == "disabled":
+        enable = f"discue listeners enable {arguments.queue} {arguments.listener}"
+        note(f"{reason} Messages wait until you enable it: {enable}")
+    elif listener.status_reason:
+        note(f"{reason} Messages may wait.")
 
 
 def _progress(

@@ -71,6 +71,30 @@ def test_part_of_a_queue_is_replayed(service: Service) -> None:
     assert [each.id for each in local.received if "discue-replay" in each.headers] == ids[1:]
 
 
+def test_preview_of_a_replay_with_a_filter_is_an_upper_limit(service: Service) -> None:
+    queue = queue_named(service, "replay-filtered")
+    service.succeed("listeners", "set", queue, "app", "--url", "http://127.0.0.1:9/")
+    service.succeed("listeners", "disable", queue, "app")
+    first, last = publish(service, queue, 1), publish(service, queue, 2)
+    arguments = ("replay", queue, "app", "--from-message", first, "--dry-run")
+    limit = (
+        f"Up to 2 messages for the listener app, from {first} to {last}.\n"
+        "Only messages that the filter selects are sent.\n"
+    )
+    own = service.run(*arguments, "--filter", '{"key": "north"}')
+    plain = service.run(*arguments)
+    service.call("PUT", f"/queues/{queue}/listeners/app", {"filter": {"key": "north"}})
+    of_listener = service.run(*arguments)
+
+    assert own.stderr.startswith(limit)
+    assert plain.stderr.startswith("2 messages for the listener app,")
+    assert of_listener.stderr.startswith(limit)
+    assert (
+        f"The listener is disabled by a request. Messages wait until you enable it: discue listeners enable {queue} app"
+        in own.stderr
+    )
+
+
 def test_interrupt_leaves_the_job_to_the_service(service: Service) -> None:
     queue = queue_named(service, "interrupted")
     with local_server() as local:
@@ -79,12 +103,17 @@ def test_interrupt_leaves_the_job_to_the_service(service: Service) -> None:
         service.succeed("listeners", "disable", queue, "app")
         arguments = ("replay", queue, "app", "--from-message", first, "--yes")
         with running(service.folder, *arguments) as process:
-            process.log.wait_for(r"1 message for the listener app.*\nStarted \w+\. Ctrl-C leaves it to the service\.\n")
+            process.log.wait_for(r"Started \w+\. Ctrl-C leaves it to the service\.\n")
             process.signal(signal.SIGINT)
             code = process.ended()
     (replay,) = service.call("GET", f"/queues/{queue}/listeners/app/replays")["replays"]
 
     assert code == 1
+    assert process.log.text.startswith(
+        f"1 message for the listener app: {first}.\n"
+        f"The listener is disabled by a request. Messages wait until you enable it: discue listeners enable "
+        f"{queue} app\nStarted "
+    )
     assert f"discue replay {queue} app --follow {replay['id']}" in process.log.text
     assert "Traceback" not in process.log.text
 
