@@ -89,7 +89,8 @@ def _section(path: str, parser: argparse.ArgumentParser) -> str:
     if parser.get_default("command") is None:
         # A command of users has no settings.
         return "\n".join(parts)
-    parts.append(f"Settings: {_settings_of(parser)}.\n")
+    if settings := _settings_of(parser):
+        parts.append(f"Settings: {settings}.\n")
     base: dict[str, str] = parser.get_default("base")
     if base:
         changed = ", ".join(f"`{name}` is `{value}`" for name, value in base.items())

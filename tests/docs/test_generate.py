@@ -35,9 +35,12 @@ def test_every_command_is_listed_with_its_arguments(path: str, parser: argparse.
     (own,) = [text for text in section if text.startswith(f"{path}\n")]
 
     assert str(parser.description) in own
+    assert "Settings: ." not in own
     for action in own_arguments(parser):
         assert len(str(action.help)) > 15
         assert f"| {action.help} |" in own
+        # Errors and `--help` name it so.
+        assert action.option_strings or f"| `{str(action.metavar or action.dest).upper()}` |" in own
 
 
 def test_every_error_code_is_in_the_reference_with_its_remedy() -> None:

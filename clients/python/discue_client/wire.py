@@ -19,7 +19,7 @@ T = TypeVar("T")
 def path_of(*segments: str) -> str:
     """Return the path with the segments, encoded. Raises ValueError for one that would lead elsewhere."""
     for segment in segments:
-        if segment in ("", ".", ".."):
+        if segment in ("", ".", "..") or not isinstance(segment, str):
             raise ValueError(f"{segment!r} is not the id or the alias of a resource.")
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 

@@ -103,9 +103,8 @@ async def _addresses(target: Target, findings: list[UrlFinding]) -> list[str]:
         return []
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     duration_ms = round((time.monotonic() - started_at) * 1_000)
-    findings.append(
-        UrlFinding("name", "ok", f"{target.host} has {len(addresses)} addresses, found in {duration_ms} ms.")
-    )
+    count = "1 address" if len(addresses) == 1 else f"{len(addresses)} addresses"
+    findings.append(UrlFinding("name", "ok", f"{target.host} has {count}, found in {duration_ms} ms."))
     return addresses
 
 

@@ -1,6 +1,7 @@
 """`discue doctor`: each check with the sentence that a person sees."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,7 @@ def test_inbox_of_dev_is_fine_in_its_directory(tmp_path: Path) -> None:
 
     assert {level for level, _ in found.values()} == {"ok"}
     assert named["url"][0] == "ok"
+    assert re.match("localhost has (1 address|[2-9] addresses), found in ", named["name"][1])
     assert code == 0
     assert found["address"][1] == f"127.0.0.1 is allowed by {url} (loopback)."
     assert found["forgery"][1] == "It is the inbox of `discue dev`, which shows forged requests, too."

@@ -186,6 +186,15 @@ async def test_name_that_leads_to_another_path_is_refused(half: str, name: str) 
     assert server.requests == []
 
 
+@both
+async def test_swapped_arguments_are_explained(half: str) -> None:
+    data: Any = {"order": 17}
+    async with ScriptedServer([[READ, STORED]]) as server:
+        with pytest.raises(ValueError, match=r"^\{'order': 17\} is not the id or the alias of"):
+            await called(half, server, lambda client: client.publish(data, "orders"))
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("key", ["", "a b", "ä", "x" * 256, "a\r\nb: c"])
 async def test_idempotency_key_that_no_header_can_carry_is_refused(key: str) -> None:
     async with ScriptedServer([[READ, STORED]]) as server:
