@@ -65,6 +65,8 @@ class NewPortalSession(msgspec.Struct, frozen=True):
 
     session: PortalSession
     code: str
+    warnings: tuple[str, ...] = ()
+    """Sentences about queues of which the session shows nothing or less than asked for."""
 
     def __repr__(self) -> str:
         return f"NewPortalSession(session={self.session!r})"
@@ -118,7 +120,10 @@ async def create(
         topics = await portal.resolve_topics(tx, owner.id, fields.topics)
         require_none([*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")])
         routed = await portal.queues_of_topics(tx, owner.id, tuple(topics.values()))
-        may = _granted(fields, [*known.values(), *routed])
+        queues = [*known.values(), *routed]
+        may = _granted(fields, queues)
+        if not fields.queues and not fields.topics:
+            queues = await portal.queues_of_customer(tx, owner.id, fields.customer, 1)
         theme = await portal.keep_theme(tx, owner.id, fields.theme)
         if theme is None:
             rule = f"must be one that another session has: at most {MOST_THEMES} are in use at the same time"
@@ -146,7 +151,7 @@ async def create(
         await portal.insert(tx, session)
         await portal.delete_oldest(tx, owner.id, session.customer)
         await _record(tx, occurrence, "portal_session_added", session)
-        return NewPortalSession(session, code)
+        return NewPortalSession(session, code, _warnings(fields, queues))
 
     return await control.write(work)
 
@@ -339,6 +344,35 @@ def _granted(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple
         refused = [index for index, each in enumerate(fields.may) if each in OWN_QUEUE_ACTIONS]
         require_none([Fault(f"/may/{index}", rule) for index in refused], code="conflicting_fields")
     return tuple(each for each in ACTIONS if each in fields.may)
+
+
+def _warnings(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple[str, ...]:
+    """Return what a developer must know of a session that shows less than it seems to: of a typing error, perhaps."""
+    customer = fields.customer
+    if not queues and fields.topics:
+        return ("The topics lead into no queue. The session shows nothing until they do.",)
+    if not queues:
+        return (f'No queue has the customer "{customer}". The session shows nothing until one is created with it.',)
+    warnings = []
+    foreign = [each for each in queues if each.customer not in {"", customer}]
+    if foreign:
+        one = foreign[0]
+        warnings.append(
+            f'The queue "{one.alias}" has the customer "{one.customer}", not "{customer}". The session shows nothing '
+            f"of it{_others(foreign)}."
+        )
+    shared = [each for each in queues if not each.customer]
+    if shared and fields.may is None:
+        warnings.append(
+            f'The queue "{shared[0].alias}"{_others(shared)} has no customer. The session shows only listeners with '
+            f'the customer "{customer}" there, and may not create, edit or replay.'
+        )
+    return tuple(warnings)
+
+
+def _others(queues: Sequence[QueueOwner]) -> str:
+    count = len(queues) - 1
+    return f", like {count} other queue{'s' * (count > 1)}," if count else ""
 
 
 def _check(fields: PortalSessionFields) -> None:

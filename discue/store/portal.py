@@ -174,9 +174,11 @@ async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[
     return [QueueOwner(*row[2:]) for row in sorted(map(tuple, found))[:MOST_QUEUES]]
 
 
-async def queues_of_customer(tx: Transaction, organization: int, customer: str) -> list[QueueOwner]:
-    """Read the first queues of a customer, at most `MOST_QUEUES`."""
-    return [QueueOwner(*row) for row in await tx.rows(_OF_CUSTOMER, organization, customer, MOST_QUEUES)]
+async def queues_of_customer(
+    tx: Transaction, organization: int, customer: str, limit: int = MOST_QUEUES
+) -> list[QueueOwner]:
+    """Read the first queues of a customer."""
+    return [QueueOwner(*row) for row in await tx.rows(_OF_CUSTOMER, organization, customer, limit)]
 
 
 async def queues_of_ids(tx: Transaction, organization: int, public_ids: Sequence[str]) -> list[QueueOwner]:

@@ -1,5 +1,7 @@
 """Sessions of customers in the portal, and its settings."""
 
+from typing import Any
+
 import pytest
 
 from tests.contract.caller import pointers
@@ -76,6 +78,30 @@ def test_permissions_depend_on_the_customer_of_the_queues(world: World) -> None:
             refused = world.owner.refused(422, "POST", path, content)
             assert (refused["code"], pointers(refused)) == ("conflicting_fields", ["/may/1"])
             assert f'"{named}" does not: leave the action out, or name queues' in refused["detail"]
+
+
+def test_creation_of_a_session_that_shows_nothing_warns(world: World) -> None:
+    path = world.path("/organizations/{organization_id}/portal_sessions")
+    own = world.owner.change("/queues/customers%2Fshop-00", customer="shop-00")["id"]
+    foreign, shared = world.owner.create("/queues", customer="shop-01"), world.owner.create("/queues")
+    topic = world.owner.create("/topics")["id"]
+
+    def warnings(customer: str, **fields: Any) -> list[str]:
+        made = world.owner.create(path, customer=customer, **fields)
+        assert "warnings" not in world.owner.shown(f"{path}/{made['id']}")
+        return made.get("warnings", [])
+
+    assert warnings("shop-00") == warnings("shop-00", queues=[own]) == []
+    (none,) = warnings("Shop-00")
+    assert none == 'No queue has the customer "Shop-00". The session shows nothing until one is created with it.'
+    assert warnings("shop-00", topics=[topic]) == [
+        "The topics lead into no queue. The session shows nothing until they do."
+    ]
+    (others,) = warnings("shop-00", queues=[own, foreign["id"]], may=["test"])
+    assert f'"{foreign["alias"]}" has the customer "shop-01", not "shop-00". The session shows nothing of it.' in others
+    (less,) = warnings("shop-00", queues=[shared["id"]])
+    assert f'"{shared["alias"]}" has no customer. The session shows only listeners' in less
+    assert warnings("shop-00", queues=[shared["id"]], may=["test"]) == []
 
 
 @covers("GET /organizations/{organization_id}/portal 200", "PUT /organizations/{organization_id}/portal 200")

@@ -938,6 +938,10 @@ class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
     """When it ends, in milliseconds since the epoch; until it is opened, when its URL does."""
     url: str | None = None
     """The URL to open within a minute, once. Shown only at creation."""
+    warnings: tuple[str, ...] | None = None
+    """What the session does not show, as sentences, such as a customer without a queue. Shown only at creation,
+    and only if there are warnings.
+    """
 
 
 class PortalSessionResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,6 +125,14 @@ class PortalSessionView(View, kw_only=True, frozen=True):
         str | UnsetType,
         doc("The URL to open within a minute, once. Shown only at creation.", "https://discue.example.com/portal"),
     ] = UNSET
+    warnings: Annotated[
+        tuple[str, ...] | UnsetType,
+        doc(
+            "What the session does not show, as sentences, such as a customer without a queue. Shown only at creation, "
+            "and only if there are warnings.",
+            ['No queue has the customer "acme". The session shows nothing until one is created with it.'],
+        ),
+    ] = UNSET
 
 
 class PortalSessionResponse(ApiResponse, kw_only=True, frozen=True):
@@ -211,7 +219,8 @@ def _fields(body: PortalSessionBody) -> PortalSessionFields:
 
 
 def _created_response(call: Call, made: NewPortalSession) -> PortalSessionResponse:
-    view = replace(_view(made.session), url=f"{call.sent_root}/portal/open?code={made.code}")
+    url = f"{call.sent_root}/portal/open?code={made.code}"
+    view = replace(_view(made.session), url=url, warnings=made.warnings or UNSET)
     response = PortalSessionResponse(portal_session=view, links=call.links(made.session.public_id))
     return call.with_etag(made.session, response)
 

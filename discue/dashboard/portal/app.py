@@ -144,6 +144,8 @@ class Portal:
             route.action is not None
             and (act is not None or route.is_form)
             and not details.may(route.action, *found.ids[:1])
+            # The page itself says that the customer has no queue yet.
+            and (found.ids or route.action not in details.session.grant.may)
         ):
             raise Forbidden("Your session does not include this action.")
         return await self._steps.page(

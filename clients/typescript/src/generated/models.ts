@@ -1213,6 +1213,11 @@ export interface PortalSession {
   expires_at: number;
   /** The URL to open within a minute, once. Shown only at creation. */
   url?: string | undefined;
+  /**
+   * What the session does not show, as sentences, such as a customer without a queue. Shown only at creation, and
+   * only if there are warnings.
+   */
+  warnings?: readonly string[] | undefined;
 }
 
 /** A session to create. */

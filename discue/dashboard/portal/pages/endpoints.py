@@ -22,10 +22,12 @@ async def show(visit: Visit) -> Page:
     """Show the endpoints, and whether each receives."""
     selection = selection_of(visit)
     found: Listing[ListenerDetails] = Listing((), has_next=False, has_previous=False)
-    if of_portal(visit).details.queues:
+    has_types = bool(of_portal(visit).details.queues)
+    if has_types:
         found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
     page = shown(visit, found, [each.listener.public_id for each in found.items])
-    return Page("endpoints.html", "Endpoints", {"list": page, "rows": await rows_of(visit, found.items)})
+    values = {"list": page, "rows": await rows_of(visit, found.items), "has_types": has_types}
+    return Page("endpoints.html", "Endpoints", values)
 
 
 async def show_new(visit: Visit) -> Page:
@@ -40,8 +42,8 @@ async def add(visit: Visit) -> Page:
     """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
     types = await _types_offered(visit)
     chosen = [each for each in types if _name_of(each) in visit.form]
-    if not 1 <= len(chosen) <= MOST_AT_ONCE:
-        raise invalid("/queue", f"must be chosen, at most {MOST_AT_ONCE} at once")
+    if not chosen or len(chosen) > MOST_AT_ONCE:
+        raise invalid("/queue", f"must have at most {MOST_AT_ONCE} choices" if chosen else "must have a choice")
     fields = fields_of_form(visit)
     made, refusal = list[tuple[str, ListenerDetails]](), ""
     for queue in chosen:
