@@ -10,7 +10,7 @@ from discue.api.pagination import PRETTY
 from discue.api.route import VERSION, Route
 from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, Body
 from discue.api.unknown_paths import no_route
-from discue.domain.aliases import is_path_name
+from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
 from discue.domain.errors import MethodNotAllowed
 from discue.domain.ids import is_public_id
 from discue.store.aliases import NAMED_KINDS, NamedKind
@@ -116,6 +116,17 @@ class _Node:
         end = next((index for index, step in enumerate(steps) if index and step in self.steps), len(steps))
         return steps[:end] if is_path_name(steps[:end]) else ()
 
+    def require_alias(self, steps: Sequence[str]) -> None:
+        """Raise Unprocessable if `PUT` on these last steps of a path would create what they name, but for its alias."""
+        route = self.routes.get("PUT")
+        is_below = any(step in self.steps for step in steps[1:])
+        if route is None or route.maker is None or is_below or not {"", ".", ".."}.isdisjoint(steps):
+            return
+        if any(map(is_public_id, steps)):
+            return
+        check = check_organization_alias if route.kinds[-1] == "organization" else check_alias
+        check("/".join(steps))
+
 
 class Router:
     """Finds the route of a request with `find(method, path)`."""
@@ -149,7 +160,7 @@ class Router:
                 raise ValueError(f"Two routes for {method} {route.path}")
 
     def _find(self, method: str, path: str) -> Match:
-        """Raises NotFound, and MethodNotAllowed with the allowed methods."""
+        """Raises NotFound, MethodNotAllowed with the allowed methods, and Unprocessable for an invalid alias."""
         version, rest = "", path
         if path.startswith(VERSION) and path[3:4] in _AFTER_VERSION:
             version, rest = VERSION, path[3:] or "/"
@@ -167,6 +178,8 @@ class Router:
                 is_id = following is not None and bool(following.matches(step))
                 name = () if following is None or is_id else following.name_in(steps[at:])
                 if following is None or not (is_id or name):
+                    if following is not None and method == "PUT":
+                        following.require_alias(steps[at:])
                     takes_id = following is not None and following.matches is is_public_id and not following.named
                     wrong, ends_here = bool(version) + 1 + at, bool(node.routes)
                     raise no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)

@@ -64,7 +64,8 @@ class Description:
         return next((template for pattern, template in self._paths if pattern.fullmatch(path)), None)
 
     def _astray(self, seen: Seen) -> Iterator[str]:
-        if seen.status not in _ASTRAY:
+        # What `PUT` names is created, unless the name is invalid.
+        if seen.status not in _ASTRAY and (seen.method, seen.status) != ("PUT", 422):
             yield f"the status {seen.status} cannot be, where there is no operation"
         elif seen.method != "HEAD":
             yield from self._schema_faults({"$ref": "#/components/schemas/Problem"}, json.loads(seen.content))
