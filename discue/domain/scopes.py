@@ -196,7 +196,10 @@ class Principal:
             return Forbidden("The session of the portal does not include this.")
         if self.role is not None:
             return Forbidden(f'The role {self.role} does not include the scope "{resource}" with {access} access.')
-        return Forbidden(f'The API key needs the scope "{resource}" with {access} access.')
+        detail = f'The API key needs the scope "{resource}" with {access} access.'
+        if resource in PROTECTED:
+            detail += f" It is protected: `discue keys create --scope {resource}` on the server creates a key with it."
+        return Forbidden(detail)
 
 
 class _Faults:

@@ -270,6 +270,8 @@ def test_error_names_the_missing_scope() -> None:
         caller.require("queues", "write", ONE)
     with pytest.raises(Forbidden, match='scope "queues" with read access'):
         caller.require("queues", "read", TWO)
+    with pytest.raises(Forbidden, match="It is protected: `discue keys create --scope portal` on the server"):
+        caller.require("portal", "write")
 
 
 @given(scopes=scope_maps, resource=st.sampled_from(RESOURCES), access=accesses, target=ids)
