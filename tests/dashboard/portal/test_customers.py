@@ -177,7 +177,11 @@ def test_session_without_queues_has_the_queues_of_its_customer_also_new_ones(
         assert browser.get(path).status_code == status, path
     for path in ("", "/event-types", "/endpoints/new"):
         page = browser.get(path).text
-        assert ("Nothing to receive yet" in page, "contact the support" in page, "notify_url" in page) == (True, True, False)
+        assert ("Nothing to receive yet" in page, "contact the support" in page, "notify_url" in page) == (
+            True,
+            True,
+            False,
+        )
     assert "Add an endpoint" not in browser.get("").text
     queue = own_queue(service, "newcomer")
     assert "Add an endpoint" in browser.get("").text
