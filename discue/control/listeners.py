@@ -189,6 +189,20 @@ async def names(control: ControlContext, principal: Principal, public_ids: Colle
     return await control.store.read(lambda tx: listeners.aliases_of(tx, principal.organization, public_ids))
 
 
+async def holds(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
+    """Return why nothing is sent to listeners, as `held_by` says it, by the ids of those that get nothing."""
+    principal.require("listeners", "read")
+    if not public_ids:
+        return {}
+
+    async def work(tx: Transaction) -> dict[str, str]:
+        found = await listeners.page(tx, principal.organization, Selection(per_page=len(public_ids)), public_ids)
+        details = await _details_of_all(tx, principal.organization, found.items, with_missed=False)
+        return {each.listener.public_id: each.condition.held_by for each in details if each.condition.held_by}
+
+    return await control.store.read(work)
+
+
 async def waiting_since(control: ControlContext, details: ListenerDetails) -> int:
     """Return when the first message beyond a listener's position was stored; 0 if none is.
 

@@ -243,23 +243,27 @@ def test_progress_of_replays_is_listed_for_all_listeners(service: DashboardServi
     assert re.search(r'aria-label="\d+(\.\d)? % done"', page)
 
 
-def test_waiting_replay_says_that_others_have_all_slots(
-    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
+def _show_replay(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch, alias: str, **fields: Any
 ) -> None:
+    """Show one replay of a listener in all lists of replays."""
+    public_id, read = shop.listeners[alias], service.control.store.read
+    row = service.run(read(lambda tx: tx.row("SELECT id FROM listener WHERE public_id = $1", public_id)))
+    assert row is not None
     replay = Replay(
-        organization=1,
+        organization=service.principal.organization,
         id=1,
         public_id="0" * 21,
-        listener=1,
-        state="waiting",
+        listener=row[0],
         from_seq=1,
         until_seq=9,
         position=0,
         selected=9,
         created_at=1,
         updated_at=1,
+        **fields,
     )
-    of = JobListener(shop.listeners["billing"], "billing", shop.queue)
+    of = JobListener(public_id, alias, shop.queue)
 
     async def page(*_: object) -> Listing[object]:
         return Listing((replay,), has_next=False, has_previous=False)
@@ -269,6 +273,12 @@ def test_waiting_replay_says_that_others_have_all_slots(
 
     monkeypatch.setattr(redeliveries, "page_of_replays", page)
     monkeypatch.setattr(redeliveries, "page_of_all_replays", page_of_all)
+
+
+def test_waiting_replay_says_that_others_have_all_slots(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _show_replay(service, shop, monkeypatch, "billing", state="waiting")
 
     async def hold(tx: Transaction, count: int) -> None:
         row = await tx.row("SELECT session_id FROM worker WHERE dead = 0")
@@ -280,6 +290,32 @@ def test_waiting_replay_says_that_others_have_all_slots(
         for path in ("/jobs/replays", f"{shop.listener('billing')}/jobs"):
             shown = service.browser().get(path).text
             assert ("Three replays of the organization run at a time" in shown) is says, (path, count)
+
+
+@pytest.mark.parametrize(("state", "says"), [("waiting", True), ("done", False)])
+def test_replay_that_is_not_done_says_why_its_listener_gets_nothing(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch, state: Any, *, says: bool
+) -> None:
+    _show_replay(service, shop, monkeypatch, "billing", state=state)
+    path = shop.listener("billing")
+    with service.api() as api:
+        for status, held in (("enabled", False), ("disabled", True), ("enabled", False)):
+            api.put(path, json={"status": status}).raise_for_status()
+            for page in ("/jobs/replays", f"{path}/jobs"):
+                shown = service.browser().get(page).text
+                assert ('<span class="sub">The listener is disabled by a request.</span>' in shown) is (held and says)
+
+
+@pytest.mark.parametrize(("counts", "says"), [({}, False), ({"failed": 1}, True), ({"retrying": 1}, True)])
+def test_replay_shows_a_cause_only_for_failures_of_its_own(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch, counts: Any, *, says: bool
+) -> None:
+    _show_replay(service, shop, monkeypatch, "tax-report", state="done", **counts)
+    for page in ("/jobs/replays", f"{shop.listener('tax-report')}/jobs"):
+        [replays] = re.findall(
+            r'aria-label="(?:List of r|R)eplays">(.+?)</table>', service.browser().get(page).text, re.DOTALL
+        )
+        assert ("422 Unprocessable" in replays) is says, page
 
 
 @pytest.mark.parametrize(("state", "says"), [("done", True), ("running", False)])

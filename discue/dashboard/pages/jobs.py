@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from discue.control import messages, redeliveries
+from discue.control import listeners, messages, redeliveries
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import Page, Visit
@@ -30,7 +30,9 @@ async def show_replays(visit: Visit) -> Page:
     page = shown(visit, found, [job.public_id for job, _ in found.items])
     failures = await failures_of(visit, found.items)
     waits = await redeliveries.waits_for_turns(visit.control, visit.principal, [replay for replay, _ in found.items])
-    values = {"list": page, "kind": "replay", "failures": failures, "waits_for_turns": waits}
+    open_at = {listener.public_id for replay, listener in found.items if replay.state != "done"}
+    holds = await listeners.holds(visit.control, visit.principal, open_at)
+    values = {"list": page, "kind": "replay", "failures": failures, "waits_for_turns": waits, "holds": holds}
     return Page("jobs.html", "Replays", values)
 
 
