@@ -124,7 +124,7 @@ async def create(
 
     async def count(tx: Transaction) -> tuple[MissedSelection, Span, RedeliveryPreview]:
         listener, facts = await own_with_facts(tx, principal, "write", path)
-        return await _preview(tx, recipient_of(listener, facts), facts.counts.head, params)
+        return await _preview(tx, recipient_of(listener, facts), facts.counts.head, params, customer=principal.customer)
 
     async def dry_run(tx: Transaction) -> RedeliveryResult:
         return RedeliveryResult(None, (await count(tx))[2])
@@ -218,17 +218,23 @@ async def preview(
     async def work(tx: Transaction) -> RedeliveryPreview:
         listener, facts = await own_with_facts(tx, principal, "write", details)
         of, head = recipient_of(listener, facts), facts.counts.head
-        return (await _preview(tx, of, head, params, counted=_COUNTED_ON_PAGES))[-1]
+        return (await _preview(tx, of, head, params, customer=principal.customer, counted=_COUNTED_ON_PAGES))[-1]
 
     return await control.store.search(work)
 
 
 async def _preview(
-    tx: Transaction, of: Recipient, head: int, params: RedeliveryParams, *, counted: int = redeliveries.COUNTED
+    tx: Transaction,
+    of: Recipient,
+    head: int,
+    params: RedeliveryParams,
+    *,
+    customer: str | None,
+    counted: int = redeliveries.COUNTED,
 ) -> tuple[MissedSelection, Span, RedeliveryPreview]:
     """Return the selection, the seqs between which its messages lie, and their number."""
     if params.messages is not None:
-        seqs, acknowledged = await _settled_seqs(tx, of, params.messages)
+        seqs, acknowledged = await _settled_seqs(tx, of, params.messages, customer)
         ids = sorted(seqs, key=seqs.__getitem__)
         chosen = MissedSelection(tuple(sorted(seqs.values())), acknowledged=tuple(sorted(acknowledged)))
         preview = RedeliveryPreview(len(seqs), ids[0], ids[-1]) if ids else RedeliveryPreview(0, "", "")
@@ -242,7 +248,9 @@ async def _preview(
     return chosen, span, await redeliveries.preview(tx, of, chosen, span, counted=counted)
 
 
-async def _settled_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> tuple[dict[str, int], set[int]]:
+async def _settled_seqs(
+    tx: Transaction, of: Recipient, ids: Sequence[str], customer: str | None
+) -> tuple[dict[str, int], set[int]]:
     """Return the seqs of missed and acknowledged messages by id, and the acknowledged ones. Raises Unprocessable."""
     rows = await rows_by_id(tx, of.organization, dict.fromkeys(ids)) if ids else []
     seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue and row[7] != WAITING}
@@ -252,12 +260,15 @@ async def _settled_seqs(tx: Transaction, of: Recipient, ids: Sequence[str]) -> t
     missed_ones = {seq for seq, state in states.items() if state == "missed"}
     # A message that the filter skipped looks like an acknowledged one once its attempts would have been deleted.
     unknown = "has no acknowledged attempt that is still kept; a replay from and until this message sends it again"
+    other = "is not the id of a message that this listener has missed or acknowledged"
+    if customer is not None:
+        # The same for both: a customer must not learn which ids are those of messages to others.
+        other = unknown = "is not the id of a message that the endpoint has missed, or acknowledged recently"
     faults = []
     for index, public_id in enumerate(ids):
         seq = seqs.get(public_id, 0)
         if seq <= of.start_seq or (seq not in missed_ones and seq not in passed):
-            rule = "is not the id of a message that this listener has missed or acknowledged"
-            faults.append(Fault(f"/messages/{index}", rule))
+            faults.append(Fault(f"/messages/{index}", other))
         elif seq not in missed_ones and seq not in acknowledged:
             faults.append(Fault(f"/messages/{index}", unknown))
     require_none(faults[:_FAULTS_SHOWN])

@@ -160,6 +160,16 @@ def test_disabled_endpoint_in_a_shared_queue_shows_no_message_that_its_filter_re
     assert sharing.get(f"/queues/{endpoint.queue}/messages/{secret}").status_code == 404
 
 
+def test_redelivery_of_a_message_to_another_customer_is_refused_like_an_unknown_id(
+    sharing: Customer, tenants: Tenants
+) -> None:
+    path, unknown = f"{tenants.acme.path}/redeliver", "0" * 21
+    for send in (lambda each: sharing.get(f"{path}?message={each}"), lambda each: sharing.act(path, message=each)):
+        texts = {send(each).text.replace(each, unknown) for each in (unknown, tenants.globex.message)}
+        (text,) = texts
+        assert "is not the id of a message that the endpoint has missed, or acknowledged recently" in text
+
+
 def test_message_shows_only_deliveries_to_the_endpoints_of_the_customer(sharing: Customer, tenants: Tenants) -> None:
     page = sharing.get(tenants.acme.message_path).text
     assert tenants.acme.listener in page
