@@ -89,7 +89,8 @@ def test_creation_of_a_session_that_shows_nothing_warns(world: World) -> None:
     def warnings(customer: str, **fields: Any) -> list[str]:
         made = world.owner.create(path, customer=customer, **fields)
         assert "warnings" not in world.owner.shown(f"{path}/{made['id']}")
-        return made.get("warnings", [])
+        found: list[str] = made.get("warnings", [])
+        return found
 
     assert warnings("shop-00") == warnings("shop-00", queues=[own]) == []
     (none,) = warnings("Shop-00")
