@@ -52,6 +52,22 @@ def test_largest_page_of_a_message_has_60_kb(service: DashboardService, listener
     assert service.browser(None).get(links[0]).status_code == 303
 
 
+def test_next_attempt_is_not_shown_once_its_time_has_passed(service: DashboardService) -> None:
+    with service.api() as api:
+        queue = api.post("/queues").json()["queue"]["id"]
+        fields: dict[str, Any] = {"alias": "held", "notify_url": f"http://{HOSTS}:9003/", "retry": {"schedule": [60]}}
+        api.post(f"/queues/{queue}/listeners", json=fields).raise_for_status()
+        message = api.post(f"/queues/{queue}/messages", json={"data": {"order": 5_000}}).json()["message"]["id"]
+        service.settle()
+        browser, path = service.browser(), f"/queues/{queue}/messages/{message}"
+        assert "1 attempt, the next one" in browser.get(path).text
+        api.put(f"/queues/{queue}/listeners/held", json={"status": "disabled"}).raise_for_status()
+        service.advance(120)
+        page = browser.get(path).text
+        assert ("The listener is disabled" in page, "1 attempt" in page, "the next one" in page) == (True, True, False)
+        api.delete(f"/queues/{queue}").raise_for_status()
+
+
 def test_test_request_is_offered_for_push_listeners_only(service: DashboardService) -> None:
     with service.api() as api:
         api.put("/queues/mixed").raise_for_status()

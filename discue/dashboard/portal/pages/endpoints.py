@@ -43,7 +43,9 @@ async def add(visit: Visit) -> Page:
     types = await _types_offered(visit)
     chosen = [each for each in types if _name_of(each) in visit.form]
     if not chosen or len(chosen) > MOST_AT_ONCE:
-        raise invalid("/queue", f"must have at most {MOST_AT_ONCE} choices" if chosen else "must have a choice")
+        raise invalid(
+            "/queue", f"takes at most {MOST_AT_ONCE} event types at once" if chosen else "needs at least one event type"
+        )
     fields = fields_of_form(visit)
     made, refusal = list[tuple[str, ListenerDetails]](), ""
     for queue in chosen:
