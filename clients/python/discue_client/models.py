@@ -939,8 +939,8 @@ class PortalSession(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     """The URL to open within a minute, once. Shown only at creation."""
     warnings: tuple[str, ...] | None = None
-    """What the session does not show, as sentences, such as a customer without a queue. Shown only at creation,
-    and only if there are warnings.
+    """Sentences about queues that the session does not show, or about a customer without a queue. Shown only at
+    creation, and only if there are warnings.
     """
 
 

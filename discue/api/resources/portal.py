@@ -128,8 +128,8 @@ class PortalSessionView(View, kw_only=True, frozen=True):
     warnings: Annotated[
         tuple[str, ...] | UnsetType,
         doc(
-            "What the session does not show, as sentences, such as a customer without a queue. Shown only at creation, "
-            "and only if there are warnings.",
+            "Sentences about queues that the session does not show, or about a customer without a queue. Shown only at "
+            "creation, and only if there are warnings.",
             ['No queue has the customer "acme". The session shows nothing until one is created with it.'],
         ),
     ] = UNSET

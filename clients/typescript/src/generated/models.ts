@@ -1214,8 +1214,8 @@ export interface PortalSession {
   /** The URL to open within a minute, once. Shown only at creation. */
   url?: string | undefined;
   /**
-   * What the session does not show, as sentences, such as a customer without a queue. Shown only at creation, and
-   * only if there are warnings.
+   * Sentences about queues that the session does not show, or about a customer without a queue. Shown only at
+   * creation, and only if there are warnings.
    */
   warnings?: readonly string[] | undefined;
 }
