@@ -175,10 +175,10 @@ async def queues_of_topics(tx: Transaction, organization: int, topics: Sequence[
 
 
 async def queues_of_customer(
-    tx: Transaction, organization: int, customer: str, limit: int = MOST_QUEUES
+    tx: Transaction, organization: int, customer: str, limit: int | None = None
 ) -> list[QueueOwner]:
-    """Read the first queues of a customer."""
-    return [QueueOwner(*row) for row in await tx.rows(_OF_CUSTOMER, organization, customer, limit)]
+    """Read the first queues of a customer, at most `limit`, by default `MOST_QUEUES`."""
+    return [QueueOwner(*row) for row in await tx.rows(_OF_CUSTOMER, organization, customer, limit or MOST_QUEUES)]
 
 
 async def queues_of_ids(tx: Transaction, organization: int, public_ids: Sequence[str]) -> list[QueueOwner]:
