@@ -287,6 +287,7 @@ class Samples:
         for template in ("/domains/{domain_id}", "/users/{user_id}", "/api_keys/{api_key_id}", "{channel_id}"):
             self._world.path(template)
         self._world.path("{listener_id}{message_id}")
+        self._owner.create("/portal_sessions", customer="acme")
         yield from self._owner.get("/events?limit=1000")["events"]
 
 
