@@ -70,8 +70,6 @@ def test_progress_line_is_repeated_without_a_terminal() -> None:
         ("users", "create", "ada@example.com"),
         ("unlock", "--list"),
         ("unlock", "--all"),
-        ("migrate",),
-        ("migrate", "--dry-run"),
         ("rotate-key",),
         ("rotate-key", "--new-key"),
     ],
@@ -84,6 +82,14 @@ def test_missing_database_is_named_and_not_created(tmp_path: Path, command: tupl
     assert "discue: There is no database at " in result.stderr
     assert ". Pass the `--config FILE` or `--database URL`" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_migrate_creates_no_file(tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = run(tmp_path, "migrate", *options)
+
+    assert (result.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert "discue: There is no database at " in result.stderr
 
 
 def test_version_is_shown(tmp_path: Path) -> None:
