@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final, TypeAlias
 
@@ -14,13 +14,16 @@ _Handler: TypeAlias = "Callable[[int, FrameType | None], object] | int | None"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextmanager
-def until_interrupt() -> Iterator[None]:
-    """Run the block until Ctrl-C or SIGTERM, which end it at once, also while the service does not respond."""
-    kept = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+def until_interrupt(work: Callable[[], None]) -> None:
+    """Run the work until Ctrl-C or SIGTERM, which end it at once, also while the service does not respond."""
+    # Not a context manager: a signal between its beginning and that of the block would end the command.
+    kept = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
-        with suppress(KeyboardInterrupt):
-            yield
+        for number in kept:
+            signal.signal(number, signal.default_int_handler)
+        work()
+    except KeyboardInterrupt:
+        pass
     finally:
         _restore(kept)
 

@@ -138,8 +138,10 @@ def _progress(
 ) -> int | None:
     """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
     is_terminal = sys.stderr.isatty()
-    found = None
-    with until_interrupt():
+    found: Redelivery | Replay | None = None
+
+    def follow() -> None:
+        nonlocal found
         while not is_interrupted():
             found = job.get(job_id)
             if found.state == _DONE:
@@ -148,6 +150,8 @@ def _progress(
                 sys.stderr.write(_CLEAR_LINE + _bar(job.kind.done(found), found.counts.selected))
                 sys.stderr.flush()
             time.sleep(_POLL_SECONDS)
+
+    until_interrupt(follow)
     if is_terminal:
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, printable, say, say_json
@@ -37,8 +38,12 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    until_interrupt(partial(_run, arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     started_at = time.monotonic()
-    with until_interrupt(), connect(arguments) as client:
+    with connect(arguments) as client:
         tail = _Tail(client, arguments)
         while True:
             for listener, attempt in tail.new():
