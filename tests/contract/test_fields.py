@@ -126,7 +126,8 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "LimitsView": lambda world: [world.owner.shown("/limits")],
     "MissedMessageView": lambda world: world.owner.get(f"{one_missed(world.owner)}/missed")["missed"],
     "PortalSessionView": lambda world: [
-        world.owner.create(world.path("/organizations/{organization_id}/portal_sessions"), customer="acme")
+        world.owner.create(world.path("/organizations/{organization_id}/portal_sessions"), customer=customer)
+        for customer in ("acme", "without-queues")
     ],
     "PortalSettingsView": lambda world: [world.owner.shown(world.path("/organizations/{organization_id}/portal"))],
     "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x!"})],
