@@ -256,8 +256,12 @@ async def test_table_that_is_missing_for_a_while_stops_the_relay_for_that_long(
         run(url, "ALTER TABLE discue_outbox RENAME TO elsewhere")
         relay.wake()
         await asyncio.wait_for(failed.wait(), 20)
-        run(url, "ALTER TABLE elsewhere RENAME TO discue_outbox")
-        store(url, "late")
+        with closing(connect(url)) as connection:
+            # In one transaction: a relay that reads an empty table would next look in an hour.
+            connection.execute("BEGIN")
+            connection.execute("ALTER TABLE elsewhere RENAME TO discue_outbox")
+            outbox.publish(connection, "orders", "late")
+            connection.execute("COMMIT")
         await watching.until(lambda: is_empty(url))
 
     assert "The relay cannot read its database: no such table: discue_outbox" in caplog.text
