@@ -31,6 +31,7 @@ from tests.store.rows import a_listener
 
 _QUEUES = 10_000
 _LONGEST_SECONDS = 0.1
+_END = "end"
 _SECRETS = b'["%s"]' % SECRET.encode()
 _COPY_MESSAGES = """
     INSERT INTO log ({0}) SELECT {1} FROM log, queue WHERE log.queue = $1 AND queue.id <> $1"""
@@ -121,7 +122,7 @@ async def _longest_steps(folder: Path) -> dict[str, Step]:
             await asyncio.ensure_future(works[job]())
 
         def note(seconds: float, handle: asyncio.Handle) -> None:
-            if seconds > longest.get(name, Step()).seconds:
+            if name != _END and seconds > longest.get(name, Step()).seconds:
                 longest[name] = Step(seconds, shown(handle))
 
         with MeasuredSteps(note), _without_collections():
@@ -134,7 +135,9 @@ async def _longest_steps(folder: Path) -> dict[str, Step]:
             name = "reload"
             worker.dispatcher.on_change("everything", 0, 0)
             await asyncio.gather(*worker.dispatcher.tasks.running)
-        # The step that ends the measurement is measured.
+            await asyncio.sleep(0)
+            # The step that ends the measurement is measured, and may collect garbage again.
+            name = _END
         await asyncio.sleep(0)
         await worker.hand_over()
         await worker.leave()
