@@ -127,6 +127,8 @@ class Poller:
         # Without other workers only this process raises heads, and its lanes and consumers know them.
         queues = {*dispatcher.lanes.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
         polled = await self._store.poll(tuple(queues))
+        # On SQLite, the poll does not suspend. It takes time for each queue, and so does what follows.
+        await asyncio.sleep(0)
         now = self._clock.monotonic()
         pause = min(max((now - started_at) * _PAUSE_PER_SECOND, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._pauses_until = max(self._pauses_until, now - _BURST_SECONDS) + pause
