@@ -50,7 +50,9 @@ def without_what_changes(text: str) -> str:
 class Session:
     """A shell, and a terminal for the listener, in the directory where `discue dev` runs."""
 
-    def __init__(self, folder: Path, dev: Running, listener_port: int) -> None:
+    def __init__(self, folder: Path, dev: Running, listener_port: int, *, has_fixed_url: bool = False) -> None:
+        """With `has_fixed_url`, the blocks name the server by its usual URL instead of reading `.discue/url`."""
+        self._port = dev.out.wait_for(r"is ready at http://127\.0\.0\.1:(\d+)")[1] if has_fixed_url else "3000"
         self._folder = folder
         self._dev = dev
         self._listener_port = listener_port
@@ -61,8 +63,9 @@ class Session:
 
     def play(self, block: Block) -> str:
         """Run the block; return the output to compare with it."""
-        # Commands find the server by `.discue/url`: port 3000 is not the one.
-        text = block.text.replace("127.0.0.1:8000", f"127.0.0.1:{self._listener_port}")
+        # Without a fixed URL, commands find the server by `.discue/url`: port 3000 is not the one.
+        text = block.text.replace("127.0.0.1:3000", f"127.0.0.1:{self._port}")
+        text = text.replace("127.0.0.1:8000", f"127.0.0.1:{self._listener_port}")
         text = text.replace('"127.0.0.1", 8000', f'"127.0.0.1", {self._listener_port}')
         match block.kind:
             case "file":

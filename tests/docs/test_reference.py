@@ -26,7 +26,7 @@ def pages_with_examples() -> list[Path]:
 def test_examples_of_the_reference_print_what_the_pages_show(tmp_path: Path) -> None:
     with running(tmp_path, "dev", "--port", "0") as dev:
         dev.out.wait_for('"orders"')
-        session = Session(tmp_path, dev, free_port())
+        session = Session(tmp_path, dev, free_port(), has_fixed_url=True)
         try:
             for page in pages_with_examples():
                 for block in blocks(page.read_text()):
