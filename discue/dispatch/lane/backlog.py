@@ -8,11 +8,12 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from discue.dispatch.delivery_rules import Gap, steps_of_page
+from discue.dispatch.delivery_rules import SKIP, Gap, steps_of_page
 from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS, READ_RETRY_MS
-from discue.dispatch.lane.ordering import Ordering, WaitingByKey
+from discue.dispatch.lane.ordering import WaitingByKey
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
@@ -20,6 +21,7 @@ from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_u
 from discue.store.engine import Settle
 from discue.store.listener_health import Sweep
 from discue.store.message_log import last_seq_stored_before
+from discue.store.time_slice import SLICE_SECONDS
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.context import LaneContext
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _ENDLESS: Final = (1 << 63) - 1
 PAGE_BYTES: Final = 1 << 20
+_OLD_PAGES: Final = 20
+"""The pages of old messages that a run of the job looks at, where it must look at each message."""
 
 
 class Backlog:
@@ -202,40 +206,58 @@ class Backlog:
         # Messages that were delivered during the read have moved the position.
         if last > window.position:
             ordering = lane.cursor.ordering
-            if ordering is not None and ordering.may_hold_keys:
-                await self._miss_old_in_order(ordering, last)
-                return
-            lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
-            self.read_through = max(self.read_through, last)
+            if lane.rules.has_filter or (ordering is not None and ordering.may_hold_keys):
+                await self._miss_old_one_by_one(last)
+            else:
+                lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
+                self.read_through = max(self.read_through, last)
         # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
         if lane.cursor.retrying and not lane.limits.may_send and lane.cursor.ordering is None:
             await self._miss_old_retries(before)
 
-    async def _miss_old_in_order(self, ordering: Ordering, last: int) -> None:
-        """Miss some old messages one by one. A message whose key is held is blocked, and missed in its turn.
+    async def _miss_old_one_by_one(self, last: int) -> None:
+        """Miss old messages one by one. The next run looks at the rest."""
+        for _ in range(_OLD_PAGES):
+            position = self._lane.cursor.window.position
+            await self._miss_old_page(position, last)
+            if not position < self._lane.cursor.window.position < last:
+                break
 
-        The row of a key counts the messages behind it, and finds each by its key in the log. If a missed range covered
-        some of them, the row would move on to one of these, and the last that it counts would be lost.
+    async def _miss_old_page(self, after: int, last: int) -> None:
+        """Miss the messages of a page. A message that the filter rejects is skipped: it is not for the listener.
+
+        A message whose key is held is blocked, and missed in its turn. The row of a key counts the messages behind it,
+        and finds each by its key in the log. If a missed range covered some of them, the row would move on to one of
+        these, and the last that it counts would be lost.
         """
-        lane, epoch, after = self._lane, self.epoch, self._lane.cursor.window.position
+        lane, cursor, epoch, clock = self._lane, self._lane.cursor, self.epoch, self._context.clock
         queue = (self._record.organization, self._record.queue)
         page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, lambda: PAGE_BYTES)
-        has_changed = epoch != self.epoch or after != lane.cursor.window.position or bool(self.new)
-        if has_changed or not lane.is_quiet or not ordering.is_known:
+        ordering = cursor.ordering
+        has_changed = epoch != self.epoch or after != cursor.window.position or bool(self.new)
+        if has_changed or not lane.is_quiet or (ordering is not None and not ordering.is_known):
             return
-        now, through = self._context.clock.now(), min(page.through, last)
+        now, through, rules = clock.now(), min(page.through, last), lane.rules
+        until = clock.monotonic() + SLICE_SECONDS if rules.has_filter else inf
         for step in steps_of_page(page, after, self._record.start_seq, through):
             if isinstance(step, Gap):
-                lane.cursor.skip(step.first, step.last)
+                cursor.skip(step.first, step.last)
                 continue
-            held = ordering.holder(step)
+            held = None if ordering is None else ordering.holder(step)
             if held is None:
-                lane.cursor.miss_new(step, "too_old", now)
+                reason = rules.decide_new(step, now)
+                if reason == SKIP:
+                    cursor.skip_new(step)
+                else:
+                    cursor.miss_new(step, reason or "too_old", now)
             elif held.row is not None:
-                lane.cursor.block(held, [step.seq])
+                cursor.block(held, [step.seq])
             else:
                 # Another worker has the holder in flight, and writes its row.
                 through = step.seq - 1
+                break
+            if until < inf and clock.monotonic() >= until:
+                through = step.seq
                 break
         self.read_through = max(self.read_through, through)
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import msgspec
 
+from discue.dispatch.delivery_rules import DeliveryRules
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
@@ -91,6 +92,11 @@ class Lane:
     def is_quiet(self) -> bool:
         """Whether no message is in flight, or waits in memory for one that is."""
         return not self._in_flight and not self.backlog.waiting.count and self.is_active
+
+    @property
+    def rules(self) -> DeliveryRules:
+        """The rules by which the lane decides on messages."""
+        return self._selector.rules
 
     @property
     def waiting(self) -> int:

@@ -49,7 +49,8 @@ class Selector:
         filters = [] if endpoint.filter is None else [endpoint.filter]
         if replay is not None and replay.filter is not None:
             filters.append(compile_filter(replay.filter))
-        self._rules = DeliveryRules(filters, self._deadline_ms, 0 if replay is None else replay.created_at)
+        self.rules = DeliveryRules(filters, self._deadline_ms, 0 if replay is None else replay.created_at)
+        """The rules by which it decides on messages."""
 
     def next(self, now: int) -> InFlightAttempt | None:
         """Return the attempt that starts next, for which it has taken what the limits count.
@@ -94,11 +95,11 @@ class Selector:
         retries = self._backlog.retries
         retry = retries[0]
         # Only a first attempt asks the filter.
-        filters = retry.attempts == 0 and self._rules.has_filter and retry.entry is not None
+        filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
         if filters and not self._turns.begin(self._lane):
             return _Turn.STUCK
         entry, is_first = retry.entry, self._cursor.resume(retry)
-        reason = self._rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
+        reason = self.rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if filters:
             self._turns.end()
         if entry is None:
@@ -129,10 +130,10 @@ class Selector:
         return _Turn.PASSED
 
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | _Turn:
-        filters = self._rules.has_filter
+        filters = self.rules.has_filter
         if filters and not self._turns.begin(self._lane):
             return _Turn.STUCK
-        reason = self._rules.decide_new(entry, now)
+        reason = self.rules.decide_new(entry, now)
         if filters:
             self._turns.end()
         if reason:

@@ -21,6 +21,8 @@ from discue.store.message_log import last_seq_stored_before
 MAX_CLIENTS: Final = 10_000
 """How many pull requests may be open at once in this worker."""
 _CURSORS_PER_READ: Final = 100
+_OLD_ROUNDS: Final = 20
+"""The rounds in which a run of the job looks at old messages of a listener."""
 
 
 class PullBroker:
@@ -130,28 +132,37 @@ class PullBroker:
             after = records[-1].key
 
     async def _miss_too_old(self, record: LaneRecord) -> None:
-        """Try once. If the cursor changes meanwhile, the next run of the job finds the deliveries again."""
+        """Miss deliveries of a listener. The next run of the job looks at the rest."""
+        for _ in range(_OLD_ROUNDS):
+            if not await self._miss_some(record):
+                break
+
+    async def _miss_some(self, record: LaneRecord) -> bool:
+        """Return whether another round would find more. If the cursor changes meanwhile, the next run looks again."""
         context, store, now = self.context, self.context.store, self.context.clock.now()
         before = now - context.deadline_ms
         snapshot = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=now, seqs=()))
         if snapshot is None:
-            return
+            return False
         session, found = PullSession(snapshot, context, now=now), snapshot.record
         last_before = partial(last_seq_stored_before, organization=found.organization, queue=found.queue)
         last = await store.read(partial(last_before, bounds=(found.position, found.head), before=before))
-        if not (found.ordered and found.retrying):
+        if not (found.ordered and found.retrying) and not session.has_filter:
             session.miss_through(last)
         elif last > found.position:
-            # A range would cover messages behind held keys, which the keys' rows have yet to count. So the new
-            # messages are settled one by one, as in a round that leases nothing; some in each run. It does not wait for
-            # memory: other organizations would wait with it.
+            # A range would cover messages that the filter rejects, and messages behind held keys, which the keys' rows
+            # have yet to count. So the new messages are settled one by one, as in a round that leases nothing. It does
+            # not wait for memory: other organizations would wait with it.
             with store.ledger.hold(found.organization, session.most_bytes(0)):
                 session.lease_new(await read_new(store, session, found), 0)
         for each in snapshot.due:
             session.miss_if_old(each, before)
         settle = session.take()
-        if settle is not None and await store.settle(settle) and settle.new_misses is not None:
+        if settle is None or not await store.settle(settle):
+            return False
+        if settle.new_misses is not None:
             context.on_missed()
+        return found.position < session.position < last
 
     def on_round(self, waiters: Waiters, result: RoundResult) -> None:
         """Notify other workers, whose consumers may wait for messages that the round made due."""

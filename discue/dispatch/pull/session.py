@@ -131,6 +131,10 @@ class PullSession:
         return self._cursor.window.position
 
     @property
+    def has_filter(self) -> bool:
+        return self._rules.has_filter
+
+    @property
     def free_slots(self) -> int:
         """How many more messages may be leased."""
         return max(0, self._max_in_flight - self._leased)

@@ -368,6 +368,19 @@ async def _missed_ranges(stage: Stage) -> list[MissedRange]:
     return [MissedRange(*row) for row in rows]
 
 
+async def test_too_old_messages_that_the_filter_rejects_are_not_missed(stage: Stage) -> None:
+    queue, listener = await stage.running(DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    await stage.configure(listener, status="disabled")
+    await stage.publish(queue, 900, body=b'{"kind":"other"}')
+    wanted = await stage.publish(queue, 2, body=b'{"kind":"wanted"}')
+    await stage.publish(queue, 300, body=b'{"kind":"other"}')
+    stage.clock.advance(30 * DAY_MS + 1)
+    await stage.publish(queue, body=b'{"kind":"other"}')
+    await stage.miss_too_old()
+    await stage.assert_counts(listener, missed=2, pending=1, position=1_202)
+    assert await stage.missed(listener) == wanted[::-1]
+
+
 async def test_disabled_lane_misses_too_old_messages_that_it_held(stage: Stage) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, IN_FLIGHT)

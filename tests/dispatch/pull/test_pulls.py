@@ -369,6 +369,18 @@ async def test_messages_that_are_too_old_are_missed_without_consumers(stage: Sta
     await stage.assert_counts(at.listener, missed=4, pending=1, position=4)
 
 
+async def test_messages_that_are_too_old_are_missed_only_if_the_filter_accepts_them(stage: Stage) -> None:
+    at = await pull_fixture(stage, DeliveryOptions(filter='{"data": {"kind": "wanted"}}'))
+    await stage.append(at.queue, 400, body=b'{"kind":"other"}')
+    wanted = (await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')).entries[0].id
+    await stage.append(at.queue, 300, body=b'{"kind":"other"}')
+    stage.clock.advance(31 * DAY_MS)
+    await stage.append(at.queue, 1, body=b'{"kind":"wanted"}')
+    await at.pulls.miss_too_old()
+    await stage.assert_counts(at.listener, missed=1, pending=1, position=701)
+    assert await stage.missed(at.listener) == [wanted]
+
+
 async def test_disabled_listener_leases_nothing_and_accepts_decisions(stage: Stage) -> None:
     at = await pull_fixture(stage)
     await at.publish(2)
