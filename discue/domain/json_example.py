@@ -65,6 +65,10 @@ def accepted_example(schema: str, language: SchemaLanguage, checker: SchemaValid
     return body
 
 
+_LISTS: Final = ("allOf", "type")
+"""Keywords with a list of which each element is looked at."""
+
+
 class _Example:
     def __init__(self, root: Any) -> None:
         self._root = root
@@ -76,6 +80,8 @@ class _Example:
             return self._leaf({})
         if not isinstance(schema, dict) or level > _MOST_LEVELS:
             raise NoExample("no value is valid" if schema is False else "it refers to itself")
+        # Looking at it takes time, even where nothing of it is in the example: a reference may repeat it many times.
+        self._spend(len(schema) + sum(len(schema[key]) for key in _LISTS if isinstance(schema.get(key), list)))
         for key in ("const", "default"):
             if key in schema:
                 return self._leaf(schema[key])

@@ -71,6 +71,11 @@ def test_example_is_small_or_there_is_none(schema: Any) -> None:
             {"allOf": [{"$ref": "#/$defs/a"}] * 400, "$defs": {"a": {"required": list("abcdefghij" * 50)}}},
             id="parts that are merged again and again",
         ),
+        pytest.param(
+            _nested({"type": "null", "oneOf": [True]} | {f"k{number}": 1 for number in range(1_000)}, 2, 10),
+            id="copies of a wide schema with a small value",
+        ),
+        pytest.param(_nested({"type": ["null"] * 1_000}, 2, 10), id="copies of a long list of types"),
     ],
 )
 def test_schema_that_asks_for_a_large_example_has_none(schema: dict[str, Any]) -> None:
