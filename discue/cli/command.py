@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import inspect
 import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -204,6 +205,8 @@ DEVELOPMENT_DATABASE: Final = Path(".discue") / "discue.db"
 DEVELOPMENT_URL: Final = DEVELOPMENT_DATABASE.with_name("url")
 """A file with the URL at which `discue dev` serves, or has served last."""
 
+URL_OF_THIS_MACHINE: Final = re.compile(r"https?://(?:127\.0\.0\.1|\[::1\]|localhost):[0-9]+/?")
+
 _ON_EXISTING_DATABASES: Final = ("keys", "organizations", "users", "unlock", "rotate-key")
 
 
@@ -218,7 +221,9 @@ def _found_base(command: str) -> dict[str, str]:
     base = {"database": f"sqlite:///{DEVELOPMENT_DATABASE}"}
     if command == "users" and os.access(DEVELOPMENT_URL, os.R_OK):
         # For links: it takes another port if its own is in use.
-        base["public_url"] = DEVELOPMENT_URL.read_text(encoding="ascii", errors="replace").strip()
+        url = DEVELOPMENT_URL.read_text(encoding="ascii", errors="replace").strip()
+        if URL_OF_THIS_MACHINE.fullmatch(url):
+            base["public_url"] = url
     return base
 
 

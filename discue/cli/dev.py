@@ -222,8 +222,12 @@ def run(invocation: Invocation) -> None:
     wanted, settings = invocation.settings, _settings(invocation.settings)
     prepare_process()
     # The folder has the key: only its owner may read it, and git ignores it.
+    if _FOLDER.is_symlink():
+        raise SettingsInvalid(f"{_FOLDER} is a symbolic link. Remove it, or start discue dev in another folder.")
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
-    (_FOLDER / ".gitignore").write_text("*\n", encoding="ascii")
+    # Replaced, not written to: a repository of others may contain a link in its place.
+    ignored = _FOLDER / ".gitignore"
+    write_temporary(ignored, "*\n").replace(ignored)
     with alone_on(settings.database_path):
         DEVELOPMENT_URL.unlink(missing_ok=True)
         # Only now: another `discue dev` in this folder has the port, and is the reason why this one ends.

@@ -148,6 +148,22 @@ def test_key_and_queue_survive_restarts_in_a_folder_of_the_owner(tmp_path: Path)
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
+def test_dev_writes_through_no_link_that_a_repository_contains(tmp_path: Path) -> None:
+    folder, victim = tmp_path / ".discue", tmp_path / "victim"
+    victim.write_text("kept")
+    folder.mkdir()
+    (folder / ".gitignore").symlink_to(victim)
+    with developing(tmp_path) as server:
+        assert server.stop() == 0
+    assert (victim.read_text(), (folder / ".gitignore").read_text()) == ("kept", "*\n")
+
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    refused = run(tmp_path, "dev")
+    assert refused.returncode == 1
+    assert ".discue is a symbolic link. Remove it, or start discue dev in another folder." in refused.stderr
+
+
 @pytest.mark.parametrize("lost", ["discue.db", "key"])
 def test_dev_starts_if_the_key_or_the_database_is_missing(tmp_path: Path, lost: str) -> None:
     with developing(tmp_path) as server:

@@ -36,6 +36,11 @@ def test_link_in_the_folder_of_discue_dev_leads_to_its_port(tmp_path: Path) -> N
     (folder / "url").write_text("http://127.0.0.1:3003\n")
     assert "\nhttp://127.0.0.1:3003/dashboard/invitation#" in run(tmp_path, "users", "create", EMAIL).stdout
 
+    (folder / "url").write_text("http://evil.example.com\n")
+    created = run(tmp_path, "users", "create", "bob@example.com").stdout
+    assert "evil.example.com" not in created
+    assert "/dashboard/invitation#" in created
+
 
 @on_sqlite_only
 @pytest.mark.parametrize(

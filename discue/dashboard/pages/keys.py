@@ -66,6 +66,8 @@ async def create(visit: Visit) -> Page:
     days = number_of(visit.form.get("days", ""), "days", _DAYS)
     expires_at = 0 if days is None else visit.now + days * _DAY_MS
     fields = KeyFields(visit.form.get("alias", "").strip() or None, scopes=scopes, expires_at=expires_at)
+    # Before the key is stored: if this failed afterwards, its text would never be shown.
+    call = await call_of(visit, scopes)
     made = await api_keys.create(visit.control, visit.principal, fields)
     values = {
         "heading": f"{made.key.alias} is ready",
@@ -73,7 +75,7 @@ async def create(visit: Visit) -> Page:
         "link": "/keys",
         "back": "the keys",
         "expires_at": expires_at,
-        "call": await call_of(visit, scopes),
+        "call": call,
     }
     return Page("key_text.html", "New key", values)
 
