@@ -18,7 +18,7 @@ from discue.domain.scopes import Access, Principal
 from discue.domain.waiting import SendingDefaults
 from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
 from discue.store.attempts import Glance, MessageKey
-from discue.store.deliveries import FilterDecisions
+from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
@@ -111,9 +111,8 @@ async def timeline(
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
         last = deliveries.last_of(attempts.deliveries_of(rows))
-        first, found = await timelines.page_of_message(
-            tx, message, selection, filters, last=last, defaults=_defaults(control)
-        )
+        facts = MessageFacts(message, last, filters, _defaults(control))
+        first, found = await timelines.page_of_message(tx, facts, selection)
         named = (*first, *found.items)
         shown_ids = {each.listener: each.delivery.listener_public_id for each in named}
         made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)

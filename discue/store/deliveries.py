@@ -121,6 +121,21 @@ class FilterDecisions:
         return msgspec.structs.replace(delivery, state="filtered") if is_rejected else delivery
 
 
+class MessageFacts(NamedTuple):
+    """The facts about a message that decide the states of its deliveries, in addition to the rows of recipients."""
+
+    message: StoredMessage
+    last: LastAttempts
+    filters: FilterDecisions
+    defaults: SendingDefaults
+
+
+async def _read_facts(
+    tx: Transaction, message: StoredMessage, filters: FilterDecisions | None, defaults: SendingDefaults
+) -> MessageFacts:
+    return MessageFacts(message, await last_attempts(tx, message), filters or FilterDecisions(), defaults)
+
+
 async def list_of_message(
     tx: Transaction,
     message: StoredMessage,
@@ -129,10 +144,9 @@ async def list_of_message(
     defaults: SendingDefaults = _DEFAULTS,
 ) -> list[Delivery]:
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
-    filters = filters or FilterDecisions()
-    last = await last_attempts(tx, message)
+    facts = await _read_facts(tx, message, filters, defaults)
     rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
-    return await _read_deliveries(tx, message, rows, last, filters=filters, defaults=defaults)
+    return await _read_deliveries(tx, facts, rows)
 
 
 async def settings_of_customer(
@@ -221,16 +235,9 @@ class _Recipient(NamedTuple):
         return before - (window.ahead & ((1 << before) - 1)).bit_count()
 
 
-async def _read_deliveries(
-    tx: Transaction,
-    message: StoredMessage,
-    rows: Sequence[Row],
-    last: LastAttempts,
-    *,
-    filters: FilterDecisions,
-    defaults: SendingDefaults,
-) -> list[Delivery]:
+async def _read_deliveries(tx: Transaction, facts: MessageFacts, rows: Sequence[Row]) -> list[Delivery]:
     """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
+    message = facts.message
     recipients = [_Recipient.of(row) for row in rows]
     # The cursor may have passed a message that waits for a retry, or was missed: then it has a row. A blocked message
     # counts as settled, since the cursor has passed it, and still waits.
@@ -241,7 +248,7 @@ async def _read_deliveries(
         blocking.update(await rows_among(tx, _BLOCKING, values, passed))
     found = []
     for each in recipients:
-        attempt = last.get(each.listener, LastAttempt())
+        attempt = facts.last.get(each.listener, LastAttempt())
         if message.is_delayed:
             wait = waiting.not_due(message.options.deliver_at or 0)
             delivery = Delivery(each.public_id, "pending", 0, 0, waits_for=wait)
@@ -250,49 +257,39 @@ async def _read_deliveries(
             by = blocking[each.listener] or ""
             delivery = Delivery(each.public_id, "pending", *attempt[:2], blocked_by=by, waits_for=waiting.blocked(by))
         else:
-            delivery = await _state(tx, message, each, attempt, filters=filters, defaults=defaults)
+            delivery = await _state(tx, facts, each, attempt)
         found.append(msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail))
     return found
 
 
-async def _state(
-    tx: Transaction,
-    message: StoredMessage,
-    recipient: _Recipient,
-    last: LastAttempt,
-    *,
-    filters: FilterDecisions,
-    defaults: SendingDefaults,
-) -> Delivery:
+async def _state(tx: Transaction, facts: MessageFacts, recipient: _Recipient, last: LastAttempt) -> Delivery:
     """Return a delivery that no other message blocks."""
-    public_id, (number, status, *_) = recipient.public_id, last
+    message, public_id, (number, status, *_) = facts.message, recipient.public_id, last
     if recipient.state is not None:
         state, counted = state_of_row(recipient.state, recipient.attempts, recipient.reason)
         waits_until = recipient.due_at if (state, recipient.state) == ("retrying", "retry") else 0
         reason = recipient.reason if state == "missed" else ""
         waits_for = ""
         if state in {"pending", "retrying"}:
-            condition = await _condition(tx, message.organization, recipient, defaults)
+            condition = await _condition(tx, facts, recipient)
             waits_for = waiting.waits_for(condition, recipient.state, recipient.due_at)
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason, waits_for=waits_for)
     if not recipient.is_settled(message.seq):
-        condition = await _condition(tx, message.organization, recipient, defaults)
+        condition = await _condition(tx, facts, recipient)
         waits_for = waiting.waits_for(condition, before=recipient.unsettled_before(message.seq))
         return Delivery(public_id, "pending", number, status, waits_for=waits_for)
     if recipient.range_to is not None and recipient.range_to >= message.seq:
         return Delivery(public_id, "missed", number, status, reason=recipient.range_reason)
-    is_filtered = not number and filters.rejects(message, recipient.settings, public_id)
+    is_filtered = not number and facts.filters.rejects(message, recipient.settings, public_id)
     return Delivery(public_id, "filtered" if is_filtered else "acknowledged", number, status)
 
 
-async def _condition(
-    tx: Transaction, organization: int, recipient: _Recipient, defaults: SendingDefaults
-) -> ListenerCondition:
+async def _condition(tx: Transaction, facts: MessageFacts, recipient: _Recipient) -> ListenerCondition:
     """Return what decides whether a recipient receives messages."""
     mode, url = recipient.mode, recipient.notify_url
     liveness = parse_health(recipient.health, recipient.liveness_url, recipient.config_version).liveness
     is_verified = mode == "pull" or not requires_verified_domains(recipient.owner_settings)
-    is_verified = is_verified or await VerifiedDomains(tx).has(organization, url)
+    is_verified = is_verified or await VerifiedDomains(tx).has(facts.message.organization, url)
     options = decode_delivery_options(recipient.settings)
     return ListenerCondition(
         mode,
@@ -301,8 +298,8 @@ async def _condition(
         is_verified,
         liveness,
         options.rate_limit,
-        options.max_in_flight or defaults.max_in_flight,
-        options.timeout_seconds or defaults.timeout_seconds,
+        options.max_in_flight or facts.defaults.max_in_flight,
+        options.timeout_seconds or facts.defaults.timeout_seconds,
     )
 
 
@@ -335,44 +332,25 @@ async def page_of_message(
     """
     if not selection.admits(message.stored_at):
         return Listing((), has_next=False, has_previous=False)
-    filters = filters or FilterDecisions()
-    last = await last_attempts(tx, message)
+    facts = await _read_facts(tx, message, filters, defaults)
     if selection.state is None:
-        named = await named_page_of_message(tx, message, selection, filters, last=last, defaults=defaults)
+        named = await named_page_of_message(tx, facts, selection)
         return named.with_items(each.delivery for each in named.items)
     recipients = _Recipients(message, selection.customer)
-    scan = _InState(recipients, selection.state, last, filters=filters, defaults=defaults)
-    pages = FilteredPages(scan, recipients.within, _LIMITS)
+    pages = FilteredPages(_InState(recipients, selection.state, facts), recipients.within, _LIMITS)
     found = await pages.page(tx, selection)
     return found.with_items(item for _, item in found.items)
 
 
-async def named_page_of_message(
-    tx: Transaction,
-    message: StoredMessage,
-    selection: Selection,
-    filters: FilterDecisions,
-    *,
-    last: LastAttempts,
-    defaults: SendingDefaults,
-) -> Listing[NamedDelivery]:
-    """Read a page like `page_of_message`, of deliveries in any state, given the last attempts."""
-    found = await browse(tx, _Recipients(message, selection.customer), selection)
-    items = await named_deliveries(tx, message, found.items, filters, last=last, defaults=defaults)
-    return found.with_items(items)
+async def named_page_of_message(tx: Transaction, facts: MessageFacts, selection: Selection) -> Listing[NamedDelivery]:
+    """Read a page like `page_of_message`, of deliveries in any state."""
+    found = await browse(tx, _Recipients(facts.message, selection.customer), selection)
+    return found.with_items(await named_deliveries(tx, facts, found.items))
 
 
-async def named_deliveries(
-    tx: Transaction,
-    message: StoredMessage,
-    rows: Sequence[Row],
-    filters: FilterDecisions,
-    *,
-    last: LastAttempts,
-    defaults: SendingDefaults,
-) -> list[NamedDelivery]:
+async def named_deliveries(tx: Transaction, facts: MessageFacts, rows: Sequence[Row]) -> list[NamedDelivery]:
     """Read the deliveries to listeners of `RECIPIENTS`."""
-    items = await _read_deliveries(tx, message, rows, last, filters=filters, defaults=defaults)
+    items = await _read_deliveries(tx, facts, rows)
     return [NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, rows, strict=True)]
 
 
@@ -427,26 +405,15 @@ class _Recipients:
 class _InState:
     """A scan of deliveries for those in one state: rows of a listener's row id and the delivery."""
 
-    def __init__(
-        self,
-        recipients: _Recipients,
-        state: str,
-        last: LastAttempts,
-        *,
-        filters: FilterDecisions,
-        defaults: SendingDefaults,
-    ) -> None:
+    def __init__(self, recipients: _Recipients, state: str, facts: MessageFacts) -> None:
         self._recipients = recipients
         self._state = state
-        self._last = last
-        self._filters = filters
-        self._defaults = defaults
+        self._facts = facts
 
     async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         found: list[Row] = []
         rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
-        message = self._recipients.message
-        items = await _read_deliveries(tx, message, rows, self._last, filters=self._filters, defaults=self._defaults)
+        items = await _read_deliveries(tx, self._facts, rows)
         for row, item in zip(rows, items, strict=True):
             if item.state == self._state:
                 found.append((row[0], item))

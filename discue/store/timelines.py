@@ -8,12 +8,9 @@ are looked at.
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from discue.domain.messages import StoredMessage
-from discue.domain.waiting import SendingDefaults
 from discue.store.deliveries import (
     RECIPIENTS,
-    FilterDecisions,
-    LastAttempts,
+    MessageFacts,
     NamedDelivery,
     named_deliveries,
     named_page_of_message,
@@ -74,30 +71,20 @@ class TimelinePage(NamedTuple):
     page: Listing[NamedDelivery]
 
 
-async def page_of_message(
-    tx: Transaction,
-    message: StoredMessage,
-    selection: Selection,
-    filters: FilterDecisions,
-    *,
-    last: LastAttempts,
-    defaults: SendingDefaults,
-) -> TimelinePage:
-    """Read a page of deliveries, with those that need attention as many as the selection says, given the last attempts.
+async def page_of_message(tx: Transaction, facts: MessageFacts, selection: Selection) -> TimelinePage:
+    """Read a page of deliveries, with those that need attention: as many as the selection says.
 
     A customer, who has few listeners, gets the page only.
     """
     if selection.customer is not None or selection.after is not None or selection.before is not None:
-        page = await named_page_of_message(tx, message, selection, filters, last=last, defaults=defaults)
-        return TimelinePage((), page)
-    size = selection.per_page
+        return TimelinePage((), await named_page_of_message(tx, facts, selection))
+    message, size = facts.message, selection.per_page
     rows = await tx.rows(_FIRST_PAGE, *recipients_key(message), *within_of(message), size + 1)
     in_order = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(0), reverse=True)
     has_next = len(in_order) > size
     candidates = [row[:-1] for row in rows if row[-1]] if has_next else []
     by_listener = {row[0]: row for row in [*in_order, *candidates]}
-    shown = list(by_listener.values())
-    read = await named_deliveries(tx, message, shown, filters, last=last, defaults=defaults)
+    read = await named_deliveries(tx, facts, list(by_listener.values()))
     found = {each.listener: each for each in read}
     urgent = [found[row[0]] for row in candidates if found[row[0]].delivery.state in URGENCY]
     urgent.sort(key=lambda each: (URGENCY.index(each.delivery.state), -each.listener))

@@ -14,7 +14,7 @@ from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listen
 from discue.domain.waiting import ListenerCondition, SendingDefaults, waits_for
 from discue.domain.window import Window
 from discue.store import deliveries, domains, listener_health, listeners, organizations, timelines
-from discue.store.deliveries import FilterDecisions
+from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.events import Occurrence
 from discue.store.filtered_pages import ScanLimits
@@ -298,11 +298,8 @@ async def test_timeline_of_many_listeners_begins_with_those_that_need_attention(
 
     async def read(**selected: object) -> timelines.TimelinePage:
         selection = msgspec.structs.replace(Selection(per_page=8), **selected)
-        return await store.read(
-            lambda tx: timelines.page_of_message(
-                tx, world.message, selection, FilterDecisions(), last={}, defaults=SendingDefaults()
-            )
-        )
+        facts = MessageFacts(world.message, {}, FilterDecisions(), SendingDefaults())
+        return await store.read(partial(timelines.page_of_message, facts=facts, selection=selection))
 
     found = await read()
     urgent = [each for state in ("missed", "retrying", "pending") for each in newest if each[1] == state]

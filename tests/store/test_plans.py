@@ -60,7 +60,7 @@ from discue.store import (
     workers,
 )
 from discue.store.aliases import ANY_ORGANIZATION, NAMED_KINDS, OFFERED_KINDS, ListedKind
-from discue.store.deliveries import FilterDecisions
+from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import (
     PULL_OWNER,
     DeliveryRow,
@@ -194,7 +194,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     assert message is not None
     assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
     await deliveries.list_of_message(tx, message)
-    await timelines.page_of_message(tx, message, Selection(), FilterDecisions(), last={}, defaults=SendingDefaults())
+    await timelines.page_of_message(tx, MessageFacts(message, {}, FilterDecisions(), SendingDefaults()), Selection())
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
