@@ -1,6 +1,6 @@
 """Listeners. A listener receives the messages that are stored in its queue after its creation."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -175,9 +175,8 @@ async def get(
 
     async def work(tx: Transaction) -> ListenerDetails:
         listener, facts = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))
-        if with_missed:
-            return await _with_failure(tx, listener, facts)
-        return await details_of(tx, listener, facts)
+        details = await details_of(tx, listener, facts, with_missed=with_missed)
+        return (await _with_failures(tx, principal.organization, [details]))[0] if with_missed else details
 
     return await control.store.read(work)
 
@@ -401,32 +400,21 @@ async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
     facts_of = await listeners.read_facts(tx, organization, found)
-    failures = await _last_failures(tx, organization, facts_of)
     verified = domains.VerifiedDomains(tx)
-    return tuple(
-        [
-            msgspec.structs.replace(
-                await details_of(
-                    tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified
-                ),
-                last_failure=failures.get(each.id),
-            )
-            for each in found
-        ]
-    )
+    details = [
+        await details_of(tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified)
+        for each in found
+    ]
+    return await _with_failures(tx, organization, details)
 
 
-async def _with_failure(tx: Transaction, listener: Listener, facts: ListenerFacts) -> ListenerDetails:
-    failures = await _last_failures(tx, listener.organization, {listener.id: facts})
-    details = await details_of(tx, listener, facts, with_missed=True)
-    return msgspec.structs.replace(details, last_failure=failures.get(listener.id))
-
-
-async def _last_failures(
-    tx: Transaction, organization: int, facts_of: Mapping[int, ListenerFacts]
-) -> Mapping[int, StoredAttempt]:
-    failed = [listener for listener, facts in facts_of.items() if facts.counts.last_failure_at]
-    return await attempts.last_failures_of_listeners(tx, organization, failed)
+async def _with_failures(
+    tx: Transaction, organization: int, found: Sequence[ListenerDetails]
+) -> tuple[ListenerDetails, ...]:
+    """Add the last failed attempt of each listener."""
+    failed = [each.listener.id for each in found if each.counts.last_failure_at]
+    failures = await attempts.last_failures_of_listeners(tx, organization, failed)
+    return tuple(msgspec.structs.replace(each, last_failure=failures.get(each.listener.id)) for each in found)
 
 
 async def details_of(
