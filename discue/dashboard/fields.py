@@ -15,6 +15,7 @@ from discue.domain.etags import EntityTag, EntityTags, version_of
 from discue.domain.ids import is_public_id
 from discue.domain.json_nesting import MOST_LEVELS, is_too_deep
 from discue.domain.json_values import decode_value
+from discue.domain.model import Queue
 from discue.store.pagination import Selection
 
 DATA_FORM_BYTES: Final = 1_048_576
@@ -184,9 +185,13 @@ async def queue_name(visit: Visit, queue: str) -> str:
 
 async def queues_offered(visit: Visit) -> list[str]:
     """Return the names of queues for a form to propose, the newest first."""
-    newest = Selection(per_page=QUEUES_OFFERED)
-    page = await queues.page(visit.control, visit.principal, newest, shown_listeners=0)
-    return [each.queue.alias for each in page.items if not each.queue.is_system]
+    return [each.alias for each in await newest_queues(visit, QUEUES_OFFERED)]
+
+
+async def newest_queues(visit: Visit, among: int) -> list[Queue]:
+    """Return the queues among the newest ones, without the queue of system events, which takes no messages."""
+    page = await queues.page(visit.control, visit.principal, Selection(per_page=among), shown_listeners=0)
+    return [each.queue for each in page.items if not each.queue.is_system]
 
 
 def faults_below(faults: Mapping[str, str], pointer: str) -> list[tuple[str, str]]:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from discue.control import listeners, queues
+from discue.control import listeners
 from discue.dashboard.example_data import example_of
+from discue.dashboard.fields import newest_queues
 from discue.dashboard.visit import Visit
 from discue.domain.scopes import Scopes
 from discue.store.pagination import Selection
@@ -34,7 +35,7 @@ class KeyCall(msgspec.Struct, frozen=True):
     body: str = ""
     """JSON to publish; "" for a request that only reads."""
     hint: str = ""
-    """A sentence that says which names to fill in before the call is sent; "" if there are none."""
+    """A sentence that says which names to replace before the call is sent; "" if the call works as it is."""
 
     def command(self, url: str, key: str) -> str:
         """Return the command that sends the request."""
@@ -58,11 +59,9 @@ async def call_of(visit: Visit, scopes: Scopes) -> KeyCall:
 async def _publish(visit: Visit) -> KeyCall:
     """Return a call that publishes an example to the newest queue, or one with a hint if there is no example."""
     if visit.principal.may("queues", "read"):
-        # The queue of system events may be one of the two.
-        page = await queues.page(visit.control, visit.principal, Selection(per_page=2), shown_listeners=0)
-        queue = next((each.queue for each in page.items if not each.queue.is_system), None)
-        if queue is not None and (data := await example_of(visit, queue)):
-            return KeyCall(f"/queues/{quote(queue.alias, safe='')}/messages", f'{{"data": {data}}}')
+        newest = await newest_queues(visit, among=2)
+        if newest and (data := await example_of(visit, newest[0])):
+            return KeyCall(f"/queues/{quote(newest[0].alias, safe='')}/messages", f'{{"data": {data}}}')
     hint = f"Replace {_QUEUE} with the name of a queue, and the example with data that the queue accepts."
     return KeyCall(f"/queues/{_QUEUE}/messages", '{"data": {"hello": "world"}}', hint)
 

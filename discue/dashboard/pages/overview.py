@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from discue.control import listeners, queues, usage
+from discue.control import listeners, usage
 from discue.control.activity import Activity
 from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
+from discue.dashboard.fields import newest_queues
 from discue.dashboard.pages.listeners import ListenerRow, rows_of
 from discue.dashboard.route import PageRoute
 from discue.dashboard.states import state_of
 from discue.dashboard.visit import Page, Visit
 from discue.domain.reservations import HTML_PAGE
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
-from discue.store.pagination import Selection
 
 LISTENERS_READ: Final = 50
 """The number of newest listeners, and of inactive ones, of which the overview shows those that need attention."""
@@ -81,12 +81,11 @@ async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) ->
         return step if may("messages", "write") and may("queues", "read") else None
     if not (may("queues", "read") and may("listeners", "read")):
         return None
-    # A system queue, which takes no messages, may be the newest.
-    page = await queues.page(visit.control, visit.principal, Selection(per_page=2), shown_listeners=0)
-    queue = next((each.queue for each in page.items if not each.queue.is_system), None)
-    if queue is None:
+    newest = await newest_queues(visit, among=2)
+    if not newest:
         text = "Messages are published to a queue, which sends them to its listeners."
         return NextStep(text, "Create a queue", "/queues/new") if may("queues", "write") else None
+    queue = newest[0]
     text = f"The queue {queue.alias} has no listener yet. Messages that you publish before are not delivered."
     path = f"/queues/{queue.public_id}/listeners/new"
     return NextStep(text, "Add a listener", path) if may("listeners", "write") else None
