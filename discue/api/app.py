@@ -69,9 +69,6 @@ _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
-_NOT_ANNOUNCED: Final = (
-    "The request body is not announced as JSON. Add the header: with curl, -H 'content-type: application/json'."
-)
 
 
 class App:
@@ -420,7 +417,7 @@ class App:
         read_events = event_reader(headers, route.events) if route.events is not None else None
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
         if not is_supported and length is not None and length != "0":
-            raise UnsupportedMediaType(_NOT_ANNOUNCED)
+            raise UnsupportedMediaType
         limit = SMALL_BODY
         if isinstance(route.limit, int):
             limit = route.limit
@@ -440,7 +437,7 @@ class App:
             raise PayloadTooLarge(f"{error.detail} {route.way_out(limit)}") from None
         request.received = content
         if content and not is_supported:
-            raise UnsupportedMediaType(_NOT_ANNOUNCED)
+            raise UnsupportedMediaType
         # Most requests publish one small message.
         if not compiled.publishes or route.events == "many" or len(content) > LARGE_BYTES:
             await self._reserve(request, compiled, len(content))
