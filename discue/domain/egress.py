@@ -3,8 +3,8 @@
 import re
 import stringprep
 import unicodedata
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Literal
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, Literal
 from urllib.parse import quote
 
 import idna
@@ -90,6 +90,14 @@ class EgressPolicy(msgspec.Struct, frozen=True):
         if not embedded:
             return _SINGLE_ADDRESSES.get(address) or _refusal_of(address)
         return next((reason for inner in embedded if (reason := self.refusal(inner))), None)
+
+    def withholds(self, tried: str) -> bool:
+        """Return whether clients may not see responses from this address and port; "" means that none was tried."""
+        return bool(tried) and self.refusal(ip_address(tried.rpartition(":")[0].strip("[]"))) is not None
+
+
+PUBLIC_ADDRESSES: Final = EgressPolicy()
+"""The default egress policy: public addresses only."""
 
 
 class Target(msgspec.Struct, frozen=True):

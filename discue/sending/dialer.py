@@ -22,8 +22,6 @@ from discue.sending.request import ClientIdentity
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
 
-PUBLIC_ADDRESSES: Final = EgressPolicy()
-"""The default egress policy: public addresses only."""
 _LOOKUPS_AT_ONCE: Final = 64
 
 
@@ -156,11 +154,6 @@ class DialTimings:
         """Note that the connection is ready for a request."""
         self.opened_at = now
         self.connected_at = self.connected_at or now
-
-
-def is_withheld(address: str, public: EgressPolicy) -> bool:
-    """Return whether responses from this address and port are hidden from clients; "" means that none was tried."""
-    return bool(address) and public.refusal(ip_address(address.rpartition(":")[0].strip("[]"))) is not None
 
 
 _SHORTEST_TRY_SECONDS = 0.5

@@ -11,18 +11,9 @@ from typing import Final, cast
 import msgspec
 
 from discue.domain.attempts import FailureKind
-from discue.domain.egress import EgressPolicy, Target
+from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy, Target
 from discue.sending.classify import classify_lost_connection
-from discue.sending.dialer import (
-    PUBLIC_ADDRESSES,
-    Dialer,
-    DialFailed,
-    DialTimings,
-    Resolve,
-    Resolver,
-    is_withheld,
-    system_tls_context,
-)
+from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import RequestInvalid, form_head, get_head
 from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
 
@@ -96,7 +87,7 @@ class Fetcher:
         except DialFailed as error:
             failure = error.failure
             # The reason for a failed connection reveals as much about the network as a response.
-            is_shown = failure.kind == "tls" and not is_withheld(timings.address, self._public)
+            is_shown = failure.kind == "tls" and not self._public.withholds(timings.address)
             return FetchResult(0, b"", failure.kind, failure.detail if is_shown else "")
         except TimeoutError:
             return FetchResult(0, b"", "timeout")

@@ -11,20 +11,11 @@ from msgspec.structs import replace
 
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
-from discue.domain.egress import EgressPolicy
+from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.observability.measures import Measures
 from discue.sending.classify import Failure, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
-from discue.sending.dialer import (
-    PUBLIC_ADDRESSES,
-    Dialer,
-    DialFailed,
-    DialTimings,
-    Resolve,
-    Resolver,
-    is_withheld,
-    system_tls_context,
-)
+from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
 from discue.sending.response import SenderLimits
 
@@ -189,7 +180,7 @@ class Sender:
             self._measures.connections["false"] += 1
             self._measure_stages(exchange.dial)
             connection.address = exchange.dial.address
-            connection.is_withheld = is_withheld(connection.address, self._public)
+            connection.is_withheld = self._public.withholds(connection.address)
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
@@ -279,7 +270,7 @@ class Sender:
             outcome = replace(outcome, trace=trace_of(exchange, connection, excerpt, now))
         # Why a connection failed tells as much of the network as a response.
         tried = connection.address if connection is not None else exchange.dial.address if exchange.dial else ""
-        if is_withheld(tried, self._public):
+        if self._public.withholds(tried):
             outcome = replace(outcome, withheld=True)
         self._end(exchange, outcome, now)
 

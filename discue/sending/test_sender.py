@@ -8,10 +8,10 @@ from typing import Final
 
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
-from discue.domain.egress import EgressPolicy
+from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.rate import RateLimit, TokenBucket
-from discue.sending.dialer import PUBLIC_ADDRESSES, Resolve
+from discue.sending.dialer import Resolve
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits

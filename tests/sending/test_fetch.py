@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from discue.domain.egress import EgressPolicy, IPAddress, Target, parse_target
-from discue.sending.dialer import PUBLIC_ADDRESSES
+from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy, IPAddress, Target, parse_target
 from discue.sending.fetch import KEPT_BYTES, Fetcher, FetchResult
 from tests.support.authority import server_context, trusting_context
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer

@@ -5,9 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from discue.domain.egress import EgressPolicy
+from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.domain.errors import TooManyRequests
-from discue.sending.dialer import PUBLIC_ADDRESSES
 from discue.sending.endpoint_auth import AccessTokens
 from discue.sending.fetch import Fetcher
 from discue.sending.test_sender import MAX_IN_FLIGHT_PER_ORGANIZATION, RATE, EndpointTester
