@@ -210,13 +210,13 @@ class ControlContext:
         today = tallies.day_of(now)
         most = quotas_of(owner.settings, self.settings.default_quotas).creations_a_day
         if principal.customer is not None:
-            end, budgets = tallies.end_of(today), {f"creations {principal.customer}": most_creations(most)}
+            end = tallies.end_of(today)
+            budgets = [("A customer", f"creations {principal.customer}", most_creations(most))]
             if most is not None:
                 # The organization keeps the other half, however many customers it has.
-                budgets["creations"] = max(1, most // 2)
-            for subject, allowed in budgets.items():
+                budgets.append(("Customers together", "creations", max(1, most // 2)))
+            for who, subject, allowed in budgets:
                 if not await tallies.take_one(tx, organization, subject, end=end, limit=allowed):
-                    who = "Customers together" if subject == "creations" else "A customer"
                     detail = f"{who} can create at most {allowed} endpoints, redeliveries and replays a day. "
                     remedy = "Try again after midnight (UTC)."
                     raise TooManyRequests(f"{detail}{remedy}", retry_after_seconds=-((now - end) // 1_000))
