@@ -239,7 +239,7 @@ _sent_batch = msgspec.json.Decoder(_SentBatch).decode
 
 
 def _hint(name: str, kinds: Sequence[msgspec.inspect.StructType], steps: Sequence[str], content: bytes) -> str:
-    """Return the remedy for an unknown field of an object at a place of a body; "" if there is none."""
+    """Return the end of the error about an unknown field: its remedy, or "" if none is known."""
     hint = suggestion(name, [field.encode_name for kind in kinds for field in kind.fields])
     needs_data = any(_OPAQUE in kind.cls.exactly_one for kind in kinds if issubclass(kind.cls, Body))
     if not needs_data or hint == suggestion(_OPAQUE, [_OPAQUE]):

@@ -111,7 +111,7 @@ def write(
     random_bytes: RandomBytes,
     require_running: RequireRunning,
 ) -> Header:
-    """Write a backup of a database file that nobody changes, encrypted if there is a key. Returns its header.
+    """Write a backup of a database file that no process changes, encrypted if there is a key. Returns its header.
 
     `target` must be at its beginning, and is not closed. It is synced while it is written, but not at the end.
     """

@@ -34,7 +34,7 @@ async def in_background(name: str, work: Callable[[RequireRunning], T]) -> T:
             found: T | Exception = work(require_running)
         except Exception as error:  # It is the result
             found = error
-        # When the loop is closed, nobody waits for the result any more.
+        # When the loop is closed, no caller waits for the result.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(resolve, result, found)
 
@@ -44,6 +44,6 @@ async def in_background(name: str, work: Callable[[RequireRunning], T]) -> T:
     except asyncio.CancelledError:
         stopping.set()
         await asyncio.wait({result}, timeout=_STOP_SECONDS)
-        # Nobody waits for the result any more: read its error, so that asyncio does not report it as unhandled.
+        # The caller no longer waits for the result: read its error, so that asyncio does not report it as unhandled.
         result.exception() if result.done() else result.cancel()
         raise

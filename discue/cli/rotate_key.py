@@ -95,7 +95,7 @@ class _Rotation:
     def say_summary(self) -> None:
         say(f"All secrets are encrypted with the key {self._key_id}. Listeners and users moved: {self._moved:,}.")
         if listeners := len(self._unreadable) - self._unreadable_users:
-            say(f"{listeners:,} listeners have new secrets that nobody knows. Create others with the API:")
+            say(f"{listeners:,} listeners have new secrets that no receiver knows. Create others with the API:")
             say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
             say("Listeners with an `authentication` receive nothing until it is sent again: its secret is lost, too.")
         if self._unreadable_users:

@@ -174,7 +174,7 @@ async def _with_role(tx: Transaction, record: Record, user: User, role: Role) ->
 
 
 async def _require_new(tx: Transaction, settings: ProviderSettings, user: User) -> None:
-    """Raise SignInRefused unless the email of a new user is verified, and nobody's."""
+    """Raise SignInRefused unless the email of a new user is verified and not taken."""
     if not is_email(user.email):
         raise SignInRefused(
             f"{settings.title} sent no email that it has verified. Ask for an invitation, then connect the account."

@@ -66,7 +66,7 @@ class NewPortalSession(msgspec.Struct, frozen=True):
     session: PortalSession
     code: str
     warnings: tuple[str, ...] = ()
-    """Sentences about queues of which the session shows nothing or less than asked for."""
+    """Sentences about queues that the session does not show, or that restrict its actions."""
 
     def __repr__(self) -> str:
         return f"NewPortalSession(session={self.session!r})"
@@ -245,7 +245,7 @@ async def open_session(control: ControlContext, code: str, replaced: str = "") -
     """Exchange a code for the token of a session. Returns None if the code is unknown, expired or used.
 
     `replaced` is the token that the browser has had in the same place: its session ends, because no *Sign out* could
-    end it later. Wrong codes count against nobody: no one can guess 256 bits, and the page of any site can make the
+    end it later. Wrong codes lead to no lockout: a client cannot guess 256 bits, and the page of any site can make the
     browsers of an office send wrong ones. Raises Locked if the organization is suspended.
     """
     token, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
@@ -347,7 +347,7 @@ def _granted(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple
 
 
 def _warnings(fields: PortalSessionFields, queues: Sequence[QueueOwner]) -> tuple[str, ...]:
-    """Return what a developer must know of a session that shows less than it seems to: of a typing error, perhaps."""
+    """Return sentences about queues of which the session shows less than its fields suggest."""
     customer = fields.customer
     if not queues and fields.topics:
         return ("The topics lead into no queue. The session shows nothing until they do.",)

@@ -262,7 +262,7 @@ async def _settled_seqs(
     unknown = "has no acknowledged attempt that is still kept; a replay from and until this message sends it again"
     other = "is not the id of a message that this listener has missed or acknowledged"
     if customer is not None:
-        # The same for both: a customer must not learn which ids are those of messages to others.
+        # Both faults have the same text: a customer must not learn which ids other customers' messages have.
         other = unknown = "is not the id of a message that the endpoint has missed, or acknowledged recently"
     faults = []
     for index, public_id in enumerate(ids):

@@ -35,7 +35,7 @@ _CODE_CHARACTERS: Final = 22
 """128 bits: a code is valid for a minute, and a terminal has few columns for a link."""
 _LONGEST_CODE: Final = 128
 _NO_USER: Final = 0
-_NOBODYS: Final = "?"
+_UNKNOWN: Final = "?"
 """Neither an email nor an alias."""
 
 
@@ -45,7 +45,7 @@ class Browser(msgspec.Struct, frozen=True):
     address: str
     user_agent: str = ""
     token: str = ""
-    """The token of the session that it has already, which ends: nobody can plant a session that outlives a sign-in."""
+    """The token of its present session, which ends: a planted session must not outlive a sign-in."""
     device: str = ""
     """The cookie that shows that a user has signed in with it before."""
 
@@ -91,8 +91,8 @@ async def sign_in(
     of hashes. Raises LockedOut after too many failures, Locked if the organization is suspended, and Overloaded.
     """
 
-    # Other text cannot be looked up on every engine, and belongs to nobody.
-    email, alias = (text if text.isprintable() else _NOBODYS for text in (entered.email, entered.organization))
+    # Other text cannot be looked up on every engine, and belongs to no user.
+    email, alias = (text if text.isprintable() else _UNKNOWN for text in (entered.email, entered.organization))
     find_user = partial(_candidate, email=email, alias=alias)
     candidate = await control.store.read(find_user) if is_device_cookie(browser.device) else None
     device = None if candidate is None else _device_of(candidate, browser)
@@ -173,7 +173,7 @@ async def one_time_code(
 async def redeem(control: ControlContext, code: str, browser: Browser) -> NewSession | None:
     """Exchange a one-time code for a session. Returns None if the code is unknown, expired or used.
 
-    Wrong codes count against nobody: no one can guess 128 bits, and the page of any site can make the browsers of an
+    Wrong codes lead to no lockout: a client cannot guess 128 bits, and the page of any site can make the browsers of an
     office send wrong ones. Raises Locked if the organization is suspended.
     """
     hashed, now = token_hash(code), control.clock.now()

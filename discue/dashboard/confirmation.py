@@ -83,7 +83,7 @@ class ConfirmationPages:
         kept = KeptForm(safe_path(fields.get(_NEXT, "")), fields.get(_SENDER, ""), _without_own(fields))
         password, code = fields.get(_PASSWORD, ""), fields.get(_CODE, "").strip()
         if kept.sender and kept.sender != user.principal.key_public_id:
-            raise Forbidden("Somebody else has signed in since this form was sent. Open its page again.")
+            raise Forbidden("Another user has signed in since this form was sent. Open its page again.")
         if kept.sender and not (password or code):
             if self.is_needed(user):
                 return await self._page(request, user, kept, Unprocessable(_TOO_OLD, code="invalid_value"))

@@ -1,6 +1,6 @@
 """Live updates: one stream of events for each browser, which says that something has changed, and nothing else.
 
-The page then loads itself again, with the rights of its user. An organization that nobody watches costs nothing.
+The page then loads itself again, with the rights of its user. An organization without open pages costs nothing.
 """
 
 import asyncio

@@ -51,7 +51,7 @@ METHODS: Final = ("GET", "HEAD", "POST")
 SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422, 429})
 """Statuses of forms that can be corrected or sent again: the page is shown again with what was typed."""
 _CHANGED_MEANWHILE: Final = (
-    "Somebody has changed this since you opened the page. Nothing is saved yet: save again to replace their change."
+    "This was changed after you opened the page. Nothing is saved yet: save again to replace the change."
 )
 OPENED_AS: Final = frozenset({"document"})
 """Values of `Sec-Fetch-Dest` for a page that has a tab of its own."""

@@ -49,7 +49,7 @@ def example_of(schema: Any) -> Any:
     try:
         return _Example(schema).of(schema, 0)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # A reference may lead to a value that nobody has checked to be a schema. A number may be too large for a float.
+        # A reference may lead to a value that was not checked to be a schema. A number may be too large for a float.
         raise NoExample("it has a rule that cannot be followed") from error
 
 

@@ -132,7 +132,7 @@ class Queue(msgspec.Struct, frozen=True):
     is_system: bool = False
     """Whether it is the organization's queue of system events, which only the service publishes to."""
     customer: str = ""
-    """The organization's name or id of the customer that the queue and its listeners belong to; "" for none."""
+    """The organization's name or id of the customer that the queue and its listeners belong to; "" without one."""
 
     @property
     def event_type(self) -> str:

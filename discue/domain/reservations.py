@@ -52,7 +52,7 @@ class ReadBound(NamedTuple):
 
     @classmethod
     def of_data(cls, size: int, shown: int = 0) -> "ReadBound":
-        """Return the bound for data of a size, and the response that shows it, of which the data takes `shown`."""
+        """Return the bound for data of a size, which takes `shown` bytes of the response."""
         return cls(1 + size // ROW_BYTES, size + shown)
 
 

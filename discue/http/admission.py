@@ -114,7 +114,7 @@ class Request:
         self.body_is_left = (
             scope.method in _WITH_BODY or "content-length" in self.headers or "transfer-encoding" in self.headers
         )
-        """Whether more of the body may arrive that nobody has tried to read."""
+        """Whether more of the body may arrive that was not read yet."""
         self.received: bytes | None = None
         """The body; None until it is read."""
         self.content = b""

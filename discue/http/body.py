@@ -1,6 +1,6 @@
 """Reads request bodies, bounded in size, in time, and in the memory of each caller and of all together.
 
-Memory is counted as bytes arrive: a body that is only announced takes nothing from anybody.
+Memory is counted as bytes arrive: a body that is only announced uses none.
 """
 
 import asyncio
@@ -271,7 +271,7 @@ class BodyReader:
             return size
         reading.started, reading.waits = self._tick, True
         await share.wait(size)
-        # Nobody has read the body meanwhile, so its deadlines start again.
+        # The body was not read meanwhile, so its deadlines start again.
         reading.started, reading.waits, reading.received = self._tick, False, 0
         return size
 

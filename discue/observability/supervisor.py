@@ -14,7 +14,7 @@ _FIRST_PAUSE_SECONDS = 0.25
 
 
 class BackgroundTasks:
-    """Tasks that nobody waits for. The failure of one is logged."""
+    """Tasks without a waiter. The failure of one is logged."""
 
     def __init__(self, log: Log, event: str) -> None:
         self._log = log

@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         """Whether the peer of an idle connection has closed it, or sent something unsolicited.
 
         Asks the system: the event loop may not have reported it yet. A request that is written after the peer has
-        closed is lost, and must not be written again, because nobody could tell whether it was read.
+        closed is lost, and must not be written again, because it is unknown whether it was read.
         """
         if self._transport.is_closing():
             return True

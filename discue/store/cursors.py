@@ -148,7 +148,7 @@ _LANES_OF = (
 # Not `owner IS NULL`: a server whose statistics know few free cursors would search the keys among all free ones.
 _CLAIM = "UPDATE cursor SET owner = $1, token = token + 1 WHERE coalesce(owner, 0) = 0 AND {} RETURNING {}"
 _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 AND {} RETURNING {}"
-# A replay's cursor keeps its owner until the live one is claimed: nobody claims a free cursor of a replay alone.
+# A replay's cursor keeps its owner until the live one is claimed: no worker claims a free cursor of a replay alone.
 _RELEASE = """
 UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"

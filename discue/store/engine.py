@@ -220,7 +220,7 @@ class ReplayStep(msgspec.Struct, frozen=True, gc=False):
     """Progress of a replay, in addition to its cursor, which counts what was delivered and what has failed."""
 
     expired: int
-    """Added to the stored count, like the next number."""
+    """Added to the stored count, like `filtered`."""
     filtered: int
     now: int
 

@@ -50,11 +50,11 @@ class Occurrence(NamedTuple):
     user: str = ""
     """The public id of the user, or of the session of a customer in the portal; empty for none."""
     customer: str = ""
-    """The customer of the session in the portal: all of their sessions are one author. Empty for none."""
+    """The customer of the session in the portal: all of their sessions are one author. Empty for other authors."""
 
     @property
     def author(self) -> str:
-        """The subject of the author's budgets; empty for none."""
+        """The subject of the author's budgets; empty without an author."""
         return f"customer {self.customer}" if self.customer else self.user or self.client
 
 

@@ -141,7 +141,7 @@ class FairQueue(Generic[A]):
         return item, future
 
     def clear(self) -> None:
-        # Nobody waits, so nobody has to be made up for.
+        # No caller waits, so no caller has a share to catch up on.
         self._heap.clear()
         self._ends.clear()
         self._now = 0

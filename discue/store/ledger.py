@@ -105,7 +105,7 @@ class Reservation:
         return Reservation(self._ledger, self.line, 0, size)
 
     def take_over(self, other: Self) -> None:
-        """Release this reservation, and take over all that another reservation holds."""
+        """Release this reservation, and take over the bytes of another one."""
         self.release()
         self.line, self.bytes = other.line, other.bytes
         other.bytes = 0

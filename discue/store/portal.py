@@ -90,7 +90,7 @@ class QueueOwner(msgspec.Struct, frozen=True):
     public_id: str
     alias: str
     customer: str
-    """"" for none."""
+    """Empty for a queue without a customer."""
 
 
 class FoundPortalSession(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ class PullSnapshot(msgspec.Struct, frozen=True):
     """Missed messages that block keys and were deleted."""
     open_rows: int = 0
     next_size: int = 0
-    """The size of the body of the first new message; 0 if there is none, or none is to be leased."""
+    """The size of the body of the first new message; 0 without a new message, or if no message may be leased."""
 
 
 async def read_snapshot(

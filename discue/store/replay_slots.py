@@ -21,7 +21,7 @@ _TAKE: Final = """
     ON CONFLICT (organization, number) DO UPDATE SET owner = excluded.owner WHERE replay_slot.owner = $4"""
 _IS_LIVING: Final = "SELECT 1 FROM organization WHERE id = $1 AND deleted_at IS NULL"
 _GIVE_UP: Final = "DELETE FROM replay_slot WHERE organization = $1 AND number = $2 AND owner = $3"
-_NOBODY: Final = 0
+_NO_OWNER: Final = 0
 
 
 async def has_free(tx: Transaction, organization: int) -> bool:
@@ -49,5 +49,5 @@ async def hold(tx: Transaction, session_id: int, organization: int, count: int) 
         return held
     for number in free:
         if held < count:
-            held += await tx.execute(_TAKE, organization, number, session_id, owners.get(number, _NOBODY))
+            held += await tx.execute(_TAKE, organization, number, session_id, owners.get(number, _NO_OWNER))
     return held

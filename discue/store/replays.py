@@ -102,7 +102,7 @@ async def end(tx: Transaction, key: CursorKey, token: int, version: int, *, now:
 
 
 async def count_of(tx: Transaction, organization: int, queue: int, first: int, *, last: int) -> int:
-    """Return the number of messages between two seqs, both included; of a long range, that of the seqs.
+    """Return the number of messages between two seqs, both included; for a long range, the number of seqs.
 
     Deleted messages do not count, and delayed ones only where they became due.
     """

@@ -95,7 +95,7 @@ class MayNotClaim(Exception):
 async def claim_cursors(tx: Transaction, session_id: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
     """Claim cursors for a worker, as `claim` does. The transaction must be rolled back if this raises MayNotClaim.
 
-    The worker is not declared dead before the transaction ends: its cursors would name an owner that nobody expires
+    The worker is not declared dead before the transaction ends: its cursors would name an owner that no worker expires
     again. Its row is locked last: the claim may wait for cursors that another worker has locked, and meanwhile the
     lease must be renewed.
     """

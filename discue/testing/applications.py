@@ -90,7 +90,7 @@ class ApplicationEndpoint:
             reply = call_wsgi(self._application, received)
         except Exception as error:
             reply = self._failed(received, error)
-        # Nobody waits for an application that took too long.
+        # The caller no longer waits for an application that took too long.
         with suppress(InvalidStateError):
             future.set_result(reply)
 

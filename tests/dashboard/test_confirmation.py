@@ -94,7 +94,7 @@ def test_kept_form_is_of_its_user_and_of_this_site(front: Front) -> None:
     fields = hidden_fields(owner.browser.post(path, headers=SAME_ORIGIN).text)
     sent = {**fields, "confirm-password": PASSWORD}
     refused = other.browser.post("/confirm", data=sent, headers=SAME_ORIGIN)
-    assert (refused.status_code, "Somebody else has signed in" in refused.text) == (403, True)
+    assert (refused.status_code, "Another user has signed in" in refused.text) == (403, True)
     assert owner.browser.post("/confirm", data=sent, headers={"sec-fetch-site": "cross-site"}).status_code == 403
     elsewhere = owner.browser.post("/confirm", data={**sent, "confirm-next": "//evil.example"}, headers=SAME_ORIGIN)
     assert elsewhere.headers["location"] == "../dashboard"

@@ -9,7 +9,7 @@ import pytest
 from tests.support.dashboard_editor import Editor
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
-_CHANGED = "Somebody has changed this since you opened the page."
+_CHANGED = "This was changed after you opened the page."
 
 
 def _schedule(editor: Editor, raw: str = '{"cron": "@daily", "data": {"order": 1}}') -> str:

@@ -52,7 +52,7 @@ _ON_DEMAND = {
     "Delivery": "discue_client._sync.consumer",
     **dict.fromkeys(("DataInvalid", "Event", "Reason", "SignatureInvalid", "Webhook"), "discue_client.webhook"),
 }
-"""Modules that are imported when somebody asks for the name: most programs use one half."""
+"""Modules that are imported when a program first uses the name: most programs use one half."""
 
 
 def __getattr__(name: str) -> Any:

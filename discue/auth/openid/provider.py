@@ -52,7 +52,7 @@ class PendingSignIn(msgspec.Struct, frozen=True):
     nonce: str
     verifier: str
     again_at: int = 0
-    """When a user who was signed in began to sign in again, in seconds since the epoch; 0: nobody was signed in."""
+    """When a user who was signed in began to sign in again, in seconds since the epoch; 0: no user was signed in."""
 
     def __repr__(self) -> str:
         return f"PendingSignIn(provider={self.provider!r})"

@@ -103,6 +103,6 @@ def _broken_rule(provider: ProviderSettings) -> str | None:
         (provider.client_id, "client_id must not be empty"),
         ("openid" in provider.scopes.split(), "scopes must contain openid"),
         (provider.algorithms and not unknown, f"algorithms must be some of {', '.join(ALGORITHMS)}"),
-        (provider.roles or provider.default_role, "set roles or default_role: otherwise nobody can sign in"),
+        (provider.roles or provider.default_role, "set roles or default_role: otherwise no user can sign in"),
     )
     return next((rule for holds, rule in rules if not holds), None)

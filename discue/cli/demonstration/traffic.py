@@ -52,7 +52,7 @@ class Traffic:
         """Publish messages at an average rate of `per_second`."""
         while True:
             await asyncio.sleep(self._random.expovariate(per_second))
-            # Somebody may have changed or deleted what the traffic needs: the rest of it goes on.
+            # A user may have changed or deleted what the traffic needs: the rest of the traffic continues.
             with suppress(APIError):
                 await self.publish()
 

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def _require_agreement(arguments: argparse.Namespace, changes: list[Difference]) -> None:
-    """Ask whether to delete. Raises CommandFailed if the user declines, and UsageInvalid if nobody can be asked."""
+    """Ask whether to delete. Raises CommandFailed if the user declines, and UsageInvalid if the command cannot ask."""
     deleted = sum(change.action == "delete" for change in changes)
     if not deleted or arguments.yes:
         return

@@ -24,7 +24,7 @@ WRITES_BODY: Final = "writes_body"
 """The default that commands set if their caller writes the body of a request: errors then name places in it."""
 JSON_HELP: Final = "print JSON instead of text"
 _DEADLINE_SECONDS: Final = 10.0
-"""How long a request is sent again: somebody waits for it."""
+"""How long a request is retried: a user waits for it."""
 _LOCKED_OUT: Final = "locked_out"
 
 

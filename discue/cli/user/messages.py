@@ -192,7 +192,7 @@ def _data(message: Message) -> str:
     if message.data_base64 is not None:
         return f"{message.content_type or 'bytes'}, {message.size or '?'} bytes"
     if message.data is None and message.size not in (None, _NULL_BYTES):
-        # It is not null, which has four bytes: it did not fit into the page, which shows 1 MiB of data.
+        # The data did not fit into the page, which shows 1 MiB: null would have four bytes.
         return f"not listed: {message.size:,} bytes"
     text = message.data if isinstance(message.data, str) else msgspec.json.encode(message.data).decode()
     return excerpt(text)

@@ -67,7 +67,7 @@ def target_of(name: str | None) -> ServiceTarget:
         return ServiceTarget(url, key, URL_VARIABLE, KEY_VARIABLE)
     found = _stored(DEFAULT) if DEFAULT in _profiles() else None
     if found is None and (found := _development()) is not None and key:
-        # Its URL comes from the working directory, which may be somebody else's.
+        # Its URL comes from the working directory, which may belong to another user.
         raise KeyMissing(
             f"{KEY_VARIABLE} is set, and {URL_VARIABLE} is not. Set it, or unset {KEY_VARIABLE}: the server of "
             "`discue dev` in this folder has a key of its own."

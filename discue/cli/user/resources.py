@@ -36,7 +36,7 @@ class Resource(NamedTuple):
     """The name of the command, and of the attribute of the client."""
     noun: str
     within: str
-    """The noun of the resource that it belongs to; "" for none."""
+    """The noun of the parent resource; "" for a resource without a parent."""
     about: str
     """A sentence that says what the resource is; the help of `set` begins with it."""
     columns: Mapping[str, Shown]

@@ -45,7 +45,7 @@ async def show_delete(visit: Visit) -> Page:
 
 
 async def delete(visit: Visit) -> Redirect:
-    """Delete the queue if its name was typed: nobody deletes a log by a wrong click."""
+    """Delete the queue if its name was typed, so that a wrong click does not delete a log."""
     details = await _queue(visit)
     if visit.form.get("name", "").strip() != details.queue.alias:
         raise invalid("/name", f"must be the name of the queue: {details.queue.alias}")

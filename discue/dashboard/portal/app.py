@@ -162,7 +162,7 @@ class Portal:
         """End the sessions of the browser. The page that follows is shown in the frames that may embed this one."""
         await _own_fields(request, await self._steps.form(request, FORM_BYTES, details.organization.id))
         names, control = self._cookies(request), self._services.control
-        # Also that of the other cookie: nobody who has signed out expects a session to go on in the same browser.
+        # Also that of the other cookie: users who sign out expect no session to continue in the same browser.
         await portal.sign_out(control, {read_cookie(request.headers, name) for name in names})
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
         content = render_bare(page, base=request.base, now=control.clock.now())

@@ -72,7 +72,7 @@ let refreshedAt = 0;
 let usedAt = Date.now();
 
 let paused = localStorage.getItem(LOCK) === "paused";
-// Why nothing is updated although nobody has paused it; "" if nothing prevents it.
+// Why updates stopped without being paused; "" while they continue.
 let trouble = "";
 
 function setTrouble(text) {
@@ -135,7 +135,7 @@ function update(element, wanted) {
     if (!OWN.has(name) && name !== "hidden" && !wanted.hasAttribute(name)) element.removeAttribute(name);
   }
   if (element.matches("time")) delete element.dataset.local;
-  // What somebody types stays.
+  // What the user types stays.
   if (!element.matches("input,select,textarea")) morph(element, wanted);
 }
 

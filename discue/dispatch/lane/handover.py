@@ -39,7 +39,7 @@ class InheritedRequests(StoreCheck):
 
     Each ends in one of three ways, and exactly once: its sender reports an end (acknowledged or missed), which is
     counted; its sender reports a failure, which the backlog retries when it is due; or its sender is gone, and the
-    message is sent again because nobody knows whether it arrived.
+    message is sent again because it is unknown whether it arrived.
     """
 
     def __init__(self, lane: "Lane", context: "LaneContext") -> None:

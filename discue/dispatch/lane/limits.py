@@ -148,7 +148,7 @@ class ConcurrencyLimiter:
             self._starts_left = 0
 
     def release(self, slots: Slots) -> None:
-        """Give a slot back. This pumps nobody yet: `pump_waiting` does."""
+        """Give a slot back. `pump_waiting` then pumps lanes that wait for one."""
         self.in_flight -= 1
         slots.in_flight -= 1
         taken = self._by_organization[slots.organization] - 1
@@ -168,7 +168,7 @@ class ConcurrencyLimiter:
                 continue
             before = self.in_flight
             slots.pump()
-            # Slots that had nothing to send any more have used nobody's turn.
+            # Slots that had nothing left to send have used no turn.
             tried += slots.is_queued or self.in_flight != before
 
     def _begin_turn(self) -> None:

@@ -67,7 +67,7 @@ class ReplaySlots:
         """Changes when the worker's slots may have passed to other workers."""
 
     def take(self, lane: "Lane") -> bool:
-        """Take a slot, unless the lane has one. Returns False if none is free; the lane is pumped when one is."""
+        """Take a slot, unless the lane has one. Returns False if all are taken; a free one then pumps the lane."""
         organization = lane.record.organization
         share = self._shares.get(organization)
         if share is None:

@@ -1,4 +1,4 @@
-"""Notifications of other workers, each in a transaction of its own that nobody waits for.
+"""Notifications of other workers, each in a transaction of its own that no request waits for.
 
 Within the transaction of a publish, they would make all commits take turns.
 """

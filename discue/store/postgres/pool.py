@@ -112,7 +112,7 @@ class ServerConnections:
 
     The loss of one connection makes all others of its generation suspect: the address may lead to another server now.
     Idle ones are discarded, the others when they are returned, and `on_loss` is called once for all of them. After a
-    failed attempt to connect nobody waits: attempts continue in the background until one succeeds.
+    failed attempt to connect, no task waits: attempts continue in the background until one succeeds.
     """
 
     def __init__(self, server: Server, report: Report, connect_seconds: float) -> None:
@@ -120,7 +120,7 @@ class ServerConnections:
         self.server = server
         self._connect_seconds = connect_seconds
         self.generation = 0
-        # Without a listener, nobody has read anything that a loss could invalidate.
+        # Without a listener, no cache has read anything that a loss could invalidate.
         self.on_loss: Callable[[], None] = lambda: None
         self._report = report
         self._all: set[ServerConnection] = set()

@@ -73,7 +73,7 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
     make_private(target)
     try:
         with closing(_connect(target)) as copy:
-            # Nobody needs a copy that is not finished.
+            # An unfinished copy is of no use.
             copy.execute("PRAGMA journal_mode=OFF")
             copy.execute("PRAGMA synchronous=OFF")
             with closing(_connect(source)) as connection:
@@ -106,7 +106,7 @@ def _copy_pages(source: apsw.Connection, target: apsw.Connection, require_runnin
 
 
 def check_contents(path: Path) -> Contents:
-    """Check a whole database that nobody uses, row by row. Raises StoreUnusable if this program cannot use it."""
+    """Check a whole database that no process uses, row by row. Raises StoreUnusable if this program cannot use it."""
     with _opened(path) as connection:
         identity = _identity(connection)
         # Raises for a database of another build, or one that needs a newer program.

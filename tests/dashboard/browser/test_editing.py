@@ -42,7 +42,7 @@ def test_schedule_is_edited_by_two_people_and_nothing_is_lost(
             api.put(path, json={"time_zone": "Europe/Zurich"}).raise_for_status()
         page.get_by_label("When").fill("@yearly")
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_text("Somebody has changed this since you opened the page.")).to_be_visible()
+        expect(page.get_by_text("This was changed after you opened the page.")).to_be_visible()
         expect(page.locator(".note dl")).to_have_text("When@monthlyTime zoneEurope/Zurich")
         page.get_by_label("Time zone").fill("Europe/Zurich")
         page.get_by_role("button", name="Save").click()

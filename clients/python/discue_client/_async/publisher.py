@@ -52,7 +52,7 @@ class _Waiting(msgspec.Struct, eq=False):
         # A caller that no longer waits has cancelled it.
         if not self.future.done():
             self.future.set_exception(error)
-            # The failure is logged: a future that nobody waits for need not say it again.
+            # The failure is logged: a future without a waiter must not report it again.
             self.future.exception()
 
 
@@ -99,7 +99,7 @@ class AsyncPublisher:
                 self._changed.notify_all()
             await finish(self._worker)
         except BaseException:
-            # After Ctrl-C, for example, nobody wants to wait for a service that does not respond.
+            # After Ctrl-C, for example, the program must not wait for a service that does not respond.
             self._worker.cancel()
             await finish(self._worker)
             raise

@@ -214,7 +214,7 @@ class Consumer:
         with self._lock:
             if self._held.pop(receipt, None) is not None and not delivery.is_lost:
                 self._outbox.append((action, delay, receipt))
-            # Only numbers that somebody waits for wake them.
+            # Only the numbers for which a task waits wake the tasks.
             if len(self._outbox) in (1, self._concurrency):
                 self._ended.notify_all()
             if len(self._held) in (0, self._concurrency // 2, self._concurrency - 1):
@@ -277,7 +277,7 @@ class Consumer:
         return True
 
     def _survives(self, error: DiscueError, attempt: int) -> bool:
-        """Log a failed pull and wait, or end the consumer if it would fail again until somebody changes something."""
+        """Log a failed pull and wait, or end the consumer if it would fail again without a change of the service."""
         refusal = error if isinstance(error, APIError) else None
         retry_after = None if refusal is None else refusal.retry_after
         may_pass = refusal is None or refusal.code == "listener_disabled" or is_retried(refusal.status, refusal.code)

@@ -135,13 +135,13 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return request.result()
     except BaseException:
-        # After Ctrl-C, for example, nobody waits for it any more.
+        # After Ctrl-C, for example, the caller no longer waits.
         request.cancel()
         raise
 
 
 def _close(transport: AsyncTransport) -> None:
-    """Close the connections of a client that nobody refers to any more."""
+    """Close the connections of a client without references."""
     if _loop is not None:
         closing = asyncio.run_coroutine_threadsafe(transport.close(), _loop)
         if threading.current_thread().name != _LOOP_THREAD:

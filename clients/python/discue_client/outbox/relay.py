@@ -143,7 +143,7 @@ class Relay:
     def wake(self) -> None:
         """Look for messages now. May be called from any thread."""
         if self._loop is not None:
-            # A relay whose loop is closed must not fail the commit of somebody else.
+            # A relay whose loop is closed must not fail the commit of its caller.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._woken.set)
 

@@ -75,7 +75,7 @@ class Forwarded(NamedTuple):
     message: Forwardable
     outcome: Outcome
     is_repeated: bool
-    """Whether somebody asked for it: it is no attempt to deliver the message."""
+    """Whether a user asked to repeat it: it is not an attempt to deliver the message."""
 
 
 class Stopped(Exception):

@@ -34,7 +34,7 @@ _ENTER: Final = frozenset({b"\r", b"\n"})
 
 
 def has_keyboard(output: str) -> bool:
-    """Return whether somebody at a terminal can press keys, and sees what they do."""
+    """Return whether a user at a terminal can press keys and sees their effect."""
     return output == "lines" and sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 

@@ -109,7 +109,7 @@ async def _opened(session: Session, ended: asyncio.Event) -> bool:
     await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if not opening.done():
-        # The service is away, and somebody does not wait for it.
+        # The service does not respond, and the user has stopped waiting.
         opening.cancel()
         await asyncio.wait({opening})
         return False
@@ -149,7 +149,7 @@ def _say_start(session: Session, plan: Plan, target: Target, signing: Signing) -
 
 
 def _is_success(plan: Plan, counts: Counts) -> bool:
-    """Return whether a script gets 0: without a limit, somebody watched and decided."""
+    """Return whether a script gets 0: without a limit, a user watched and decided."""
     if plan.count is None and plan.for_seconds is None:
         return True
     if counts.missing:
