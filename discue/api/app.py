@@ -307,7 +307,7 @@ class App:
         organization, reads = request.principal.organization, compiled.reads
         is_large = organization and (body_bytes > LARGE_BYTES or compiled.row.events == "many")
         rows = 1 + body_bytes // ROW_BYTES if is_large else 0
-        if reads == STREAM:
+        if reads is STREAM:
             # It takes over the reservation of the round that leases its messages.
             request.reservation = self._ledger.hold(organization, 0)
             return
