@@ -151,29 +151,18 @@ def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str,
 
 
 @pytest.mark.parametrize(
-    ("decoder", "content", "pointer", "known"),
-    [
-        (message, b'{"data":1,"expire_at":5}', "/expire_at", "expires_at"),
-        (batch, b'{"messages":[{"dota":1}]}', "/messages/0/dota", "data"),
-        (BodyDecoder(ListenerBody), b'{"retry":{"attemps":3}}', "/retry/attemps", "attempts"),
-        (BodyDecoder(ListenerBody), b'{"authentication":{"user":"a"}}', "/authentication/user", "username"),
-        (BodyDecoder(ListenerBody), b'{"zzz":1}', "/zzz", ""),
-    ],
-)
-def test_unknown_field_gets_the_nearest_known_name(
-    decoder: BodyDecoder[Body], content: bytes, pointer: str, known: str
-) -> None:
-    with pytest.raises(BadRequest) as raised:
-        decoder.decode(content)
-
-    suggested = f"; did you mean {known}?" if known else ""
-    assert raised.value.code == "unknown_field"
-    assert raised.value.faults == ((pointer, f"is not a known field{suggested}"),)
-
-
-@pytest.mark.parametrize(
     ("decoder", "content", "pointer", "hint"),
     [
+        (message, b'{"data":1,"expire_at":5}', "/expire_at", "; did you mean expires_at?"),
+        (batch, b'{"messages":[{"dota":1}]}', "/messages/0/dota", "; did you mean data?"),
+        (BodyDecoder(ListenerBody), b'{"retry":{"attemps":3}}', "/retry/attemps", "; did you mean attempts?"),
+        (
+            BodyDecoder(ListenerBody),
+            b'{"authentication":{"user":"a"}}',
+            "/authentication/user",
+            "; did you mean username?",
+        ),
+        (BodyDecoder(ListenerBody), b'{"zzz":1}', "/zzz", ""),
         (message, b'{"order":17}', "/order", _WRAP),
         (message, b'{"key":"a","order":17}', "/order", _WRAP),
         (message, b'{"order":17,"data":{"data":1}}', "/order", "; did you mean retry?"),
@@ -185,12 +174,13 @@ def test_unknown_field_gets_the_nearest_known_name(
         (BodyDecoder(ListenerBody), b'{"url":"https://example.com"}', "/url", "; did you mean notify_url?"),
     ],
 )
-def test_unknown_field_of_a_first_request_gets_a_hint_that_fits(
+def test_unknown_field_gets_a_hint_that_fits(
     decoder: BodyDecoder[Body], content: bytes, pointer: str, hint: str
 ) -> None:
     with pytest.raises(BadRequest) as raised:
         decoder.decode(content)
 
+    assert raised.value.code == "unknown_field"
     assert raised.value.faults == ((pointer, f"is not a known field{hint}"),)
 
 

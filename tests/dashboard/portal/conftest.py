@@ -1,13 +1,18 @@
 """Customers with queues of their own, and with endpoints at a shared queue, and messages that they have received."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.dashboards import DashboardService
+from tests.support.dashboard_shop import BEHAVIOURS, ShopSender
+from tests.support.dashboards import DashboardService, dashboard_service
 from tests.support.portals import Customer, opened, own_queue
+from tests.support.postgres.cluster import Cluster
+from tests.support.postgres.fixtures import new_database
 
 HOSTS = "http://hooks.example.com:9001"
 REFUSING = "http://hooks.example.com:9003"
@@ -71,6 +76,19 @@ def made(api: httpx.Client, path: str, **fields: Any) -> str:
     answer = api.post(path, json=fields)
     assert answer.status_code == 200, answer.text
     return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
+
+
+@pytest.fixture
+def service_on_postgresql(
+    tmp_path: Path, postgres_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DashboardService]:
+    monkeypatch.setattr(ShopSender, "behaviours", BEHAVIOURS)
+    with (
+        new_database(postgres_cluster) as database,
+        dashboard_service(tmp_path, ShopSender, database=database) as running,
+    ):
+        yield running
+        assert running.log.errors == []
 
 
 def settle_in(service: DashboardService) -> Tenants:

@@ -10,8 +10,6 @@ from tests.dashboard.portal.conftest import HOSTS, settle_in
 from tests.support.dashboard_shop import BEHAVIOURS, ShopSender
 from tests.support.dashboards import DashboardService, dashboard_service
 from tests.support.portals import Customer, chosen, opened
-from tests.support.postgres.cluster import Cluster
-from tests.support.postgres.fixtures import new_database
 
 QUOTA = 30
 OF_A_CUSTOMER = QUOTA // 10
@@ -24,14 +22,9 @@ def test_customer_leaves_creations_to_others(tmp_path: Path, monkeypatch: pytest
 
 
 def test_customer_leaves_creations_to_others_on_postgresql(
-    tmp_path: Path, postgres_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    service_on_postgresql: DashboardService,
 ) -> None:
-    monkeypatch.setattr(ShopSender, "behaviours", BEHAVIOURS)
-    with (
-        new_database(postgres_cluster) as database,
-        dashboard_service(tmp_path, ShopSender, database=database) as service,
-    ):
-        _use_up(service)
+    _use_up(service_on_postgresql)
 
 
 def _use_up(service: DashboardService) -> None:
