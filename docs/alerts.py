@@ -94,8 +94,8 @@ ALERTS: Final = (
         "A message of a pull listener could have been pulled for more than an hour: its consumer may be gone.",
         "`/metrics/detailed?family=listeners` names the listeners with the largest backlogs. "
         '`discue_http_requests_total{operation="pull"}`: does any consumer ask at all?',
-        "Start the consumer, or more of them. A consumer that runs once a day needs a higher threshold. If nobody needs "
-        "the messages, disable or delete the listener: what waits is missed after `delivery_deadline`.",
+        "Start the consumer, or more of them. A consumer that runs once a day needs a higher threshold. If the messages are "
+        "not needed, disable or delete the listener: what waits is missed after `delivery_deadline`.",
     ),
     Alert(
         "DiscueAttemptsFail",
