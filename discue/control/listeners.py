@@ -196,7 +196,7 @@ async def holds(control: ControlContext, principal: Principal, public_ids: Colle
 
     async def work(tx: Transaction) -> dict[str, str]:
         found = await listeners.page(tx, principal.organization, Selection(per_page=len(public_ids)), public_ids)
-        details = await _details_of_all(tx, principal.organization, found.items, with_missed=False)
+        details = await _without_failures(tx, principal.organization, found.items, with_missed=False)
         return {each.listener.public_id: each.condition.held_by for each in details if each.condition.held_by}
 
     return await control.store.read(work)
@@ -399,13 +399,19 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
+    details = await _without_failures(tx, organization, found, with_missed=with_missed)
+    return await _with_failures(tx, organization, details)
+
+
+async def _without_failures(
+    tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool
+) -> list[ListenerDetails]:
     facts_of = await listeners.read_facts(tx, organization, found)
     verified = domains.VerifiedDomains(tx)
-    details = [
+    return [
         await details_of(tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified)
         for each in found
     ]
-    return await _with_failures(tx, organization, details)
 
 
 async def _with_failures(
