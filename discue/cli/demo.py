@@ -24,7 +24,7 @@ from discue.control.organizations import ensure_operator
 from discue.control.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import SettingsInvalid
-from discue.server.http import Address, free_port
+from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
 from discue.server.process import prepare_process
@@ -82,9 +82,12 @@ def run(invocation: Invocation) -> None:
         arguments.parser.error(f"--hours must be from 0 to {_LONGEST_HISTORY_HOURS}")
     require_cleartext(settings)
     prepare_process()
-    settings = dataclasses.replace(
-        settings, role="all", dashboard_port=None, port=free_port(Address(settings.host, settings.port))
-    )
+    with held_port(Address(settings.host, settings.port)) as port:
+        _run(dataclasses.replace(invocation, settings=dataclasses.replace(settings, port=port)))
+
+
+def _run(invocation: Invocation) -> None:
+    settings = dataclasses.replace(invocation.settings, role="all", dashboard_port=None)
     if settings.database != Settings().database:
         uvloop.run(_show(dataclasses.replace(invocation, settings=settings), "Data is stored in " + settings.database))
         return

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -37,7 +38,7 @@ from discue.domain.egress import literal_address
 from discue.domain.errors import SettingsInvalid
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
-from discue.server.http import Address, free_port, is_taken
+from discue.server.http import Address, held_port, is_taken
 from discue.server.installation import egress_policy, open_installation
 from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
@@ -219,7 +220,14 @@ def run(invocation: Invocation) -> None:
     if arguments.ephemeral:
         ephemeral.run(invocation)
         return
-    wanted, settings = invocation.settings, _settings(invocation.settings)
+    wanted = invocation.settings
+    with ExitStack() as held:
+        port = _next_free(wanted.host, wanted.port, held)
+        _run(dataclasses.replace(invocation, settings=_settings(wanted, port)), wanted)
+
+
+def _run(invocation: Invocation, wanted: Settings) -> None:
+    settings = invocation.settings
     prepare_process()
     # The folder has the key: only its owner may read it, and git ignores it.
     if _FOLDER.is_symlink():
@@ -234,7 +242,7 @@ def run(invocation: Invocation) -> None:
         if wanted.port not in (0, settings.port):
             say(f"Port {wanted.port} is taken by {_holder(wanted)}: this server uses port {settings.port}.")
             say(f"Its URL is in {DEVELOPMENT_URL}.")
-        uvloop.run(_develop(dataclasses.replace(invocation, settings=settings)))
+        uvloop.run(_develop(invocation))
 
 
 def require_cleartext(settings: Settings) -> None:
@@ -245,25 +253,23 @@ def require_cleartext(settings: Settings) -> None:
         )
 
 
-def _settings(settings: Settings) -> Settings:
-    """Return the settings for development, with a port that is free."""
-    settings = dataclasses.replace(
-        settings, port=_next_free(settings.host, settings.port), role="all", dashboard_port=None
-    )
+def _settings(settings: Settings, port: int) -> Settings:
+    """Return the settings for development, at a port."""
+    settings = dataclasses.replace(settings, port=port, role="all", dashboard_port=None)
     if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
         return dataclasses.replace(settings, encryption_key_file=_ENCRYPTION_KEY_FILE)
     return settings
 
 
-def _next_free(host: str, wanted: int) -> int:
-    """Return the port, or the next free one. Raises SettingsInvalid if none of 100 ports is free."""
+def _next_free(host: str, wanted: int, held: ExitStack) -> int:
+    """Reserve the port, or the next free one, until `held` closes. Raises SettingsInvalid if none of 100 is free."""
     for port in range(wanted, min(wanted + _PORTS_TRIED, 65_535)):
         try:
-            return free_port(Address(host, port))
+            return held.enter_context(held_port(Address(host, port)))
         except SettingsInvalid as error:
             if not is_taken(error):
                 raise
-    return free_port(Address(host, wanted))
+    return held.enter_context(held_port(Address(host, wanted)))
 
 
 def _holder(settings: Settings) -> str:

@@ -136,7 +136,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             manager = ServiceManager(os.environ, log)
             async with (
                 measured(settings, worker),
-                serving(invocation, worker, port_held=True) as server,
+                serving(invocation, worker) as server,
                 manager.informed(lambda: worker.readiness.obstacle),
             ):
                 await until_stopped(stop, server)
@@ -145,7 +145,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             worker.lease.announce = pipe.report_session_id
             async with (
                 measured(settings, worker, pipe),
-                serving(invocation, worker, port_held=True, worker=pipe.number) as server,
+                serving(invocation, worker, worker=pipe.number) as server,
             ):
                 pipe.report_serving()
                 async with beating(pipe.beat_seconds, pipe.report_beat):
@@ -209,18 +209,15 @@ async def until_stopped(stop: asyncio.Event, server: Ending) -> None:
 
 
 @asynccontextmanager
-async def serving(
-    invocation: Invocation, worker: Worker, /, *, port_held: bool = False, **fields: object
-) -> AsyncIterator[HttpServer]:
+async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -> AsyncIterator[HttpServer]:
     """Serve the worker at its address, with TLS if configured, and drain it at the end. `fields` is added to log lines.
 
-    `port_held` says that this program reserves the port (`held_port`).
-    Raises SettingsInvalid if the address is in use or the TLS files are invalid.
+    The caller reserves the port (`held_port`). Raises SettingsInvalid if the TLS files are invalid.
     """
     settings = invocation.settings
     async with AsyncExitStack() as stack:
         with certificate_files(settings, invocation.clock) as files:
-            address = Address(settings.host, settings.port, files.cert, files.key, shared=port_held)
+            address = Address(settings.host, settings.port, files.cert, files.key, shared=True)
             server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
             if worker.dashboard is not None and settings.dashboard_port is not None:
                 own = _dashboard_address(settings, settings.dashboard_port, files.cert, files.key)

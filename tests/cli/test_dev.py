@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -239,12 +239,12 @@ def test_url_of_an_earlier_start_is_removed_before_the_next_one_serves(tmp_path:
 def test_port_that_is_not_allowed_is_an_error_rather_than_another_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(address: Address) -> int:
+    def refused(address: Address) -> AbstractContextManager[int]:
         raise SettingsInvalid(f"cannot listen on port {address.port}") from PermissionError(errno.EACCES, "denied")
 
-    monkeypatch.setattr(dev, "free_port", refused)
-    with pytest.raises(SettingsInvalid, match=r"cannot listen on port 80$"):
-        dev._next_free("127.0.0.1", 80)
+    monkeypatch.setattr(dev, "held_port", refused)
+    with ExitStack() as held, pytest.raises(SettingsInvalid, match=r"cannot listen on port 80$"):
+        dev._next_free("127.0.0.1", 80, held)
 
 
 def test_second_dev_server_in_a_folder_is_rejected(tmp_path: Path) -> None:
