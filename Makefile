@@ -50,7 +50,7 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
 .PHONY: run test browser screenshots pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
-	clean
+	measure clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -143,6 +143,9 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	done
 	npm exec --yes --silent $(RUNTIMES:%=--package=%) -- $(PYTEST) tests/clients/typescript/test_runtimes.py
 	$(PYTEST) tests/examples -n 2
+
+measure: $(DEV)
+	$(BIN)/python -m tools.measure
 
 docs: $(DEV)
 	$(BIN)/python -m docs.generate
