@@ -347,7 +347,7 @@ def test_file_lists_providers(tmp_path: Path) -> None:
         ('label = "Example Ltd"', "algorithms = []", "algorithms"),
         ('label = "Example Ltd"', 'lable = "Example Ltd"', "lable"),
         ('"admin"', '"king"', "king"),
-        ('default_role = "viewer"\n[provider.roles]\n"webhook admins" = "admin"', "", "nobody can sign in"),
+        ('default_role = "viewer"\n[provider.roles]\n"webhook admins" = "admin"', "", "no user can sign in"),
         ("[[provider]]", "[[provider", "TOML"),
         ("\n[[provider]]", GOOD + "[[provider]]", "same name"),
     ],

@@ -205,7 +205,7 @@ def test_lost_key_loses_only_the_secrets(tmp_path: Path, receipts: Receipts) -> 
 
     assert (refused.returncode, replaced.returncode) == (1, 0)
     assert "--replace-lost" in refused.stderr
-    assert "1 listeners have new secrets that nobody knows" in replaced.stdout
+    assert "1 listeners have new secrets that no receiver knows" in replaced.stdout
     deliver(client, tmp_path, receipts)
     assert not _fits(receipts, secret, 0)
 
