@@ -133,10 +133,11 @@ def test_frame_and_tab_of_one_browser_show_their_own_sessions(
     service: DashboardService, site: Site, window: Callable[..., Any], name: str
 ) -> None:
     origin = getattr(site, name)
-    own_queue(service, f"framed-{name}", json_schema=_SCHEMA)
+    for customer in (f"framed-{name}", f"in-a-tab-{name}"):
+        own_queue(service, customer, json_schema=_SCHEMA)
     with embedding(service, origin), window() as page:
         for _ in range(2):
-            page.goto(new_session(service, "in-a-tab")["url"])
+            page.goto(new_session(service, f"in-a-tab-{name}")["url"])
             site.embed(service, new_session(service, f"framed-{name}", theme=_THEME)["url"])
             page.goto(origin)
             page.frame_locator("iframe").get_by_role("link", name="Event types").click()
