@@ -5,7 +5,6 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -255,14 +254,7 @@ class AuthorizingSender:
             grant=None,
             timeout_ms=self._left_ms(request, started_at),
         )
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._sender.send(authorized, partial(_set, outcome))
-        return await outcome
+        return await self._sender.attempt(authorized)
 
     def _left_ms(self, request: AttemptRequest, started_at: float) -> int:
         return max(1, request.timeout_ms - int((self._clock.monotonic() - started_at) * 1_000))
-
-
-def _set(outcome: asyncio.Future[Outcome], found: Outcome) -> None:
-    if not outcome.done():
-        outcome.set_result(found)

@@ -96,6 +96,18 @@ class Sender:
             self._measures.connections["true"] += 1
             connection.transmit(exchange)
 
+    async def attempt(self, request: AttemptRequest) -> Outcome:
+        """Make one attempt, and return its outcome."""
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def end(found: Outcome) -> None:
+            # The caller may have been cancelled.
+            if not outcome.done():
+                outcome.set_result(found)
+
+        self.send(request, end)
+        return await outcome
+
     async def close(self, grace_seconds: float) -> None:
         """Stop. Waits for the requests in flight for at most `grace_seconds`; then the remaining ones fail."""
         self._closing = True

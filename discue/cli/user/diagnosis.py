@@ -131,7 +131,6 @@ async def _sent(target: Target, keys: tuple[SigningKey, ...], data: Data) -> Out
         limits=SenderLimits(idle_seconds=0),
         details="all",
     )
-    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     body, codec = data
     request = AttemptRequest(
         target=target,
@@ -146,8 +145,7 @@ async def _sent(target: Target, keys: tuple[SigningKey, ...], data: Data) -> Out
         is_test=True,
     )
     try:
-        sender.send(request, outcome.set_result)
-        return await outcome
+        return await sender.attempt(request)
     finally:
         await sender.close(0)
 

@@ -8,14 +8,12 @@ import hashlib
 import os
 import re
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from discue.cli.output import say
 from discue.cli.user.arguments import content_of, duration, header, json_of, moment, name, positive
 from discue.cli.user.command import UsageInvalid, add_command
 from discue.cli.verbs import Commands
-
-if TYPE_CHECKING:
-    from discue.cli.user.listening.session import Plan
 
 _CONCURRENCY: Final = 50
 _LEASE_SECONDS: Final = 30
@@ -106,10 +104,11 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     # A tenth of a second that `discue listen --help` does not take.
-    from discue.cli.user.listening.run import listen, print_secret  # noqa: PLC0415
+    from discue.cli.user.listening.run import listen  # noqa: PLC0415
+    from discue.cli.user.listening.target import signing_of  # noqa: PLC0415
 
     if arguments.print_secret:
-        print_secret(arguments)
+        say(signing_of(arguments.secret).text)
         return None
     if arguments.url is None:
         raise UsageInvalid("The URL of the local server is missing, such as http://localhost:8000/hook.")
@@ -117,26 +116,10 @@ def run(arguments: argparse.Namespace) -> int | None:
         raise UsageInvalid("Give either --queue or --all, not both.")
     if not (arguments.queue or arguments.all):
         raise UsageInvalid("Name the queues with --queue, or take all of them with --all.")
-    return listen(arguments, plan_of(arguments))
-
-
-def plan_of(arguments: argparse.Namespace) -> Plan:
-    import msgspec  # noqa: PLC0415 - as above
-
-    from discue.cli.user.listening.session import Plan  # noqa: PLC0415 - as above
-
-    given = arguments.filter
-    return Plan(
-        queues=tuple(dict.fromkeys(arguments.queue)),
-        name=arguments.name or listener_name(arguments.url),
-        filter=None if given is None else msgspec.json.decode(json_of(content_of(given), "The filter")),
-        since=arguments.since,
-        concurrency=arguments.concurrency,
-        lease_seconds=max(round(arguments.lease), 1),
-        count=arguments.count,
-        for_seconds=arguments.for_seconds,
-        keep=arguments.keep,
-    )
+    if arguments.filter is not None:
+        arguments.filter = json_of(content_of(arguments.filter), "The filter")
+    arguments.name = arguments.name or listener_name(arguments.url)
+    return listen(arguments)
 
 
 def listener_name(url: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from discue.cli.output import note
 from discue.cli.user.arguments import duration, positive
 from discue.cli.user.command import UsageInvalid, add_command, connect_async
+from discue.cli.user.waiting import warnings_shown
 from discue.cli.verbs import Commands
 
 DATABASE_VARIABLE: Final = "DISCUE_OUTBOX_DATABASE"
@@ -68,7 +68,7 @@ async def _relay(arguments: argparse.Namespace, database: str) -> None:
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     async with connect_async(arguments) as client:
         relay = Relay(database, client, max_messages=arguments.max_messages, poll_seconds=arguments.poll)
-        with _Notes():
+        with warnings_shown(note):
             for number in _SIGNALS:
                 loop.add_signal_handler(number, stopped.set)
             async with relay:
@@ -77,20 +77,3 @@ async def _relay(arguments: argparse.Namespace, database: str) -> None:
                 # A second Ctrl-C does not wait for the requests in flight.
                 for number in _SIGNALS:
                     loop.remove_signal_handler(number)
-
-
-class _Notes(logging.Handler):
-    """Prints what the relay logs. Use it as a context manager."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._logger = logging.getLogger("discue_client")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-    def __enter__(self) -> None:
-        self._logger.addHandler(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)

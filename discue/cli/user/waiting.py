@@ -1,11 +1,11 @@
-"""The line about a service that does not respond, while its requests are sent again."""
+"""Lines about what the client logs: a service that does not respond, and messages in danger."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from discue.cli.output import note
@@ -14,10 +14,19 @@ _CLIENT_LOG: Final = "discue_client"
 _SILENT_SECONDS: Final = 1.0
 
 
-@contextmanager
-def waiting_is_shown(deadline: float) -> Iterator[None]:
+def waiting_is_shown(deadline: float) -> AbstractContextManager[None]:
     """Say once what a command waits for, if that takes a second. `deadline` is the one of its requests."""
-    log, handler = logging.getLogger(_CLIENT_LOG), _Retries(deadline)
+    return _attached(_Retries(deadline))
+
+
+def warnings_shown(show: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Show what the client warns of, and when its consumer can fetch messages again."""
+    return _attached(_Warnings(show))
+
+
+@contextmanager
+def _attached(handler: logging.Handler) -> Iterator[None]:
+    log = logging.getLogger(_CLIENT_LOG)
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -26,6 +35,17 @@ def waiting_is_shown(deadline: float) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+class _Warnings(logging.Handler):
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Not each attempt to send a request again.
+        if record.levelno >= logging.WARNING or record.module == "consumer":
+            self._show(record.getMessage())
 
 
 class _Retries(logging.Handler):

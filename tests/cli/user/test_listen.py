@@ -237,16 +237,18 @@ def test_run_with_a_time_and_no_message_is_a_failure(service: Service) -> None:
     assert "in time" not in one.stderr
 
 
-def test_message_that_waits_for_the_local_server_has_come(service: Service) -> None:
-    queue = queue_named(service, "server-away")
+@pytest.mark.parametrize("limits", [(), ("--count", "1")], ids=["time", "count and time"])
+def test_message_that_waits_for_the_local_server_has_come(service: Service, limits: tuple[str, ...]) -> None:
+    queue = queue_named(service, f"server-away-{len(limits)}")
     publish(service, queue, "one")
     with local_server() as local:
         address = local.url
-    result = service.run("listen", address, "--queue", queue, "--since", "1h", "--for", "1s")
+    result = service.run("listen", address, "--queue", queue, "--since", "1h", "--for", "1s", *limits)
 
     assert result.returncode == 1
     assert "is away" in result.stderr
-    assert "No message came in time." not in result.stderr
+    assert "come in time." not in result.stderr
+    assert "The local server did not respond to 1 message in time." in result.stderr
 
 
 def test_quiet_output_shows_refusals_only(service: Service) -> None:

@@ -89,3 +89,18 @@ def test_interrupt_waits_for_the_response_of_the_local_server(service: Service) 
     assert code == 0
     assert f"{message} {queue}  204 No Content" in process.out.text
     assert listener["messages"]["acknowledged_count"] == 1  # type: ignore[index]
+
+
+@pytest.mark.torture
+def test_held_request_does_not_hold_the_end(service: Service) -> None:
+    queue, held = queue_named(service, "debugger"), Held()
+    arguments = ("--queue", queue, "--keep", "--timeout", "1h")
+    with local_server(held) as local, listening(service, local.url, *arguments) as process:
+        message = publish(service, queue)
+        local.wait_for(lambda: local.arrived == [message])
+        process.signal(signal.SIGINT)
+        code = process.ended()
+        held.release()
+
+    assert code == 0
+    assert_kept(service, queue)

@@ -3,191 +3,113 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import ssl
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from http import HTTPStatus
+from typing import Final
 
-from discue.cli.user.listening.target import Signing
+import msgspec
+
+from discue.cli.user.listening.screen import Forwarded, Screen
 from discue.domain.attempts import Outcome
-from discue.domain.clock import SystemClock
-from discue.domain.egress import EgressPolicy, Target
-from discue.domain.message_data import TEXT, Codec
+from discue.domain.message_data import Data
 from discue.sending.request import AttemptRequest
-from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-
-if TYPE_CHECKING:
-    from discue_client.models import PulledMessage
+from discue_client.models import Listener, Message, PulledMessage
 
 _AWAY: Final = frozenset({"connect", "connect_timeout", "resolve"})
 """Failures before anything was sent: no server is there."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 3.0
-_CLOSING_SECONDS: Final = 0.2
-
-
-class Forwardable(NamedTuple):
-    """A message, as it is forwarded."""
-
-    id: str
-    body: bytes
-    media_type: str
-    key: str | None
-    headers: dict[str, str]
-    attempt: int
-    codec: Codec = TEXT
-    """Decides about the media type if the message has none."""
-    traceparent: str = ""
-    """The trace context of the attempt; "" for none."""
-
-    @classmethod
-    def of(cls, message: PulledMessage) -> Forwardable:
-        encoded = message.data_base64
-        body = (message.data or "").encode() if encoded is None else base64.b64decode(encoded)
-        return cls(
-            message.id,
-            body,
-            message.content_type,
-            message.key,
-            message.headers or {},
-            message.attempt,
-            traceparent=message.traceparent or "",
-        )
-
-
-class QueueListener(NamedTuple):
-    """The queue and the listener that a request names."""
-
-    queue: str
-    """Alias of the queue."""
-    queue_id: str
-    listener_id: str
-
-
-class Forwarded(NamedTuple):
-    """A request to the local server, and its outcome."""
-
-    at: float
-    """Seconds since the epoch."""
-    source: QueueListener
-    message: Forwardable
-    outcome: Outcome
-    is_repeated: bool
-    """Whether a user asked to repeat it: it is not an attempt to deliver the message."""
-
-
-class Stopped(Exception):
-    """The command ends before the local server has responded."""
 
 
 class Forwarder:
-    """Sends messages to one local server. Waits while it is away: only a response is an outcome.
+    """Sends messages to one local server and counts them. Waits while it is away: only a response is an outcome."""
 
-    `show` gets each request with its outcome, `note` a sentence when the server goes away and when it is back.
-    """
+    def __init__(self, sender: Sender, template: AttemptRequest, screen: Screen, wanted: int | None) -> None:
+        """`template` is a request without a message. `wanted` outcomes end the command."""
+        self._sender = sender
+        self._template = template
+        self._screen = screen
+        self._wanted = wanted
+        self._is_away = False
+        self._changed_at = 0.0
+        self.ended = asyncio.Event()
+        """Ends the command: nothing more is sent."""
+        self.started = 0
+        """Messages that are being forwarded or were."""
+        self.accepted = 0
+        self.refused = 0
+        self.is_gone = False
+        """Whether the local server has responded `410`, which ends the command."""
 
-    def __init__(
-        self,
-        target: Target,
-        signing: Signing,
-        *,
-        headers: dict[str, str],
-        timeout_seconds: float,
-        ssl_context: ssl.SSLContext | None,
-        show: Callable[[Forwarded], None],
-        note: Callable[[str], None],
-    ) -> None:
-        self._target = target
-        self._signing = signing
-        self._headers = headers
-        self._timeout_ms = round(timeout_seconds * 1_000)
-        self._show = show
-        self._note = note
-        self._sender = Sender(
-            clock=SystemClock(),
-            # The address was given by the person who runs the command.
-            policy=EgressPolicy(allow_private=True),
-            limits=SenderLimits(),
-            ssl_context=ssl_context,
-        )
-        self._is_present = asyncio.Event()
-        self._is_present.set()
-        self._is_stopped = asyncio.Event()
+    def may_begin(self) -> bool:
+        """Count a message that is about to be forwarded; False if there were enough already."""
+        if self.started == self._wanted:
+            return False
+        self.started += 1
+        return True
 
-    async def forward(self, source: QueueListener, message: Forwardable, *, is_repeated: bool = False) -> Outcome:
-        """Send a message once, as soon as the local server is there, and return the outcome. Raises Stopped."""
-        request = self._request(source, message)
-        while True:
-            await self._is_present.wait()
-            if self._is_stopped.is_set():
-                raise Stopped
-            sent_at = time.time()
-            outcome = await self._send(request)
-            if outcome.error in _AWAY:
-                if not self._is_present.is_set():
-                    # Another message tries already.
-                    continue
-                sent_at, outcome = await self._until_present(request, outcome)
-            self._show(Forwarded(sent_at, source, message, outcome, is_repeated))
-            return outcome
-
-    def stop(self) -> None:
-        """Let everything that waits for the local server raise Stopped."""
-        self._is_stopped.set()
-        self._is_present.set()
-
-    async def close(self) -> None:
-        await self._sender.close(_CLOSING_SECONDS)
-
-    async def _until_present(self, request: AttemptRequest, outcome: Outcome) -> tuple[float, Outcome]:
-        """Try one message until a server is there, while all others wait."""
-        self._is_present.clear()
-        self._note(f"{self._target.authority} is away ({outcome.detail.rstrip('.')}). Messages wait; none is lost.")
-        pause = _FIRST_PAUSE
-        try:
-            while True:
-                await self._pause(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                sent_at = time.time()
-                outcome = await self._send(request)
-                if outcome.error not in _AWAY:
-                    self._note(f"{self._target.authority} is back.")
-                    return sent_at, outcome
-        finally:
-            self._is_present.set()
-
-    async def _pause(self, seconds: float) -> None:
-        """Raises Stopped as soon as the command ends."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._is_stopped.wait()
-        if self._is_stopped.is_set():
-            raise Stopped
-
-    async def _send(self, request: AttemptRequest) -> Outcome:
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(found: Outcome) -> None:
-            if not outcome.done():
-                outcome.set_result(found)
-
-        self._sender.send(request, done)
-        return await outcome
-
-    def _request(self, source: QueueListener, message: Forwardable) -> AttemptRequest:
-        return AttemptRequest(
-            target=self._target,
+    async def forward(
+        self, queue: str, listener: Listener, message: Message | PulledMessage, data: Data
+    ) -> Outcome | None:
+        """Send a message once. Returns None if it is neither accepted nor refused: the command ends."""
+        body, codec = data
+        pulled = message if isinstance(message, PulledMessage) else None
+        request = msgspec.structs.replace(
+            self._template,
             message_id=message.id,
-            codec=message.codec,
-            body=message.body,
-            keys=self._signing.keys,
-            queue_id=source.queue_id,
-            listener_id=source.listener_id,
-            number=message.attempt,
-            headers=tuple({**message.headers, **self._headers}.items()),
-            timeout_ms=self._timeout_ms,
-            media_type=message.media_type,
-            traceparent=message.traceparent,
+            codec=codec,
+            body=body,
+            queue_id=listener.queue_id,
+            listener_id=listener.id,
+            number=1 if pulled is None else pulled.attempt,
+            headers=tuple({**(message.headers or {}), **dict(self._template.headers)}.items()),
+            media_type=message.content_type or "",
+            traceparent="" if pulled is None else pulled.traceparent or "",
         )
+        outcome = await self._send(queue, message.key, request)
+        if outcome is None:
+            return None
+        self.accepted += outcome.acknowledged
+        self.refused += not outcome.acknowledged
+        if self.accepted + self.refused == self._wanted:
+            self.ended.set()
+        # An incomplete response does not disable a listener in push mode.
+        if outcome.status != HTTPStatus.GONE or outcome.error != "status":
+            return outcome
+        if not self.is_gone:
+            self._screen.note(
+                f"Stopped for 410 Gone: the service would now disable the listener of {queue}, and its messages would "
+                "wait until it is enabled."
+            )
+        self.is_gone = True
+        self.ended.set()
+        return None
+
+    async def repeat(self, forwarded: Forwarded) -> None:
+        """Send a message again, which does not count."""
+        await self._send(forwarded.queue, forwarded.key, forwarded.request, is_repeated=True)
+
+    async def _send(
+        self, queue: str, key: str | None, request: AttemptRequest, *, is_repeated: bool = False
+    ) -> Outcome | None:
+        """Send a request as soon as the local server is there. Returns None if the command ends before that."""
+        pause = _FIRST_PAUSE
+        while not self.ended.is_set():
+            at = time.time()
+            outcome = await self._sender.attempt(request)
+            is_away = outcome.error in _AWAY
+            # A request that was sent before the last change tells nothing new.
+            if is_away != self._is_away and at >= self._changed_at:
+                self._is_away, self._changed_at = is_away, time.time()
+                change = (
+                    f"is away ({outcome.detail.rstrip('.')}). Messages wait; none is lost" if is_away else "is back"
+                )
+                self._screen.note(f"{request.target.authority} {change}.")
+            if not is_away:
+                self._screen.show(Forwarded(at, queue, key, request, outcome, is_repeated))
+                return outcome
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return None

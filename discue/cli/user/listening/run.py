@@ -1,47 +1,60 @@
-"""Running `discue listen` to its end: signals, limits, output, and the exit code."""
+"""Running `discue listen` to its end: signals, limits, and the exit code."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import ssl
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from discue.cli.exit_codes import FAILED
-from discue.cli.output import excerpt, note, say
+from discue.cli.output import excerpt, note
 from discue.cli.user.command import UsageInvalid, connect_async
-from discue.cli.user.listening.attempts import printer
-from discue.cli.user.listening.forwarding import Forwarded, Forwarder
-from discue.cli.user.listening.keyboard import Keyboard, has_keyboard
+from discue.cli.user.listening.forwarding import Forwarder
 from discue.cli.user.listening.screen import Screen
-from discue.cli.user.listening.session import Counts, Plan, Session
+from discue.cli.user.listening.session import QueueSession
 from discue.cli.user.listening.target import Signing, local_target, signing_of
+from discue.cli.user.listening.terminal import Terminal, is_interactive
+from discue.cli.user.waiting import warnings_shown
+from discue.domain.clock import SystemClock
+from discue.domain.egress import EgressPolicy
+from discue.domain.message_data import TEXT
+from discue.sending.request import AttemptRequest
+from discue.sending.sender import Sender
 
 if TYPE_CHECKING:
-    from discue.domain.egress import Target
     from discue_client import AsyncDiscue
 
 _DEADLINE_SECONDS: Final = 60.0
 """How long results are sent again: a service that restarts must get them."""
+_CLOSING_SECONDS: Final = 0.2
+_ENDING_SECONDS: Final = (5.0, 1.0, 1.0, 1.0)
+"""How long requests to the local server may go on at the end, and then how long each cancellation may take."""
 _SYSTEM: Final = "system/"
 _FILTER_SHOWN: Final = 60
 
 
-def print_secret(arguments: argparse.Namespace) -> None:
-    say(signing_of(arguments.secret).text)
-
-
-def listen(arguments: argparse.Namespace, plan: Plan) -> int | None:
+def listen(arguments: argparse.Namespace) -> int | None:
     """Forward messages until a signal or a limit. Returns the exit code."""
     target = local_target(arguments.url, allow_remote=arguments.allow_remote)
     signing, context = signing_of(arguments.secret), _tls(arguments)
-    return uvloop.run(_listen(arguments, plan, target, (signing, context)))
+    template = AttemptRequest(
+        target=target,
+        message_id="",
+        codec=TEXT,
+        body=b"",
+        keys=signing.keys,
+        queue_id="",
+        listener_id="",
+        number=1,
+        headers=tuple(arguments.header),
+        timeout_ms=round(arguments.timeout * 1_000),
+    )
+    return uvloop.run(_listen(arguments, template, signing, context))
 
 
 def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
@@ -59,55 +72,40 @@ def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 async def _listen(
-    arguments: argparse.Namespace, plan: Plan, target: Target, security: tuple[Signing, ssl.SSLContext | None]
+    arguments: argparse.Namespace, template: AttemptRequest, signing: Signing, context: ssl.SSLContext | None
 ) -> int | None:
-    signing, context = security
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    counts = Counts(plan.count, ended.set)
-    keyboard: Keyboard | None = None
-    screen = Screen(has_status=has_keyboard(arguments.output))
-    show = printer(arguments.output, screen)
-
-    def shown(forwarded: Forwarded) -> None:
-        show(forwarded)
-        counts.add(forwarded)
-        if keyboard is not None:
-            keyboard.add(forwarded)
-
-    forwarder = Forwarder(
-        target,
-        signing,
-        headers=dict(arguments.header),
-        timeout_seconds=arguments.timeout,
-        ssl_context=context,
-        show=shown,
-        note=screen.note,
-    )
-    if has_keyboard(arguments.output):
-        keyboard = Keyboard(screen, forwarder, ended.set)
+    screen = Terminal() if is_interactive(arguments.output) else Screen(arguments.output)
+    # The address was given by the person who runs the command.
+    sender = Sender(clock=SystemClock(), policy=EgressPolicy(allow_private=True), ssl_context=context)
+    forwarder = Forwarder(sender, template, screen, arguments.count)
+    ended = forwarder.ended
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    with _NotesOfClient(screen):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    with warnings_shown(screen.note):
         async with connect_async(arguments, deadline=_DEADLINE_SECONDS) as client:
-            if arguments.all:
-                plan = replace(plan, queues=await _all_queues(client))
-            session = Session(client, plan, forwarder, counts=counts, note=screen.note)
+            queues = await _all_queues(client) if arguments.all else dict.fromkeys(arguments.queue)
+            sessions = [QueueSession(client, arguments, forwarder, queue) for queue in queues]
             try:
-                if await _opened(session, ended):
-                    _say_start(session, plan, target, signing)
-                    with keyboard.reading() if keyboard else nullcontext():
-                        await _run(session, ended, plan)
+                if await _opened(sessions, ended):
+                    _say_start(arguments, sessions, template, signing)
+                    with screen.reading(forwarder.repeat, ended.set):
+                        await _run(sessions, ended, arguments.for_seconds)
             finally:
-                await forwarder.close()
-                is_removed = plan.keep or await session.remove()
-    return None if is_removed and not session.is_gone and _is_success(plan, counts) else FAILED
+                await sender.close(_CLOSING_SECONDS)
+                is_removed = arguments.keep or all([await each.remove() for each in sessions])
+    is_success = is_removed and not forwarder.is_gone and _is_success(arguments, forwarder)
+    return None if is_success else FAILED
 
 
-async def _opened(session: Session, ended: asyncio.Event) -> bool:
+async def _opened(sessions: Iterable[QueueSession], ended: asyncio.Event) -> bool:
     """Create the listeners. Returns False if a signal ends the command before they are there."""
-    opening, waiting = asyncio.create_task(session.open()), asyncio.create_task(ended.wait())
-    await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+
+    async def open_all() -> None:
+        for each in sessions:
+            await each.open()
+
+    opening = asyncio.create_task(open_all())
+    await _first_end([opening], ended)
     if not opening.done():
         # The service does not respond, and the user has stopped waiting.
         opening.cancel()
@@ -117,67 +115,70 @@ async def _opened(session: Session, ended: asyncio.Event) -> bool:
     return True
 
 
-async def _run(session: Session, ended: asyncio.Event, plan: Plan) -> None:
+async def _run(sessions: Sequence[QueueSession], ended: asyncio.Event, seconds: float | None) -> None:
     """Run until a signal, a limit, or an error that stays, which is raised."""
-    running = asyncio.create_task(session.run())
+    tasks = [asyncio.create_task(each.run()) for each in sessions]
+    await _first_end(tasks, ended, seconds)
+    ended.set()
+    for each in sessions:
+        each.stop()
+    late = set(tasks)
+    for patience in _ENDING_SECONDS:
+        # A request that a debugger holds must not hold the command. A consumer that is cancelled still sends results,
+        # for as long as it is not cancelled again.
+        if late:
+            _, late = await asyncio.wait(late, timeout=patience)
+        for task in late:
+            task.cancel()
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()
+
+
+async def _first_end(tasks: Iterable[asyncio.Task[None]], ended: asyncio.Event, seconds: float | None = None) -> None:
+    """Return when one of the tasks or the command ends, or the time has passed."""
     waiting = asyncio.create_task(ended.wait())
-    await asyncio.wait({running, waiting}, timeout=plan.for_seconds, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({*tasks, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    session.stop()
-    await running
 
 
-async def _all_queues(client: AsyncDiscue) -> tuple[str, ...]:
+async def _all_queues(client: AsyncDiscue) -> list[str]:
     found = [each.alias async for each in client.queues.list() if not each.alias.startswith(_SYSTEM)]
     if not found:
         raise UsageInvalid("There is no queue. Create one with `discue queues set NAME`.")
-    return tuple(reversed(found))
+    return found[::-1]
 
 
-def _say_start(session: Session, plan: Plan, target: Target, signing: Signing) -> None:
-    queues = ", ".join(each.queue for each in session.opened)
-    matching = f" that pass {excerpt(str(plan.filter), _FILTER_SHOWN)}" if plan.filter else ""
+def _say_start(
+    arguments: argparse.Namespace, sessions: Sequence[QueueSession], template: AttemptRequest, signing: Signing
+) -> None:
+    target, queues = template.target, ", ".join(each.queue for each in sessions)
+    matching = (
+        f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}" if arguments.filter is not None else ""
+    )
     note(f"Forwarding {queues}{matching} to {target.scheme}://{target.authority}{target.path}. Ctrl-C stops.")
     if signing.is_new:
         note(f"Signed with a secret of your own, which stays the same:\n  export DISCUE_WEBHOOK_SECRET={signing.text}")
     else:
         note(f"Signed with the secret of {signing.source}; --print-secret prints it.")
-    for each in session.opened:
-        if each.continues and (waiting := each.listener.messages.pending_count):
+    for each in sessions:
+        # A new listener has no messages.
+        if waiting := each.listener.messages.pending_count:
             count = "1 message waits" if waiting == 1 else f"{waiting} messages wait"
             note(f"{each.queue}: {count} from an earlier run.")
 
 
-def _is_success(plan: Plan, counts: Counts) -> bool:
+def _is_success(arguments: argparse.Namespace, forwarder: Forwarder) -> bool:
     """Return whether a script gets 0: without a limit, a user watched and decided."""
-    if plan.count is None and plan.for_seconds is None:
+    if arguments.count is None and arguments.for_seconds is None:
         return True
-    if counts.missing:
-        note(f"{counts.missing} of {plan.count} messages did not come in time.")
-    elif not counts.started:
+    wanted, started = arguments.count or 0, forwarder.started
+    unanswered = started - forwarder.accepted - forwarder.refused
+    if wanted > started:
+        note(f"{wanted - started} of {wanted} messages did not come in time.")
+    elif not started:
         note("No message came in time.")
-    return counts.accepted > 0 and not (counts.refused or counts.missing)
-
-
-class _NotesOfClient(logging.Handler):
-    """Shows what the consumer logs, such as that the service is away, as notes. Use it as a context manager."""
-
-    def __init__(self, screen: Screen) -> None:
-        super().__init__(logging.INFO)
-        self._screen = screen
-        self._logger = logging.getLogger("discue_client")
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # Not each attempt to send a request again.
-        if record.module == "consumer":
-            self._screen.note(record.getMessage())
-
-    def __enter__(self) -> None:
-        self._kept = self._logger.level, self._logger.propagate
-        self._logger.setLevel(logging.INFO)
-        self._logger.propagate = False
-        self._logger.addHandler(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-        self._logger.level, self._logger.propagate = self._kept
+    if unanswered:
+        count = "1 message" if unanswered == 1 else f"{unanswered} messages"
+        note(f"The local server did not respond to {count} in time.")
+    return forwarder.accepted > 0 and not forwarder.refused and forwarder.accepted >= wanted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from discue.cli.user.command import UsageInvalid
@@ -72,19 +71,11 @@ def signing_of(given: str | None) -> Signing:
     if exported := os.environ.get(SECRET_VARIABLE, ""):
         return Signing(keys_of(exported, SECRET_VARIABLE), exported, SECRET_VARIABLE)
     path = folder() / "listen-secret"
-    kept = _kept(path)
-    if kept:
-        return Signing(keys_of(kept, str(path)), kept, str(path))
-    made = new_secret(secrets.token_bytes)
-    write_private(path, made + "\n")
-    return Signing(keys_of(made, str(path)), made, str(path), is_new=True)
-
-
-def _kept(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        return ""
+    kept = path.read_text("ascii").strip() if path.exists() else ""
+    text = kept or new_secret(secrets.token_bytes)
+    if not kept:
+        write_private(path, text + "\n")
+    return Signing(keys_of(text, str(path)), text, str(path), is_new=not kept)
 
 
 def keys_of(text: str, source: str) -> tuple[SigningKey, ...]:

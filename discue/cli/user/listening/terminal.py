@@ -6,26 +6,27 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import termios
 import tty
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from discue.cli.output import BOLD, coloured, printable
-from discue.cli.user.listening.attempts import line_of
-from discue.cli.user.listening.forwarding import Forwarded, Forwarder, Stopped
-from discue.cli.user.listening.screen import Screen
+from discue.cli.output import BOLD, DIM, coloured, printable
+from discue.cli.user.listening.screen import Forwarded, Repeat, Screen, line_of
 
 _KEPT: Final = 200
 _BODY_SHOWN: Final = 10_000
 _READ: Final = 1_024
+_CLEAR_LINE: Final = "\r\x1b[K"
 _KEY: Final = re.compile(rb"\x1b(?:\[[0-9;]*[@-~]|O[@-~])?|.", re.DOTALL)
 _HELP: Final = "↑ ↓ select, Enter show, r send again, e edit and send, q quit"
 _UP: Final = frozenset({b"\x1b[A", b"\x1bOA", b"k"})
@@ -33,50 +34,77 @@ _DOWN: Final = frozenset({b"\x1b[B", b"\x1bOB", b"j"})
 _ENTER: Final = frozenset({b"\r", b"\n"})
 
 
-def has_keyboard(output: str) -> bool:
+def is_interactive(output: str) -> bool:
     """Return whether a user at a terminal can press keys and sees their effect."""
-    return output == "lines" and sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    return output == "lines" and all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
 
 
-class Keyboard:
-    """Acts on keys. Requests that are sent again change nothing about the acknowledgement of their message."""
+class Terminal(Screen):
+    """A screen with a status below its lines, which acts on keys. Lines wait while an editor has the terminal.
 
-    def __init__(self, screen: Screen, forwarder: Forwarder, stop: Callable[[], None]) -> None:
-        self._screen = screen
-        self._forwarder = forwarder
-        self._stop = stop
+    Requests that are sent again change nothing about the acknowledgement of their message.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("lines")
+        self._status = ""
+        self._waiting: list[Callable[[], None]] | None = None
+        """Writes that wait for the editor; None without one."""
         self._requests: deque[Forwarded] = deque(maxlen=_KEPT)
         self._back = 0
         """How many requests the selected one is before the newest."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._modes = termios.tcgetattr(sys.stdin.fileno())
 
-    def add(self, forwarded: Forwarded) -> None:
-        """Keep a request, so that it can be selected."""
+    def show(self, forwarded: Forwarded) -> None:
+        """Write a request, and keep it, so that it can be selected."""
+        super().show(forwarded)
         self._requests.append(forwarded)
-        if self._back:
-            # The selection stays on its request.
-            self._back = min(self._back + 1, len(self._requests) - 1)
-        self._show_status()
+        # The selection stays on its request.
+        self._select(self._back + 1 if self._back else 0)
+
+    def line(self, text: str) -> None:
+        self._write(partial(super().line, text))
+
+    def note(self, text: str) -> None:
+        self._write(partial(super().note, text))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if self._waiting is not None:
+            self._waiting.append(write)
+            return
+        self._draw("")
+        write()
+        self._draw(self._status)
+
+    def _draw(self, status: str) -> None:
+        """Replace the line below the others."""
+        # A line that wraps could not be cleared.
+        text = status[: shutil.get_terminal_size().columns - 1]
+        sys.stdout.write(_CLEAR_LINE + (coloured(text, DIM) if text else ""))
+        sys.stdout.flush()
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, repeat: Repeat, stop: Callable[[], None]) -> Iterator[None]:
         """Read keys, one at a time and without showing them. The modes of the terminal come back at the end."""
-        self._start()
-        self._show_status()
+        self._repeat, self._stop = repeat, stop
+        self._select(0)
+        self._take()
         try:
             yield
         finally:
             for task in self._tasks:
                 task.cancel()
-            self._end()
-            self._screen.end()
+            self._leave()
+            self._status = ""
 
-    def _start(self) -> None:
+    def _take(self) -> None:
         tty.setcbreak(sys.stdin.fileno())
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
+        self._draw(self._status)
 
-    def _end(self) -> None:
+    def _leave(self) -> None:
+        self._draw("")
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._modes)
 
@@ -92,15 +120,17 @@ class Keyboard:
         if key == b"q":
             self._stop()
         elif key == b"?" or not self._requests:
-            self._screen.note(_HELP)
-        elif key in _UP:
-            self._select(self._back + 1)
-        elif key in _DOWN:
-            self._select(self._back - 1)
+            self.note(_HELP)
+        elif key in _UP | _DOWN:
+            self._select(self._back + (1 if key in _UP else -1))
+            self.line(f"▸ {line_of(self._selected)}")
         elif key in _ENTER:
-            self._screen.line(details_of(self._selected))
+            self.line(details_of(self._selected))
         elif key in (b"r", b"e"):
-            self._spawn(self._edited(self._selected) if key == b"e" else self._again(self._selected))
+            work = self._edited(self._selected) if key == b"e" else self._repeat(self._selected)
+            task = asyncio.get_running_loop().create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     @property
     def _selected(self) -> Forwarded:
@@ -108,49 +138,38 @@ class Keyboard:
 
     def _select(self, back: int) -> None:
         self._back = max(0, min(back, len(self._requests) - 1))
-        self._show_status()
-        self._screen.line(f"▸ {line_of(self._selected)}")
-
-    def _show_status(self) -> None:
-        selected = f"{self._selected.message.id} selected. " if self._requests else ""
-        self._screen.status(f"{selected}{_HELP}")
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _again(self, forwarded: Forwarded) -> None:
-        try:
-            await self._forwarder.forward(forwarded.source, forwarded.message, is_repeated=True)
-        except Stopped:
-            return
+        selected = f"{self._selected.request.message_id} selected. " if self._requests else ""
+        self._status = f"{selected}{_HELP}"
+        if self._waiting is None:
+            self._draw(self._status)
 
     async def _edited(self, forwarded: Forwarded) -> None:
         """Let the editor change the body, and send it under the same id."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "body.json"
-            path.write_bytes(_indented(forwarded.message.body))
+            path.write_bytes(_indented(forwarded.request.body))
             if await self._edit(path):
                 body = path.read_bytes().rstrip(b"\n")
-                await self._again(forwarded._replace(message=forwarded.message._replace(body=body)))
+                await self._repeat(forwarded._replace(request=msgspec.structs.replace(forwarded.request, body=body)))
 
     async def _edit(self, path: Path) -> bool:
         """Run the editor on a file. Returns whether it has ended well."""
         command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-        self._screen.hold()
-        self._end()
+        self._leave()
+        self._waiting = []
         try:
             editor = await asyncio.create_subprocess_exec(*shlex.split(command), str(path))
             code = await editor.wait()
         except OSError as error:
-            self._screen.note(f"The editor {command} cannot be run: {error.strerror}. Set EDITOR.")
+            self.note(f"The editor {command} cannot be run: {error.strerror}. Set EDITOR.")
             return False
         finally:
-            self._start()
-            self._screen.release()
+            waiting, self._waiting = self._waiting, None
+            for write in waiting:
+                write()
+            self._take()
         if code:
-            self._screen.note(f"The editor ended with {code}: nothing is sent.")
+            self.note(f"The editor ended with {code}: nothing is sent.")
         return code == 0
 
 
@@ -161,16 +180,16 @@ def keys_in(content: bytes) -> list[bytes]:
 
 def details_of(forwarded: Forwarded) -> str:
     """Return a request and its response, on many lines."""
-    message, outcome = forwarded.message, forwarded.outcome
-    headers = [f"{name}: {value}" for name, value in message.headers.items()]
-    response = outcome.excerpt.decode(errors="replace") or outcome.detail
+    request, outcome = forwarded.request, forwarded.outcome
+    headers = [f"{name}: {value}" for name, value in request.headers]
+    response = outcome.excerpt or outcome.detail.encode()
     return "\n".join(
         [
             coloured(line_of(forwarded), BOLD),
-            *(printable(each) for each in [f"content-type: {message.media_type}", *headers]),
-            *_text_of(_indented(message.body)),
+            *(printable(each) for each in [f"content-type: {request.media_type}", *headers]),
+            *_text_of(_indented(request.body)),
             coloured(f"Response: {outcome.status or outcome.error}", BOLD),
-            *_text_of(response.encode()),
+            *_text_of(response),
         ]
     )
 
