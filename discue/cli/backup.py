@@ -11,12 +11,12 @@ from discue.backup.background import in_background
 from discue.backup.child import create_in_child
 from discue.backup.plan import BackupPlan, backup_keys, destination_of
 from discue.backup.schedule import BackupSchedule
-from discue.cli.command import Invocation, add_command, completed
+from discue.cli.command import Invocation, add_command
 from discue.cli.output import note, say
 from discue.cli.verbs import Commands
 from discue.config.types import DURATION
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
-from discue.server.signals import stop_on_signal
+from discue.server.signals import completed, stop_on_signal
 
 _CHECK_SECONDS: Final = 1.0
 

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeVar
+from typing import Final, TextIO, TypeVar
 
 from discue.cli.argument_names import with_arguments
 from discue.cli.exit_codes import FAILED, FINE, WRONG_USAGE, guarded, say_error
@@ -119,19 +119,6 @@ async def organization_of(control: ControlContext, arguments: argparse.Namespace
     if operator is None:
         raise NotFound("The database has no organization. Run `discue init` or `discue serve` to create the first one.")
     return operator.alias
-
-
-async def completed(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Run the work to its end, or cancel it when `stop` is set. Returns whether it has ended by itself."""
-    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    await asyncio.wait({doing})
-    return False
 
 
 async def items_of_organization(

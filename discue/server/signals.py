@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from selectors import EVENT_READ, BaseSelector
-from typing import Final
+from typing import Any, Final
 
 from discue.observability.logs import Log
 
@@ -61,6 +61,19 @@ def stop_with_parent(log: Log, parent_pipe: int) -> asyncio.Event:
     loop.add_reader(parent_pipe, stop, "parent")
     _receive(stop)
     return stopping
+
+
+async def completed(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Run the work to its end, or cancel it when `stop` is set. Returns whether it has ended by itself."""
+    doing, asked = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    await asyncio.wait({doing})
+    return False
 
 
 @contextmanager

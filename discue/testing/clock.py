@@ -24,6 +24,10 @@ class MovableClock:
         self._still: tuple[int, float] | None = None
         """The time and the seconds at which both clocks stand still; None while they run."""
 
+    @property
+    def is_frozen(self) -> bool:
+        return self._still is not None
+
     def now(self) -> int:
         return _machine_ms() + self._now_ahead_ms if self._still is None else self._still[0]
 

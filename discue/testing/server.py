@@ -2,20 +2,23 @@
 
 import asyncio
 import logging
+import math
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
+from discue.config.addresses import reachable
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
+from discue.control.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.http.rsgi import Application
@@ -144,6 +147,12 @@ class Timeline:
         """
         if instant > LATEST:
             raise ValueError(BEYOND)
+        await self.pass_until(instant, but, seconds)
+        await self._activity.run_jobs()
+        await self.settle(seconds, but)
+
+    async def pass_until(self, instant: int, but: Held = tuple, seconds: float = math.inf) -> None:
+        """Move the clock to a time, and do what is due by then. Work that is done every few minutes is not due."""
         while True:
             await self.settle(seconds, but)
             due_at = self.next_at(but())
@@ -151,8 +160,6 @@ class Timeline:
                 break
             await self._move_to(due_at)
         await self._move_to(instant)
-        await self._activity.run_jobs()
-        await self.settle(seconds, but)
 
     async def advance_to_next(self, but: Held = tuple, seconds: float = SETTLE_SECONDS) -> None:
         """Move the clock to the time of the next delivery, delayed message or schedule, if there is one."""
@@ -203,6 +210,8 @@ class Running:
     sender: KitSender
     ended: Callable[[], Coroutine[Any, Any, None]]
     """Returns when the HTTP server has stopped."""
+    sign_in_code: Callable[[], Coroutine[Any, Any, str]]
+    """Returns a code that opens the dashboard once, within a minute."""
 
 
 Wrap = Callable[[Application, Timeline, str], Application]
@@ -215,25 +224,34 @@ def _as_it_is(application: Application, timeline: Timeline, key: str) -> Applica
 
 
 @asynccontextmanager
-async def running(settings: Settings, log: Log, wrap: Wrap = _as_it_is) -> AsyncIterator[Running]:
-    """Serve a new database while the block runs."""
-    clock = MovableClock()
+async def running(
+    settings: Settings,
+    log: Log,
+    wrap: Wrap = _as_it_is,
+    *,
+    clock: MovableClock | None = None,
+    make_sender: Callable[..., KitSender] = KitSender,
+    machine: Machine | None = None,
+) -> AsyncIterator[Running]:
+    """Serve a new database while the block runs. By default, retries come exactly at the times of the policy."""
+    clock = clock or MovableClock()
     with held_port(Address(settings.host, settings.port)) as port:
         settings = replace(settings, port=port)
         async with open_installation(settings, clock, log) as control:
-            _, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)
+            organization, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)
             if key is None:
-                raise SettingsInvalid("database: a server for tests needs a new database.")
+                raise SettingsInvalid("database: it must be a new database. Name one that does not exist yet.")
             limits = SenderLimits(connect_timeout_ms=settings.connect_timeout_seconds * 1_000)
             public = EgressPolicy(allow_private=True)
-            sender = KitSender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
-            # Retries come exactly at the times of the policy: a test names them.
-            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0))
+            sender = make_sender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
+            worker = Worker(control, log, sender=sender, machine=machine or Machine(random=lambda: 0.0))
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             worker.application = wrap(worker.application, timeline, key)
+            url = Address(reachable(settings.host), port).url
             address = Address(settings.host, port, shared=True)
             async with served(worker, address, max_connections=settings.max_connections) as server:
-                yield Running(address.url, key, timeline, sender, server.ended)
+                code = partial(one_time_code, control, organization.id)
+                yield Running(url, key, timeline, sender, server.ended, code)
 
 
 class InProcessServer:

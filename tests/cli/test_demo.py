@@ -99,4 +99,4 @@ def test_database_of_another_service_is_not_filled(tmp_path: Path) -> None:
     assert run(tmp_path, "init", "--database", database).returncode == 0
     ended = run(tmp_path, "demo", "--port", "0", "--database", database)
     assert ended.returncode == 1
-    assert "the demo needs a new database" in ended.stderr
+    assert "it must be a new database" in ended.stderr

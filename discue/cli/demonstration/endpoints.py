@@ -4,228 +4,168 @@ Nothing leaves the process for a host of the shop. Other URLs, which people add,
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heappop, heappush
+from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.domain.egress import IPAddress
 from discue.sending.classify import Failure, classify_response
-from discue.sending.dialer import Resolver
-from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
+from discue.sending.request import AttemptRequest, attempt_head
 from discue.sending.response import SenderLimits
 from discue.testing.clock import MovableClock
-from discue.testing.sender import KitSender
+from discue.testing.sender import AttemptKey, KitSender
 
-MINUTE_MS: Final = 60_000
-HOUR_MS: Final = 60 * MINUTE_MS
+HOUR_MS: Final = 3_600_000
 
 DOMAIN: Final = "shop.example"
 REFUSED: Final = "customer-7"
 """A customer whose invoices the accounting refuses."""
 
-_JSON: Final = (b"content-type", b"application/json")
 
+class Response(NamedTuple):
+    """A response of an endpoint."""
 
-@dataclass(frozen=True, slots=True)
-class EndpointResponse:
-    """A response of an endpoint, or the failure to get one."""
-
-    status: int = 200
+    status: int
     body: bytes = b""
-    first_byte_ms: int = 40
-    """From the request to the first byte of the response."""
-    failure: Failure | None = None
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    retry_after: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointRequest:
-    """A request to an endpoint."""
+Fails = Callable[[AttemptRequest, float, float], bool]
+"""Whether a request fails, by the hours since the start of the demo and a random number below 1.
 
-    request: AttemptRequest
-    at: int
-    """The time relative to the start of the demo, in milliseconds: negative for its history."""
-    random: Random
+The hours are negative in its history.
+"""
 
 
-Endpoint = Callable[[EndpointRequest], EndpointResponse]
+class Endpoint(NamedTuple):
+    """A server that receives webhooks."""
+
+    around_ms: int
+    """How long it takes to respond."""
+    response: Response = Response(200, b'{"accepted":true}')
+    fails: Fails = lambda *_: False
+    failure: Response | Failure = Response(500)
 
 
-def _well(received: EndpointRequest, *, around_ms: int = 45) -> EndpointResponse:
-    return EndpointResponse(200, b'{"accepted":true}', _about(received, around_ms))
-
-
-def _slow(received: EndpointRequest) -> EndpointResponse:
-    return EndpointResponse(202, b"", _about(received, 900))
-
-
-def _crm(received: EndpointRequest) -> EndpointResponse:
-    """Return 503 during an outage five hours ago, in one that has begun before the demo, and in one of each hour."""
-    hour = received.at % HOUR_MS
-    is_down = -5 * HOUR_MS <= received.at < -4.2 * HOUR_MS or -14 * MINUTE_MS <= received.at < 12 * MINUTE_MS
-    if is_down or (received.at > HOUR_MS and hour < 6 * MINUTE_MS):
-        body = b'{"error":"upstream connect error or disconnect/reset before headers","retry":true}'
-        return EndpointResponse(503, body, _about(received, 120), headers=((b"retry-after", b"20"),))
-    return _well(received, around_ms=95)
-
-
-def _search(received: EndpointRequest) -> EndpointResponse:
-    if received.request.number == 1 and received.random.random() < 0.09:
-        body = b'{"error":{"type":"es_rejected_execution_exception","reason":"queue capacity 200"},"status":500}'
-        return EndpointResponse(500, body, _about(received, 30))
-    return _well(received, around_ms=28)
-
-
-def _taxes(received: EndpointRequest) -> EndpointResponse:
-    """Return 422 for one currency, since seven hours before the demo."""
-    if b'"CHF"' in received.request.body and received.at > -7 * HOUR_MS:
-        return EndpointResponse(
-            422, b'{"error":"unsupported_currency","detail":"CHF is not configured"}', _about(received, 22)
-        )
-    return _well(received, around_ms=60)
-
-
-def _fraud(received: EndpointRequest) -> EndpointResponse:
-    if received.random.random() < 0.05:
-        text = f"No complete response within {received.request.timeout_ms} ms."
-        return EndpointResponse(0, first_byte_ms=received.request.timeout_ms, failure=Failure("timeout", text))
-    return _well(received, around_ms=310)
-
-
-def _acme(received: EndpointRequest) -> EndpointResponse:
-    """Return TLS failures since the certificate has expired, nearly three hours before the demo."""
-    if received.at > -2.8 * HOUR_MS:
-        failure = Failure("tls", f"The certificate of {received.request.target.host} has expired.")
-        return EndpointResponse(0, first_byte_ms=0, failure=failure)
-    return _well(received, around_ms=140)
-
-
-def _gone(received: EndpointRequest) -> EndpointResponse:
-    if received.at > -2 * HOUR_MS:
-        return EndpointResponse(410, b'{"error":"This webhook was removed."}', _about(received, 35))
-    return _well(received)
-
-
-def _accounting(received: EndpointRequest) -> EndpointResponse:
-    """Return 500 for one customer, whose later invoices then wait."""
-    if f'"{REFUSED}"'.encode() in received.request.body and received.at > -50 * MINUTE_MS:
-        body = b'{"error":"duplicate ledger entry","ledger":"AR-2026","customer":"customer-7"}'
-        return EndpointResponse(500, body, _about(received, 210))
-    return _well(received, around_ms=75)
-
-
-def _mail(received: EndpointRequest) -> EndpointResponse:
-    if received.random.random() < 0.015:
-        return EndpointResponse(
-            429, b'{"message":"Too many requests"}', _about(received, 15), headers=((b"retry-after", b"30"),)
-        )
-    return EndpointResponse(202, b'{"queued":true}', _about(received, 55))
+def _crm_is_down(_: AttemptRequest, hours: float, __: float) -> bool:
+    """Fail in an outage five hours ago, in one that has begun before the demo, and in one of each hour."""
+    return -5 <= hours < -4.2 or -0.24 <= hours < 0.2 or (hours > 1 and hours % 1 < 0.1)
 
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    f"erp.{DOMAIN}": _well,
-    f"warehouse.{DOMAIN}": _slow,
-    f"crm.{DOMAIN}": _crm,
-    f"search.{DOMAIN}": _search,
-    f"tax.{DOMAIN}": _taxes,
-    f"fraud.{DOMAIN}": _fraud,
-    "hooks.acme.example": _acme,
-    "api.globex.example": _well,
-    f"old.{DOMAIN}": _gone,
-    f"accounting.{DOMAIN}": _accounting,
-    f"archive.{DOMAIN}": partial(_well, around_ms=18),
-    "api.mailer.example": _mail,
-    f"pos.{DOMAIN}": partial(_well, around_ms=65),
+    f"erp.{DOMAIN}": Endpoint(45),
+    f"warehouse.{DOMAIN}": Endpoint(900, Response(202)),
+    f"crm.{DOMAIN}": Endpoint(
+        95,
+        fails=_crm_is_down,
+        failure=Response(503, b'{"error":"upstream connect error or disconnect/reset before headers"}', b"20"),
+    ),
+    f"search.{DOMAIN}": Endpoint(
+        28,
+        fails=lambda request, _, draw: request.number == 1 and draw < 0.09,
+        failure=Response(500, b'{"error":{"type":"es_rejected_execution_exception","reason":"queue capacity 200"}}'),
+    ),
+    f"tax.{DOMAIN}": Endpoint(
+        60,
+        fails=lambda request, hours, _: hours > -7 and b'"CHF"' in request.body,
+        failure=Response(422, b'{"error":"unsupported_currency","detail":"CHF is not configured"}'),
+    ),
+    f"fraud.{DOMAIN}": Endpoint(
+        310,
+        fails=lambda _, __, draw: draw < 0.05,
+        failure=Failure("timeout", "No complete response within 5000 ms."),
+    ),
+    "hooks.acme.example": Endpoint(
+        140,
+        fails=lambda _, hours, __: hours > -2.8,
+        failure=Failure("tls", "The certificate of hooks.acme.example has expired."),
+    ),
+    "api.globex.example": Endpoint(45),
+    f"old.{DOMAIN}": Endpoint(
+        45, fails=lambda _, hours, __: hours > -2, failure=Response(410, b'{"error":"This webhook was removed."}')
+    ),
+    f"accounting.{DOMAIN}": Endpoint(
+        75,
+        fails=lambda request, hours, _: hours > -0.8 and f'"{REFUSED}"'.encode() in request.body,
+        failure=Response(500, b'{"error":"duplicate ledger entry","ledger":"AR-2026","customer":"customer-7"}'),
+    ),
+    f"archive.{DOMAIN}": Endpoint(18),
+    "api.mailer.example": Endpoint(
+        55,
+        Response(202, b'{"queued":true}'),
+        fails=lambda _, __, draw: draw < 0.015,
+        failure=Response(429, b'{"message":"Too many requests"}', b"30"),
+    ),
+    f"pos.{DOMAIN}": Endpoint(65),
 }
 """By host."""
 
 
-def _about(received: EndpointRequest, milliseconds: int) -> int:
-    """Return a duration that is seldom much longer, and never much shorter."""
-    return round(milliseconds * (0.6 + received.random.expovariate(2.2)))
-
-
 class ShopSender(KitSender):
-    """Answers requests to the shop's endpoints, each after the time that it takes on the clock."""
+    """Responds to requests to the shop's endpoints, each after the time that it takes on the clock."""
 
-    def __init__(self, clock: MovableClock, limits: SenderLimits, **options: Any) -> None:
+    def __init__(self, clock: MovableClock, limits: SenderLimits, *, started_at: int, **options: Any) -> None:
+        """`started_at` is the start of the demo, in milliseconds since the epoch: its history is before that."""
         super().__init__(clock, limits, **options)
-        self._heads = RequestHeads()
+        self._started_at = started_at
         self._random = Random(20_261_127)  # noqa: S311 - no secret: it varies durations
-        self._connected: set[str] = set()
-        self._pending: list[tuple[int, int, Callable[[Outcome], None], Outcome]] = []
         self._numbers = count()
-        self.started_at = clock.now()
-        """When the demo starts, in milliseconds since the epoch: its history is before that."""
-        self.is_live = False
-        """Whether time passes by itself. Otherwise the code that moves the clock calls `sweep`."""
+        self._replies: list[tuple[int, int, Callable[[Outcome], None], Outcome]] = []
+        """A heap of the outcomes to come, by their time."""
 
-    @property
-    def next_reply_at(self) -> int | None:
-        """When the next request in flight ends, in milliseconds since the epoch; None if there is none."""
-        return self._pending[0][0] if self._pending else None
+    def next_deadline(self, of: Collection[AttemptKey]) -> int | None:
+        """Return when the next request ends, in milliseconds since the epoch."""
+        return self._replies[0][0] if self._replies else super().next_deadline(of)
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         endpoint = ENDPOINTS.get(request.target.host)
         if endpoint is None:
             super().send(request, done)
             return
-        now = self._moved.now()
-        outcome = self._outcome(request, endpoint(EndpointRequest(request, now - self.started_at, self._random)), now)
-        heappush(self._pending, (now + outcome.duration_ms, next(self._numbers), done, outcome))
-        if self.is_live:
-            asyncio.get_running_loop().call_later((outcome.duration_ms + 1) / 1_000, self._end_due)
+        outcome = self._outcome(request, endpoint)
+        heappush(self._replies, (self._moved.now() + outcome.duration_ms, next(self._numbers), done, outcome))
+        if not self._moved.is_frozen:
+            asyncio.get_running_loop().call_later((outcome.duration_ms + 1) / 1_000, self.sweep)
 
     def sweep(self) -> None:
         """End requests whose time has come, and close idle connections."""
         super().sweep()
-        self._end_due()
-
-    def _end_due(self) -> None:
-        now = self._moved.now()
-        while self._pending and self._pending[0][0] <= now:
-            _, _, done, outcome = heappop(self._pending)
+        while self._replies and self._replies[0][0] <= self._moved.now():
+            _, _, done, outcome = heappop(self._replies)
             done(outcome)
 
-    def _outcome(self, request: AttemptRequest, response: EndpointResponse, now: int) -> Outcome:
-        host, failure = request.target.host, response.failure
-        has_failed_to_open = failure is not None and failure.kind == "tls"
-        is_reused = host in self._connected and not has_failed_to_open and self._random.random() < 0.85
-        resolve = connect = tls = None
-        if not is_reused:
-            self._connected.add(host)
-            resolve, connect, tls = (round(each + self._random.expovariate(0.3)) for each in (2, 8, 17))
-        has_response = failure is None
-        after_ms = self._random.randrange(1, 7) if has_response else 0
-        total = sum(filter(None, (resolve, connect, tls))) + response.first_byte_ms + after_ms
-        total = min(total, request.timeout_ms)
-        if failure is not None:
-            outcome = Outcome(0, failure.kind, failure.detail, total)
+    def _outcome(self, request: AttemptRequest, endpoint: Endpoint) -> Outcome:
+        now, random = self._moved.now(), self._random
+        fails = endpoint.fails(request, (now - self._started_at) / HOUR_MS, random.random())
+        response = endpoint.failure if fails else endpoint.response
+        is_reused = random.random() < 0.85
+        resolve_ms, connect_ms, tls_ms = (None, None, None) if is_reused else (3, 11, 20)
+        first_byte_ms, headers, body = None, [], b""
+        if isinstance(response, Failure):
+            total_ms = request.timeout_ms if response.kind == "timeout" else 34
+            outcome = Outcome(0, response.kind, response.detail, total_ms)
         else:
-            retry_after = dict(response.headers).get(b"retry-after", b"")
-            outcome = classify_response(response.status, response.body, total, retry_after=retry_after, now=now)
-        head = attempt_head(self._heads.preamble(request), request, now // 1_000)
-        timings = Timings(resolve, connect, tls, response.first_byte_ms if has_response else None, total)
-        headers = (_JSON, (b"server", b"nginx"), *response.headers) if has_response else ()
-        address = f"203.0.113.{sum(host.encode()) % 200 + 10}:{request.target.port}"
-        trace = Trace(head, headers, response.body, len(response.body), address, is_reused, timings)
-        return replace(outcome, trace=trace)
+            # Seldom much longer than usual, and never much shorter.
+            first_byte_ms = round(endpoint.around_ms * (0.6 + random.expovariate(2.2)))
+            total_ms = first_byte_ms + (0 if is_reused else 34) + 3
+            body, retry_after = response.body, response.retry_after
+            headers = [(b"content-type", b"application/json"), (b"server", b"nginx")]
+            headers += [(b"retry-after", retry_after)] if retry_after else []
+            outcome = classify_response(response.status, body, total_ms, retry_after=retry_after, now=now)
+        timings = Timings(resolve_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
+        address = f"203.0.113.{sum(request.target.host.encode()) % 200 + 10}:{request.target.port}"
+        head = attempt_head(self._preambles.preamble(request), request, now // 1_000)
+        return replace(outcome, trace=Trace(head, tuple(headers), body, len(body), address, is_reused, timings))
 
 
-class LoopbackResolver:
-    """Resolves names of this machine only, so that the demo asks no name server."""
-
-    def __init__(self) -> None:
-        self._resolve = Resolver()
-
-    async def __call__(self, host: str, port: int) -> Sequence[IPAddress]:
-        if host != "localhost":
-            raise OSError(f"{host} is not resolved: the demo asks no name server")
-        return await self._resolve(host, port)
+async def resolve_loopback(host: str, _: int) -> Sequence[IPAddress]:
+    """Resolve names of this machine only, so that the demo asks no name server."""
+    if host != "localhost":
+        raise OSError(f"{host} is not resolved: the demo asks no name server")
+    return [IPv4Address("127.0.0.1"), IPv6Address("::1")]

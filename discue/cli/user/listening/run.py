@@ -25,6 +25,7 @@ from discue.domain.egress import EgressPolicy
 from discue.domain.message_data import TEXT
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
+from discue.server.signals import completed
 
 if TYPE_CHECKING:
     from discue_client import AsyncDiscue
@@ -86,7 +87,8 @@ async def _listen(
             queues = await _all_queues(client) if arguments.all else dict.fromkeys(arguments.queue)
             sessions = [QueueSession(client, arguments, forwarder, queue) for queue in queues]
             try:
-                if await _opened(sessions, ended):
+                # The service may not respond, and the user stop waiting.
+                if await completed(_open(sessions), ended):
                     _say_start(arguments, sessions, template, signing)
                     with screen.reading(forwarder.repeat, ended.set):
                         await _run(sessions, ended, arguments.for_seconds)
@@ -97,28 +99,16 @@ async def _listen(
     return None if is_success else FAILED
 
 
-async def _opened(sessions: Iterable[QueueSession], ended: asyncio.Event) -> bool:
-    """Create the listeners. Returns False if a signal ends the command before they are there."""
-
-    async def open_all() -> None:
-        for each in sessions:
-            await each.open()
-
-    opening = asyncio.create_task(open_all())
-    await _first_end([opening], ended)
-    if not opening.done():
-        # The service does not respond, and the user has stopped waiting.
-        opening.cancel()
-        await asyncio.wait({opening})
-        return False
-    opening.result()
-    return True
+async def _open(sessions: Iterable[QueueSession]) -> None:
+    for each in sessions:
+        await each.open()
 
 
 async def _run(sessions: Sequence[QueueSession], ended: asyncio.Event, seconds: float | None) -> None:
     """Run until a signal, a limit, or an error that stays, which is raised."""
     tasks = [asyncio.create_task(each.run()) for each in sessions]
-    await _first_end(tasks, ended, seconds)
+    waiting = asyncio.create_task(ended.wait())
+    await asyncio.wait({*tasks, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     ended.set()
     for each in sessions:
         each.stop()
@@ -135,13 +125,6 @@ async def _run(sessions: Sequence[QueueSession], ended: asyncio.Event, seconds: 
             task.result()
 
 
-async def _first_end(tasks: Iterable[asyncio.Task[None]], ended: asyncio.Event, seconds: float | None = None) -> None:
-    """Return when one of the tasks or the command ends, or the time has passed."""
-    waiting = asyncio.create_task(ended.wait())
-    await asyncio.wait({*tasks, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-
-
 async def _all_queues(client: AsyncDiscue) -> list[str]:
     found = [each.alias async for each in client.queues.list() if not each.alias.startswith(_SYSTEM)]
     if not found:
@@ -153,9 +136,9 @@ def _say_start(
     arguments: argparse.Namespace, sessions: Sequence[QueueSession], template: AttemptRequest, signing: Signing
 ) -> None:
     target, queues = template.target, ", ".join(each.queue for each in sessions)
-    matching = (
-        f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}" if arguments.filter is not None else ""
-    )
+    matching = ""
+    if arguments.filter is not None:
+        matching = f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}"
     note(f"Forwarding {queues}{matching} to {target.scheme}://{target.authority}{target.path}. Ctrl-C stops.")
     if signing.is_new:
         note(f"Signed with a secret of your own, which stays the same:\n  export DISCUE_WEBHOOK_SECRET={signing.text}")
