@@ -1,4 +1,4 @@
-"""ASGI and WSGI applications as listeners, called without a socket."""
+"""ASGI and WSGI applications as listeners, called without a server of their own."""
 
 import asyncio
 import inspect
@@ -98,7 +98,7 @@ class ApplicationEndpoint:
         self.errors.append(error)
         raised = f"{type(error).__name__}: {error}"
         _logger.error("%s %s: the application raised %s", received.method, received.path, raised, exc_info=error)
-        return Reply(500, error=raised)
+        return Reply(500)
 
 
 async def call_asgi(application: AsgiApplication, received: Received) -> Reply:

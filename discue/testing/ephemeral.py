@@ -118,7 +118,7 @@ class MovableApplication:
     async def _settle(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=SettleBody)
         await self._timeline.settle(body.seconds, lambda: body.held, pulls=body.pulls)
-        return self._state(body.held)
+        return await self._state(body.held)
 
     async def _advance(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=AdvanceBody)
@@ -130,23 +130,23 @@ class MovableApplication:
             await self._timeline.advance_to(body.to, lambda: body.held, body.seconds)
         else:
             await self._timeline.advance_to_next(lambda: body.held, body.seconds)
-        return self._state(body.held)
+        return await self._state(body.held)
 
     async def _freeze(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=FreezeBody)
-        self._timeline.freeze(stands_still=body.stands_still)
-        return self._state(())
+        await self._timeline.freeze(stands_still=body.stands_still)
+        return await self._state(())
 
     async def _set_available(self, content: bytes) -> ClockResponse:
         body = msgspec.json.decode(content, type=AvailabilityBody)
-        self._timeline.set_available(is_available=body.is_available)
-        return self._state(())
+        await self._timeline.set_available(is_available=body.is_available)
+        return await self._state(())
 
     async def _clock(self, content: bytes) -> ClockResponse:
-        return self._state(msgspec.json.decode(content, type=ClockBody).held)
+        return await self._state(msgspec.json.decode(content, type=ClockBody).held)
 
-    def _state(self, held: Sequence[AttemptKey]) -> ClockResponse:
-        return ClockResponse(self._timeline.now, self._timeline.next_delivery_at(held))
+    async def _state(self, held: Sequence[AttemptKey]) -> ClockResponse:
+        return ClockResponse(await self._timeline.now(), self._timeline.next_delivery_at(held))
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from discue.testing.loop_thread import LoopThread, either
 from discue.testing.receiver import EndpointConnection, Receiver
 from discue.testing.requests import Received, Reply
 from discue.testing.script import Script
-from discue.testing.sender import AttemptKey, Respond
+from discue.testing.sender import AttemptKey
 from discue.testing.server import SETTLE_SECONDS, Held, StillWorking
 from discue_client import AsyncDiscue, Discue
 from discue_client.models import Listener, Message
@@ -33,10 +33,20 @@ _APPLICATION_SECONDS: Final = 5.0
 _SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 
 
+class Clockwork(Protocol):
+    """Moves the clock of a server, and waits for what is due: see `Timeline`."""
+
+    async def settle(self, seconds: float, but: Held, *, pulls: bool) -> None: ...
+    async def advance_by(self, milliseconds: int, but: Held) -> None: ...
+    async def advance_to(self, instant: int, but: Held) -> None: ...
+    async def advance_to_next(self, but: Held) -> None: ...
+    async def freeze(self, *, stands_still: bool) -> None: ...
+    async def set_available(self, *, is_available: bool) -> None: ...
+    async def now(self) -> int: ...
+
+
 class Host(Protocol):
     """A server that a kit uses: in this process, or in another one."""
-
-    is_moved: bool
 
     @property
     def url(self) -> str: ...
@@ -45,16 +55,10 @@ class Host(Protocol):
     @property
     def thread(self) -> LoopThread: ...
     @property
+    def timeline(self) -> Clockwork: ...
+    @property
     def http_client(self) -> Any: ...
     def require_running(self) -> None: ...
-    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None: ...
-    async def advance_by(self, milliseconds: int, held: Held) -> None: ...
-    async def advance_to(self, instant: int, held: Held) -> None: ...
-    async def advance_to_next(self, held: Held) -> None: ...
-    async def freeze(self, *, stands_still: bool) -> None: ...
-    async def set_available(self, *, is_available: bool) -> None: ...
-    async def now(self) -> int: ...
-    async def add_application(self, respond: Respond) -> str | None: ...
 
 
 class Kit:
@@ -135,7 +139,7 @@ class Kit:
     def deliver_to(
         self, application: Any, path: str = "/", *, queue: str, secret: str | None = None, **fields: Any
     ) -> ApplicationListener:
-        """Create a listener whose requests an ASGI or WSGI application handles, without a socket.
+        """Create a listener whose requests an ASGI or WSGI application handles, without a server of its own.
 
         They are signed with `secret`, or the one of `DISCUE_WEBHOOK_SECRET`, or a new one. Inside a coroutine, an ASGI
         application runs on the loop of that coroutine.
@@ -144,8 +148,7 @@ class Kit:
             raise ValueError(f"The path must begin with a slash, not {path!r}.")
         endpoint = ApplicationEndpoint(application, self._submitter(), "discue-application")
         self._endpoints.append(endpoint)
-        base = self._run(self._host.add_application(endpoint.respond))
-        url = self._run(self._serve(partial(_pass_on, endpoint, path))) if base is None else base + path
+        url = self._run(self._serve(partial(_pass_on, endpoint, path)))
         created = self._create(queue, url, fields)
         secret = secret or os.environ.get(_SECRET_VARIABLE, "").partition(" ")[0]
         return self._add(partial(ApplicationListener, endpoint), created, queue, secret)
@@ -156,16 +159,16 @@ class Kit:
         Messages of listeners in pull mode count until a consumer has settled them; with `pulls=False` they do not.
         Raises NotSettled after `seconds` of real time, with what still waits and why.
         """
-        return self._either(lambda: self._host.settle(seconds, tuple, pulls=pulls), seconds)
+        return self._either(lambda: self._host.timeline.settle(seconds, tuple, pulls=pulls), seconds)
 
     @contextmanager
     def unavailable(self) -> Iterator[None]:
         """Let the service respond to every request with `503` while the block runs. Deliveries go on."""
-        self._run(self._host.set_available(is_available=False))
+        self._run(self._host.timeline.set_available(is_available=False))
         try:
             yield
         finally:
-            self._run(self._host.set_available(is_available=True))
+            self._run(self._host.timeline.set_available(is_available=True))
 
     def published(self, queue: str) -> list[Message]:
         """Return the messages of a queue with their data, oldest first."""
@@ -221,7 +224,7 @@ class Kit:
         if self._receiver is not None:
             self._host.thread.run(self._receiver.stop())
         if self.clock.is_frozen:
-            self._host.thread.run(self._host.freeze(stands_still=False))
+            self._host.thread.run(self._host.timeline.freeze(stands_still=False))
         if not server_ends:
             self._operator.organizations.delete(self._organization)
 
@@ -229,13 +232,13 @@ class Kit:
         """Return the attempts that listeners keep waiting on purpose."""
         return frozenset(key for script in self._scripts for key in script.held)
 
-    def advance(self, move: Callable[[Host, Held], Coroutine[Any, Any, None]]) -> Awaitable[None]:
+    def advance(self, move: Callable[[Clockwork, Held], Coroutine[Any, Any, None]]) -> Awaitable[None]:
         """Move the clock. Raises NotSettled."""
-        return self._either(lambda: move(self._host, self.held), SETTLE_SECONDS)
+        return self._either(lambda: move(self._host.timeline, self.held), SETTLE_SECONDS)
 
-    def run(self, work: Callable[[Host], Coroutine[Any, Any, T]]) -> T:
+    def run(self, work: Callable[[Clockwork], Coroutine[Any, Any, T]]) -> T:
         """Return the result of work on the server."""
-        return self._run(work(self._running()))
+        return self._run(work(self._running().timeline))
 
     def _client(self, key: str) -> Discue:
         return Discue(self._host.url, key, http_client=self._host.http_client, attempts=3, deadline=10.0)
@@ -324,7 +327,7 @@ class KitClock:
     @property
     def now_ms(self) -> int:
         """The time in milliseconds since the epoch."""
-        return self._kit.run(lambda host: host.now())
+        return self._kit.run(lambda timeline: timeline.now())
 
     @property
     def now(self) -> datetime:
@@ -333,7 +336,7 @@ class KitClock:
     def freeze(self) -> None:
         """Let the clock stand still until the end of the test: it moves only when the test moves it."""
         self.is_frozen = True
-        self._kit.run(lambda host: host.freeze(stands_still=True))
+        self._kit.run(lambda timeline: timeline.freeze(stands_still=True))
 
     def advance(self, duration: str | float | timedelta) -> Awaitable[None]:
         """Move the clock by "1h", "1h30m", seconds or a timedelta.
@@ -342,7 +345,7 @@ class KitClock:
         to do. Raises ValueError for a duration below 0, NotSettled if something takes longer than five seconds.
         """
         milliseconds = milliseconds_of(duration)
-        return self._kit.advance(lambda host, held: host.advance_by(milliseconds, held))
+        return self._kit.advance(lambda timeline, held: timeline.advance_by(milliseconds, held))
 
     def advance_to(self, time: datetime) -> Awaitable[None]:
         """Move the clock to a time, which must have a time zone. Raises ValueError for one that has passed."""
@@ -351,11 +354,11 @@ class KitClock:
         instant, now = round(time.timestamp() * 1_000), self.now
         if time < now:
             raise ValueError(f"The clock cannot go back: {time.isoformat()} is before {now.isoformat()}.")
-        return self._kit.advance(lambda host, held: host.advance_to(instant, held))
+        return self._kit.advance(lambda timeline, held: timeline.advance_to(instant, held))
 
     def advance_to_next(self) -> Awaitable[None]:
         """Move the clock to the time of the next delivery, delayed message or schedule, if there is one."""
-        return self._kit.advance(lambda host, held: host.advance_to_next(held))
+        return self._kit.advance(lambda timeline, held: timeline.advance_to_next(held))
 
 
 def _fits(data: Any, wanted: Any) -> bool:

@@ -36,7 +36,7 @@ class ServerPool:
             yield kit
         finally:
             try:
-                kit.close(server_ends=server.is_moved)
+                kit.close(server_ends=server.timeline.is_moved)
             except ServerDied:
                 # The test has ended it on purpose, or failed because of it. Its connections are still open.
                 self.server = None
@@ -46,7 +46,7 @@ class ServerPool:
                 self._retire(server)
                 raise
             else:
-                if server.is_moved:
+                if server.timeline.is_moved:
                     self._retire(server)
 
     def _running(self) -> InProcessServer:

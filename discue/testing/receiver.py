@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from discue.testing.requests import Received, Reply
 
 _LONGEST_HEAD = 1 << 17
+_FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -122,5 +123,7 @@ def _head(reply: Reply) -> bytes:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:
         phrase = "Unknown"
-    headers = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
+    # Applications frame their responses by themselves.
+    shown = [(name, value) for name, value in reply.headers if name.lower() not in _FRAMING]
+    headers = "".join(f"{name}: {value}\r\n" for name, value in shown)
     return f"HTTP/1.1 {reply.status} {phrase}\r\n{headers}content-length: {len(reply.body)}\r\n\r\n".encode("latin-1")

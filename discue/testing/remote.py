@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from discue.testing.ephemeral import PREFIX
 from discue.testing.loop_thread import LoopThread
-from discue.testing.sender import Respond
 from discue.testing.server import SETTLE_SECONDS, Held, StillWorking
 from discue_client import AsyncDiscue, Conflict
 
@@ -19,8 +18,6 @@ class RemoteServer:
     """Waits for a server and moves its clock by requests. Listeners are served by this process."""
 
     http_client: Final = None
-    is_moved: bool = True
-    """Whether its clock may have been moved."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
@@ -34,23 +31,27 @@ class RemoteServer:
         self.thread.run(self._client.aclose())
         self.thread.stop()
 
+    @property
+    def timeline(self) -> Self:
+        return self
+
     def require_running(self) -> None:
         """Do nothing: the first request says whether the server runs."""
 
-    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None:
-        await self._ask("settle", seconds=seconds, held=list(held()), pulls=pulls)
+    async def settle(self, seconds: float, but: Held, *, pulls: bool) -> None:
+        await self._ask("settle", seconds=seconds, held=list(but()), pulls=pulls)
 
-    async def advance_by(self, milliseconds: int, held: Held) -> None:
+    async def advance_by(self, milliseconds: int, but: Held) -> None:
         # Counted from the end of what is in flight, as `Timeline.advance_by` does.
         now = await self.now()
-        await self.advance_to(now, held)
-        await self.advance_to(await self.now() + milliseconds, held)
+        await self.advance_to(now, but)
+        await self.advance_to(await self.now() + milliseconds, but)
 
-    async def advance_to(self, instant: int, held: Held) -> None:
-        await self._advance(held, to=instant)
+    async def advance_to(self, instant: int, but: Held) -> None:
+        await self._advance(but, to=instant)
 
-    async def advance_to_next(self, held: Held) -> None:
-        await self._advance(held)
+    async def advance_to_next(self, but: Held) -> None:
+        await self._advance(but)
 
     async def freeze(self, *, stands_still: bool) -> None:
         await self._ask("freeze", stands_still=stands_still)
@@ -61,21 +62,16 @@ class RemoteServer:
     async def now(self) -> int:
         return int((await self._ask("clock"))["now"])
 
-    async def add_application(self, respond: Respond) -> str | None:
-        """Return None: the server cannot call what is in this process."""
-        del respond
-        return None
-
-    async def _advance(self, held: Held, **target: int) -> None:
+    async def _advance(self, but: Held, **target: int) -> None:
         """Move the clock, and go on after a step that had to wait for an attempt that a listener holds."""
         loop = asyncio.get_running_loop()
-        known, ends_at = held(), loop.time() + SETTLE_SECONDS
+        known, ends_at = but(), loop.time() + SETTLE_SECONDS
         while True:
             try:
                 await self._ask("advance", **target, held=list(known), seconds=_STEP_SECONDS)
                 return
             except StillWorking:
-                if known == (known := held()):
+                if known == (known := but()):
                     if loop.time() >= ends_at:
                         raise
                 else:

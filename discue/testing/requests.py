@@ -1,6 +1,5 @@
 """Requests that the receivers of a test get, and their responses."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,8 +28,3 @@ class Reply:
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    error: str = ""
-    """The exception that the application raised, as one line; "" if it raised none."""
-
-
-Responder = Callable[[Received], Awaitable[Reply]]

@@ -35,7 +35,7 @@ from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect
 from discue.testing.clock import BEYOND, LATEST, MovableClock
 from discue.testing.loop_thread import LoopThread
-from discue.testing.sender import AttemptKey, KitSender, Respond
+from discue.testing.sender import AttemptKey, KitSender
 
 if TYPE_CHECKING:
     import httpx2
@@ -109,9 +109,11 @@ class Timeline:
         self._readiness = readiness
         self._clock = clock
         self._sender = sender
+        self.is_moved = False
+        """Whether the clock is not that of the machine any more."""
 
-    @property
-    def now(self) -> int:
+    async def now(self) -> int:
+        """Return the time on the clock of the server, in milliseconds since the epoch."""
         return self._clock.now()
 
     async def settle(self, seconds: float = SETTLE_SECONDS, but: Held = tuple, *, pulls: bool = False) -> None:
@@ -153,6 +155,7 @@ class Timeline:
 
     async def pass_until(self, instant: int, but: Held = tuple, seconds: float = math.inf) -> None:
         """Move the clock to a time, and do what is due by then. Work that is done every few minutes is not due."""
+        self.is_moved = True
         while True:
             await self.settle(seconds, but)
             due_at = self.next_at(but())
@@ -168,14 +171,15 @@ class Timeline:
         if due_at is not None:
             await self.advance_to(due_at, but, seconds)
 
-    def freeze(self, *, stands_still: bool) -> None:
+    async def freeze(self, *, stands_still: bool) -> None:
         """Let the clock stand still, or run again."""
+        self.is_moved = True
         if stands_still:
             self._clock.freeze()
         else:
             self._clock.unfreeze()
 
-    def set_available(self, *, is_available: bool) -> None:
+    async def set_available(self, *, is_available: bool) -> None:
         """Respond to requests again, or with `503` as while a server starts. Deliveries go on."""
         self._readiness.phase = "serving" if is_available else "starting"
 
@@ -263,8 +267,6 @@ class InProcessServer:
         self._started: Future[Running] = Future()
         self._stopping: asyncio.Event | None = None
         self._done: Future[None] = Future()
-        self.is_moved = False
-        """Whether its clock was moved."""
 
     @property
     def running(self) -> Running:
@@ -277,6 +279,10 @@ class InProcessServer:
     @property
     def key(self) -> str:
         return self.running.key
+
+    @property
+    def timeline(self) -> Timeline:
+        return self.running.timeline
 
     @property
     def thread(self) -> LoopThread:
@@ -320,46 +326,6 @@ class InProcessServer:
                 self._thread.loop.call_soon_threadsafe(self._stopping.set)
             wait([self._done, self._thread.ended], _STOP_SECONDS, FIRST_COMPLETED)
         self._thread.stop()
-
-    async def settle(self, seconds: float, held: Held, *, pulls: bool) -> None:
-        """See `Timeline.settle`."""
-        await self.running.timeline.settle(seconds, held, pulls=pulls)
-
-    async def advance_to(self, instant: int, held: Held) -> None:
-        """See `Timeline.advance_to`."""
-        self.is_moved = True
-        await self.running.timeline.advance_to(instant, held)
-
-    async def advance_by(self, milliseconds: int, held: Held) -> None:
-        """See `Timeline.advance_by`."""
-        self.is_moved = True
-        await self.running.timeline.advance_by(milliseconds, held)
-
-    async def advance_to_next(self, held: Held) -> None:
-        """See `Timeline.advance_to_next`."""
-        self.is_moved = True
-        await self.running.timeline.advance_to_next(held)
-
-    async def freeze(self, *, stands_still: bool) -> None:
-        """See `Timeline.freeze`."""
-        self.is_moved = True
-        self.running.timeline.freeze(stands_still=stands_still)
-
-    async def set_available(self, *, is_available: bool) -> None:
-        """See `Timeline.set_available`."""
-        self.running.timeline.set_available(is_available=is_available)
-
-    async def now(self) -> int:
-        """Return the time on the clock of the server, in milliseconds since the epoch."""
-        return self.running.timeline.now
-
-    async def add_application(self, respond: Respond) -> str:
-        """Return the URL at which an application is called directly."""
-        applications = self.running.sender.applications
-        # No server of a test listens on such a port: they are for servers of the machine.
-        port = len(applications) + 1
-        applications["127.0.0.1", port] = respond
-        return f"http://127.0.0.1:{port}"
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()

@@ -51,8 +51,8 @@ class ShopSender(KitSender):
             return
         *before, first_byte = answer.stages
         total = sum(filter(None, before)) + first_byte + answer.after_ms
-        head = attempt_head(RequestHeads().preamble(request), request, self._sent_at.now() // 1_000)
-        outcome = classify_response(answer.status, answer.body, total, now=self._sent_at.now())
+        head = attempt_head(RequestHeads().preamble(request), request, self._clock.now() // 1_000)
+        outcome = classify_response(answer.status, answer.body, total, now=self._clock.now())
         headers = ((b"content-type", b"application/json"), *answer.headers)
         timings = Timings(answer.stages[0], answer.stages[1], answer.stages[2], first_byte, total)
         trace = Trace(head, headers, answer.body, len(answer.body), "203.0.113.24:443", before == [None] * 3, timings)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.domain.egress import IPAddress
 from discue.sending.classify import Failure, classify_response
-from discue.sending.request import AttemptRequest, attempt_head
+from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
 from discue.sending.response import SenderLimits
 from discue.testing.clock import MovableClock
 from discue.testing.sender import AttemptKey, KitSender
@@ -115,6 +115,7 @@ class ShopSender(KitSender):
         super().__init__(clock, limits, **options)
         self._started_at = started_at
         self._random = Random(20_261_127)  # noqa: S311 - no secret: it varies durations
+        self._heads = RequestHeads()
         self._numbers = count()
         self._replies: list[tuple[int, int, Callable[[Outcome], None], Outcome]] = []
         """A heap of the outcomes to come, by their time."""
@@ -160,7 +161,7 @@ class ShopSender(KitSender):
             outcome = classify_response(response.status, body, total_ms, retry_after=retry_after, now=now)
         timings = Timings(resolve_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
         address = f"203.0.113.{sum(request.target.host.encode()) % 200 + 10}:{request.target.port}"
-        head = attempt_head(self._preambles.preamble(request), request, now // 1_000)
+        head = attempt_head(self._heads.preamble(request), request, now // 1_000)
         return replace(outcome, trace=Trace(head, tuple(headers), body, len(body), address, is_reused, timings))
 
 

@@ -38,7 +38,7 @@ class Traffic:
 
     async def live_until(self, end: int) -> None:
         """Publish and deliver until a time in milliseconds since the epoch."""
-        while (at := self._timeline.now + self._pause_ms(self._timeline.now)) < end:
+        while (at := (now := await self._timeline.now()) + self._pause_ms(now)) < end:
             await self._timeline.pass_until(at)
             await self.publish()
             if at - self._pulled_at >= _PULL_EVERY_MS and at < end - _PULL_EVERY_MS:
