@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from benchmarks.bench import Bench
@@ -15,9 +15,8 @@ from discue.domain.message_data import TEXT
 from discue.domain.messages import encode_traceparent, lone_traceparent
 from discue.domain.trace_context import TraceIds, is_sampled, parse_traceparent
 from discue.observability.logs import Log
-from discue.observability.otlp import OtlpExporter
-from discue.observability.span_export import ExportPlan, SpanExport
-from discue.observability.tracing import SpanContext, SpanQueue, Tracer
+from discue.observability.otlp import OtlpExport
+from discue.observability.tracing import ExportPlan, Span, SpanContext, SpanResult, Tracer
 from discue.publishing.publish import NewMessage
 from discue.publishing.spans import is_any_recorded, recorded_publish
 
@@ -87,11 +86,22 @@ def _with_context(messages: int) -> None:
 def _with_export(messages: int) -> None:
     """Decide about a message that is not sampled as the publish, the attempt and the flush do."""
     message, attempt = NewMessage(b"{}", TEXT, traceparent=f"{_TRACE}00"), _Attempt()
-    tracer = Tracer(SpanQueue(), SystemClock(), TraceIds(os.urandom))
+    tracer = Tracer(_NoExport(), SystemClock(), TraceIds(os.urandom))
     for _ in range(messages):
         NewMessage(b"{}", TEXT)
         if is_any_recorded(tracer, (message,)) or attempt.trace is not None or attempt.trace is not None:
             raise AssertionError
+
+
+class _NoExport:
+    """An exporter that gets no span."""
+
+    counts: Mapping[SpanResult, int] = {}
+
+    def add(self, span: Span) -> None:
+        raise AssertionError(span)
+
+    def close(self, grace_seconds: float) -> None: ...
 
 
 class _Attempt:
@@ -104,8 +114,7 @@ def _sampled_cost(bench: Bench) -> float:
     """Microseconds of processor time for the spans of a sampled message, with their export by the other thread."""
     message = NewMessage(b"{}", TEXT, traceparent=f"{_TRACE}01")
     began = time.process_time()
-    with _exporting(bench.sink.url) as export:
-        tracer = export.tracer
+    with _exporting(bench.sink.url) as tracer:
         for _ in range(_SAMPLED_MESSAGES):
             with recorded_publish(tracer, "orders", ["0Vbva8VC00enQiJ4MzFhE"], [message]):
                 pass
@@ -126,12 +135,11 @@ def _sampled_cost(bench: Bench) -> float:
 
 
 @contextmanager
-def _exporting(url: str) -> Iterator[SpanExport]:
+def _exporting(url: str) -> Iterator[Tracer]:
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
-    export = SpanExport(_PLAN, Log(), SystemClock(), TraceIds(os.urandom), connect=OtlpExporter)
-    export.start()
+    tracer = Tracer(OtlpExport(_PLAN, Log()), SystemClock(), TraceIds(os.urandom))
     try:
-        yield export
+        yield tracer
     finally:
-        export.close(_PATIENCE_SECONDS)
+        tracer.close(_PATIENCE_SECONDS)
         del os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]

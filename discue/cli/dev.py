@@ -38,12 +38,12 @@ from discue.domain.egress import literal_address
 from discue.domain.errors import SettingsInvalid
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
+from discue.observability.span_export import traced
 from discue.server.http import Address, held_port, is_taken
 from discue.server.installation import egress_policy, open_installation
 from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
 from discue.server.signals import stop_on_signal
-from discue.server.tracing import traced
 from discue.server.worker import Worker
 from discue.store.pagination import Selection
 
@@ -295,7 +295,7 @@ async def _develop(invocation: Invocation) -> None:
     new_key_file = _ENCRYPTION_KEY_FILE if settings.encryption_key_file == _ENCRYPTION_KEY_FILE else None
     async with (
         open_installation(settings, invocation.clock, log) as control,
-        traced(os.environ, control, log) as tracer,
+        traced(os.environ, log, control.clock, control.random_bytes) as tracer,
     ):
         await ensure_encryption(control, log, new_key_file=new_key_file)
         key = settings.bootstrap_key or _kept_key(control, _FOLDER / "key")

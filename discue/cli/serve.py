@@ -21,6 +21,7 @@ from discue.config.settings import Settings
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
+from discue.observability.span_export import traced
 from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
@@ -33,7 +34,6 @@ from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerProcesses, all_predecessors
 from discue.server.sd_notify import ServiceManager, beating
 from discue.server.signals import stop_on_signal, stop_with_parent
-from discue.server.tracing import traced
 from discue.server.worker import Worker, served
 from discue.server.worker_pipe import WorkerPipe
 
@@ -127,7 +127,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     reports = pipe is None or pipe.number == 1
     async with (
         open_installation(settings, invocation.clock, log) as control,
-        traced(os.environ, control, log, reports=reports) as tracer,
+        traced(os.environ, log, control.clock, control.random_bytes, reports=reports) as tracer,
     ):
         await ensure_encryption(control, log)
         await init.create_operator(control)

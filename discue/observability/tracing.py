@@ -1,11 +1,10 @@
-"""Spans of traced messages: recorded while the service works, and kept in memory for an exporter.
+"""Spans of traced messages, recorded while the service works.
 
 Nothing here depends on OpenTelemetry. A message that is not sampled has no spans.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, Protocol
 
 from discue.domain.clock import Clock
 from discue.domain.trace_context import TraceIds, is_sampled, trace_id_of
@@ -15,12 +14,6 @@ SpanKind = Literal["producer", "client", "server"]
 SpanResult = Literal["exported", "failed", "dropped"]
 """`exported`: the collector accepted the span; `failed`: it did not; `dropped`: too many spans waited."""
 
-QUEUE_LIMIT: Final = 2_048
-"""Maximum number of waiting spans, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise."""
-
-BATCH: Final = 512
-"""Spans per request, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise."""
-
 _HEX: Final = 16
 _TRACE_IDS: Final = 1 << 64
 """The lower half of a trace id decides, as in the samplers of OpenTelemetry."""
@@ -28,6 +21,18 @@ _RATIO_DIGITS: Final = slice(19, 35)
 """The digits of that half in a `traceparent`."""
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_SECOND: Final = 1_000_000_000
+
+
+class ExportPlan(NamedTuple):
+    """The settings of the export of spans, from the environment."""
+
+    queue_limit: int
+    batch: int
+    """Spans per request to the collector."""
+    pause_seconds: float
+    """Longest time that a span waits for others."""
+    ratio: float = 1.0
+    """The part of the sampled traces that is exported."""
 
 
 class Span(NamedTuple):
@@ -49,43 +54,19 @@ class Span(NamedTuple):
     """The failure in one word; "" for success."""
 
 
-class SpanQueue:
-    """Spans that wait for the exporter. Beyond `limit` new ones are dropped: an exporter that hangs costs no memory.
+class SpanExporter(Protocol):
+    """Takes spans that have ended, and never blocks."""
 
-    The event loop adds, and the thread of the exporter takes: both ends of a deque are safe for that.
-    """
-
-    def __init__(
-        self, *, limit: int = QUEUE_LIMIT, batch: int = BATCH, on_batch: Callable[[], None] = lambda: None
-    ) -> None:
-        """`on_batch` is called when `batch` spans wait; a batch must not exceed `limit`."""
-        self._spans: deque[Span] = deque()
-        self._limit = limit
-        self._batch = batch
-        self._on_batch = on_batch
-        self.counts: dict[SpanResult, int] = dict.fromkeys(get_args(SpanResult), 0)
+    @property
+    def counts(self) -> Mapping[SpanResult, int]:
         """The number of spans so far, by their result."""
+        ...
 
-    def __len__(self) -> int:
-        return len(self._spans)
+    def add(self, span: Span) -> None: ...
 
-    def add(self, span: Span) -> None:
-        waiting = len(self._spans)
-        if waiting >= self._limit:
-            self.counts["dropped"] += 1
-            return
-        self._spans.append(span)
-        if waiting + 1 == self._batch:
-            self._on_batch()
-
-    def close(self) -> None:
-        """Drop what waits, and every new span."""
-        self._limit = 0
-        self._spans.clear()
-
-    def take(self) -> list[Span]:
-        """Remove and return the oldest spans, at most a batch."""
-        return [self._spans.popleft() for _ in range(min(len(self._spans), self._batch))]
+    def close(self, grace_seconds: float) -> None:
+        """Export the spans that wait, as far as the collector takes them in that time. Blocks for at most that long."""
+        ...
 
 
 class SpanContext(NamedTuple):
@@ -101,15 +82,16 @@ class SpanContext(NamedTuple):
 class Tracer:
     """Records spans of sampled messages. Only the event loop's thread uses it."""
 
-    def __init__(self, queue: SpanQueue, clock: Clock, ids: TraceIds, *, ratio: float = 1.0) -> None:
+    def __init__(self, exporter: SpanExporter, clock: Clock, ids: TraceIds, *, ratio: float = 1.0) -> None:
         """`ratio` is the part of the sampled traces that is recorded: the same ones wherever it is the same."""
-        self._queue = queue
+        self._exporter = exporter
         self._bound = round(ratio * _TRACE_IDS)
         self._clock = clock
         self._ids = ids
         self.now: Callable[[], float] = clock.monotonic
         """The clock of `started_at`."""
-        self.counts: Mapping[SpanResult, int] = queue.counts
+        self.counts: Mapping[SpanResult, int] = exporter.counts
+        self.close = exporter.close
 
     def records(self, traceparent: str | None) -> bool:
         """Return whether spans of this trace are recorded."""
@@ -142,7 +124,7 @@ class Tracer:
         }
         if error:
             common["error.type"] = error
-        self._queue.add(
+        self._exporter.add(
             Span(
                 f"{operation} {destination}",
                 kind,

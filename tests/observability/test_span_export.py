@@ -1,11 +1,14 @@
 """Spans leave by a thread of their own, and nothing waits for them."""
 
+import asyncio
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
@@ -13,9 +16,9 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from discue.domain.clock import SystemClock
 from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
-from discue.observability.otlp import OtlpExporter
-from discue.observability.span_export import Exporter, ExportPlan, SpanExport, plan_of
-from discue.observability.tracing import Span, SpanContext, SpanQueue, Tracer
+from discue.observability.otlp import OtlpExport
+from discue.observability.span_export import plan_of, traced
+from discue.observability.tracing import ExportPlan, SpanContext, Tracer
 from tests.support.collector import PATIENCE_SECONDS, collecting, hanging
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -46,26 +49,21 @@ class _Events(Log):
 
 
 @contextmanager
-def _exporting(
-    log: Log, connect: Callable[[], Exporter] = OtlpExporter, plan: ExportPlan = PLAN, grace_seconds: float = 5.0
-) -> Iterator[SpanExport]:
-    ids = TraceIds(Random(3).randbytes)  # noqa: S311 - repeatable
-    export = SpanExport(plan, log, SystemClock(), ids, connect=connect)
-    export.start()
+def _exporting(log: Log, plan: ExportPlan = PLAN, grace_seconds: float = 5.0) -> Iterator[Tracer]:
+    tracer = Tracer(OtlpExport(plan, log), SystemClock(), _ids())
     try:
-        yield export
+        yield tracer
     finally:
-        export.close(grace_seconds)
+        tracer.close(grace_seconds)
 
 
-def _record(export: SpanExport, **options: Any) -> None:
-    tracer = export.tracer
+def _ids() -> TraceIds:
+    return TraceIds(Random(3).randbytes)  # noqa: S311 - repeatable
+
+
+def _record(tracer: Tracer, queue: str = "orders", **options: Any) -> None:
     given = {"creation": CREATION, "started_at": tracer.now(), "attributes": {"discue.attempt": 1}, **options}
-    tracer.end("deliver", "orders", "client", **given)
-
-
-def _span(name: str) -> Span:
-    return Span(name, "client", TRACE, SPAN, "", 1, 2, {}, (), "")
+    tracer.end("deliver", queue, "client", **given)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +120,8 @@ def test_sampler_by_trace_id_limits_the_sampled_traces(sampler: str, argument: s
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
 def test_ratio_selects_the_traces_that_opentelemetry_selects(ratio: float) -> None:
-    ids = TraceIds(Random(5).randbytes)  # noqa: S311 - repeatable
-    tracer, reference = Tracer(SpanQueue(), SystemClock(), ids, ratio=ratio), TraceIdRatioBased(ratio)
+    ids = _ids()
+    tracer, reference = Tracer(Mock(counts={}), SystemClock(), ids, ratio=ratio), TraceIdRatioBased(ratio)
     traces = [ids.trace_id() for _ in range(400)]
     recorded = [tracer.records(f"00-{trace}-{SPAN}-01") for trace in traces]
     decisions = [reference.should_sample(None, int(trace, 16), "x").decision for trace in traces]
@@ -132,15 +130,16 @@ def test_ratio_selects_the_traces_that_opentelemetry_selects(ratio: float) -> No
     assert not any(tracer.records(f"00-{trace}-{SPAN}-00") for trace in traces)
 
 
-def test_full_queue_drops_new_spans_and_wakes_the_exporter_once_per_batch() -> None:
-    woken = []
-    spans = SpanQueue(limit=5, batch=3, on_batch=lambda: woken.append(len(spans)))
-    for number in range(9):
-        spans.add(_span(str(number)))
-    assert (len(spans), spans.counts["dropped"], woken) == (5, 4, [3])
-    assert [span.name for span in spans.take()] == ["0", "1", "2"]
-    assert [span.name for span in spans.take()] == ["3", "4"]
-    assert spans.take() == []
+def test_full_queue_drops_new_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting() as collector:
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        with _exporting(_Events()) as tracer:
+            with collector.held():
+                for number in range(25):
+                    _record(tracer, str(number))
+            spans = collector.until(PLAN.queue_limit)
+    assert [span.name for span in spans] == [f"deliver {number}" for number in range(20)]
+    assert tracer.counts == {"exported": 20, "failed": 0, "dropped": 5}
 
 
 def test_collector_gets_spans_with_their_place_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +147,9 @@ def test_collector_gets_spans_with_their_place_in_the_trace(monkeypatch: pytest.
     other = f"00-{'c' * 32}-{'d' * 16}-01"
     with collecting() as collector:
         monkeypatch.setenv(ENDPOINT, collector.url)
-        with _exporting(_Events()) as export:
-            _record(export)
-            _record(export, span=SpanContext("e" * 16, "", (CREATION, other)), error="timeout")
+        with _exporting(_Events()) as tracer:
+            _record(tracer)
+            _record(tracer, span=SpanContext("e" * 16, "", (CREATION, other)), error="timeout")
             child, root = collector.until(2)
     assert (child.name, child.kind, child.trace_id) == ("deliver orders", "client", TRACE)
     assert (child.parent_id, child.links, child.is_error) == (SPAN, (), False)
@@ -172,8 +171,8 @@ def test_name_of_the_service_is_that_of_the_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("OTEL_SERVICE_NAME", "messages-eu")
     with collecting() as collector:
         monkeypatch.setenv(ENDPOINT, collector.url)
-        with _exporting(_Events()) as export:
-            _record(export)
+        with _exporting(_Events()) as tracer:
+            _record(tracer)
             [span] = collector.until(1)
     assert span.resource["service.name"] == "messages-eu"
 
@@ -182,20 +181,19 @@ def test_hanging_collector_costs_a_bounded_queue_and_holds_nobody_up(monkeypatch
     with hanging() as (url, came):
         monkeypatch.setenv(ENDPOINT, url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-        with _exporting(_Events(), grace_seconds=0.05) as export:
-            _record(export)
+        with _exporting(_Events(), grace_seconds=0.05) as tracer:
+            _record(tracer)
             assert came.wait(PATIENCE_SECONDS)
             before = time.monotonic()
             for _ in range(10_000):
-                _record(export)
+                _record(tracer)
             # The exporter still waits for the response to the first one.
             assert time.monotonic() - before < 1
-            assert len(export._queue) == PLAN.queue_limit
-            assert export.tracer.counts["dropped"] == 10_000 - PLAN.queue_limit
+            assert tracer.counts == {"exported": 0, "failed": 0, "dropped": 10_001 - PLAN.queue_limit}
             before = time.monotonic()
         assert time.monotonic() - before < 1
         # Its thread ends with its last request.
-        export.close(PATIENCE_SECONDS)
+        tracer.close(PATIENCE_SECONDS)
 
 
 def test_refusing_and_absent_collector_is_reported_once_until_it_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,24 +203,24 @@ def test_refusing_and_absent_collector_is_reported_once_until_it_recovers(monkey
         collector.status = 400
         monkeypatch.setenv(ENDPOINT, collector.url)
         port = int(collector.url.rpartition(":")[2])
-        with _exporting(log) as export:
-            _record(export)
+        with _exporting(log) as tracer:
+            _record(tracer)
             refused = log.until("spans_not_exported")
             assert "400" in str(refused["reason"])
-            _record(export)
+            _record(tracer)
             collector.until_asked(2)
             collector.status = 200
-            _record(export)
+            _record(tracer)
             collector.until(1)
             assert log.until("span_export_recovered") == {"dropped": 0, "failed": 2}
             assert [event for event, _ in log.seen] == ["spans_not_exported", "span_export_recovered"]
     # Now nobody listens there.
     log, before = _Events(), time.monotonic()
-    with _exporting(log) as export:
-        _record(export)
+    with _exporting(log) as tracer:
+        _record(tracer)
         assert log.until("spans_not_exported")["reason"]
         with collecting(port) as collector:
-            _record(export)
+            _record(tracer)
             collector.until(1)
             log.until("span_export_recovered")
     assert time.monotonic() - before < PATIENCE_SECONDS
@@ -231,11 +229,11 @@ def test_refusing_and_absent_collector_is_reported_once_until_it_recovers(monkey
 def test_close_exports_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     with collecting() as collector:
         monkeypatch.setenv(ENDPOINT, collector.url)
-        with _exporting(_Events(), plan=ExportPlan(100, 100, 3_600.0)) as export:
+        with _exporting(_Events(), ExportPlan(100, 100, 3_600.0)) as tracer:
             for _ in range(30):
-                _record(export)
+                _record(tracer)
         assert len(collector.spans) == 30
-        assert export.tracer.counts == {"exported": 30, "failed": 0, "dropped": 0}
+        assert tracer.counts == {"exported": 30, "failed": 0, "dropped": 0}
 
 
 def test_collector_without_tls_is_named_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,20 +242,36 @@ def test_collector_without_tls_is_named_in_words(monkeypatch: pytest.MonkeyPatch
         # The library names the reason where it has time for a second attempt, about a second later.
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
         log = _Events()
-        with _exporting(log) as export:
-            _record(export)
+        with _exporting(log) as tracer:
+            _record(tracer)
             reason = str(log.until("spans_not_exported")["reason"])
 
     assert "the server does not speak TLS at this port" in reason
     assert "_ssl.c" not in reason
 
 
-def test_exporter_that_cannot_start_is_reported_and_keeps_nothing() -> None:
-    def connect() -> Exporter:
-        raise ValueError("no such certificate")
-
+def _reported(environ: dict[str, str], *, reports: bool = True) -> list[object]:
+    """Return the reasons why no spans are exported."""
     log = _Events()
-    with _exporting(log, connect) as export:
-        assert log.until("spans_not_exported") == {"reason": "ValueError: no such certificate"}
-        _record(export)
-        assert (len(export._queue), export.tracer.counts["dropped"]) == (0, 1)
+
+    async def trace() -> None:
+        async with traced(environ, log, SystemClock(), Random(3).randbytes, reports=reports) as tracer:  # noqa: S311
+            assert tracer is None
+
+    asyncio.run(trace())
+    assert {event for event, _ in log.seen} <= {"spans_not_exported"}
+    return [fields["reason"] for _, fields in log.seen]
+
+
+def test_exporter_that_cannot_start_is_reported_by_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {ENDPOINT: "http://127.0.0.1:4318"}
+    assert _reported({}) == []
+    console = {**asked, "OTEL_TRACES_EXPORTER": "console"}
+    assert _reported(console) == ["OTEL_TRACES_EXPORTER is console: only otlp is supported."]
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "absent")
+    [reason] = _reported(asked)
+    assert str(reason).startswith("RuntimeError: Requested component 'absent' not found")
+    monkeypatch.setitem(sys.modules, "discue.observability.otlp", None)
+    missing = "The packages of OpenTelemetry are missing: install requirements/otel.txt of the repository."
+    assert _reported(asked) == [missing]
+    assert _reported(asked, reports=False) == []

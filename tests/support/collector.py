@@ -51,6 +51,12 @@ class Collector:
             self._changed.notify_all()
             return self.status
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Answer no request during the block."""
+        with self._changed:
+            yield
+
     def until(self, count: int) -> list[SeenSpan]:
         """Return the spans, once there are so many."""
         with self._changed:
