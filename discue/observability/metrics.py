@@ -4,13 +4,11 @@ The text follows OpenMetrics 1.0, or the text format 0.0.4 of Prometheus for cli
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Final, Literal
 
 import msgspec
-
-Kind = Literal["counter", "gauge", "histogram"]
 
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -19,12 +17,20 @@ OTHER: Final = "other"
 """The value of a label that stands for all that are not in its set."""
 
 
+class Distribution(msgspec.Struct, frozen=True, array_like=True):
+    """A copy of what a histogram has observed."""
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+    total: float
+
+
 class Histogram:
     """Counts observations in buckets, each of which includes its upper bound."""
 
     __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         """Observations by bucket, not cumulative. The last bucket has no bound."""
@@ -35,13 +41,16 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observed(self) -> Distribution:
+        return Distribution(self.bounds, list(self.counts), self.total)
+
 
 class SizeHistogram:
     """Counts observed sizes, which are small integers, each by itself. It takes half the time of a `Histogram`."""
 
     __slots__ = ("bounds", "counts")
 
-    def __init__(self, bounds: Sequence[int]) -> None:
+    def __init__(self, bounds: tuple[int, ...]) -> None:
         self.bounds = bounds
         self.counts: list[int] = []
         """Observations by size, up to the largest that was observed."""
@@ -53,36 +62,40 @@ class SizeHistogram:
             self.counts += [0] * (size + 1 - len(self.counts))
             self.counts[size] = 1
 
+    def observed(self) -> Distribution:
+        counts, total = [0] * (len(self.bounds) + 1), 0
+        for size, count in enumerate(self.counts):
+            counts[bisect_left(self.bounds, size)] += count
+            total += size * count
+        return Distribution(self.bounds, counts, total)
+
 
 class Metric(msgspec.Struct, frozen=True):
     """The description of a metric: what is promised to those who build alerts and boards on it."""
 
     name: str
     """With `_total` at the end of a counter, and with its unit before that: `_seconds` or `_bytes`."""
-    kind: Kind
     help: str
     labels: Mapping[str, tuple[str, ...]] = {}
     """The values of each label. A label has no others."""
-    bounds: tuple[float, ...] = ()
-    """The upper bounds of a histogram's buckets, without infinity."""
+    is_histogram: bool = False
+
+    @property
+    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+        if self.is_histogram:
+            return "histogram"
+        return "counter" if self.name.endswith("_total") else "gauge"
 
     @property
     def family(self) -> str:
         """The name without the suffix that OpenMetrics adds to the samples of a counter."""
-        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
+        return self.name.removesuffix("_total")
 
     @property
     def unit(self) -> str:
         """`seconds`, `bytes`, or ""."""
         last = self.family.rpartition("_")[2]
         return last if last in {"seconds", "bytes"} else ""
-
-
-class Distribution(msgspec.Struct, frozen=True, array_like=True):
-    """A copy of what a histogram has observed."""
-
-    counts: list[int]
-    total: float
 
 
 Value = float | Distribution
@@ -94,17 +107,6 @@ Snapshot = dict[str, Samples]
 
 encode_snapshot: Final = msgspec.msgpack.Encoder().encode
 decode_snapshot: Final = msgspec.msgpack.Decoder(Snapshot).decode
-
-
-def distribution(histogram: Histogram | SizeHistogram) -> Distribution:
-    """Return a copy of what a histogram has observed."""
-    if isinstance(histogram, Histogram):
-        return Distribution(list(histogram.counts), histogram.total)
-    counts, total = [0] * (len(histogram.bounds) + 1), 0
-    for size, count in enumerate(histogram.counts):
-        counts[bisect_left(histogram.bounds, size)] += count
-        total += size * count
-    return Distribution(counts, total)
 
 
 def exposition(metrics: Iterable[Metric], workers: Mapping[str, Snapshot], *, openmetrics: bool) -> bytes:
@@ -131,30 +133,25 @@ def exposition(metrics: Iterable[Metric], workers: Mapping[str, Snapshot], *, op
         for values, value in samples:
             pairs = [f'{name}="{_escaped(each, quoted=True)}"' for name, each in zip(names, values, strict=True)]
             if isinstance(value, Distribution):
-                lines += _buckets(metric, pairs, value)
+                lines += _buckets(metric.name, pairs, value)
             else:
-                lines.append(f"{metric.name}{_labels(pairs)} {_number(value)}")
+                lines.append(f"{metric.name}{_labels(pairs)} {value!r}")
     if openmetrics:
         lines.append("# EOF")
     return ("\n".join(lines) + "\n").encode()
 
 
-def _buckets(metric: Metric, pairs: list[str], value: Distribution) -> Iterable[str]:
+def _buckets(name: str, pairs: list[str], value: Distribution) -> Iterable[str]:
     cumulative = list(accumulate(value.counts))
-    for bound, count in zip((*map(_number, map(float, metric.bounds)), "+Inf"), cumulative, strict=True):
+    for bound, count in zip((*map(float, value.bounds), "+Inf"), cumulative, strict=True):
         bucket = [*pairs, f'le="{bound}"']
-        yield f"{metric.name}_bucket{_labels(bucket)} {count}"
-    yield f"{metric.name}_count{_labels(pairs)} {cumulative[-1]}"
-    yield f"{metric.name}_sum{_labels(pairs)} {_number(value.total)}"
+        yield f"{name}_bucket{_labels(bucket)} {count}"
+    yield f"{name}_count{_labels(pairs)} {cumulative[-1]}"
+    yield f"{name}_sum{_labels(pairs)} {value.total!r}"
 
 
 def _labels(pairs: list[str]) -> str:
     return "{" + ",".join(pairs) + "}" if pairs else ""
-
-
-def _number(value: float) -> str:
-    # repr gives the shortest digits that mean the same number; OpenMetrics writes bounds like this, too.
-    return repr(value)
 
 
 def _escaped(value: str, *, quoted: bool = False) -> str:

@@ -33,24 +33,20 @@ _QUEUE_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": ()}
 _RETRYING: Final = "Deliveries that wait for another attempt. Leased messages are included."
 
 DETAILED: Final = (
-    Metric("discue_listener_backlog_messages", "gauge", "Deliveries that are not settled.", _LISTENER_LABELS),
+    Metric("discue_listener_backlog_messages", "Deliveries that are not settled.", _LISTENER_LABELS),
     Metric(
         "discue_listener_backlog_age_seconds",
-        "gauge",
         "Age of the oldest message whose first attempt has not ended.",
         _LISTENER_LABELS,
     ),
-    Metric("discue_listener_retrying_messages", "gauge", _RETRYING, _LISTENER_LABELS),
-    Metric(
-        "discue_queue_backlog_messages", "gauge", "Deliveries of all listeners that are not settled.", _QUEUE_LABELS
-    ),
+    Metric("discue_listener_retrying_messages", _RETRYING, _LISTENER_LABELS),
+    Metric("discue_queue_backlog_messages", "Deliveries of all listeners that are not settled.", _QUEUE_LABELS),
     Metric(
         "discue_queue_backlog_age_seconds",
-        "gauge",
         "Age of the oldest message whose first attempt by a listener has not ended.",
         _QUEUE_LABELS,
     ),
-    Metric("discue_queue_retrying_messages", "gauge", _RETRYING, _QUEUE_LABELS),
+    Metric("discue_queue_retrying_messages", _RETRYING, _QUEUE_LABELS),
 )
 
 

@@ -4,11 +4,11 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from discue import __version__
 from discue.backup.schedule import BackupSchedule
@@ -21,12 +21,6 @@ from discue.domain.clock import Clock
 from discue.domain.model import MISSED_REASONS, ListenerMode
 from discue.observability.measures import (
     ATTEMPT_OUTCOMES,
-    COMMIT_SECONDS,
-    LAG_SECONDS,
-    LOOP_SECONDS,
-    PARTS,
-    SECONDS,
-    STAGE_SECONDS,
     STATUSES,
     TIMED_OPERATIONS,
     CommitKind,
@@ -34,7 +28,7 @@ from discue.observability.measures import (
     Stage,
     zeros,
 )
-from discue.observability.metrics import OTHER, Metric, Samples, Snapshot, Value, distribution
+from discue.observability.metrics import OTHER, Histogram, Metric, Samples, SizeHistogram, Snapshot
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
 from discue.sending.sender import Sender
@@ -72,6 +66,11 @@ _BACKLOGS: Final[tuple[tuple[str, ListenerMode], ...]] = (
     ("active", "pull"),
     ("disabled", "pull"),
 )
+
+Measured = float | Histogram | SizeHistogram
+Reading = Measured | Mapping[Any, Measured] | None
+"""A value, or values by the value of one label or the values of several. None, or no values, if it is not measured."""
+
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -130,63 +129,58 @@ class Scrape:
                 backlogs["active" if found.status == "enabled" else "disabled", "pull"].add_pulled(found)
         return _Listeners(push_by_state, backlogs)
 
-    def backlogs(self) -> Samples:
-        return [(labels, found.waiting) for labels, found in self.listeners.backlogs.items()]
+    def backlogs(self) -> Reading:
+        return {labels: found.waiting for labels, found in self.listeners.backlogs.items()}
 
-    def ages(self) -> Samples:
+    def ages(self) -> Reading:
         now = self.parts.clock.now()
-        return [(labels, found.age_seconds(now)) for labels, found in self.listeners.backlogs.items()]
+        return {labels: found.age_seconds(now) for labels, found in self.listeners.backlogs.items()}
 
     def retrying(self) -> int:
         return sum(found.retrying for found in self.listeners.backlogs.values())
 
-    def schedules_late(self) -> float:
-        return self.parts.scheduler.late_ms / 1_000
-
-    def database_bytes(self) -> Samples:
+    def database_bytes(self) -> Reading:
         path = self.parts.settings.database_path
         if path is None:
-            return []
+            return None
         files = {"database": path, "wal": path.with_name(path.name + "-wal")}
-        return [((kind,), file.stat().st_size if file.exists() else 0) for kind, file in files.items()]
+        return {kind: file.stat().st_size if file.exists() else 0 for kind, file in files.items()}
 
-    def disk_free_bytes(self) -> Samples:
+    def disk_free_bytes(self) -> int | None:
         path = self.parts.settings.database_path
         if path is None:
-            return []
+            return None
         disk = os.statvfs(path.parent)
-        return [((), disk.f_bavail * disk.f_frsize)]
+        return disk.f_bavail * disk.f_frsize
 
-    def backup_age(self) -> Samples:
+    def backup_age(self) -> float | None:
         backups = self.parts.backups
-        age = None if backups is None else backups.age_seconds
-        return [] if age is None else [((), age)]
+        return None if backups is None else backups.age_seconds
 
-    def backup_interval(self) -> Samples:
-        return [((), self.parts.settings.backup_every)] if self.backup_age() else []
+    def backup_interval(self) -> float | None:
+        return None if self.backup_age() is None else self.parts.settings.backup_every
 
 
 class Row(NamedTuple):
     """A metric, and how to read it."""
 
     metric: Metric
-    read: Callable[[Scrape], Samples]
+    read: Callable[[Scrape], Reading]
 
 
-def _single(value: Callable[[Scrape], Value]) -> Callable[[Scrape], Samples]:
-    return lambda scrape: [((), value(scrape))]
+def _row(
+    name: str,
+    help_text: str,
+    read: Callable[[Scrape], Reading],
+    *,
+    is_histogram: bool = False,
+    **labels: tuple[str, ...],
+) -> Row:
+    """Return the row of a metric. `labels` are the values of each of its labels."""
+    return Row(Metric(name, help_text, labels, is_histogram), read)
 
 
-def _counter(name: str, help_text: str, value: Callable[[Scrape], float]) -> Row:
-    return Row(Metric(name, "counter", help_text), _single(value))
-
-
-def _gauge(name: str, help_text: str, value: Callable[[Scrape], float]) -> Row:
-    return Row(Metric(name, "gauge", help_text), _single(value))
-
-
-def _by(values: Iterable[tuple[str, Value]]) -> Samples:
-    return [((name,), value) for name, value in values]
+_histogram: Final = partial(_row, is_histogram=True)
 
 
 def _python() -> str:
@@ -210,266 +204,202 @@ def _most_descriptors() -> int:
 
 ROWS: Final = (
     # Publishing
-    _counter(
+    _row(
         "discue_published_messages_total",
         "Messages that were stored. A message of a topic counts once for each of its queues.",
         lambda scrape: scrape.measures.published_messages,
     ),
-    _counter(
+    _row(
         "discue_published_bytes_total",
         "Bytes of these messages, with their headers.",
         lambda scrape: scrape.measures.published_bytes,
     ),
-    Row(
-        Metric(
-            "discue_publish_duration_seconds",
-            "histogram",
-            "Time from the end of all checks until the messages of a request are durable.",
-            bounds=SECONDS,
-        ),
-        _single(lambda scrape: distribution(scrape.measures.publish_seconds)),
+    _histogram(
+        "discue_publish_duration_seconds",
+        "Time from the end of all checks until the messages of a request are durable.",
+        lambda scrape: scrape.measures.publish_seconds,
     ),
-    Row(
-        Metric(
-            "discue_commit_duration_seconds",
-            "histogram",
-            "Duration of transactions, by what they contain. On SQLite, each contains everything.",
-            {"kind": get_args(CommitKind)},
-            COMMIT_SECONDS,
-        ),
-        lambda scrape: _by((kind, distribution(found)) for kind, found in scrape.measures.commit_seconds.items()),
+    _histogram(
+        "discue_commit_duration_seconds",
+        "Duration of transactions, by what they contain. On SQLite, each contains everything.",
+        lambda scrape: scrape.measures.commit_seconds,
+        kind=get_args(CommitKind),
     ),
-    Row(
-        Metric(
-            "discue_commit_parts",
-            "histogram",
-            "Publishes, results of deliveries and other writes per transaction.",
-            bounds=PARTS,
-        ),
-        _single(lambda scrape: distribution(scrape.measures.commit_parts)),
+    _histogram(
+        "discue_commit_parts",
+        "Publishes, results of deliveries and other writes per transaction.",
+        lambda scrape: scrape.measures.commit_parts,
     ),
     # Delivering
-    Row(
-        Metric(
-            "discue_attempts_total",
-            "counter",
-            "Attempts whose outcome was stored, by outcome.",
-            {"outcome": ATTEMPT_OUTCOMES},
-        ),
-        lambda scrape: _by(scrape.measures.attempts.items()),
+    _row(
+        "discue_attempts_total",
+        "Attempts whose outcome was stored, by outcome.",
+        lambda scrape: scrape.measures.attempts,
+        outcome=ATTEMPT_OUTCOMES,
     ),
-    Row(
-        Metric(
-            "discue_attempt_duration_seconds",
-            "histogram",
-            "Duration of requests to listeners, by stage. Reused connections have no `resolve`, `connect` and `tls`.",
-            {"stage": get_args(Stage)},
-            STAGE_SECONDS,
-        ),
-        lambda scrape: _by((stage, distribution(found)) for stage, found in scrape.measures.stage_seconds.items()),
+    _histogram(
+        "discue_attempt_duration_seconds",
+        "Duration of requests to listeners, by stage. Reused connections have no `resolve`, `connect` and `tls`.",
+        lambda scrape: scrape.measures.stage_seconds,
+        stage=get_args(Stage),
     ),
-    Row(
-        Metric(
-            "discue_delivery_lag_seconds",
-            "histogram",
-            "Time from storing a message to the start of its first attempt.",
-            bounds=LAG_SECONDS,
-        ),
-        _single(lambda scrape: distribution(scrape.measures.delivery_lag)),
+    _histogram(
+        "discue_delivery_lag_seconds",
+        "Time from storing a message to the start of its first attempt.",
+        lambda scrape: scrape.measures.delivery_lag,
     ),
-    _gauge(
+    _row(
         "discue_deliveries_in_flight",
         "Requests to listeners that have no response yet.",
         lambda scrape: scrape.parts.dispatcher.limiter.in_flight,
     ),
-    Row(
-        Metric(
-            "discue_backlog_messages",
-            "gauge",
-            "Deliveries that are not settled, by the listener's state and mode.",
-            {"state": _LISTENER_STATES, "mode": get_args(ListenerMode)},
-        ),
+    _row(
+        "discue_backlog_messages",
+        "Deliveries that are not settled, by the listener's state and mode.",
         Scrape.backlogs,
+        state=_LISTENER_STATES,
+        mode=get_args(ListenerMode),
     ),
-    Row(
-        Metric(
-            "discue_backlog_age_seconds",
-            "gauge",
-            "Age of the oldest message whose first attempt has not ended, by the listener's state and mode. `pull`: "
-            "the longest time that a message could have been pulled, and was not.",
-            {"state": _LISTENER_STATES, "mode": get_args(ListenerMode)},
-        ),
+    _row(
+        "discue_backlog_age_seconds",
+        "Age of the oldest message whose first attempt has not ended, by the listener's state and mode. `pull`: the "
+        "longest time that a message could have been pulled, and was not.",
         Scrape.ages,
+        state=_LISTENER_STATES,
+        mode=get_args(ListenerMode),
     ),
-    _gauge(
+    _row(
         "discue_retrying_messages",
         "Deliveries that wait for another attempt, or behind one in the order of a key. Leased messages are included.",
         Scrape.retrying,
     ),
-    Row(
-        Metric(
-            "discue_missed_messages_total",
-            "counter",
-            "Deliveries that were missed, by reason.",
-            {"reason": (*MISSED_REASONS, OTHER)},
-        ),
-        lambda scrape: _by(scrape.measures.missed.items()),
+    _row(
+        "discue_missed_messages_total",
+        "Deliveries that were missed, by reason.",
+        lambda scrape: scrape.measures.missed,
+        reason=(*MISSED_REASONS, OTHER),
     ),
-    Row(
-        Metric(
-            "discue_listeners",
-            "gauge",
-            "Push listeners that this worker has, by state. `inactive`: liveness probes fail, so nothing is sent.",
-            {"state": _LISTENER_STATES},
-        ),
-        lambda scrape: _by(scrape.listeners.push_by_state.items()),
+    _row(
+        "discue_listeners",
+        "Push listeners that this worker has, by state. `inactive`: liveness probes fail, so nothing is sent.",
+        lambda scrape: scrape.listeners.push_by_state,
+        state=_LISTENER_STATES,
     ),
-    Row(
-        Metric(
-            "discue_breaker_transitions_total",
-            "counter",
-            "Changes of circuit breakers, by their new state.",
-            {"to": tuple(state.value for state in BreakerState)},
-        ),
-        lambda scrape: _by(scrape.measures.breaker_transitions.items()),
+    _row(
+        "discue_breaker_transitions_total",
+        "Changes of circuit breakers, by their new state.",
+        lambda scrape: scrape.measures.breaker_transitions,
+        to=tuple(state.value for state in BreakerState),
     ),
-    Row(
-        Metric(
-            "discue_connections_total",
-            "counter",
-            "Requests to listeners that had a connection, by whether an earlier request had used it.",
-            {"reused": ("false", "true")},
-        ),
-        lambda scrape: _by(scrape.measures.connections.items()),
+    _row(
+        "discue_connections_total",
+        "Requests to listeners that had a connection, by whether an earlier request had used it.",
+        lambda scrape: scrape.measures.connections,
+        reused=("false", "true"),
     ),
-    _gauge(
+    _row(
         "discue_open_connections",
         "Connections to listeners, in use or idle.",
         lambda scrape: scrape.parts.sender.open_connections,
     ),
-    _gauge(
+    _row(
         "discue_schedules_late_seconds",
         "How long the next run of a schedule, or delayed message, is overdue. Only the leader knows; others say 0.",
-        Scrape.schedules_late,
+        lambda scrape: scrape.parts.scheduler.late_ms / 1_000,
     ),
     # Requests of clients
-    Row(
-        Metric(
-            "discue_http_requests_total",
-            "counter",
-            "Requests from clients, by operation and by status of the response.",
-            {"operation": get_args(Operation), "status": STATUSES},
-        ),
-        lambda scrape: list(scrape.measures.requests_by_class().items()),
+    _row(
+        "discue_http_requests_total",
+        "Requests from clients, by operation and by status of the response.",
+        lambda scrape: scrape.measures.requests_by_class(),
+        operation=get_args(Operation),
+        status=STATUSES,
     ),
-    Row(
-        Metric(
-            "discue_http_request_duration_seconds",
-            "histogram",
-            "Time from the request to the response. Requests that wait for messages are not included.",
-            {"operation": TIMED_OPERATIONS},
-            STAGE_SECONDS,
-        ),
-        lambda scrape: _by((name, distribution(found)) for name, found in scrape.measures.request_seconds.items()),
+    _histogram(
+        "discue_http_request_duration_seconds",
+        "Time from the request to the response. Requests that wait for messages are not included.",
+        lambda scrape: scrape.measures.request_seconds,
+        operation=TIMED_OPERATIONS,
     ),
     # The worker
-    _gauge(
+    _row(
         "discue_store_healthy",
         "1 if the last write to the database was possible, else 0.",
         lambda scrape: int(scrape.parts.store.healthy),
     ),
-    _gauge(
+    _row(
         "discue_store_damaged",
         "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data that belongs to no "
         "single queue.",
         lambda scrape: len(scrape.parts.store.damage.parts()),
     ),
-    _counter(
+    _row(
         "discue_leases_lost_total",
         "How often other workers took over from this one because it had not renewed its lease.",
         lambda scrape: scrape.measures.leases_lost,
     ),
-    _counter(
+    _row(
         "discue_takeovers_total",
         "Other workers that this one has taken over from because their lease had expired.",
         lambda scrape: scrape.measures.takeovers,
     ),
-    _gauge(
+    _row(
         "discue_workers",
         "Live workers on the database, as seen by this one.",
         lambda scrape: scrape.parts.store.workers,
     ),
-    Row(
-        Metric(
-            "discue_task_failures_total",
-            "counter",
-            "Unexpected errors of background work. The work is repeated.",
-            {"task": TASKS},
-        ),
-        lambda scrape: _by(scrape.parts.supervisor.failures.items()),
+    _row(
+        "discue_task_failures_total",
+        "Unexpected errors of background work. The work is repeated.",
+        lambda scrape: scrape.parts.supervisor.failures,
+        task=TASKS,
     ),
-    Row(
-        Metric(
-            "discue_event_loop_lag_seconds",
-            "histogram",
-            "How late the event loop runs a callback that is due, measured four times a second.",
-            bounds=LOOP_SECONDS,
-        ),
-        _single(lambda scrape: distribution(scrape.measures.loop_lag)),
+    _histogram(
+        "discue_event_loop_lag_seconds",
+        "How late the event loop runs a callback that is due, measured four times a second.",
+        lambda scrape: scrape.measures.loop_lag,
     ),
-    _counter(
+    _row(
         "discue_gc_pause_seconds_total",
         "Total time of garbage collections.",
         lambda scrape: scrape.measures.gc_seconds,
     ),
-    Row(
-        Metric(
-            "discue_database_file_bytes",
-            "gauge",
-            "Size of the files of a SQLite database.",
-            {"file": ("database", "wal")},
-        ),
+    _row(
+        "discue_database_file_bytes",
+        "Size of the files of a SQLite database.",
         Scrape.database_bytes,
+        file=("database", "wal"),
     ),
-    Row(
-        Metric("discue_disk_free_bytes", "gauge", "Free space on the disk of a SQLite database."),
-        Scrape.disk_free_bytes,
-    ),
-    Row(
-        Metric(
-            "discue_backup_age_seconds",
-            "gauge",
-            "With `backup_to`, the age of the newest backup, or the time without one.",
-        ),
+    _row("discue_disk_free_bytes", "Free space on the disk of a SQLite database.", Scrape.disk_free_bytes),
+    _row(
+        "discue_backup_age_seconds",
+        "With `backup_to`, the age of the newest backup, or the time without one.",
         Scrape.backup_age,
     ),
-    Row(
-        Metric("discue_backup_interval_seconds", "gauge", "`backup_every`, at the worker that makes backups."),
+    _row(
+        "discue_backup_interval_seconds",
+        "`backup_every`, at the worker that makes backups.",
         Scrape.backup_interval,
     ),
-    Row(
-        Metric(
-            "discue_spans_total",
-            "counter",
-            "Spans of sampled messages, if they are exported. `failed`: the collector did not accept them; `dropped`: "
-            "too many waited for it.",
-            {"result": get_args(SpanResult)},
-        ),
-        lambda scrape: _by(scrape.parts.spans.items()),
+    _row(
+        "discue_spans_total",
+        "Spans of sampled messages, if they are exported. `failed`: the collector did not accept them; `dropped`: too "
+        "many waited for it.",
+        lambda scrape: scrape.parts.spans,
+        result=get_args(SpanResult),
     ),
-    Row(
-        Metric("discue_build_info", "gauge", "Always 1.", {"version": (__version__,), "python": (_python(),)}),
-        lambda _: [((__version__, _python()), 1)],
+    _row(
+        "discue_build_info",
+        "Always 1.",
+        lambda _: {(__version__, _python()): 1},
+        version=(__version__,),
+        python=(_python(),),
     ),
-    _counter(
-        "process_cpu_seconds_total",
-        "Processor time of the process.",
-        lambda _: time.process_time(),
-    ),
-    _gauge("process_resident_memory_bytes", "Memory of the process.", lambda _: _resident_bytes()),
-    _gauge("process_start_time_seconds", "When the process started.", lambda scrape: scrape.parts.started_at),
-    _gauge("process_open_fds", "Open files and connections.", lambda _: _open_descriptors()),
-    _gauge("process_max_fds", "Limit of open files and connections.", lambda _: _most_descriptors()),
+    _row("process_cpu_seconds_total", "Processor time of the process.", lambda _: time.process_time()),
+    _row("process_resident_memory_bytes", "Memory of the process.", lambda _: _resident_bytes()),
+    _row("process_start_time_seconds", "When the process started.", lambda scrape: scrape.parts.started_at),
+    _row("process_open_fds", "Open files and connections.", lambda _: _open_descriptors()),
+    _row("process_max_fds", "Limit of open files and connections.", lambda _: _most_descriptors()),
 )
 
 METRICS: Final = tuple(row.metric for row in ROWS)
@@ -478,4 +408,17 @@ METRICS: Final = tuple(row.metric for row in ROWS)
 def snapshot_of(parts: WorkerParts) -> Snapshot:
     """Return everything that is measured of a worker, now."""
     scrape = Scrape(parts)
-    return {row.metric.name: row.read(scrape) for row in ROWS}
+    return {row.metric.name: _samples(row.read(scrape)) for row in ROWS}
+
+
+def _samples(reading: Reading) -> Samples:
+    if reading is None:
+        return []
+    by_labels = reading if isinstance(reading, Mapping) else {(): reading}
+    return [
+        (
+            (labels,) if isinstance(labels, str) else labels,
+            value if isinstance(value, int | float) else value.observed(),
+        )
+        for labels, value in by_labels.items()
+    ]

@@ -15,14 +15,14 @@ from discue.observability.metrics import (
     SizeHistogram,
     Snapshot,
     decode_snapshot,
-    distribution,
     encode_snapshot,
     exposition,
 )
 
-COUNTER = Metric("discue_things_total", "counter", 'Things, "quoted",\nin lines.', {"kind": ()})
-GAUGE = Metric("discue_room_bytes", "gauge", "Room.")
-HISTOGRAM = Metric("discue_wait_seconds", "histogram", "Waits.", {"stage": ()}, (0.001, 0.5, 1.0))
+COUNTER = Metric("discue_things_total", 'Things, "quoted",\nin lines.', {"kind": ()})
+GAUGE = Metric("discue_room_bytes", "Room.")
+HISTOGRAM = Metric("discue_wait_seconds", "Waits.", {"stage": ()}, is_histogram=True)
+BOUNDS = (0.001, 0.5, 1.0)
 
 FORMATS = pytest.mark.parametrize("text_format", ["text", "openmetrics"])
 
@@ -45,13 +45,13 @@ def labels(**values: str) -> frozenset[tuple[str, str]]:
 
 @FORMATS
 def test_every_kind_of_metric_is_read_back(text_format: str) -> None:
-    openmetrics, waits = text_format == "openmetrics", Histogram(HISTOGRAM.bounds)
+    openmetrics, waits = text_format == "openmetrics", Histogram(BOUNDS)
     for seconds in (0.0, 0.001, 0.2, 7.5):
         waits.observe(seconds)
     snapshot: Snapshot = {
         COUNTER.name: [(('a"b\\c\nd',), 3)],
         GAUGE.name: [((), 1.5)],
-        HISTOGRAM.name: [(("connect",), distribution(waits))],
+        HISTOGRAM.name: [(("connect",), waits.observed())],
     }
     text = exposition((COUNTER, GAUGE, HISTOGRAM), {"1": snapshot}, openmetrics=openmetrics)
     found = parsed(text, openmetrics=openmetrics)
@@ -88,11 +88,11 @@ def test_metric_without_samples_is_left_out() -> None:
 
 @given(values=st.lists(st.floats(0, 1e9), max_size=50))
 def test_bucket_counts_the_observations_up_to_its_bound(values: list[float]) -> None:
-    waits = Histogram(HISTOGRAM.bounds)
+    waits = Histogram(BOUNDS)
     for value in values:
         waits.observe(value)
-    counts, total = distribution(waits).counts, distribution(waits).total
-    for index, bound in enumerate((*HISTOGRAM.bounds, math.inf)):
+    counts, total = waits.observed().counts, waits.observed().total
+    for index, bound in enumerate((*BOUNDS, math.inf)):
         assert sum(counts[: index + 1]) == sum(value <= bound for value in values)
     assert total == pytest.approx(sum(values))
 
@@ -103,11 +103,11 @@ def test_sizes_are_counted_like_other_observations(sizes: list[int]) -> None:
     for size in sizes:
         by_size.observe(size)
         reference.observe(size)
-    assert distribution(by_size) == distribution(reference)
+    assert by_size.observed() == reference.observed()
 
 
 def test_snapshot_of_another_worker_is_decoded_unchanged() -> None:
-    waits = Histogram(HISTOGRAM.bounds)
+    waits = Histogram(BOUNDS)
     waits.observe(0.7)
-    snapshot: Snapshot = {HISTOGRAM.name: [(("tls",), distribution(waits))], GAUGE.name: [((), 7)]}
+    snapshot: Snapshot = {HISTOGRAM.name: [(("tls",), waits.observed())], GAUGE.name: [((), 7)]}
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
