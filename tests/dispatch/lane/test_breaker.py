@@ -50,8 +50,8 @@ async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Sta
 async def test_log_has_what_an_operator_wants_to_know(
     stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Other tests of this process may have configured an output, which frequent events go to.
-    monkeypatch.setattr(logs, "_output", None)
+    # Other tests of this process may have configured a handler, which frequent events go to.
+    monkeypatch.setattr(logs, "_handler", None)
     queue, _ = await stage.running()
     caplog.set_level("INFO")
     await stage.probe(503, times=3)
