@@ -1,8 +1,23 @@
 """The page about log events, and the JSON Schema of a line, from the table of events."""
 
+import ast
 import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from discue.observability.log_events import COMMON, EVENTS, FIELDS, line_schema
+import discue
+from discue.observability.log_events import (
+    COMMON,
+    FIELDS,
+    LIBRARY,
+    MAPPED_FIELDS,
+    MEANINGS,
+    Level,
+    LogEvent,
+    line_schema,
+)
 
 _INTRODUCTION = """# Log events
 
@@ -30,12 +45,34 @@ _NOTES = """
 """
 
 
+_LEVELS: Final[dict[str, Level]] = {
+    "debug": "debug",
+    "debug_unescaped": "debug",
+    "info": "info",
+    "warning": "warning",
+    "error": "error",
+}
+
+
+class Line(NamedTuple):
+    """A call of the program that writes a line."""
+
+    place: str
+    event: str
+    level: Level
+    fields: tuple[str, ...]
+    is_complete: bool
+    """Whether all fields are in the call, and none in a mapping."""
+    has_traceback: bool
+
+
 def log_events_page() -> str:
     """Return the page."""
+    found = log_events()
     common = "".join(f"| `{name}` | {schema['description']} |\n" for name, schema in COMMON.items())
     events = "".join(
         f"| `{event.name}` | {' or '.join(event.levels)} | {event.meaning} | {_fields(event.fields, event.optional)} |\n"
-        for event in EVENTS
+        for event in found
     )
     fields = "".join(f"| `{name}` | {_type(field.type)} | {field.meaning} |\n" for name, field in FIELDS.items())
     return (
@@ -48,9 +85,63 @@ def log_events_page() -> str:
 
 def log_schema_file() -> str:
     """Return the JSON Schema of a line, with a line of its own for each event."""
-    schema = line_schema()
+    schema = line_schema(log_events())
     events = ",\n".join(f"    {json.dumps(name)}: {json.dumps(event)}" for name, event in schema.pop("$defs").items())
     return f'{json.dumps(schema, indent=2)[:-2]},\n  "$defs": {{\n{events}\n  }}\n}}\n'
+
+
+@cache
+def log_events() -> tuple[LogEvent, ...]:
+    """Return the events, in alphabetical order, with the levels and fields of the lines that the program writes."""
+    by_name = dict[str, list[Line]]()
+    for line in lines():
+        by_name.setdefault(line.event, []).append(line)
+    return tuple(sorted([LIBRARY, *(_event(name, found) for name, found in by_name.items())]))
+
+
+def _event(name: str, found: list[Line]) -> LogEvent:
+    named = dict.fromkeys(field for line in found for field in line.fields)
+    always = tuple(field for field in named if all(field in line.fields for line in found))
+    optional = tuple(field for field in named if field not in always)
+    if not all(line.is_complete for line in found):
+        always, optional = MAPPED_FIELDS[name]
+    levels = tuple(level for level in dict.fromkeys(_LEVELS.values()) if level in {line.level for line in found})
+    return LogEvent(name, levels, MEANINGS[name], always, optional, any(line.has_traceback for line in found))
+
+
+def lines() -> Iterator[Line]:
+    """Yield the calls of the program that write a line."""
+    root = Path(discue.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield from _lines_of(node, f"{path.relative_to(root)}:{node.lineno}")
+
+
+def _lines_of(call: ast.Call, place: str) -> Iterator[Line]:
+    function = call.func
+    if isinstance(function, ast.Name) and function.id == "BackgroundTasks":
+        yield from [Line(place, event, "error", (), True, True) for event in _texts(call.args[1])]
+    if not isinstance(function, ast.Attribute) or function.attr not in _LEVELS or not call.args:
+        return
+    if ast.unparse(function.value).rpartition(".")[2] not in {"log", "_log"}:
+        return
+    names = [keyword.arg for keyword in call.keywords]
+    fields = tuple(name for name in names if name is not None and name != "exc_info")
+    for event in _texts(call.args[0]):
+        yield Line(place, event, _LEVELS[function.attr], fields, None not in names, "exc_info" in names)
+
+
+def _texts(node: ast.expr) -> list[str]:
+    """Return the events that an expression can name."""
+    if isinstance(node, ast.Constant):
+        return [str(node.value)]
+    if isinstance(node, ast.IfExp):
+        return [*_texts(node.body), *_texts(node.orelse)]
+    # The wrappers themselves, which pass on what their callers name.
+    if ast.unparse(node) not in {"event", "self._event"}:
+        raise ValueError(f"no name of an event: {ast.unparse(node)}")
+    return []
 
 
 def _fields(always: tuple[str, ...], sometimes: tuple[str, ...]) -> str:

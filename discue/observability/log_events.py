@@ -1,6 +1,6 @@
 """The events of the log: every event with its fields, and the JSON Schema of a line with `log_format = "json"`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -104,105 +104,96 @@ FIELDS: Final[Mapping[str, Field]] = {
     "worker": Field(_INTEGER, "Number of the worker on this machine, from 1."),
 }
 
-EVENTS: Final = (
-    LogEvent(
-        "attempt",
-        ("debug", "warning"),
-        "An attempt to deliver a message has ended: it failed, or succeeded (`debug`).",
+MEANINGS: Final[Mapping[str, str]] = {
+    "attempt": "An attempt to deliver a message has ended: it failed, or succeeded (`debug`).",
+    "background_failed": "A background task failed; it is repeated.",
+    "background_waits": "A background task waits for the database.",
+    "backup_failed": "A backup was not made; the next one is tried.",
+    "backup_kept": "An old backup could not be deleted.",
+    "backup_made": "A backup was made and verified.",
+    "connections_closed": "Idle connections were closed, because `max_connections` was reached.",
+    "cursors_claimed": "The worker claimed cursors of listeners.",
+    "cursors_released": "The worker released cursors of listeners.",
+    "dashboard_served": "The dashboard is served at its own address.",
+    "database_available": "The database can be read and written again.",
+    "database_migrated": "Migrations were applied.",
+    "database_unavailable": "The database cannot be read or written.",
+    "delivery_not_shown": "`discue dev` could not print an attempt.",
+    "disk_full": "The start waits for room on the disk.",
+    "disk_has_room": "The disk has room again; the start goes on.",
+    "dispatch_task_failed": "A background task of deliveries failed.",
+    "drain_started": "The server stops: it accepts no more work.",
+    "encryption_key_created": "A key that encrypts secrets was created.",
+    "heartbeat_failed": "`heartbeat_url` did not accept the heartbeat.",
+    "heartbeat_recovered": "`heartbeat_url` accepts heartbeats again.",
+    "identity_provider_failed": "Users cannot sign in with a provider.",
+    "intake_refused": "A row of `discue_publish` cannot be published as a message.",
+    "intake_waits": "Rows of `discue_publish` wait.",
+    "key_rotation_incomplete": "Some secrets use an older key.",
+    "key_usage_not_saved": "Times of last use of API keys were lost.",
+    "lane_lost": "The state of a listener in memory did not match the database, and is read again.",
+    "leader_gained": "The worker runs the periodic jobs from now on.",
+    "leader_lost": "Another worker runs the periodic jobs.",
+    "lease_not_released": "The lease was not released: others take over when it expires.",
+    "leave_not_announced": "The other workers were not notified that this one stops.",
+    "listener_counts_not_saved": "The last minute of the counts of listeners was lost.",
+    "listener_disabled": "A listener was disabled.",
+    "listener_enabled": "A listener was enabled.",
+    "listener_inactive": "Probes of a listener fail: messages wait.",
+    "listener_recovered": "A listener is no longer inactive.",
+    "listener_unusable": "The row of a listener cannot be read.",
+    "liveness": "The state of a listener's probes changed.",
+    "lockout_started": "Too many failed attempts to authenticate or to sign in.",
+    "messages_missed": "A listener has missed messages.",
+    "metrics_served": "The metrics are served.",
+    "not_warmed_up": "The database was not warmed up: the first requests are slower.",
+    "page_failed": "A page was answered with `500`.",
+    "peer_expired": "Another worker's lease has ended; it is taken over.",
+    "proxy_not_trusted": (
+        "A peer outside of `trusted_proxies` sent `X-Forwarded-For` or `Forwarded`, which is ignored. A worker "
+        "logs it at most once an hour for each address or IPv6 /64, and for at most 20 of them in an hour."
+    ),
+    "pull_failed": "A background task of pulls failed.",
+    "request": "A request was answered (`log_requests`).",
+    "request_failed": "A request was answered with `500`.",
+    "secrets_not_decrypted": "Secrets of listeners cannot be read.",
+    "secrets_not_encrypted": "Secrets are stored in clear text.",
+    "server_started": "The worker serves requests.",
+    "server_stopped": "The worker has stopped.",
+    "service_manager_not_notified": "systemd could not be notified of the state.",
+    "session_ended": (
+        "The connection of a process that hung in a transaction was ended, because others may wait for its locks."
+    ),
+    "span_export_recovered": "The collector accepts spans again.",
+    "spans_not_exported": "Spans are not exported although the settings ask for it.",
+    "stopped_immediately": "A second signal stopped the server without a drain.",
+    "store_damaged": (
+        "A part of the database cannot be read. `queue` is the affected queue, empty if it is unknown. Other "
+        "queues continue."
+    ),
+    "store_failed": "The database failed unexpectedly.",
+    "stream_failed": "A stream of events ended early because of an error.",
+    "worker_ended": "A worker has ended; it is started again.",
+    "worker_expired": "The worker's lease has ended and others took over; it joins again.",
+    "worker_joined": "The worker takes part in the cluster.",
+    "worker_killed": "A worker did not stop in time.",
+    "worker_not_started": "The operating system could not start a worker process.",
+    "workers_started": "The worker processes are started.",
+    "workers_stopped": "All worker processes have ended.",
+}
+"""What each event means, in alphabetical order.
+
+The calls that write an event say its levels and fields: `docs/log_events_page.py` reads them for the documentation.
+"""
+
+MAPPED_FIELDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "attempt": (
         ("message", "listener", "queue", "seq", "number", "status", "error", "took_ms"),
         ("trace_id", "span_id", "replay", "cause", "detail"),
     ),
-    LogEvent("background_failed", ("error",), "A background task failed; it is repeated.", ("work",), (), True),
-    LogEvent("background_waits", ("warning",), "A background task waits for the database.", ("work", "reason")),
-    LogEvent("backup_failed", ("error",), "A backup was not made; the next one is tried.", ("destination", "reason")),
-    LogEvent("backup_kept", ("warning",), "An old backup could not be deleted.", ("reason",)),
-    LogEvent(
-        "backup_made",
-        ("info",),
-        "A backup was made and verified.",
-        ("file", "bytes", "database_bytes", "wal_bytes", "seconds", "deleted"),
-    ),
-    LogEvent(
-        "connections_closed",
-        ("warning",),
-        "Idle connections were closed, because `max_connections` was reached.",
-        ("count", "limit"),
-    ),
-    LogEvent("cursors_claimed", ("debug",), "The worker claimed cursors of listeners.", ("count",)),
-    LogEvent("cursors_released", ("debug",), "The worker released cursors of listeners.", ("count",)),
-    LogEvent("dashboard_served", ("info",), "The dashboard is served at its own address.", ("url",)),
-    LogEvent("database_available", ("info",), "The database can be read and written again."),
-    LogEvent("database_migrated", ("info",), "Migrations were applied.", ("database", "from_version", "to_version")),
-    LogEvent("database_unavailable", ("warning",), "The database cannot be read or written.", ("reason",)),
-    LogEvent("delivery_not_shown", ("error",), "`discue dev` could not print an attempt.", (), (), True),
-    LogEvent("disk_full", ("warning",), "The start waits for room on the disk.", ("database", "reason", "detail")),
-    LogEvent("disk_has_room", ("info",), "The disk has room again; the start goes on.", ("database",)),
-    LogEvent("dispatch_task_failed", ("error",), "A background task of deliveries failed.", (), (), True),
-    LogEvent("drain_started", ("info",), "The server stops: it accepts no more work.", (), ("signal", "reason")),
-    LogEvent("encryption_key_created", ("info",), "A key that encrypts secrets was created.", ("file", "hint")),
-    LogEvent("heartbeat_failed", ("warning",), "`heartbeat_url` did not accept the heartbeat.", ("status", "error")),
-    LogEvent("heartbeat_recovered", ("info",), "`heartbeat_url` accepts heartbeats again."),
-    LogEvent("identity_provider_failed", ("warning",), "Users cannot sign in with a provider.", ("provider", "reason")),
-    LogEvent(
-        "intake_refused",
-        ("error",),
-        "A row of `discue_publish` cannot be published as a message.",
-        ("queue", "row", "reason"),
-    ),
-    LogEvent("intake_waits", ("warning",), "Rows of `discue_publish` wait.", ("queue", "reason")),
-    LogEvent("key_rotation_incomplete", ("warning",), "Some secrets use an older key.", ("hint",)),
-    LogEvent("key_usage_not_saved", ("warning",), "Times of last use of API keys were lost.", ("reason",)),
-    LogEvent(
-        "lane_lost",
-        ("warning",),
-        "The state of a listener in memory did not match the database, and is read again.",
-        ("listener", "losses_in_a_row"),
-    ),
-    LogEvent("leader_gained", ("info",), "The worker runs the periodic jobs from now on.", ("session_id",)),
-    LogEvent("leader_lost", ("info",), "Another worker runs the periodic jobs.", ("session_id",)),
-    LogEvent(
-        "lease_not_released", ("warning",), "The lease was not released: others take over when it expires.", ("reason",)
-    ),
-    LogEvent(
-        "leave_not_announced", ("warning",), "The other workers were not notified that this one stops.", ("reason",)
-    ),
-    LogEvent("library", ("warning", "error"), "A line of a library.", ("logger", "message"), (), True),
-    LogEvent(
-        "listener_counts_not_saved", ("warning",), "The last minute of the counts of listeners was lost.", ("reason",)
-    ),
-    LogEvent("listener_disabled", ("info",), "A listener was disabled.", ("listener", "reason")),
-    LogEvent("listener_enabled", ("info",), "A listener was enabled.", ("listener", "reason")),
-    LogEvent("listener_inactive", ("warning",), "Probes of a listener fail: messages wait.", ("listener", "reason")),
-    LogEvent("listener_recovered", ("info",), "A listener is no longer inactive.", ("listener", "state")),
-    LogEvent("listener_unusable", ("error",), "The row of a listener cannot be read.", ("listener",), (), True),
-    LogEvent("liveness", ("debug",), "The state of a listener's probes changed.", ("listener", "state", "before")),
-    LogEvent(
-        "lockout_started",
-        ("warning",),
-        "Too many failed attempts to authenticate or to sign in.",
-        ("kind", "name", "address", "seconds"),
-    ),
-    LogEvent(
-        "messages_missed", ("info",), "A listener has missed messages.", ("listener", "queue", "count", "reasons")
-    ),
-    LogEvent("metrics_served", ("info",), "The metrics are served.", ("url",)),
-    LogEvent(
-        "not_warmed_up", ("warning",), "The database was not warmed up: the first requests are slower.", ("reason",)
-    ),
-    LogEvent("page_failed", ("error",), "A page was answered with `500`.", ("method", "path", "request_id"), (), True),
-    LogEvent("peer_expired", ("warning",), "Another worker's lease has ended; it is taken over.", ("session_id",)),
-    LogEvent(
-        "proxy_not_trusted",
-        ("warning",),
-        "A peer outside of `trusted_proxies` sent `X-Forwarded-For` or `Forwarded`, which is ignored. A worker logs it "
-        "at most once an hour for each address or IPv6 /64, and for at most 20 of them in an hour.",
-        ("client", "hint"),
-    ),
-    LogEvent("pull_failed", ("error",), "A background task of pulls failed.", (), (), True),
-    LogEvent(
-        "request",
-        ("info",),
-        "A request was answered (`log_requests`).",
+    "database_migrated": (("database", "from_version", "to_version"), ()),
+    "lockout_started": (("kind", "name", "address", "seconds"), ()),
+    "request": (
         (
             "request_id",
             "method",
@@ -217,73 +208,16 @@ EVENTS: Final = (
         ),
         ("trace_id",),
     ),
-    LogEvent(
-        "request_failed",
-        ("error",),
-        "A request was answered with `500`.",
-        ("method", "path", "request_id"),
-        ("trace_id",),
-        True,
-    ),
-    LogEvent("secrets_not_decrypted", ("error",), "Secrets of listeners cannot be read.", ("listeners", "hint")),
-    LogEvent("secrets_not_encrypted", ("warning",), "Secrets are stored in clear text.", ("hint",)),
-    LogEvent(
-        "server_started",
-        ("info",),
-        "The worker serves requests.",
-        ("version", "url", "database", "role", "pid"),
-        ("worker",),
-    ),
-    LogEvent("server_stopped", ("info",), "The worker has stopped.", (), ("worker",)),
-    LogEvent("service_manager_not_notified", ("warning",), "systemd could not be notified of the state.", ("reason",)),
-    LogEvent(
-        "session_ended",
-        ("warning",),
-        "The connection of a process that hung in a transaction was ended, because others may wait for its locks.",
-        ("session",),
-    ),
-    LogEvent("span_export_recovered", ("info",), "The collector accepts spans again.", ("dropped", "failed")),
-    LogEvent(
-        "spans_not_exported", ("warning",), "Spans are not exported although the settings ask for it.", ("reason",)
-    ),
-    LogEvent("stopped_immediately", ("warning",), "A second signal stopped the server without a drain.", ("signal",)),
-    LogEvent(
-        "store_damaged",
-        ("error",),
-        "A part of the database cannot be read. `queue` is the affected queue, empty if it is unknown. Other queues "
-        "continue.",
-        ("queue", "hint"),
-    ),
-    LogEvent("store_failed", ("error",), "The database failed unexpectedly.", ("place", "repeated"), (), True),
-    LogEvent(
-        "stream_failed",
-        ("error",),
-        "A stream of events ended early because of an error.",
-        ("method", "path", "request_id"),
-        ("trace_id",),
-        True,
-    ),
-    LogEvent(
-        "worker_ended",
-        ("warning",),
-        "A worker has ended; it is started again.",
-        ("worker", "pid"),
-        ("exit_code", "signal"),
-    ),
-    LogEvent(
-        "worker_expired",
-        ("warning",),
-        "The worker's lease has ended and others took over; it joins again.",
-        ("session_id", "detail"),
-    ),
-    LogEvent("worker_joined", ("info",), "The worker takes part in the cluster.", ("session_id", "slot")),
-    LogEvent("worker_killed", ("error",), "A worker did not stop in time.", ("worker", "pid", "reason")),
-    LogEvent(
-        "worker_not_started", ("error",), "The operating system could not start a worker process.", ("worker", "reason")
-    ),
-    LogEvent("workers_started", ("info",), "The worker processes are started.", ("count", "pid")),
-    LogEvent("workers_stopped", ("info",), "All worker processes have ended.", ("exit_code",)),
-)
+    "request_failed": (("method", "path", "request_id"), ("trace_id",)),
+    "server_started": (("version", "url", "database", "role", "pid"), ("worker",)),
+    "server_stopped": ((), ("worker",)),
+    "stream_failed": (("method", "path", "request_id"), ("trace_id",)),
+    "worker_ended": (("worker", "pid"), ("exit_code", "signal")),
+}
+"""Fields of each line, and of some lines, of the events whose calls pass on a mapping."""
+
+LIBRARY: Final = LogEvent("library", ("warning", "error"), "A line of a library.", ("logger", "message"), (), True)
+"""The event of the lines of libraries."""
 
 COMMON: Final[Mapping[str, dict[str, Any]]] = {
     "time": {"type": "string", "format": "date-time", "description": "The time, in UTC."},
@@ -306,13 +240,14 @@ _ERROR_FIELDS: Final[Mapping[str, dict[str, Any]]] = {
 }
 
 
-def line_schema() -> dict[str, Any]:
+def line_schema(events: Iterable[LogEvent]) -> dict[str, Any]:
     """Return the JSON Schema of a line."""
+    by_name = {event.name: event for event in events}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A line of the log of discue",
-        "oneOf": [{"$ref": f"#/$defs/{event.name}"} for event in EVENTS],
-        "$defs": {event.name: event_schema(event) for event in EVENTS},
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in by_name],
+        "$defs": {name: event_schema(event) for name, event in by_name.items()},
     }
 
 

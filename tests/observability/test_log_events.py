@@ -1,99 +1,39 @@
 """Every event of the log is in the table, with its fields."""
 
-import ast
 import io
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-import discue
-from discue.observability.log_events import EVENTS, FIELDS, event_schema, line_schema
+from discue.observability.log_events import FIELDS, LIBRARY, MAPPED_FIELDS, MEANINGS, event_schema, line_schema
 from discue.observability.logs import Log, configure
+from docs.log_events_page import lines, log_events
 from tests.cli.commands import kept_logging
 from tests.support.clocks import StandingClock
 
+EVENTS = log_events()
 _BY_NAME = {event.name: event for event in EVENTS}
-_LEVELS = {"debug": "debug", "debug_unescaped": "debug", "info": "info", "warning": "warning", "error": "error"}
-_OF_THE_FORMATTER = {"library"}
-"""Records of libraries, which the formatter gives this event."""
 
 
-class _Line(NamedTuple):
-    """A call that writes a line."""
-
-    place: str
-    event: str
-    level: str
-    fields: frozenset[str]
-    is_complete: bool
-    """Whether all fields are in the call, and none in a mapping."""
-    has_traceback: bool
+def test_each_call_has_the_fields_of_its_event() -> None:
+    for line in lines():
+        event, fields = _BY_NAME[line.event], set(line.fields)
+        assert fields <= {*event.fields, *event.optional}, line
+        assert not line.is_complete or fields >= set(event.fields), line
+        assert line.has_traceback is event.has_traceback, line
 
 
-def _lines() -> Iterator[_Line]:
-    root = Path(discue.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                yield from _lines_of(node, f"{path.relative_to(root)}:{node.lineno}")
-
-
-def _lines_of(call: ast.Call, place: str) -> Iterator[_Line]:
-    function = call.func
-    if isinstance(function, ast.Name) and function.id == "BackgroundTasks":
-        yield from [_Line(place, event, "error", frozenset(), True, True) for event in _texts(call.args[1])]
-    if not isinstance(function, ast.Attribute) or function.attr not in _LEVELS or not call.args:
-        return
-    if ast.unparse(function.value).rpartition(".")[2] not in {"log", "_log"}:
-        return
-    names = [keyword.arg for keyword in call.keywords]
-    fields = frozenset(name for name in names if name not in {None, "exc_info"})
-    for event in _texts(call.args[0]):
-        yield _Line(place, event, _LEVELS[function.attr], fields, None not in names, "exc_info" in names)
-
-
-def _texts(node: ast.expr) -> list[str]:
-    """The events that an expression can name."""
-    if isinstance(node, ast.Constant):
-        return [str(node.value)]
-    if isinstance(node, ast.IfExp):
-        return [*_texts(node.body), *_texts(node.orelse)]
-    # The wrappers themselves, which pass on what their callers name.
-    assert ast.unparse(node) in {"event", "self._event"}, ast.unparse(node)
-    return []
-
-
-LINES = list(_lines())
-
-
-def test_each_line_that_the_program_writes_is_an_event_of_the_table() -> None:
-    assert [line for line in LINES if not _is_in_table(line)] == []
-
-
-def _is_in_table(line: _Line) -> bool:
-    event = _BY_NAME.get(line.event)
-    if event is None or line.level not in event.levels or line.has_traceback is not event.has_traceback:
-        return False
-    missing = set(event.fields) - line.fields if line.is_complete else set()
-    return not missing and line.fields <= {*event.fields, *event.optional}
-
-
-def test_each_event_of_the_table_is_written() -> None:
-    assert set(_BY_NAME) == {line.event for line in LINES} | _OF_THE_FORMATTER
+def test_each_event_that_is_described_is_written() -> None:
+    assert list(MEANINGS) == [name for name in _BY_NAME if name != LIBRARY.name]
+    assert set(MAPPED_FIELDS) == {line.event for line in lines() if not line.is_complete}
 
 
 def test_each_field_of_the_table_belongs_to_an_event() -> None:
-    assert set(FIELDS) == {name for event in EVENTS for name in (*event.fields, *event.optional)}
-
-
-def test_events_and_fields_are_in_alphabetical_order() -> None:
-    assert list(_BY_NAME) == sorted(_BY_NAME)
-    assert list(FIELDS) == sorted(FIELDS)
+    assert list(FIELDS) == sorted({name for event in EVENTS for name in (*event.fields, *event.optional)})
 
 
 @pytest.fixture
@@ -107,10 +47,8 @@ def stream() -> Iterator[io.StringIO]:
 _VALUES: dict[str, Any] = {"string": "some text", "integer": 17, "number": 1.5}
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.name)
+@pytest.mark.parametrize("event", [event for event in EVENTS if event is not LIBRARY], ids=lambda event: event.name)
 def test_line_of_each_event_matches_its_schema_and_no_other(stream: io.StringIO, event: Any) -> None:
-    if event.name in _OF_THE_FORMATTER:
-        return
     line: dict[str, Any] = {}
     for names in (event.fields, (*event.fields, *event.optional)):
         types = {name: FIELDS[name].type for name in names}
@@ -118,7 +56,7 @@ def test_line_of_each_event_matches_its_schema_and_no_other(stream: io.StringIO,
         error: dict[str, Any] = {"exc_info": ValueError("wrong")} if event.has_traceback else {}
         getattr(Log("test"), event.levels[-1])(event.name, **fields, **error)
         line = json.loads(stream.getvalue().splitlines()[-1])
-        assert list(Draft202012Validator(line_schema()).iter_errors(line)) == []
+        assert list(Draft202012Validator(line_schema(EVENTS)).iter_errors(line)) == []
         assert set(fields) <= set(line)
     strict = Draft202012Validator(event_schema(event))
     assert not strict.is_valid({**line, "unknown": 1})
@@ -138,5 +76,5 @@ def test_truncated_and_repeated_lines_match_the_schema(stream: io.StringIO) -> N
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert any("repeated" in line for line in lines)
     assert all("truncated" in line for line in lines)
-    validator = Draft202012Validator(line_schema())
+    validator = Draft202012Validator(line_schema(EVENTS))
     assert [list(validator.iter_errors(line)) for line in lines] == [[]] * len(lines)
