@@ -69,6 +69,11 @@ def _setting(
     return field(default=default, metadata=metadata)
 
 
+def _quota(default: int | None, what: str) -> int | None:
+    help_text = f"Maximum {what} of an organization. Organizations can override it."
+    return _setting(default, types.integer(0, 100_000), help_text)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Settings:
     """The validated settings of a process. The repr shows no secrets."""
@@ -343,29 +348,13 @@ class Settings:
         "Maximum organizations that each tenant can create; 0: only the operator creates organizations. They share the "
         "tenant's limits, quotas and suspension.",
     )
-    quota_queues: int | None = _setting(
-        None, types.integer(0, 100_000), "Maximum queues of an organization. Organizations can override it."
-    )
-    quota_listeners: int | None = _setting(
-        None, types.integer(0, 100_000), "Maximum listeners of an organization. Organizations can override it."
-    )
-    quota_topics: int | None = _setting(
-        1_000, types.integer(0, 100_000), "Maximum topics of an organization. Organizations can override it."
-    )
-    quota_domains: int | None = _setting(
-        100, types.integer(0, 100_000), "Maximum domains of an organization. Organizations can override it."
-    )
-    quota_api_keys: int | None = _setting(
-        1_000, types.integer(0, 100_000), "Maximum API keys of an organization. Organizations can override it."
-    )
-    quota_users: int | None = _setting(
-        1_000, types.integer(0, 100_000), "Maximum users of an organization. Organizations can override it."
-    )
-    quota_portal_sessions: int | None = _setting(
-        10_000,
-        types.integer(0, 100_000),
-        "Maximum open portal sessions of an organization. Organizations can override it.",
-    )
+    quota_queues: int | None = _quota(None, "queues")
+    quota_listeners: int | None = _quota(None, "listeners")
+    quota_topics: int | None = _quota(1_000, "topics")
+    quota_domains: int | None = _quota(100, "domains")
+    quota_api_keys: int | None = _quota(1_000, "API keys")
+    quota_users: int | None = _quota(1_000, "users")
+    quota_portal_sessions: int | None = _quota(10_000, "open portal sessions")
     quota_creations_a_day: int | None = _setting(
         100_000,
         types.integer(0, 1_000_000_000),
