@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from discue.config import types
 from discue.config.addresses import is_loopback, reachable
@@ -59,19 +59,20 @@ _Value = TypeVar("_Value")
 
 def _setting(
     default: _Value,
-    setting_type: SettingType,
     help_text: str,
+    setting_type: SettingType | None = None,
     *,
     commands: tuple[Command, ...] = _RUN,
     secret: bool = False,
 ) -> _Value:
+    """Define a setting. Without `setting_type`, its type is that of the annotation."""
     metadata = {"type": setting_type, "help": help_text, "commands": commands, "secret": secret}
     return field(default=default, metadata=metadata)
 
 
 def _quota(default: int | None, what: str) -> int | None:
     help_text = f"Maximum {what} of an organization. Organizations can override it."
-    return _setting(default, types.integer(0, 100_000), help_text)
+    return _setting(default, help_text, types.integer(0, 100_000))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -80,121 +81,103 @@ class Settings:
 
     database: str = _setting(
         "sqlite:///discue.db",
-        types.DATABASE,
         "The database: a SQLite file (not on a network filesystem) or a PostgreSQL URL, which may name several hosts "
         "(`host1:5432,host2:5432`) and parameters (`?sslmode=verify-full`, `?host=/run/postgresql`). Other users of "
         "the machine can read flags: set a password in the environment, in the file, with `PGPASSWORD` or "
         "`PGPASSFILE`, or in `~/.pgpass`.",
+        types.DATABASE,
         commands=(*_OPEN_DATABASE, "demo"),
     )
     host: str = _setting(
         "127.0.0.1",
-        types.HOST,
         "Address to listen on. Addresses other than loopback require TLS, or `insecure`.",
+        types.HOST,
         commands=_LISTEN,
     )
-    port: int = _setting(3000, types.integer(0, 65_535), "Port to listen on; 0 for a free one.", commands=_LISTEN)
+    port: int = _setting(3000, "Port to listen on; 0 for a free one.", types.integer(0, 65_535), commands=_LISTEN)
     workers: int = _setting(
-        1, types.integer(1, 64), "Number of worker processes, which share the port.", commands=_SERVE
+        1, "Number of worker processes, which share the port.", types.integer(1, 64), commands=_SERVE
     )
     role: Literal["all", "api", "dispatch"] = _setting(
         "all",
-        types.one_of("all", "api", "dispatch"),
         "Whether the process serves the API, delivers messages, or both. An installation needs processes for both.",
         commands=_SERVE,
     )
     tls_cert: Path | None = _setting(
-        None,
-        types.FILE,
-        "PEM file with the certificate and its intermediate certificates. Requires `tls_key`.",
-        commands=_SERVE,
+        None, "PEM file with the certificate and its intermediate certificates. Requires `tls_key`.", commands=_SERVE
     )
     tls_key: Path | None = _setting(
-        None, types.FILE, "PEM file with the private key of the certificate. Requires `tls_cert`.", commands=_SERVE
+        None, "PEM file with the private key of the certificate. Requires `tls_cert`.", commands=_SERVE
     )
     tls_self_signed: bool = _setting(
-        False,
-        types.BOOLEAN,
-        "Serve TLS with a self-signed certificate, created at each start. For testing.",
-        commands=_SERVE,
+        False, "Serve TLS with a self-signed certificate, created at each start. For testing.", commands=_SERVE
     )
     public_url: str | None = _setting(
         None,
-        types.PUBLIC_URL,
         "Base URL of links. Without it, links in responses use the scheme and host of the request; invitations, portal "
         "sessions and identity providers use the address that the service listens on.",
+        types.PUBLIC_URL,
     )
-    dashboard: bool = _setting(
-        True,
-        types.BOOLEAN,
-        "Serve the dashboard at `/dashboard`, where browsers that open `/` are led.",
-    )
+    dashboard: bool = _setting(True, "Serve the dashboard at `/dashboard`, where browsers that open `/` are led.")
     dashboard_port: int | None = _setting(
         None,
-        types.integer(0, 65_535),
         "Port that serves the dashboard and the documentation, instead of `port` serving the dashboard; 0 for a free "
         "one.",
+        types.integer(0, 65_535),
         commands=_SERVE,
     )
     dashboard_host: str = _setting(
         "127.0.0.1",
-        types.HOST,
         "Address of `dashboard_port`. Addresses other than loopback require TLS, or `insecure`.",
+        types.HOST,
         commands=_SERVE,
     )
     dashboard_url: str | None = _setting(
         None,
-        types.PUBLIC_URL,
         "Base URL of links to the dashboard, if it has a port of its own. Without it, links use `dashboard_host` and "
         "`dashboard_port`.",
+        types.PUBLIC_URL,
     )
     portal: bool = _setting(
-        True,
-        types.BOOLEAN,
-        "Serve the portal at `/portal`, where customers of an organization manage their own listeners.",
+        True, "Serve the portal at `/portal`, where customers of an organization manage their own listeners."
     )
     insecure: bool = _setting(
-        False,
-        types.BOOLEAN,
-        "Allow cleartext HTTP on addresses other than loopback, behind a proxy that terminates TLS.",
+        False, "Allow cleartext HTTP on addresses other than loopback, behind a proxy that terminates TLS."
     )
     trusted_proxies: Networks = _setting(
         (),
-        types.NETWORKS,
         "Networks of proxies whose `Forwarded` and `X-Forwarded-For` headers are trusted. Clients behind other "
         "proxies share the proxy's address, its rate limit and its lockouts.",
     )
     allow_private_targets: bool | Networks = _setting(
         False,
-        types.BOOLEAN_OR_NETWORKS,
         "Allow listeners at private addresses: all of them, or only those in some networks.",
+        types.BOOLEAN_OR_NETWORKS,
     )
     show_private_responses: bool = _setting(
         False,
-        types.BOOLEAN,
         "Show the responses of listeners at private addresses in attempts and test deliveries. Without it, clients see "
         "only the kind of outcome and the class of the status.",
     )
     bootstrap_key: str | None = _setting(
         None,
-        types.API_KEY,
         "First API key of the operator's organization, instead of a random one that is printed once. Other users of "
         "the machine can read flags: prefer the environment or the file.",
+        types.API_KEY,
         commands=_INITIALIZE,
         secret=True,
     )
     encryption_key: tuple[bytes, ...] | None = _setting(
         None,
-        types.ENCRYPTION_KEYS,
         "Key that encrypts the signing secrets of listeners, such as the output of `openssl rand -base64 32`. If "
         "there are several, `discue rotate-key` re-encrypts everything with the first; the others only decrypt. All "
         "servers need all keys. Other users of the machine can read flags: prefer the environment or a file.",
+        types.ENCRYPTION_KEYS,
         commands=_ENCRYPT,
         secret=True,
     )
     encryption_key_file: Path | None = _setting(
         None,
-        types.FILE,
         "File with encryption keys, one per line, instead of `encryption_key`. Without either, SQLite uses a file "
         "next to the database, with the suffix `.key`, which is created at the first start; on PostgreSQL, `serve` "
         "does not start.",
@@ -202,151 +185,144 @@ class Settings:
     )
     encryption: Literal["required", "none"] = _setting(
         "required",
-        types.one_of("required", "none"),
         "Whether signing secrets and credentials must be encrypted. `none` stores them in clear text if no key is "
         "configured, and creates none.",
         commands=_ENCRYPT,
     )
     identity_providers: Path | None = _setting(
-        None,
-        types.FILE,
-        "TOML file with the OpenID Connect providers whose users may sign in to the dashboard.",
+        None, "TOML file with the OpenID Connect providers whose users may sign in to the dashboard."
     )
     organization: str = _setting(
         "local.discue.operator",
-        types.ORGANIZATION,
         "Alias of the operator's organization, which is created if the database is empty.",
+        types.ORGANIZATION,
         commands=_INITIALIZE,
     )
     metrics_port: int | None = _setting(
         None,
-        types.integer(0, 65_535),
         "Port of `GET /metrics`, in the formats of Prometheus and OpenMetrics; 0 for a free one. Without it, only "
         "`metrics_key` gives access to the metrics.",
+        types.integer(0, 65_535),
         commands=_SERVE,
     )
     metrics_host: str = _setting(
         "127.0.0.1",
-        types.HOST,
         "Address of `metrics_port`. Addresses other than loopback require `metrics_key`.",
+        types.HOST,
         commands=_SERVE,
     )
     metrics_key: str | None = _setting(
         None,
-        types.METRICS_KEY,
         "Key for `GET /metrics`, on `metrics_port` and on the port of the API, to be sent as `Authorization: Bearer`. "
         "Without it, the port of the API has no metrics. Other users of the machine can read flags: prefer the "
         "environment or the file.",
+        types.METRICS_KEY,
         commands=_SERVE,
         secret=True,
     )
     heartbeat_url: str | None = _setting(
         None,
-        types.MONITOR_URL,
         "URL that each worker requests every minute while it can write to the database: of a monitor that alerts when "
         "no request comes.",
+        types.MONITOR_URL,
         commands=_SERVE,
         secret=True,
     )
-    log_format: Literal["text", "json"] = _setting(
-        "text", types.one_of("text", "json"), "Format of log lines.", commands=_ALL
-    )
+    log_format: Literal["text", "json"] = _setting("text", "Format of log lines.", commands=_ALL)
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "info", types.one_of("debug", "info", "warning", "error"), "Minimum level of log lines.", commands=_ALL
+        "info", "Minimum level of log lines.", commands=_ALL
     )
-    log_requests: bool = _setting(False, types.BOOLEAN, "Log every request.")
+    log_requests: bool = _setting(False, "Log every request.")
     max_message_bytes: int = _setting(
-        262_144, types.integer(1, 8 * _MEBIBYTE), "Maximum size of a message's data, in bytes. Queues can override it."
+        262_144, "Maximum size of a message's data, in bytes. Queues can override it.", types.integer(1, 8 * _MEBIBYTE)
     )
     retention_seconds: int = _setting(
         7 * _DAY,
-        types.integer(0, _CENTURY),
         "How long a message is kept after every listener has settled it, in seconds. Queues can override it.",
+        types.integer(0, _CENTURY),
     )
     missed_retention_seconds: int = _setting(
-        14 * _DAY, types.integer(0, _CENTURY), "How long a missed message is kept, in seconds."
+        14 * _DAY, "How long a missed message is kept, in seconds.", types.integer(0, _CENTURY)
     )
     attempt_retention_seconds: int = _setting(
-        3 * _DAY, types.integer(0, _CENTURY), "How long the record of an attempt is kept, in seconds."
+        3 * _DAY, "How long the record of an attempt is kept, in seconds.", types.integer(0, _CENTURY)
     )
     attempt_details: AttemptDetailLevel = _setting(
-        "failures",
-        types.one_of("all", "failures", "none"),
-        "Which attempts keep full request and response details: all, failures or none.",
+        "failures", "Which attempts keep full request and response details: all, failures or none."
     )
     attempt_details_bytes_per_hour: int = _setting(
         16 * _MEBIBYTE,
-        types.integer(0, 1_000_000_000_000),
         "Maximum bytes of attempt details that are stored for an organization per hour.",
+        types.integer(0, 1_000_000_000_000),
     )
     delivery_deadline_seconds: int = _setting(
-        30 * _DAY, types.integer(60, _CENTURY), "Time after which a message that is not settled is missed, in seconds."
+        30 * _DAY, "Time after which a message that is not settled is missed, in seconds.", types.integer(60, _CENTURY)
     )
-    max_in_flight: int = _setting(1024, types.integer(1, 100_000), "Maximum deliveries in flight per worker.")
+    max_in_flight: int = _setting(1024, "Maximum deliveries in flight per worker.", types.integer(1, 100_000))
     listener_max_in_flight: int = _setting(
-        50, types.integer(1, 1000), "Maximum deliveries in flight per listener. Listeners can override it."
+        50, "Maximum deliveries in flight per listener. Listeners can override it.", types.integer(1, 1000)
     )
     delivery_timeout_seconds: int = _setting(
         15,
-        types.integer(1, 300),
         "Timeout of a delivery attempt, response body included, in seconds. Listeners can override it.",
+        types.integer(1, 300),
     )
     connect_timeout_seconds: int = _setting(
-        5, types.integer(1, 3600), "Timeout of DNS, TCP and TLS when connecting to a listener, in seconds."
+        5, "Timeout of DNS, TCP and TLS when connecting to a listener, in seconds.", types.integer(1, 3600)
     )
     disable_after_seconds: int = _setting(
         5 * _DAY,
-        types.integer(0, _CENTURY),
         "Time without a successful attempt after which a failing listener is disabled, in seconds; 0 for never. It "
         "runs from a failure that is followed by another one 12 to 24 hours later.",
+        types.integer(0, _CENTURY),
     )
     drain_timeout_seconds: int = _setting(
-        20, types.integer(0, 3600), "How long to wait for requests in flight after SIGTERM, in seconds."
+        20, "How long to wait for requests in flight after SIGTERM, in seconds.", types.integer(0, 3600)
     )
     lease_seconds: int = _setting(
         10,
-        types.integer(1, 300),
         "Time after which other workers take over the deliveries of an unresponsive worker, in seconds.",
+        types.integer(1, 300),
         commands=_SERVE,
     )
     max_waiting_bytes: int = _setting(
         64 * _MEBIBYTE,
-        types.integer(_MEBIBYTE, _MAX_BUFFER),
         "Maximum bytes of requests that wait to be stored. Beyond it, publishing returns `503`.",
+        types.integer(_MEBIBYTE, _MAX_BUFFER),
     )
     tail_buffer_bytes: int = _setting(
         64 * _MEBIBYTE,
-        types.integer(_MEBIBYTE, _MAX_BUFFER),
         "Size of the memory buffer of the newest messages, which deliveries read, in bytes.",
+        types.integer(_MEBIBYTE, _MAX_BUFFER),
     )
     max_unread_bytes: int = _setting(
         64 * _MEBIBYTE,
-        types.integer(_MEBIBYTE, _MAX_BUFFER),
         "Maximum memory for reads and unread responses, in bytes; an organization gets at most as much as is free. "
         "Requests beyond it wait, and connections with the oldest unread responses are closed.",
+        types.integer(_MEBIBYTE, _MAX_BUFFER),
     )
     request_body_timeout_seconds: int = _setting(
-        30, types.integer(1, 3600), "Timeout for receiving the body of a request, in seconds."
+        30, "Timeout for receiving the body of a request, in seconds.", types.integer(1, 3600)
     )
     max_connections: int = _setting(
-        10_000, types.integer(1, 1_000_000), "Maximum open client connections, including idle ones."
+        10_000, "Maximum open client connections, including idle ones.", types.integer(1, 1_000_000)
     )
     rate_limit: int = _setting(
         600_000,
-        types.integer(0, 2_147_483_647),
         "Maximum requests per minute and API key, over all workers; 0 for no limit. All keys of an organization "
         "together can make four times as many. Organizations can override it; the operator's own has no limit.",
+        types.integer(0, 2_147_483_647),
     )
     address_rate_limit: int = _setting(
         60_000,
-        types.integer(0, 2_147_483_647),
         "Maximum requests per minute and client address without a valid API key; 0 for no limit.",
+        types.integer(0, 2_147_483_647),
     )
     tenant_organizations: int = _setting(
         0,
-        types.integer(0, 100),
         "Maximum organizations that each tenant can create; 0: only the operator creates organizations. They share the "
         "tenant's limits, quotas and suspension.",
+        types.integer(0, 100),
     )
     quota_queues: int | None = _quota(None, "queues")
     quota_listeners: int | None = _quota(None, "listeners")
@@ -357,40 +333,39 @@ class Settings:
     quota_portal_sessions: int | None = _quota(10_000, "open portal sessions")
     quota_creations_a_day: int | None = _setting(
         100_000,
-        types.integer(0, 1_000_000_000),
         "Maximum resources that an organization can create per day (UTC), including redeliveries, replays and portal "
         "sessions. Organizations can override it.",
+        types.integer(0, 1_000_000_000),
     )
     quota_messages_a_day: int | None = _setting(
         None,
-        types.integer(0, 1_000_000_000_000),
         "Maximum messages that an organization can publish per day (UTC). Organizations can override it.",
+        types.integer(0, 1_000_000_000_000),
     )
     quota_bytes_stored: int | None = _setting(
         None,
-        types.integer(0, 1_000_000_000_000_000),
         "Maximum bytes of stored messages, schedules and responses of an organization. Organizations can override it.",
+        types.integer(0, 1_000_000_000_000_000),
     )
 
     backup_to: str | None = _setting(
         None,
-        types.BACKUP_DESTINATION,
         "Existing folder for backups of a SQLite database, best on another machine's disk, or `s3://bucket/prefix`, "
         "with the variables `AWS_…` in the environment. Without it, `serve` makes none.",
+        types.BACKUP_DESTINATION,
         commands=_SERVE,
     )
     backup_every: float = _setting(
-        float(_DAY), types.DURATION, "Time between two backups, such as 10m or 1d.", commands=_SERVE
+        float(_DAY), "Time between two backups, such as 10m or 1d.", types.DURATION, commands=_SERVE
     )
     backup_keep: float | None = _setting(
         None,
-        types.DURATION,
         "Age from which backups are deleted, such as 7d. Without it, `serve` deletes none. The newest one is kept.",
+        types.DURATION,
         commands=_SERVE,
     )
     backup_key_file: Path | None = _setting(
         None,
-        types.FILE,
         "File with a key of 32 bytes in base64, which encrypts backups. Keep a copy where the backups are not.",
         commands=_SERVE,
     )
@@ -492,13 +467,20 @@ _FIRST_OF_GROUP = {
 """The first setting of each group. A group goes up to the next one, in the order of the definitions."""
 
 
+def _type_of(annotation: Any) -> SettingType:
+    if get_origin(annotation) is Literal:
+        return types.one_of(*get_args(annotation))
+    return {bool: types.BOOLEAN, Path | None: types.FILE, Networks: types.NETWORKS}[annotation]
+
+
 def _definitions() -> Iterator[Setting]:
     group = ""
     for each in fields(Settings):
         if not each.metadata:
             continue
         group = _FIRST_OF_GROUP.get(each.name, group)
-        yield Setting(name=each.name, default=each.default, group=group, **each.metadata)
+        given = {**each.metadata, "type": each.metadata["type"] or _type_of(each.type)}
+        yield Setting(name=each.name, default=each.default, group=group, **given)
 
 
 SETTINGS: tuple[Setting, ...] = tuple(_definitions())
