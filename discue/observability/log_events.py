@@ -181,7 +181,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "workers_started": "The worker processes are started.",
     "workers_stopped": "All worker processes have ended.",
 }
-"""What each event means, in alphabetical order.
+"""The meaning of each event, in alphabetical order.
 
 The calls that write an event say its levels and fields: `docs/log_events_page.py` reads them for the documentation.
 """
