@@ -152,7 +152,8 @@ class LineHandler(logging.StreamHandler[TextIO]):
         else:
             line = f"{time} debug {event}" + "".join(f" {name}={value}" for name, value in fields.items())
         with suppress(OSError, ValueError):  # a closed stream must not stop the work that is logged
-            self._write(line)
+            self.stream.write(line + "\n")
+            self.stream.flush()
 
     def close(self) -> None:
         with suppress(OSError, ValueError):  # a closed stream must not stop the process from exiting

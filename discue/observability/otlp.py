@@ -27,8 +27,6 @@ _KINDS: Final[dict[tracing.SpanKind, SpanKind]] = {
 _HEX: Final = 16
 _UNNAMED: Final = "unknown_service"
 _SCOPE: Final = InstrumentationScope("discue", __version__)
-_SAMPLED: Final = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-"""Lets the processor take any span: only sampled ones are recorded."""
 
 
 class OtlpExport:
@@ -50,7 +48,7 @@ class OtlpExport:
             self.counts["dropped"] += 1
         else:
             self._taken += 1
-            self._processor.on_end(_WaitingSpan(span, self._exporter.resource))
+            self._processor.on_end(_WaitingSpan(span))
 
     def close(self, grace_seconds: float) -> None:
         thread = Thread(target=self._processor.shutdown, daemon=True)
@@ -60,10 +58,14 @@ class OtlpExport:
 
 
 class _WaitingSpan(ReadableSpan):
-    """A span in the queue. The thread of the processor converts it: on the event loop, that would cost 10 µs."""
+    """A span in the queue. The thread of the processor converts it: on the event loop, that would cost 10 µs.
 
-    def __init__(self, span: tracing.Span, resource: Resource) -> None:
-        super().__init__(span.name, _SAMPLED, resource=resource)
+    The base is not initialized: the processor reads only the context, to see that the span is sampled.
+    """
+
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+    def __init__(self, span: tracing.Span) -> None:
         self.span = span
 
 
@@ -76,7 +78,7 @@ class _ReportingExporter(OTLPSpanExporter):
         resource = Resource.create({SERVICE_VERSION: __version__})
         if str(resource.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
             resource = resource.merge(Resource({SERVICE_NAME: "discue"}))
-        self.resource = resource
+        self._resource = resource
         self._log = log
         self._counts = counts
         self._is_failing = False
@@ -103,7 +105,7 @@ class _ReportingExporter(OTLPSpanExporter):
             span.name,
             context=_context(span.trace_id, span.span_id, is_remote=False),
             parent=_context_of(span.parent) if span.parent else None,
-            resource=self.resource,
+            resource=self._resource,
             attributes=span.attributes,
             links=[Link(_context_of(link)) for link in span.links],
             kind=_KINDS[span.kind],
