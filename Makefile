@@ -151,7 +151,7 @@ docs: $(DEV)
 	$(BIN)/python -m docs.generate
 
 pins: $(DEV)
-	cd requirements && for set in build runtime otel dev browser generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+	cd requirements && for set in build runtime otel s3 dev browser generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page

@@ -3,7 +3,8 @@
 #
 # It has this Python without its tests and tools, the libraries that it loads, discue with its pinned dependencies, and
 # nothing else: no shell, no package manager. deploy/Dockerfile calls it, and so does the test of the image, which
-# needs no container engine. With OTEL=1, it also has the extra otel. Needs ldd, strip, and the certificates of certification authorities.
+# needs no container engine. With OTEL=1 or S3=1, it also has the extra otel or s3. Needs ldd, strip, and the certificates of
+# certification authorities.
 set -euo pipefail
 umask 022
 
@@ -27,10 +28,10 @@ pip() { "$python" -m pip --disable-pip-version-check --quiet --no-cache-dir "$@"
 export PIP_ROOT_USER_ACTION=ignore PIP_NO_WARN_SCRIPT_LOCATION=1
 pip install --ignore-installed --no-compile --only-binary :all: --require-hashes --prefix "$root$prefix" \
     -r "$source/requirements/runtime.txt"
-if [ -n "${OTEL:-}" ]; then
+for extra in ${OTEL:+otel} ${S3:+s3}; do
     pip install --ignore-installed --no-compile --only-binary :all: --require-hashes --prefix "$root$prefix" \
-        -r "$source/requirements/otel.txt"
-fi
+        -r "$source/requirements/$extra.txt"
+done
 pip install --ignore-installed --no-compile --no-deps --no-index --prefix "$root$prefix" "$work"/wheels/*.whl
 
 echo "Python"

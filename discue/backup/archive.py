@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.ciphers.modes import GCM
 from discue.crypto.keyring import NONCE_BYTES, key_id_of
 from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
-from discue.store.sqlite.snapshot import RequireRunning
 
 HEADER_BYTES: Final = 1_024
 MAX_ENCRYPTED_BYTES: Final = (1 << 36) - 32
@@ -102,15 +101,7 @@ def parse_header(line: bytes, size: int, path: str) -> Header:
     return header
 
 
-def write(
-    database: Path,
-    target: IO[bytes],
-    header: Header,
-    key: bytes | None,
-    *,
-    random_bytes: RandomBytes,
-    require_running: RequireRunning,
-) -> Header:
+def write(database: Path, target: IO[bytes], header: Header, key: bytes | None, *, random_bytes: RandomBytes) -> Header:
     """Write a backup of a database file that no process changes, encrypted if there is a key. Returns its header.
 
     `target` must be at its beginning, and is not closed. It is synced while it is written, but not at the end.
@@ -123,7 +114,6 @@ def write(
     if key is not None:
         content = _encrypted(content, header, key)
     for chunk in content:
-        require_running()
         digest.update(chunk)
         target.write(chunk)
         written += len(chunk)
@@ -143,10 +133,15 @@ def write(
 
 def _compressed(database: Path) -> Iterator[bytes]:
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-    with database.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield compressor.compress(chunk)
+    yield from map(compressor.compress, _chunks(database))
     yield compressor.flush()
+
+
+def _chunks(path: Path, start: int = 0) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _encrypted(chunks: Iterable[bytes], header: Header, key: bytes) -> Iterator[bytes]:
@@ -156,26 +151,23 @@ def _encrypted(chunks: Iterable[bytes], header: Header, key: bytes) -> Iterator[
     yield encryptor.finalize() + encryptor.tag
 
 
-def verify(path: Path, require_running: RequireRunning) -> Header:
+def verify(path: Path) -> Header:
     """Compare a backup with its checksums. Raises BackupUnusable."""
     header = read_header(path)
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(HEADER_BYTES)
-        while chunk := file.read(_CHUNK_BYTES):
-            require_running()
-            digest.update(chunk)
+    for chunk in _chunks(path, HEADER_BYTES):
+        digest.update(chunk)
     if digest.hexdigest() != header.content_sha256:
         raise _damaged(path, "its content does not match its checksum")
     return header
 
 
-def unpack(path: Path, target: IO[bytes], keys: Sequence[bytes], require_running: RequireRunning) -> Header:
+def unpack(path: Path, target: IO[bytes], keys: Sequence[bytes]) -> Header:
     """Verify a backup and write its database. Only if this returns, the content of `target` is that of the backup.
 
     Raises BackupUnusable.
     """
-    header = verify(path, require_running)
+    header = verify(path)
     key = _key_of(path, header, keys)
     decompressor = zlib.decompressobj(_GZIP)
     written = 0
@@ -184,7 +176,6 @@ def unpack(path: Path, target: IO[bytes], keys: Sequence[bytes], require_running
         for chunk in _decrypted(path, header, decryptor):
             rest = chunk
             while rest:
-                require_running()
                 piece = decompressor.decompress(rest, _CHUNK_BYTES)
                 rest = decompressor.unconsumed_tail
                 written += target.write(piece)

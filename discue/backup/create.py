@@ -17,7 +17,7 @@ from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
 from discue.store.sqlite.connection import give_to_owner
 from discue.store.sqlite.file_lock import alone_with
-from discue.store.sqlite.snapshot import Identity, RequireRunning, copy_snapshot, identity_of, size_of
+from discue.store.sqlite.snapshot import Identity, copy_snapshot, identity_of, size_of
 
 COPY_SUFFIX: Final = ".backup-copy"
 _LOCK_SUFFIX: Final = ".backup-lock"
@@ -42,19 +42,17 @@ class BackupResult(NamedTuple):
         return archive.HEADER_BYTES + self.header.content_bytes
 
 
-def create_backup(
-    plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning
-) -> BackupResult:
-    """Back up a database, which may be in use, into a destination. Then delete backups that are too old.
+def create_backup(plan: BackupPlan, destination: Destination, clock: Clock, random_bytes: RandomBytes) -> BackupResult:
+    """Back up a database, which may be in use, into the destination of its plan. Then delete backups that are too old.
 
-    Blocks for as long as it takes to copy and compress the database: call it on a thread of its own. However it ends,
-    the destination has the backup as a whole or not at all.
+    Blocks for as long as it takes to copy and compress the database. However it ends, the destination has the backup as
+    a whole or not at all.
 
     Raises DiscueError with the reason and the remedy.
     """
     try:
         with _alone(plan.database):
-            return _create(plan, clock, random_bytes, require_running)
+            return _create(plan, destination, clock, random_bytes)
     except OSError as error:
         file = f" ({error.filename})" if error.filename else ""
         raise DiscueError(
@@ -63,7 +61,7 @@ def create_backup(
         ) from error
 
 
-def copy_database(database: Path, target: Path, require_running: RequireRunning) -> None:
+def copy_database(database: Path, target: Path) -> None:
     """Copy a database, which may be in use, to a file on the same disk, durably. Replaces an earlier copy.
 
     Blocks like `create_backup`. Raises DiscueError: then there is no new copy.
@@ -72,7 +70,7 @@ def copy_database(database: Path, target: Path, require_running: RequireRunning)
     try:
         _remove_copy(temporary)
         _require_room([target.parent], size_of(database), "A copy of the database", "Make room.")
-        copy_snapshot(database, temporary, require_running)
+        copy_snapshot(database, temporary)
         sync(temporary)
         give_to_owner(temporary, database)
         temporary.replace(target)
@@ -83,27 +81,25 @@ def copy_database(database: Path, target: Path, require_running: RequireRunning)
         _remove_copy(temporary)
 
 
-def _create(plan: BackupPlan, clock: Clock, random_bytes: RandomBytes, require_running: RequireRunning) -> BackupResult:
+def _create(plan: BackupPlan, destination: Destination, clock: Clock, random_bytes: RandomBytes) -> BackupResult:
     copy = plan.database.with_name(plan.database.name + COPY_SUFFIX)
     _remove_copy(copy)
     size = size_of(plan.database)
-    plan.destination.require()
-    spool = plan.destination.spool or plan.database.parent
+    destination.require()
+    spool = destination.spool or plan.database.parent
     _require_room([plan.database.parent, spool], size, "A backup", "Make room, or name a folder on another disk.")
     created_at = clock.now()
     try:
-        identity = copy_snapshot(plan.database, copy, require_running)
+        identity = copy_snapshot(plan.database, copy)
         wal_bytes = _wal_bytes(plan.database)
         header = _header(identity, created_at, copy.stat().st_size)
         with new_file(spool, header.installation) as new:
-            header = archive.write(
-                copy, new.file, header, plan.key, random_bytes=random_bytes, require_running=require_running
-            )
-            archive.verify(new.path, require_running)
-            path = plan.destination.publish(new.path, header, require_running)
+            header = archive.write(copy, new.file, header, plan.key, random_bytes=random_bytes)
+            archive.verify(new.path)
+            path = destination.publish(new.path, header)
     finally:
         _remove_copy(copy)
-    deleted, problems = _delete_old(plan, header, require_running)
+    deleted, problems = _delete_old(destination, header, plan.keep_seconds)
     return BackupResult(path, header, wal_bytes, deleted, problems)
 
 
@@ -129,27 +125,27 @@ def newest_of(database: Path, destination: Destination) -> int | None:
     return backups[-1].created_at if backups else None
 
 
-def _delete_old(plan: BackupPlan, made: Header, require_running: RequireRunning) -> tuple[list[str], list[str]]:
+def _delete_old(destination: Destination, made: Header, keep_seconds: float | None) -> tuple[list[str], list[str]]:
     """Delete whole backups of the same installation that are older than they are kept.
 
     Returns those that were deleted, and problems: they do not undo the new backup.
     """
-    if plan.keep_seconds is None:
+    if keep_seconds is None:
         return [], []
     deleted, problems = list[str](), list[str]()
     try:
-        found = plan.destination.contents(made.installation)
+        found = destination.contents(made.installation)
     except DiscueError as error:
         return [], [error.detail]
     problems += found.problems
     for backup in found.backups:
-        where = plan.destination.where(backup.name)
-        if backup.created_at >= made.created_at - plan.keep_seconds * 1_000:
+        where = destination.where(backup.name)
+        if backup.created_at >= made.created_at - keep_seconds * 1_000:
             continue
         try:
             # A damaged one shows that something is wrong with the destination: a person should see it.
-            plan.destination.verify(backup, require_running)
-            plan.destination.delete(backup.name)
+            destination.verify(backup)
+            destination.delete(backup.name)
         except DiscueError as error:
             problems.append(error.detail)
         except OSError as error:

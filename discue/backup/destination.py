@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from discue.backup.archive import BackupUnusable, Header
-from discue.store.sqlite.snapshot import RequireRunning
+
+SCHEME: Final = "s3://"
+"""The beginning of the names of buckets, unlike those of folders."""
 
 _NAME: Final = re.compile(r"discue-([0-9a-f]+)-(\d{8}T\d{6}\.\d{3})Z\.backup")
 _TIME: Final = "%Y%m%dT%H%M%S.%f"
@@ -51,18 +53,18 @@ class Destination(Protocol):
         """List the backups of one installation, or of all."""
         ...
 
-    def publish(self, file: Path, header: Header, require_running: RequireRunning) -> str:
+    def publish(self, file: Path, header: Header) -> str:
         """Store a complete file under the name of its backup, as a whole or not at all. Returns where it is."""
         ...
 
-    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> AbstractContextManager[Path]:
+    def fetch(self, name: str, into: Path) -> AbstractContextManager[Path]:
         """Yield a local file with the content of a backup.
 
         If the destination is remote, the file is a copy in the folder `into`, which is removed at the end.
         """
         ...
 
-    def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
+    def verify(self, backup: StoredBackup) -> None:
         """Raise BackupUnusable if a backup is not whole."""
         ...
 

@@ -9,7 +9,6 @@ from typing import IO, Final, NamedTuple
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header, read_header
 from discue.backup.destination import StoredBackup, StoredBackups, in_order, name_of, parse_name
-from discue.store.sqlite.snapshot import RequireRunning
 
 _PARTIAL: Final = ".partial"
 
@@ -49,9 +48,8 @@ class Folder:
                 problems.append(f"{path} cannot be read: {error.strerror}.")
         return StoredBackups(in_order(backups, installation), problems)
 
-    def publish(self, file: Path, header: Header, require_running: RequireRunning) -> str:
+    def publish(self, file: Path, header: Header) -> str:
         """Rename a file of this folder, durably."""
-        require_running()
         path = self.path / name_of(header)
         sync(file)
         # Two backups of one millisecond: the clock was set back. Neither may replace the other.
@@ -62,12 +60,12 @@ class Folder:
         return str(path)
 
     @contextmanager
-    def fetch(self, name: str, into: Path, require_running: RequireRunning) -> Iterator[Path]:
-        del into, require_running
+    def fetch(self, name: str, into: Path) -> Iterator[Path]:
+        del into
         yield self.path / name
 
-    def verify(self, backup: StoredBackup, require_running: RequireRunning) -> None:
-        archive.verify(self.path / backup.name, require_running)
+    def verify(self, backup: StoredBackup) -> None:
+        archive.verify(self.path / backup.name)
 
     def delete(self, name: str) -> None:
         (self.path / name).unlink()

@@ -1,20 +1,20 @@
 """Restoring a backup: everything is verified in a temporary file before anything is replaced."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
-from discue.backup.bucket import SCHEME
-from discue.backup.destination import Destination, newest, parse_name
+from discue.backup.destination import SCHEME, newest, parse_name
 from discue.backup.folder import sync
+from discue.backup.plan import destination_of
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.store.sqlite.connection import give_to_owner
-from discue.store.sqlite.snapshot import Contents, RequireRunning, check_contents, require_unused
+from discue.store.sqlite.snapshot import Contents, check_contents, require_unused
 
 _ENDINGS: Final = ("-wal", "-shm", "-journal")
 """Endings of files that belong to a database."""
@@ -37,14 +37,7 @@ class RestoreResult(NamedTuple):
 
 
 @contextmanager
-def selected_backup(
-    named: str,
-    at: int | None,
-    *,
-    destination_of: Callable[[str], Destination],
-    into: Path,
-    require_running: RequireRunning,
-) -> Iterator[BackupFile]:
+def selected_backup(named: str, at: int | None, into: Path, environ: Mapping[str, str]) -> Iterator[BackupFile]:
     """Yield the backup that a text names: a file or an object, or the newest one in a folder or a bucket.
 
     With a time, it is the newest of before that time. A backup in a bucket is copied into a folder, until the end.
@@ -53,9 +46,9 @@ def selected_backup(
     where, name = _split(named)
     if name and at is not None:
         raise BackupUnusable(f"{named} names one backup. A time selects one from a folder or a bucket.")
-    destination = destination_of(where)
+    destination = destination_of(where, environ)
     name = name or newest(destination, at).name
-    with destination.fetch(name, into, require_running) as path:
+    with destination.fetch(name, into) as path:
         yield BackupFile(destination.where(name), path)
 
 
@@ -86,9 +79,7 @@ def require_replaceable(target: Path, *, force: bool) -> None:
     require_unused(target)
 
 
-def unpack_and_check(
-    backup: Path, target: Path, keys: Sequence[bytes], require_running: RequireRunning
-) -> tuple[Header, Contents]:
+def unpack_and_check(backup: Path, target: Path, keys: Sequence[bytes]) -> tuple[Header, Contents]:
     """Write the database of a backup to a new file, durably, and check all of it.
 
     Raises BackupUnusable if the backup is damaged, encrypted with another key, or of a newer program. Then, the target
@@ -97,7 +88,7 @@ def unpack_and_check(
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            header = archive.unpack(backup, file, keys, require_running)
+            header = archive.unpack(backup, file, keys)
             os.fsync(file.fileno())
         contents = check_contents(target)
         if contents.problems:
@@ -108,9 +99,7 @@ def unpack_and_check(
     return header, contents
 
 
-def restore(
-    backup: Path, target: Path, keys: Sequence[bytes], *, clock: Clock, require_running: RequireRunning
-) -> RestoreResult:
+def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock) -> RestoreResult:
     """Restore a backup to a file that no program uses. An existing one is kept under another name.
 
     Raises DiscueError, and changes nothing, if the backup cannot be used.
@@ -118,7 +107,7 @@ def restore(
     temporary = target.with_name(f"{target.name}.{os.getpid()}.restoring")
     temporary.unlink(missing_ok=True)
     try:
-        header, contents = unpack_and_check(backup, temporary, keys, require_running)
+        header, contents = unpack_and_check(backup, temporary, keys)
         give_to_owner(temporary, target)
         replaced = _set_aside(target, clock)
         temporary.replace(target)

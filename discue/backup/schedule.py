@@ -1,22 +1,21 @@
 """Backups at intervals, by a server or by `discue backup --every`."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from discue.backup.background import in_background
-from discue.backup.create import BackupResult, newest_of
+from discue.backup.child import create_in_child, newest_in_child
+from discue.backup.create import BackupResult
 from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
-from discue.store.sqlite.snapshot import RequireRunning
 
 _RETRY_SECONDS: Final = 60.0
-_THREAD: Final = "discue_backup"
 
-Create = Callable[[BackupPlan, RequireRunning], BackupResult]
-"""Makes a backup, and blocks meanwhile. Raises DiscueError."""
+Create = Callable[[BackupPlan], Awaitable[BackupResult]]
+"""Makes a backup. Raises DiscueError."""
+Newest = Callable[[BackupPlan], Awaitable[int | None]]
+"""Returns when the newest backup was made; None if there is none. Raises DiscueError."""
 
 
 class BackupSchedule:
@@ -28,15 +27,17 @@ class BackupSchedule:
         every_seconds: float,
         clock: Clock,
         *,
-        create: Create,
         log: Log,
+        create: Create = create_in_child,
+        newest: Newest = newest_in_child,
         is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
         self._plan = plan
         self._every_seconds = every_seconds
         self._clock = clock
-        self._create = create
         self._log = log
+        self._create = create
+        self._newest = newest
         self._is_leader = is_leader
         self._due_at: int | None = None
         """Milliseconds since the epoch; None if it is not known."""
@@ -58,18 +59,17 @@ class BackupSchedule:
         try:
             if await self._is_due():
                 started_at = self._clock.monotonic()
-                made = await in_background(_THREAD, partial(self._create, self._plan))
+                made = await self._create(self._plan)
                 self._newest_at = made.header.created_at
                 self._due_after(self._every_seconds)
                 self._report(made, self._clock.monotonic() - started_at)
         except DiscueError as error:
-            self._log.error("backup_failed", destination=str(self._plan.destination), reason=error.detail)
+            self._log.error("backup_failed", destination=self._plan.destination, reason=error.detail)
             self._due_after(min(self._every_seconds, _RETRY_SECONDS))
 
     async def _is_due(self) -> bool:
         if self._due_at is None:
-            plan = self._plan
-            newest = await in_background(_THREAD, lambda _: newest_of(plan.database, plan.destination))
+            newest = await self._newest(self._plan)
             if newest is None:
                 self._due_at = 0
             else:

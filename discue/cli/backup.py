@@ -3,13 +3,11 @@
 import argparse
 import asyncio
 import os
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from discue.backup.background import in_background
 from discue.backup.child import create_in_child
-from discue.backup.plan import BackupPlan, backup_keys, destination_of
+from discue.backup.plan import BackupPlan, backup_keys, require_usable
 from discue.backup.schedule import BackupSchedule
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import note, say
@@ -70,18 +68,19 @@ async def _run(call: Invocation) -> None:
     if arguments.every is not None and arguments.keep is not None and arguments.keep < arguments.every:
         raise SettingsInvalid("--keep must not be shorter than --every.")
     key = None if arguments.encrypt is None else backup_keys(arguments.encrypt)[0]
-    plan = BackupPlan(database, destination_of(arguments.destination, os.environ, call.clock), key, arguments.keep)
+    require_usable(arguments.destination, os.environ)
+    plan = BackupPlan(database, arguments.destination, key, arguments.keep)
     stop = stop_on_signal(call.log)
     if arguments.every is None:
         if not await completed(_make_once(plan), stop):
             raise DiscueError("Stopped. No backup was made.")
     else:
-        schedule = BackupSchedule(plan, arguments.every, call.clock, create=create_in_child, log=call.log)
+        schedule = BackupSchedule(plan, arguments.every, call.clock, log=call.log)
         await completed(_repeat(schedule), stop)
 
 
 async def _make_once(plan: BackupPlan) -> None:
-    made = await in_background("discue_backup", partial(create_in_child, plan))
+    made = await create_in_child(plan)
     header = made.header
     say(f"{plan.database} was backed up to {made.path}.")
     say(f"  Schema version {header.schema_version}; {header.database_bytes:,} bytes became {made.size:,}.")

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +15,6 @@ from discue.backup.plan import backup_keys, destination_of
 from discue.backup.restore import selected_backup, unpack_and_check
 from discue.cli.command import Invocation, utc
 from discue.cli.finding import Finding
-from discue.cli.restore import running
 from discue.control.encryption import missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
@@ -34,7 +32,7 @@ def backup_findings(call: Invocation) -> Iterator[Finding]:
     if settings.backup_to is None or settings.database_path is None or not settings.database_path.exists():
         return
     try:
-        destination = destination_of(settings.backup_to, os.environ, call.clock)
+        destination = destination_of(settings.backup_to, os.environ)
         made_at = newest_of(settings.database_path, destination)
     except DiscueError as error:
         yield Finding("backup", error.detail, is_problem=True)
@@ -55,19 +53,16 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
     arguments = call.arguments
     try:
         keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
-        destination = partial(destination_of, environ=os.environ, clock=call.clock)
         with (
             tempfile.TemporaryDirectory(prefix="discue-drill-") as folder,
-            selected_backup(
-                arguments.restore, None, destination_of=destination, into=Path(folder), require_running=running
-            ) as backup,
+            selected_backup(arguments.restore, None, Path(folder), os.environ) as backup,
         ):
             header = read_header(backup.path)
             made = f"{backup.name} of {utc(header.created_at):%Y-%m-%d %H:%M:%S} UTC, made by discue {header.discue}"
             yield Finding("backup", made, is_problem=False)
             _require_room(header, Path(folder))
             database = Path(folder) / "discue.db"
-            _, contents = unpack_and_check(backup.path, database, keys, running)
+            _, contents = unpack_and_check(backup.path, database, keys)
             yield from _contained(contents)
             asyncio.run(_open(call, database))
             yield Finding("start", "the database opens as at a start of this version", is_problem=False)

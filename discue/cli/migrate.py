@@ -1,16 +1,14 @@
 """`discue migrate`: applies pending migrations to a database."""
 
-from functools import partial
+import asyncio
 from pathlib import Path
 
-from discue.backup.background import in_background
 from discue.backup.create import copy_database
 from discue.cli.command import Invocation, add_command, no_database
 from discue.cli.output import say
 from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
 from discue.store.migrations import COMPATIBLE_FROM
-from discue.store.sqlite.snapshot import RequireRunning
 
 
 def add(commands: Commands) -> None:
@@ -30,25 +28,30 @@ def add(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the pending migrations without applying them")
 
 
-async def _migrate(call: Invocation) -> None:
+def _migrate(call: Invocation) -> None:
     settings, dry_run = call.settings, call.arguments.dry_run
-    found = await inspect_database(settings)
+    found = asyncio.run(inspect_database(settings))
     if not found.exists:
         raise no_database(settings)
     say(f"{settings.database_shown} has schema version {found.version}.")
     if not dry_run:
         if found.pending and found.version and settings.database_path is not None and not call.arguments.no_copy:
-            copy = await in_background("discue_copy", partial(_copy, settings.database_path, found.version))
+            copy = settings.database_path.with_name(f"{settings.database_path.name}.before-{found.version}")
+            copy_database(settings.database_path, copy)
             say(f"{copy} is a copy of the database from before the migration.")
             _say_how_to_go_back(settings.database_path, found.version)
-        async with open_installation(settings, call.clock, call.log):
-            pass
+        asyncio.run(_apply(call))
     for migration in found.pending:
         say(f"{migration} {'would be applied' if dry_run else 'was applied'}.")
     if found.pending and not dry_run:
-        say(f"{settings.database_shown} has schema version {(await inspect_database(settings)).version}.")
+        say(f"{settings.database_shown} has schema version {asyncio.run(inspect_database(settings)).version}.")
     if not found.pending:
         say("No migrations are pending.")
+
+
+async def _apply(call: Invocation) -> None:
+    async with open_installation(call.settings, call.clock, call.log):
+        pass
 
 
 def _say_how_to_go_back(database: Path, version: int) -> None:
@@ -57,9 +60,3 @@ def _say_how_to_go_back(database: Path, version: int) -> None:
     else:
         say(f"To go back, stop the servers, remove {database}-wal and {database}-shm, move the copy to {database},")
         say("and start the old version: everything since then is lost.")
-
-
-def _copy(database: Path, version: int, require_running: RequireRunning) -> Path:
-    copy = database.with_name(f"{database.name}.before-{version}")
-    copy_database(database, copy, require_running)
-    return copy

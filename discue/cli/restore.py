@@ -1,11 +1,10 @@
 """`discue restore`: restores a SQLite database from a backup, and says what that means."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 from discue.backup import restore as restoring
-from discue.backup.plan import backup_keys, destination_of
+from discue.backup.plan import backup_keys
 from discue.backup.restore import RestoreResult, require_replaceable, selected_backup
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import say, when
@@ -51,22 +50,15 @@ def _run(call: Invocation) -> None:
     target: Path = arguments.to
     keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
     require_replaceable(target, force=arguments.force)
-    destination = partial(destination_of, environ=os.environ, clock=call.clock)
     with (
         alone_on(target),
-        selected_backup(
-            arguments.backup, arguments.at, destination_of=destination, into=target.parent, require_running=running
-        ) as backup,
+        selected_backup(arguments.backup, arguments.at, target.parent, os.environ) as backup,
     ):
-        found = restoring.restore(backup.path, target, keys, clock=call.clock, require_running=running)
+        found = restoring.restore(backup.path, target, keys, call.clock)
         say(f"{backup.name} was restored to {target}.")
     _say_summary(found)
     _say_consequences(found)
     _say_keys(found, target)
-
-
-def running() -> None:
-    """Go on: a signal ends the command."""
 
 
 def _say_summary(found: RestoreResult) -> None:

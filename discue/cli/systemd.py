@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from discue.backup.bucket import SCHEME
+from discue.backup.destination import SCHEME
 from discue.cli.command import Invocation, add_command
 from discue.cli.output import say
 from discue.cli.verbs import Commands

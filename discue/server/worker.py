@@ -11,7 +11,6 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
-from discue.backup.child import create_in_child
 from discue.backup.plan import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
@@ -386,14 +385,13 @@ class Worker:
 
     @cached_property
     def _backups(self) -> BackupSchedule | None:
-        plan = plan_of(self._control.settings, os.environ, self._control.clock)
+        plan = plan_of(self._control.settings, os.environ)
         if plan is None:
             return None
         return BackupSchedule(
             plan,
             self._control.settings.backup_every,
             self._control.clock,
-            create=create_in_child,
             log=self.log,
             is_leader=lambda: self._ownership.is_leader,
         )

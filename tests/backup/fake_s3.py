@@ -15,8 +15,8 @@ SECRET_ACCESS_KEY = "secret/with+signs="
 REGION = "eu-central-1"
 
 _AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request,"
-    r"SignedHeaders=([^,]+),Signature=([0-9a-f]{64})"
+    r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, "
+    r"SignedHeaders=([^,]+), Signature=([0-9a-f]{64})"
 )
 _PER_PAGE = 2
 _CHUNK_BYTES = 4_096
@@ -66,6 +66,7 @@ def serving_s3() -> Iterator[FakeS3]:
 
 class _Handler(BaseHTTPRequestHandler):
     s3: FakeS3
+    protocol_version = "HTTP/1.1"
 
     def do_PUT(self) -> None:
         length = int(self.headers["content-length"])
@@ -115,11 +116,14 @@ class _Handler(BaseHTTPRequestHandler):
         keys = [key for key in keys if key > query.get("continuation-token", "")]
         most = min(_PER_PAGE, int(query.get("max-keys", _PER_PAGE)))
         entries = "".join(
-            f"<Contents><Key>{escape(key.removeprefix('bucket/'))}</Key><LastModified>x</LastModified>"
+            f"<Contents><Key>{escape(key.removeprefix('bucket/'))}</Key><LastModified>2026-07-01T03:00:00.000Z</LastModified>"
             f"<Size>{len(self.s3.objects[key])}</Size></Contents>"
             for key in keys[:most]
         )
-        more = f"<NextContinuationToken>{escape(keys[most - 1])}</NextContinuationToken>" if len(keys) > most else ""
+        more = "<IsTruncated>false</IsTruncated>"
+        if len(keys) > most:
+            token = escape(keys[most - 1])
+            more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
         self._answer(200, f"<?xml version='1.0'?><ListBucketResult>{entries}{more}</ListBucketResult>".encode())
 
     def _accepts(self, body: bytes) -> bool:

@@ -1,37 +1,35 @@
 """Plans of backups into a folder, and how they are carried out."""
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from discue.backup import restore
+import apsw
+import pytest
+
+from discue.backup import archive, restore
 from discue.backup.create import BackupResult, create_backup
-from discue.backup.folder import Folder
 from discue.backup.plan import BackupPlan, destination_of
 from discue.backup.restore import BackupFile, RestoreResult
+from discue.store.sqlite import snapshot
 from tests.backup.databases import filled
 from tests.support.clocks import NOON, StandingClock
-
-
-def running() -> None:
-    """Go on."""
 
 
 def new_plan(folder: Path) -> BackupPlan:
     """Return the plan of a new database, and a new folder for its backups."""
     (folder / "backups").mkdir()
-    return BackupPlan(filled(folder / "discue.db"), Folder(folder / "backups"))
+    return BackupPlan(filled(folder / "discue.db"), str(folder / "backups"))
 
 
 def folder_of(plan: BackupPlan) -> Path:
-    assert isinstance(plan.destination, Folder)
-    return plan.destination.path
+    return Path(plan.destination)
 
 
-def made(plan: BackupPlan, at: int = NOON, require_running: Callable[[], None] = running) -> BackupResult:
-    return create_backup(plan, StandingClock(at), os.urandom, require_running)
+def made(plan: BackupPlan, at: int = NOON, environ: Mapping[str, str] | None = None) -> BackupResult:
+    destination = destination_of(plan.destination, environ or {})
+    return create_backup(plan, destination, StandingClock(at), os.urandom)
 
 
 def made_file(plan: BackupPlan, at: int = NOON) -> Path:
@@ -41,9 +39,28 @@ def made_file(plan: BackupPlan, at: int = NOON) -> Path:
 def chosen(
     named: object, at: int | None, into: Path, environ: Mapping[str, str] | None = None
 ) -> AbstractContextManager[BackupFile]:
-    destination = partial(destination_of, environ=environ or {}, clock=StandingClock())
-    return restore.selected_backup(str(named), at, destination_of=destination, into=into, require_running=running)
+    return restore.selected_backup(str(named), at, into, environ or {})
 
 
 def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> RestoreResult:
-    return restore.restore(backup, target, keys, clock=StandingClock(at), require_running=running)
+    return restore.restore(backup, target, keys, StandingClock(at))
+
+
+@contextmanager
+def before_each_step(action: Callable[[], None]) -> Iterator[None]:
+    """Do something before each part of the database is copied, and before each part of a file is read."""
+    copy_pages, chunks = snapshot._copy_pages, archive._chunks
+
+    def paced_copy(backup: apsw.Backup) -> None:
+        action()
+        copy_pages(backup)
+
+    def paced_chunks(path: Path, start: int = 0) -> Iterator[bytes]:
+        for chunk in chunks(path, start):
+            action()
+            yield chunk
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(snapshot, "_copy_pages", paced_copy)
+        patched.setattr(archive, "_chunks", paced_chunks)
+        yield

@@ -24,10 +24,6 @@ _KEY = bytes(range(32))
 _OTHER_KEY = bytes(32)
 
 
-def running() -> None:
-    """Go on."""
-
-
 @pytest.fixture(params=[None, _KEY], ids=["clear", "encrypted"])
 def backup(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return written(tmp_path, request.param)
@@ -37,20 +33,20 @@ def written(folder: Path, key: bytes | None) -> Path:
     database, backup = folder / "database", folder / "backup"
     database.write_bytes(_CONTENT)
     with backup.open("wb") as file:
-        write(database, file, _HEADER, key, random_bytes=os.urandom, require_running=running)
+        write(database, file, _HEADER, key, random_bytes=os.urandom)
     return backup
 
 
 def unpacked(backup: Path, *keys: bytes) -> bytes:
     target = backup.with_name("restored")
     with target.open("wb") as file:
-        unpack(backup, file, keys, running)
+        unpack(backup, file, keys)
     return target.read_bytes()
 
 
 def test_backup_contains_the_database(backup: Path) -> None:
     assert backup.stat().st_size < len(_CONTENT) // 10
-    assert verify(backup, running).created_at == _HEADER.created_at
+    assert verify(backup).created_at == _HEADER.created_at
     assert unpacked(backup, _OTHER_KEY, _KEY) == _CONTENT
 
 

@@ -1,5 +1,6 @@
 """Backups in a process of their own: their results and errors, and their end with the server."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -9,13 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.backup.child import create_in_child
-from discue.backup.plan import BackupPlan, destination_of
+from discue.backup.child import create_in_child, newest_in_child
+from discue.backup.plan import BackupPlan
 from discue.domain.clock import SystemClock
 from discue.domain.errors import DiscueError
 from tests.backup.databases import messages_in
-from tests.backup.plans import folder_of, new_plan, restored, running
-from tests.support.clocks import StandingClock
+from tests.backup.plans import folder_of, new_plan, restored
 
 
 @pytest.fixture
@@ -33,51 +33,54 @@ def silent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         yield server
 
 
-def test_backup_of_a_child_is_restored(plan: BackupPlan, tmp_path: Path) -> None:
+async def test_backup_of_a_child_is_restored(plan: BackupPlan, tmp_path: Path) -> None:
     started_at = SystemClock().now()
-    made = create_in_child(plan._replace(key=b"k" * 32, keep_seconds=60.0), running)
+    assert await newest_in_child(plan) is None
+    made = await create_in_child(plan._replace(key=b"k" * 32, keep_seconds=60.0))
 
     assert made.header.created_at >= started_at
-    assert Path(made.path).stat().st_size == made.size
-    restored(Path(made.path), tmp_path / "new.db", b"k" * 32)
+    assert await newest_in_child(plan) == made.header.created_at
+    (backup,) = folder_of(plan).iterdir()
+    assert (made.path, made.size) == (str(backup), backup.stat().st_size)
+    restored(backup, tmp_path / "new.db", b"k" * 32)
     assert messages_in(tmp_path / "new.db") == 40
 
 
-def test_error_of_a_child_is_raised(plan: BackupPlan) -> None:
+async def test_error_of_a_child_is_raised(plan: BackupPlan) -> None:
     folder_of(plan).rmdir()
 
     with pytest.raises(DiscueError, match=r"The folder .*backups does not exist\. Create it, or mount it\."):
-        create_in_child(plan, running)
+        await create_in_child(plan)
 
 
-def test_child_that_crashes_is_an_error(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_child_that_crashes_is_an_error(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(DiscueError, match="The process of the backup ended with status 1"):
-        create_in_child(plan, running)
+        await create_in_child(plan)
 
 
-@pytest.mark.usefixtures("silent_store")
-def test_child_is_killed_when_the_work_must_stop(plan: BackupPlan) -> None:
-    destination = destination_of("s3://bucket", _environ(), StandingClock())
-
-    def stop() -> None:
-        raise DiscueError("Stopped.")
-
-    with pytest.raises(DiscueError, match=r"Stopped\."):
-        create_in_child(plan._replace(destination=destination), stop)
-
-
-def _environ() -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
+async def test_child_is_killed_when_the_work_must_stop(plan: BackupPlan, silent_store: socket.socket) -> None:
+    """The event loop goes on meanwhile: it accepts the connection of the child."""
+    silent_store.setblocking(False)
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(create_in_child(plan._replace(destination="s3://bucket")))
+    connection, _ = await loop.sock_accept(silent_store)
+    with connection:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # The end of the connection is that of the process.
+        while await loop.sock_recv(connection, 65_536):
+            pass
 
 
 def test_child_ends_with_its_parent(plan: BackupPlan, silent_store: socket.socket) -> None:
-    order = {"database": str(plan.database), "destination": "s3://bucket", "key": None, "keep_seconds": None}
-    child = subprocess.Popen([sys.executable, "-m", "discue.backup.child"], stdin=subprocess.PIPE)
+    order = msgspec.json.encode(plan._replace(destination="s3://bucket"), enc_hook=str)
+    child = subprocess.Popen([sys.executable, "-m", "discue.backup.child", "create"], stdin=subprocess.PIPE)
     with child:
         assert child.stdin is not None
-        child.stdin.write(msgspec.json.encode(order) + b"\n")
+        child.stdin.write(order + b"\n")
         child.stdin.flush()
         connection, _ = silent_store.accept()
         with connection:

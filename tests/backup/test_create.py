@@ -20,7 +20,7 @@ from discue.backup.restore import unpack_and_check
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.store.sqlite import snapshot
 from tests.backup.databases import append, filled, messages_in, opened
-from tests.backup.plans import folder_of, made, made_file, new_plan, running
+from tests.backup.plans import before_each_step, folder_of, made, made_file, new_plan
 from tests.support.clocks import NOON
 
 _DAY_MS = 86_400_000
@@ -36,7 +36,7 @@ def whole_backups(plan: BackupPlan) -> list[Path]:
     found = sorted(folder_of(plan).glob("*.backup"))
     for backup in found:
         restored = folder_of(plan) / "restored.db"
-        unpack_and_check(backup, restored, (), running)
+        unpack_and_check(backup, restored, ())
         restored.unlink()
     return found
 
@@ -54,11 +54,12 @@ def test_backup_of_a_database_that_is_written_to_is_one_moment(
     monkeypatch.setattr(snapshot, "_STEP_PAGES", 1)
     with opened(plan.database) as writer:
         numbers = iter(range(41, 10_000))
-        backup = made(plan, require_running=lambda: append(writer, next(numbers)))
+        with before_each_step(lambda: append(writer, next(numbers))):
+            backup = made(plan)
         written = next(numbers) - 1
 
     restored = folder_of(plan) / "restored.db"
-    _, contents = unpack_and_check(Path(backup.path), restored, (), running)
+    _, contents = unpack_and_check(Path(backup.path), restored, ())
 
     assert contents.problems == []
     assert messages_in(restored) == contents.counts["messages"] == 40
@@ -73,7 +74,7 @@ def test_message_that_is_only_in_the_wal_is_backed_up(plan: BackupPlan) -> None:
         backup = made(plan)
 
     restored = folder_of(plan) / "restored.db"
-    unpack_and_check(Path(backup.path), restored, (), running)
+    unpack_and_check(Path(backup.path), restored, ())
     assert messages_in(restored) == 41
 
 
@@ -88,7 +89,8 @@ def killed(plan: BackupPlan, at_step: int) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            made(plan, require_running=die)
+            with before_each_step(die):
+                made(plan)
         finally:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
@@ -145,8 +147,8 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(plan: BackupPlan, of: str) 
             if of == "the copy" or any(folder_of(plan).glob(".*")):
                 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 
-        with pytest.raises(DiscueError) as failure:
-            made(plan, require_running=fill_up)
+        with before_each_step(fill_up), pytest.raises(DiscueError) as failure:
+            made(plan)
 
     assert ("cannot be copied" if of == "the copy" else "File too large") in failure.value.detail
     assert nothing_is_left(plan)
@@ -183,8 +185,11 @@ def test_folder_that_goes_away_meanwhile_gets_no_backup(plan: BackupPlan) -> Non
         if any(folder_of(plan).glob(".*")):
             folder_of(plan).rename(elsewhere)
 
-    with pytest.raises(DiscueError, match=r"The backup of .* failed: No such file or directory"):
-        made(plan, require_running=unmount)
+    with (
+        before_each_step(unmount),
+        pytest.raises(DiscueError, match=r"The backup of .* failed: No such file or directory"),
+    ):
+        made(plan)
 
     assert list(elsewhere.glob("*.backup")) == []
     elsewhere.rename(folder_of(plan))
@@ -275,8 +280,8 @@ def test_writers_do_not_wait_for_a_backup(plan: BackupPlan) -> None:
         in_the_middle.set()
         assert go_on.wait(30)
 
-    with opened(plan.database) as writer:
-        thread = threading.Thread(target=made, args=(plan,), kwargs={"require_running": stand_still})
+    with opened(plan.database) as writer, before_each_step(stand_still):
+        thread = threading.Thread(target=made, args=(plan,))
         thread.start()
         assert in_the_middle.wait(30)
         append(writer, 41)

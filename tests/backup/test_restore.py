@@ -14,7 +14,7 @@ from discue.backup.restore import require_replaceable
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.process import alone_on
 from tests.backup.databases import append, messages_in, opened
-from tests.backup.plans import chosen, folder_of, made_file, new_plan, restored, running
+from tests.backup.plans import chosen, folder_of, made_file, new_plan, restored
 from tests.support.clocks import NOON
 
 _HOUR_MS = 3_600_000
@@ -165,7 +165,7 @@ def test_database_of_another_program_in_a_backup_is_not_restored(plan: BackupPla
         connection.execute("CREATE TABLE recipe (name TEXT)")
     header = msgspec.structs.replace(header, database_bytes=foreign.stat().st_size)
     with backup.open("wb") as file:
-        archive.write(foreign, file, header, None, random_bytes=os.urandom, require_running=running)
+        archive.write(foreign, file, header, None, random_bytes=os.urandom)
 
     with pytest.raises(StoreUnusable, match="is another program's database"):
         restored(backup, tmp_path / "new.db")

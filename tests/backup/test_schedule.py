@@ -1,21 +1,16 @@
 """When a server makes backups, and what it logs."""
 
-import asyncio
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from discue.backup.background import in_background
-from discue.backup.create import BackupResult, create_backup
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupResult, newest_of
+from discue.backup.plan import BackupPlan, destination_of
 from discue.backup.schedule import BackupSchedule
-from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
-from discue.store.sqlite.snapshot import RequireRunning
-from tests.backup.plans import folder_of, new_plan
+from tests.backup.plans import folder_of, made, new_plan
 from tests.support.clocks import StandingClock
 
 _HOUR_MS = 3_600_000
@@ -40,10 +35,14 @@ def plan(tmp_path: Path) -> BackupPlan:
 def hourly(
     plan: BackupPlan, clock: StandingClock, log: Lines, is_leader: Callable[[], bool] = lambda: True
 ) -> BackupSchedule:
-    def create(plan: BackupPlan, require_running: RequireRunning) -> BackupResult:
-        return create_backup(plan, clock, os.urandom, require_running)
+    async def create(plan: BackupPlan) -> BackupResult:
+        return made(plan, clock.now())
 
-    return BackupSchedule(plan, 3_600.0, clock, create=create, log=log, is_leader=is_leader)
+    return BackupSchedule(plan, 3_600.0, clock, create=create, newest=newest, log=log, is_leader=is_leader)
+
+
+async def newest(plan: BackupPlan) -> int | None:
+    return newest_of(plan.database, destination_of(plan.destination, {}))
 
 
 async def test_backup_is_made_when_the_newest_is_an_interval_old_also_after_a_restart(plan: BackupPlan) -> None:
@@ -130,41 +129,3 @@ async def test_backup_that_cannot_be_deleted_is_reported(plan: BackupPlan) -> No
 
     assert [event for event, _ in log.events] == ["backup_made", "backup_made", "backup_kept"]
     assert str(old) in str(log.events[-1][1]["reason"])
-
-
-async def test_event_loop_goes_on_during_a_backup(plan: BackupPlan) -> None:
-    """The backup waits for something that the event loop does meanwhile."""
-    clock, log, done = StandingClock(), Lines(), threading.Event()
-
-    def create(plan: BackupPlan, require_running: RequireRunning) -> BackupResult:
-        assert done.wait(30)
-        return create_backup(plan, clock, os.urandom, require_running)
-
-    running = asyncio.ensure_future(BackupSchedule(plan, 3_600.0, clock, create=create, log=log).round())
-    await asyncio.sleep(0)
-    done.set()
-    await running
-
-    assert [event for event, _ in log.events] == ["backup_made"]
-
-
-async def test_work_that_is_cancelled_stops_at_its_next_step() -> None:
-    started, stopped = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def work(require_running: RequireRunning) -> None:
-        loop.call_soon_threadsafe(started.set)
-        try:
-            while True:
-                require_running()
-        except DiscueError:
-            stopped.set()
-            raise
-
-    task = asyncio.ensure_future(in_background("work", work))
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    assert stopped.is_set()

@@ -170,9 +170,8 @@ def test_serve_does_not_start_without_the_key_of_its_backups(installation: Path)
 
 def make_backup_of_two_hours_ago(installation: Path) -> None:
     clock = StandingClock(SystemClock().now() - 2 * 3_600_000)
-    create_backup(
-        BackupPlan(installation / "discue.db", Folder(installation / "backups")), clock, os.urandom, lambda: None
-    )
+    plan = BackupPlan(installation / "discue.db", str(installation / "backups"))
+    create_backup(plan, Folder(installation / "backups"), clock, os.urandom)
 
 
 def test_late_or_missing_backup_is_found(installation: Path) -> None:

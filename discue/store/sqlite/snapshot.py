@@ -1,6 +1,6 @@
 """Copies of a SQLite database at one moment, while others write to it, and checks of such copies."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,9 +12,6 @@ from discue.store.encryption import Encryption, decode
 from discue.store.migrations import SchemaState, migrations, pending
 from discue.store.sqlite.connection import make_private, opening_error, require_ours
 from discue.store.sqlite.schema import DIALECT, meta_of
-
-RequireRunning = Callable[[], None]
-"""Called between the steps of long work. Raises DiscueError if it must stop."""
 
 _STEP_PAGES: Final = 2_048
 _BUSY_TIMEOUT_MS: Final = 2_000
@@ -61,11 +58,11 @@ def size_of(path: Path) -> int:
         return int(connection.pragma("page_count")) * int(connection.pragma("page_size"))
 
 
-def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -> Identity:
+def copy_snapshot(source: Path, target: Path) -> Identity:
     """Copy a database, as it is at one moment, to a new file that only its owner may read, and check the copy.
 
-    Neither waits for writers nor makes them wait. Blocks for as long as it takes to read and write the file: call it on
-    a thread of its own. The copy is complete without a `-wal` file. It is not synced.
+    Neither waits for writers nor makes them wait. Blocks for as long as it takes to read and write the file. The copy
+    is complete without a `-wal` file. It is not synced.
 
     Raises StoreUnusable, and leaves an incomplete target, if the source cannot be read, the target cannot be written,
     or the copy is damaged.
@@ -78,7 +75,7 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
             copy.execute("PRAGMA synchronous=OFF")
             with closing(_connect(source)) as connection:
                 require_ours(connection, source)
-                _copy_pages(connection, copy, require_running)
+                _copy_all(connection, copy)
             # The source's journal mode came with its first page. In this one, the file needs no others next to it.
             copy.execute("PRAGMA journal_mode=DELETE")
             if problems := _check(copy, "quick_check"):
@@ -91,7 +88,7 @@ def copy_snapshot(source: Path, target: Path, require_running: RequireRunning) -
         raise StoreUnusable(f"{source} cannot be copied to {target}: {error}.") from error
 
 
-def _copy_pages(source: apsw.Connection, target: apsw.Connection, require_running: RequireRunning) -> None:
+def _copy_all(source: apsw.Connection, target: apsw.Connection) -> None:
     # A backup begins again whenever another connection has written between two of its steps, and may never end on a
     # busy database. Inside a transaction, all steps read the snapshot of its first statement.
     source.execute("BEGIN")
@@ -99,10 +96,13 @@ def _copy_pages(source: apsw.Connection, target: apsw.Connection, require_runnin
     try:
         with target.backup("main", source, "main") as backup:
             while not backup.done:
-                require_running()
-                backup.step(_STEP_PAGES)
+                _copy_pages(backup)
     finally:
         source.execute("ROLLBACK")
+
+
+def _copy_pages(backup: apsw.Backup) -> None:
+    backup.step(_STEP_PAGES)
 
 
 def check_contents(path: Path) -> Contents:
