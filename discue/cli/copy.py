@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,12 +18,12 @@ from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.installation import inspect_database, open_engine
 from discue.server.process import alone_on
 from discue.store import copying
-from discue.store.copying import CopyProgress, Side, compare
+from discue.store.copying import Side, compare
 from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES
 
-_RESUME_HINT: Final = "The rows copied so far are kept: run the same command again to continue."
+_HINT: Final = "The new database is not complete: run the same command again, which starts again."
 
 
 def add(commands: Commands) -> None:
@@ -32,10 +33,10 @@ def add(commands: Commands) -> None:
         run,
         summary="copy a database into an empty one",
         description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
-        "either direction. Stop the servers of both databases first. Run the command again to continue an "
-        "interrupted copy. The new database cannot be served until the copy is complete and verified. The old "
-        "database is not changed: never serve both. Keep passwords in ~/.pgpass: other users of the machine "
-        "can read flags.",
+        "either direction. Stop the servers of both databases first. Run the command again if it "
+        "was interrupted: it starts again. The new database cannot be served until the copy is complete and "
+        "verified. The old database is not changed: never serve both. Keep passwords in ~/.pgpass: other users of "
+        "the machine can read flags.",
     )
     parser.add_argument(
         "--from",
@@ -109,7 +110,7 @@ async def _require_current(source: Settings, target: Settings) -> None:
 
 
 async def _run(invocation: Invocation, source_settings: Settings, target_settings: Settings) -> None:
-    with resumable(invocation, _RESUME_HINT) as line:
+    with resumable(invocation, _HINT) as line:
         async with _opened(invocation, source_settings) as source, _opened(invocation, target_settings) as target:
             copy = _Copy(source, target, line)
             await copy.fill(invocation.clock.now())
@@ -131,39 +132,38 @@ class _Copy:
         self._source = source
         self._target = target
         self._line = line
-        self._sizes: dict[str, int] = {}
+        self._total = 0
         self._rows = dict.fromkeys((table.name for table in TABLES), 0)
         self._bytes = 0
 
     async def fill(self, now: int) -> None:
-        """Copy the rows that are not copied yet."""
-        self._progress = await copying.begin(self._source, self._target, now)
-        for table in TABLES:
+        """Copy all rows."""
+        self._copy = await copying.begin(self._source, self._target, now, secrets.token_hex(8))
+        if self._copy.starts_again:
+            say(f"The rows of an unfinished copy in {self._target.name} are deleted first.")
+        for spec in TABLES:
             self._line.require_running()
-            self._sizes[table.name] = await copying.count(self._source.store, table)
-        done = self._done(self._progress)
-        if done:
-            say(f"Continuing an earlier copy after {done:,} rows.")
-        self._line.begin(done, sum(self._sizes.values()))
-        while not self._progress.is_copied:
-            self._progress = await copying.step(self._source, self._target, self._progress)
-            self._line.show(f"copying {self._progress.table or 'finished'}", self._done(self._progress))
+            self._total += await copying.count(self._source.store, spec)
+        self._line.begin(0, self._total)
+        done = 0
+        async for table, rows in copying.fill(self._copy):
+            done += rows
+            self._line.show(f"copying {table}", done)
 
     async def verify(self) -> None:
         """Compare both databases and allow the target to be served. Raises DiscueError if they differ."""
-        self._line.begin(0, sum(self._sizes.values()))
+        self._line.begin(0, self._total)
         differences = []
-        async for batch in compare(self._source, self._target, self._progress):
+        async for batch in compare(self._copy):
             self._rows[batch.table] += batch.rows
             self._bytes += batch.bytes
             self._line.show(f"comparing {batch.table}", sum(self._rows.values()))
             if batch.difference:
                 differences.append(batch.difference)
         if differences:
-            remedy = f"Empty {self._target.name} and copy again."
-            text = f"The copy differs from its source and cannot be served. {remedy}"
+            text = "The copy differs from its source and cannot be served. Run the same command again to copy again."
             raise DiscueError("\n  ".join([text, *differences]))
-        await copying.finish(self._source, self._target, self._progress)
+        await copying.finish(self._copy)
 
     def say_summary(self) -> None:
         say(f"{self._source.name} was copied to {self._target.name}. Both contain the same rows:")
@@ -171,11 +171,3 @@ class _Copy:
             bodies = f", {self._bytes:,} bytes of messages" if name == "log" else ""
             say(f"  {name:14}{rows:>14,}{bodies}")
         say("Serve only the new database: the old one would deliver the same messages again.")
-
-    def _done(self, progress: CopyProgress) -> int:
-        before = 0
-        for name, rows in self._sizes.items():
-            if name == progress.table:
-                return before + progress.rows
-            before += rows
-        return before

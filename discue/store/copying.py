@@ -1,12 +1,12 @@
-"""Copying an installation to another database, in steps that survive crashes, and comparing the copy.
+"""Copying an installation to another database, in short steps, and comparing the copy.
 
-A step and its progress are one transaction on the target, so a copy continues exactly where it stopped. Until it is
-finished, a row in the target's `meta` keeps workers from serving it.
+Until it is finished, a row in the target's `meta` keeps workers from serving it. The row also names the copy, so that
+of two processes that copy into one database, one fails. A copy that was interrupted starts again from the beginning.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,8 +20,9 @@ ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
 
 _META: Final = "SELECT value FROM meta WHERE key = $1"
-_MARK: Final = "INSERT INTO meta (key, value) VALUES ('copy', $1)"
-_ADVANCE: Final = "UPDATE meta SET value = $1 WHERE key = 'copy' AND value = $2"
+_MARK: Final = """
+    INSERT INTO meta (key, value) VALUES ('copy', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_KEEP_MARK: Final = "UPDATE meta SET value = value WHERE key = 'copy' AND value = $1"
 _UNMARK: Final = "DELETE FROM meta WHERE key = 'copy' AND value = $1"
 _LIVING: Final = """
     SELECT count(*) FROM worker WHERE dead = 0 AND lease_until > clock_ms() AND lease_until <= clock_ms() + lease_ms"""
@@ -43,26 +44,26 @@ class Side(msgspec.Struct, frozen=True):
     """Whether a lock of this process keeps workers from serving the database."""
 
 
-class CopyProgress(msgspec.Struct, frozen=True):
-    """The progress of a copy."""
+class Copy(NamedTuple):
+    """A copy that has begun."""
 
-    source: str
-    """The epoch of the source."""
-    schema_version: str
+    source: Side
+    target: Side
+    id: str
     state: tuple[Row, ...]
     """Figures of the source that differ as soon as a worker has served it."""
     begun_at: int
     """Milliseconds since the epoch."""
-    table: str = tables.TABLES[0].name
-    """The table that is being copied; empty when all tables are copied."""
-    after: tables.Key = ()
-    """The key of the last row that was copied."""
-    rows: int = 0
-    """The number of rows of the table that were copied."""
+    starts_again: bool
+    """Whether the target has rows of a copy that was interrupted."""
 
-    @property
-    def is_copied(self) -> bool:
-        return not self.table
+
+class _Source(NamedTuple):
+    """The source of a copy at its beginning."""
+
+    epoch: str
+    schema_version: str
+    state: tuple[Row, ...]
 
 
 async def require_finished(tx: Transaction, name: str) -> None:
@@ -73,34 +74,40 @@ async def require_finished(tx: Transaction, name: str) -> None:
         )
 
 
-async def begin(source: Side, target: Side, now: int) -> CopyProgress:
-    """Mark the target as being filled, or read the progress of an earlier copy of the same source.
+async def begin(source: Side, target: Side, now: int, copy_id: str) -> Copy:
+    """Mark the target as being filled.
 
-    Raises StoreUnusable if one of them is served, the target is not empty, messages wait in the source's intake, or the
-    source has changed since the copy began.
+    Raises StoreUnusable if one of them is served, messages wait in the source's intake, or the target has rows that are
+    not those of an unfinished copy.
     """
     await _require_empty_intake(source)
-    fresh = await source.store.read(lambda tx: _fresh(tx, source, now))
-    return await target.store.write_exclusively(lambda tx: _begin(tx, target, fresh))
+    found = await source.store.read(lambda tx: _inspect(tx, source))
+    starts_again = await target.store.write_exclusively(lambda tx: _begin(tx, target, found, copy_id))
+    return Copy(source, target, copy_id, found.state, now, starts_again)
 
 
-async def step(source: Side, target: Side, progress: CopyProgress) -> CopyProgress:
-    """Copy some rows of one table in one transaction, and return the new progress.
+async def fill(copy: Copy) -> AsyncGenerator[tuple[str, int], None]:
+    """Copy all rows, table by table. Yields the table of each step, and the number of its rows that were copied.
 
-    Raises StoreUnusable if one of the two is served now, or another process copies into the target.
+    Raises StoreUnusable if one of the databases is served now, or another process copies into the target.
     """
-    (table,) = [each for each in tables.TABLES if each.name == progress.table]
-    rows, is_last = await source.store.read(lambda tx: _read(tx, source, table, progress))
-    following = _following(table, [] if is_last else rows, progress)
-    await target.store.write(lambda tx: _write(tx, target, table, rows, steps=(progress, following)))
-    return following
+    source, target = copy.source.store, copy.target.store
+    for table in tables.TABLES:
+        while await target.write(partial(_delete_some, copy=copy, table=table)):
+            yield table.name, 0
+        after: tables.Key | None = ()
+        while after is not None:
+            rows, is_last = await source.read(partial(_read, copy=copy, table=table, after=after))
+            await target.write(partial(_write, copy=copy, table=table, rows=rows))
+            yield table.name, len(rows)
+            after = None if is_last else tuple(rows[-1][: len(table.key)])
 
 
-async def finish(source: Side, target: Side, progress: CopyProgress) -> None:
+async def finish(copy: Copy) -> None:
     """Release the target for serving. Raises StoreUnusable if the source has changed since the copy began."""
-    await _require_empty_intake(source)
-    stands = await source.store.read(lambda tx: _final(tx, source, progress))
-    await target.store.write(lambda tx: _finish(tx, target, progress, stands))
+    await _require_empty_intake(copy.source)
+    stands = await copy.source.store.read(lambda tx: _final(tx, copy))
+    await copy.target.store.write(lambda tx: _finish(tx, copy, stands))
 
 
 def as_copied(table: tables.TableSpec, columns: Sequence[str], rows: list[Row], begun_at: int) -> list[Row]:
@@ -116,41 +123,28 @@ def as_copied(table: tables.TableSpec, columns: Sequence[str], rows: list[Row], 
     return rows
 
 
-async def _fresh(tx: Transaction, source: Side, now: int) -> CopyProgress:
+async def _inspect(tx: Transaction, source: Side) -> _Source:
     await require_finished(tx, source.name)
     await _require_unserved(tx, source)
-    return CopyProgress(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx), now)
+    return _Source(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx))
 
 
-async def _begin(tx: Transaction, target: Side, fresh: CopyProgress) -> CopyProgress:
+async def _begin(tx: Transaction, target: Side, source: _Source, copy_id: str) -> bool:
+    """Mark the target. Returns whether it was marked before."""
     await _require_unserved(tx, target)
-    if await _meta(tx, "epoch") == fresh.source:
+    if await _meta(tx, "epoch") == source.epoch:
         raise StoreUnusable(f"{target.name} is the source itself, or a copy of its file. Name another database.")
     schema_version = await _meta(tx, "schema_version")
-    if schema_version != fresh.schema_version:
+    if schema_version != source.schema_version:
         raise StoreUnusable(
-            f"{target.name} has schema version {schema_version}, and the other database {fresh.schema_version}. "
+            f"{target.name} has schema version {schema_version}, and the other database {source.schema_version}. "
             "Run `discue migrate` on the older one."
         )
-    stored = await _meta(tx, "copy")
-    if stored:
-        earlier = msgspec.json.decode(stored, type=CopyProgress)
-        _require_same(target, earlier, fresh)
-        return earlier
-    if not await _is_empty(tx):
+    was_marked = bool(await _meta(tx, "copy"))
+    if not was_marked and not await _is_empty(tx):
         raise StoreUnusable(f"{target.name} is not empty. Name an empty database.")
-    # The head of the feed is copied like other rows.
-    await tx.execute(f"DELETE FROM {tables.FEED_HEAD.name}")
-    await tx.execute(_MARK, _text(fresh))
-    return fresh
-
-
-def _require_same(target: Side, earlier: CopyProgress, fresh: CopyProgress) -> None:
-    empty = "Name an empty database instead."
-    if earlier.source != fresh.source:
-        raise StoreUnusable(f"{target.name} holds an unfinished copy of another database. {empty}")
-    if (earlier.schema_version, earlier.state) != (fresh.schema_version, fresh.state):
-        raise StoreUnusable(f"{target.name} holds an unfinished copy of an earlier state of the source. {empty}")
+    await tx.execute(_MARK, copy_id)
+    return was_marked
 
 
 async def _is_empty(tx: Transaction) -> bool:
@@ -162,19 +156,23 @@ async def _is_empty(tx: Transaction) -> bool:
     return True
 
 
-async def _read(
-    tx: Transaction, source: Side, table: tables.TableSpec, progress: CopyProgress
-) -> tuple[list[Row], bool]:
+async def _delete_some(tx: Transaction, copy: Copy, table: tables.TableSpec) -> int:
+    """Delete rows of an interrupted copy, or the head of the feed in a new database. Returns how many."""
+    await _require_ours(tx, copy)
+    key = ", ".join(table.key)
+    return await tables.delete_oldest(tx, table.name, key, key, kept=0)
+
+
+async def _read(tx: Transaction, copy: Copy, table: tables.TableSpec, after: tables.Key) -> tuple[list[Row], bool]:
     """Read the next rows as the target stores them, and whether they are the last ones of the table."""
-    await _require_unserved(tx, source)
-    if await _figures(tx, _STATE[0]) != progress.state[0]:
-        raise _changed(source)
+    await _require_unserved(tx, copy.source)
+    if await _figures(tx, _STATE[0]) != copy.state[0]:
+        raise _changed(copy.source)
     # Sizes are read before bodies, so that a step never holds more of them in memory than it copies.
-    fitting = await _fitting(tx, table, progress.after)
-    rows = await tables.rows_after(tx, table, table.columns, progress.after, limit=fitting)
-    # A step that was limited by bytes may have reached the end as well: then an empty step follows.
-    is_last = fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP
-    return as_copied(table, table.columns, rows, progress.begun_at), is_last
+    fitting = await _fitting(tx, table, after)
+    rows = await tables.rows_after(tx, table, table.columns, after, limit=fitting)
+    is_last = not rows or (fitting == ROWS_A_STEP and len(rows) < ROWS_A_STEP)
+    return as_copied(table, table.columns, rows, copy.begun_at), is_last
 
 
 async def _fitting(tx: Transaction, table: tables.TableSpec, after: tables.Key) -> int:
@@ -186,40 +184,30 @@ async def _fitting(tx: Transaction, table: tables.TableSpec, after: tables.Key) 
     return len(fitting) if len(fitting) < len(sizes) else ROWS_A_STEP
 
 
-def _following(table: tables.TableSpec, rows: Sequence[Row], progress: CopyProgress) -> CopyProgress:
-    """Return the progress after some rows; at the end of the table there are none."""
-    if not rows:
-        names = [each.name for each in tables.TABLES] + [""]
-        following = names[names.index(table.name) + 1]
-        return msgspec.structs.replace(progress, table=following, after=(), rows=0)
-    last = tuple(rows[-1][: len(table.key)])
-    return msgspec.structs.replace(progress, after=last, rows=progress.rows + len(rows))
-
-
-async def _write(
-    tx: Transaction, target: Side, table: tables.TableSpec, rows: list[Row], *, steps: tuple[CopyProgress, CopyProgress]
-) -> None:
-    await _require_unserved(tx, target)
+async def _write(tx: Transaction, copy: Copy, table: tables.TableSpec, rows: list[Row]) -> None:
+    await _require_ours(tx, copy)
     await tables.insert_rows(tx, table, rows)
-    before, after = steps
-    # The previous progress is the condition: of two processes that copy into one target, one fails here.
-    if await tx.execute(_ADVANCE, _text(after), _text(before)) != 1:
-        raise StoreUnusable(f"Another process copies into {target.name}.")
 
 
-async def _final(tx: Transaction, source: Side, progress: CopyProgress) -> Encryption:
+async def _final(tx: Transaction, copy: Copy) -> Encryption:
     """Check that the source is unchanged, and read its encryption state: the target needs the same keys."""
-    await _require_unserved(tx, source)
-    if await _state(tx) != progress.state:
-        raise _changed(source)
+    await _require_unserved(tx, copy.source)
+    if await _state(tx) != copy.state:
+        raise _changed(copy.source)
     return await encryption.read(tx)
 
 
-async def _finish(tx: Transaction, target: Side, progress: CopyProgress, stands: Encryption) -> None:
-    await _require_unserved(tx, target)
+async def _finish(tx: Transaction, copy: Copy, stands: Encryption) -> None:
+    await _require_ours(tx, copy)
     await encryption.write(tx, stands)
-    if await tx.execute(_UNMARK, _text(progress)) != 1:
-        raise StoreUnusable(f"Another process copies into {target.name}.")
+    await tx.execute(_UNMARK, copy.id)
+
+
+async def _require_ours(tx: Transaction, copy: Copy) -> None:
+    """Raise StoreUnusable if the target is served, or another process copies into it."""
+    await _require_unserved(tx, copy.target)
+    if await tx.execute(_KEEP_MARK, copy.id) != 1:
+        raise StoreUnusable(f"Another process copies into {copy.target.name}.")
 
 
 async def _require_unserved(tx: Transaction, side: Side) -> None:
@@ -243,8 +231,8 @@ async def _require_empty_intake(source: Side) -> None:
 
 def _changed(source: Side) -> StoreUnusable:
     return StoreUnusable(
-        f"{source.name} changed while it was copied. Start again with an empty database, and do not serve "
-        "the source meanwhile."
+        f"{source.name} changed while it was copied. Run the same `discue copy` again, and do not serve the source "
+        "meanwhile."
     )
 
 
@@ -260,10 +248,6 @@ async def _figures(tx: Transaction, sql: str) -> Row:
 async def _meta(tx: Transaction, key: str) -> str:
     row = await tx.row(_META, key)
     return row[0] if row else ""
-
-
-def _text(progress: CopyProgress) -> str:
-    return msgspec.json.encode(progress).decode()
 
 
 def _with(row: Row, changes: dict[int, Value]) -> Row:
@@ -284,15 +268,15 @@ class ComparedRows(msgspec.Struct, frozen=True):
     """A description of the first difference; empty if there is none."""
 
 
-async def compare(source: Side, target: Side, progress: CopyProgress) -> AsyncIterator[ComparedRows]:
+async def compare(copy: Copy) -> AsyncIterator[ComparedRows]:
     """Compare the databases table by table, and stop in each table at the first difference."""
     for table in tables.TABLES:
         after: tables.Key | None = ()
         while after is not None:
             # Bodies are compared by size only: otherwise both databases would be read as a whole.
-            ours = await _rows(source, table, after)
-            ours = as_copied(table, table.narrow, ours, progress.begun_at)
-            theirs = await _rows(target, table, after)
+            ours = await _rows(copy.source, table, after)
+            ours = as_copied(table, table.narrow, ours, copy.begun_at)
+            theirs = await _rows(copy.target, table, after)
             size = sum(row[table.narrow.index("size")] for row in ours) if table.bodies else 0
             difference = "" if ours == theirs else _difference(table, ours, theirs)
             yield ComparedRows(table.name, len(ours), size, difference)

@@ -1,7 +1,8 @@
 """A copy keeps every row of an installation, and is refused when it would not be one."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,9 @@ import pytest
 from discue.domain.errors import StoreUnusable
 from discue.domain.message_data import TEXT
 from discue.store import copying, encryption, tables
-from discue.store.copying import CopyProgress, Side, compare
+from discue.store.copying import Copy, Side, compare
 from discue.store.encryption import Encryption
-from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
+from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Value
 from discue.store.store import Store
 from discue.store.tables import CURSOR, DELIVERY_ROW, LOG, TABLES, TableSpec
 from tests.store.rows import a_queue, public_id, publish, row_id, stored_listener, stored_organization, stored_queue
@@ -78,16 +79,27 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "ROWS_A_STEP", 3)
 
 
-async def copied(source: Side, target: Side, steps: int = 1_000_000) -> CopyProgress:
-    progress = await copying.begin(source, target, LATER)
-    while steps and not progress.is_copied:
-        progress = await copying.step(source, target, progress)
-        steps -= 1
-    return progress
+async def copied(source: Side, target: Side, steps: int = 1_000_000, copy_id: str = "first") -> Copy:
+    copy = await copying.begin(source, target, LATER, copy_id)
+    async with some_steps(copy, steps):
+        return copy
 
 
-async def differences(source: Side, target: Side, progress: CopyProgress) -> list[str]:
-    return [look.difference async for look in compare(source, target, progress) if look.difference]
+@asynccontextmanager
+async def some_steps(copy: Copy, steps: int) -> AsyncIterator[AsyncIterator[tuple[str, int]]]:
+    """Yield the steps after the first ones."""
+    async with aclosing(copying.fill(copy)) as filling:
+        while steps:
+            try:
+                await anext(filling)
+            except StopAsyncIteration:
+                break
+            steps -= 1
+        yield filling
+
+
+async def differences(copy: Copy) -> list[str]:
+    return [look.difference async for look in compare(copy) if look.difference]
 
 
 async def rows(side: Side, table: TableSpec, columns: tuple[str, ...] = ()) -> list[Row]:
@@ -131,15 +143,15 @@ async def a_member(side: Side, **changes: int) -> None:
 
 async def test_copy_has_every_row_of_every_table(empty: Side, target: Side) -> None:
     await furnish(empty.store)
-    progress = await copied(empty, target)
-    await copying.finish(empty, target, progress)
+    copy = await copied(empty, target)
+    await copying.finish(copy)
 
     for table in TABLES:
         found = await rows(empty, table)
         assert found, f"nothing is in {table.name} to be copied"
         if table not in (CURSOR, DELIVERY_ROW):
             assert await rows(target, table) == found
-    assert await differences(empty, target, progress) == []
+    assert await differences(copy) == []
 
 
 async def test_copy_has_no_cursor_owners_and_no_requests_in_flight(empty: Side, target: Side) -> None:
@@ -169,7 +181,7 @@ async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) 
         "INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, token, reason) "
         "SELECT organization, listener, stream, 1, queue, 'leased', 1, 9, 7, '' FROM cursor",
     )
-    await copying.finish(source, target, await copied(source, target))
+    await copying.finish(await copied(source, target))
     assert await rows(target, CURSOR) == await rows(source, CURSOR)
     assert await rows(target, DELIVERY_ROW) == await rows(source, DELIVERY_ROW)
 
@@ -177,10 +189,10 @@ async def test_copy_keeps_pulled_cursors_and_leases(source: Side, target: Side) 
 async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finished(source: Side, target: Side) -> None:
     await source.store.write(lambda tx: encryption.write(tx, Encryption("a" * 16)))
     before = await meta(target)
-    progress = await copied(source, target)
+    copy = await copied(source, target)
     with pytest.raises(StoreUnusable, match="not finished"):
         await target.store.read(lambda tx: copying.require_finished(tx, "target"))
-    await copying.finish(source, target, progress)
+    await copying.finish(copy)
 
     await target.store.read(lambda tx: copying.require_finished(tx, "target"))
     assert await meta(target) == {**before, "encryption": (await meta(source))["encryption"]}
@@ -188,27 +200,14 @@ async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finis
 
 
 @pytest.mark.usefixtures("small_steps")
-async def test_a_copy_goes_on_where_it_ended(empty: Side, target: Side) -> None:
+async def test_interrupted_copy_starts_again(empty: Side, target: Side) -> None:
     await furnish(empty.store)
-    while not (progress := await copied(empty, target, steps=1)).is_copied:
-        assert progress == await copying.begin(empty, target, LATER + 1)
+    started_again = [(await copied(empty, target, steps)).starts_again for steps in (0, 1, 20, 1_000_000)]
+    copy = await copied(empty, target)
 
-    assert await differences(empty, target, progress) == []
-
-
-async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Side) -> None:
-    progress = await copied(source, target, steps=5)
-    before = [await rows(target, table) for table in TABLES]
-    messages = await rows(source, LOG)
-
-    async def broken(tx: Transaction) -> None:
-        await copying._write(tx, target, LOG, messages, steps=(progress, progress))
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await target.store.write(broken)
-    assert [await rows(target, table) for table in TABLES] == before
-    assert await copying.begin(source, target, LATER) == progress
+    assert started_again == [False, True, True, True]
+    assert await differences(copy) == []
+    await copying.finish(copy)
 
 
 @pytest.mark.parametrize("messages", [4, 5, 6, 7])
@@ -216,7 +215,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(source: Side, target: Sid
 async def test_no_row_is_lost_where_steps_meet(source: Side, target: Side, messages: int) -> None:
     await publish(source.store, QUEUE, [public_id(100 + number) for number in range(messages - 3)])
 
-    assert await differences(source, target, await copied(source, target)) == []
+    assert await differences(await copied(source, target)) == []
     assert len(await rows(target, LOG)) == messages
 
 
@@ -236,55 +235,55 @@ async def test_large_messages_go_a_few_at_a_time(source: Side, target: Side, mon
     for number, size in enumerate((85, 1, 500, 99, 1)):
         entry = NewEntry(public_id(50 + number), TEXT, b"x" * size)
         await source.store.append(Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)))
-    progress = await copied(source, target, steps=[table.name for table in TABLES].index("log"))
-    counts = []
-    while progress.table == "log":
-        progress = await copying.step(source, target, progress)
-        counts.append(progress.rows)
+    copy = await copying.begin(source, target, LATER, "first")
+    counts = [count async for table, count in copying.fill(copy) if table == "log"]
 
     # The first three have 23 bytes each.
-    assert counts == [3, 5, 6, 0]
-    assert await differences(source, target, await copied(source, target)) == []
+    assert counts == [3, 2, 1, 2]
+    assert await differences(await copied(source, target)) == []
 
 
 @on_files
 async def test_a_finished_copy_is_not_begun_again(source: Side, target: Side) -> None:
-    await copying.finish(source, target, await copied(source, target))
+    await copying.finish(await copied(source, target))
 
     assert "is not empty" in await refusal(source, target)
 
 
 @on_files
 @pytest.mark.parametrize(
-    ("change", "told"),
+    "change",
     [
-        ("UPDATE meta SET value = 'another' WHERE key = 'epoch'", "unfinished copy of another database"),
-        ("UPDATE queue_head SET head = head + 1", "an earlier state of the source"),
-        ("UPDATE cursor SET token = token + 1", "an earlier state of the source"),
-        ("UPDATE feed_head SET version = version + 1", "an earlier state of the source"),
+        "UPDATE meta SET value = 'another' WHERE key = 'epoch'",
+        "UPDATE queue_head SET head = head + 1",
+        "UPDATE feed_head SET version = version + 1",
+        "DELETE FROM log",
     ],
 )
-async def test_copy_is_not_resumed_after_its_source_changed(source: Side, target: Side, change: str, told: str) -> None:
-    await copied(source, target, steps=3)
+async def test_interrupted_copy_starts_again_although_its_source_has_changed(
+    source: Side, target: Side, change: str
+) -> None:
+    await copied(source, target)
     await run(source, change)
 
-    assert told in await refusal(source, target)
+    assert await differences(await copied(source, target)) == []
 
 
 @on_files
 async def test_a_change_during_the_copy_ends_it(source: Side, target: Side) -> None:
-    progress = await copied(source, target, steps=3)
-    await run(source, "UPDATE feed_head SET version = version + 1")
-    with pytest.raises(StoreUnusable, match="source changed"):
-        await copying.step(source, target, progress)
+    copy = await copying.begin(source, target, LATER, "first")
+    async with some_steps(copy, 3) as rest:
+        await run(source, "UPDATE feed_head SET version = version + 1")
+        with pytest.raises(StoreUnusable, match="source changed"):
+            await anext(rest)
 
 
 @on_files
 async def test_a_change_that_comes_last_keeps_the_copy_from_being_finished(source: Side, target: Side) -> None:
-    progress = await copied(source, target)
+    copy = await copied(source, target)
     await publish(source.store, QUEUE, [public_id(50)])
     with pytest.raises(StoreUnusable, match="source changed"):
-        await copying.finish(source, target, progress)
+        await copying.finish(copy)
     assert "copy" in await meta(target)
 
 
@@ -318,10 +317,11 @@ async def test_a_database_that_is_served_is_refused(source: Side, target: Side, 
 @on_files
 @pytest.mark.parametrize("served", ["source", "target"])
 async def test_a_server_that_starts_during_the_copy_ends_it(source: Side, target: Side, served: str) -> None:
-    progress = await copied(source, target, steps=3)
-    await a_member(source if served == "source" else target)
-    with pytest.raises(StoreUnusable, match=f"{served} is served"):
-        await copying.step(source, target, progress)
+    copy = await copying.begin(source, target, LATER, "first")
+    async with some_steps(copy, 3) as rest:
+        await a_member(source if served == "source" else target)
+        with pytest.raises(StoreUnusable, match=f"{served} is served"):
+            await anext(rest)
 
 
 @on_files
@@ -330,7 +330,7 @@ async def test_dead_and_expired_workers_do_not_stop_a_copy(source: Side, target:
     await a_member(source, session_id=2, left_ms=-1)
     await a_member(source, session_id=3, left_ms=20_000)
 
-    assert (await copied(source, target)).is_copied
+    assert await differences(await copied(source, target)) == []
 
 
 @on_files
@@ -338,16 +338,21 @@ async def test_stale_worker_row_does_not_stop_a_copy_under_the_server_lock(sourc
     await a_member(source)
     held = Side(source.store, source.name, is_held=True)
 
-    assert (await copied(held, target)).is_copied
+    assert await differences(await copied(held, target)) == []
 
 
 @on_files
-async def test_second_copy_into_the_same_database_is_refused(source: Side, target: Side) -> None:
-    behind = await copied(source, target, steps=1)
-    await copied(source, target, steps=1)
+async def test_second_copy_into_the_same_database_ends_the_first(source: Side, target: Side) -> None:
+    first = await copying.begin(source, target, LATER, "first")
+    async with some_steps(first, 3) as rest:
+        second = await copied(source, target, copy_id="second")
+        with pytest.raises(StoreUnusable, match="Another process copies"):
+            await anext(rest)
     with pytest.raises(StoreUnusable, match="Another process copies"):
-        # Of this table there is no row, so that no key stands in the way of a second copy.
-        await copying.step(source, target, behind)
+        await copying.finish(first)
+
+    assert await differences(second) == []
+    await copying.finish(second)
 
 
 @on_files
@@ -365,11 +370,11 @@ async def test_second_copy_into_the_same_database_is_refused(source: Side, targe
     ],
 )
 async def test_a_difference_is_found(source: Side, target: Side, sql: str, told: str) -> None:
-    progress = await copied(source, target)
-    assert await differences(source, target, progress) == []
+    copy = await copied(source, target)
+    assert await differences(copy) == []
     await run(target, sql)
 
-    (difference,) = await differences(source, target, progress)
+    (difference,) = await differences(copy)
     assert told in difference
 
 
@@ -378,13 +383,13 @@ async def test_a_difference_is_found_however_far_it_is(
 ) -> None:
     monkeypatch.setattr(copying, "ROWS_PER_COMPARISON", 3)
     await publish(source.store, QUEUE, [public_id(100 + number) for number in range(9)])
-    progress = await copied(source, target)
-    looks = [look async for look in compare(source, target, progress)]
+    copy = await copied(source, target)
+    looks = [look async for look in compare(copy)]
     await run(target, "DELETE FROM log WHERE seq = 12")
 
     assert sum(look.rows for look in looks if look.table == "log") == 12
     assert [look.difference for look in looks if look.difference] == []
-    (difference,) = await differences(source, target, progress)
+    (difference,) = await differences(copy)
     assert "seq 12 is missing" in difference
 
 

@@ -324,4 +324,4 @@ async def test_copy_is_refused_while_messages_wait(application: Application) -> 
     source = Side(application.store, "the source", is_held=True)
 
     with pytest.raises(StoreUnusable, match="Messages of applications wait in the intake of the source"):
-        await copying.begin(source, source, 1)
+        await copying.begin(source, source, 1, "first")
