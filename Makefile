@@ -102,6 +102,7 @@ check: $(DEV)
 	cd clients/python && $(abspath $(BIN))/lint-imports
 	$(BIN)/python -m docs.generate --check
 	$(BIN)/python -m tools.language
+	$(BIN)/python -m tools.references
 	@! find . \( -name .git -o -name node_modules -o -path './$(VENV)' \) -prune -o -type f -print \
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
 		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
@@ -155,7 +156,7 @@ pins: $(DEV)
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
-	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache .language_cache build dist
+	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):
