@@ -13,7 +13,7 @@ from typing import IO, Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
@@ -172,8 +172,7 @@ def unpack(path: Path, target: IO[bytes], keys: Sequence[bytes]) -> Header:
     decompressor = zlib.decompressobj(_GZIP)
     written = 0
     try:
-        decryptor = None if key is None else _decryptor(header, key)
-        for chunk in _decrypted(path, header, decryptor):
+        for chunk in _chunks(path, HEADER_BYTES) if key is None else _decrypted(path, header, key):
             rest = chunk
             while rest:
                 piece = decompressor.decompress(rest, _CHUNK_BYTES)
@@ -200,21 +199,15 @@ def _key_of(path: Path, header: Header, keys: Sequence[bytes]) -> bytes | None:
     raise BackupUnusable(f"{path} is encrypted with the key {header.key}: {found}.")
 
 
-def _decryptor(header: Header, key: bytes) -> AEADDecryptionContext:
+def _decrypted(path: Path, header: Header, key: bytes) -> Iterator[bytes]:
     decryptor = Cipher(AES256(key), GCM(bytes.fromhex(header.nonce))).decryptor()
     decryptor.authenticate_additional_data(header.associated_data())
-    return decryptor
-
-
-def _decrypted(path: Path, header: Header, decryptor: AEADDecryptionContext | None) -> Iterator[bytes]:
-    left = header.content_bytes - (_TAG_BYTES if decryptor else 0)
-    with path.open("rb") as file:
-        file.seek(HEADER_BYTES)
-        while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
-            left -= len(chunk)
-            yield chunk if decryptor is None else decryptor.update(chunk)
-        if decryptor is not None:
-            yield decryptor.finalize_with_tag(file.read(_TAG_BYTES))
+    end = b""
+    for chunk in _chunks(path, HEADER_BYTES):
+        content = end + chunk
+        end = content[-_TAG_BYTES:]
+        yield decryptor.update(content[:-_TAG_BYTES])
+    yield decryptor.finalize_with_tag(end)
 
 
 def _damaged(path: Path | str, reason: str) -> BackupUnusable:
