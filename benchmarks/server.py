@@ -9,19 +9,19 @@ from dataclasses import replace
 import msgspec
 import uvloop
 
-from discue.api.resources import ROUTES
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.cli.serve import until_stopped
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
-from discue.control.sign_in import one_time_code
+from discue.dashboard.users.sign_in import one_time_code
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.domain.reservations import FEW_ROWS
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.observability.metrics import exposition
+from discue.product import ROUTES, edge
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
@@ -119,7 +119,7 @@ async def _serve(settings: Settings) -> None:
         # On a file nobody else can be: whoever was there before is gone.
         predecessors: Predecessors = () if settings.database_path is None else "all"
         routes = [echo_route(), scrape_route(lambda: worker.measured), code_route(installation)]
-        worker = Worker(installation, Log(), routes=routes, predecessors=predecessors)
+        worker = Worker(installation, Log(), edge(routes=routes), predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:
             freeze_memory()

@@ -14,10 +14,10 @@ import msgspec
 
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import fields_of
-from discue.api.resources import ROUTES
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
 from discue.domain.error_codes import REASONS
+from discue.product import ROUTES
 
 REFERENCE = Path(__file__).parent / "reference"
 SERVER = "/v1"

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from discue.api.resources import ROUTES
 from discue.dashboard.pages import ROUTES as PAGES
 from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.domain import reservations
 from discue.domain.reservations import PageBound, Publishes, ReadBound, Reads
+from discue.product import ROUTES
 
 _KINDS: Final = (ReadBound, PageBound, Publishes)
 _NAMED: Final = 6

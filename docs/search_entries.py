@@ -9,8 +9,8 @@ from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
 from discue.api.openapi.page import title_of
-from discue.api.resources import ROUTES
 from discue.domain.error_codes import REASONS
+from discue.product import ROUTES
 
 _INTERNAL = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))
 _INTERNAL_SHARE = 0.35

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
+from discue.product import ROUTES
 from discue.testing.serving import serve
 
 _TYPESCRIPT: Final = ("openapi-typescript@7.13.0", "typescript@5.9.3")

@@ -15,7 +15,6 @@ from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of, shows_data
 from discue.api.path_names import PathNames, give_name
 from discue.api.pretty import indented, is_pretty
-from discue.api.resources import DOCUMENTATION, ROUTES
 from discue.api.resources.service import MissingPage
 from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
 from discue.api.router import CompiledRoute, Match, Router
@@ -77,12 +76,12 @@ class App:
     def __init__(
         self,
         services: Services,
-        routes: Iterable[Route] = ROUTES,
+        routes: Iterable[Route],
         *,
         body_deadline_seconds: float | None = None,
         pages: Mapping[str, Application] = MappingProxyType({}),
         public_url: str | None = None,
-        missing: MissingPage | None = DOCUMENTATION.missing,
+        missing: MissingPage | None = None,
     ) -> None:
         """`body_deadline_seconds` and `public_url` replace the settings. `pages` respond below the path with their
         name: `dashboard`, also to browsers at `/`, and `portal`. `missing` returns the page for browsers at a path of

@@ -9,7 +9,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from discue.auth.openid.settings import read_providers
 from discue.cli.backup_checks import backup_findings, drill_findings
 from discue.cli.command import Invocation, add_command, utc
 from discue.cli.finding import Finding
@@ -21,6 +20,7 @@ from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
+from discue.dashboard.users.provider_settings import read_providers
 from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.http import Address, free_port, is_taken
 from discue.server.installation import inspect_database

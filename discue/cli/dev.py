@@ -27,18 +27,19 @@ from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
-from discue.control.inbox import Inbox
 from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueFields
-from discue.control.sign_in import one_time_code
 from discue.crypto.key_file import write_temporary
+from discue.dashboard.inbox import Inbox
+from discue.dashboard.users.sign_in import one_time_code
 from discue.domain import api_key
 from discue.domain.egress import literal_address
 from discue.domain.errors import SettingsInvalid
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
 from discue.observability.span_export import traced
+from discue.product import edge
 from discue.server.http import Address, held_port, is_taken
 from discue.server.installation import egress_policy, open_installation
 from discue.server.process import alone_on, prepare_process
@@ -306,7 +307,7 @@ async def _develop(invocation: Invocation) -> None:
         inbox: Inbox | None = None
         if not refusal:
             inbox = Inbox(control, principal.organization, example=_publish_command(url, _key_header(settings)))
-        worker = Worker(control, worker_log, predecessors=all_predecessors(settings), tracer=tracer, inbox=inbox)
+        worker = Worker(control, worker_log, edge(inbox=inbox), predecessors=all_predecessors(settings), tracer=tracer)
         if inbox is not None:
             worker.application = InboxEndpoint(
                 worker.application, inbox, settings, lambda received: lines.add(delivery_of(received))

@@ -9,7 +9,7 @@ import msgspec
 from discue.api.structs import links_of
 from discue.cli.delivery_lines import ShownDelivery
 from discue.config.settings import Settings
-from discue.control.inbox import VERIFIED, Inbox, ReceivedRequest
+from discue.dashboard.inbox import VERIFIED, Inbox, ReceivedRequest
 from discue.domain.egress import literal_address
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, reason_phrase
 from discue.domain.headers import INBOX_HEADER

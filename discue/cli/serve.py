@@ -22,6 +22,7 @@ from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
 from discue.observability.span_export import traced
+from discue.product import edge
 from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
@@ -132,7 +133,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         await ensure_encryption(control, log)
         await init.create_operator(control)
         if pipe is None:
-            worker = Worker(control, log, predecessors=all_predecessors(settings), tracer=tracer)
+            worker = Worker(control, log, edge(), predecessors=all_predecessors(settings), tracer=tracer)
             manager = ServiceManager(os.environ, log)
             async with (
                 measured(settings, worker),
@@ -141,7 +142,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             ):
                 await until_stopped(stop, server)
         else:
-            worker = Worker(control, log, predecessors=pipe.predecessors, tracer=tracer)
+            worker = Worker(control, log, edge(), predecessors=pipe.predecessors, tracer=tracer)
             worker.lease.announce = pipe.report_session_id
             async with (
                 measured(settings, worker, pipe),

@@ -8,7 +8,7 @@ from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.command import Invocation, add_command, existing_installation, utc
 from discue.cli.output import say
 from discue.cli.verbs import Commands
-from discue.control import admin
+from discue.dashboard.users import lockouts
 from discue.domain.ids import is_public_id
 
 _SHOWN = 1_000
@@ -58,16 +58,16 @@ async def _unlock(call: Invocation) -> None:
     arguments = call.arguments
     async with existing_installation(call) as control:
         if arguments.list:
-            found = await admin.active_lockouts(control, _SHOWN)
+            found = await lockouts.active_lockouts(control, _SHOWN)
         elif arguments.all:
-            found = await admin.unlock_all(control)
+            found = await lockouts.unlock_all(control)
         elif arguments.key:
-            found = await admin.unlock_key(control, arguments.key)
+            found = await lockouts.unlock_key(control, arguments.key)
         elif arguments.address:
             networks = {subject_of(arguments.address), sign_in_subject(arguments.address).address}
-            found = [lock for network in networks for lock in await admin.unlock_address(control, network)]
+            found = [lock for network in networks for lock in await lockouts.unlock_address(control, network)]
         else:
-            found = await admin.unlock_user(control, arguments.user)
+            found = await lockouts.unlock_user(control, arguments.user)
     if arguments.json:
         shown = [{**lock.subject._asdict(), "locked_until": lock.until} for lock in found]
         say(json.dumps({"locked" if arguments.list else "unlocked": shown}))

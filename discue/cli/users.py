@@ -14,12 +14,12 @@ from discue.cli.command import (
 )
 from discue.cli.output import say
 from discue.cli.verbs import Commands, add_verbs
-from discue.control import admin_users
 from discue.control.context import require_found
-from discue.control.users import UserDetails
+from discue.dashboard.users import command_line
+from discue.dashboard.users.roles import ROLES
+from discue.dashboard.users.users import UserDetails
 from discue.domain.errors import NotFound
 from discue.domain.model import User
-from discue.domain.roles import ROLES
 
 _LINK: Final = "The link works once, within seven days."
 
@@ -65,7 +65,7 @@ async def _create(call: Invocation) -> None:
     arguments = call.arguments
     async with existing_installation(call) as control:
         owner = await organization_of(control, arguments)
-        made = await admin_users.create_user(control, owner, arguments.email, arguments.user_role)
+        made = await command_line.create_user(control, owner, arguments.email, arguments.user_role)
     _say_link(
         call, made, f"{made.user.email} is {_with_article(made.user.role)} of {owner}. To choose a password, open"
     )
@@ -76,14 +76,14 @@ async def _link(call: Invocation) -> None:
     async with existing_installation(call) as control:
         owner = await organization_of(control, call.arguments)
         try:
-            made = await admin_users.invite_user(control, owner, email)
+            made = await command_line.invite_user(control, owner, email)
         except NotFound:
             raise NotFound(f"{owner} has no user {email}. Run `discue users list` to see its users.") from None
     _say_link(call, made, f"To choose a new password for {made.user.email}, open")
 
 
 async def _list(call: Invocation) -> None:
-    owner, found = await items_of_organization(call, admin_users.page_of_users)
+    owner, found = await items_of_organization(call, command_line.page_of_users)
     if call.arguments.json:
         say(json.dumps({"users": [_shown(user) for user in found]}))
         return

@@ -32,9 +32,8 @@ from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
 from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
-from discue.domain.portal import most_creations
 from discue.domain.quotas import check as check_quota
-from discue.domain.quotas import is_reported, quotas_of
+from discue.domain.quotas import is_reported, most_creations_of_a_customer, quotas_of
 from discue.domain.scopes import Principal
 from discue.domain.system_events import QuotaNear
 from discue.store import accounts, events, feed, idempotency, organizations, system_events, tallies
@@ -203,7 +202,7 @@ class ControlContext:
         """Count a resource that an organization creates. Runs in an exclusive transaction, before the feed entry.
 
         Records a system event with this id when 80 % of the quota are used. Raises QuotaExceeded, and TooManyRequests
-        for a customer beyond `most_creations`, or if all customers together have used half of the quota.
+        for a customer beyond `most_creations_of_a_customer`, or if all customers together have used half of the quota.
         """
         owner = require_found(await organizations.get(tx, organization))
         now = self.clock.now()
@@ -211,7 +210,7 @@ class ControlContext:
         most = quotas_of(owner.settings, self.settings.default_quotas).creations_a_day
         if principal.customer is not None:
             end = tallies.end_of(today)
-            budgets = [("A customer", f"creations {principal.customer}", most_creations(most))]
+            budgets = [("A customer", f"creations {principal.customer}", most_creations_of_a_customer(most))]
             if most is not None:
                 # The organization keeps the other half, however many customers it has.
                 budgets.append(("Customers together", "creations", max(1, most // 2)))

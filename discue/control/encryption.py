@@ -20,7 +20,7 @@ from discue.crypto.signing import SigningSecret, associated_data, decode_secrets
 from discue.domain.errors import SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import Listener
 from discue.observability.logs import Log
-from discue.store import encryption, feed, second_factors
+from discue.store import encryption, feed
 from discue.store.encryption import CLEAR, Encryption, RowKey, SecretsRow
 from discue.store.engine import Notification, Transaction
 
@@ -176,7 +176,7 @@ async def _move(tx: Transaction, control: ControlContext, key_id: str, row: Secr
 
 async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: SecretsRow) -> None:
     if row.table == "second_factor":
-        await second_factors.delete(tx, *row.key)
+        await encryption.delete(tx, row)
         return
     secret = SigningSecret(
         signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
@@ -16,13 +17,16 @@ from discue.dashboard.exchange import (
     stream_response,
 )
 from discue.dashboard.forms import FORM_BYTES, fields_of
+from discue.dashboard.inbox import Inbox
 from discue.dashboard.live import LiveStreams
+from discue.dashboard.provider_sign_in import ProviderSignIn
 from discue.dashboard.render import render
 from discue.dashboard.request import DashboardRequest, bare_response, next_path, safe_path
 from discue.dashboard.route import PageMatch, PageRoute, PageRouter
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.sign_in import SIGN_IN, SignInPages
 from discue.dashboard.steps import PageSteps, problem_page, requested_act, with_hints
+from discue.dashboard.users.provider import Provider
 from discue.dashboard.visit import PageUser, Visit
 from discue.domain.errors import DiscueError, MethodNotAllowed, NotFound
 from discue.http.frame import named_theme, read_cookie
@@ -47,18 +51,30 @@ _NAMED: Final = re.compile(r"/queues/[^/]+(?:/listeners/[^/]+)?")
 class Dashboard:
     """The pages of the dashboard, for requests whose path begins with `request.ROOT`."""
 
-    def __init__(self, services: Services, routes: Iterable[PageRoute]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        routes: Iterable[PageRoute],
+        providers: Mapping[str, Provider] = MappingProxyType({}),
+        inbox: Inbox | None = None,
+    ) -> None:
+        """`providers` are those whose users may sign in, by name. `inbox` is that of `discue dev`; None elsewhere."""
         self._services = services
+        self._inbox = inbox
+        self._providers = providers
         settings = services.control.settings
         has_own_port = settings.dashboard_port is not None
         own, shared = (settings.dashboard_url, settings.dashboard_host), (settings.public_url, settings.host)
         self._steps = PageSteps(services, *(own if has_own_port else shared))
         self._api_url = settings.service_url if has_own_port else None
         self._sessions = Sessions(services)
-        self._streams = LiveStreams(services)
+        self._streams = LiveStreams(services, inbox)
         self._find = PageRouter(routes).find
-        self._sign_in = sign_in = SignInPages(services, self._steps, self._sessions)
-        self._confirmation = confirmation = ConfirmationPages(services, self._steps)
+        at_provider = ProviderSignIn(services, providers)
+        self._sign_in = sign_in = SignInPages(
+            services, self._steps, self._sessions, at_provider, has_inbox=inbox is not None
+        )
+        self._confirmation = confirmation = ConfirmationPages(services, self._steps, at_provider)
         self._without_user: Mapping[tuple[str, bool], Callable[[DashboardRequest], Awaitable[PageResponse]]] = {
             (SIGN_IN, False): sign_in.show,
             (SIGN_IN, True): sign_in.sign_in,
@@ -166,6 +182,8 @@ class Dashboard:
             ids=ids,
             query=request.query,
             theme=request.theme,
+            installed_inbox=self._inbox,
+            providers=self._providers,
         )
 
     async def _set_theme(self, request: DashboardRequest) -> PageResponse:

@@ -8,13 +8,13 @@ stores nothing, so there is nothing that others could read, or that must expire.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from discue.control.account import Account
 from discue.dashboard.exchange import PageResponse, redirect_response
 from discue.dashboard.forms import FORM_BYTES, FieldFaults, fields_of
 from discue.dashboard.provider_sign_in import ProviderSignIn
 from discue.dashboard.request import DashboardRequest, bare_response, next_path, safe_path, session_response
 from discue.dashboard.route import CONFIRMATION_BYTES
 from discue.dashboard.steps import PageSteps
+from discue.dashboard.users.account import Account
 from discue.dashboard.visit import Page, PageUser
 from discue.domain.errors import DiscueError, Forbidden, Unprocessable
 from discue.http.services import Services
@@ -48,11 +48,11 @@ class KeptForm(NamedTuple):
 class ConfirmationPages:
     """Asks users who have signed in too long ago for their password, their second factor, or a new sign-in."""
 
-    def __init__(self, services: Services, steps: PageSteps) -> None:
+    def __init__(self, services: Services, steps: PageSteps, at_provider: ProviderSignIn) -> None:
         self._control = services.control
         self._authenticator = services.authenticator
         self._steps = steps
-        self._providers = ProviderSignIn(services).providers
+        self._providers = at_provider.providers
 
     def is_needed(self, user: PageUser) -> bool:
         """Return whether the user has signed in too long ago for a form that can give someone access."""

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from discue.control import usage
 from discue.control.usage import ActivityMark
+from discue.dashboard.inbox import Inbox
 from discue.domain.errors import Overloaded, Unavailable
 from discue.domain.scopes import Principal
 from discue.http.services import Services
@@ -42,9 +43,9 @@ IsAllowed = Callable[[], Awaitable[bool]]
 class LiveStreams:
     """The streams of one worker."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, inbox: Inbox | None) -> None:
         self._control = services.control
-        self._inbox = services.inbox
+        self._inbox = inbox
         self._readiness = services.readiness
         self._watched: Counter[int] = Counter()
         """The number of streams by organization."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from discue.auth.openid.provider import PendingSignIn, Provider, ProviderFailed, SignInRefused
-from discue.control import identities
-from discue.control.identities import ProviderResponse
-from discue.control.sign_in import Browser
+from discue.dashboard.users import identities
+from discue.dashboard.users.identities import ProviderResponse
+from discue.dashboard.users.provider import PendingSignIn, Provider, ProviderFailed, SignInRefused
+from discue.dashboard.users.sign_in import Browser
 from discue.domain.errors import NotFound, Unauthorized, Unavailable
 from discue.domain.scopes import Principal
 from discue.http.services import Services
@@ -68,10 +68,10 @@ class FinishedSignIn(NamedTuple):
 class ProviderSignIn:
     """Lets users in who have an account at an identity provider."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, providers: Mapping[str, Provider]) -> None:
         self._control = services.control
         self._authenticator = services.authenticator
-        self._providers = services.identity_providers
+        self._providers = providers
         self._log = services.log
 
     @property

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from discue.control.sign_in import Browser
 from discue.dashboard import cookies
 from discue.dashboard.exchange import PageRequest, PageResponse, page_response, redirect_response
 from discue.dashboard.render import render_bare
+from discue.dashboard.users.sign_in import Browser
 from discue.dashboard.visit import Page, PageUser
 from discue.http.frame import read_cookie, theme_of
 from discue.http.rsgi import HttpProtocol, HttpScope

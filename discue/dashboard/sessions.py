@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from discue.control import sessions, sign_in
-from discue.control.sign_in import Browser, NewSession, PasswordSignIn
+from discue.dashboard.users import sessions, sign_in
+from discue.dashboard.users.sign_in import Browser, NewSession, PasswordSignIn
 from discue.dashboard.visit import PageUser
 from discue.domain.errors import Unauthorized
 from discue.http.services import Services

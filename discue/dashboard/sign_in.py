@@ -5,8 +5,6 @@ from functools import partial
 from typing import Final
 
 from discue.auth.authenticator import sign_in_subject
-from discue.control import users
-from discue.crypto.device_cookie import new_device_cookie
 from discue.dashboard import cookies
 from discue.dashboard.exchange import PageResponse, redirect_response
 from discue.dashboard.forms import FORM_BYTES, fields_of
@@ -14,6 +12,8 @@ from discue.dashboard.provider_sign_in import Callback, KeptSignIn, ProviderSign
 from discue.dashboard.request import DashboardRequest, bare_response, next_path, safe_path, session_response
 from discue.dashboard.sessions import Sessions
 from discue.dashboard.steps import PageSteps, require_opened
+from discue.dashboard.users import users
+from discue.dashboard.users.device_cookie import new_device_cookie
 from discue.dashboard.visit import NOTICES, Page
 from discue.domain.errors import DiscueError, Forbidden, NotFound
 from discue.http.frame import read_cookie
@@ -33,13 +33,15 @@ _NOTHING: Final[Mapping[str, str]] = {}
 class SignInPages:
     """Pages that need no user."""
 
-    def __init__(self, services: Services, steps: PageSteps, sessions: Sessions) -> None:
+    def __init__(
+        self, services: Services, steps: PageSteps, sessions: Sessions, at_provider: ProviderSignIn, *, has_inbox: bool
+    ) -> None:
         self._control = services.control
         self._authenticator = services.authenticator
-        self._has_inbox = services.inbox is not None
+        self._has_inbox = has_inbox
         self._steps = steps
         self._sessions = sessions
-        self._at_provider = ProviderSignIn(services)
+        self._at_provider = at_provider
 
     async def show(
         self, request: DashboardRequest, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING

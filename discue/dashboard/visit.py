@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from discue.control.context import ControlContext
-from discue.control.inbox import Inbox
 from discue.control.installation import may_see_installation
-from discue.control.sessions import SessionDetails
+from discue.dashboard.inbox import Inbox
+from discue.dashboard.users.provider import Provider
+from discue.dashboard.users.sessions import SessionDetails
 from discue.domain.errors import DiscueError
 from discue.domain.message_data import LONGEST_ESCAPE, Codec
 from discue.domain.model import Role
@@ -74,6 +75,10 @@ class Visit:
     theme: Theme = "auto"
     reservation: Reservation | None = None
     """The reservation of the request."""
+    installed_inbox: Inbox | None = None
+    """The inbox of `discue dev`, for any organization; None for other services."""
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    """Providers whose users may sign in, by name."""
 
     async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of a message's data and the page that shows it. Raises Overloaded."""
@@ -109,7 +114,7 @@ class Visit:
     @property
     def inbox(self) -> Inbox | None:
         """The inbox of `discue dev`; None for other services and other organizations."""
-        inbox = self.services.inbox
+        inbox = self.installed_inbox
         return inbox if inbox is not None and inbox.organization == self.principal.organization else None
 
 

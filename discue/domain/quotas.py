@@ -22,6 +22,10 @@ HIGHEST: Final[Mapping[QuotaName, int]] = {
 """Maximum of each quota. Resources have a low one because each creation counts the existing ones."""
 
 _DAILY: Final = frozenset({"creations_a_day", "messages_a_day"})
+CREATIONS_OF_A_CUSTOMER: Final = 1_000
+"""The largest number of resources that a customer may create per day: see `most_creations_of_a_customer`."""
+_PARTS_OF_A_QUOTA: Final = 10
+"""A customer may use at most a tenth of the organization's quota of creations."""
 _NEAR_TENTHS: Final = 9
 REPORTED_TENTHS: Final = 8
 _UNITS: Final[Mapping[QuotaName, str]] = {
@@ -112,6 +116,15 @@ def is_near(
     return _is_near(quotas.messages_a_day, used.messages + more.messages * workers, tenths) or _is_near(
         quotas.bytes_stored, used.bytes + more.bytes * workers, tenths
     )
+
+
+def most_creations_of_a_customer(quota: int | None) -> int:
+    """Return how many resources a customer may create per day, given the organization's quota of creations.
+
+    Customers can delete what they have created, so only this limit keeps a customer from using up the quota.
+    """
+    most = CREATIONS_OF_A_CUSTOMER
+    return most if quota is None else min(most, max(1, quota // _PARTS_OF_A_QUOTA))
 
 
 def is_reported(quota: int, used: int) -> bool:

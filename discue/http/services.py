@@ -1,16 +1,13 @@
 """The services that handlers of requests use, in the API and on pages."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver
-from discue.auth.openid.provider import Provider
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
-from discue.control.inbox import Inbox
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
 from discue.http.unread import UnreadResponses
@@ -68,9 +65,5 @@ class Services:
     puller: Puller
     unread: UnreadResponses
     """The unread responses of the API and of pages, which share one bound."""
-    identity_providers: Mapping[str, Provider] = field(default_factory=dict)
-    """Providers whose users may sign in, by name."""
-    inbox: Inbox | None = None
-    """The inbox of `discue dev`; None in all other services."""
     has_dashboard: bool = False
     """Whether the dashboard is served at the same address as the documentation, which then links to it."""

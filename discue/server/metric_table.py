@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 from discue import __version__
-from discue.backup.schedule import BackupSchedule
 from discue.config.settings import Settings
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
@@ -33,6 +32,7 @@ from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
 from discue.sending.sender import Sender
 from discue.server.backlogs import BacklogSum
+from discue.server.edge import Backups
 from discue.store.store import Store
 
 TASKS: Final = (
@@ -87,7 +87,7 @@ class WorkerParts:
     supervisor: Supervisor
     sender: Sender
     clock: Clock
-    backups: BackupSchedule | None = None
+    backups: Backups | None = None
     spans: Mapping[SpanResult, int] = field(default_factory=dict)
     """Spans by their result; empty unless they are exported."""
     started_at: float = field(default_factory=time.time)

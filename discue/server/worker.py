@@ -1,20 +1,14 @@
 """A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
 
-from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
-from discue.auth.openid.provider import Provider, providers_in
 from discue.auth.rate_limiter import RateLimiter
-from discue.backup.plan import plan_of
-from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
-from discue.control.inbox import Inbox
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
@@ -47,7 +41,7 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
 from discue.server.activity import WorkerActivity
-from discue.server.applications import applications
+from discue.server.edge import CORE_ALONE, Backups, Edge
 from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
@@ -72,22 +66,21 @@ _ANNOUNCE_TIMEOUT_SECONDS = 1.0
 class Worker:
     """The API and the lanes of one process, on one installation.
 
-    `routes` are served in addition to the API. `predecessors` are earlier workers that are known to have ended: this
-    worker takes over their cursors at once, and those of other workers when their leases expire. `machine` is what the
-    process runs on; by default its clock is the control plane's. `tracer` records sampled messages.
+    `edge` is what the installation adds to the core. `predecessors` are earlier workers that are known to have ended:
+    this worker takes over their cursors at once, and those of other workers when their leases expire. `machine` is what
+    the process runs on; by default its clock is the control plane's. `tracer` records sampled messages.
     """
 
     def __init__(
         self,
         control: ControlContext,
         log: Log,
+        edge: Edge = CORE_ALONE,
         *,
-        routes: Sequence[Route] = (),
         predecessors: Predecessors = (),
         sender: Sender | None = None,
         machine: Machine | None = None,
         tracer: Tracer | None = None,
-        inbox: Inbox | None = None,
     ) -> None:
         settings, store, clock = control.settings, control.store, control.clock
         self._machine = machine = machine or Machine(clock)
@@ -149,6 +142,7 @@ class Worker:
                 attempts=settings.attempt_retention_seconds,
             ),
             is_leader=lambda: self._ownership.is_leader,
+            delete_ended=edge.delete_ended,
         )
         self._scheduler = Scheduler(
             store,
@@ -215,11 +209,16 @@ class Worker:
             probe=self._probe,
             sender=self.sender,
         )
-        quotas = QuotaGate(store, clock, row_ids)
         services = Services(
             control=control,
             publisher=Publisher(
-                store, control.cache, clock, control.public_ids, quotas, row_ids=row_ids, tracer=tracer
+                store,
+                control.cache,
+                clock,
+                control.public_ids,
+                QuotaGate(store, clock, row_ids),
+                row_ids=row_ids,
+                tracer=tracer,
             ),
             readiness=self.readiness,
             log=log,
@@ -230,10 +229,9 @@ class Worker:
             samples=self._endpoint_tester,
             puller=self.pulls,
             unread=UnreadResponses(store.ledger),
-            identity_providers=_identity_providers(control),
-            inbox=inbox,
         )
-        self.application, self.dashboard = applications(services, routes)
+        self._edge = edge
+        self.application, self.dashboard = edge.applications(services)
 
     @cached_property
     def measured(self) -> WorkerParts:
@@ -384,17 +382,9 @@ class Worker:
                 every(_BACKUP_CHECK_SECONDS, "backup", self._backups.round, reads=FEW_ROWS)
 
     @cached_property
-    def _backups(self) -> BackupSchedule | None:
-        plan = plan_of(self._control.settings, os.environ)
-        if plan is None:
-            return None
-        return BackupSchedule(
-            plan,
-            self._control.settings.backup_every,
-            self._control.clock,
-            log=self.log,
-            is_leader=lambda: self._ownership.is_leader,
-        )
+    def _backups(self) -> Backups | None:
+        make = self._edge.backups
+        return None if make is None else make(self._control, self.log, lambda: self._ownership.is_leader)
 
     @cached_property
     def _pull_backlogs(self) -> PullBacklogs:
@@ -417,14 +407,6 @@ class Worker:
 def _hold(ledger: Ledger, bound: ReadBound) -> Reservation:
     """Reserve what a job reads. Never waits: all organizations would wait with the job."""
     return ledger.hold(JOBS, bound.bytes)
-
-
-def _identity_providers(control: ControlContext) -> dict[str, Provider]:
-    """Return the providers whose users may sign in. Raises SettingsInvalid."""
-    path, seconds = control.settings.identity_providers, control.settings.connect_timeout_seconds
-    if path is None:
-        return {}
-    return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ _AFTER: Final = """
     SELECT organization, id, secrets FROM {} WHERE (organization, id) > ($1, $2)
     ORDER BY organization, id LIMIT $3"""
 _REPLACE: Final = "UPDATE {} SET secrets = $1 WHERE organization = $2 AND id = $3 AND secrets = $4"
+_DELETE: Final = "DELETE FROM {} WHERE organization = $1 AND id = $2"
 _COUNT: Final = "SELECT count(*) FROM {}"
 
 RowKey = tuple[int, int]
@@ -89,6 +90,10 @@ async def replace(tx: Transaction, row: SecretsRow, fresh: bytes) -> bool:
     """Replace the secrets. Returns False if another transaction has changed them."""
     # The old value is the condition: a secret that is changed meanwhile is not overwritten with an old one.
     return await tx.execute(_REPLACE.format(row.table), fresh, *row.key, row.stored) == 1
+
+
+async def delete(tx: Transaction, row: SecretsRow) -> None:
+    await tx.execute(_DELETE.format(row.table), *row.key)
 
 
 async def count(tx: Transaction) -> int:

@@ -9,8 +9,6 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.testing.clock import MovableClock, SendingClock
 
-_EXCERPT_BYTES = 16_384
-
 
 class AttemptKey(NamedTuple):
     """Names an attempt, as its request does."""

@@ -18,12 +18,13 @@ import uvloop
 from discue.config.addresses import reachable
 from discue.config.settings import Settings
 from discue.control.organizations import ensure_operator
-from discue.control.sign_in import one_time_code
+from discue.dashboard.users.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.http.rsgi import Application
 from discue.http.services import Readiness
 from discue.observability.logs import Log
+from discue.product import edge
 from discue.sending.response import SenderLimits
 from discue.server.activity import WorkerActivity
 from discue.server.http import Address, held_port
@@ -248,7 +249,7 @@ async def running(
             limits = SenderLimits(connect_timeout_ms=settings.connect_timeout_seconds * 1_000)
             public = EgressPolicy(allow_private=True)
             sender = make_sender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
-            worker = Worker(control, log, sender=sender, machine=machine or Machine(random=lambda: 0.0))
+            worker = Worker(control, log, edge(), sender=sender, machine=machine or Machine(random=lambda: 0.0))
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             worker.application = wrap(worker.application, timeline, key)
             url = Address(reachable(settings.host), port).url

@@ -5,9 +5,9 @@ import re
 import httpx
 import pytest
 
-from discue.api.resources import ROUTES
 from discue.api.route import Method, Needs, Route
 from discue.domain.scopes import Scope
+from discue.product import ROUTES
 from tests.support.api_world import BODIES, World
 from tests.support.served_api import Cast, Service, cast_of
 

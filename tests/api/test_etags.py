@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api.resources import ROUTES
 from discue.api.route import Method, Route
+from discue.product import ROUTES
 from discue.store import api_keys
 from tests.support.api_world import World
 from tests.support.served_api import Cast

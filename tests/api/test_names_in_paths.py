@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from discue.api.resources import ROUTES
 from discue.domain.scopes import Scope
+from discue.product import ROUTES
 from tests.support.api_world import PULLED, World
 from tests.support.problems import problem
 from tests.support.served_api import Cast, Service, cast_of

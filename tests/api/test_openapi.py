@@ -9,11 +9,11 @@ import jsonschema_rs
 import pytest
 
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
 from discue.api.resources.organizations import OrganizationBody
 from discue.api.route import Method, Route
 from discue.api.structs import READ_ONLY
 from discue.http.negotiation import JSON
+from discue.product import ROUTES
 from tests.support.api_world import World
 from tests.support.described_responses import Seen, description
 from tests.support.served_api import Cast

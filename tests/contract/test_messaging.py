@@ -12,8 +12,9 @@ from tests.contract.begun import Begun
 from tests.contract.caller import Caller, body, fresh, pointers, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
-from tests.support.authority import self_signed_context, server_context
+from tests.support.authority import server_context
 from tests.support.receiver import Receiver, Reply
+from tests.support.self_signed import self_signed_context
 
 RULES: dict[str, Any] = {
     "count": {"type": "number", "min": 1, "max": 9},

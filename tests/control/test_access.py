@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from discue.control import api_keys, domains, organizations, queues, topics, users
+from discue.control import api_keys, domains, organizations, queues, topics
 from discue.control.context import ControlContext
+from discue.dashboard.users import users
 from discue.domain.errors import Forbidden
 from discue.domain.scopes import Principal, Scope
 from tests.support.cast import Cast

@@ -1,8 +1,9 @@
 import pytest
 
 from discue.auth.control_plane_cache import KeyRejected
-from discue.control import admin, admin_users, api_keys, users
+from discue.control import admin, api_keys
 from discue.control.context import ControlContext
+from discue.dashboard.users import command_line, users
 from discue.domain.errors import NotFound, Unprocessable
 from discue.domain.scopes import Scope
 from tests.support.cast import Cast, present
@@ -51,15 +52,15 @@ async def test_key_is_found_only_in_its_own_organization(cast: Cast, control: Co
 
 
 async def test_command_line_makes_the_first_owner_and_a_link_for_the_last(cast: Cast, control: ControlContext) -> None:
-    made = await admin_users.create_user(control, ALICE, "ada@example.com", "owner")
-    again = await admin_users.invite_user(control, ALICE, "ADA@example.com")
+    made = await command_line.create_user(control, ALICE, "ada@example.com", "owner")
+    again = await command_line.invite_user(control, ALICE, "ADA@example.com")
     assert made.invitation is not None
     assert again.invitation is not None
     assert await users.accept(control, made.invitation.token, "correct horse battery") is None
     accepted = await users.accept(control, again.invitation.token, "correct horse battery")
     assert accepted is not None
     assert (accepted.organization, accepted.role) == (cast.alice.principal.organization, "owner")
-    listed = await admin_users.page_of_users(control, ALICE)
+    listed = await command_line.page_of_users(control, ALICE)
     assert [user.public_id for user in listed.items] == [accepted.public_id]
     with pytest.raises(NotFound):
-        await admin_users.invite_user(control, "com.example.charlie", "ada@example.com")
+        await command_line.invite_user(control, "com.example.charlie", "ada@example.com")

@@ -6,16 +6,16 @@ from functools import partial
 import pytest
 
 from discue.config.settings import SETTINGS
-from discue.control.bounds import BOUNDS
 from discue.control.context import ControlContext
+from discue.dashboard.users.session_table import SignInCode, has_code, insert_code
 from discue.domain.lockout import LockoutSubject
 from discue.domain.quotas import NAMES
 from discue.store import lockouts, tables, tallies
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
-from discue.store.sessions import SignInCode, has_code, insert_code
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.tallies import BudgetRequest
+from tests.control.bounds import BOUNDS
 from tests.support.cast import Cast
 from tests.support.clocks import NOON
 

@@ -16,7 +16,7 @@ from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position, rate_a_minute
-from discue.domain import portal as domain_portal
+from discue.domain import quotas as domain_quotas
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -126,7 +126,7 @@ async def test_creations_of_a_day_are_counted_for_the_account_until_midnight(
 async def test_creations_of_each_customer_are_counted_until_midnight(
     cast: Cast, control: ControlContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(domain_portal, "CREATIONS_OF_A_CUSTOMER", 2)
+    monkeypatch.setattr(domain_quotas, "CREATIONS_OF_A_CUSTOMER", 2)
     alice = cast.alice.principal
     acme, globex = (replace(alice, customer=name) for name in ("acme", "globex"))
     own = {
@@ -197,7 +197,7 @@ async def test_refused_creation_of_a_customer_is_not_counted(cast: Cast, control
     ("quota", "most"), [(None, 1_000), (100_000, 1_000), (10_000, 1_000), (9_999, 999), (15, 1), (9, 1), (0, 1)]
 )
 def test_customer_creates_at_most_a_tenth_of_the_quota(quota: int | None, most: int) -> None:
-    assert domain_portal.most_creations(quota) == most
+    assert domain_quotas.most_creations_of_a_customer(quota) == most
 
 
 async def test_change_that_could_not_be_recorded_is_refused(

@@ -6,7 +6,7 @@ import pytest
 
 from discue.dashboard.pages import ROUTES
 from discue.dashboard.route import PageRoute
-from discue.domain.roles import scopes_of_role
+from discue.dashboard.users.roles import scopes_of_role
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
 

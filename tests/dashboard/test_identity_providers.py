@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from discue.control import identities
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.provider_sign_in import KeptSignIn
+from discue.dashboard.users import identities
 from tests.support.dashboard_front import (
     NEW,
     PASSWORD,

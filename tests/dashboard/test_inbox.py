@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from discue.cli.inbox import InboxEndpoint, delivery_of
-from discue.control.inbox import Inbox, ReceivedRequest
 from discue.crypto.signing import decode_secret, sign
+from discue.dashboard.inbox import Inbox, ReceivedRequest
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 

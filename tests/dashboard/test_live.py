@@ -78,7 +78,7 @@ def test_streams_of_a_user_and_of_an_organization_have_limits(
     monkeypatch.setattr(live, "STREAMS_OF_A_USER", 2)
     api = service.app
     # Streams of tests before may not have ended yet.
-    monkeypatch.setattr(api._pages["dashboard"], "_streams", live.LiveStreams(api._services))
+    monkeypatch.setattr(api._pages["dashboard"], "_streams", live.LiveStreams(api._services, None))
     browsers, others = [service.browser() for _ in range(2)], service.foreign_browser()
     url = f"{service.url}/dashboard/live"
     with ExitStack() as opened:
@@ -97,7 +97,7 @@ def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardS
         return True
 
     async def admitted() -> tuple[int, int]:
-        streams = live.LiveStreams(api._services)
+        streams = live.LiveStreams(api._services, None)
         made = [
             await streams.watch(service.principal, service.principal.organization, lasting)
             for _ in range(live.STREAMS_OF_A_USER)
@@ -123,7 +123,7 @@ def test_accounts_share_the_streams_and_leave_some_for_others(
         return True
 
     async def opened() -> Counter[int]:
-        streams, open_ones = live.LiveStreams(service.app._services), list[AsyncGenerator[bytes, None]]()
+        streams, open_ones = live.LiveStreams(service.app._services, None), list[AsyncGenerator[bytes, None]]()
         had: Counter[int] = Counter()
         # Each stream is of another user and another organization of its account, and everyone asks for 30.
         for number in range(30 * accounts):

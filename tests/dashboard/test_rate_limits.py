@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.portal import tables
+from discue.dashboard.users import session_table
 from discue.domain.model import Role
 from discue.domain.rate import MINUTE_MS
-from discue.store import portal, sessions
 from discue.store.engine import Transaction
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService, dashboard_service
 from tests.support.portals import PORTAL_COOKIE, Customer, opened_at
@@ -123,7 +124,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
         return find
 
-    for store in (sessions, portal):
+    for store in (session_table, tables):
         monkeypatch.setattr(store, "find", noting(store.find))
     return made
 

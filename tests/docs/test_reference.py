@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.api.resources import ROUTES
+from discue.product import ROUTES
 from tests.cli.commands import running
 from tests.docs.quickstart import Session, blocks, without_what_changes
 from tests.support.ports import free_port

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from discue.api.resources import ROUTES
 from discue.api.route import Route
 from discue.dashboard.pages.overview import show
 from discue.dashboard.route import PageRoute
 from discue.domain.reservations import ReadBound
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
+from discue.product import ROUTES
 from docs import reservations_table
 
 

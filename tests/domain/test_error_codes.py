@@ -7,11 +7,11 @@ import pytest
 
 import discue
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
 from discue.auth.control_plane_cache import KeyRejected
 from discue.domain import errors
 from discue.domain.error_codes import REASONS
 from discue.domain.errors import DiscueError
+from discue.product import ROUTES
 
 SOURCE = Path(discue.__file__).parent
 KINDS = {

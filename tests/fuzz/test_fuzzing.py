@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from discue.api.resources import ROUTES
+from discue.product import ROUTES
 from tests.fuzz.fuzzing import Findings, Limit, Round, fuzz
 from tests.support.api_world import BODIES
 from tests.support.served_api import Cast, Service, cast_of

@@ -17,11 +17,11 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from discue.api.resources import ROUTES
 from discue.api.route import Method, Route
 from discue.domain.attempts import Timings, Trace
 from discue.domain.model import DeliveryOptions
 from discue.domain.window import Window
+from discue.product import ROUTES
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
 from discue.store.message_states import LISTENERS_AT_MOST

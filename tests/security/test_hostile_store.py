@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from discue.api.resources import ROUTES
 from discue.api.route import Route
+from discue.product import ROUTES
 from tests.security.attackers import Attacker, paced, timed
 from tests.security.hostile import LARGE_BYTES, MISSED_MESSAGES, HostileStore, ordinary
 from tests.security.http2 import gets, greeting

@@ -18,9 +18,10 @@ from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from tests.dispatch.stage import until
 from tests.support.attempts import MovableClock, a_sender, attempt, begin, request_to
-from tests.support.authority import self_signed_context, server_context, trusting_context
+from tests.support.authority import server_context, trusting_context
 from tests.support.coroutines import TEST_SECONDS
 from tests.support.scripted_server import CLOSE, HANG, READ, READ_HEAD, RESET, Drip, Flood, Script, ScriptedServer, Step
+from tests.support.self_signed import self_signed_context
 
 TIMEOUT_MS = 300
 # One sweep late, and a machine that is busy with other tests.

@@ -20,6 +20,7 @@ from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.domain.model import Queue
 from discue.observability.logs import Log
+from discue.product import edge
 from discue.server.http import Address
 from discue.server.installation import open_installation
 from discue.server.process import alone_on
@@ -60,7 +61,7 @@ async def test_draining_ends_well_although_the_store_cannot_note_when_keys_were_
     settings = Settings(database=f"sqlite:///{tmp_path}/worker.db", port=0)
     async with open_installation(settings, SystemClock(), log) as installation:
         _, key = await ensure_operator(installation, "com.example.operator", None)
-        worker = Worker(installation, log)
+        worker = Worker(installation, log, edge())
         await worker.start()
         assert key is not None
         await installation.cache.authenticate(key)
@@ -117,7 +118,7 @@ async def running(database: str, clock: Clock | None = None, **changes: Any) -> 
     settings = Settings(**given)
     async with open_installation(settings, clock or SystemClock(), Log()) as installation:
         await ensure_operator(installation, settings.organization, KEY)
-        worker = Worker(installation, Log())
+        worker = Worker(installation, Log(), edge())
         async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
             yield Running(worker, installation, server.address.port)
 

@@ -17,6 +17,7 @@ from discue.control.organizations import ensure_operator
 from discue.dispatch.cluster.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
+from discue.product import edge
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
 from discue.server.worker import Worker
@@ -260,7 +261,9 @@ class SimWorker:
             control = await stack.enter_async_context(open_installation(settings, clock, log, machine))
             await ensure_encryption(control, log)
             await ensure_operator(control, settings.organization, settings.bootstrap_key)
-            self._worker = worker = Worker(control, log, predecessors=self._predecessors(database), machine=machine)
+            self._worker = worker = Worker(
+                control, log, edge(), predecessors=self._predecessors(database), machine=machine
+            )
             server = await serve(worker.application, "127.0.0.1", self.port)
             await worker.start()
             self.serving.set()

@@ -10,11 +10,15 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from discue.dashboard.portal import tables
+from discue.dashboard.portal.rules import PortalGrant, PortalSession, PortalTheme
+from discue.dashboard.users import identity_table, second_factor_table, session_table
+from discue.dashboard.users.identity_table import UserIdentity
+from discue.dashboard.users.second_factor_table import SecondFactor
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
-from discue.domain.portal import PortalGrant, PortalSession, PortalTheme
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
 from discue.domain.waiting import SendingDefaults
@@ -31,7 +35,6 @@ from discue.store import (
     events,
     feed,
     idempotency,
-    identities,
     listener_health,
     listener_messages,
     listener_tallies,
@@ -41,7 +44,6 @@ from discue.store import (
     messages,
     missed,
     organizations,
-    portal,
     pull_backlogs,
     pull_leases,
     purge,
@@ -51,8 +53,6 @@ from discue.store import (
     replay_slots,
     replays,
     schedules,
-    second_factors,
-    sessions,
     tallies,
     timelines,
     topics,
@@ -72,7 +72,6 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
-from discue.store.identities import UserIdentity
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
 from discue.store.missed_messages import position_of
@@ -83,12 +82,12 @@ from discue.store.postgres.engine import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
 from discue.store.schedules import PlannedRun
-from discue.store.second_factors import SecondFactor
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import settle as sqlite_settle
 from discue.store.store import Store
 from discue.store.tallies import TallyEntry
+from tests.dashboard.users.test_session_table import a_session
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
 from tests.store.rows import (
@@ -104,7 +103,6 @@ from tests.store.rows import (
     stored_listener,
     stored_queue,
 )
-from tests.store.test_sessions import a_session
 from tests.store.test_users import a_user
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
@@ -370,23 +368,23 @@ async def _lock_out(tx: Transaction) -> None:
 async def _portal(tx: Transaction) -> None:
     """Run the statements of the portal: for its sessions, and for what a customer may see."""
     session = PortalSession(OURS, row_id(91), public_id(91), "acme", PortalGrant(), NOON, 0, NOON, code_hash=b"code")
-    await portal.keep_theme(tx, OURS, PortalTheme("#4a41d8"))
-    await portal.insert(tx, session)
-    await portal.delete_oldest(tx, OURS, "acme")
-    await portal.by_code(tx, b"code")
-    await portal.open_session(tx, session, b"token", NOON)
-    await portal.find(tx, b"token")
-    await portal.get(tx, OURS, session.public_id)
-    await portal.page(tx, OURS, FIRST_PAGE)
-    await portal.delete_ended(tx, NOON)
-    await portal.delete(tx, OURS, session.id)
-    await portal.set_frame_ancestors(tx, OURS, ["https://app.example.com"], NOON)
-    await portal.frame_ancestors(tx, OURS)
-    await portal.resolve_queues(tx, OURS, ["orders"])
-    await portal.resolve_topics(tx, OURS, ["shop"])
-    await portal.queues_of_topics(tx, OURS, [public_id(92)])
-    await portal.queues_of_customer(tx, OURS, "acme")
-    await portal.queues_of_ids(tx, OURS, [public_id(92)])
+    await tables.keep_theme(tx, OURS, PortalTheme("#4a41d8"))
+    await tables.insert(tx, session)
+    await tables.delete_oldest(tx, OURS, "acme")
+    await tables.by_code(tx, b"code")
+    await tables.open_session(tx, session, b"token", NOON)
+    await tables.find(tx, b"token")
+    await tables.get(tx, OURS, session.public_id)
+    await tables.page(tx, OURS, FIRST_PAGE)
+    await tables.delete_ended(tx, NOON)
+    await tables.delete(tx, OURS, session.id)
+    await tables.set_frame_ancestors(tx, OURS, ["https://app.example.com"], NOON)
+    await tables.frame_ancestors(tx, OURS)
+    await tables.resolve_queues(tx, OURS, ["orders"])
+    await tables.resolve_topics(tx, OURS, ["shop"])
+    await tables.queues_of_topics(tx, OURS, [public_id(92)])
+    await tables.queues_of_customer(tx, OURS, "acme")
+    await tables.queues_of_ids(tx, OURS, [public_id(92)])
     message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
     await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
     await deliveries.page_of_message(tx, message, Selection(customer="acme"))
@@ -405,35 +403,35 @@ async def _sign_in(tx: Transaction) -> None:
     await users.insert(tx, user)
     await users.by_id(tx, OURS, user.id)
     await users.with_email(tx, user.email, limit=2)
-    await sessions.insert(tx, session)
-    await sessions.find(tx, session.token_hash)
-    await sessions.get(tx, OURS, session.public_id)
-    await sessions.of_user(tx, OURS, user.id, limit=10)
-    await sessions.saw(tx, session, NOON + 1, NOON + 2)
-    await sessions.delete_oldest(tx, OURS, user.id, kept=3)
-    await sessions.delete_ended(tx, NOON)
-    await sessions.delete_by_token(tx, b"token")
-    await sessions.delete(tx, OURS, 1)
-    await sessions.delete_of_user(tx, OURS, user.id)
-    await sessions.delete_unfinished(tx, OURS, user.id)
-    await sessions.insert_code(tx, sessions.SignInCode(OURS, row_id(89), b"code", user.id, "", NOON))
-    await sessions.has_code(tx, b"code")
-    await sessions.redeem_code(tx, b"code")
-    await sessions.delete_expired_codes(tx, NOON)
+    await session_table.insert(tx, session)
+    await session_table.find(tx, session.token_hash)
+    await session_table.get(tx, OURS, session.public_id)
+    await session_table.of_user(tx, OURS, user.id, limit=10)
+    await session_table.saw(tx, session, NOON + 1, NOON + 2)
+    await session_table.delete_oldest(tx, OURS, user.id, kept=3)
+    await session_table.delete_ended(tx, NOON)
+    await session_table.delete_by_token(tx, b"token")
+    await session_table.delete(tx, OURS, 1)
+    await session_table.delete_of_user(tx, OURS, user.id)
+    await session_table.delete_unfinished(tx, OURS, user.id)
+    await session_table.insert_code(tx, session_table.SignInCode(OURS, row_id(89), b"code", user.id, "", NOON))
+    await session_table.has_code(tx, b"code")
+    await session_table.redeem_code(tx, b"code")
+    await session_table.delete_expired_codes(tx, NOON)
     factor = SecondFactor(OURS, user.id, b"secret")
-    await second_factors.put(tx, factor)
-    await second_factors.get(tx, OURS, user.id)
-    await second_factors.use_step(tx, factor, 1)
-    await second_factors.use_recovery_code(tx, factor, ("code",))
-    await second_factors.count_failure(tx, factor, NOON)
-    await second_factors.reset_failures(tx, OURS, user.id)
-    await second_factors.refused(tx, NOON, (OURS, 0), 10)
-    await second_factors.users_with(tx, OURS, [user.id, 1])
-    await second_factors.delete(tx, OURS, user.id)
-    await identities.insert(tx, UserIdentity(OURS, row_id(90), user.id, "https://id.example.com", "17", NOON))
-    await identities.find_user(tx, OURS, "https://id.example.com", "17")
-    await identities.of_user(tx, OURS, user.id)
-    await identities.delete_of_user(tx, OURS, user.id)
+    await second_factor_table.put(tx, factor)
+    await second_factor_table.get(tx, OURS, user.id)
+    await second_factor_table.use_step(tx, factor, 1)
+    await second_factor_table.use_recovery_code(tx, factor, ("code",))
+    await second_factor_table.count_failure(tx, factor, NOON)
+    await second_factor_table.reset_failures(tx, OURS, user.id)
+    await second_factor_table.refused(tx, NOON, (OURS, 0), 10)
+    await second_factor_table.users_with(tx, OURS, [user.id, 1])
+    await second_factor_table.delete(tx, OURS, user.id)
+    await identity_table.insert(tx, UserIdentity(OURS, row_id(90), user.id, "https://id.example.com", "17", NOON))
+    await identity_table.find_user(tx, OURS, "https://id.example.com", "17")
+    await identity_table.of_user(tx, OURS, user.id)
+    await identity_table.delete_of_user(tx, OURS, user.id)
     await encryption.rows_after(tx, None, 10)
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from discue.api.resources.users import InvitationBody
 from discue.api.route import Route
 from discue.api.structs import EXAMPLE_IDS
+from discue.dashboard.users.api import InvitationBody
 from tests.support.served_api import Cast
 
 # A new request type, or a new name in braces, must be added here before its route passes.

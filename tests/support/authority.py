@@ -1,14 +1,11 @@
 """A certificate authority that tests trust, and nobody else."""
 
 import ssl
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import trustme
-
-from discue.cli.tls import write_self_signed
 
 NO_ROOTS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For many clients of `http://` addresses: without a context, each loads the roots of the public authorities."""
@@ -24,16 +21,6 @@ def server_context(*names: str, is_trusted: bool = True, not_after: datetime | N
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority = _authority() if is_trusted else trustme.CA()
     authority.issue_cert(*names, not_after=not_after).configure_cert(context)
-    return context
-
-
-def self_signed_context() -> ssl.SSLContext:
-    """For a server on loopback with a self-signed certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with TemporaryDirectory() as folder:
-        files = write_self_signed(Path(folder), "127.0.0.1", datetime.now(UTC))
-        assert files.cert is not None
-        context.load_cert_chain(files.cert, files.key)
     return context
 
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import httpx
 
-from discue.control import users
-from discue.control.users import UserFields
-from discue.crypto import totp
-from discue.crypto.totp import STEP_MS
+from discue.dashboard.users import totp, users
+from discue.dashboard.users.totp import STEP_MS
+from discue.dashboard.users.users import UserFields
 from discue.domain.model import User
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
 from tests.support.identity_provider import IdentityProvider

@@ -14,14 +14,15 @@ import uvloop
 
 from discue.cli.inbox import InboxEndpoint
 from discue.control.context import ControlContext
-from discue.control.inbox import Inbox
 from discue.control.organizations import ensure_operator
-from discue.control.sign_in import one_time_code
 from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.inbox import Inbox
+from discue.dashboard.users.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy
 from discue.domain.model import Role
 from discue.domain.scopes import Principal
 from discue.observability.logs import Log
+from discue.product import edge
 from discue.sending.response import SenderLimits
 from discue.server.http import Address
 from discue.server.installation import open_installation
@@ -154,7 +155,7 @@ def dashboard_service(
             public = EgressPolicy(allow_private=True)
             sender = make_sender(clock, limits, policy=control.egress, details="all", public=public)
             inbox = Inbox(control, principal.organization, example="curl http://127.0.0.1:3000/queues/demo/messages")
-            worker = Worker(control, log, sender=sender, machine=Machine(random=lambda: 0.0), inbox=inbox)
+            worker = Worker(control, log, edge(inbox=inbox), sender=sender, machine=Machine(random=lambda: 0.0))
             worker.application = InboxEndpoint(worker.application, inbox, chosen, lambda received: None)
             timeline = Timeline(worker.activity, clock, sender, worker.readiness)
             async with served(worker, Address("127.0.0.1", 0), max_connections=200) as server:

@@ -10,7 +10,7 @@ import httpx
 import jsonschema_rs
 
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
+from discue.product import ROUTES
 from discue.store.aliases import NAMED_KINDS
 
 _STANDARD = frozenset({"content-type", "content-length", "date", "server", "connection", "transfer-encoding"})

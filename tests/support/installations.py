@@ -2,14 +2,15 @@
 
 import msgspec
 
-from discue.control import api_keys, domains, listeners, messages, organizations, queues, users
+from discue.control import api_keys, domains, listeners, messages, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.domains import DomainFields
 from discue.control.listener_fields import ListenerFields
 from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.users import UserFields
+from discue.dashboard.users import users
+from discue.dashboard.users.users import UserFields
 from discue.domain.attempts import Attempt
 from discue.domain.listener_health import FailureStreak, Liveness
 from discue.domain.model import Listener, Queue

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import httpx
 
 from discue.api.app import App
-from discue.api.resources import ROUTES
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
@@ -38,6 +37,7 @@ from discue.domain.trace_context import TraceIds
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
+from discue.product import DOCUMENTATION, ROUTES
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
@@ -200,6 +200,7 @@ class _Thread:
                 ),
                 (*ROUTES, *self._routes),
                 body_deadline_seconds=self._body_deadline_seconds,
+                missing=DOCUMENTATION.missing,
             )
             installation.cache.follow(pulls.on_change)
             store.on_append = pulls.on_appended

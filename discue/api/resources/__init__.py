@@ -1,5 +1,7 @@
 """The resources of the API, one file each, and the table of all their routes."""
 
+from collections.abc import Sequence
+
 from discue.api.resources import (
     api_keys,
     deliveries,
@@ -9,7 +11,6 @@ from discue.api.resources import (
     messages,
     missed,
     organizations,
-    portal,
     pulls,
     queues,
     redeliveries,
@@ -18,30 +19,29 @@ from discue.api.resources import (
     service,
     topics,
     usage,
-    users,
 )
 from discue.api.route import Route
 
-_DESCRIBED: tuple[Route, ...] = (
-    *service.ROUTES,
-    *organizations.ROUTES,
-    *portal.ROUTES,
-    *api_keys.ROUTES,
-    *queues.ROUTES,
-    *listeners.ROUTES,
-    *secrets.ROUTES,
-    *listener_tests.ROUTES,
-    *missed.ROUTES,
-    *redeliveries.ROUTES,
-    *pulls.ROUTES,
-    *messages.ROUTES,
-    *schedules.ROUTES,
-    *topics.ROUTES,
-    *deliveries.ROUTES,
-    *domains.ROUTES,
-    *users.ROUTES,
-    *usage.ROUTES,
-)
 
-DOCUMENTATION: service.Documentation = service.documentation_of(_DESCRIBED)
-ROUTES: tuple[Route, ...] = (*_DESCRIBED, *DOCUMENTATION.routes)
+def described(*, portal: Sequence[Route] = (), users: Sequence[Route] = ()) -> tuple[Route, ...]:
+    """Return the routes of the API in the order of the reference. The core has none for the portal and users."""
+    return (
+        *service.ROUTES,
+        *organizations.ROUTES,
+        *portal,
+        *api_keys.ROUTES,
+        *queues.ROUTES,
+        *listeners.ROUTES,
+        *secrets.ROUTES,
+        *listener_tests.ROUTES,
+        *missed.ROUTES,
+        *redeliveries.ROUTES,
+        *pulls.ROUTES,
+        *messages.ROUTES,
+        *schedules.ROUTES,
+        *topics.ROUTES,
+        *deliveries.ROUTES,
+        *domains.ROUTES,
+        *users,
+        *usage.ROUTES,
+    )

@@ -43,7 +43,7 @@ The hours are negative in its history.
 """
 
 
-class Endpoint(NamedTuple):
+class ShopEndpoint(NamedTuple):
     """A server that receives webhooks."""
 
     around_ms: int
@@ -58,51 +58,51 @@ def _crm_is_down(_: AttemptRequest, hours: float, __: float) -> bool:
     return -5 <= hours < -4.2 or -0.24 <= hours < 0.2 or (hours > 1 and hours % 1 < 0.1)
 
 
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    f"erp.{DOMAIN}": Endpoint(45),
-    f"warehouse.{DOMAIN}": Endpoint(900, Response(202)),
-    f"crm.{DOMAIN}": Endpoint(
+ENDPOINTS: Final[Mapping[str, ShopEndpoint]] = {
+    f"erp.{DOMAIN}": ShopEndpoint(45),
+    f"warehouse.{DOMAIN}": ShopEndpoint(900, Response(202)),
+    f"crm.{DOMAIN}": ShopEndpoint(
         95,
         fails=_crm_is_down,
         failure=Response(503, b'{"error":"upstream connect error or disconnect/reset before headers"}', b"20"),
     ),
-    f"search.{DOMAIN}": Endpoint(
+    f"search.{DOMAIN}": ShopEndpoint(
         28,
         fails=lambda request, _, draw: request.number == 1 and draw < 0.09,
         failure=Response(500, b'{"error":{"type":"es_rejected_execution_exception","reason":"queue capacity 200"}}'),
     ),
-    f"tax.{DOMAIN}": Endpoint(
+    f"tax.{DOMAIN}": ShopEndpoint(
         60,
         fails=lambda request, hours, _: hours > -7 and b'"CHF"' in request.body,
         failure=Response(422, b'{"error":"unsupported_currency","detail":"CHF is not configured"}'),
     ),
-    f"fraud.{DOMAIN}": Endpoint(
+    f"fraud.{DOMAIN}": ShopEndpoint(
         310,
         fails=lambda _, __, draw: draw < 0.05,
         failure=Failure("timeout", "No complete response within 5000 ms."),
     ),
-    "hooks.acme.example": Endpoint(
+    "hooks.acme.example": ShopEndpoint(
         140,
         fails=lambda _, hours, __: hours > -2.8,
         failure=Failure("tls", "The certificate of hooks.acme.example has expired."),
     ),
-    "api.globex.example": Endpoint(45),
-    f"old.{DOMAIN}": Endpoint(
+    "api.globex.example": ShopEndpoint(45),
+    f"old.{DOMAIN}": ShopEndpoint(
         45, fails=lambda _, hours, __: hours > -2, failure=Response(410, b'{"error":"This webhook was removed."}')
     ),
-    f"accounting.{DOMAIN}": Endpoint(
+    f"accounting.{DOMAIN}": ShopEndpoint(
         75,
         fails=lambda request, hours, _: hours > -0.8 and f'"{REFUSED}"'.encode() in request.body,
         failure=Response(500, b'{"error":"duplicate ledger entry","ledger":"AR-2026","customer":"customer-7"}'),
     ),
-    f"archive.{DOMAIN}": Endpoint(18),
-    "api.mailer.example": Endpoint(
+    f"archive.{DOMAIN}": ShopEndpoint(18),
+    "api.mailer.example": ShopEndpoint(
         55,
         Response(202, b'{"queued":true}'),
         fails=lambda _, __, draw: draw < 0.015,
         failure=Response(429, b'{"message":"Too many requests"}', b"30"),
     ),
-    f"pos.{DOMAIN}": Endpoint(65),
+    f"pos.{DOMAIN}": ShopEndpoint(65),
 }
 """By host."""
 
@@ -141,7 +141,7 @@ class ShopSender(KitSender):
             _, _, done, outcome = heappop(self._replies)
             done(outcome)
 
-    def _outcome(self, request: AttemptRequest, endpoint: Endpoint) -> Outcome:
+    def _outcome(self, request: AttemptRequest, endpoint: ShopEndpoint) -> Outcome:
         now, random = self._moved.now(), self._random
         fails = endpoint.fails(request, (now - self._started_at) / HOUR_MS, random.random())
         response = endpoint.failure if fails else endpoint.response

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from discue.control import identities, second_factor, sessions
-from discue.control.account import Account
-from discue.control.second_factor import Enrolment
 from discue.dashboard import cookies
 from discue.dashboard.provider_sign_in import ProviderSignIn
 from discue.dashboard.qr import TooLong, svg_of
 from discue.dashboard.route import PageRoute
+from discue.dashboard.users import identities, second_factor, sessions
+from discue.dashboard.users.account import Account
+from discue.dashboard.users.second_factor import Enrolment
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import NotFound, invalid
 from discue.domain.reservations import HTML_PAGE
@@ -29,7 +29,7 @@ async def show(visit: Visit) -> Page:
         "sessions": await sessions.sessions_of(visit.control, visit.principal),
         "own": visit.user.details.session.public_id,
         "scopes": _scopes(visit),
-        "providers": ProviderSignIn(visit.services).providers,
+        "providers": ProviderSignIn(visit.services, visit.providers).providers,
     }
     return Page("account.html", "Account", values)
 
@@ -96,7 +96,7 @@ async def confirm(visit: Visit) -> Page:
 
 
 async def show_connect(visit: Visit) -> Page:
-    providers = ProviderSignIn(visit.services).providers
+    providers = ProviderSignIn(visit.services, visit.providers).providers
     if not providers:
         raise NotFound("There is no identity provider.")
     return Page("connect.html", "Connect an account", {"providers": providers, "provider_url": "", "title": ""})
@@ -104,7 +104,7 @@ async def show_connect(visit: Visit) -> Page:
 
 async def connect(visit: Visit) -> Page:
     """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
-    name, at_provider = visit.form.get("provider", ""), ProviderSignIn(visit.services)
+    name, at_provider = visit.form.get("provider", ""), ProviderSignIn(visit.services, visit.providers)
     account = _account(visit)
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from discue.control import listeners, queues
-from discue.control.inbox import TIMES, VERIFIED, Inbox, ReceivedRequest
 from discue.dashboard.fields import is_number
 from discue.dashboard.formats import readable
+from discue.dashboard.inbox import TIMES, VERIFIED, Inbox, ReceivedRequest
 from discue.dashboard.listing import ShownList
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit

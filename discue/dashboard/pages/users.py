@@ -2,16 +2,16 @@
 
 from typing import Any, Final
 
-from discue.control import second_factor, sessions, users
 from discue.control.context import require_found
-from discue.control.users import UserDetails, UserFields
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.route import PageRoute
+from discue.dashboard.users import second_factor, sessions, users
+from discue.dashboard.users.roles import ROLES, may_manage
+from discue.dashboard.users.users import UserDetails, UserFields
 from discue.dashboard.visit import Page, Redirect, Visit
 from discue.domain.errors import Forbidden
 from discue.domain.model import User
 from discue.domain.reservations import HTML_PAGE
-from discue.domain.roles import ROLES, may_manage
 
 _WORDS: Final = {"active": "acknowledged", "invited": "pending", "disabled": "disabled"}
 """The kind of badge for each state of a user."""

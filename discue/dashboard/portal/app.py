@@ -6,8 +6,6 @@ from functools import partial
 from hashlib import sha256
 from typing import Final, cast
 
-from discue.control import portal
-from discue.control.portal import PortalDetails
 from discue.dashboard import cookies, static
 from discue.dashboard.exchange import (
     SECURITY_HEADERS,
@@ -19,8 +17,10 @@ from discue.dashboard.exchange import (
     security_headers,
 )
 from discue.dashboard.forms import FORM_BYTES, fields_of
+from discue.dashboard.portal import sessions
 from discue.dashboard.portal.render import render, render_bare
 from discue.dashboard.portal.route import PortalRoute, PortalVisit
+from discue.dashboard.portal.sessions import PortalDetails
 from discue.dashboard.portal.theme import stylesheet
 from discue.dashboard.route import PageRouter
 from discue.dashboard.steps import (
@@ -104,7 +104,7 @@ class Portal:
         request.token = read_cookie(request.headers, *self._cookies(request))
         if request.token:
             self._steps.require_budget(request.address)
-            request.details = await portal.details_of(self._services.control, request.token)
+            request.details = await sessions.details_of(self._services.control, request.token)
         if request.details is None:
             await self._steps.count_address(request.address)
         else:
@@ -123,7 +123,7 @@ class Portal:
         require_opened(request.headers, _OPENED_AS)
         cookie = self._cookies(request)[0]
         replaced = read_cookie(request.headers, cookie)
-        opened = await portal.open_session(self._services.control, request.query.get("code", ""), replaced)
+        opened = await sessions.open_session(self._services.control, request.query.get("code", ""), replaced)
         if opened is None:
             raise Forbidden(_USED)
         response = redirect_response(request.base)
@@ -163,7 +163,7 @@ class Portal:
         await _own_fields(request, await self._steps.form(request, FORM_BYTES, details.organization.id))
         names, control = self._cookies(request), self._services.control
         # Also that of the other cookie: users who sign out expect no session to continue in the same browser.
-        await portal.sign_out(control, {read_cookie(request.headers, name) for name in names})
+        await sessions.sign_out(control, {read_cookie(request.headers, name) for name in names})
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
         content = render_bare(page, base=request.base, now=control.clock.now())
         response = page_response(content, 200, request.security)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import cast
 
-from discue.control.portal import PortalDetails
+from discue.dashboard.portal.rules import PortalAction, PortalSession
+from discue.dashboard.portal.sessions import PortalDetails
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PageUser, Visit
-from discue.domain.portal import PortalAction, PortalSession
 from discue.domain.scopes import Principal
 
 

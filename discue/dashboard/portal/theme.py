@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from discue.domain.portal import PortalTheme
+from discue.dashboard.portal.rules import PortalTheme
 
 _CONTRAST: Final = 5.2
 """Contrast of the accent with its ground: above the 4.5 of WCAG, because tinted grounds are a little closer to it."""

@@ -1,9 +1,10 @@
 """Retention: deleting what is old or no longer needed, in steps so small that other writes do not wait."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -15,7 +16,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, listener_tallies, lockouts, portal, purge, sessions, tallies
+from discue.store import feed, idempotency, listener_tallies, lockouts, purge, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -32,6 +33,12 @@ _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
 _PERIODS_A_STEP = 3
 _MINUTES_KEPT = 60
 """How many minutes of rate limiter counts are kept, for clocks that are set back."""
+
+
+class DeleteEnded(Protocol):
+    """Deletes some rows that ended before a time (ms since the epoch). Returns a false value if none is left."""
+
+    def __call__(self, tx: Transaction, /, *, before: int) -> Awaitable[object]: ...
 
 
 class RetentionTimes(msgspec.Struct, frozen=True):
@@ -58,6 +65,7 @@ class Retention:
         *,
         times: RetentionTimes,
         is_leader: Callable[[], bool],
+        delete_ended: Sequence[DeleteEnded] = (),
     ) -> None:
         self._store = store
         self._cache = cache
@@ -65,6 +73,7 @@ class Retention:
         self._clock = clock
         self._times = times
         self._is_leader = is_leader
+        self._delete_ended = delete_ended
         self._keys_swept_at = 0
         self._purge_requested = asyncio.Event()
 
@@ -99,20 +108,19 @@ class Retention:
     async def _delete_old(self) -> None:
         now = self._clock.now()
         ended_before = now - _REDELIVERIES_KEPT_MS
-        for step in (
+        steps: tuple[Callable[[Transaction], Awaitable[object]], ...] = (
             partial(purge.delete_missed, missed_before=now - self._times.missed * 1_000),
             partial(purge.delete_ended, table="redelivery", ended_before=ended_before),
             partial(purge.delete_ended, table="replay", ended_before=ended_before),
             partial(feed.trim, kept=feed.CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             lockouts.delete_beyond,
-            partial(sessions.delete_ended, before=now),
-            partial(sessions.delete_expired_codes, before=now),
-            partial(portal.delete_ended, before=now),
+            *(partial(delete, before=now) for delete in self._delete_ended),
             partial(listener_tallies.delete_old, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
             tallies.delete_beyond,
-        ):
+        )
+        for step in steps:
             await self._repeat(step)
         await self._delete_idempotency_keys(now)
         await self._delete_history(now)

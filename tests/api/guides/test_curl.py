@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
+from discue.product import ROUTES
 from tests.support.api_world import PULLED, World
 from tests.support.served_api import Cast, cast_of
 

@@ -15,8 +15,8 @@ from discue.api.guides import layout
 from discue.api.guides.library import OPERATIONS, Library, documentation_folder
 from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
-from discue.api.resources import ROUTES
 from discue.domain.error_codes import REASONS
+from discue.product import ROUTES
 from tests.support.served_api import Cast
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -13,9 +13,10 @@ import pytest
 
 from discue_client import APIError, AsyncDiscue, ConnectionFailed, Discue, TimedOut, Unauthorized, UnexpectedResponse
 from tests.clients.python.test_transport import KEY, STORED, both, called, problem, publish, response
-from tests.support.authority import authority_file, self_signed_context, server_context, trusting_context
+from tests.support.authority import authority_file, server_context, trusting_context
 from tests.support.ports import free_port
 from tests.support.scripted_server import CLOSE, HANG, READ, Drip, Script, ScriptedServer
+from tests.support.self_signed import self_signed_context
 from tests.support.served_api import Cast
 
 REQUEST = "POST /queues/orders/messages"

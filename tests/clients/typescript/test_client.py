@@ -16,8 +16,9 @@ import pytest
 from tests.clients.python.signed import NOW, PUBLIC_KEY, SECRET, headers_of, v1, v1a
 from tests.clients.typescript.conftest import Node
 from tests.clients.vectors import BODY, MALFORMED, OTHER_SECRET, UNMATCHED, UNUSABLE_SECRETS
-from tests.support.authority import authority_file, self_signed_context, server_context
+from tests.support.authority import authority_file, server_context
 from tests.support.scripted_server import HANG, ScriptedServer
+from tests.support.self_signed import self_signed_context
 from tools.typescript_client import PACKAGE
 
 # One process builds the package.

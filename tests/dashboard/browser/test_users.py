@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from discue.control import users
-from discue.control.users import UserFields
-from discue.crypto import totp
-from discue.crypto.totp import STEP_MS
+from discue.dashboard.users import totp, users
+from discue.dashboard.users.totp import STEP_MS
+from discue.dashboard.users.users import UserFields
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
 from tests.support.passwords import CHEAP

@@ -8,11 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.control.conftest import cast, control, engine_name, pytest_pyfunc_call, runner
+from tests.store.conftest import store
 from tests.support.dashboard_shop import BEHAVIOURS, ShopSender
 from tests.support.dashboards import DashboardService, dashboard_service
 from tests.support.portals import Customer, opened, own_queue
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
+
+__all__ = ["cast", "control", "engine_name", "pytest_pyfunc_call", "runner", "store"]
 
 HOSTS = "http://hooks.example.com:9001"
 REFUSING = "http://hooks.example.com:9003"

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from discue.dashboard.cookies import LOOPBACK_NAME
+from discue.dashboard.portal import tables
 from discue.dashboard.portal.pages import ROUTES
 from discue.dashboard.portal.pages.event_types import SHOWN_TYPES
-from discue.store import portal
 from tests.dashboard.portal.conftest import HOSTS, Tenants, made
 from tests.dashboard.portal.test_portal import pages_of
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
@@ -130,7 +130,7 @@ def test_topics_and_customers_add_a_bounded_number_of_queues(
                 queues.append(api.post("/queues", json={"customer": "many-topics"}).json()["queue"])
                 channel = {"queue_id": queues[-1]["id"]}
                 api.post(f"/topics/{topics[-1]}/channels", json=channel).raise_for_status()
-    monkeypatch.setattr(portal, "MOST_QUEUES", 4)
+    monkeypatch.setattr(tables, "MOST_QUEUES", 4)
     page = opened(service, "many-topics", queues[-1]["id"], topics=topics).get("/endpoints/new").text
     assert [queue["alias"] in page for queue in queues] == [True] * 4 + [False, True]
     # A customer also adds a bounded number of queues: the first ones are shown.

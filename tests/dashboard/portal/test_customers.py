@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from discue.dashboard.portal.pages import ROUTES
-from discue.domain.portal import ACTIONS, OWN_QUEUE_ACTIONS, SHARED_ACTIONS, USUAL_ACTIONS
+from discue.dashboard.portal.rules import ACTIONS, OWN_QUEUE_ACTIONS, SHARED_ACTIONS, USUAL_ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, SECRET, Endpoint, Tenants, made
 from tests.dashboard.portal.test_portal import pages_of
 from tests.support.dashboards import SAME_ORIGIN, DashboardService

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discue.domain.portal import USUAL_ACTIONS
+from discue.dashboard.portal.rules import USUAL_ACTIONS
 from tests.dashboard.portal.conftest import HOSTS, REFUSING, Endpoint, Tenants, made
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, dashboard_service
 from tests.support.portals import (

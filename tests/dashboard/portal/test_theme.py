@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
+from discue.dashboard.portal.rules import PortalTheme
 from discue.dashboard.portal.theme import Colour, contrast, readable, stylesheet
-from discue.domain.portal import PortalTheme
 
 WHITE, DARK = Colour(255, 255, 255), Colour(30, 30, 35)
 

@@ -13,15 +13,13 @@ from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject
 from discue.domain.model import Queue
-from discue.store import idempotency, lockouts, purge, queues, sessions
+from discue.store import idempotency, lockouts, purge, queues
 from discue.store.engine import IdempotencyRecord, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import Job
-from discue.store.sessions import SignInCode
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
-from tests.store.test_sessions import a_session
 from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
@@ -258,20 +256,3 @@ async def test_failed_authentications_are_deleted_after_their_retention(stage: S
     stage.clock.advance(1)
     await retention.run()
     assert await stage.rows("SELECT address FROM lockout") == []
-
-
-async def test_ended_sessions_and_expired_codes_are_deleted(stage: Stage, retention: Retention) -> None:
-    await stage.running()
-    now = stage.clock.now()
-    ends = {"expires_at": now + DAY_MS, "created_at": now, "last_seen_at": now}
-
-    async def sign_in(tx: Transaction) -> None:
-        for number, idle_at in ((9_001, now + 1_000), (9_002, now + 2_000)):
-            await sessions.insert(tx, a_session(number, idle_at=idle_at, **ends))
-            await sessions.insert_code(tx, SignInCode(1, row_id(number), number.to_bytes(32), 0, "owner", idle_at))
-
-    await stage.store.write(sign_in)
-    stage.clock.advance(1_000)
-    await retention.run()
-    assert await stage.rows("SELECT id FROM session") == [(row_id(9_002),)]
-    assert await stage.rows("SELECT id FROM sign_in_code") == [(row_id(9_002),)]

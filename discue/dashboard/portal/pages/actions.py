@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from discue.control import portal
 from discue.dashboard.pages import listener, listener_actions
+from discue.dashboard.portal import sessions
 from discue.dashboard.portal.pages.endpoint import ENDPOINT
 from discue.dashboard.portal.pages.event_types import example_of_queue
 from discue.dashboard.portal.route import PortalRoute, of_portal
@@ -19,7 +19,7 @@ async def show_test(visit: Visit) -> Page:
     page = await listener_actions.show_test(visit)
     if visit.form or visit.query.get("message"):
         return page
-    found = await portal.schemas_of(visit.control, of_portal(visit).details, visit.ids[:1])
+    found = await sessions.schemas_of(visit.control, of_portal(visit).details, visit.ids[:1])
     example = "".join(map(example_of_queue, found))
     form = {**page.values["form"], **({"data": example} if example else {})}
     return Page(page.template, page.title, {**page.values, "form": form})

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from discue.control import listeners, portal
+from discue.control import listeners
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
+from discue.dashboard.portal import sessions
 from discue.dashboard.portal.endpoint_form import fields_of_form
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
@@ -65,7 +66,7 @@ async def add(visit: Visit) -> Page:
 async def _types_offered(visit: Visit) -> Mapping[str, str]:
     """Return the event types of the customer's own queues: only these may get endpoints."""
     details = of_portal(visit).details
-    return await portal.event_types(visit.control, details, details.own_queues)
+    return await sessions.event_types(visit.control, details, details.own_queues)
 
 
 def _name_of(queue: str) -> str:

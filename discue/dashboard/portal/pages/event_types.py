@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.control import portal
 from discue.dashboard.fields import indented
 from discue.dashboard.formats import SHOWN_BYTES, beginning
+from discue.dashboard.portal import sessions
 from discue.dashboard.portal.route import PortalRoute, of_portal
 from discue.dashboard.visit import Page, Visit
 from discue.domain.json_example import NoExample, example_of
@@ -35,11 +35,11 @@ class EventType:
 
 async def show(visit: Visit) -> Page:
     details = of_portal(visit).details
-    names = await portal.event_types(visit.control, details)
+    names = await sessions.event_types(visit.control, details)
     number, ids = _number(visit.query.get("page", ""), names), list(names)
     shown = ids[(number - 1) * SHOWN_TYPES : number * SHOWN_TYPES]
     types, time_slice = [], TimeSlice()
-    for queue in await portal.schemas_of(visit.control, details, shown):
+    for queue in await sessions.schemas_of(visit.control, details, shown):
         types.append(event_type_of(queue))
         # A large schema takes some milliseconds.
         await time_slice.pause_if_over()

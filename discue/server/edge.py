@@ -1,0 +1,58 @@
+"""Parts that an installation adds to the core: pages, and jobs that deliver nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from discue.api.app import App
+from discue.api.resources import described, service
+from discue.control.context import ControlContext
+from discue.dispatch.jobs.retention import DeleteEnded
+from discue.http.rsgi import Application
+from discue.http.services import Services
+from discue.observability.logs import Log
+
+
+class Applications(NamedTuple):
+    """The applications of a worker."""
+
+    api: Application
+    dashboard: Application | None = None
+    """The dashboard at its own address. None: it is turned off, or at the address of the API."""
+
+
+class Backups(Protocol):
+    """Backups at intervals."""
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Age of the newest backup, or time without one; None if another worker makes the backups."""
+
+    async def round(self) -> None:
+        """Make a backup if one is due, and log the result."""
+
+
+MakeBackups = Callable[[ControlContext, Log, Callable[[], bool]], Backups | None]
+"""Returns the backups of the settings, given whether this worker is the leader; None if there are none."""
+
+
+def api_alone(services: Services) -> Applications:
+    """Return the core's part of the API, or the health of a worker that only delivers."""
+    if services.control.settings.role == "dispatch":
+        return Applications(App(services, routes=service.ROUTES, missing=None))
+    routes = described()
+    documentation = service.documentation_of(routes)
+    return Applications(App(services, (*routes, *documentation.routes), missing=documentation.missing))
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The parts that an installation adds to a worker."""
+
+    applications: Callable[[Services], Applications] = api_alone
+    backups: MakeBackups | None = None
+    delete_ended: Sequence[DeleteEnded] = ()
+    """Deletions for the retention, from tables that the core does not read."""
+
+
+CORE_ALONE: Final = Edge()
