@@ -112,8 +112,8 @@ class ControlContext:
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
     hosts: HostChecks = field(default_factory=HostChecks)
     activities: ActivityCache = field(default_factory=ActivityCache)
-    measuring: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held while patterns of a schema or filter are measured, or a filter is tested."""
+    checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held while a thread checks a schema or tests a filter: one at a time takes a share of the processor only."""
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""

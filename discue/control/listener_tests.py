@@ -9,12 +9,11 @@ from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
 from discue.control.listeners import ListenerPath, own_listener
 from discue.control.messages import Reserve
-from discue.control.pattern_checks import check_filter
 from discue.crypto.signing import signing_key_of
 from discue.domain import egress
 from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
-from discue.domain.filter_parser import parse_filter
+from discue.domain.filter_parser import check_filter, parse_filter
 from discue.domain.filters import ConditionResult, Filter
 from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.message_data import Codec
@@ -146,7 +145,7 @@ async def try_filter(
     the data before the data is read. Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
-    chosen = await check_filter(control, params.filter)
+    chosen = check_filter(params.filter)
     entry = params.message
     if isinstance(entry, str):
         entry = entry_of_message((await messages.get(control, principal, path[0], entry, reserve=reserve)).message)
@@ -156,6 +155,6 @@ async def try_filter(
     if chosen is None:
         return FilterTestResult(matches=True)
     # On a thread: the message can have 8 MiB. One at a time, because each can keep the interpreter busy.
-    async with control.measuring:
+    async with control.checking:
         matches, conditions = await asyncio.to_thread(Filter(chosen).explain, entry)
     return FilterTestResult(matches, tuple(conditions))

@@ -20,13 +20,13 @@ from discue.control.listener_fields import (
     urls_in,
     urls_of,
 )
-from discue.control.pattern_checks import check_filter
 from discue.crypto import signing
 from discue.crypto.endpoint_credentials import Credentials
 from discue.crypto.signing import NO_SECRETS, SigningSecret
 from discue.domain.aliases import changed_alias, new_alias
 from discue.domain.attempts import StoredAttempt
 from discue.domain.errors import Conflict
+from discue.domain.filter_parser import check_filter
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.scopes import Access, Principal
@@ -113,7 +113,7 @@ async def create(
     principal.require("listeners", "write", queue_public_id)
     if principal.customer is not None:
         fields = msgspec.structs.replace(fields, customer=principal.customer)
-    await check_filter(control, fields.options.filter)
+    check_filter(fields.options.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Listener(
         organization=principal.organization,
@@ -273,7 +273,7 @@ async def change(
 
     In the portal, only the status of a listener can be changed in a queue that is not the customer's.
     """
-    await check_filter(control, fields.options.filter)
+    check_filter(fields.options.filter)
     event_id = control.row_ids.next()
     # Before the transaction, which must not wait for name servers.
     refused = await control.hosts.refused(urls_in(fields), control.egress)

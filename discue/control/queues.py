@@ -1,5 +1,6 @@
 """Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
+import asyncio
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import get_args
@@ -15,7 +16,7 @@ from discue.domain.aliases import NameFields, changed_alias, check_alias, check_
 from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
-from discue.domain.schemas import Schema
+from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Principal
 from discue.domain.system_events import check_not_reserved
 from discue.store import listeners, purge, queues, schedules
@@ -284,6 +285,13 @@ def _with_schema(stored: Queue, schema: Schema | ClearedSchema | UnsetType, now:
         schema_set_at=stored.schema_set_at if is_same else now,
         title=schema.title,
     )
+
+
+async def check_schema(control: ControlContext, text: bytes, language: SchemaLanguage) -> Schema:
+    """Parse a new schema. Raises Unprocessable with a fault for each invalid place."""
+    async with control.checking:
+        # Compiling the patterns takes up to 0.3 s.
+        return await asyncio.to_thread(parse_schema, text, language)
 
 
 async def get_schema(control: ControlContext, principal: Principal, queue_public_id: str, schema_id: str) -> Queue:

@@ -11,8 +11,8 @@ import msgspec
 
 from discue.control.context import ControlContext, require_found, require_none
 from discue.control.listeners import ListenerDetails, ListenerPath, own_listener, own_with_facts, recipient_of
-from discue.control.pattern_checks import check_filter
 from discue.domain.errors import Conflict, Fault, Forbidden, invalid
+from discue.domain.filter_parser import check_filter
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
@@ -309,7 +309,7 @@ async def create_replay(
     Raises Unprocessable for messages of another queue and for an invalid filter, Conflict if too many replays are open
     or the listener is in pull mode, and, in the portal, Forbidden unless the queue is the customer's.
     """
-    await check_filter(control, params.filter)
+    check_filter(params.filter)
     now, row_id = control.clock.now(), control.row_ids.next()
 
     async def work(tx: Transaction) -> ReplayResult:

@@ -5,6 +5,7 @@ from typing import Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext, chosen, one_of, require_found, within
 from discue.control.listener_options import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
@@ -26,7 +27,6 @@ from discue.domain.schedule import (
     check_timing,
     first_run,
 )
-from discue.domain.schemas import compile_schema
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
 from discue.publishing.publish import NewMessage, check_message
@@ -85,13 +85,14 @@ async def create(
         updated_at=now,
     )
     fresh = _changed(draft, fields, new_alias(fields, public_id), now)
+    current = await _current(control, principal, queue_public_id)
 
     async def work(tx: Transaction) -> Schedule:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         if queue.is_system:
             raise publishing_refused()
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
-        _check_data(control, queue, made)
+        _check_data(current, made)
         # Counted in the exclusive transaction: two requests must not both get the last place.
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
             detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
@@ -139,6 +140,8 @@ async def change(
     Raises what `create` raises.
     """
     now = control.clock.now()
+    principal.require("messages", "write", public_id, queue_public_id)
+    current = await _current(control, principal, queue_public_id)
 
     async def work(tx: Transaction) -> Schedule:
         queue, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
@@ -146,7 +149,7 @@ async def change(
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
         # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
         if changed.data != stored.data:
-            _check_data(control, queue, changed)
+            _check_data(current, changed)
         more = schedules.size_of(changed) - schedules.size_of(stored)
         await control.require_bytes(tx, queue.organization, more)
         await schedules.update(tx, changed)
@@ -239,12 +242,13 @@ def _missed(stored: MissedRunPolicy, fields: ScheduleFields) -> MissedRunPolicy:
     return MissedRunPolicy(runs, CATCH_UP_LIMIT if limit is None else limit)
 
 
-def _check_data(control: ControlContext, queue: Queue, schedule: Schedule) -> None:
-    own = queue.max_message_bytes
-    limit = control.settings.max_message_bytes if own is None else own
-    checker = None if queue.schema is None else compile_schema(queue.schema, queue.schema_language)
-    if checker is not None:
-        limit = min(limit, checker.max_bytes)
+async def _current(control: ControlContext, principal: Principal, queue_public_id: str) -> QueueRecord:
+    """Return the queue as publishing sees it. Before a transaction, because compiling its schema may take long."""
+    await control.cache.catch_up()
+    return await control.cache.queue(principal.organization, queue_public_id)
+
+
+def _check_data(queue: QueueRecord, schedule: Schedule) -> None:
     pointer = "/data_base64" if schedule.codec == BYTES else "/data"
     draft = NewMessage(schedule.data, schedule.codec, pointer=pointer)
-    check_message(draft, min(limit, LARGEST_DATA_BYTES), checker)
+    check_message(draft, min(queue.max_message_bytes, LARGEST_DATA_BYTES), queue.checker)

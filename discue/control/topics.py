@@ -6,9 +6,9 @@ from msgspec import UNSET, UnsetType
 from discue.control import usage
 from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record, chosen, require_found
-from discue.control.pattern_checks import check_filter
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
+from discue.domain.filter_parser import check_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
 from discue.domain.subjects import check_pattern
@@ -128,7 +128,7 @@ async def create_channel(
     principal.require("channels", "write", topic_public_id)
     if (named := fields.queue) is None:
         raise malformed("/queue_id", "is missing")
-    await check_filter(control, fields.filter)
+    check_filter(fields.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Channel(
         organization=principal.organization,
@@ -189,7 +189,7 @@ async def change_channel(
     control: ControlContext, principal: Principal, topic_public_id: str, public_id: str, *, fields: ChannelFields
 ) -> Channel:
     """Change a channel. Raises what `create_channel` raises, and Unprocessable if the queue differs."""
-    await check_filter(control, fields.filter)
+    check_filter(fields.filter)
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> Channel:

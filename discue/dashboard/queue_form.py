@@ -6,8 +6,13 @@ from typing import Any, Final
 from msgspec import UNSET, UnsetType
 
 from discue.control.context import ControlContext
-from discue.control.pattern_checks import check_schema
-from discue.control.queues import LARGEST_MESSAGE_BYTES, LONGEST_RETENTION_SECONDS, ClearedSchema, QueueFields
+from discue.control.queues import (
+    LARGEST_MESSAGE_BYTES,
+    LONGEST_RETENTION_SECONDS,
+    ClearedSchema,
+    QueueFields,
+    check_schema,
+)
 from discue.dashboard.fields import indented, number_of, value_of
 from discue.dashboard.retry_form import RETRY, retry_of, retry_texts
 from discue.domain.errors import invalid

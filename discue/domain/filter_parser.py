@@ -7,8 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, below, invalid, unescaped
-from discue.domain.pattern_speed import CpuTime
-from discue.domain.patterns import small_pattern_fault
+from discue.domain.patterns import MAX_MATCHED, SMALL_KIB, compiled_kib, unsupported
 from discue.domain.schema_rules import is_number
 from discue.domain.strict_json import decode_strictly
 
@@ -22,6 +21,16 @@ class Comparison(msgspec.Struct, frozen=True):
     """JSON pointer in the filter."""
     operator: str
     operand: Any
+    """A Regex for `$regex`; else the value in the filter."""
+
+
+class Regex(msgspec.Struct):
+    """A regular expression, which matches texts of limited length."""
+
+    pattern: str
+    kib: int
+    longest: int = 0
+    """Characters; longer texts do not match. The patterns of the filter share `MAX_MATCHED`."""
 
 
 class AllOf(msgspec.Struct, frozen=True):
@@ -81,31 +90,36 @@ _Path = Callable[[str], tuple[str, ...] | None]
 _EMPTY: Final = AllOf(())
 
 
-def parse_filter(text: bytes, pointer: str, cpu_time: CpuTime | None = None) -> Condition:
+def parse_filter(text: bytes, pointer: str) -> Condition:
     """Parse a filter whose text, which is valid JSON, is at `pointer` of the request.
 
-    With `cpu_time`, the speed of each pattern is measured: that takes up to 200 ms. Raises Unprocessable with a fault
-    for each invalid place.
+    Raises Unprocessable with a fault for each invalid place.
     """
     if len(text) > MAX_BYTES:
         raise invalid(pointer, f"has {len(text)} bytes; at most {MAX_BYTES} are allowed", code="invalid_filter")
-    parser = _Parser(cpu_time)
+    parser = _Parser()
     condition = parser.clause(decode_strictly(text, pointer, code="invalid_filter"), pointer, 1)
     if parser.faults:
         first = parser.faults[0]
         detail = f"Invalid filter: {first.pointer} {first.detail}."
         raise Unprocessable(detail, code="invalid_filter", faults=tuple(parser.faults))
+    for regex in parser.patterns:
+        regex.longest = MAX_MATCHED // sum(each.kib for each in parser.patterns)
     return condition
+
+
+def check_filter(text: object) -> Condition | None:
+    """Parse the filter of a request; None unless it has one. Raises what `parse_filter` raises."""
+    return parse_filter(text.encode(), "/filter") if isinstance(text, str) else None
 
 
 class _Parser:
     """The state of parsing one filter."""
 
-    def __init__(self, cpu_time: CpuTime | None) -> None:
-        self._cpu_time = cpu_time
+    def __init__(self) -> None:
         self.faults: list[Fault] = []
         self._comparisons = 0
-        self._patterns = 0
+        self.patterns: list[Regex] = []
 
     def clause(self, value: Any, pointer: str, depth: int) -> Condition:
         """Parse a condition on a message."""
@@ -178,25 +192,33 @@ class _Parser:
         # Reported once, at the first condition beyond the limit.
         if self._comparisons == MAX_CONDITIONS + 1:
             self._fault(pointer, f"exceeds the limit of {MAX_CONDITIONS} conditions")
-        if rule := self._operand_fault(operator, operand):
+        if operator == "$regex" and isinstance(operand, str):
+            operand = self._regex(operand, pointer)
+        elif rule := _operand_fault(operator, operand):
             self._fault(pointer, rule)
         return Comparison(pointer, operator, operand)
 
-    def _operand_fault(self, operator: str, operand: Any) -> str | None:
-        """Return the rule that an operator or its operand breaks, None if valid."""
-        if operator not in OPERATORS:
-            return f"is not an operator; use one of {', '.join((*OPERATORS, *COMBINATORS))}"
-        if operator == "$regex" and isinstance(operand, str):
-            self._patterns += 1
-            if self._patterns > MAX_PATTERNS:
-                return _TOO_MANY_PATTERNS
-            return small_pattern_fault(operand, self._cpu_time)
-        fits, rule = _OPERANDS[operator]
-        return None if fits(operand) else rule
+    def _regex(self, pattern: str, pointer: str) -> Regex:
+        kib = None
+        if len(self.patterns) == MAX_PATTERNS:
+            self._fault(pointer, f"exceeds the limit of {MAX_PATTERNS} patterns")
+        elif (kib := compiled_kib(pattern, SMALL_KIB)) is None:
+            self._fault(pointer, unsupported(SMALL_KIB))
+        regex = Regex(pattern, kib or 0)
+        self.patterns.append(regex)
+        return regex
 
     def _fault(self, pointer: str, rule: str) -> None:
         if len(self.faults) < MAX_CONDITIONS:
             self.faults.append(Fault(pointer, rule))
+
+
+def _operand_fault(operator: str, operand: Any) -> str | None:
+    """Return the rule that an operator or its operand breaks, None if valid."""
+    if operator not in OPERATORS:
+        return f"is not an operator; use one of {', '.join((*OPERATORS, *COMBINATORS))}"
+    fits, rule = _OPERANDS[operator]
+    return None if fits(operand) else rule
 
 
 def _data_path(name: str) -> tuple[str, ...] | None:
@@ -219,7 +241,6 @@ def _is_scalar(value: Any) -> bool:
     return not isinstance(value, dict | list)
 
 
-_TOO_MANY_PATTERNS: Final = f"exceeds the limit of {MAX_PATTERNS} patterns"
 _NO_PATH_ALLOWED: Final = "is not an operator, and a text has no members"
 _EMPTY_STEP: Final = "has an empty step; write it as a JSON pointer, such as /a//b"
 _OPERANDS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {

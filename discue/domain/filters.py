@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, parse_filter
+from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, Regex, parse_filter
 from discue.domain.json_values import decode_value
 from discue.domain.message_data import is_json
 from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
@@ -258,9 +258,9 @@ def _scalar(value: Any) -> Any:
     return (value,) if isinstance(value, bool) else value
 
 
-def _regex(pattern: str) -> Predicate:
-    matches = matcher(pattern)
-    return lambda value: isinstance(value, str) and matches(value)
+def _regex(regex: Regex) -> Predicate:
+    matches, longest = matcher(regex.pattern), regex.longest
+    return lambda value: isinstance(value, str) and len(value) <= longest and matches(value)
 
 
 def _prefix(operand: str) -> Predicate:

@@ -39,6 +39,9 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 _CHILD_KEYWORDS: Final = frozenset({"additionalProperties", "items", "prefixItems", "properties"})
 """Keywords whose subschemas apply to child values that no sibling keyword checks."""
 
+_MEMBERS: Final[tuple[str, ...]] = ("properties", "patternProperties", "additionalProperties")
+"""Keywords that need each other."""
+
 _SINGLE_SUBSCHEMA: Final = frozenset(
     {
         "additionalProperties",
@@ -97,8 +100,10 @@ class Cost(msgspec.Struct, frozen=True):
     """Depth of nested subschemas."""
     repeated: int = 0
     """Subschemas among `rules` that may check a value which another one checks too."""
-    matches: int = 0
-    """Patterns that may be matched with the same text, and how many take as long as divisions of the same number."""
+    kib: int = 0
+    """Compiled size of the patterns that may be matched with the same text."""
+    comparisons: int = 0
+    """Comparisons of the same number: see `number_cost`."""
     lookups: int = 0
     """Subschemas that take as long to check as looking for the same value among integers, or for its properties."""
     bytes: int = 0
@@ -252,13 +257,18 @@ class JsonSchema:
         return Cost(
             rules=again * (1 + sum(cost.rules for cost in every)),
             levels=max([1, *(1 + cost.levels for _, cost in inner), *(cost.levels for cost in targets)]),
-            matches=again * _of_one_value(_own_matches(schema), inner, targets, attrgetter("matches")),
+            kib=again * _of_one_value(self._kib(schema), inner, targets, attrgetter("kib")),
+            comparisons=again * _of_one_value(number_cost(schema), inner, targets, attrgetter("comparisons")),
             lookups=again * _of_one_value(_own_lookups(schema), inner, targets, attrgetter("lookups")),
             repeated=targets[0].repeated
             if stands_in
             else again * (compared + sum(alone) + sum(cost.in_place for cost in targets)),
             bytes=len(json.dumps(own)) + 20 * len(every) + sum(cost.bytes for cost in every),
         )
+
+    def _kib(self, schema: dict[str, Any]) -> int:
+        own = [schema["pattern"]] if "pattern" in schema else []
+        return sum(map(self._patterns.kib, (*own, *schema.get("patternProperties", ()))))
 
     def _expand(self, place: str) -> Any:
         if place not in self._expanded:
@@ -268,7 +278,7 @@ class JsonSchema:
         return self._expanded[place]
 
     def _expand_object(self, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-        expanded, numbers = quick({name: value for name, value in schema.items() if name in _ASSERTIONS})
+        expanded, others = quick({name: value for name, value in schema.items() if name in _ASSERTIONS})
         for name, value in schema.items():
             if name in _SINGLE_SUBSCHEMA:
                 expanded[name] = self._expand(f"{place}/{name}")
@@ -276,13 +286,15 @@ class JsonSchema:
                 expanded[name] = [self._expand(f"{place}/{name}/{index}") for index in range(len(value))]
             elif name in _NAMED_SUBSCHEMAS:
                 expanded[name] = {key: self._expand(f"{place}/{name}/{escaped(key)}") for key in value}
+        if "pattern" in expanded:
+            pattern = expanded.pop("pattern")
+            others.append(self._patterns.counted([pattern], {"pattern": pattern}))
+        if "patternProperties" in expanded:
+            members = {name: expanded.pop(name) for name in _MEMBERS if name in expanded}
+            others.append(self._patterns.counted(members["patternProperties"], members, are_of_names=True))
         # A reference is a further schema for the same value, which is what allOf means.
-        targets = [*(self._expand(target) for target in self._targets(schema)), *numbers]
+        targets = [*(self._expand(target) for target in self._targets(schema)), *others]
         return {**expanded, "allOf": [*expanded.get("allOf", ()), *targets]} if targets else expanded
-
-
-def _own_matches(schema: dict[str, Any]) -> int:
-    return ("pattern" in schema) + len(schema.get("patternProperties", ())) + number_cost(schema)
 
 
 def _own_lookups(schema: dict[str, Any]) -> int:

@@ -1,60 +1,59 @@
-"""Regular expressions of clients. Only those are accepted that match in linear time, and quickly on every text."""
+"""Regular expressions of clients, matched by an engine without backtracking.
 
-from collections.abc import Callable
-from typing import Final
+Matching takes linear time, but up to 0.2 µs for each character and KiB of the compiled expression. Therefore the
+product of both is limited.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
-
-from discue.domain.pattern_speed import CpuTime, slowest_ns
-
-LINEAR: Final = RegexOptions(size_limit=262_144, dfa_size_limit=262_144)
-"""An engine without backtracking. The time per character grows with the compiled pattern, hence the size limit."""
 
 MAX_PATTERNS: Final = 200
 """Maximum different patterns of one schema."""
 
 LARGE_PATTERNS: Final = 20
-"""Maximum patterns of one schema that compile to more than 32 KiB."""
+"""Maximum patterns of one schema that compile to more than 32 KiB, which takes milliseconds each."""
 
-SLOWEST_NS: Final = 40
-"""Nanoseconds that matching may take per character. Ordinary expressions take 1 to 8, slow ones 60 to 5,000."""
+MAX_MATCHED: Final = 262_144
+"""Limit of the characters that patterns match, each multiplied by the pattern's compiled size in KiB: about 50 ms."""
 
-LONGEST_NS: Final = 10_000_000_000
-"""Nanoseconds of a processor that measuring the patterns of one schema may take. Ordinary ones take 5 to 40 ms each."""
+SMALL_KIB: Final = 32
 
-_SMALL: Final = RegexOptions(size_limit=32_768, dfa_size_limit=262_144)
+_LARGEST_KIB: Final = 256
+_CACHE_BYTES: Final = 262_144
+_SIZES: Final = tuple(
+    (1 << power, RegexOptions(size_limit=1024 << power, dfa_size_limit=_CACHE_BYTES)) for power in range(9)
+)
+"""Sizes in KiB, with the options of an engine that accepts no larger ones."""
+LINEAR: Final = _SIZES[-1][1]
+_SMALL: Final = RegexOptions(size_limit=1024 * SMALL_KIB, dfa_size_limit=_CACHE_BYTES)
+
+_CALL_CHARACTERS: Final = 4
+"""Characters whose matching takes as long as counting a text."""
 _FLAGS: Final = frozenset("dgimsuvy")
-_UNSUPPORTED: Final = (
-    "is not a supported regular expression: it must compile to at most 256 KiB, without look-around and back-references"
-)
-_TOO_SLOW: Final = (
-    "matches too slowly: repetitions such as {1,100} before or after one of the same characters have to be tried at "
-    "every position; shorten them, or separate them by a character that they do not contain"
-)
 
 
-def without_delimiters(pattern: str) -> str:
-    """Return the expression without the slashes of `/.../`."""
-    return pattern[1:-1] if len(pattern) > 1 and pattern[0] == pattern[-1] == "/" else pattern
+class TooMuchText(Exception):
+    """The patterns of a schema would match more text of a message than `MAX_MATCHED` allows."""
 
 
 class Patterns:
     """Checks the patterns of one schema, each of them once."""
 
-    def __init__(self, cpu_time: CpuTime | None, longest_ns: int = LONGEST_NS) -> None:
-        """Measure the speed of the patterns, unless `cpu_time` is None: then they were accepted before."""
-        self._cpu_time = cpu_time
-        self._remaining_ns = longest_ns
-        self._known: dict[str, str | None] = {}
+    def __init__(self) -> None:
+        self._kib: dict[str, int] = {}
+        self._faults: dict[str, str] = {}
         self._large = 0
 
     def fault(self, pattern: str) -> str | None:
         """Return the rule that an expression breaks, None if it is valid."""
-        if pattern not in self._known:
-            if len(self._known) == MAX_PATTERNS:
+        if pattern not in self._kib and pattern not in self._faults:
+            if len(self._kib) + len(self._faults) == MAX_PATTERNS:
                 return f"is one too many: a schema can have at most {MAX_PATTERNS} different patterns"
-            self._known[pattern] = self._checked(pattern)
-        return self._known[pattern]
+            self._check(pattern)
+        return self._faults.get(pattern)
 
     def delimited_fault(self, pattern: str) -> str | None:
         """Return the rule that an expression with optional delimiters breaks. Flags are refused, not ignored."""
@@ -63,35 +62,72 @@ class Patterns:
             return f"has flags after its delimiters, which are not supported; write (?i){before[:100]} to ignore case"
         return self.fault(without_delimiters(pattern))
 
-    def _checked(self, pattern: str) -> str | None:
-        matches = _compiled(pattern, _SMALL)
-        if matches is None:
-            # A large pattern takes longer to compile, so their number is limited for each schema.
-            matches = _compiled(pattern, LINEAR)
-            if matches is None:
-                return _UNSUPPORTED
-            self._large += 1
-            if self._large > LARGE_PATTERNS:
-                return f"is one too many: at most {LARGE_PATTERNS} patterns of a schema may compile to more than 32 KiB"
-        return None if self._cpu_time is None else self._measured(pattern, self._cpu_time)
+    @property
+    def largest(self) -> int:
+        """The compiled size of the largest of the valid expressions."""
+        return max(self._kib.values(), default=0)
 
-    def _measured(self, pattern: str, cpu_time: CpuTime) -> str | None:
-        if self._remaining_ns <= 0:
-            return "is one too many: the patterns before it took too long to measure; shorten them"
-        started = cpu_time()
-        fault = _speed_fault(pattern, cpu_time)
-        self._remaining_ns -= cpu_time() - started
-        return fault
+    def kib(self, pattern: str) -> int:
+        """Return the compiled size of a valid expression."""
+        return self._kib[pattern]
+
+    def counted(
+        self, patterns: Iterable[str], keywords: dict[str, Any], *, are_of_names: bool = False
+    ) -> dict[str, Any]:
+        """Return a schema that counts a text, or the names of members, before its keywords match valid patterns.
+
+        Without the formats of `MatchedText`, it does not count.
+        """
+        count = {"allOf": [{"format": str(self._kib[pattern])} for pattern in patterns]}
+        return {"if": {"propertyNames": count} if are_of_names else count, "then": keywords}
+
+    def _check(self, pattern: str) -> None:
+        kib = compiled_kib(pattern)
+        self._large += kib is not None and kib > SMALL_KIB
+        if kib is None:
+            self._faults[pattern] = unsupported(_LARGEST_KIB)
+        elif kib > SMALL_KIB and self._large > LARGE_PATTERNS:
+            self._faults[pattern] = (
+                f"is one too many: at most {LARGE_PATTERNS} patterns of a schema may compile to more than 32 KiB"
+            )
+        else:
+            self._kib[pattern] = kib
 
 
-def small_pattern_fault(pattern: str, cpu_time: CpuTime | None) -> str | None:
-    """Return the rule that an expression breaks which must compile to at most 32 KiB, None if it is valid.
+class MatchedText:
+    """Counts the text that the patterns of a schema match in one message."""
 
-    Without `cpu_time`, the expression was accepted before, and its speed is not measured.
-    """
-    if _compiled(pattern, _SMALL) is None:
-        return _UNSUPPORTED.replace("256", "32")
-    return None if cpu_time is None else _speed_fault(pattern, cpu_time)
+    def __init__(self) -> None:
+        self._left = 0
+        self.formats: dict[str, Callable[[str], bool]] = {str(kib): partial(self._count, kib) for kib, _ in _SIZES}
+        """Formats of the schemas that `Patterns.counted` returns."""
+
+    def begin(self) -> None:
+        self._left = MAX_MATCHED
+
+    def _count(self, kib: int, text: str) -> bool:
+        self._left -= kib * (len(text) + _CALL_CHARACTERS)
+        if self._left < 0:
+            raise TooMuchText
+        return True
+
+
+def compiled_kib(pattern: str, most: int = _LARGEST_KIB) -> int | None:
+    """Return the compiled size, rounded up to a power of two; None if it is larger, or the syntax is not supported."""
+    return next((kib for kib, options in _SIZES if kib <= most and _is_supported(pattern, options)), None)
+
+
+def unsupported(kib: int) -> str:
+    """Return the rule that an expression breaks which does not compile to at most this size."""
+    return (
+        "is not a supported regular expression: write it without look-around and back-references, and shorten "
+        f"repetitions such as {{1,100}} if it compiles to more than {kib} KiB"
+    )
+
+
+def without_delimiters(pattern: str) -> str:
+    """Return the expression without the slashes of `/.../`."""
+    return pattern[1:-1] if len(pattern) > 1 and pattern[0] == pattern[-1] == "/" else pattern
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
@@ -99,13 +135,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return Draft202012Validator({"pattern": pattern}, pattern_options=_SMALL, offline=True).is_valid
 
 
-def _compiled(pattern: str, options: RegexOptions = LINEAR) -> Callable[[str], bool] | None:
+def _is_supported(pattern: str, options: RegexOptions) -> bool:
     try:
-        return Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True).is_valid
+        Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True)
     except ValidationError:
-        return None
-
-
-def _speed_fault(pattern: str, cpu_time: CpuTime) -> str | None:
-    is_slow = slowest_ns(pattern, _compiled, cpu_time, limit_ns=SLOWEST_NS) > SLOWEST_NS
-    return _TOO_SLOW if is_slow else None
+        return False
+    return True

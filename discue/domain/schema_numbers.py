@@ -17,7 +17,7 @@ _CONSTANTS: Final = ("const", "enum")
 _EXACT: Final = {"minimum": -LARGEST_EXACT, "maximum": LARGEST_EXACT}
 _TINY: Final = 1e-15
 
-# How many patterns take as long, for a text of short numbers.
+# In units of 40 ns for each byte of short numbers.
 _BOUND_COST: Final = 2
 _CONSTANT_COST: Final = 4
 _TINY_CONSTANT_COST: Final = 48
@@ -27,7 +27,7 @@ _INTEGER_DIVISION_COST: Final = 4
 
 
 def number_cost(schema: dict[str, Any]) -> int:
-    """Return how many patterns take as long as comparing numbers with those of a schema."""
+    """Return how long comparing a number with those of a schema takes: two for each ordinary one."""
     bounds = sum(not _is_small_integer(schema[name]) for name in _BOUNDS if name in schema)
     constants = sum(_constant_cost(each) for name in _CONSTANTS for each in _constants(schema, name))
     return _BOUND_COST * bounds + constants + _division_cost(schema.get("multipleOf", 0))

@@ -34,9 +34,12 @@ def check_rules(rules: object, pointer: str, patterns: Patterns) -> Iterator[Fau
         yield Fault(pointer, f"has more than {MAX_RULES} rules")
 
 
-def rules_to_json_schema(rules: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema that is equivalent to valid rules."""
-    return _object_schema(rules, strict=True)
+def rules_to_json_schema(rules: dict[str, Any], patterns: Patterns | None = None) -> dict[str, Any]:
+    """Return the JSON Schema that is equivalent to valid rules.
+
+    With the `patterns` that have checked them, it counts the text that they match.
+    """
+    return _object_schema(rules, patterns, strict=True)
 
 
 class _Checker:
@@ -128,10 +131,10 @@ def is_number(value: object) -> bool:
     return type(value) is int or type(value) is float
 
 
-def _object_schema(props: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+def _object_schema(props: dict[str, Any], patterns: Patterns | None, *, strict: bool) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: _rule_schema(rule) for name, rule in props.items()},
+        "properties": {name: _rule_schema(rule, patterns) for name, rule in props.items()},
         "required": [name for name, rule in props.items() if rule.get("required", True)],
     }
     if strict:
@@ -139,16 +142,21 @@ def _object_schema(props: dict[str, Any], *, strict: bool) -> dict[str, Any]:
     return schema
 
 
-def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
+def _rule_schema(rule: dict[str, Any], patterns: Patterns | None) -> dict[str, Any]:
     kind = rule["type"]
+    others = []
     if kind == "object":
-        schema = _object_schema(rule["props"], strict=rule.get("strict", True))
+        schema = _object_schema(rule["props"], patterns, strict=rule.get("strict", True))
     elif kind == "array":
-        schema = {"type": "array", "items": _rule_schema(rule["items"])}
+        schema = {"type": "array", "items": _rule_schema(rule["items"], patterns)}
     else:
         schema = {"type": kind} | {keyword: rule[name] for name, keyword in _BOUNDS[kind] if name in rule}
         if "pattern" in rule:
-            schema["pattern"] = without_delimiters(rule["pattern"])
+            pattern = without_delimiters(rule["pattern"])
+            if patterns is None:
+                schema["pattern"] = pattern
+            else:
+                others.append(patterns.counted([pattern], {"pattern": pattern}))
         if "enum" in rule:
             schema["enum"] = list(dict.fromkeys(rule["enum"]))
     if not rule.get("required", True):
@@ -158,5 +166,5 @@ def _rule_schema(rule: dict[str, Any]) -> dict[str, Any]:
             # Not with null among the texts: a text would be compared with each of them.
             texts = schema.pop("enum")
             allowed = {"enum": [*texts, None]}
-            schema["allOf"] = [{CONSTANTS: allowed, "if": {"type": "string"}, "then": {"enum": texts}}]
-    return schema
+            others.append({CONSTANTS: allowed, "if": {"type": "string"}, "then": {"enum": texts}})
+    return {**schema, "allOf": others} if others else schema

@@ -13,8 +13,7 @@ from discue.domain.errors import Fault, Unprocessable, below
 from discue.domain.json_schema import Cost, Document, JsonSchema
 from discue.domain.json_values import decode_for_schema
 from discue.domain.model import SchemaLanguage
-from discue.domain.pattern_speed import CpuTime
-from discue.domain.patterns import LINEAR, Patterns
+from discue.domain.patterns import LINEAR, MAX_MATCHED, MatchedText, Patterns, TooMuchText
 from discue.domain.schema_rules import CONSTANTS, check_rules, is_number, rules_to_json_schema
 from discue.domain.strict_json import canonical_json, decode_strictly
 
@@ -31,13 +30,17 @@ _MAX_EXTREMES: Final = 4_000
 _EXTREME: Final = re.compile(rb"[\[,:\s]-?[0-9][0-9.]*[eE][-+]?0*(?:[2-9][0-9]|[1-9][0-9]{2})")
 _EXTREME_BYTES: Final = len(",1e20")
 """The length of the shortest match: a short message cannot have too many."""
-_MAX_MATCHED_BYTES: Final = 1_048_576
-"""Limit of the message size times the number of patterns that may be matched with the same text: about 40 ms."""
+_MAX_COMPARED_BYTES: Final = 1_048_576
+"""Limit of the message size times the cost of comparing the same number: about 40 ms."""
 _UNLIMITED: Final = 2**53
 _EXPLAINED_SECONDS: Final = 0.02
 _CACHED: Final = 64
 _MAX_SHOWN: Final = 200
 _TITLE_CHARACTERS: Final = 128
+_TOO_MUCH_TEXT: Final = (
+    f"has too much text for the patterns of the schema: its characters, each multiplied by the compiled size of its "
+    f"pattern in KiB, exceed {MAX_MATCHED}; send shorter texts, or simplify the patterns"
+)
 
 Clock: TypeAlias = Callable[[], float]
 _IsLate: TypeAlias = Callable[[], bool]
@@ -52,15 +55,19 @@ class SchemaValidator:
     schema and value itself: the library would list every violation, each with a copy of the value.
     """
 
-    __slots__ = ("_document", "_is_valid", "_max_extremes", "_validators", "max_bytes")
+    __slots__ = ("_counting", "_document", "_is_valid", "_kib", "_matched", "_max_extremes", "_validators", "max_bytes")
 
-    def __init__(self, document: Document, max_bytes: int, max_extremes: int = _MAX_EXTREMES) -> None:
+    def __init__(self, document: Document, max_bytes: int, max_extremes: int = _MAX_EXTREMES, *, kib: int) -> None:
         """`document` must have no references. `max_extremes` limits the numbers with large exponents in a message.
 
-        Raises ValueError or RecursionError if it is not supported.
+        `kib` is the compiled size of the patterns that may be matched with the same text. Raises ValueError or
+        RecursionError if the document is not supported.
         """
         self._max_extremes = max_extremes
         self._is_valid = _validator(document).is_valid
+        self._kib = kib
+        self._matched = MatchedText()
+        self._counting: Draft202012Validator | None = None
         self._document = document
         self._validators: dict[Hashable, Draft202012Validator] = {}
         self.max_bytes = max_bytes
@@ -78,14 +85,25 @@ class SchemaValidator:
                 return (Fault(pointer, f"has more than {most} numbers with exponents of 20 and more"),)
             until = clock() + _EXPLAINED_SECONDS
             value = decode_for_schema(body)
-            if self._is_valid(value):
+            # Counting takes longer, so it is left to messages that may have too much text.
+            is_valid = self._is_valid if len(body) * self._kib <= MAX_MATCHED else self._counting_validator().is_valid
+            if is_valid(value):
                 return ()
             faults = tuple(islice(self._faults(self._document, value, pointer, lambda: clock() > until), MAX_FAULTS))
         except (msgspec.DecodeError, UnicodeError):
             return (Fault(pointer, "must be JSON, with numbers in the range of double precision"),)
+        except TooMuchText:
+            return (Fault(pointer, _TOO_MUCH_TEXT),)
         except (ValueError, RecursionError):
             return (Fault(pointer, "is nested too deeply to be checked"),)
         return faults or (Fault(pointer, "does not match the schema"),)
+
+    def _counting_validator(self) -> Draft202012Validator:
+        """Return a validator that counts the text of the next message, and raises TooMuchText."""
+        if self._counting is None:
+            self._counting = _validator(self._document, self._matched)
+        self._matched.begin()
+        return self._counting
 
     def _faults(self, schema: Any, value: object, pointer: str, is_late: _IsLate) -> Iterator[Fault]:
         """Yield the violations of a value, until `is_late`."""
@@ -198,9 +216,13 @@ class SchemaValidator:
         return validator
 
 
-def _validator(document: Document) -> Draft202012Validator:
+def _validator(document: Document, matched: MatchedText | None = None) -> Draft202012Validator:
+    """Return a validator. It counts the text that patterns match if it has a place for the count."""
+    formats = None if matched is None else matched.formats
     try:
-        return Draft202012Validator(document, pattern_options=LINEAR, offline=True)
+        return Draft202012Validator(
+            document, pattern_options=LINEAR, offline=True, formats=formats, validate_formats=matched is not None
+        )
     except ValidationError as error:
         raise ValueError(error.message) from None
 
@@ -310,14 +332,13 @@ class Schema(msgspec.Struct, frozen=True):
     """The beginning of the `title` of a JSON Schema; "" without one."""
 
 
-def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None = None) -> Schema:
+def parse_schema(text: bytes, language: SchemaLanguage) -> Schema:
     """Parse the schema of a queue. `text` must be valid JSON.
 
-    With `cpu_time`, the speed of each pattern is measured: that takes up to some seconds. Raises Unprocessable with a
-    fault for each invalid place (at most 100).
+    Takes up to 0.3 s. Raises Unprocessable with a fault for each invalid place (at most 100).
     """
     value = decode_strictly(text, f"/{FIELDS[language]}", code="invalid_schema")
-    _compile(value, language, Patterns(cpu_time))
+    _compile(value, language)
     title = value.get("title") if language == "json_schema" and isinstance(value, dict) else None
     shown = title[:_TITLE_CHARACTERS].strip() if isinstance(title, str) else ""
     return Schema(text.decode(), language, sha256(canonical_json(value).encode()).hexdigest(), shown)
@@ -326,20 +347,22 @@ def parse_schema(text: bytes, language: SchemaLanguage, cpu_time: CpuTime | None
 def compile_schema(text: str, language: SchemaLanguage) -> SchemaValidator:
     """Return the validator of a valid schema. Compiling costs about as much as 100 validations, so cache the result."""
     value = decode_strictly(text.encode(), f"/{FIELDS[language]}", code="invalid_schema")
-    return _compile(value, language, Patterns(None))
+    return _compile(value, language)
 
 
-def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> SchemaValidator:
-    pointer = f"/{FIELDS[language]}"
-    document = JsonSchema(value, pointer, patterns)
-    found = check_rules(value, pointer, patterns) if language == "rules" else document.faults()
+def _compile(value: Any, language: SchemaLanguage) -> SchemaValidator:
+    pointer, patterns = f"/{FIELDS[language]}", Patterns()
+    schema = JsonSchema(value, pointer, patterns)
+    found = check_rules(value, pointer, patterns) if language == "rules" else schema.faults()
     faults = tuple(islice(found, MAX_FAULTS))
     if not faults:
         try:
             if language == "rules":
                 # Each value is checked by one rule.
-                return SchemaValidator(rules_to_json_schema(value), _MAX_MATCHED_BYTES)
-            return SchemaValidator(document.expanded, _max_bytes(document.cost), _max_extremes(document.cost))
+                document = rules_to_json_schema(value, patterns)
+                return SchemaValidator(document, _MAX_COMPARED_BYTES, kib=patterns.largest)
+            cost = schema.cost
+            return SchemaValidator(schema.expanded, _max_bytes(cost), _max_extremes(cost), kib=cost.kib)
         except (ValueError, RecursionError):
             faults = (Fault(pointer, "is not a supported schema"),)
     raise Unprocessable(
@@ -349,10 +372,10 @@ def _compile(value: Any, language: SchemaLanguage, patterns: Patterns) -> Schema
 
 def _max_extremes(cost: Cost) -> int:
     # Most rules take a sixteenth of the time that those take which compare numbers exactly.
-    return _MAX_EXTREMES // (1 + cost.matches + cost.repeated // 16)
+    return _MAX_EXTREMES // (1 + cost.comparisons + cost.repeated // 16)
 
 
 def _max_bytes(cost: Cost) -> int:
     checks = cost.repeated + cost.lookups
     checked = _MAX_CHECKED_BYTES // checks if checks else _UNLIMITED
-    return min(checked, _MAX_MATCHED_BYTES // cost.matches if cost.matches else _UNLIMITED)
+    return min(checked, _MAX_COMPARED_BYTES // cost.comparisons if cost.comparisons else _UNLIMITED)

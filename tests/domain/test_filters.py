@@ -13,6 +13,7 @@ from discue.domain.filter_parser import MAX_BYTES, MAX_CONDITIONS, MAX_DEPTH, MA
 from discue.domain.filters import compile_filter
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry, MessageOptions, encode_options
+from discue.domain.patterns import MAX_MATCHED
 
 ORDER = {"order": {"id": 17, "state": "paid", "total": 9.5, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}, "a.b": None}
 
@@ -193,6 +194,16 @@ def test_filters_are_bounded() -> None:
 def test_regular_expression_takes_linear_time() -> None:
     condition = {"data": {"a": {"$regex": "(a+)+$"}}}
     assert not takes(condition, entry({"a": "a" * 200_000 + "b"}))
+
+
+def test_regular_expression_does_not_match_texts_that_are_too_long_for_its_filter() -> None:
+    small = {"data": {"a": {"$regex": "^(a|b)*$"}}}
+    assert takes(small, entry({"a": "a" * MAX_MATCHED}))
+    assert not takes(small, entry({"a": "a" * (MAX_MATCHED + 1)}))
+    several = {"data": {"a": {"$or": [{"$regex": f"^{n}[ab]{{1,60}}x$|^a*$"} for n in range(4)]}}}
+    longest = MAX_MATCHED // (4 * 8)
+    assert takes(several, entry({"a": "a" * longest}))
+    assert not takes(several, entry({"a": "a" * (longest + 1)}))
 
 
 # The reference implementation interprets the JSON of the filter and compiles nothing.

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from discue.domain.errors import Fault, Unprocessable
-from discue.domain.schemas import compile_schema, parse_schema
+from discue.domain.patterns import MAX_MATCHED
+from discue.domain.schemas import SchemaValidator, compile_schema, parse_schema
 from tests.support.clocks import no_time
 
 Document = dict[str, Any] | bool
@@ -89,7 +90,9 @@ def _documents(draw: st.DrawFn) -> dict[str, Any]:
 def test_validation_agrees_with_another_implementation(document: dict[str, Any], value: object) -> None:
     checker = compile_schema(json.dumps(document), "json_schema")
     expected = jsonschema.Draft202012Validator(document).is_valid(value)
-    assert (checker.violations(json.dumps(value).encode(), "/data", no_time) == ()) == expected
+    # In a long message, the text that patterns match is counted.
+    for body in (json.dumps(value).encode(), json.dumps(value).encode() + b" " * MAX_MATCHED):
+        assert (checker.violations(body, "/data", no_time) == ()) == expected
 
 
 @pytest.mark.parametrize(
@@ -218,14 +221,8 @@ def test_repeated_rules_lower_the_message_size_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "matches"),
+    ("document", "comparisons"),
     [
-        ({"pattern": "a"}, 1),
-        ({"properties": {"a": {"pattern": "a"}, "b": {"pattern": "b"}}}, 1),
-        ({"pattern": "a", "allOf": [{"pattern": "b"}, {"pattern": "c"}]}, 3),
-        ({"patternProperties": {"a": {"pattern": "x"}, "b": {"pattern": "y"}}}, 4),
-        ({"$defs": {"a": {"pattern": "a"}}, "items": {"$ref": "#/$defs/a", "pattern": "b"}}, 2),
-        ({"properties": {"a": {"pattern": "a"}}, "unevaluatedProperties": False}, 3),
         ({"items": {"minimum": 0.1, "maximum": 5, "enum": [1, 2.5, "a", 9007199254740993]}}, 10),
         ({"items": {"const": 1e-300}}, 48),
         ({"items": {"const": {"a": [1, 0.5]}}}, 8),
@@ -234,8 +231,46 @@ def test_repeated_rules_lower_the_message_size_limit() -> None:
         ({"items": {"multipleOf": 1e-308}}, 128),
     ],
 )
-def test_patterns_and_divisions_of_a_value_lower_the_message_size_limit(document: dict[str, Any], matches: int) -> None:
-    assert compile_schema(json.dumps(document), "json_schema").max_bytes == 1_048_576 // matches
+def test_comparisons_of_a_number_lower_the_message_size_limit(document: dict[str, Any], comparisons: int) -> None:
+    assert compile_schema(json.dumps(document), "json_schema").max_bytes == 1_048_576 // comparisons
+
+
+_LARGE = "[ab]{1,100}a[ab]{1,100}x"
+"""Compiles to 22 KiB, so that a text may have 8,188 characters."""
+_LONG = "ab" * 4_100
+
+
+@pytest.mark.parametrize(
+    ("document", "most", "more"),
+    [
+        ({"pattern": _LARGE}, _LONG[:8_188], _LONG),
+        ({"items": {"not": {"pattern": _LARGE}}}, [_LONG[:4_090]] * 2, [_LONG[:4_090]] * 3),
+        ({"allOf": [{"not": {"pattern": _LARGE}}, {"not": {"pattern": "b$|aaaa"}}]}, _LONG[:7_900], _LONG[:8_188]),
+        ({"patternProperties": {_LARGE: True}}, {_LONG[:8_188]: 1}, {_LONG: 1}),
+        ({"patternProperties": {_LARGE: True, "a$": True}}, {_LONG[:7_930]: 1}, {_LONG[:7_940]: 1}),
+        ({"patternProperties": {_LARGE: True}, "unevaluatedProperties": True}, {_LONG[:2_000]: 1}, {_LONG: 1}),
+        ({"propertyNames": {"not": {"pattern": _LARGE}}}, {_LONG[:8_188]: 1}, {_LONG: 1}),
+        ({"anyOf": [{"pattern": _LARGE}, {"not": {"pattern": _LARGE}}]}, _LONG[:4_090], _LONG[:8_188]),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"not": {"pattern": _LARGE}}}}, _LONG[:8_188], _LONG),
+    ],
+)
+def test_message_with_too_much_text_for_its_patterns_is_invalid(document: Document, most: object, more: object) -> None:
+    schema = compile_schema(json.dumps(document), "json_schema")
+    assert not any(fault.detail.startswith("has too much text") for fault in _violations(schema, most))
+    (fault,) = _violations(schema, more)
+    assert fault.detail.startswith("has too much text for the patterns of the schema")
+    # The count begins again with each message.
+    assert not any(fault.detail.startswith("has too much text") for fault in _violations(schema, most))
+
+
+def _violations(schema: SchemaValidator, value: object) -> tuple[Fault, ...]:
+    return schema.violations(json.dumps(value).encode(), "/data", no_time)
+
+
+def test_text_that_no_pattern_matches_is_not_counted() -> None:
+    document = {"properties": {"a": {"pattern": "^(yes|no)?$"}}, "additionalProperties": {"pattern": "-"}}
+    schema = compile_schema(json.dumps(document), "json_schema")
+    assert _violations(schema, {"a": "yes", "b": ["x" * 1_000_000]}) == ()
 
 
 def test_message_with_too_many_extreme_numbers_is_invalid() -> None:

@@ -32,7 +32,6 @@ from discue.api.structs import (
 )
 from discue.control import queues
 from discue.control.context import ControlContext, require_found
-from discue.control.pattern_checks import check_schema
 from discue.control.queues import (
     LARGEST_MESSAGE_BYTES,
     LONGEST_RETENTION_SECONDS,
@@ -207,7 +206,7 @@ async def _schema(control: ControlContext, body: QueueBody) -> Schema | ClearedS
             "A queue has one schema: send schema or json_schema.", code="conflicting_fields", faults=faults
         )
     for language, text in given.items():
-        return await check_schema(control, text, language)
+        return await queues.check_schema(control, text, language)
     # A client that has replaced `schema` by `json_schema` may still send null for `schema`.
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET
