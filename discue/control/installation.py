@@ -42,8 +42,6 @@ class InstallationState(msgspec.Struct, frozen=True):
     commits: Sequence[Commits]
     files: DatabaseFiles | None
     """None with PostgreSQL."""
-    is_healthy: bool
-    """Whether the last write succeeded."""
     loop_lag_ms: float
     """The 99th percentile of the delay with which this worker's event loop ran what was due."""
     leases_lost: int
@@ -83,7 +81,6 @@ async def state(control: ControlContext, principal: Principal) -> InstallationSt
             for kind, each in measures.commit_seconds.items()
         ],
         _files(control),
-        store.healthy,
         quantile(measures.loop_lag, 0.99) * 1_000,
         measures.leases_lost,
         measures.takeovers,

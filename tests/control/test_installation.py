@@ -28,7 +28,7 @@ async def test_only_owners_and_admins_of_the_operator_see_it(cast: Cast, control
     operator = replace(_user(cast.alice.principal, role), is_operator=True)
     control = replace(control, settings=replace(control.settings, database=DATABASE))
     if role in {"owner", "admin"}:
-        assert (await installation.state(control, operator)).is_healthy
+        assert (await installation.state(control, operator)).commits
         assert installation.settings_in_effect(control, operator)
     else:
         with pytest.raises(Forbidden):
