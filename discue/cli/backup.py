@@ -9,9 +9,9 @@ from typing import Final
 from discue.backup.child import create_in_child
 from discue.backup.plan import BackupPlan, backup_keys, require_usable
 from discue.backup.schedule import BackupSchedule
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import Command, argument, option
 from discue.cli.output import note, say
-from discue.cli.verbs import Commands
 from discue.config.types import DURATION
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.signals import completed, stop_on_signal
@@ -19,35 +19,26 @@ from discue.server.signals import completed, stop_on_signal
 _CHECK_SECONDS: Final = 1.0
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "backup",
         _run,
-        summary="back up a SQLite database while it is served",
+        argument(
+            "destination",
+            "existing folder, ideally on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
+            metavar="DEST",
+        ),
+        option("--every", "TIME", "keep running, and make a backup at this interval, such as 10m or 1d", duration),
+        option(
+            "--keep",
+            "TIME",
+            "afterwards, delete whole backups of this installation that are older than this, such as 7d",
+            duration,
+        ),
+        option("--encrypt", "FILE", "file with a key of 32 bytes in base64, which encrypts the backup", Path),
         description="Copies the database as it is at one moment, checks the copy, and stores it compressed in a "
         "folder, as a whole or not at all. Servers may run. Encryption keys of the installation are not part of the "
         "backup: keep a copy of them elsewhere.",
-    )
-    parser.add_argument(
-        "destination",
-        metavar="DEST",
-        help="existing folder, ideally on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
-    )
-    parser.add_argument(
-        "--every",
-        type=duration,
-        metavar="TIME",
-        help="keep running, and make a backup at this interval, such as 10m or 1d",
-    )
-    parser.add_argument(
-        "--keep",
-        type=duration,
-        metavar="TIME",
-        help="afterwards, delete whole backups of this installation that are older than this, such as 7d",
-    )
-    parser.add_argument(
-        "--encrypt", type=Path, metavar="FILE", help="file with a key of 32 bytes in base64, which encrypts the backup"
     )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discue.cli.backup_checks import backup_findings, drill_findings
-from discue.cli.command import Invocation, add_command, utc
+from discue.cli.command import Invocation, operator_command, utc
+from discue.cli.declarations import Command, option
 from discue.cli.finding import Finding
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
-from discue.cli.verbs import Commands
 from discue.config.addresses import reachable
 from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
@@ -96,22 +96,20 @@ _COST = {
 _PLAUSIBLE_YEARS = range(2025, 2100)
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "check",
         run,
-        summary="check settings, database, encryption, port, clock, TLS files and disk for problems",
+        option(
+            "--restore",
+            "DEST",
+            "instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
+            "of it; TMPDIR says where",
+        ),
+        option("--decrypt", "FILE", "file with the key of an encrypted backup", Path),
         description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
         "settings are invalid.",
     )
-    parser.add_argument(
-        "--restore",
-        metavar="DEST",
-        help="instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
-        "of it; TMPDIR says where",
-    )
-    parser.add_argument("--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup")
 
 
 def run(invocation: Invocation) -> int:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from discue.cli.command import Invocation, ProgressLine, add_command, resumable
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import Command, option
 from discue.cli.output import say
-from discue.cli.verbs import Commands
+from discue.cli.progress import ProgressLine, resumable
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import key_file
@@ -26,33 +27,31 @@ from discue.store.tables import TABLES
 _HINT: Final = "The new database is not complete: run the same command again, which starts again."
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "copy",
         run,
-        summary="copy a database into an empty one",
+        option(
+            "--from",
+            "DATABASE",
+            "database to copy, in the form of the setting database",
+            _database,
+            dest="source",
+            required=True,
+        ),
+        option(
+            "--to",
+            "DATABASE",
+            "database to create: a file that does not exist, or an empty PostgreSQL database",
+            _database,
+            dest="target",
+            required=True,
+        ),
         description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
         "either direction. Stop the servers of both databases first. Run the command again if it "
         "was interrupted: it starts again. The new database cannot be served until the copy is complete and "
         "verified. The old database is not changed: never serve both. Keep passwords in ~/.pgpass: other users of "
         "the machine can read flags.",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=_database,
-        required=True,
-        metavar="DATABASE",
-        help="database to copy, in the form of the setting database",
-    )
-    parser.add_argument(
-        "--to",
-        dest="target",
-        type=_database,
-        required=True,
-        metavar="DATABASE",
-        help="database to create: a file that does not exist, or an empty PostgreSQL database",
     )
 
 

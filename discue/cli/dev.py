@@ -16,12 +16,12 @@ import uvloop
 from discue import __version__
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli import ephemeral
-from discue.cli.command import DEVELOPMENT_DATABASE, DEVELOPMENT_URL, Invocation, add_command
+from discue.cli.command import DEVELOPMENT_DATABASE, DEVELOPMENT_URL, Invocation, operator_command
+from discue.cli.declarations import Command, switch
 from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog
 from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
-from discue.cli.verbs import Commands
 from discue.config.addresses import is_loopback, reachable
 from discue.config.settings import Settings
 from discue.control import admin, listeners, queues
@@ -188,26 +188,19 @@ _PORTS_TRIED: Final = 100
 _ASKED_SECONDS: Final = 1.0
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "dev",
         run,
-        summary="run a development server, with an inbox that shows received messages",
+        switch(
+            "--ephemeral",
+            "Serve a new database that is deleted at the end, with a clock that requests can move: for tests.",
+        ),
+        switch("--json", "With --ephemeral: print URL and key as one line of JSON when ready."),
         description="Stores data and a fixed API key in .discue in the working directory; with PostgreSQL, only the "
         "key. Prints links, curl commands to start with, and a line for each delivery. Listeners can be on this "
         "machine. If the port is in use, the next free one is used. .discue/url contains the URL.",
         base=BASE,
-    )
-    parser.add_argument(
-        "--ephemeral",
-        action="store_true",
-        help="Serve a new database that is deleted at the end, with a clock that requests can move: for tests.",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="With --ephemeral: print URL and key as one line of JSON when ready.",
     )
 
 

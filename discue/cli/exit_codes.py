@@ -15,10 +15,33 @@ NO_RESPONSE: Final = 5
 """The service did not respond, or another server did."""
 
 
-def guarded(run: Callable[[], int]) -> int:
-    """Return the exit code of `run`: 1 if the operating system refused something, which is printed, or for Ctrl-C."""
+class CommandFailed(Exception):
+    """The command cannot do what it was told. The text says why, and what to do."""
+
+    exit_code = FAILED
+
+
+class UsageInvalid(CommandFailed):
+    """The arguments are not acceptable. The text says which, and what is."""
+
+    exit_code = WRONG_USAGE
+
+
+class KeyMissing(CommandFailed):
+    """Neither the environment nor a profile has a key for the service. The text says what to do."""
+
+    exit_code = NOT_ALLOWED
+
+
+def guarded(run: Callable[[], int | None]) -> int:
+    """Return the exit code of `run`, None for 0. Prints CommandFailed and errors of the operating system.
+
+    Ctrl-C is a failure.
+    """
     try:
-        return run()
+        return run() or FINE
+    except CommandFailed as error:
+        return say_error(str(error), error.exit_code)
     except BrokenPipeError:
         # The reader of the output has exited. Without this, the interpreter prints another error when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

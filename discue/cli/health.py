@@ -14,8 +14,8 @@ from contextlib import closing
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from discue.cli.exit_codes import FAILED, FINE, guarded, say_error
-from discue.cli.verbs import Commands
+from discue.cli.declarations import Command, argument, option, switch
+from discue.cli.exit_codes import CommandFailed, guarded
 
 _TIMEOUT_SECONDS: Final = 3.0
 _READ_BYTES: Final = 65_536
@@ -38,32 +38,23 @@ class _Target(NamedTuple):
         return f"{'https' if self.has_tls else 'http'}://{host}:{self.port}{self.path}"
 
 
-class _Unhealthy(Exception):
-    """The server is not healthy, or cannot be asked. The text says why."""
-
-
-def add(commands: Commands) -> None:
-    summary = "ask a running server whether it is ready"
-    parser = commands.add_parser(
-        "health",
-        help=summary,
-        description=f"{summary[:1].upper()}{summary[1:]}. The exit code is 0 if it is, and 1 if it is not or does not "
-        "respond within 3 seconds. Needs no API key. The certificate of the server is not verified: nothing secret is "
-        "sent.",
-        allow_abbrev=False,
+def command() -> Command:
+    return Command(
+        start=_start,
+        arguments=(
+            argument(
+                "url",
+                "address of the server; without it, the one of this machine with the same settings",
+                _target_of,
+                nargs="?",
+                metavar="URL",
+            ),
+            switch("--live", "ask only whether the process responds, also while it starts or drains"),
+            option("--config", "FILE", "TOML file with the settings of the server"),
+        ),
+        description="The exit code is 0 if it is, and 1 if it is not or does not respond within 3 seconds. Needs no "
+        "API key. The certificate of the server is not verified: nothing secret is sent.",
     )
-    parser.add_argument(
-        "url",
-        nargs="?",
-        type=_target_of,
-        metavar="URL",
-        help="address of the server; without it, the one of this machine with the same settings",
-    )
-    parser.add_argument(
-        "--live", action="store_true", help="ask only whether the process responds, also while it starts or drains"
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML file with the settings of the server")
-    parser.set_defaults(start=_start, parser=parser)
 
 
 def _target_of(text: str) -> _Target:
@@ -79,21 +70,11 @@ def _target_of(text: str) -> _Target:
 
 
 def _start(parsed: argparse.Namespace) -> int:
-    return guarded(lambda: _run(parsed))
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    state = "live" if parsed.live else "ready"
-    try:
-        target = parsed.url or _configured(parsed.config)
-        _require(target, state)
-    except _Unhealthy as error:
-        return say_error(str(error), FAILED)
-    return FINE
+    return guarded(lambda: _require(parsed.url or _configured(parsed.config), "live" if parsed.live else "ready"))
 
 
 def _configured(config: str | None) -> _Target:
-    """Return the address that a server with these settings listens on. Raises _Unhealthy if they are invalid."""
+    """Return the address that a server with these settings listens on. Raises CommandFailed if they are invalid."""
     # A check with a URL does not wait for these.
     from pathlib import Path  # noqa: PLC0415
 
@@ -104,12 +85,12 @@ def _configured(config: str | None) -> _Target:
     try:
         settings = load({} if config is None else {"config": config}, os.environ, Path.read_bytes)
     except SettingsInvalid as error:
-        raise _Unhealthy(error.detail) from error
+        raise CommandFailed(error.detail) from error
     return _Target(reachable(settings.host), settings.port, settings.has_tls)
 
 
 def _require(target: _Target, state: str) -> None:
-    """Raise _Unhealthy unless the server responds that it is in the state."""
+    """Raise CommandFailed unless the server responds that it is in the state."""
     try:
         head, body = _response(target, f"{target.path}/health/{state}")
         status = int(head.split(b" ", 2)[1])
@@ -119,11 +100,11 @@ def _require(target: _Target, state: str) -> None:
         from discue.domain.connection_errors import connection_problem  # noqa: PLC0415 - only failures need it
 
         reason = "no response within 3 seconds" if isinstance(error, TimeoutError) else connection_problem(error)
-        raise _Unhealthy(f"{target.url} does not respond: {reason}.") from error
+        raise CommandFailed(f"{target.url} does not respond: {reason}.") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _Unhealthy(f"Something other than discue responds at {target.url}.") from error
+        raise CommandFailed(f"Something other than discue responds at {target.url}.") from error
     if detail != state:
-        raise _Unhealthy(f"{target.url} is not {state}: {detail}")
+        raise CommandFailed(f"{target.url} is not {state}: {detail}")
 
 
 def _response(target: _Target, path: str) -> tuple[bytes, bytes]:

@@ -1,10 +1,8 @@
 """`discue init`: creates the operator's organization, as `serve` does on an empty database, without serving."""
 
-import json
-
-from discue.cli.command import Invocation, add_command
-from discue.cli.output import say
-from discue.cli.verbs import Commands
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import JSON, Command
+from discue.cli.output import say, say_data
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator
@@ -12,15 +10,8 @@ from discue.domain.model import Organization
 from discue.server.installation import open_installation
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "init",
-        _init,
-        summary="create the operator's organization in an empty database and print its first key",
-        description="Does nothing if an organization already exists.",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def command() -> Command:
+    return operator_command("init", _init, JSON, description="Does nothing if an organization already exists.")
 
 
 async def create_operator(control: ControlContext) -> None:
@@ -36,7 +27,7 @@ async def _init(invocation: Invocation) -> None:
         organization, key = await _ensured(control)
     if invocation.arguments.json:
         shown = {"id": organization.public_id, "alias": organization.alias}
-        say(json.dumps({"organization": shown, "api_key": key}))
+        say_data({"organization": shown, "api_key": key})
     elif key is not None:
         say(_announcement(organization, key))
     else:

@@ -1,21 +1,20 @@
 """`discue keys`: manages API keys in the database directly, for the first key and for recovery."""
 
 import argparse
-import json
 from functools import partial
 from typing import Final, Literal
 
 from discue.cli.command import (
+    ORGANIZATION,
     Invocation,
-    add_command,
-    add_organization,
     existing_installation,
     items_of_organization,
+    operator_command,
     organization_of,
     utc,
 )
-from discue.cli.output import say
-from discue.cli.verbs import Commands, add_verbs
+from discue.cli.declarations import JSON, CommandGroup, OneOf, argument, option, repeated, switch
+from discue.cli.output import say, say_data, say_result
 from discue.control import admin
 from discue.control.api_keys import scopes_of
 from discue.domain import api_key
@@ -34,53 +33,44 @@ _CHANGES: Final[tuple[tuple[str, Literal["enabled", "disabled", "deleted"], str]
 _LIVE = "Safe while servers run; they apply the change within a second."
 
 
-def add(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "keys",
-        help="create, list, disable, enable and delete API keys",
-        description="Manage API keys in the database directly. Only this command grants protected scopes.",
-        allow_abbrev=False,
+def command() -> CommandGroup:
+    key = argument("id", "id of the key, as shown by `discue keys list`")
+    changes = {
+        verb: operator_command("keys", partial(_change, status), key, ORGANIZATION, summary=effect, description=_LIVE)
+        for verb, status, effect in _CHANGES
+    }
+    scopes = (
+        repeated(
+            "--scope",
+            "RESOURCE[:ACCESS[:TARGET,…]]",
+            "scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
+            f"Resources: {', '.join(access.RESOURCES)}",
+            _scope,
+        ),
+        option(
+            "--preset",
+            None,
+            "common scopes: publish messages, pull and settle them, read everything, or everything unprotected",
+            choices=access.PRESETS,
+        ),
+        switch("--all", "every scope, including protected ones"),
     )
-    verbs = add_verbs(parser)
-    _add_create(verbs)
-    listing = add_command(verbs, "keys", _list, verb="list", summary="list keys")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    add_organization(listing)
-    for verb, status, effect in _CHANGES:
-        run = partial(_change, status)
-        changing = add_command(verbs, "keys", run, verb=verb, summary=effect, description=_LIVE)
-        changing.add_argument("id", help="id of the key, as shown by `discue keys list`")
-        add_organization(changing)
-
-
-def _add_create(verbs: Commands) -> None:
-    parser = add_command(
-        verbs,
+    creation = operator_command(
         "keys",
         _create,
-        verb="create",
+        option("--alias", None, "alias of the key; default: its id"),
+        OneOf(scopes),
+        option("--expires-in", "DAYS", "days until the key expires; default: never", _days),
+        JSON,
+        ORGANIZATION,
         summary="create a key and print it once",
         description=f"Without --preset, --scope and --all, the key gets every scope that is not protected. {_LIVE}",
     )
-    parser.add_argument("--alias", help="alias of the key; default: its id")
-    scopes = parser.add_mutually_exclusive_group()
-    scopes.add_argument(
-        "--scope",
-        action="append",
-        type=_scope,
-        metavar="RESOURCE[:ACCESS[:TARGET,…]]",
-        help="scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
-        f"Resources: {', '.join(access.RESOURCES)}",
+    listing = operator_command("keys", _list, JSON, ORGANIZATION, summary="list keys")
+    return CommandGroup(
+        {"create": creation, "list": listing, **changes},
+        "In the database directly: only this command grants protected scopes.",
     )
-    scopes.add_argument(
-        "--preset",
-        choices=access.PRESETS,
-        help="common scopes: publish messages, pull and settle them, read everything, or everything unprotected",
-    )
-    scopes.add_argument("--all", action="store_true", help="every scope, including protected ones")
-    parser.add_argument("--expires-in", type=_days, metavar="DAYS", help="days until the key expires; default: never")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    add_organization(parser)
 
 
 def _scope(text: str) -> tuple[str, Scope]:
@@ -126,16 +116,14 @@ async def _create(call: Invocation) -> None:
     async with existing_installation(call) as control:
         owner = await organization_of(control, arguments)
         made = await admin.create_key(control, owner, arguments.alias, scopes, expires_at=expires_at)
-    if arguments.json:
-        say(json.dumps({"api_key": {**_shown(made.key), "key": made.text}}))
-    else:
-        say(f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}")
+    text = f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}"
+    say_result({"api_key": {**_shown(made.key), "key": made.text}}, text, as_json=arguments.json)
 
 
 async def _list(call: Invocation) -> None:
     owner, keys = await items_of_organization(call, admin.page_of_keys)
     if call.arguments.json:
-        say(json.dumps({"api_keys": [_shown(key) for key in keys]}))
+        say_data({"api_keys": [_shown(key) for key in keys]})
         return
     say(f"Keys of {owner}, newest first:")
     for key in keys:

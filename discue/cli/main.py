@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, NoReturn
 
 from discue import __version__
+from discue.cli.declarations import add_parser
 from discue.cli.exit_codes import FAILED, WRONG_USAGE, say_error
 
 _FLAGS_SHOWN: Final = 25
@@ -17,55 +18,57 @@ _CHOICES_SHOWN: Final = 12
 _SHORT_USAGE: Final = "usage: {0} [FLAG ...]; `{0} --help` lists the flags\n"
 
 
-class _Command(NamedTuple):
+class _Entry(NamedTuple):
     """A command, and what `discue --help` says about it without importing its module."""
 
     name: str
     module: str
     summary: str
+    declared: str = "command"
+    """The function of the module that returns the declaration."""
 
 
 _OPERATE: Final = (
-    _Command("dev", "dev", "run a development server, with an inbox that shows received messages"),
-    _Command("demo", "demo", "show the dashboard of a shop with a day of traffic and some problems"),
-    _Command("serve", "serve", "serve the API and deliver messages"),
-    _Command("health", "health", "ask a running server whether it is ready"),
-    _Command("systemd", "systemd", "print a systemd unit that runs the service"),
-    _Command("init", "init", "create the operator's organization in an empty database and print its first key"),
-    _Command("keys", "keys", "create, list, disable, enable and delete API keys"),
-    _Command("organizations", "organizations", "list, suspend, resume and limit organizations"),
-    _Command("users", "users", "create users of the dashboard, and make links to choose a password"),
-    _Command("unlock", "unlock", "end lockouts after failed authentication attempts"),
-    _Command("migrate", "migrate", "apply pending migrations to the database"),
-    _Command("backup", "backup", "back up a SQLite database while it is served"),
-    _Command("restore", "restore", "restore a SQLite database from a backup"),
-    _Command("copy", "copy", "copy a database into an empty one"),
-    _Command("rotate-key", "rotate_key", "encrypt all secrets with the first configured key"),
-    _Command("check", "check", "check settings, database, encryption, port, clock, TLS files and disk for problems"),
+    _Entry("dev", "dev", "run a development server, with an inbox that shows received messages"),
+    _Entry("demo", "demo", "show the dashboard of a shop with a day of traffic and some problems"),
+    _Entry("serve", "serve", "serve the API and deliver messages"),
+    _Entry("health", "health", "ask a running server whether it is ready"),
+    _Entry("systemd", "systemd", "print a systemd unit that runs the service"),
+    _Entry("init", "init", "create the operator's organization in an empty database and print its first key"),
+    _Entry("keys", "keys", "create, list, disable, enable and delete API keys"),
+    _Entry("organizations", "organizations", "list, suspend, resume and limit organizations"),
+    _Entry("users", "users", "create users of the dashboard, and make links to choose a password"),
+    _Entry("unlock", "unlock", "end lockouts after failed authentication attempts"),
+    _Entry("migrate", "migrate", "apply pending migrations to the database"),
+    _Entry("backup", "backup", "back up a SQLite database while it is served"),
+    _Entry("restore", "restore", "restore a SQLite database from a backup"),
+    _Entry("copy", "copy", "copy a database into an empty one"),
+    _Entry("rotate-key", "rotate_key", "encrypt all secrets with the first configured key"),
+    _Entry("check", "check", "check settings, database, encryption, port, clock, TLS files and disk for problems"),
 )
 """Commands that work on the settings and the database of an installation."""
 
 _USE: Final = (
-    _Command("login", "login", "store the URL of a service and an API key"),
-    _Command("whoami", "whoami", "show which service and key commands use, and where these come from"),
-    _Command("publish", "publish", "publish a message, and print its id"),
-    _Command("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
-    _Command("tail", "tail", "show attempts to deliver the messages of a queue as they happen"),
-    _Command("relay", "relay", "publish the messages that an application stores in the outbox of its database"),
-    _Command("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
-    _Command("messages", "messages", "list, show and delete messages, and list missed ones"),
-    _Command("queues", "queues", "list, show, create, change and delete queues"),
-    _Command("listeners", "listeners", "list, show, create, disable, test and delete listeners"),
-    _Command("topics", "topics", "list, show, create, change and delete topics"),
-    _Command("channels", "channels", "list, show, create, change and delete channels"),
-    _Command("schedules", "schedules", "list, show, create, change and delete schedules"),
-    _Command("redeliver", "redeliver", "send missed messages of a listener again"),
-    _Command("replay", "replay", "send a part of a queue to a listener again"),
-    _Command("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
-    _Command("doctor", "doctor", "say why messages do not reach the URL of a listener"),
-    _Command("api", "api", "send any request to the API, and print the response"),
-    _Command("apply", "apply", "make queues, listeners, schedules, topics and channels as a file says"),
-    _Command("completion", "completion", "print a script that completes commands and flags in a shell"),
+    _Entry("login", "login", "store the URL of a service and an API key"),
+    _Entry("whoami", "whoami", "show which service and key commands use, and where these come from"),
+    _Entry("publish", "publish", "publish a message, and print its id"),
+    _Entry("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
+    _Entry("tail", "tail", "show attempts to deliver the messages of a queue as they happen"),
+    _Entry("relay", "relay", "publish the messages that an application stores in the outbox of its database"),
+    _Entry("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
+    _Entry("messages", "messages", "list, show and delete messages, and list missed ones"),
+    _Entry("queues", "resources", "list, show, create, change and delete queues", "queues"),
+    _Entry("listeners", "listeners", "list, show, create, disable, test and delete listeners"),
+    _Entry("topics", "resources", "list, show, create, change and delete topics", "topics"),
+    _Entry("channels", "resources", "list, show, create, change and delete channels", "channels"),
+    _Entry("schedules", "resources", "list, show, create, change and delete schedules", "schedules"),
+    _Entry("redeliver", "jobs", "send missed messages of a listener again", "redeliver"),
+    _Entry("replay", "jobs", "send a part of a queue to a listener again", "replay"),
+    _Entry("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
+    _Entry("doctor", "doctor", "say why messages do not reach the URL of a listener"),
+    _Entry("api", "api", "send any request to the API, and print the response"),
+    _Entry("apply", "apply", "make queues, listeners, schedules, topics and channels as a file says"),
+    _Entry("completion", "completion", "print a script that completes commands and flags in a shell"),
 )
 """Commands that send requests to a service, with an API key."""
 
@@ -160,7 +163,11 @@ def command_parser(only: str | None = None) -> argparse.ArgumentParser:
     for group, package in ((_OPERATE, "discue.cli"), (_USE, "discue.cli.user")):
         for command in group:
             if only in (None, command.name):
-                import_module(f"{package}.{command.module}").add(commands)
+                module = import_module(f"{package}.{command.module}")
+                if hasattr(module, "add"):
+                    module.add(commands)
+                else:
+                    add_parser(commands, command.name, command.summary, getattr(module, command.declared)())
             else:
                 commands.add_parser(command.name)
     return parser

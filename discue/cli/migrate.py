@@ -4,28 +4,22 @@ import asyncio
 from pathlib import Path
 
 from discue.backup.create import copy_database
-from discue.cli.command import Invocation, add_command, no_database
+from discue.cli.command import Invocation, no_database, operator_command
+from discue.cli.declarations import Command, switch
 from discue.cli.output import say
-from discue.cli.verbs import Commands
 from discue.server.installation import inspect_database, open_installation
 from discue.store.migrations import COMPATIBLE_FROM
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "migrate",
         _migrate,
-        summary="apply pending migrations to the database",
+        switch("--no-copy", "do not copy a SQLite database first; without a copy, there is no way back"),
+        switch("--dry-run", "print the pending migrations without applying them"),
         description="Every command that opens the database does this as well, but this one copies a SQLite database "
         "first, to a file next to it. It does not create a database: `discue serve` does.",
     )
-    parser.add_argument(
-        "--no-copy",
-        action="store_true",
-        help="do not copy a SQLite database first; without a copy, there is no way back",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the pending migrations without applying them")
 
 
 def _migrate(call: Invocation) -> None:

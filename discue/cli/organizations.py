@@ -1,14 +1,13 @@
 """`discue organizations`: lists, suspends, resumes and limits organizations."""
 
 import argparse
-import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from discue.cli.command import Invocation, add_command, all_items, existing_installation, utc
-from discue.cli.output import say
-from discue.cli.verbs import Commands, add_verbs
+from discue.cli.command import Invocation, all_items, existing_installation, operator_command, utc
+from discue.cli.declarations import JSON, CommandGroup, argument, option
+from discue.cli.output import say, say_data
 from discue.control.context import ControlContext
 from discue.control.organizations import set_limits, set_state
 from discue.domain.errors import BadRequest, NotFound
@@ -45,46 +44,41 @@ LIMITS: Final = (
 _LIVE = "Safe while servers run; they apply the change within a second."
 
 
-def add(commands: Commands) -> None:
-    group = commands.add_parser(
-        "organizations",
-        help="list, suspend, resume and limit organizations",
-        description="Manage organizations in the database directly.",
-        allow_abbrev=False,
+def command() -> CommandGroup:
+    alias = argument("alias", "alias of the organization, as shown by `discue organizations list`")
+    return CommandGroup(
+        {
+            "list": operator_command("organizations", _list, JSON, summary="list organizations"),
+            "suspend": operator_command(
+                "organizations",
+                partial(_change, "suspended"),
+                alias,
+                summary="suspend an organization",
+                description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
+                f"The operator's organization cannot be suspended. {_LIVE}",
+            ),
+            "resume": operator_command(
+                "organizations",
+                partial(_change, "active"),
+                alias,
+                summary="resume a suspended organization",
+                description=f"Its keys work again, and its deliveries continue. {_LIVE}",
+            ),
+            "set": operator_command(
+                "organizations",
+                _set,
+                alias,
+                # Settings have such names, too, and are read from all arguments that have one.
+                *(
+                    option(f"--{each.flag}", "N", each.help, _number_or_none, dest=f"set_{each.setting}")
+                    for each in LIMITS
+                ),
+                summary="change an organization's limits",
+                description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
+            ),
+        },
+        "In the database directly.",
     )
-    verbs = add_verbs(group)
-    listing = add_command(verbs, "organizations", _list, verb="list", summary="list organizations")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    suspend = add_command(
-        verbs,
-        "organizations",
-        partial(_change, "suspended"),
-        verb="suspend",
-        summary="suspend an organization",
-        description="Requests with its keys get 423, and its deliveries wait until it is resumed. "
-        f"The operator's organization cannot be suspended. {_LIVE}",
-    )
-    resume = add_command(
-        verbs,
-        "organizations",
-        partial(_change, "active"),
-        verb="resume",
-        summary="resume a suspended organization",
-        description=f"Its keys work again, and its deliveries continue. {_LIVE}",
-    )
-    setting = add_command(
-        verbs,
-        "organizations",
-        _set,
-        verb="set",
-        summary="change an organization's limits",
-        description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
-    )
-    for parser in (suspend, resume, setting):
-        parser.add_argument("alias", help="alias of the organization, as shown by `discue organizations list`")
-    for flag, name, usage in LIMITS:
-        # Settings have such names, too, and are read from all arguments that have one.
-        setting.add_argument(f"--{flag}", dest=f"set_{name}", metavar="N", type=_number_or_none, help=usage)
 
 
 def _number_or_none(text: str) -> int | str:
@@ -122,7 +116,7 @@ async def _list(call: Invocation) -> None:
         read = control.store.read
         found = await all_items(lambda selection: read(partial(organizations.page, selection=selection)))
     if call.arguments.json:
-        say(json.dumps({"organizations": [_shown(organization) for organization in found]}))
+        say_data({"organizations": [_shown(organization) for organization in found]})
         return
     say("Organizations, newest first:")
     for each in found:

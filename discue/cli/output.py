@@ -32,6 +32,14 @@ def say_json(value: Any) -> None:
     say_data(_without_none(value))
 
 
+def say_result(value: Any, text: str, *, as_json: bool) -> None:
+    """Print the result of a command: as JSON for programs, or as a text for people."""
+    if as_json:
+        say_json(value)
+    else:
+        say(text)
+
+
 def say_data(value: Any) -> None:
     """Print a value as JSON, indented on a terminal."""
     import msgspec  # noqa: PLC0415 - a command imports it with the client

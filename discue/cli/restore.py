@@ -6,42 +6,31 @@ from pathlib import Path
 from discue.backup import restore as restoring
 from discue.backup.plan import backup_keys
 from discue.backup.restore import RestoreResult, require_replaceable, selected_backup
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import Command, argument, option, switch
 from discue.cli.output import say, when
 from discue.cli.user.arguments import moment
-from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.server.process import alone_on
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "restore",
         _run,
-        summary="restore a SQLite database from a backup",
+        argument(
+            "backup",
+            "a backup file, or a folder or s3://bucket/prefix, whose newest backup is restored",
+            metavar="BACKUP",
+        ),
+        option("--to", "FILE", "the database file to create", Path, required=True),
+        option("--at", "TIME", "select the newest backup before this time, such as 2h or 2026-07-01T12:00Z", moment),
+        option("--decrypt", "FILE", "file with the key of an encrypted backup, or several keys", Path),
+        switch("--force", "replace an existing database, and keep it under another name"),
         description="Verifies the whole backup, and checks the database in it, before it replaces anything. Stop the "
         "servers of the database first.",
-    )
-    parser.add_argument(
-        "backup",
-        metavar="BACKUP",
-        help="a backup file, or a folder or s3://bucket/prefix, whose newest backup is restored",
-    )
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the database file to create")
-    parser.add_argument(
-        "--at",
-        type=moment,
-        metavar="TIME",
-        help="select the newest backup before this time, such as 2h or 2026-07-01T12:00Z",
-    )
-    parser.add_argument(
-        "--decrypt", type=Path, metavar="FILE", help="file with the key of an encrypted backup, or several keys"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="replace an existing database, and keep it under another name"
     )
 
 

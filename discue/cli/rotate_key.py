@@ -3,9 +3,10 @@
 import os
 from typing import Final
 
-from discue.cli.command import Invocation, ProgressLine, add_command, require_database, resumable
+from discue.cli.command import Invocation, operator_command, require_database
+from discue.cli.declarations import Command, switch
 from discue.cli.output import say
-from discue.cli.verbs import Commands
+from discue.cli.progress import ProgressLine, resumable
 from discue.control import encryption
 from discue.control.context import ControlContext
 from discue.control.encryption import missing_keys
@@ -20,22 +21,19 @@ _RESUME_HINT: Final = "The progress is kept: run the same command again, without
 _SHOWN: Final = 10
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "rotate-key",
         _run,
-        summary="encrypt all secrets with the first configured key",
+        switch("--new-key", "add a new key to the key file, before the others"),
+        switch(
+            "--replace-lost",
+            "create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost, "
+            "and remove such second factors of users",
+        ),
         description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
         "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
         "are encrypted as well.",
-    )
-    parser.add_argument("--new-key", action="store_true", help="add a new key to the key file, before the others")
-    parser.add_argument(
-        "--replace-lost",
-        action="store_true",
-        help="create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost, "
-        "and remove such second factors of users",
     )
 
 

@@ -13,10 +13,10 @@ import uvloop
 
 from discue import __version__
 from discue.cli import init
-from discue.cli.command import Invocation, add_command, exit_code_of
+from discue.cli.command import Invocation, exit_code_of, operator_command
+from discue.cli.declarations import Command
 from discue.cli.exit_codes import FINE
 from discue.cli.tls import certificate_files, require_valid_certificate
-from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.control.encryption import ensure_encryption
 from discue.domain.errors import DiscueError
@@ -45,12 +45,10 @@ _GRACE_SECONDS: Final = 1.0
 """For requests in flight of servers that serve no API."""
 
 
-def add(commands: Commands) -> None:
-    add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "serve",
         run,
-        summary="serve the API and deliver messages",
         description="If the database is empty, creates the operator's organization and prints its first API key once. "
         "SIGTERM or Ctrl-C waits for requests in flight and exits; another one after more than a second exits at once.",
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from discue.backup.destination import SCHEME
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import Command, option
 from discue.cli.output import say
-from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.domain.errors import SettingsInvalid
 
@@ -94,16 +94,14 @@ _UNPRIVILEGED: Final = "CapabilityBoundingSet=\nPrivateUsers=yes"
 _LOW_PORT: Final = "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE"
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "systemd",
         _run,
-        summary="print a systemd unit that runs the service",
+        option("--user", "NAME", "user that runs it [discue]", _user, default="discue"),
         description="The unit runs the program that prints it, with the settings of --config. It depends on port, "
         "paths and drain timeout: print it again after changing these. Changes nothing.",
     )
-    parser.add_argument("--user", default="discue", type=_user, metavar="NAME", help="user that runs it [discue]")
 
 
 def _user(text: str) -> str:

@@ -1,44 +1,39 @@
 """`discue unlock`: lists and ends lockouts after failed authentication attempts."""
 
 import argparse
-import json
 
 from discue.auth.authenticator import sign_in_subject
 from discue.auth.client_ip import UNKNOWN, canonical, subject_of
-from discue.cli.command import Invocation, add_command, existing_installation, utc
-from discue.cli.output import say
-from discue.cli.verbs import Commands
+from discue.cli.command import Invocation, existing_installation, operator_command, utc
+from discue.cli.declarations import JSON, Command, OneOf, option, switch
+from discue.cli.output import say, say_data
 from discue.dashboard.users import lockouts
 from discue.domain.ids import is_public_id
 
 _SHOWN = 1_000
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    targets = (
+        option("--key", "ID", "unlock a key by its id, at all addresses", _key),
+        option(
+            "--address",
+            "ADDRESS",
+            "unlock keys, unknown keys and sign-in at a client address; for IPv6, in its /64 and /48 networks",
+            _address,
+        ),
+        option("--user", "EMAIL", "unlock the sign-in of a user"),
+        switch("--all", "unlock all keys, addresses and users, and accept codes of second factors again"),
+        switch("--list", "list lockouts without changing anything"),
+    )
+    return operator_command(
         "unlock",
         _unlock,
-        summary="end lockouts after failed authentication attempts",
+        OneOf(targets, required=True),
+        JSON,
         description="Resets the count of failed attempts, and of wrong codes of second factors. Safe while servers "
         "run; they apply the change within a second.",
     )
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--key", type=_key, metavar="ID", help="unlock a key by its id, at all addresses")
-    target.add_argument(
-        "--address",
-        type=_address,
-        metavar="ADDRESS",
-        help="unlock keys, unknown keys and sign-in at a client address; for IPv6, in its /64 and /48 networks",
-    )
-    target.add_argument("--user", metavar="EMAIL", help="unlock the sign-in of a user")
-    target.add_argument(
-        "--all",
-        action="store_true",
-        help="unlock all keys, addresses and users, and accept codes of second factors again",
-    )
-    target.add_argument("--list", action="store_true", help="list lockouts without changing anything")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _key(text: str) -> str:
@@ -70,7 +65,7 @@ async def _unlock(call: Invocation) -> None:
             found = await lockouts.unlock_user(control, arguments.user)
     if arguments.json:
         shown = [{**lock.subject._asdict(), "locked_until": lock.until} for lock in found]
-        say(json.dumps({"locked" if arguments.list else "unlocked": shown}))
+        say_data({"locked" if arguments.list else "unlocked": shown})
     elif not found:
         say("No lockouts." if arguments.list else "No lockout was in effect. The count of failed attempts is reset.")
     for lock in [] if arguments.json else found:

@@ -1,19 +1,18 @@
 """`discue users`: creates users and makes links to choose a password, in the database directly."""
 
-import json
 from typing import Final
 
 from discue.cli.command import (
+    ORGANIZATION,
     Invocation,
-    add_command,
-    add_organization,
     existing_installation,
     items_of_organization,
+    operator_command,
     organization_of,
     utc,
 )
-from discue.cli.output import say
-from discue.cli.verbs import Commands, add_verbs
+from discue.cli.declarations import JSON, CommandGroup, argument, option
+from discue.cli.output import say, say_data
 from discue.control.context import require_found
 from discue.dashboard.users import command_line
 from discue.dashboard.users.roles import ROLES
@@ -24,41 +23,33 @@ from discue.domain.model import User
 _LINK: Final = "The link works once, within seven days."
 
 
-def add(commands: Commands) -> None:
-    group = commands.add_parser(
-        "users",
-        help="create users of the dashboard, and make links to choose a password",
-        description="Manage users in the database directly: for the first user, and for an owner who has forgotten "
-        "the password. Owners and admins manage all others in the dashboard.",
-        allow_abbrev=False,
-    )
-    verbs = add_verbs(group)
-    creation = add_command(
-        verbs,
+def command() -> CommandGroup:
+    creation = operator_command(
         "users",
         _create,
-        verb="create",
+        argument("email", "email address that the user signs in with", metavar="EMAIL"),
+        # A setting has the name `role`, too, and is read from all arguments that have one.
+        option("--role", None, "role of the user; default: owner", choices=ROLES, default="owner", dest="user_role"),
+        JSON,
+        ORGANIZATION,
         summary="create a user, and print a link with which they choose a password",
         description=_LINK,
     )
-    creation.add_argument("email", metavar="EMAIL", help="email address that the user signs in with")
-    # A setting has the name `role`, too, and is read from all arguments that have one.
-    creation.add_argument(
-        "--role", dest="user_role", choices=ROLES, default="owner", help="role of the user; default: owner"
-    )
-    link = add_command(
-        verbs,
+    link = operator_command(
         "users",
         _link,
-        verb="link",
+        argument("email", "email address of the user", metavar="EMAIL"),
+        JSON,
+        ORGANIZATION,
         summary="print a link with which a user chooses a new password",
         description=f"{_LINK} An earlier link stops working. Until the user chooses a password, the present one works.",
     )
-    link.add_argument("email", metavar="EMAIL", help="email address of the user")
-    listing = add_command(verbs, "users", _list, verb="list", summary="list users")
-    for parser in (creation, link, listing):
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-        add_organization(parser)
+    listing = operator_command("users", _list, JSON, ORGANIZATION, summary="list users")
+    return CommandGroup(
+        {"create": creation, "link": link, "list": listing},
+        "In the database directly: for the first user, and for an owner who has forgotten the password. Owners and "
+        "admins manage all others in the dashboard.",
+    )
 
 
 async def _create(call: Invocation) -> None:
@@ -85,7 +76,7 @@ async def _link(call: Invocation) -> None:
 async def _list(call: Invocation) -> None:
     owner, found = await items_of_organization(call, command_line.page_of_users)
     if call.arguments.json:
-        say(json.dumps({"users": [_shown(user) for user in found]}))
+        say_data({"users": [_shown(user) for user in found]})
         return
     say(f"Users of {owner}, newest first:" if found else f"{owner} has no users. Run `discue users create EMAIL`.")
     for user in found:
@@ -99,7 +90,7 @@ def _say_link(call: Invocation, made: UserDetails, sentence: str) -> None:
     page = f"{settings.dashboard_root(settings.service_url)}/dashboard/invitation"
     url = f"{page if settings.dashboard else f'{settings.service_url}/v1/invitations'}#{invitation.token}"
     if call.arguments.json:
-        say(json.dumps({"user": _shown(made.user), "url": url, "expires_at": invitation.expires_at}))
+        say_data({"user": _shown(made.user), "url": url, "expires_at": invitation.expires_at})
         return
     say(f"{sentence}\n{url}\nuntil {utc(invitation.expires_at):%Y-%m-%d %H:%M} UTC. The link works once.")
     name = "public_url" if settings.dashboard_port is None else "dashboard_url"

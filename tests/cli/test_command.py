@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from discue import __version__
-from discue.cli.command import ProgressLine
+from discue.cli.progress import ProgressLine
 from tests.cli.commands import run
 from tests.support.clocks import StandingClock
 

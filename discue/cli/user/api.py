@@ -5,36 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 
+from discue.cli.declarations import Command, argument, option, repeated
+from discue.cli.exit_codes import UsageInvalid
 from discue.cli.output import format_json, say
 from discue.cli.user.arguments import content_of, header, idempotency_key, json_of
-from discue.cli.user.command import WRITES_BODY, UsageInvalid, add_command, connect
-from discue.cli.verbs import Commands
+from discue.cli.user.command import connect, user_command
 
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "api",
+def command() -> Command:
+    return user_command(
         run,
-        summary="send any request to the API, and print the response",
+        argument("method", "method of the request, such as GET or POST", str.upper, choices=_METHODS),
+        argument("path", "path, such as /queues?per_page=100 or /queues/orders/messages"),
+        option("--data", "JSON", "body of the request; @FILE reads it from a file, - from input"),
+        repeated("--header", "NAME:VALUE", "header of the request; can be repeated", header),
+        option("--idempotency-key", "KEY", "key of a POST; default: random", idempotency_key),
         description="Requests that fail are sent again; a POST takes effect once. Output to a terminal is indented.",
         has_json=False,
+        writes_body=True,
     )
-    parser.set_defaults(**{WRITES_BODY: True})
-    parser.add_argument("method", type=str.upper, choices=_METHODS, help="method of the request, such as GET or POST")
-    parser.add_argument("path", help="path, such as /queues?per_page=100 or /queues/orders/messages")
-    parser.add_argument("--data", metavar="JSON", help="body of the request; @FILE reads it from a file, - from input")
-    parser.add_argument(
-        "--header",
-        action="append",
-        type=header,
-        default=[],
-        metavar="NAME:VALUE",
-        help="header of the request; can be repeated",
-    )
-    parser.add_argument("--idempotency-key", type=idempotency_key, metavar="KEY", help="key of a POST; default: random")
 
 
 def run(arguments: argparse.Namespace) -> None:

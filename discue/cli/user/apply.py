@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from discue.cli.exit_codes import FAILED, FINE
+from discue.cli.declarations import Argument, Command, OneOf, argument, option, switch
+from discue.cli.exit_codes import FAILED, FINE, CommandFailed, UsageInvalid
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
-from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect, is_confirmed
-from discue.cli.verbs import Commands
+from discue.cli.user.command import connect, is_confirmed, user_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,29 +26,26 @@ _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 _VALUE_SHOWN: Final = 60
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "apply",
+def command() -> Command:
+    return user_command(
         run,
-        summary="make queues, listeners, schedules, topics and channels as a file says",
+        OneOf(
+            (
+                Argument(("-f", "--file"), {"metavar": "FILE", "help": "file in YAML or JSON; - for the input"}),
+                argument("misplaced", argparse.SUPPRESS, nargs="?"),
+            ),
+            required=True,
+        ),
+        switch("--dry-run", "show the difference, and change nothing"),
+        switch("--prune", "delete what the lists of the file leave out, except what belongs to customers; asks first"),
+        switch("--yes", "delete without asking"),
+        option(
+            "--secrets",
+            "FILE",
+            "write the signing secrets of new listeners to this file, readable only by you; default: print them",
+        ),
         description="Shows the difference, then creates and changes what differs, by alias. A second run changes "
         "nothing. Fields that the file leaves out stay as they are; null clears them.",
-    )
-    files = parser.add_mutually_exclusive_group(required=True)
-    files.add_argument("-f", "--file", metavar="FILE", help="file in YAML or JSON; - for the input")
-    files.add_argument("misplaced", nargs="?", help=argparse.SUPPRESS)
-    parser.add_argument("--dry-run", action="store_true", help="show the difference, and change nothing")
-    parser.add_argument(
-        "--prune",
-        action="store_true",
-        help="delete what the lists of the file leave out, except what belongs to customers; asks first",
-    )
-    parser.add_argument("--yes", action="store_true", help="delete without asking")
-    parser.add_argument(
-        "--secrets",
-        metavar="FILE",
-        help="write the signing secrets of new listeners to this file, readable only by you; default: print them",
     )
 
 
@@ -220,18 +217,8 @@ def _listener_of_a_customer(client: Discue, queue: str) -> Listener | None:
 
 def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | None]]:
     """Return the aliases and customers in a collection of the service."""
-    match path:
-        case ("queues",):
-            return [(each.alias, each.customer) for each in client.queues.list()]
-        case ("topics",):
-            return [(each.alias, None) for each in client.topics.list()]
-        case (_, parent, "listeners"):
-            return [(each.alias, each.customer) for each in client.listeners.list(parent)]
-        case (_, parent, "schedules"):
-            return [(each.alias, None) for each in client.schedules.list(parent)]
-        case (_, parent, _):
-            return [(each.alias, None) for each in client.channels.list(parent)]
-    return []
+    listed = getattr(client, path[-1]).list(*path[1::2])
+    return [(each.alias, getattr(each, "customer", None)) for each in listed]
 
 
 def _gets_secret(change: Difference) -> bool:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from discue.cli.user.command import CommandFailed, UsageInvalid
+from discue.cli.declarations import Argument, argument, option, repeated
+from discue.cli.exit_codes import CommandFailed, UsageInvalid
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, None: 1.0}
@@ -119,3 +120,16 @@ def json_of(content: bytes, what: str) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageInvalid(f"{what} is not JSON: {error}.") from None
     return msgspec.Raw(content)
+
+
+QUEUE: Final = argument("queue", "alias or id of the queue", name)
+LISTENER: Final = argument("listener", "alias or id of the listener", name)
+HEADERS: Final = repeated(
+    "--header", "NAME:VALUE", "header of each request to a listener; can be repeated", header, dest="headers"
+)
+DELAY: Final = option("--delay", "TIME", "deliver it later, such as 10m or 2h", duration)
+
+
+def limit(default: int) -> Argument:
+    """Return the option that bounds a list."""
+    return option("--limit", "N", f"list at most N; default: {default}", positive, default=default)

@@ -9,8 +9,17 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from discue.cli.argument_names import with_arguments
-from discue.cli.exit_codes import FAILED, FINE, NO_RESPONSE, NOT_ALLOWED, WRONG_USAGE, guarded, say_error
-from discue.cli.verbs import Commands, add_verbs
+from discue.cli.declarations import JSON, Argument, Command, Commands, OneOf, add_parser, option
+from discue.cli.exit_codes import (
+    FAILED,
+    NO_RESPONSE,
+    NOT_ALLOWED,
+    WRONG_USAGE,
+    guarded,
+    say_error,
+)
+from discue.cli.exit_codes import CommandFailed as CommandFailed  # noqa: PLC0414 - for `listen`
+from discue.cli.exit_codes import UsageInvalid as UsageInvalid  # noqa: PLC0414 - for `listen`
 
 if TYPE_CHECKING:
     from discue.cli.user.profiles import ServiceTarget
@@ -20,56 +29,39 @@ if TYPE_CHECKING:
 Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 """Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
 
-WRITES_BODY: Final = "writes_body"
-"""The default that commands set if their caller writes the body of a request: errors then name places in it."""
-JSON_HELP: Final = "print JSON instead of text"
+_PROFILE: Final = option("--profile", "NAME", "profile that `discue login --profile NAME` has stored")
 _DEADLINE_SECONDS: Final = 10.0
 """How long a request is retried: a user waits for it."""
 _LOCKED_OUT: Final = "locked_out"
 
 
-class CommandFailed(Exception):
-    """The command cannot do what it was told. The text says why, and what to do."""
-
-
-class UsageInvalid(Exception):
-    """The arguments are not acceptable. The text says which, and what is."""
-
-
-class KeyMissing(Exception):
-    """Neither the environment nor a profile has a key for the service. The text says what to do."""
-
-
-def add_group(commands: Commands, name: str, *, summary: str) -> Commands:
-    """Add a command that has verbs, and return what its verbs are added to."""
-    parser = commands.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
-    return add_verbs(parser)
-
-
-def add_command(
-    commands: Commands,
-    name: str,
+def user_command(
     run: Run,
-    *,
-    summary: str,
+    *arguments: Argument | OneOf,
+    summary: str = "",
     description: str = "",
     has_json: bool = True,
     needs_service: bool = True,
-) -> argparse.ArgumentParser:
-    """Add a command, or a verb of one, with the arguments that name the service. Returns its parser."""
-    parser = commands.add_parser(
-        name, help=summary, description=f"{_sentence(summary)} {description}".rstrip(), allow_abbrev=False
+    writes_body: bool = False,
+) -> Command:
+    """Return a command, or a verb of one, with the arguments that name the service.
+
+    `writes_body`: the caller writes the body of the request, so that errors name places in it, not arguments.
+    """
+    return Command(
+        start=_start,
+        arguments=(*(JSON,) * has_json, *(_PROFILE,) * needs_service, *arguments),
+        summary=summary,
+        description=description,
+        defaults={"run": run, "writes_body": writes_body},
     )
-    if has_json:
-        parser.add_argument("--json", action="store_true", help=JSON_HELP)
-    if needs_service:
-        parser.add_argument("--profile", metavar="NAME", help="profile that `discue login --profile NAME` has stored")
-    parser.set_defaults(start=_start, run=run, parser=parser)
-    return parser
 
 
-def _sentence(summary: str) -> str:
-    return f"{summary[:1].upper()}{summary[1:]}."
+def add_command(
+    commands: Commands, name: str, run: Run, *, summary: str, description: str, has_json: bool
+) -> argparse.ArgumentParser:
+    """Add a command that has no declaration yet. Returns its parser."""
+    return add_parser(commands, name, summary, user_command(run, description=description, has_json=has_json))
 
 
 @contextmanager
@@ -129,43 +121,19 @@ def is_confirmed(question: str) -> bool:
 
 
 def _start(parsed: argparse.Namespace) -> int:
-    parser = None if getattr(parsed, WRITES_BODY, False) else parsed.parser
-    return guarded(lambda: exit_code_of(lambda: parsed.run(parsed), parser))
-
-
-def exit_code_of(run: Callable[[], int | None], parser: argparse.ArgumentParser | None) -> int:
-    """Return the exit code of `run`. An expected error is printed to standard error as a line that says what to do.
-
-    `parser` is that of the command, whose arguments errors name; None: the caller has written the body of the request.
-    """
-    try:
-        return run() or FINE
-    except CommandFailed as error:
-        return say_error(str(error), FAILED)
-    except UsageInvalid as error:
-        return say_error(str(error), WRONG_USAGE)
-    except KeyMissing as error:
-        return say_error(str(error), NOT_ALLOWED)
-    except Exception as error:
-        code = _code_of(error, parser)
-        if code is None:
-            raise
+    def run_or_explain() -> int | None:
+        try:
+            code: int | None = parsed.run(parsed)
+        except Exception as error:
+            # Nothing but the client raises its errors, and then it is imported.
+            errors = sys.modules.get("discue_client.errors")
+            if errors is None or not isinstance(error, errors.DiscueError):
+                raise
+            pointers = () if parsed.writes_body else getattr(error, "pointers", ())
+            return say_error(with_arguments(explain(error), pointers, parsed.parser), exit_code(error))
         return code
 
-
-def _code_of(error: Exception, parser: argparse.ArgumentParser | None) -> int | None:
-    """Print an error of the client and return its exit code; None for any other error."""
-    # Nothing but the client raises its errors, and then it is imported.
-    if "discue_client.errors" not in sys.modules:
-        return None
-    from discue_client import errors  # noqa: PLC0415 - as above
-
-    if isinstance(error, errors.DiscueError):
-        text = explain(error)
-        if parser is not None and isinstance(error, errors.APIError):
-            text = with_arguments(text, error.pointers, parser)
-        return say_error(text, exit_code(error))
-    return None
+    return guarded(run_or_explain)
 
 
 def exit_code(error: DiscueError) -> int:

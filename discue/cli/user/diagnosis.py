@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Final, Literal, NamedTuple
 
+from discue.cli.exit_codes import UsageInvalid
 from discue.cli.output import beginning
-from discue.cli.user.command import UsageInvalid
 from discue.crypto.signing import SigningKey
 from discue.domain.attempts import Outcome, Timings
 from discue.domain.clock import SystemClock

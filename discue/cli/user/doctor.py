@@ -6,12 +6,12 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from discue.cli.exit_codes import FAILED
+from discue.cli.declarations import Command, argument, option
+from discue.cli.exit_codes import FAILED, KeyMissing
 from discue.cli.output import GREEN, RED, coloured, note, printable, say, say_json
 from discue.cli.user.arguments import content_of, json_of
-from discue.cli.user.command import KeyMissing, add_command, connect, explain
+from discue.cli.user.command import connect, explain, user_command
 from discue.cli.user.whoami import limits_of
-from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue.cli.user.diagnosis import ServicePolicy
@@ -20,21 +20,16 @@ _ASKED_SECONDS: Final = 3.0
 _MARKS: Final = {"ok": ("✓", GREEN), "warning": ("!", ""), "problem": ("✗", RED)}
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "doctor",
+def command() -> Command:
+    return user_command(
         run,
-        summary="say why messages do not reach the URL of a listener",
+        argument("url", "URL of the listener, such as https://example.com/hook, or 8000/hook"),
+        option("--secret", "SECRET", "signing secret of the listener (whsec_…)"),
+        option("--data", "JSON", 'data of the requests; @FILE reads it from a file; default: {"test": true}'),
         description="Checks name, addresses, TLS, redirects, latency, signatures and clock with test requests "
         "from this machine (discue-test: true): one with a wrong signature, and with --secret one with the right "
         "one. Asks the service, if one is configured, whether it allows private addresses. Exits with 1 if there is "
         "a problem.",
-    )
-    parser.add_argument("url", help="URL of the listener, such as https://example.com/hook, or 8000/hook")
-    parser.add_argument("--secret", metavar="SECRET", help="signing secret of the listener (whsec_…)")
-    parser.add_argument(
-        "--data", metavar="JSON", help='data of the requests; @FILE reads it from a file; default: {"test": true}'
     )
 
 

@@ -1,24 +1,29 @@
-"""Redeliveries and replays: a preview, a question, and the progress of a job that belongs to the service."""
+"""`discue redeliver` and `discue replay`: a preview, a question, and the progress of a job of the service."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from discue.cli.exit_codes import FAILED
+from discue.cli.declarations import Argument, Command, option, repeated, switch
+from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import note, say, say_json
-from discue.cli.user.arguments import name, positive
-from discue.cli.user.command import connect, is_confirmed
+from discue.cli.user.arguments import LISTENER, QUEUE, content_of, json_of, moment, name, positive
+from discue.cli.user.command import connect, is_confirmed, user_command
 from discue.cli.user.interrupts import interrupts, until_interrupt
 
 if TYPE_CHECKING:
     from discue_client import Discue
-    from discue_client._sync.resources import Redeliveries, Replays
     from discue_client.models import DryRun, Listener, Redelivery, Replay
 
+Select: TypeAlias = Callable[[argparse.Namespace], dict[str, Any]]
+"""Returns the fields of a request that select the messages. Raises UsageInvalid."""
+
+_REASONS: Final = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
 _DONE: Final = "done"
 _POLL_SECONDS: Final = 0.5
 _CLEAR_LINE: Final = "\r\x1b[K"
@@ -38,61 +43,83 @@ class JobKind(NamedTuple):
     """How many of the selected messages are finished with."""
 
 
-class _Job:
-    """The requests for a job."""
-
-    def __init__(self, client: Discue, kind: JobKind, arguments: argparse.Namespace) -> None:
-        self.kind = kind
-        self._client = client
-        self._resources: Redeliveries | Replays = getattr(client, kind.resources)
-        self._place = (arguments.queue, arguments.listener)
-        self._options = {} if arguments.pace is None else {"pace": arguments.pace}
-
-    def preview(self, selection: Mapping[str, Any]) -> DryRun:
-        queue, listener = self._place
-        found = self._resources.create(queue, listener, dry_run=True, **selection).dry_run
-        assert found is not None  # noqa: S101 - a dry run has no other result
-        return found
-
-    def listener(self) -> Listener:
-        return self._client.listeners.get(*self._place)
-
-    def start(self, selection: Mapping[str, Any]) -> Redelivery | Replay:
-        queue, listener = self._place
-        created = self._resources.create(queue, listener, **selection, **self._options)
-        found: Redelivery | Replay = getattr(created, self.kind.resource)
-        return found
-
-    def get(self, job_id: str) -> Redelivery | Replay:
-        return self._resources.get(*self._place, job_id)
+def redeliver() -> Command:
+    return _command(
+        JobKind("redeliver", "redeliveries", "redelivery", lambda found: found.counts.redelivered + found.counts.gone),
+        _redelivered,
+        switch("--all", "all missed messages"),
+        repeated("--message", "ID", "this message, missed or acknowledged; can be repeated"),
+        option("--reason", None, "only messages that were missed for this reason", choices=_REASONS),
+        option("--since", "TIME", "only messages stored later, such as 2h", moment),
+        option("--until", "TIME", "only messages stored earlier, such as 1h", moment),
+    )
 
 
-def add_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument("queue", type=name, help="alias or id of the queue")
-    parser.add_argument("listener", type=name, help="alias or id of the listener")
-    parser.add_argument("--pace", type=positive, metavar="N", help="at most N messages a second; default: no limit")
-    parser.add_argument("--dry-run", action="store_true", help="show which messages it would be, and end")
-    parser.add_argument("--yes", action="store_true", help="start without asking")
-    parser.add_argument("--detach", action="store_true", help="end when the job has started")
-    parser.add_argument("--follow", metavar="ID", type=name, help=f"show the progress of an earlier `discue {verb}`")
+def replay() -> Command:
+    return _command(
+        JobKind("replay", "replays", "replay", lambda found: found.counts.selected - found.counts.remaining),
+        _replayed,
+        option("--since", "TIME", "from this time on, such as 2h", moment),
+        option("--from-message", "ID", "from this message on"),
+        option("--until", "TIME", "up to this time; default: now", moment),
+        option("--until-message", "ID", "up to this message"),
+        option("--filter", "JSON", "filter that messages must pass; @FILE reads it from a file"),
+    )
 
 
-def run(
-    arguments: argparse.Namespace, kind: JobKind, select: Callable[[argparse.Namespace], Mapping[str, Any]]
-) -> int | None:
+def _command(kind: JobKind, select: Select, *arguments: Argument) -> Command:
+    return user_command(
+        partial(_run, kind, select),
+        QUEUE,
+        LISTENER,
+        option("--pace", "N", "at most N messages a second; default: no limit", positive),
+        switch("--dry-run", "show which messages it would be, and end"),
+        switch("--yes", "start without asking"),
+        switch("--detach", "end when the job has started"),
+        option("--follow", "ID", f"show the progress of an earlier `discue {kind.verb}`", name),
+        *arguments,
+        description="Shows first which messages these are, and asks. The service does the work: Ctrl-C ends only the "
+        "progress that is shown.",
+    )
+
+
+def _redelivered(arguments: argparse.Namespace) -> dict[str, Any]:
+    bounds = {"reason": arguments.reason, "created_after": arguments.since, "created_before": arguments.until}
+    wanted = {key: value for key, value in bounds.items() if value is not None}
+    if (arguments.all, bool(arguments.message), bool(wanted)).count(True) != 1:
+        raise UsageInvalid("Select messages: with --all, with --message, or with --reason, --since and --until.")
+    if arguments.all:
+        return {"all": True}
+    return {"messages": arguments.message} if arguments.message else {"filter": wanted}
+
+
+def _replayed(arguments: argparse.Namespace) -> dict[str, Any]:
+    bounds = {
+        "from_at": arguments.since,
+        "from_message": arguments.from_message,
+        "until_at": arguments.until,
+        "until_message": arguments.until_message,
+    }
+    wanted: dict[str, Any] = {key: value for key, value in bounds.items() if value is not None}
+    if ("from_at" in wanted) == ("from_message" in wanted):
+        raise UsageInvalid("Say where it begins: with --since or with --from-message.")
+    if arguments.filter is not None:
+        wanted["filter"] = json_of(content_of(arguments.filter), "The filter")
+    return wanted
+
+
+def _run(kind: JobKind, select: Select, arguments: argparse.Namespace) -> int | None:
     """Preview, ask, start and follow a job. Returns the exit code."""
     selection = {} if arguments.follow else select(arguments)
     with connect(arguments) as client:
-        job = _Job(client, kind, arguments)
-        return (
-            _start(arguments, job, selection)
-            if arguments.follow is None
-            else _progress(arguments, job, arguments.follow)
-        )
+        if arguments.follow is None:
+            return _start(arguments, kind, client, selection)
+        return _progress(arguments, kind, client, arguments.follow)
 
 
-def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any]) -> int | None:
-    found = job.preview(selection)
+def _start(arguments: argparse.Namespace, kind: JobKind, client: Discue, selection: dict[str, Any]) -> int | None:
+    resources, place = getattr(client, kind.resources), (arguments.queue, arguments.listener)
+    found: DryRun = resources.create(*place, dry_run=True, **selection).dry_run
     if arguments.dry_run and arguments.json:
         say_json({"dry_run": found})
         return None
@@ -100,9 +127,9 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
     bounds = f", from {found.first_message} to {found.last_message}" if found.selected else ""
     if found.first_message == found.last_message:
         bounds = f": {found.first_message}" if found.selected else ""
-    listener = job.listener()
+    listener = client.listeners.get(*place)
     # The preview of a replay includes the messages that its filter, or that of the listener, rejects.
-    is_filtered = job.kind.verb == "replay" and bool(found.selected and (selection.get("filter") or listener.filter))
+    is_filtered = kind.verb == "replay" and bool(found.selected and (selection.get("filter") or listener.filter))
     shown = f"up to {count}" if is_filtered else count
     sentence = f"{shown} for the listener {arguments.listener}{bounds}."
     note(f"{sentence[0].upper()}{sentence[1:]}")
@@ -111,16 +138,17 @@ def _start(arguments: argparse.Namespace, job: _Job, selection: Mapping[str, Any
     _warn(arguments, listener)
     if arguments.dry_run or not found.selected:
         return None
-    if not (arguments.yes or is_confirmed(f"{job.kind.verb.capitalize()} {shown}?")):
+    if not (arguments.yes or is_confirmed(f"{kind.verb.capitalize()} {shown}?")):
         note("Nothing is changed.")
         return FAILED
     with interrupts() as interrupted:
-        started = job.start(selection)
+        limits = {} if arguments.pace is None else {"pace": arguments.pace}
+        started = getattr(resources.create(*place, **selection, **limits), kind.resource)
         if arguments.detach:
             _show_result(arguments, started)
             return None
         note(f"Started {started.id}. Ctrl-C leaves it to the service.")
-        return _progress(arguments, job, started.id, interrupted.is_set)
+        return _progress(arguments, kind, client, started.id, is_interrupted=interrupted.is_set)
 
 
 def _warn(arguments: argparse.Namespace, listener: Listener) -> None:
@@ -134,7 +162,12 @@ def _warn(arguments: argparse.Namespace, listener: Listener) -> None:
 
 
 def _progress(
-    arguments: argparse.Namespace, job: _Job, job_id: str, is_interrupted: Callable[[], bool] = lambda: False
+    arguments: argparse.Namespace,
+    kind: JobKind,
+    client: Discue,
+    job_id: str,
+    *,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> int | None:
     """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
     is_terminal = sys.stderr.isatty()
@@ -143,11 +176,11 @@ def _progress(
     def follow() -> None:
         nonlocal found
         while not is_interrupted():
-            found = job.get(job_id)
+            found = getattr(client, kind.resources).get(arguments.queue, arguments.listener, job_id)
             if found.state == _DONE:
                 break
             if is_terminal:
-                sys.stderr.write(_CLEAR_LINE + _bar(job.kind.done(found), found.counts.selected))
+                sys.stderr.write(_CLEAR_LINE + _bar(kind.done(found), found.counts.selected))
                 sys.stderr.flush()
             time.sleep(_POLL_SECONDS)
 
@@ -159,7 +192,7 @@ def _progress(
         _show_result(arguments, found)
         return None
     place = f"{arguments.queue} {arguments.listener}"
-    note(f"It goes on without this command. See it again: discue {job.kind.verb} {place} --follow {job_id}")
+    note(f"It goes on without this command. See it again: discue {kind.verb} {place} --follow {job_id}")
     return FAILED
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from discue.cli.user.command import CommandFailed
+from discue.cli.exit_codes import CommandFailed
 from discue.cli.user.profiles import write_private
 
 Secrets: TypeAlias = dict[str, dict[str, str]]

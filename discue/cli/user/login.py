@@ -7,26 +7,23 @@ import getpass
 import sys
 from collections.abc import Callable
 
-from discue.cli.exit_codes import say_error
+from discue.cli.declarations import Command, option, switch
+from discue.cli.exit_codes import UsageInvalid, say_error
 from discue.cli.output import say
-from discue.cli.user.command import UsageInvalid, add_command, exit_code
+from discue.cli.user.command import exit_code, user_command
 from discue.cli.user.whoami import limits_of
-from discue.cli.verbs import Commands
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "login",
+def command() -> Command:
+    return user_command(
         run,
-        summary="store the URL of a service and an API key",
+        option("--url", "URL", "URL of the service, such as https://discue.example.com"),
+        switch("--key-stdin", "read the key from the standard input"),
+        switch("--remove", "remove the profile and its key instead"),
         description="Asks for what is not given, tries the key, and stores both for later commands: the key in the "
         "keyring if the Python package keyring is installed, else in a file that only you can read.",
         has_json=False,
     )
-    parser.add_argument("--url", metavar="URL", help="URL of the service, such as https://discue.example.com")
-    parser.add_argument("--key-stdin", action="store_true", help="read the key from the standard input")
-    parser.add_argument("--remove", action="store_true", help="remove the profile and its key instead")
 
 
 def run(arguments: argparse.Namespace) -> int | None:

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from discue.cli.declarations import CommandGroup, option
 from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
-from discue.cli.user.arguments import moment, name, positive
-from discue.cli.user.command import add_command, add_group, connect
-from discue.cli.verbs import Commands
+from discue.cli.user.arguments import QUEUE, limit, moment, name
+from discue.cli.user.command import connect, user_command
+from discue.cli.user.resources import Resource, deletion, place_of
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -23,30 +24,33 @@ _DELIVERIES_SHOWN = 100
 _NULL_BYTES = 4
 
 
-def add(commands: Commands) -> None:
-    verbs = add_group(commands, "messages", summary="list, show and delete messages, and list missed ones")
-    listing = add_command(verbs, "list", _list, summary="list the messages of a queue, newest first")
-    listing.add_argument("queue", type=name, help="alias or id of the queue")
-    listing.add_argument("--state", choices=_STATES, help="only messages whose deliveries are in this state")
-    listing.add_argument("--key", metavar="KEY", help="only messages that were published with this key")
-    listing.add_argument("--alias", metavar="ALIAS", help="only messages with this alias")
-    listing.add_argument("--since", type=moment, metavar="TIME", help="only newer ones: a time, or 2h for two hours")
-    _add_limit(listing)
-    detail = add_command(verbs, "get", _get, summary="show a message, its deliveries and its last attempts")
-    detail.add_argument("queue", type=name, help="alias or id of the queue")
-    detail.add_argument("message", type=name, help="id of the message")
-    deleting = add_command(verbs, "delete", _delete, summary="delete a message; deliveries that wait are dropped")
-    deleting.add_argument("queue", type=name, help="alias or id of the queue")
-    deleting.add_argument("message", type=name, help="id of the message")
-    missed = add_command(verbs, "missed", _missed, summary="list messages that listeners have missed")
-    missed.add_argument("--queue", type=name, metavar="QUEUE", help="only of this queue; default: all queues")
-    missed.add_argument("--since", type=moment, metavar="TIME", help="only newer ones: a time, or 2h for two hours")
-    _add_limit(missed)
-
-
-def _add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
+def command() -> CommandGroup:
+    resource = Resource("messages", "message", "queue", deletes="; deliveries that wait are dropped", names="id")
+    since = option("--since", "TIME", "only newer ones: a time, or 2h for two hours", moment)
+    return CommandGroup(
+        {
+            "list": user_command(
+                _list,
+                QUEUE,
+                option("--state", None, "only messages whose deliveries are in this state", choices=_STATES),
+                option("--key", "KEY", "only messages that were published with this key"),
+                option("--alias", "ALIAS", "only messages with this alias"),
+                since,
+                limit(_LIMIT),
+                summary="list the messages of a queue, newest first",
+            ),
+            "get": user_command(
+                _get, *resource.place(), summary="show a message, its deliveries and its last attempts"
+            ),
+            "delete": deletion(resource),
+            "missed": user_command(
+                _missed,
+                option("--queue", "QUEUE", "only of this queue; default: all queues", name),
+                since,
+                limit(_LIMIT),
+                summary="list messages that listeners have missed",
+            ),
+        }
     )
 
 
@@ -72,9 +76,9 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _get(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        message = client.messages.get(arguments.queue, arguments.message)
-        attempts = list(client.messages.attempts(arguments.queue, arguments.message, limit=_ATTEMPTS_SHOWN))
-        names = {} if arguments.json else _names(client, [arguments.queue])
+        message = client.messages.get(*place_of(arguments))
+        attempts = list(client.messages.attempts(*place_of(arguments), limit=_ATTEMPTS_SHOWN))
+        names = {} if arguments.json else _names(client, [arguments.within])
     if arguments.json:
         say_json({"message": message, "attempts": attempts})
         return
@@ -151,15 +155,6 @@ def failure_of(attempt: Attempt) -> str:
     """Return why an attempt failed; "" if it did not. The service withholds details of private addresses."""
     is_withheld = attempt.withheld and attempt.error
     return f"{attempt.error}: {attempt.detail}" if is_withheld else attempt.detail or attempt.error
-
-
-def _delete(arguments: argparse.Namespace) -> None:
-    with connect(arguments) as client:
-        client.messages.delete(arguments.queue, arguments.message)
-    if arguments.json:
-        say_json({})
-    else:
-        say(f"Message {arguments.message} is deleted.")
 
 
 def _missed(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from discue.cli.user.command import KeyMissing, UsageInvalid
+from discue.cli.exit_codes import KeyMissing, UsageInvalid
 from discue_client.profiles import (
     DEFAULT,
     KEYRING_SERVICE,

@@ -7,12 +7,22 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from discue.cli.output import note, say, say_json
-from discue.cli.user.arguments import content_of, duration, file_content, header, idempotency_key, json_of, name
-from discue.cli.user.command import UsageInvalid, add_command, connect
-from discue.cli.verbs import Commands
+from discue.cli.declarations import Command, argument, option, switch
+from discue.cli.exit_codes import UsageInvalid
+from discue.cli.output import note, say_result
+from discue.cli.user.arguments import (
+    DELAY,
+    HEADERS,
+    content_of,
+    duration,
+    file_content,
+    idempotency_key,
+    json_of,
+    name,
+)
+from discue.cli.user.command import connect, user_command
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -21,50 +31,37 @@ if TYPE_CHECKING:
     from discue_client.models import Message, TopicMessage
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "publish",
+def command() -> Command:
+    return user_command(
         run,
-        summary="publish a message, and print its id",
+        argument("queue", "alias or id of the queue, or of the topic with --topic", name),
+        argument("data", "the data as JSON; @FILE reads it from a file, - from the standard input", nargs="?"),
+        switch("--text", "the data is text, not JSON"),
+        option("--file", "FILE", "publish the bytes of a file as they are; needs --content-type"),
+        switch("--lines", "publish each line of the standard input as a message"),
+        option("--content-type", "TYPE", "media type of the data, such as image/png"),
+        *TOPIC,
+        option("--key", "KEY", "in an ordered queue, messages with the same key keep their order"),
+        DELAY,
+        option("--expires-in", "TIME", "do not deliver it after this time", duration),
+        HEADERS,
+        option("--alias", "ALIAS", "name of the message, to find it again"),
+        option(
+            "--idempotency-key",
+            "KEY",
+            "a repeated command with the same key publishes nothing more for 24 hours",
+            idempotency_key,
+        ),
         description="When it ends with 0, the message is stored and will be delivered. It is published once, however "
         "often the request had to be sent.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue, or of the topic with --topic")
-    parser.add_argument(
-        "data", nargs="?", help="the data as JSON; @FILE reads it from a file, - from the standard input"
-    )
-    parser.add_argument("--text", action="store_true", help="the data is text, not JSON")
-    parser.add_argument("--file", metavar="FILE", help="publish the bytes of a file as they are; needs --content-type")
-    parser.add_argument("--lines", action="store_true", help="publish each line of the standard input as a message")
-    parser.add_argument("--content-type", metavar="TYPE", help="media type of the data, such as image/png")
-    add_topic(parser)
-    parser.add_argument("--key", metavar="KEY", help="in an ordered queue, messages with the same key keep their order")
-    parser.add_argument("--delay", type=duration, metavar="TIME", help="deliver it later, such as 10m or 2h")
-    parser.add_argument("--expires-in", type=duration, metavar="TIME", help="do not deliver it after this time")
-    parser.add_argument(
-        "--header",
-        action="append",
-        type=header,
-        default=[],
-        metavar="NAME:VALUE",
-        help="header of each request to a listener; can be repeated",
-    )
-    parser.add_argument("--alias", metavar="ALIAS", help="name of the message, to find it again")
-    parser.add_argument(
-        "--idempotency-key",
-        type=idempotency_key,
-        metavar="KEY",
-        help="a repeated command with the same key publishes nothing more for 24 hours",
-    )
 
 
-def add_topic(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of messages to topics."""
-    parser.add_argument("--topic", action="store_true", help="publish to a topic instead of a queue")
-    parser.add_argument(
-        "--subject", metavar="SUBJECT", help="subject that channels of the topic match, such as orders.eu.paid"
-    )
+TOPIC: Final = (
+    switch("--topic", "publish to a topic instead of a queue"),
+    option("--subject", "SUBJECT", "subject that channels of the topic match, such as orders.eu.paid"),
+)
+"""The arguments of messages to topics."""
 
 
 def publish(
@@ -113,10 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = _data(arguments)
     with connect(arguments) as client:
         message = publish(client, arguments, data, fields, idempotency_key=arguments.idempotency_key)
-    if arguments.json:
-        say_json({"message": message})
-    else:
-        say(message.id)
+    say_result({"message": message}, message.id, as_json=arguments.json)
 
 
 def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -124,7 +118,7 @@ def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
         "key": arguments.key,
         "delay": arguments.delay,
         "expires_in": arguments.expires_in,
-        "headers": dict(arguments.header) or None,
+        "headers": dict(arguments.headers) or None,
         "alias": arguments.alias,
         "content_type": arguments.content_type,
     }
@@ -157,7 +151,7 @@ def _publish_lines(arguments: argparse.Namespace, fields: dict[str, Any]) -> Non
             for number, data in _lines(arguments):
                 with _named(number):
                     sent = publish(client, arguments, data, fields, idempotency_key=None)
-                _say(sent.id, as_json=arguments.json)
+                say_result({"id": sent.id}, sent.id, as_json=arguments.json)
         return
     waiting: deque[tuple[int, Future[str]]] = deque()
     with connect(arguments) as client, client.publisher(arguments.queue) as publisher:
@@ -188,7 +182,7 @@ def _line(number: int, content: bytes, arguments: argparse.Namespace) -> Any:
 def _say_id(number: int, published: Future[str], *, as_json: bool) -> None:
     with _named(number):
         message_id = published.result()
-    _say(message_id, as_json=as_json)
+    say_result({"id": message_id}, message_id, as_json=as_json)
 
 
 @contextmanager
@@ -201,10 +195,3 @@ def _named(number: int) -> Iterator[None]:
     except (DiscueError, KeyboardInterrupt):
         note(f"Line {number} is not confirmed. The lines before it are published, and later ones may be.")
         raise
-
-
-def _say(message_id: str, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"id": message_id})
-    else:
-        say(message_id)

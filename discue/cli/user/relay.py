@@ -8,11 +8,12 @@ import os
 import signal
 from typing import Final
 
+from discue.cli.declarations import Command, option
+from discue.cli.exit_codes import UsageInvalid
 from discue.cli.output import note
 from discue.cli.user.arguments import duration, positive
-from discue.cli.user.command import UsageInvalid, add_command, connect_async
+from discue.cli.user.command import connect_async, user_command
 from discue.cli.user.waiting import warnings_shown
-from discue.cli.verbs import Commands
 
 DATABASE_VARIABLE: Final = "DISCUE_OUTBOX_DATABASE"
 _MAX_MESSAGES: Final = 100
@@ -21,35 +22,32 @@ _POLL_SECONDS: Final = 30.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "relay",
+def command() -> Command:
+    return user_command(
         run,
-        summary="publish the messages that an application stores in the outbox of its database",
+        option(
+            "--database",
+            "URL",
+            f"database of the application, such as postgresql://user@host/shop; default: {DATABASE_VARIABLE}, "
+            "where other users of the machine do not see a password",
+        ),
+        option(
+            "--max-messages",
+            "N",
+            f"messages in a request, at most {_MOST_MESSAGES:,}; default: {_MAX_MESSAGES}",
+            positive,
+            default=_MAX_MESSAGES,
+        ),
+        option(
+            "--poll",
+            "TIME",
+            f"how often to look for messages that no commit has reported; default: {_POLL_SECONDS:.0f}s",
+            duration,
+            default=_POLL_SECONDS,
+        ),
         description="Runs until Ctrl-C or SIGTERM, and finishes the requests in flight. It may be killed, and several "
         "may run: each message is published once. Needs an outbox: see the page Never lose an event.",
         has_json=False,
-    )
-    parser.add_argument(
-        "--database",
-        metavar="URL",
-        help=f"database of the application, such as postgresql://user@host/shop; default: {DATABASE_VARIABLE}, "
-        "where other users of the machine do not see a password",
-    )
-    parser.add_argument(
-        "--max-messages",
-        type=positive,
-        default=_MAX_MESSAGES,
-        metavar="N",
-        help=f"messages in a request, at most {_MOST_MESSAGES:,}; default: {_MAX_MESSAGES}",
-    )
-    parser.add_argument(
-        "--poll",
-        type=duration,
-        default=_POLL_SECONDS,
-        metavar="TIME",
-        help=f"how often to look for messages that no commit has reported; default: {_POLL_SECONDS:.0f}s",
     )
 
 

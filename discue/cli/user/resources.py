@@ -1,132 +1,165 @@
-"""Commands that list, show, set and delete resources, generated from a table: `topics`, `channels` and `schedules`."""
+"""Commands that list, show, set and delete resources, generated from a table."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from discue.cli.output import say, say_fields, say_json, say_table, when
-from discue.cli.user.arguments import alias, content_of, header, instant, json_of, name, positive
-from discue.cli.user.command import add_command, add_group, connect
-from discue.cli.verbs import Commands
+from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argument, option, switch
+from discue.cli.output import say_fields, say_json, say_result, say_table, when
+from discue.cli.user.arguments import (
+    HEADERS,
+    alias,
+    content_of,
+    duration,
+    instant,
+    json_of,
+    limit,
+    name,
+    positive,
+)
+from discue.cli.user.command import Run, connect, user_command
+
+if TYPE_CHECKING:
+    from discue_client import Discue
 
 _LIMIT: Final = 100
+_NAMED: Final = 1_000
 
 Shown = Callable[[Any], str]
 """Returns a text about a resource; "" if there is nothing to show."""
 
 
-class Option(NamedTuple):
-    """An option of `set`, and the field of the API that it sets."""
-
-    flag: str
-    field: str
-    read: Callable[[Any], Any]
-    """Converts the parsed argument to the value of the field."""
-    arguments: Mapping[str, Any]
-    """Arguments of `add_argument`."""
-
-
 class Resource(NamedTuple):
     """A kind of resource, and how its commands show and set it."""
 
-    name: str
+    plural: str
     """The name of the command, and of the attribute of the client."""
     noun: str
-    within: str
+    within: str = ""
     """The noun of the parent resource; "" for a resource without a parent."""
-    about: str
-    """A sentence that says what the resource is; the help of `set` begins with it."""
-    columns: Mapping[str, Shown]
-    facts: Mapping[str, Shown]
-    """The facts that `get` shows after the alias and the id."""
-    options: tuple[Option, ...] = ()
+    columns: Mapping[str, Shown] = {}
+    facts: Mapping[str, Shown] = {}
+    options: tuple[Argument, ...] = ()
+    """The options of `set`. Their names in Python are fields of the API."""
+    filters: tuple[Argument, ...] = ()
+    """The options of `list`, which are parameters of the API."""
+    about: str = ""
+    """A sentence that says what the resource is, for the help of `set`."""
+    deletes: str = ""
+    """A phrase about the content that is deleted with it."""
+    names: str = "alias or id"
+    """The names that paths accept for it."""
+
+    @property
+    def parent(self) -> tuple[Argument, ...]:
+        """The argument that names the parent resource."""
+        usage = f"alias or id of the {self.within}"
+        return (argument("within", usage, name, metavar=self.within),) if self.within else ()
+
+    def place(self, kind: Kind = name) -> tuple[Argument, ...]:
+        """Return the arguments that name a resource."""
+        return (*self.parent, argument("named", f"{self.names} of the {self.noun}", kind, metavar=self.noun))
 
 
-def add(resource: Resource, commands: Commands) -> None:
-    """Add the commands of a resource."""
+def group(resource: Resource, **others: Command) -> CommandGroup:
+    """Return the commands of a resource. `others` adds verbs, and replaces them."""
     noun, within = resource.noun, resource.within
-    verbs = add_group(commands, resource.name, summary=f"list, show, create, change and delete {resource.name}")
-    of = f" of a {within}" if within else ""
-    listing = add_command(
-        verbs, "list", partial(_list, resource), summary=f"list the {resource.name}{of}, newest first"
+    verbs = {
+        "list": user_command(
+            partial(_list, resource),
+            *resource.parent,
+            limit(_LIMIT),
+            *resource.filters,
+            summary=f"list {f'the {resource.plural} of a {within}' if within else resource.plural}, newest first",
+        ),
+        "get": user_command(partial(_get, resource), *resource.place(), summary=f"show a {noun}"),
+        "set": setting(resource, partial(set_resource, resource)),
+        "delete": deletion(resource),
+    }
+    return CommandGroup({**verbs, **others})
+
+
+def setting(resource: Resource, run: Run) -> Command:
+    return user_command(
+        run,
+        *resource.place(alias),
+        *resource.options,
+        summary=f"create a {resource.noun}, or change the one that has this alias",
+        description=f"{resource.about} Only the given options change.".lstrip(),
     )
-    _add_place(resource, listing, of_all=True)
-    listing.add_argument(
-        "--limit", type=positive, default=_LIMIT, metavar="N", help=f"list at most N; default: {_LIMIT}"
+
+
+def deletion(resource: Resource) -> Command:
+    return user_command(
+        partial(_delete, resource), *resource.place(), summary=f"delete a {resource.noun}{resource.deletes}"
     )
-    _add_place(resource, add_command(verbs, "get", partial(_get, resource), summary=f"show a {noun}"))
-    setting = add_command(
-        verbs,
-        "set",
-        partial(_set, resource),
-        summary=f"create a {noun}, or change the one that has this alias",
-        description=f"{resource.about} Only the given options change.",
-    )
-    _add_place(resource, setting, alias)
-    for option in resource.options:
-        setting.add_argument(option.flag, dest=option.field, **option.arguments)
-    _add_place(resource, add_command(verbs, "delete", partial(_delete, resource), summary=f"delete a {noun}"))
 
 
-def _add_place(
-    resource: Resource,
-    parser: argparse.ArgumentParser,
-    kind: Callable[[str], str] = name,
-    *,
-    of_all: bool = False,
-) -> None:
-    if resource.within:
-        parser.add_argument("within", metavar=resource.within, type=name, help=f"alias or id of the {resource.within}")
-    if not of_all:
-        parser.add_argument("named", metavar=resource.noun, type=kind, help=f"alias or id of the {resource.noun}")
-
-
-def _place(resource: Resource, arguments: argparse.Namespace) -> tuple[str, ...]:
-    return (arguments.within, arguments.named) if resource.within else (arguments.named,)
+def place_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names of the parent resource, if there is one, and of the resource."""
+    within = getattr(arguments, "within", None)
+    return (arguments.named,) if within is None else (within, arguments.named)
 
 
 def _list(resource: Resource, arguments: argparse.Namespace) -> None:
     place = (arguments.within,) if resource.within else ()
+    filters = {each.dest: getattr(arguments, each.dest) for each in resource.filters}
     with connect(arguments) as client:
-        found = list(getattr(client, resource.name).list(*place, limit=arguments.limit))
+        found = list(getattr(client, resource.plural).list(*place, limit=arguments.limit, **filters))
     if arguments.json:
-        say_json({resource.name: found})
-        return
-    rows = [[shown(each) for shown in resource.columns.values()] for each in found]
-    say_table(tuple(resource.columns), rows)
+        say_json({resource.plural: found})
+    else:
+        say_table(tuple(resource.columns), ([shown(each) for shown in resource.columns.values()] for each in found))
 
 
 def _get(resource: Resource, arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        _show(resource, getattr(client, resource.name).get(*_place(resource, arguments)), as_json=arguments.json)
+        found = getattr(client, resource.plural).get(*place_of(arguments))
+    show(resource, found, as_json=arguments.json)
 
 
-def _set(resource: Resource, arguments: argparse.Namespace) -> None:
-    given = [(option, getattr(arguments, option.field)) for option in resource.options]
-    fields = {option.field: option.read(value) for option, value in given if value not in (None, [])}
+def set_resource(resource: Resource, arguments: argparse.Namespace) -> None:
+    """Create or change the resource that the arguments name, and show it."""
+    given = {each.dest: getattr(arguments, each.dest) for each in resource.options}
+    fields = {key: _READ.get(key, _same)(value) for key, value in given.items() if value not in (None, [])}
     with connect(arguments) as client:
-        made = getattr(client, resource.name).update(*_place(resource, arguments), **fields)
-        _show(resource, made, as_json=arguments.json)
+        made = getattr(client, resource.plural).update(*place_of(arguments), **fields)
+    show(resource, made, as_json=arguments.json)
 
 
 def _delete(resource: Resource, arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        getattr(client, resource.name).delete(*_place(resource, arguments))
-    if arguments.json:
-        say_json({})
-    else:
-        say(f"{resource.noun.capitalize()} {arguments.named} is deleted.")
+        getattr(client, resource.plural).delete(*place_of(arguments))
+    say_result({}, f"{resource.noun.capitalize()} {arguments.named} is deleted.", as_json=arguments.json)
 
 
-def _show(resource: Resource, found: Any, *, as_json: bool) -> None:
+def show(resource: Resource, found: Any, *, as_json: bool) -> None:
+    """Print a resource."""
     if as_json:
         say_json({resource.noun: found})
-        return
-    facts = [(title, shown(found)) for title, shown in resource.facts.items()]
-    say_fields([("alias", found.alias), ("id", found.id), *facts, ("created", when(found.created_at))])
+    else:
+        say_fields((title, shown(found)) for title, shown in resource.facts.items())
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _json(what: str, text: str) -> Any:
+    return json_of(content_of(text), what)
+
+
+_READ: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "data": partial(_json, "The data"),
+    "filter": partial(_json, "The filter"),
+    "headers": dict,
+    "json_schema": partial(_json, "The schema"),
+    "retention": round,
+}
+"""Makes the value of a field of an option's value, where they differ."""
 
 
 def _json_text(value: Any) -> str:
@@ -135,111 +168,136 @@ def _json_text(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def _json(what: str, text: str) -> Any:
-    return json_of(content_of(text), what)
+def queue_names(client: Discue) -> dict[str, str]:
+    """Return the aliases of the newest queues by id: those that the key may list."""
+    from discue_client import Forbidden  # noqa: PLC0415 - imported by now
+
+    try:
+        return {each.id: each.alias for each in client.queues.list(limit=_NAMED)}
+    except Forbidden:
+        return {}
 
 
-_ALIAS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": lambda each: each.id}
-
-TOPICS: Final = Resource(
-    "topics",
-    "topic",
-    "",
-    "A topic copies each message into the queues of its channels.",
-    {**_ALIAS, "CHANNELS": lambda each: ", ".join(channel.alias for channel in each.channels)},
-    {"channels": lambda each: ", ".join(channel.alias for channel in each.channels)},
+ALIAS: Final[Mapping[str, Shown]] = {"alias": lambda each: each.alias, "id": lambda each: each.id}
+CREATED: Final[Mapping[str, Shown]] = {"created": lambda each: when(each.created_at)}
+FILTER: Final = option(
+    "--filter", "JSON", "filter that messages must pass; @FILE reads it from a file, null removes it"
 )
-CHANNELS: Final = Resource(
-    "channels",
-    "channel",
-    "topic",
-    "A channel leads from a topic into a queue.",
-    {
-        **_ALIAS,
-        "QUEUE": lambda each: each.queue_id,
-        "PATTERN": lambda each: each.pattern or "",
-        "FILTER": lambda each: _json_text(each.filter),
-    },
-    {
+_COLUMNS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": lambda each: each.id}
+
+
+def queues() -> CommandGroup:
+    resource = Resource(
+        "queues",
+        "queue",
+        columns={
+            **_COLUMNS,
+            "PUBLISHED": lambda each: f"{each.messages.published_count:,}",
+            "LAST PUBLISHED": lambda each: when(each.messages.last_published_at) or "never",
+        },
+        facts={
+            **ALIAS,
+            "customer": lambda each: each.customer or "",
+            "ordered": lambda each: "yes" if each.ordered else "",
+            "published": lambda each: f"{each.messages.published_count:,}",
+            "last published": lambda each: when(each.messages.last_published_at),
+            "largest message": lambda each: f"{each.max_message_bytes:,} bytes" if each.max_message_bytes else "",
+            "schema": lambda each: each.schema_id or "",
+            **CREATED,
+            "listeners": lambda each: ", ".join(listener.alias or listener.id for listener in each.listeners),
+        },
+        options=(
+            switch("--ordered", "messages with the same key are delivered one at a time; fixed", default=None),
+            option("--customer", "NAME", "customer whom the queue belongs to; fixed"),
+            option("--retention", "TIME", "how long settled messages are kept", duration),
+            option("--max-message-bytes", "N", "largest message that can be published, in bytes", positive),
+            option("--json-schema", "JSON", "JSON Schema that messages must match; @FILE reads it from a file"),
+        ),
+        filters=(option("--customer", "NAME", "list only the queues of this customer"),),
+        deletes=" with its listeners and messages",
+    )
+    return group(resource)
+
+
+def topics() -> CommandGroup:
+    def channels_of(each: Any) -> str:
+        return ", ".join(channel.alias for channel in each.channels)
+
+    resource = Resource(
+        "topics",
+        "topic",
+        columns={**_COLUMNS, "CHANNELS": channels_of},
+        facts={**ALIAS, "channels": channels_of, **CREATED},
+        about="A topic copies each message into the queues of its channels.",
+    )
+    return group(resource)
+
+
+def channels() -> CommandGroup:
+    facts: dict[str, Shown] = {
         "queue": lambda each: each.queue_id,
         "pattern": lambda each: each.pattern or "",
         "filter": lambda each: _json_text(each.filter),
-    },
-    (
-        Option(
-            "--queue", "queue_id", str, {"type": name, "metavar": "QUEUE", "help": "alias or id of the queue; fixed"}
+    }
+    resource = Resource(
+        "channels",
+        "channel",
+        "topic",
+        columns={**_COLUMNS, **{title.upper(): shown for title, shown in facts.items()}},
+        facts={**ALIAS, **facts, **CREATED},
+        options=(
+            option("--queue", "QUEUE", "alias or id of the queue; fixed", name, dest="queue_id"),
+            option("--pattern", "PATTERN", "pattern that subjects must match, such as orders.*.paid or orders.>"),
+            FILTER,
         ),
-        Option(
-            "--pattern",
-            "pattern",
-            str,
-            {"metavar": "PATTERN", "help": "pattern that subjects must match, such as orders.*.paid or orders.>"},
+        about="A channel leads from a topic into a queue.",
+    )
+    return group(resource)
+
+
+def schedules() -> CommandGroup:
+    resource = Resource(
+        "schedules",
+        "schedule",
+        "queue",
+        columns={
+            **_COLUMNS,
+            "STATUS": lambda each: each.status,
+            "CRON": lambda each: each.cron,
+            "TIME ZONE": lambda each: each.time_zone,
+            "NEXT RUN": lambda each: when(each.next_runs[0]) if each.next_runs else "none",
+        },
+        facts={
+            **ALIAS,
+            "queue": lambda each: each.queue_id,
+            "status": lambda each: each.status,
+            "cron": lambda each: each.cron,
+            "time zone": lambda each: each.time_zone,
+            "next runs": lambda each: ", ".join(map(when, each.next_runs)),
+            "last run": lambda each: when(each.last_run.scheduled_at) if each.last_run else "",
+            "starts": lambda each: when(each.starts_at),
+            "ends": lambda each: when(each.ends_at),
+            "missed runs": lambda each: each.missed_runs,
+            "key": lambda each: each.key or "",
+            "data": lambda each: _json_text(each.data) if each.data_base64 is None else f"{each.data_base64} in base64",
+            **CREATED,
+        },
+        options=(
+            option("--cron", "CRON", "times of the runs, such as '0 9 * * mon-fri' or @daily"),
+            option("--time-zone", "NAME", "such as Europe/Berlin; default: UTC"),
+            option("--data", "JSON", "data of each message; @FILE reads it from a file, - from the standard input"),
+            option("--key", "KEY", "key of each message"),
+            HEADERS,
+            option("--status", None, "whether the schedule runs", choices=("enabled", "disabled")),
+            option(
+                "--missed-runs",
+                None,
+                "what to do about runs missed while no worker was running",
+                choices=("skip", "catch_up"),
+            ),
+            option("--starts-at", "TIME", "earliest time of a run", instant),
+            option("--ends-at", "TIME", "no run from this time on", instant),
         ),
-        Option(
-            "--filter",
-            "filter",
-            partial(_json, "The filter"),
-            {"metavar": "JSON", "help": "filter that messages must match; @FILE reads it from a file, null removes it"},
-        ),
-    ),
-)
-SCHEDULES: Final = Resource(
-    "schedules",
-    "schedule",
-    "queue",
-    "A schedule publishes a message to a queue at each of its times.",
-    {
-        **_ALIAS,
-        "STATUS": lambda each: each.status,
-        "CRON": lambda each: each.cron,
-        "TIME ZONE": lambda each: each.time_zone,
-        "NEXT RUN": lambda each: when(each.next_runs[0]) if each.next_runs else "none",
-    },
-    {
-        "queue": lambda each: each.queue_id,
-        "status": lambda each: each.status,
-        "cron": lambda each: each.cron,
-        "time zone": lambda each: each.time_zone,
-        "next runs": lambda each: ", ".join(map(when, each.next_runs)),
-        "last run": lambda each: when(each.last_run.scheduled_at) if each.last_run else "",
-        "starts": lambda each: when(each.starts_at),
-        "ends": lambda each: when(each.ends_at),
-        "missed runs": lambda each: each.missed_runs,
-        "key": lambda each: each.key or "",
-        "data": lambda each: _json_text(each.data) if each.data_base64 is None else f"{each.data_base64} in base64",
-    },
-    (
-        Option(
-            "--cron", "cron", str, {"metavar": "CRON", "help": "times of the runs, such as '0 9 * * mon-fri' or @daily"}
-        ),
-        Option("--time-zone", "time_zone", str, {"metavar": "NAME", "help": "such as Europe/Berlin; default: UTC"}),
-        Option(
-            "--data",
-            "data",
-            partial(_json, "The data"),
-            {"metavar": "JSON", "help": "data of each message; @FILE reads it from a file, - from the standard input"},
-        ),
-        Option("--key", "key", str, {"metavar": "KEY", "help": "key of each message"}),
-        Option(
-            "--header",
-            "headers",
-            dict,
-            {
-                "action": "append",
-                "type": header,
-                "default": [],
-                "metavar": "NAME:VALUE",
-                "help": "header of each request to a listener; can be repeated",
-            },
-        ),
-        Option("--status", "status", str, {"choices": ("enabled", "disabled"), "help": "whether the schedule runs"}),
-        Option(
-            "--missed-runs",
-            "missed_runs",
-            str,
-            {"choices": ("skip", "catch_up"), "help": "what to do about runs missed while no worker was running"},
-        ),
-        Option("--starts-at", "starts_at", int, {"type": instant, "metavar": "TIME", "help": "earliest time of a run"}),
-        Option("--ends-at", "ends_at", int, {"type": instant, "metavar": "TIME", "help": "no run from this time on"}),
-    ),
-)
+        about="A schedule publishes a message to a queue at each of its times.",
+    )
+    return group(resource)

@@ -7,11 +7,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
+from discue.cli.declarations import Command, option, switch
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, printable, say, say_json
-from discue.cli.user.arguments import duration, moment, name
-from discue.cli.user.command import add_command, connect
+from discue.cli.user.arguments import QUEUE, duration, moment, name
+from discue.cli.user.command import connect, user_command
 from discue.cli.user.interrupts import until_interrupt
-from discue.cli.verbs import Commands
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -22,19 +22,16 @@ _LATE_MS: Final = 2_000
 """How much later than its time an attempt may be listed: workers store outcomes in batches, by their own clocks."""
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "tail",
+def command() -> Command:
+    return user_command(
         run,
-        summary="show attempts to deliver the messages of a queue as they happen",
+        QUEUE,
+        option("--listener", "LISTENER", "only of this listener; default: all of them", name),
+        switch("--failed", "only attempts that failed"),
+        option("--since", "TIME", "begin with attempts of the past, such as 10m", moment),
+        option("--for", "TIME", "end after this time", duration, dest="for_seconds"),
         description="Asks once a second. With --json, each attempt is an object on a line. Ctrl-C ends it.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue")
-    parser.add_argument("--listener", type=name, metavar="LISTENER", help="only of this listener; default: all of them")
-    parser.add_argument("--failed", action="store_true", help="only attempts that failed")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="begin with attempts of the past, such as 10m")
-    parser.add_argument("--for", dest="for_seconds", type=duration, metavar="TIME", help="end after this time")
 
 
 def run(arguments: argparse.Namespace) -> None:

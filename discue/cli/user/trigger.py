@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from discue.cli.output import note, say, say_data, say_json
-from discue.cli.user.arguments import duration, name
-from discue.cli.user.command import CommandFailed, UsageInvalid, add_command, connect
-from discue.cli.user.publish import add_topic, publish, require_topic
-from discue.cli.verbs import Commands
+from discue.cli.declarations import Command, argument, option, repeated, switch
+from discue.cli.exit_codes import CommandFailed, UsageInvalid
+from discue.cli.output import note, say_data, say_result
+from discue.cli.user.arguments import DELAY, name
+from discue.cli.user.command import connect, user_command
+from discue.cli.user.publish import TOPIC, publish, require_topic
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -19,29 +20,24 @@ _WORD = "example"
 """The word of a subject where the pattern has a wildcard."""
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "trigger",
+def command() -> Command:
+    return user_command(
         run,
-        summary="publish an example message, made from the queue's schema or its last message",
+        argument("queue", "alias or id of the queue, or of the topic with --topic", name),
+        repeated(
+            "--set",
+            "PATH=VALUE",
+            "change a value of the data, such as order.total=5; can be repeated",
+            _change,
+            dest="changes",
+        ),
+        *TOPIC,
+        switch("--last", "use the last message, even if there is a schema"),
+        option("--key", "KEY", "key of the message; default: that of the last message, if used"),
+        DELAY,
+        switch("--dry-run", "print the data, and publish nothing"),
         description="Prints the id of the message.",
     )
-    parser.add_argument("queue", type=name, help="alias or id of the queue, or of the topic with --topic")
-    parser.add_argument(
-        "--set",
-        dest="changes",
-        action="append",
-        type=_change,
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a value of the data, such as order.total=5; can be repeated",
-    )
-    add_topic(parser)
-    parser.add_argument("--last", action="store_true", help="use the last message, even if there is a schema")
-    parser.add_argument("--key", metavar="KEY", help="key of the message; default: that of the last message, if used")
-    parser.add_argument("--delay", type=duration, metavar="TIME", help="deliver it later, such as 10m")
-    parser.add_argument("--dry-run", action="store_true", help="print the data, and publish nothing")
 
 
 def _change(text: str) -> tuple[list[str], Any]:
@@ -72,10 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.delay is not None:
             fields["delay"] = arguments.delay
         message = publish(client, arguments, data, fields, idempotency_key=None)
-    if arguments.json:
-        say_json({"message": message})
-    else:
-        say(message.id)
+    say_result({"message": message}, message.id, as_json=arguments.json)
 
 
 def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:

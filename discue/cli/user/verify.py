@@ -7,45 +7,38 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from discue.cli.exit_codes import FAILED
+from discue.cli.declarations import Command, argument, repeated, switch
+from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import say, say_json
 from discue.cli.user.arguments import content_of, header
-from discue.cli.user.command import UsageInvalid, add_command
-from discue.cli.verbs import Commands
+from discue.cli.user.command import user_command
 
 _SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 _PREFIX: Final = "whsec_"
 _NEEDED: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "verify",
+def command() -> Command:
+    return user_command(
         run,
-        summary="say whether a received webhook is genuine, and if not, why",
+        argument("body", "raw body of the request: @FILE reads it from a file, - from the standard input"),
+        repeated(
+            "--header",
+            "NAME:VALUE",
+            "header of the request; webhook-id, webhook-timestamp and webhook-signature are needed",
+            header,
+        ),
+        repeated(
+            "--secret",
+            "SECRET",
+            f"secret (whsec_…) or public key (whpk_…); can be repeated; default: {_SECRET_VARIABLE}",
+        ),
+        switch("--ignore-time", "accept a request that was signed long ago"),
         description="If no signature matches, tries the common mistakes: a body that was parsed and written again, a "
         "line break at its end, a secret that was decoded or has its prefix twice. Exits with 1 if the "
         "request is not genuine.",
         needs_service=False,
     )
-    parser.add_argument("body", help="raw body of the request: @FILE reads it from a file, - from the standard input")
-    parser.add_argument(
-        "--header",
-        action="append",
-        type=header,
-        default=[],
-        metavar="NAME:VALUE",
-        help="header of the request; webhook-id, webhook-timestamp and webhook-signature are needed",
-    )
-    parser.add_argument(
-        "--secret",
-        action="append",
-        default=[],
-        metavar="SECRET",
-        help=f"secret (whsec_…) or public key (whpk_…); can be repeated; default: {_SECRET_VARIABLE}",
-    )
-    parser.add_argument("--ignore-time", action="store_true", help="accept a request that was signed long ago")
 
 
 class Explanation(NamedTuple):

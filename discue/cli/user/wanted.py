@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from discue.cli.user.command import CommandFailed
+from discue.cli.exit_codes import CommandFailed
 from discue.domain.suggestions import suggestion
 
 CHILDREN: Final[Mapping[str, tuple[str, ...]]] = {"queues": ("listeners", "schedules"), "topics": ("channels",)}

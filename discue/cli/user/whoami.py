@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from discue.cli.declarations import Command, switch
 from discue.cli.output import note, say_fields, say_json, when
-from discue.cli.user.command import add_command, connect
-from discue.cli.verbs import Commands
+from discue.cli.user.command import connect, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -19,15 +19,12 @@ _SHOWN = 12
 _UNLIMITED = 2_147_483_647
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "whoami",
+def command() -> Command:
+    return user_command(
         run,
-        summary="show which service and key commands use, and where these come from",
+        switch("--offline", "ask nothing of the service"),
         description="The alias and the scopes are shown if the key may read keys.",
     )
-    parser.add_argument("--offline", action="store_true", help="ask nothing of the service")
 
 
 def run(arguments: argparse.Namespace) -> None:

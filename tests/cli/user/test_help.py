@@ -1,6 +1,5 @@
 """The start of the program: help imports neither the service nor the client, and lists every command."""
 
-import argparse
 import re
 import resource
 import subprocess
@@ -43,16 +42,6 @@ def test_help_imports_neither_the_service_nor_the_client(arguments: list[str]) -
     )
 
     assert shown.stdout.splitlines()[-1] == "[]"
-
-
-def test_summaries_of_the_help_are_those_of_the_commands() -> None:
-    parser = command_parser()
-    (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    listed = {action.dest: action.help for action in commands._choices_actions}
-    lines = (parser.epilog or "").splitlines()
-
-    assert listed
-    assert [name for name, summary in listed.items() if f"  {name:<14} {summary}" not in lines] == []
 
 
 def test_every_command_that_needs_a_service_takes_a_profile() -> None:

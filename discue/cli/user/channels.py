@@ -1,8 +1,0 @@
-"""`discue channels`: lists, shows, creates, changes and deletes channels."""
-
-from functools import partial
-from typing import Final
-
-from discue.cli.user import resources
-
-add: Final = partial(resources.add, resources.CHANNELS)
