@@ -28,14 +28,13 @@ def command() -> Command:
             "existing folder, ideally on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
             metavar="DEST",
         ),
-        option("--every", "TIME", "keep running, and make a backup at this interval, such as 10m or 1d", duration),
+        option("--every TIME", "keep running, and make a backup at this interval, such as 10m or 1d", duration),
         option(
-            "--keep",
-            "TIME",
+            "--keep TIME",
             "afterwards, delete whole backups of this installation that are older than this, such as 7d",
             duration,
         ),
-        option("--encrypt", "FILE", "file with a key of 32 bytes in base64, which encrypts the backup", Path),
+        option("--encrypt FILE", "file with a key of 32 bytes in base64, which encrypts the backup", Path),
         description="Copies the database as it is at one moment, checks the copy, and stores it compressed in a "
         "folder, as a whole or not at all. Servers may run. Encryption keys of the installation are not part of the "
         "backup: keep a copy of them elsewhere.",

@@ -101,12 +101,11 @@ def command() -> Command:
         "check",
         run,
         option(
-            "--restore",
-            "DEST",
+            "--restore DEST",
             "instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
             "of it; TMPDIR says where",
         ),
-        option("--decrypt", "FILE", "file with the key of an encrypted backup", Path),
+        option("--decrypt FILE", "file with the key of an encrypted backup", Path),
         description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
         "settings are invalid.",
     )

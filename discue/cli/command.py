@@ -34,9 +34,7 @@ Item = TypeVar("Item", ApiKey, Organization, User)
 
 _PER_PAGE: Final = 100
 
-ORGANIZATION: Final = option(
-    "--organization", "ALIAS", "alias of the organization; default: the operator's", dest="owner"
-)
+ORGANIZATION: Final = option("--organization ALIAS", "alias of the organization; default: the operator's", dest="owner")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,16 +32,14 @@ def command() -> Command:
         "copy",
         run,
         option(
-            "--from",
-            "DATABASE",
+            "--from DATABASE",
             "database to copy, in the form of the setting database",
             _database,
             dest="source",
             required=True,
         ),
         option(
-            "--to",
-            "DATABASE",
+            "--to DATABASE",
             "database to create: a file that does not exist, or an empty PostgreSQL database",
             _database,
             dest="target",

@@ -49,14 +49,15 @@ def argument(name: str, usage: str, kind: Kind | None = None, **options: Any) ->
     return Argument((name,), {"help": usage, "type": kind, **options})
 
 
-def option(name: str, metavar: str | None, usage: str, kind: Kind | None = None, **more: Any) -> Argument:
-    """Return an option with a value. `kind` converts the text, or raises ArgumentTypeError."""
-    return Argument((name,), {"metavar": metavar, "help": usage, "type": kind, **more})
+def option(form: str, usage: str, kind: Kind | None = None, **more: Any) -> Argument:
+    """Return an option with a value, in the form `--limit N`, or only its name if it has a few choices."""
+    name, _, metavar = form.partition(" ")
+    return Argument((name,), {"metavar": metavar or None, "help": usage, "type": kind, **more})
 
 
-def repeated(name: str, metavar: str, usage: str, kind: Kind | None = None, **more: Any) -> Argument:
+def repeated(form: str, usage: str, kind: Kind | None = None, **more: Any) -> Argument:
     """Return an option that can be given several times, whose value is a list."""
-    return option(name, metavar, usage, kind, action="append", **{"default": [], **more})
+    return option(form, usage, kind, action="append", **{"default": [], **more})
 
 
 def switch(name: str, usage: str, **more: Any) -> Argument:

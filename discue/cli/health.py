@@ -50,7 +50,7 @@ def command() -> Command:
                 metavar="URL",
             ),
             switch("--live", "ask only whether the process responds, also while it starts or drains"),
-            option("--config", "FILE", "TOML file with the settings of the server"),
+            option("--config FILE", "TOML file with the settings of the server"),
         ),
         description="The exit code is 0 if it is, and 1 if it is not or does not respond within 3 seconds. Needs no "
         "API key. The certificate of the server is not verified: nothing secret is sent.",

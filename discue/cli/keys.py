@@ -41,15 +41,13 @@ def command() -> CommandGroup:
     }
     scopes = (
         repeated(
-            "--scope",
-            "RESOURCE[:ACCESS[:TARGET,…]]",
+            "--scope RESOURCE[:ACCESS[:TARGET,…]]",
             "scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
             f"Resources: {', '.join(access.RESOURCES)}",
             _scope,
         ),
         option(
             "--preset",
-            None,
             "common scopes: publish messages, pull and settle them, read everything, or everything unprotected",
             choices=access.PRESETS,
         ),
@@ -58,9 +56,9 @@ def command() -> CommandGroup:
     creation = operator_command(
         "keys",
         _create,
-        option("--alias", None, "alias of the key; default: its id"),
+        option("--alias", "alias of the key; default: its id"),
         OneOf(scopes),
-        option("--expires-in", "DAYS", "days until the key expires; default: never", _days),
+        option("--expires-in DAYS", "days until the key expires; default: never", _days),
         JSON,
         ORGANIZATION,
         summary="create a key and print it once",

@@ -70,7 +70,7 @@ def command() -> CommandGroup:
                 alias,
                 # Settings have such names, too, and are read from all arguments that have one.
                 *(
-                    option(f"--{each.flag}", "N", each.help, _number_or_none, dest=f"set_{each.setting}")
+                    option(f"--{each.flag} N", each.help, _number_or_none, dest=f"set_{each.setting}")
                     for each in LIMITS
                 ),
                 summary="change an organization's limits",

@@ -25,9 +25,9 @@ def command() -> Command:
             "a backup file, or a folder or s3://bucket/prefix, whose newest backup is restored",
             metavar="BACKUP",
         ),
-        option("--to", "FILE", "the database file to create", Path, required=True),
-        option("--at", "TIME", "select the newest backup before this time, such as 2h or 2026-07-01T12:00Z", moment),
-        option("--decrypt", "FILE", "file with the key of an encrypted backup, or several keys", Path),
+        option("--to FILE", "the database file to create", Path, required=True),
+        option("--at TIME", "select the newest backup before this time, such as 2h or 2026-07-01T12:00Z", moment),
+        option("--decrypt FILE", "file with the key of an encrypted backup, or several keys", Path),
         switch("--force", "replace an existing database, and keep it under another name"),
         description="Verifies the whole backup, and checks the database in it, before it replaces anything. Stop the "
         "servers of the database first.",

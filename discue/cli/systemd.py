@@ -98,7 +98,7 @@ def command() -> Command:
     return operator_command(
         "systemd",
         _run,
-        option("--user", "NAME", "user that runs it [discue]", _user, default="discue"),
+        option("--user NAME", "user that runs it [discue]", _user, default="discue"),
         description="The unit runs the program that prints it, with the settings of --config. It depends on port, "
         "paths and drain timeout: print it again after changing these. Changes nothing.",
     )

@@ -15,14 +15,13 @@ _SHOWN = 1_000
 
 def command() -> Command:
     targets = (
-        option("--key", "ID", "unlock a key by its id, at all addresses", _key),
+        option("--key ID", "unlock a key by its id, at all addresses", _key),
         option(
-            "--address",
-            "ADDRESS",
+            "--address ADDRESS",
             "unlock keys, unknown keys and sign-in at a client address; for IPv6, in its /64 and /48 networks",
             _address,
         ),
-        option("--user", "EMAIL", "unlock the sign-in of a user"),
+        option("--user EMAIL", "unlock the sign-in of a user"),
         switch("--all", "unlock all keys, addresses and users, and accept codes of second factors again"),
         switch("--list", "list lockouts without changing anything"),
     )

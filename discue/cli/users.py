@@ -29,7 +29,7 @@ def command() -> CommandGroup:
         _create,
         argument("email", "email address that the user signs in with", metavar="EMAIL"),
         # A setting has the name `role`, too, and is read from all arguments that have one.
-        option("--role", None, "role of the user; default: owner", choices=ROLES, default="owner", dest="user_role"),
+        option("--role", "role of the user; default: owner", choices=ROLES, default="owner", dest="user_role"),
         JSON,
         ORGANIZATION,
         summary="create a user, and print a link with which they choose a password",

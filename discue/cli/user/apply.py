@@ -40,8 +40,7 @@ def command() -> Command:
         switch("--prune", "delete what the lists of the file leave out, except what belongs to customers; asks first"),
         switch("--yes", "delete without asking"),
         option(
-            "--secrets",
-            "FILE",
+            "--secrets FILE",
             "write the signing secrets of new listeners to this file, readable only by you; default: print them",
         ),
         description="Shows the difference, then creates and changes what differs, by alias. A second run changes "

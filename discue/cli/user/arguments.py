@@ -125,11 +125,11 @@ def json_of(content: bytes, what: str) -> Any:
 QUEUE: Final = argument("queue", "alias or id of the queue", name)
 LISTENER: Final = argument("listener", "alias or id of the listener", name)
 HEADERS: Final = repeated(
-    "--header", "NAME:VALUE", "header of each request to a listener; can be repeated", header, dest="headers"
+    "--header NAME:VALUE", "header of each request to a listener; can be repeated", header, dest="headers"
 )
-DELAY: Final = option("--delay", "TIME", "deliver it later, such as 10m or 2h", duration)
+DELAY: Final = option("--delay TIME", "deliver it later, such as 10m or 2h", duration)
 
 
 def limit(default: int) -> Argument:
     """Return the option that bounds a list."""
-    return option("--limit", "N", f"list at most N; default: {default}", positive, default=default)
+    return option("--limit N", f"list at most N; default: {default}", positive, default=default)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 """Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
 
-_PROFILE: Final = option("--profile", "NAME", "profile that `discue login --profile NAME` has stored")
+_PROFILE: Final = option("--profile NAME", "profile that `discue login --profile NAME` has stored")
 _DEADLINE_SECONDS: Final = 10.0
 """How long a request is retried: a user waits for it."""
 _LOCKED_OUT: Final = "locked_out"

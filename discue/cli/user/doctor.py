@@ -24,8 +24,8 @@ def command() -> Command:
     return user_command(
         run,
         argument("url", "URL of the listener, such as https://example.com/hook, or 8000/hook"),
-        option("--secret", "SECRET", "signing secret of the listener (whsec_…)"),
-        option("--data", "JSON", 'data of the requests; @FILE reads it from a file; default: {"test": true}'),
+        option("--secret SECRET", "signing secret of the listener (whsec_…)"),
+        option("--data JSON", 'data of the requests; @FILE reads it from a file; default: {"test": true}'),
         description="Checks name, addresses, TLS, redirects, latency, signatures and clock with test requests "
         "from this machine (discue-test: true): one with a wrong signature, and with --secret one with the right "
         "one. Asks the service, if one is configured, whether it allows private addresses. Exits with 1 if there is "

@@ -48,10 +48,10 @@ def redeliver() -> Command:
         JobKind("redeliver", "redeliveries", "redelivery", lambda found: found.counts.redelivered + found.counts.gone),
         _redelivered,
         switch("--all", "all missed messages"),
-        repeated("--message", "ID", "this message, missed or acknowledged; can be repeated"),
-        option("--reason", None, "only messages that were missed for this reason", choices=_REASONS),
-        option("--since", "TIME", "only messages stored later, such as 2h", moment),
-        option("--until", "TIME", "only messages stored earlier, such as 1h", moment),
+        repeated("--message ID", "this message, missed or acknowledged; can be repeated"),
+        option("--reason", "only messages that were missed for this reason", choices=_REASONS),
+        option("--since TIME", "only messages stored later, such as 2h", moment),
+        option("--until TIME", "only messages stored earlier, such as 1h", moment),
     )
 
 
@@ -59,11 +59,11 @@ def replay() -> Command:
     return _command(
         JobKind("replay", "replays", "replay", lambda found: found.counts.selected - found.counts.remaining),
         _replayed,
-        option("--since", "TIME", "from this time on, such as 2h", moment),
-        option("--from-message", "ID", "from this message on"),
-        option("--until", "TIME", "up to this time; default: now", moment),
-        option("--until-message", "ID", "up to this message"),
-        option("--filter", "JSON", "filter that messages must pass; @FILE reads it from a file"),
+        option("--since TIME", "from this time on, such as 2h", moment),
+        option("--from-message ID", "from this message on"),
+        option("--until TIME", "up to this time; default: now", moment),
+        option("--until-message ID", "up to this message"),
+        option("--filter JSON", "filter that messages must pass; @FILE reads it from a file"),
     )
 
 
@@ -72,11 +72,11 @@ def _command(kind: JobKind, select: Select, *arguments: Argument) -> Command:
         partial(_run, kind, select),
         QUEUE,
         LISTENER,
-        option("--pace", "N", "at most N messages a second; default: no limit", positive),
+        option("--pace N", "at most N messages a second; default: no limit", positive),
         switch("--dry-run", "show which messages it would be, and end"),
         switch("--yes", "start without asking"),
         switch("--detach", "end when the job has started"),
-        option("--follow", "ID", f"show the progress of an earlier `discue {kind.verb}`", name),
+        option("--follow ID", f"show the progress of an earlier `discue {kind.verb}`", name),
         *arguments,
         description="Shows first which messages these are, and asks. The service does the work: Ctrl-C ends only the "
         "progress that is shown.",

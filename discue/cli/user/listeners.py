@@ -52,13 +52,9 @@ _RESOURCE: Final = Resource(
         **CREATED,
     },
     options=(
-        option("--url", "URL", "where messages are sent", dest="notify_url"),
+        option("--url URL", "where messages are sent", dest="notify_url"),
         switch(
-            "--pull",
-            "consumers fetch the messages instead; fixed",
-            action="store_const",
-            const="pull",
-            dest="mode",
+            "--pull", "consumers fetch the messages instead; fixed", action="store_const", const="pull", dest="mode"
         ),
         FILTER,
         HEADERS,
@@ -78,7 +74,7 @@ def command() -> CommandGroup:
             _list,
             argument("queue", "alias or id of the queue; default: all queues", name, nargs="?"),
             limit(_LIMIT),
-            option("--customer", "NAME", "list only the listeners of this customer"),
+            option("--customer NAME", "list only the listeners of this customer"),
             summary="list the listeners of a queue, or of all queues",
         ),
         get=user_command(_get, *_RESOURCE.place(), summary="show a listener, and why it receives nothing if so"),
@@ -90,7 +86,7 @@ def command() -> CommandGroup:
         test=user_command(
             _test,
             *_RESOURCE.place(),
-            option("--data", "JSON", "data of the request; @FILE reads it from a file"),
+            option("--data JSON", "data of the request; @FILE reads it from a file"),
             summary="send a signed test request to a listener",
             description="It has the header discue-test: true, and is neither stored nor retried. Exits with 1 if it "
             "fails.",

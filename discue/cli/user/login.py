@@ -17,7 +17,7 @@ from discue.cli.user.whoami import limits_of
 def command() -> Command:
     return user_command(
         run,
-        option("--url", "URL", "URL of the service, such as https://discue.example.com"),
+        option("--url URL", "URL of the service, such as https://discue.example.com"),
         switch("--key-stdin", "read the key from the standard input"),
         switch("--remove", "remove the profile and its key instead"),
         description="Asks for what is not given, tries the key, and stores both for later commands: the key in the "

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from discue.cli.declarations import CommandGroup, option
 from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
-from discue.cli.user.arguments import QUEUE, limit, moment, name
+from discue.cli.user.arguments import limit, moment, name
 from discue.cli.user.command import connect, user_command
-from discue.cli.user.resources import Resource, deletion, place_of
+from discue.cli.user.resources import Resource, deletion, listing, place_of
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -25,53 +25,45 @@ _NULL_BYTES = 4
 
 
 def command() -> CommandGroup:
-    resource = Resource("messages", "message", "queue", deletes="; deliveries that wait are dropped", names="id")
-    since = option("--since", "TIME", "only newer ones: a time, or 2h for two hours", moment)
+    since = option("--since TIME", "only newer ones: a time, or 2h for two hours", moment, dest="created_after")
+    resource = Resource(
+        "messages",
+        "message",
+        "queue",
+        columns={
+            "ID": lambda each: each.id,
+            "PUBLISHED": lambda each: when(each.created_at),
+            "STATE": lambda each: each.state or "",
+            "KEY": lambda each: each.key or "",
+            "DATA": _data,
+        },
+        filters=(
+            option("--state", "only messages whose deliveries are in this state", choices=_STATES),
+            option("--key KEY", "only messages that were published with this key"),
+            option("--alias ALIAS", "only messages with this alias"),
+            since,
+        ),
+        query={"data": "true"},
+        limit=_LIMIT,
+        deletes="; deliveries that wait are dropped",
+        names="id",
+    )
     return CommandGroup(
         {
-            "list": user_command(
-                _list,
-                QUEUE,
-                option("--state", None, "only messages whose deliveries are in this state", choices=_STATES),
-                option("--key", "KEY", "only messages that were published with this key"),
-                option("--alias", "ALIAS", "only messages with this alias"),
-                since,
-                limit(_LIMIT),
-                summary="list the messages of a queue, newest first",
-            ),
+            "list": listing(resource),
             "get": user_command(
                 _get, *resource.place(), summary="show a message, its deliveries and its last attempts"
             ),
             "delete": deletion(resource),
             "missed": user_command(
                 _missed,
-                option("--queue", "QUEUE", "only of this queue; default: all queues", name),
+                option("--queue QUEUE", "only of this queue; default: all queues", name),
                 since,
                 limit(_LIMIT),
                 summary="list messages that listeners have missed",
             ),
         }
     )
-
-
-def _list(arguments: argparse.Namespace) -> None:
-    with connect(arguments) as client:
-        found = list(
-            client.messages.list(
-                arguments.queue,
-                state=arguments.state,
-                key=arguments.key,
-                alias=arguments.alias,
-                created_after=arguments.since,
-                data="true",
-                limit=arguments.limit,
-            )
-        )
-    if arguments.json:
-        say_json({"messages": found})
-        return
-    rows = [(each.id, when(each.created_at), each.state or "", each.key or "", _data(each)) for each in found]
-    say_table(("ID", "PUBLISHED", "STATE", "KEY", "DATA"), rows)
 
 
 def _get(arguments: argparse.Namespace) -> None:
@@ -161,7 +153,7 @@ def _missed(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
         # The filter of this list takes ids only.
         queue = arguments.queue and client.queues.get(arguments.queue).id
-        found = list(client.missed.list(queue=queue, created_after=arguments.since, limit=arguments.limit))
+        found = list(client.missed.list(queue=queue, created_after=arguments.created_after, limit=arguments.limit))
         names = {} if arguments.json else _names(client, {each.queue_id for each in found})
     if arguments.json:
         say_json({"missed": found})

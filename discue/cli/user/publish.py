@@ -37,18 +37,17 @@ def command() -> Command:
         argument("queue", "alias or id of the queue, or of the topic with --topic", name),
         argument("data", "the data as JSON; @FILE reads it from a file, - from the standard input", nargs="?"),
         switch("--text", "the data is text, not JSON"),
-        option("--file", "FILE", "publish the bytes of a file as they are; needs --content-type"),
+        option("--file FILE", "publish the bytes of a file as they are; needs --content-type"),
         switch("--lines", "publish each line of the standard input as a message"),
-        option("--content-type", "TYPE", "media type of the data, such as image/png"),
+        option("--content-type TYPE", "media type of the data, such as image/png"),
         *TOPIC,
-        option("--key", "KEY", "in an ordered queue, messages with the same key keep their order"),
+        option("--key KEY", "in an ordered queue, messages with the same key keep their order"),
         DELAY,
-        option("--expires-in", "TIME", "do not deliver it after this time", duration),
+        option("--expires-in TIME", "do not deliver it after this time", duration),
         HEADERS,
-        option("--alias", "ALIAS", "name of the message, to find it again"),
+        option("--alias ALIAS", "name of the message, to find it again"),
         option(
-            "--idempotency-key",
-            "KEY",
+            "--idempotency-key KEY",
             "a repeated command with the same key publishes nothing more for 24 hours",
             idempotency_key,
         ),
@@ -59,7 +58,7 @@ def command() -> Command:
 
 TOPIC: Final = (
     switch("--topic", "publish to a topic instead of a queue"),
-    option("--subject", "SUBJECT", "subject that channels of the topic match, such as orders.eu.paid"),
+    option("--subject SUBJECT", "subject that channels of the topic match, such as orders.eu.paid"),
 )
 """The arguments of messages to topics."""
 

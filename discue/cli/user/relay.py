@@ -26,21 +26,18 @@ def command() -> Command:
     return user_command(
         run,
         option(
-            "--database",
-            "URL",
+            "--database URL",
             f"database of the application, such as postgresql://user@host/shop; default: {DATABASE_VARIABLE}, "
             "where other users of the machine do not see a password",
         ),
         option(
-            "--max-messages",
-            "N",
+            "--max-messages N",
             f"messages in a request, at most {_MOST_MESSAGES:,}; default: {_MAX_MESSAGES}",
             positive,
             default=_MAX_MESSAGES,
         ),
         option(
-            "--poll",
-            "TIME",
+            "--poll TIME",
             f"how often to look for messages that no commit has reported; default: {_POLL_SECONDS:.0f}s",
             duration,
             default=_POLL_SECONDS,

@@ -25,7 +25,6 @@ from discue.cli.user.command import Run, connect, user_command
 if TYPE_CHECKING:
     from discue_client import Discue
 
-_LIMIT: Final = 100
 _NAMED: Final = 1_000
 
 Shown = Callable[[Any], str]
@@ -45,7 +44,11 @@ class Resource(NamedTuple):
     options: tuple[Argument, ...] = ()
     """The options of `set`. Their names in Python are fields of the API."""
     filters: tuple[Argument, ...] = ()
-    """The options of `list`, which are parameters of the API."""
+    """The options of `list`. Their names in Python are parameters of the API."""
+    query: Mapping[str, str] = {}
+    """More parameters of the API."""
+    limit: int = 100
+    """The number of resources that `list` shows by default."""
     about: str = ""
     """A sentence that says what the resource is, for the help of `set`."""
     deletes: str = ""
@@ -66,20 +69,24 @@ class Resource(NamedTuple):
 
 def group(resource: Resource, **others: Command) -> CommandGroup:
     """Return the commands of a resource. `others` adds verbs, and replaces them."""
-    noun, within = resource.noun, resource.within
     verbs = {
-        "list": user_command(
-            partial(_list, resource),
-            *resource.parent,
-            limit(_LIMIT),
-            *resource.filters,
-            summary=f"list {f'the {resource.plural} of a {within}' if within else resource.plural}, newest first",
-        ),
-        "get": user_command(partial(_get, resource), *resource.place(), summary=f"show a {noun}"),
+        "list": listing(resource),
+        "get": user_command(partial(_get, resource), *resource.place(), summary=f"show a {resource.noun}"),
         "set": setting(resource, partial(set_resource, resource)),
         "delete": deletion(resource),
     }
     return CommandGroup({**verbs, **others})
+
+
+def listing(resource: Resource) -> Command:
+    return user_command(
+        partial(_list, resource),
+        *resource.parent,
+        limit(resource.limit),
+        *resource.filters,
+        summary=f"list {f'the {resource.plural} of a {resource.within}' if resource.within else resource.plural}, "
+        "newest first",
+    )
 
 
 def setting(resource: Resource, run: Run) -> Command:
@@ -108,7 +115,7 @@ def _list(resource: Resource, arguments: argparse.Namespace) -> None:
     place = (arguments.within,) if resource.within else ()
     filters = {each.dest: getattr(arguments, each.dest) for each in resource.filters}
     with connect(arguments) as client:
-        found = list(getattr(client, resource.plural).list(*place, limit=arguments.limit, **filters))
+        found = list(getattr(client, resource.plural).list(*place, limit=arguments.limit, **filters, **resource.query))
     if arguments.json:
         say_json({resource.plural: found})
     else:
@@ -180,9 +187,7 @@ def queue_names(client: Discue) -> dict[str, str]:
 
 ALIAS: Final[Mapping[str, Shown]] = {"alias": lambda each: each.alias, "id": lambda each: each.id}
 CREATED: Final[Mapping[str, Shown]] = {"created": lambda each: when(each.created_at)}
-FILTER: Final = option(
-    "--filter", "JSON", "filter that messages must pass; @FILE reads it from a file, null removes it"
-)
+FILTER: Final = option("--filter JSON", "filter that messages must pass; @FILE reads it from a file, null removes it")
 _COLUMNS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": lambda each: each.id}
 
 
@@ -208,12 +213,12 @@ def queues() -> CommandGroup:
         },
         options=(
             switch("--ordered", "messages with the same key are delivered one at a time; fixed", default=None),
-            option("--customer", "NAME", "customer whom the queue belongs to; fixed"),
-            option("--retention", "TIME", "how long settled messages are kept", duration),
-            option("--max-message-bytes", "N", "largest message that can be published, in bytes", positive),
-            option("--json-schema", "JSON", "JSON Schema that messages must match; @FILE reads it from a file"),
+            option("--customer NAME", "customer whom the queue belongs to; fixed"),
+            option("--retention TIME", "how long settled messages are kept", duration),
+            option("--max-message-bytes N", "largest message that can be published, in bytes", positive),
+            option("--json-schema JSON", "JSON Schema that messages must match; @FILE reads it from a file"),
         ),
-        filters=(option("--customer", "NAME", "list only the queues of this customer"),),
+        filters=(option("--customer NAME", "list only the queues of this customer"),),
         deletes=" with its listeners and messages",
     )
     return group(resource)
@@ -246,8 +251,8 @@ def channels() -> CommandGroup:
         columns={**_COLUMNS, **{title.upper(): shown for title, shown in facts.items()}},
         facts={**ALIAS, **facts, **CREATED},
         options=(
-            option("--queue", "QUEUE", "alias or id of the queue; fixed", name, dest="queue_id"),
-            option("--pattern", "PATTERN", "pattern that subjects must match, such as orders.*.paid or orders.>"),
+            option("--queue QUEUE", "alias or id of the queue; fixed", name, dest="queue_id"),
+            option("--pattern PATTERN", "pattern that subjects must match, such as orders.*.paid or orders.>"),
             FILTER,
         ),
         about="A channel leads from a topic into a queue.",
@@ -283,20 +288,19 @@ def schedules() -> CommandGroup:
             **CREATED,
         },
         options=(
-            option("--cron", "CRON", "times of the runs, such as '0 9 * * mon-fri' or @daily"),
-            option("--time-zone", "NAME", "such as Europe/Berlin; default: UTC"),
-            option("--data", "JSON", "data of each message; @FILE reads it from a file, - from the standard input"),
-            option("--key", "KEY", "key of each message"),
+            option("--cron CRON", "times of the runs, such as '0 9 * * mon-fri' or @daily"),
+            option("--time-zone NAME", "such as Europe/Berlin; default: UTC"),
+            option("--data JSON", "data of each message; @FILE reads it from a file, - from the standard input"),
+            option("--key KEY", "key of each message"),
             HEADERS,
-            option("--status", None, "whether the schedule runs", choices=("enabled", "disabled")),
+            option("--status", "whether the schedule runs", choices=("enabled", "disabled")),
             option(
                 "--missed-runs",
-                None,
                 "what to do about runs missed while no worker was running",
                 choices=("skip", "catch_up"),
             ),
-            option("--starts-at", "TIME", "earliest time of a run", instant),
-            option("--ends-at", "TIME", "no run from this time on", instant),
+            option("--starts-at TIME", "earliest time of a run", instant),
+            option("--ends-at TIME", "no run from this time on", instant),
         ),
         about="A schedule publishes a message to a queue at each of its times.",
     )

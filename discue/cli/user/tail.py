@@ -26,10 +26,10 @@ def command() -> Command:
     return user_command(
         run,
         QUEUE,
-        option("--listener", "LISTENER", "only of this listener; default: all of them", name),
+        option("--listener LISTENER", "only of this listener; default: all of them", name),
         switch("--failed", "only attempts that failed"),
-        option("--since", "TIME", "begin with attempts of the past, such as 10m", moment),
-        option("--for", "TIME", "end after this time", duration, dest="for_seconds"),
+        option("--since TIME", "begin with attempts of the past, such as 10m", moment),
+        option("--for TIME", "end after this time", duration, dest="for_seconds"),
         description="Asks once a second. With --json, each attempt is an object on a line. Ctrl-C ends it.",
     )
 

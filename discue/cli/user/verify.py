@@ -23,15 +23,12 @@ def command() -> Command:
         run,
         argument("body", "raw body of the request: @FILE reads it from a file, - from the standard input"),
         repeated(
-            "--header",
-            "NAME:VALUE",
+            "--header NAME:VALUE",
             "header of the request; webhook-id, webhook-timestamp and webhook-signature are needed",
             header,
         ),
         repeated(
-            "--secret",
-            "SECRET",
-            f"secret (whsec_…) or public key (whpk_…); can be repeated; default: {_SECRET_VARIABLE}",
+            "--secret SECRET", f"secret (whsec_…) or public key (whpk_…); can be repeated; default: {_SECRET_VARIABLE}"
         ),
         switch("--ignore-time", "accept a request that was signed long ago"),
         description="If no signature matches, tries the common mistakes: a body that was parsed and written again, a "
