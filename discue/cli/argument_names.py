@@ -1,28 +1,17 @@
 """Names the arguments of a command in errors: a person has typed `--url`, not the member `/notify_url` of a body."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
-_SENT_AS: Final[Mapping[str, tuple[str, ...]]] = {
-    # Commands that make something with an alias take it in place of an option.
-    "alias": ("listener", "named", "queue"),
-    "created_after": ("since",),
-    "created_before": ("until",),
-    "data_base64": ("file",),
-    "deliver_at": ("delay",),
-    "expires_at": ("expires_in",),
-    "from_at": ("since",),
-    "headers": ("header",),
-    "messages": ("message",),
-    "mode": ("pull",),
-    "notify_url": ("url",),
-    "queue_id": ("queue",),
-    "retention_seconds": ("retention",),
-    "scopes": ("scope",),
-    "until_at": ("until",),
+_SENT_AS: Final = {
+    "alias": "named",
+    "data_base64": "file",
+    "deliver_at": "delay",
+    "expires_at": "expires_in",
+    "retention_seconds": "retention",
 }
-"""Arguments by the members of requests that they are sent as, if the names differ. The first that exists counts."""
+"""Arguments by the members of requests that they are sent as, if the names differ."""
 
 
 def with_arguments(text: str, pointers: Iterable[str], parser: argparse.ArgumentParser) -> str:
@@ -40,20 +29,15 @@ def with_arguments(text: str, pointers: Iterable[str], parser: argparse.Argument
 def argument_of(pointer: str, parser: argparse.ArgumentParser) -> str:
     """Return the argument that a JSON pointer or a query parameter is about, and the place within it; "" if none is."""
     member, slash, place = pointer.removeprefix("?").removeprefix("/").partition("/")
-    for name in (member, *_SENT_AS.get(member, ())):
-        shown = _shown(name, parser)
-        # The place of an element says nothing about an argument that is repeated.
-        if shown:
-            return f"{shown} at {slash}{place}" if place and not place.isdecimal() else shown
-    return ""
+    shown = _shown(member, parser) or _shown(_SENT_AS.get(member, ""), parser)
+    # The place of an element says nothing about an argument that is repeated.
+    return f"{shown} at {slash}{place}" if shown and place and not place.isdecimal() else shown
 
 
 def _shown(name: str, parser: argparse.ArgumentParser) -> str:
-    """Return an argument as the command line has it: an option, or what the usage calls a positional one."""
+    """Return an argument as the command line has it: an option, or the usage's name of a positional one."""
     option = f"--{name.replace('_', '-')}"
     for action in parser._actions:  # noqa: SLF001 - argparse has no public way to ask
-        if option in action.option_strings:
-            return option
-        if not action.option_strings and action.dest == name:
-            return str(action.metavar or action.dest)
+        if action.dest == name or option in action.option_strings:
+            return action.option_strings[-1] if action.option_strings else str(action.metavar or action.dest)
     return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -68,8 +67,7 @@ def switch(name: str, usage: str, **more: Any) -> Argument:
 JSON: Final = switch("--json", "print JSON instead of text")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(NamedTuple):
     """A command, or a verb of one."""
 
     start: Callable[[argparse.Namespace], int]
@@ -79,13 +77,12 @@ class Command:
     """For verbs. The summaries of commands are in the table of `main`."""
     description: str = ""
     """Sentences that help shows after the summary."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = {}
     """More values of the parsed arguments."""
     add_settings: Callable[[argparse.ArgumentParser], None] = lambda _: None
 
 
-@dataclass(frozen=True)
-class CommandGroup:
+class CommandGroup(NamedTuple):
     """A command that has verbs, such as `discue queues list`."""
 
     verbs: Mapping[str, Command]

@@ -45,6 +45,7 @@ def command() -> CommandGroup:
             "scope, such as queues:read or messages:write:QUEUE_ID; can be repeated. "
             f"Resources: {', '.join(access.RESOURCES)}",
             _scope,
+            dest="scopes",
         ),
         option(
             "--preset",
@@ -93,10 +94,10 @@ def _granted(arguments: argparse.Namespace) -> dict[str, Scope]:
         return access.all_scopes()
     if arguments.preset:
         return access.preset_scopes(arguments.preset, access.all_scopes())
-    if not arguments.scope:
+    if not arguments.scopes:
         return access.default_grant(access.all_scopes())
     granted: dict[str, Scope] = {}
-    for resource, scope in arguments.scope:
+    for resource, scope in arguments.scopes:
         known = granted.get(resource)
         if known is None:
             granted[resource] = scope

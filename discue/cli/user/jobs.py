@@ -48,10 +48,10 @@ def redeliver() -> Command:
         JobKind("redeliver", "redeliveries", "redelivery", lambda found: found.counts.redelivered + found.counts.gone),
         _redelivered,
         switch("--all", "all missed messages"),
-        repeated("--message ID", "this message, missed or acknowledged; can be repeated"),
+        repeated("--message ID", "this message, missed or acknowledged; can be repeated", dest="messages"),
         option("--reason", "only messages that were missed for this reason", choices=_REASONS),
-        option("--since TIME", "only messages stored later, such as 2h", moment),
-        option("--until TIME", "only messages stored earlier, such as 1h", moment),
+        option("--since TIME", "only messages stored later, such as 2h", moment, dest="created_after"),
+        option("--until TIME", "only messages stored earlier, such as 1h", moment, dest="created_before"),
     )
 
 
@@ -59,9 +59,9 @@ def replay() -> Command:
     return _command(
         JobKind("replay", "replays", "replay", lambda found: found.counts.selected - found.counts.remaining),
         _replayed,
-        option("--since TIME", "from this time on, such as 2h", moment),
+        option("--since TIME", "from this time on, such as 2h", moment, dest="from_at"),
         option("--from-message ID", "from this message on"),
-        option("--until TIME", "up to this time; default: now", moment),
+        option("--until TIME", "up to this time; default: now", moment, dest="until_at"),
         option("--until-message ID", "up to this message"),
         option("--filter JSON", "filter that messages must pass; @FILE reads it from a file"),
     )
@@ -84,28 +84,25 @@ def _command(kind: JobKind, select: Select, *arguments: Argument) -> Command:
 
 
 def _redelivered(arguments: argparse.Namespace) -> dict[str, Any]:
-    bounds = {"reason": arguments.reason, "created_after": arguments.since, "created_before": arguments.until}
-    wanted = {key: value for key, value in bounds.items() if value is not None}
-    if (arguments.all, bool(arguments.message), bool(wanted)).count(True) != 1:
+    wanted = _given(arguments, "reason", "created_after", "created_before")
+    if (arguments.all, bool(arguments.messages), bool(wanted)).count(True) != 1:
         raise UsageInvalid("Select messages: with --all, with --message, or with --reason, --since and --until.")
     if arguments.all:
         return {"all": True}
-    return {"messages": arguments.message} if arguments.message else {"filter": wanted}
+    return {"messages": arguments.messages} if arguments.messages else {"filter": wanted}
 
 
 def _replayed(arguments: argparse.Namespace) -> dict[str, Any]:
-    bounds = {
-        "from_at": arguments.since,
-        "from_message": arguments.from_message,
-        "until_at": arguments.until,
-        "until_message": arguments.until_message,
-    }
-    wanted: dict[str, Any] = {key: value for key, value in bounds.items() if value is not None}
+    wanted = _given(arguments, "from_at", "from_message", "until_at", "until_message")
     if ("from_at" in wanted) == ("from_message" in wanted):
         raise UsageInvalid("Say where it begins: with --since or with --from-message.")
     if arguments.filter is not None:
         wanted["filter"] = json_of(content_of(arguments.filter), "The filter")
     return wanted
+
+
+def _given(arguments: argparse.Namespace, *fields: str) -> dict[str, Any]:
+    return {field: value for field in fields if (value := getattr(arguments, field)) is not None}
 
 
 def _run(kind: JobKind, select: Select, arguments: argparse.Namespace) -> int | None:
