@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from discue.cli.argument_names import with_arguments
 from discue.cli.declarations import JSON, Argument, Command, Commands, OneOf, add_parser, option
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from discue_client import APIError, AsyncDiscue, Discue
     from discue_client.errors import DiscueError
 
+Found = TypeVar("Found")
 Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 """Runs a command and returns its exit code, None for 0. Raises CommandFailed, UsageInvalid and errors of the client."""
 
@@ -109,6 +110,16 @@ def _sources_named(target: ServiceTarget) -> Iterator[None]:
         if hidden := hidden_server(target):
             error.add_note(hidden)
         raise
+
+
+def readable(read: Callable[[], Found]) -> Found | None:
+    """Return the result of a request; None if there is nothing at its path, or the key may not read it."""
+    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - imported by now
+
+    try:
+        return read()
+    except (Forbidden, NotFound):
+        return None
 
 
 def is_confirmed(question: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from discue.cli.declarations import CommandGroup, option
 from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import limit, moment, name
-from discue.cli.user.command import connect, user_command
+from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.resources import Resource, deletion, listing, place_of
 
 if TYPE_CHECKING:
@@ -107,16 +108,11 @@ def _state(message: Message) -> str:
 
 def _names(client: Discue, queues: Iterable[str]) -> dict[str, str]:
     """Return the aliases of queues and of their listeners by id: of those that the key may read."""
-    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - imported by now
-
     names: dict[str, str] = {}
     for queue in queues:
-        try:
-            found = client.queues.get(queue)
-        except (Forbidden, NotFound):
-            continue
-        names[found.id] = found.alias
-        names |= {each.id: each.alias or each.id for each in found.listeners}
+        if (found := readable(partial(client.queues.get, queue))) is not None:
+            names[found.id] = found.alias
+            names |= {each.id: each.alias or each.id for each in found.listeners}
     return names
 
 

@@ -22,7 +22,7 @@ from discue.cli.user.arguments import (
     json_of,
     name,
 )
-from discue.cli.user.command import connect, user_command
+from discue.cli.user.command import connect, readable, user_command
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -79,19 +79,9 @@ def publish(
     try:
         return client.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
     except NotFound as error:
-        if _is_topic(client, arguments.queue):
+        if readable(lambda: client.topics.get(arguments.queue)) is not None:
             error.add_note(f"There is a topic {arguments.queue}: add --topic to publish to it.")
         raise
-
-
-def _is_topic(client: Discue, name: str) -> bool:
-    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - imported by now
-
-    try:
-        client.topics.get(name)
-    except (Forbidden, NotFound):
-        return False
-    return True
 
 
 def require_topic(arguments: argparse.Namespace) -> None:

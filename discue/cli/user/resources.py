@@ -20,7 +20,7 @@ from discue.cli.user.arguments import (
     name,
     positive,
 )
-from discue.cli.user.command import Run, connect, user_command
+from discue.cli.user.command import Run, connect, readable, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -177,12 +177,7 @@ def _json_text(value: Any) -> str:
 
 def queue_names(client: Discue) -> dict[str, str]:
     """Return the aliases of the newest queues by id: those that the key may list."""
-    from discue_client import Forbidden  # noqa: PLC0415 - imported by now
-
-    try:
-        return {each.id: each.alias for each in client.queues.list(limit=_NAMED)}
-    except Forbidden:
-        return {}
+    return {each.id: each.alias for each in readable(lambda: list(client.queues.list(limit=_NAMED))) or ()}
 
 
 ALIAS: Final[Mapping[str, Shown]] = {"alias": lambda each: each.alias, "id": lambda each: each.id}

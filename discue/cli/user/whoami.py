@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from discue.cli.declarations import Command, switch
 from discue.cli.output import note, say_fields, say_json, when
-from discue.cli.user.command import connect, user_command
+from discue.cli.user.command import connect, readable, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -83,10 +83,4 @@ def limits_of(client: Discue) -> Limits | None:
 
 def _own(client: Discue, api_key: str) -> ApiKey | None:
     """Return the key's own record; None if it may not read keys."""
-    from discue_client import Forbidden, NotFound  # noqa: PLC0415 - `discue --help` does not wait for it
-
-    key_id = api_key.removeprefix(_PREFIX)[:_ID_LENGTH]
-    try:
-        return client.api_keys.get(key_id)
-    except (Forbidden, NotFound):
-        return None
+    return readable(lambda: client.api_keys.get(api_key.removeprefix(_PREFIX)[:_ID_LENGTH]))
