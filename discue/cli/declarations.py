@@ -56,7 +56,7 @@ def option(form: str, usage: str, kind: Kind | None = None, **more: Any) -> Argu
 
 def repeated(form: str, usage: str, kind: Kind | None = None, **more: Any) -> Argument:
     """Return an option that can be given several times, whose value is a list."""
-    return option(form, usage, kind, action="append", **{"default": [], **more})
+    return option(form, usage, kind, action="append", default=[], **more)
 
 
 def switch(name: str, usage: str, **more: Any) -> Argument:
@@ -104,8 +104,8 @@ def add_parser(
         for verb, each in declared.verbs.items():
             add_parser(verbs, verb, each.summary, each)
         return parser
-    for argument_ in declared.arguments:
-        argument_.add_to(parser)
+    for given in declared.arguments:
+        given.add_to(parser)
     declared.add_settings(parser)
     parser.set_defaults(start=declared.start, **declared.defaults)
     return parser

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
 
 from discue.cli.declarations import Argument, Command, OneOf, argument, option, switch
 from discue.cli.exit_codes import FAILED, FINE, CommandFailed, UsageInvalid
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
 from discue.cli.user.command import connect, is_confirmed, user_command
+from discue.cli.user.wanted import SINGULAR, Wanted, WantedFile, read_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from discue.cli.user.listener_secrets import Secrets, SecretsFile
-    from discue.cli.user.wanted import Wanted, WantedFile
     from discue_client import Discue
     from discue_client.models import Listener
 
@@ -66,9 +69,7 @@ class Left(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> int | None:
-    # Other commands do not wait for the parser.
-    from discue.cli.user.listener_secrets import SecretsFile  # noqa: PLC0415
-    from discue.cli.user.wanted import read_wanted  # noqa: PLC0415
+    from discue.cli.user.listener_secrets import SecretsFile  # noqa: PLC0415 - it needs the client
 
     if arguments.misplaced is not None:
         raise UsageInvalid(f"Name the file with -f: discue apply -f {arguments.misplaced}")
@@ -127,11 +128,8 @@ def _change_of(client: Discue, wanted: Wanted) -> Difference | None:
 
 
 def _current(client: Discue, path: tuple[str, ...]) -> dict[str, Any] | None:
-    import msgspec  # noqa: PLC0415 - imported with the client
-
-    from discue.cli.user.wanted import SINGULAR  # noqa: PLC0415 - as in `run`
-    from discue_client import NotFound  # noqa: PLC0415 - as above
-    from discue_client.wire import path_of  # noqa: PLC0415 - as above
+    from discue_client import NotFound  # noqa: PLC0415 - imported by now
+    from discue_client.wire import path_of  # noqa: PLC0415 - imported by now
 
     try:
         content = client.request("GET", path_of(*path))
@@ -171,8 +169,6 @@ def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], lis
 
     Children come before their parents.
     """
-    from discue.cli.user.wanted import Wanted  # noqa: PLC0415 - as in `run`
-
     named = {each.path for each in found.resources}
     deletions, left = list[Difference](), list[Left]()
     for path in reversed(found.collections):
@@ -286,8 +282,6 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
 
 def _put(client: Discue, change: Difference, keep: Callable[[str, str, str], None]) -> bool:
     """Create or change a resource. Returns whether the secret of a new listener is known."""
-    import msgspec  # noqa: PLC0415 - imported with the client
-
     wanted = change.wanted
     content = client.request("PUT", _place(change), body=_as_sent(client, wanted))
     if not _gets_secret(change):
@@ -339,8 +333,6 @@ def _show(changes: list[Difference], left: list[Left]) -> None:
 
 
 def _text(value: Any) -> str:
-    import json  # noqa: PLC0415 - other commands do not need it
-
     if isinstance(value, dict):
         value = {name: each for name, each in value.items() if name not in _NEVER_SHOWN}
     return printable(excerpt(json.dumps(value, ensure_ascii=False, default=str), _VALUE_SHOWN))

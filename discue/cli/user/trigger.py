@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, Any
 
 from discue.cli.declarations import Command, argument, option, repeated, switch
@@ -11,6 +12,8 @@ from discue.cli.output import note, say_data, say_result
 from discue.cli.user.arguments import DELAY, name
 from discue.cli.user.command import connect, user_command
 from discue.cli.user.publish import TOPIC, publish, require_topic
+from discue.domain.json_example import NoExample, example_of
+from discue.domain.schema_rules import rules_to_json_schema
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -40,8 +43,6 @@ def command() -> Command:
 
 
 def _change(text: str) -> tuple[list[str], Any]:
-    import json  # noqa: PLC0415 - other commands do not need it
-
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is not a change such as order.total=5")
@@ -86,9 +87,6 @@ def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
 
 def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> tuple[Any, dict[str, Any]]:
     """Return data, and fields of the message that go with it."""
-    from discue.domain.json_example import NoExample, example_of  # noqa: PLC0415 - other commands do not need it
-    from discue.domain.schema_rules import rules_to_json_schema  # noqa: PLC0415 - as above
-
     queue = client.queues.get(queue_name)
     schema = queue.json_schema if queue.schema is None else rules_to_json_schema(queue.schema)
     if schema is not None and not arguments.last:
