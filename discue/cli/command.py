@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from discue.cli.argument_names import with_arguments
-from discue.cli.declarations import Argument, Command, Commands, OneOf, add_parser, option
+from discue.cli.declarations import Argument, Command, OneOf, option
 from discue.cli.exit_codes import FAILED, UsageInvalid, guarded, say_error
 from discue.config.settings import Command as SettingsCommand
 from discue.config.settings import Settings
@@ -68,13 +68,6 @@ def operator_command(
         defaults={"run": run, "base": base or {}, "command": name},
         add_settings=partial(add_flags, command=name, base=base),
     )
-
-
-def add_command(
-    commands: Commands, name: SettingsCommand, run: Run, *, summary: str, description: str, base: Mapping[str, str]
-) -> argparse.ArgumentParser:
-    """Add a command that has no declaration yet. Returns its parser."""
-    return add_parser(commands, name, summary, operator_command(name, run, description=description, base=base))
 
 
 @asynccontextmanager

@@ -89,9 +89,7 @@ class CommandGroup(NamedTuple):
     description: str = ""
 
 
-def add_parser(
-    commands: Commands, name: str, summary: str, declared: Command | CommandGroup
-) -> argparse.ArgumentParser:
+def add_parser(commands: Commands, name: str, summary: str, declared: Command | CommandGroup) -> None:
     """Add the parser of a command, and those of its verbs. The parsed arguments have its `start` and its `parser`."""
     description = f"{summary[:1].upper()}{summary[1:]}. {declared.description}".rstrip()
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -103,12 +101,11 @@ def add_parser(
         parser.set_defaults(start=partial(_list_verbs, declared))
         for verb, each in declared.verbs.items():
             add_parser(verbs, verb, each.summary, each)
-        return parser
+        return
     for given in declared.arguments:
         given.add_to(parser)
     declared.add_settings(parser)
     parser.set_defaults(start=declared.start, **declared.defaults)
-    return parser
 
 
 def _list_verbs(group: CommandGroup, parsed: argparse.Namespace) -> int:

@@ -7,9 +7,9 @@ from typing import Final
 
 import uvloop
 
-from discue.cli.command import Invocation, add_command
+from discue.cli.command import Invocation, operator_command
+from discue.cli.declarations import Command, option
 from discue.cli.dev import require_cleartext
-from discue.cli.verbs import Commands
 from discue.config.settings import Settings
 from discue.server.process import prepare_process
 
@@ -29,26 +29,21 @@ _SPEED: Final = 0.05
 """Twice the rate of the simulated day at its busiest: the page moves, and the charts of the day keep their shape."""
 
 
-def add(commands: Commands) -> None:
-    parser = add_command(
-        commands,
+def command() -> Command:
+    return operator_command(
         "demo",
         run,
-        summary="show the dashboard of a shop with a day of traffic and some problems",
+        option(
+            "--speed N",
+            f"Messages published per second. 0: none. Default: {_SPEED}, which is {_SPEED * 60:.0f} per minute.",
+            float,
+            default=_SPEED,
+        ),
+        option("--hours N", "Hours of traffic before the start. Default: 24.", int, default=24),
         description="Makes a new database, which is deleted at the end unless the setting `database` names another "
         "one, and prints a link to the dashboard, signed in. The endpoints of the shop are part of the demo: it sends "
         "requests to this machine only.",
         base=BASE,
-    )
-    parser.add_argument(
-        "--speed",
-        type=float,
-        default=_SPEED,
-        metavar="N",
-        help=f"Messages published per second. 0: none. Default: {_SPEED}, which is {_SPEED * 60:.0f} per minute.",
-    )
-    parser.add_argument(
-        "--hours", type=int, default=24, metavar="N", help="Hours of traffic before the start. Default: 24."
     )
 
 

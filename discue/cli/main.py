@@ -164,10 +164,7 @@ def command_parser(only: str | None = None) -> argparse.ArgumentParser:
         for command in group:
             if only in (None, command.name):
                 module = import_module(f"{package}.{command.module}")
-                if hasattr(module, "add"):
-                    module.add(commands)
-                else:
-                    add_parser(commands, command.name, command.summary, getattr(module, command.declared)())
+                add_parser(commands, command.name, command.summary, getattr(module, command.declared)())
             else:
                 commands.add_parser(command.name)
     return parser

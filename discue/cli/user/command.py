@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from discue.cli.argument_names import with_arguments
-from discue.cli.declarations import JSON, Argument, Command, Commands, OneOf, add_parser, option
+from discue.cli.declarations import JSON, Argument, Command, OneOf, option
 from discue.cli.exit_codes import (
     FAILED,
     NO_RESPONSE,
     NOT_ALLOWED,
     WRONG_USAGE,
+    UsageInvalid,
     guarded,
     say_error,
 )
-from discue.cli.exit_codes import CommandFailed as CommandFailed  # noqa: PLC0414 - for `listen`
-from discue.cli.exit_codes import UsageInvalid as UsageInvalid  # noqa: PLC0414 - for `listen`
 
 if TYPE_CHECKING:
     from discue.cli.user.profiles import ServiceTarget
@@ -56,13 +55,6 @@ def user_command(
         description=description,
         defaults={"run": run, "writes_body": writes_body},
     )
-
-
-def add_command(
-    commands: Commands, name: str, run: Run, *, summary: str, description: str, has_json: bool
-) -> argparse.ArgumentParser:
-    """Add a command that has no declaration yet. Returns its parser."""
-    return add_parser(commands, name, summary, user_command(run, description=description, has_json=has_json))
 
 
 @contextmanager

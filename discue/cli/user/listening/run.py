@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from discue.cli.exit_codes import FAILED
+from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import excerpt, note
-from discue.cli.user.command import UsageInvalid, connect_async
+from discue.cli.user.command import connect_async
 from discue.cli.user.listening.forwarding import Forwarder
 from discue.cli.user.listening.screen import Screen
 from discue.cli.user.listening.session import QueueSession

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from discue.cli.exit_codes import CommandFailed
 from discue.cli.output import note
-from discue.cli.user.command import CommandFailed, explain
+from discue.cli.user.command import explain
 from discue.cli.user.listening.forwarding import Forwarder
 from discue.domain.message_data import BYTES, TEXT, data_of
 from discue_client import NotFound, Reject, Retry

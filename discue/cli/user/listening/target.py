@@ -6,7 +6,7 @@ import os
 import secrets
 from typing import Final, NamedTuple
 
-from discue.cli.user.command import UsageInvalid
+from discue.cli.exit_codes import UsageInvalid
 from discue.cli.user.profiles import folder, write_private
 from discue.crypto.signing import SigningKey, decode_private_key, decode_secret, new_secret
 from discue.domain.egress import Target, parse_target
