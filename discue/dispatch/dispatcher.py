@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.context import BodyBudget, LaneContext, LimitedReads, SendAttempt, Tuning, WorkerContext
+from discue.dispatch.lane.context import BodyBudget, LaneContext, SendAttempt, Tuning, WorkerContext
 from discue.dispatch.lane.detail_budget import DetailBudget
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
 from discue.dispatch.lane.filter_turns import FilterTurns
@@ -18,7 +18,7 @@ from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
-from discue.dispatch.lane.replay import ReplayLane
+from discue.dispatch.lane.reads import LimitedReads, ReservedReads
 from discue.dispatch.lane.replay_slots import ReplaySlots
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
@@ -304,9 +304,11 @@ class Dispatcher:
         self.registry.reload_listener(record.organization, record.listener)
 
     def _make_lane(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
+        context = self._context
         if record.replay is not None:
-            return ReplayLane(record, record.replay, endpoint, self._context)
-        return Lane(record, endpoint, self._context)
+            reads = ReservedReads(context.store, record.organization, context.reads.slots)
+            context = msgspec.structs.replace(context, reads=reads)
+        return Lane(record, endpoint, context)
 
     def _notify_missed(self) -> None:
         self.on_missed()

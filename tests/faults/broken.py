@@ -14,13 +14,12 @@ from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
-from discue.dispatch.lane.cursor_state import CursorState
+from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.replay import ReplayCursorState, ReplayLane
 from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry
@@ -205,12 +204,12 @@ def loses_what_is_redelivered() -> None:
 
 
 def ignores_keys_in_replays() -> None:
-    init = ReplayLane.__init__
+    init = Lane.__init__
 
-    def unordered(self: ReplayLane, record: cursors.LaneRecord, *others: Any) -> None:
-        init(self, msgspec.structs.replace(record, ordered=False), *others)
+    def unordered(self: Lane, record: cursors.LaneRecord, *others: Any) -> None:
+        init(self, msgspec.structs.replace(record, ordered=record.ordered and record.replay is None), *others)
 
-    put(ReplayLane, "__init__", unordered)
+    put(Lane, "__init__", unordered)
 
 
 def lets_redelivered_messages_take_keys() -> None:
@@ -280,7 +279,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         "TokenBucket",
         lambda limit, now, **_named: TokenBucket(limit, now, is_full=True),
     ),
-    "never_says_how_far_a_replay_is": (ReplayCursorState, "_replay_step", lambda _self: None),
+    "never_says_how_far_a_replay_is": (ReplayCounts, "take", lambda _self: None),
     "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
     "sends_to_inactive_listeners": (breaker, "breaker_state", lambda _liveness: "closed"),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from discue.dispatch.delivery_rules import SKIP, Gap, steps_of_page
 from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS, READ_RETRY_MS
 from discue.dispatch.lane.ordering import WaitingByKey
+from discue.dispatch.lane.reads import PAGE_BYTES
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
 
 _ENDLESS: Final = (1 << 63) - 1
-PAGE_BYTES: Final = 1 << 20
 _OLD_PAGES: Final = 20
 """The pages of old messages that a run of the job looks at, where it must look at each message."""
 

@@ -1,8 +1,7 @@
 """The context of a worker's lanes: store, memory, time, batch sizes, and callbacks to the dispatcher."""
 
-import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +13,7 @@ from discue.dispatch.lane.flush import Spawn
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.limits import STARTS_PER_TURN, ConcurrencyLimiter
 from discue.dispatch.lane.probes import Prober
+from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
@@ -25,15 +25,12 @@ from discue.observability.logs import Log
 from discue.observability.tracing import Tracer
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
-from discue.store.engine import LogPage, QueueKey, Work
 from discue.store.store import Store
 
 if TYPE_CHECKING:
     from discue.dispatch.lane.lane import Lane
     from discue.dispatch.lane.replay_slots import ReplaySlots
     from discue.dispatch.registry import LaneRegistry
-
-T = TypeVar("T")
 
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
 """Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
@@ -99,33 +96,6 @@ class BodyBudget:
 
     def give_back(self, size: int) -> None:
         self.held -= size
-
-
-class LimitedReads:
-    """Reads of lanes, a few at once in the order of the requests, so that thousands of lanes do not delay others.
-
-    A message that is published to hundreds of lanes, or a restart, lets all of them read. The reads of SQLite let
-    nothing else run, so there is a pause after each. Both methods raise Unavailable, as those of the store do.
-    """
-
-    def __init__(self, store: Store, slots: asyncio.Semaphore | None = None) -> None:
-        """`slots` are shared with other reads: all of them take turns."""
-        self._store = store
-        self.slots = slots or asyncio.Semaphore(store.engine.concurrency.lane_reads)
-
-    async def read(self, work: Work[T]) -> T:
-        async with self.slots:
-            # The store does not report it: only the lane knows which queue is damaged.
-            found = await self._store.engine.read(work)
-            await asyncio.sleep(0)
-            return found
-
-    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
-        """Read a page of the log. `max_bytes` returns its size when the read begins."""
-        async with self.slots:
-            page = await self._store.page(*queue, after, rows, max_bytes=max_bytes())
-            await asyncio.sleep(0)
-            return page
 
 
 class WorkerContext(msgspec.Struct, frozen=True):

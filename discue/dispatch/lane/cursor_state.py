@@ -7,6 +7,7 @@ from typing import Final
 
 from discue.dispatch.lane.ordering import HeldKey, Ordering
 from discue.domain.attempts import Attempt, Outcome, shown_outcome
+from discue.domain.clock import Clock
 from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
 from discue.domain.window import Window, subtract
@@ -19,6 +20,24 @@ _DETAIL_BYTES: Final = 1 << 19
 """How many bytes of attempt details one flush stores, if there is more than one. The rest follows with the next."""
 
 _MISSED: Final = frozenset({"missed"})
+_EXPIRED: Final = frozenset({"expired", "too_old"})
+
+
+class ReplayCounts:
+    """The counts of a replay, which keeps no rows of deliveries that end without success."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.expired = 0
+        """How many messages have expired since the last flush."""
+        self.filtered = 0
+        """How many messages were filtered since the last flush."""
+
+    def take(self) -> ReplayStep:
+        """Return the progress since the last flush, and reset it."""
+        step = ReplayStep(self.expired, self.filtered, self._clock.now())
+        self.expired = self.filtered = 0
+        return step
 
 
 class CursorState:
@@ -28,8 +47,10 @@ class CursorState:
     request was passed by the cursor, or it is missed. `has_row` arguments say whether it has one.
     """
 
-    def __init__(self, record: LaneRecord) -> None:
+    def __init__(self, record: LaneRecord, replay: ReplayCounts | None = None) -> None:
+        """`replay`: the counts of a replay, whose messages are not missed; None for a live cursor."""
         self._record = record
+        self._replay = replay
         self.version = record.version
         """The version of the cursor as it was last stored."""
         self.window = Window.decode(record.position, record.ahead)
@@ -180,12 +201,14 @@ class CursorState:
     def skip_new(self, entry: Entry) -> None:
         """Settle a new message that the listener's filter rejects."""
         self.skip(entry.seq, entry.seq)
+        self._count_filtered()
         if self.ordering is not None:
             self.ordering.skip(entry)
 
     def drop_filtered(self, seq: int) -> None:
         """Settle a message that the filter rejects after it has waited for its key."""
         self.drop_row(seq)
+        self._count_filtered()
 
     def miss_new(self, entry: Entry, reason: str, now: int) -> None:
         """Miss a message that was never sent."""
@@ -199,6 +222,10 @@ class CursorState:
 
     def miss_range(self, first: int, last: int, reason: str, now: int) -> None:
         """Miss consecutive messages that were never sent; both ends included."""
+        if self._replay is not None:
+            self.skip(first, last)
+            self._replay.expired += last - first + 1
+            return
         self.window.settle_range(first, last)
         self.missed += last - first + 1
         self._count_missed(reason, now, last - first + 1)
@@ -270,7 +297,7 @@ class CursorState:
             new_misses=self._new_misses,
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
-            replay=self._replay_step(),
+            replay=None if self._replay is None else self._replay.take(),
             details=self._take_details(),
             releases=releases,
         )
@@ -300,11 +327,10 @@ class CursorState:
         self._remaining_details = len(self._details)
         return tuple(taken)
 
-    def _replay_step(self) -> ReplayStep | None:
-        """Return the progress of the replay that the cursor belongs to, if any."""
-        return None
-
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
+        if self._replay is not None:
+            self._count_failed(row, self._replay, has_row=has_row)
+            return
         self.put_row(row)
         self.missed += 1
         self._count_missed(row.reason, row.due_at, 1)
@@ -314,6 +340,23 @@ class CursorState:
             self.window.settle(row.seq)
         if self.ordering is None or not self.ordering.blocks:
             self._free_key(row.seq)
+
+    def _count_failed(self, row: DeliveryRow, replay: ReplayCounts, *, has_row: bool) -> None:
+        """Settle a message of a replay that ends without success: it leaves no row."""
+        self.dirty = True
+        if row.reason in _EXPIRED:
+            replay.expired += 1
+        else:
+            self.missed += 1
+        if has_row:
+            self.drop_row(row.seq)
+        else:
+            self.window.settle(row.seq)
+            self._free_key(row.seq)
+
+    def _count_filtered(self) -> None:
+        if self._replay is not None:
+            self._replay.filtered += 1
 
     def _count_missed(self, reason: str, now: int, count: int) -> None:
         before = self._new_misses or NewMisses(now, 0, {})

@@ -7,13 +7,14 @@ import msgspec
 from discue.dispatch.delivery_rules import DeliveryRules
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import LaneContext
-from discue.dispatch.lane.cursor_state import CursorState, attempt_record
+from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.flush import Flush, StoreCheck
 from discue.dispatch.lane.handover import Handover, InheritedRequests
 from discue.dispatch.lane.limits import Limits
 from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
 from discue.dispatch.lane.redelivery import RedeliveryRunner
+from discue.dispatch.lane.replay import ReplayRun
 from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.dispatch.spans import SettledAs
@@ -35,14 +36,14 @@ class Lane:
     due time, a probe, a change of the listener, the worker's lease, a free slot.
     """
 
-    def __init__(
-        self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, *, cursor: CursorState | None = None
-    ) -> None:
+    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext) -> None:
         self.record = record
         self.key = record.key
         self.endpoint = endpoint
         self.state = LaneState.LOADING_KEYS
-        self.cursor = cursor or CursorState(record)
+        plan = record.replay
+        self._replay = None if plan is None else ReplayRun(self, plan, context)
+        self.cursor = CursorState(record, None if plan is None else ReplayCounts(context.clock))
         self.limits = Limits(self, record, context)
         self.wakes_at = 0
         self.has_flushed = False
@@ -124,6 +125,11 @@ class Lane:
         """Whether the listener gets all messages: replays may be sent to it, too."""
         return self.is_active and self.endpoint.enabled and self.limits.breaker.is_closed
 
+    @property
+    def can_start(self) -> bool:
+        """Whether the lane may send, as far as its state and its listener are concerned."""
+        return self.state is LaneState.RUNNING and self.limits.may_send
+
     def begin(self, head: int) -> None:
         """Load what the store knows of the cursor, then send. The log goes to `head` at least."""
         self.backlog.on_head(head)
@@ -139,7 +145,7 @@ class Lane:
     def on_loaded(self) -> None:
         """Follow a read of keys or of inherited requests: send once both are known."""
         if self.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
-            self._enter(LaneState.LOADING_INHERITED)
+            self.enter(LaneState.LOADING_INHERITED)
             if self.inherited is not None:
                 self.inherited.request()
             if self._deletions is not None and self.record.missed:
@@ -149,7 +155,7 @@ class Lane:
             self.inherited = None
             self._context.inheriting.pop(self, None)
         if self.state is LaneState.LOADING_INHERITED and (self.inherited is None or self.inherited.is_known):
-            self._enter(LaneState.RUNNING)
+            self.enter(LaneState.RUNNING)
         self.advance()
 
     def advance(self) -> None:
@@ -157,10 +163,14 @@ class Lane:
         self._flush.request()
         if self.is_active:
             self.pump()
+        if self._replay is not None:
+            self._replay.end_if_done()
 
     def on_published(self, entries: tuple[Entry, ...]) -> None:
-        """Send messages that were appended to the log."""
-        self.backlog.on_published(entries, may_hold=self._can_start)
+        """Send messages that were appended to the log. They are beyond the end of a replay."""
+        if self._replay is not None:
+            return
+        self.backlog.on_published(entries, may_hold=self.can_start)
         self.pump()
 
     def pump(self) -> None:
@@ -172,9 +182,11 @@ class Lane:
 
     def start(self) -> None:
         """Start whatever may start now in this lane, and read more if needed."""
+        if self._replay is not None and not self._replay.may_start():
+            return
         backlog = self.backlog
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if backlog.is_idle or not self._can_start or self._flush.is_stalled:
+        if backlog.is_idle or not self.can_start or self._flush.is_stalled:
             return
         now = self._context.time_to_start(self)
         if now is None:
@@ -252,7 +264,7 @@ class Lane:
 
     async def miss_older_than(self, before: int) -> None:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
-        if self.is_quiet:
+        if self.is_quiet and (self._replay is None or self._replay.may_miss(before)):
             try:
                 await self.backlog.miss_older_than(before)
             except StoreDamaged:
@@ -267,8 +279,10 @@ class Lane:
     def begin_draining(self) -> None:
         """Start nothing any more."""
         if self.is_active:
-            self._enter(LaneState.DRAINING)
+            self.enter(LaneState.DRAINING)
         self.backlog.drop()
+        if self._replay is not None:
+            self._replay.leave()
 
     async def hand_over(self) -> None:
         """Give the cursor up, with the requests in flight. Returns when that is stored."""
@@ -293,8 +307,10 @@ class Lane:
         """
         if self.is_closed:
             return
-        self._enter(LaneState.CLOSED)
+        self.enter(LaneState.CLOSED)
         self.backlog.drop()
+        if self._replay is not None:
+            self._replay.leave()
         self._context.inheriting.pop(self, None)
         self._context.waiting_for_lease.pop(self, None)
         self._context.prober.unfollow(self)
@@ -316,10 +332,8 @@ class Lane:
         if self._deletions is not None:
             self._deletions.on_flushed(settle.delivery_rows)
         self.pump()
-
-    @property
-    def _can_start(self) -> bool:
-        return self.state is LaneState.RUNNING and self.limits.may_send
+        if self._replay is not None:
+            self._replay.end_if_done()
 
     def _may_read_page(self, now: int) -> bool:
         if now < self.limits.throttle.until or not self.limits.has_free_slot:
@@ -410,6 +424,6 @@ class Lane:
         parts = (self._keys, self.inherited, self._deletions, self.redelivery)
         return [part for part in parts if part is not None]
 
-    def _enter(self, state: LaneState) -> None:
+    def enter(self, state: LaneState) -> None:
         """Change the state. Every change is made here."""
         self.state = transition(LANE_TRANSITIONS, self.state, state)

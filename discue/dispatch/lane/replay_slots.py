@@ -41,7 +41,6 @@ class _Share:
         """When the worker last got its first slot, or passed one on, by the monotonic clock."""
         self.surplus_since: float | None = None
         """When the worker began to have more slots than its replays need; None if it does not."""
-        self.is_writing = False
 
     @property
     def wanted(self) -> int:
@@ -61,8 +60,8 @@ class ReplaySlots:
         self._session_id = session_id
         self._shares: dict[int, _Share] = {}
         self._to_write: dict[_Share, None] = {}
-        """Shares that differed from the store at the last polls."""
-        self._is_repeating = False
+        """Shares that differ from the store. The first one is being written."""
+        self._is_writing = False
         self._epoch = 0
         """Changes when the worker's slots may have passed to other workers."""
 
@@ -112,14 +111,9 @@ class ReplaySlots:
             # Other workers have the first chance to take a slot that was passed on.
             is_short = share.held < share.wanted and now - share.held_since >= _KEPT_SECONDS
             if has_surplus or is_short or self._may_pass_on(share):
-                self._to_write[share] = None
-            elif not share.wanted and not share.stored and not share.is_writing:
+                self._write(share)
+            elif not share.wanted and not share.stored and share not in self._to_write:
                 del self._shares[share.organization]
-                # Another share may soon hold the organization's slots.
-                self._to_write.pop(share, None)
-        if self._to_write and not self._is_repeating:
-            self._is_repeating = True
-            self._worker.spawn(self._repeat())
 
     def invalidate(self) -> None:
         """Stop using slots until the store has confirmed them: the session or the store may have changed."""
@@ -127,23 +121,25 @@ class ReplaySlots:
         for share in self._shares.values():
             share.held, share.stored = 0, REPLAYS_AT_ONCE
 
-    async def _repeat(self) -> None:
+    def _write(self, share: _Share) -> None:
+        """Store how many slots the worker holds, in the background."""
+        self._to_write[share] = None
+        if not self._is_writing:
+            self._is_writing = True
+            self._worker.spawn(self._write_all())
+
+    async def _write_all(self) -> None:
         """Write the shares in `_to_write` one after another: there can be thousands of them."""
         try:
             while self._to_write:
                 share = next(iter(self._to_write))
-                del self._to_write[share]
-                if not share.is_writing:
-                    share.is_writing = True
+                try:
                     await self._write_wanted(share)
+                finally:
+                    del self._to_write[share]
+                _start_waiting(share)
         finally:
-            self._is_repeating = False
-
-    def _write(self, share: _Share) -> None:
-        """Store how many slots the worker holds, in the background."""
-        if not share.is_writing:
-            share.is_writing = True
-            self._worker.spawn(self._write_wanted(share))
+            self._is_writing = False
 
     async def _write_wanted(self, share: _Share) -> None:
         try:
@@ -154,9 +150,6 @@ class ReplaySlots:
         except Unavailable:
             # The store logs the cause. The next poll that succeeds repeats it.
             pass
-        finally:
-            share.is_writing = False
-        _start_waiting(share)
 
     def _may_pass_on(self, share: _Share) -> bool:
         """Whether the turn of this worker is over, so that replays on other workers may have a slot."""

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from discue.dispatch.lane.backlog import PAGE_BYTES
+from discue.dispatch.lane.reads import PAGE_BYTES
 from discue.dispatch.lane.states import LaneState
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
