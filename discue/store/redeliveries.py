@@ -1,30 +1,27 @@
-"""Redeliveries: their rows, and the batches of deliveries that they make due again."""
+"""Redeliveries: previews, and the batches of deliveries that they make due again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
-from discue.domain.model import JobListener, MissedSelection, Redelivery
+from discue.domain.model import MissedSelection, Redelivery
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.pagination import Listing, Selection, Span, Table, listed
+from discue.store.jobs import REDELIVERY_TABLE, JobPreview
+from discue.store.pagination import Span
 from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import (
     at_given,
     by_index,
     given_rows,
     padded,
-    placeholders,
-    prefixed,
     read_number,
-    read_one,
-    row_reader,
     rows_among,
     rows_at,
 )
@@ -32,22 +29,6 @@ from discue.store.tables import (
 COUNTED: Final = 100_000
 """The largest number of rows that are counted: reads run on the event loop."""
 
-_COLUMNS: Final = (
-    "id, organization, public_id, listener, state, position, until_seq, selected, created_at, updated_at, pace, "
-    "redelivered, gone, ended_at"
-)
-_OF_LISTENER: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND listener = $2"
-_GET: Final = f"SELECT {_COLUMNS}, spec FROM redelivery WHERE organization = $1 AND public_id = $2"
-OF_LISTENER: Final = "l.public_id, l.alias, q.public_id"
-"""The columns of a `JobListener`, in the rows of `JOINED`."""
-JOINED: Final = """
-    JOIN listener l ON l.organization = j.organization AND l.id = j.listener
-    JOIN queue q ON q.organization = l.organization AND q.id = l.queue
-    WHERE j.organization = $1 AND l.deleted_at IS NULL AND q.deleted_at IS NULL"""
-_OF_ORGANIZATION: Final = f"SELECT {prefixed('j', _COLUMNS)}, j.spec, {OF_LISTENER} FROM redelivery j {JOINED}"
-_OPEN: Final = f"{_OF_LISTENER} AND ended_at IS NULL ORDER BY id LIMIT $3"
-_INSERT: Final = f"INSERT INTO redelivery ({_COLUMNS}, spec) VALUES ({placeholders(1, 15)})"
-_DELETE: Final = "DELETE FROM redelivery WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
     SELECT count(*) FROM (
         SELECT seq FROM delivery
@@ -67,46 +48,6 @@ _END: Final = """
         ORDER BY delivery.seq {0} LIMIT 1) AS looked_at"""
 _ENDS: Final = f"{_END.format('ASC')} UNION ALL {_END.format('DESC')}"
 
-_from_row = row_reader(Redelivery, f"{_COLUMNS}, chosen", chosen=msgspec.json.Decoder(MissedSelection).decode)
-_values: Callable[[Redelivery], Row] = attrgetter(*_COLUMNS.split(", "))
-
-
-class RedeliveryPreview(msgspec.Struct, frozen=True):
-    """The number of selected deliveries, and the ids of the first and last message; empty if there are none."""
-
-    selected: int
-    first: str
-    last: str
-    is_at_least: bool = False
-    """Whether there may be more than were counted."""
-
-
-async def get(tx: Transaction, organization: int, public_id: str) -> Redelivery | None:
-    return await read_one(tx, _from_row, _GET, organization, public_id)
-
-
-async def page(tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Redelivery]:
-    table = Table("redelivery", _OF_LISTENER, (organization, listener), alias_column="public_id")
-    return await listed(tx, table, selection, _from_row)
-
-
-async def page_of_organization(
-    tx: Transaction, organization: int, selection: Selection
-) -> Listing[tuple[Redelivery, JobListener]]:
-    """Read redeliveries of all listeners."""
-    table = Table("redelivery", _OF_ORGANIZATION, (organization,), "j.id", prefix="j.", alias_column="public_id")
-    return await listed(tx, table, selection, lambda row: (_from_row(row[:-3]), JobListener(*row[-3:])))
-
-
-async def list_open(tx: Transaction, organization: int, listener: int, limit: int) -> list[Redelivery]:
-    """Read redeliveries that have not ended, oldest first."""
-    return [_from_row(row) for row in await tx.rows(_OPEN, organization, listener, limit)]
-
-
-async def insert(tx: Transaction, made: Redelivery) -> None:
-    await tx.execute(_INSERT, *_values(made), msgspec.json.encode(made.chosen).decode())
-
-
 _ACKNOWLEDGED: Final = """
     SELECT seq FROM attempt
     WHERE organization = $1 AND queue = $2 AND listener = $3 AND replay IS NULL AND error = '' AND seq IN ({})"""
@@ -120,20 +61,15 @@ async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]
     return {row[0] for row in await rows_among(tx, _ACKNOWLEDGED, (of.organization, of.queue, of.listener), seqs)}
 
 
-async def delete(tx: Transaction, redelivery: Redelivery) -> bool:
-    """Delete a redelivery. Returns whether it existed. A batch in progress is still stored, but not counted."""
-    return await tx.execute(_DELETE, redelivery.organization, redelivery.id) == 1
-
-
 async def preview(
     tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span, *, counted: int = COUNTED
-) -> RedeliveryPreview:
+) -> JobPreview:
     """Preview what is selected between two seqs.
 
     At most `counted` messages with their own rows are counted, and those of the first 10,000 ranges.
     """
     if chosen.seqs is not None:
-        return RedeliveryPreview(len(chosen.seqs), "", "")
+        return JobPreview(len(chosen.seqs), "", "")
     condition, values = ("", ()) if chosen.reason is None else (" AND reason = $5", (chosen.reason,))
     limit, key = 5 + len(values), (of.organization, of.listener)
     apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, counted)
@@ -144,7 +80,7 @@ async def preview(
     ends = [(int(seq), str(public_id)) for seq, public_id in found]
     ends += await _ends_of_ranges(tx, of, within)
     first, last = (min(ends)[1], max(ends)[1]) if ends else ("", "")
-    return RedeliveryPreview(apart + total_length(within), first, last, is_at_least=apart == counted)
+    return JobPreview(apart + total_length(within), first, last, is_at_least=apart == counted)
 
 
 _ENDS_AT_MOST: Final = 64
@@ -248,7 +184,7 @@ async def next_batch(tx: Transaction, cursor: CursorKey, queue: int, rows: int =
     Its size is limited by the redelivery's rate for one second.
     """
     organization, listener, _ = cursor
-    opened = await list_open(tx, organization, listener, 1)
+    opened = await REDELIVERY_TABLE.list_open(tx, organization, listener, 1)
     if not opened:
         return None
     reading = _Reading(tx, opened[0], queue)

@@ -12,9 +12,9 @@ from msgspec.structs import fields
 
 from discue.api.decoding import BodyDecoder, body_error
 from discue.api.resources.api_keys import ApiKeyBody
+from discue.api.resources.jobs import RedeliveryBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
-from discue.api.resources.redeliveries import RedeliveryBody
 from discue.api.structs import Body
 from discue.domain.errors import BadRequest
 from discue.product import ROUTES

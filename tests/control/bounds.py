@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from discue.control.redeliveries import MAX_OPEN_REPLAYS
+from discue.control.jobs import MAX_OPEN_REPLAYS
 from discue.control.schedules import SCHEDULES_A_QUEUE
 from discue.dashboard.portal.rules import MOST_THEMES, SESSIONS_OF_A_CUSTOMER
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER

@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from discue.control import listeners, queues, redeliveries
+from discue.control import listeners, queues
 from discue.control.context import ControlContext, IdempotentWrite
+from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
 from discue.control.listener_fields import ListenerFields
 from discue.control.listeners import ListenerPath
 from discue.control.queues import QueueFields
-from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
 from discue.domain.errors import Forbidden
 from discue.domain.idempotency import idempotency_key
+from discue.domain.model import Redelivery, Replay
 from discue.domain.scopes import Principal, Scope
 from discue.store import feed, idempotency
 from discue.store import redeliveries as store_redeliveries
 from discue.store.engine import AlreadyDone, DeliveryRow, Notification, Transaction
+from discue.store.jobs import JobPreview
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish
 from tests.support.cast import Cast
@@ -32,20 +34,21 @@ __all__ = ["engine_name"]
 COUNT = 3
 IDS = [public_id(100 + seq) for seq in range(1, COUNT + 1)]
 
-Preview = Callable[[ControlContext, Principal, ListenerPath], Awaitable[RedeliveryResult | ReplayResult]]
+Result = JobResult[Redelivery] | JobResult[Replay]
+Preview = Callable[[ControlContext, Principal, ListenerPath], Awaitable[Result]]
 
 
-async def _redelivery(control: ControlContext, principal: Principal, path: ListenerPath) -> RedeliveryResult:
-    return await redeliveries.create(control, principal, path, RedeliveryParams(dry_run=True))
+async def _redelivery(control: ControlContext, principal: Principal, path: ListenerPath) -> Result:
+    return await REDELIVERIES.create(control, principal, path, RedeliveryParams(dry_run=True))
 
 
-async def _redelivery_by_id(control: ControlContext, principal: Principal, path: ListenerPath) -> RedeliveryResult:
+async def _redelivery_by_id(control: ControlContext, principal: Principal, path: ListenerPath) -> Result:
     params = RedeliveryParams(messages=tuple(IDS), dry_run=True)
-    return await redeliveries.create(control, principal, path, params)
+    return await REDELIVERIES.create(control, principal, path, params)
 
 
-async def _replay(control: ControlContext, principal: Principal, path: ListenerPath) -> ReplayResult:
-    return await redeliveries.create_replay(control, principal, path, ReplayParams(from_at=0, dry_run=True))
+async def _replay(control: ControlContext, principal: Principal, path: ListenerPath) -> Result:
+    return await REPLAYS.create(control, principal, path, ReplayParams(from_at=0, dry_run=True))
 
 
 PREVIEWS = pytest.mark.parametrize("preview", [_redelivery, _redelivery_by_id, _replay])
@@ -63,8 +66,8 @@ async def _missed(cast: Cast) -> ListenerPath:
     return queue.public_id, listener.public_id
 
 
-def _counted(result: RedeliveryResult | ReplayResult) -> tuple[int, str, str]:
-    found = result.preview if isinstance(result, RedeliveryResult) else result
+def _counted(result: Result) -> tuple[int, str, str]:
+    found = result.preview
     return found.selected, found.first, found.last
 
 
@@ -108,19 +111,19 @@ async def test_redelivery_counts_before_it_waits_for_the_exclusive_lock(
 ) -> None:
     path, counted, count = await _missed(cast), asyncio.Event(), store_redeliveries.preview
 
-    async def count_and_say(*given: Any, **options: Any) -> store_redeliveries.RedeliveryPreview:
+    async def count_and_say(*given: Any, **options: Any) -> JobPreview:
         found = await count(*given, **options)
         counted.set()
         return found
 
     monkeypatch.setattr(store_redeliveries, "preview", count_and_say)
     async with _exclusive_lock_of_another_process(cast.control.store):
-        creation = redeliveries.create(cast.control, cast.alice.principal, path, RedeliveryParams())
+        creation = REDELIVERIES.create(cast.control, cast.alice.principal, path, RedeliveryParams())
         creating = asyncio.ensure_future(creation)
         async with asyncio.timeout(30):
             await counted.wait()
         assert not creating.done()
-    made = (await creating).redelivery
+    made = (await creating).job
     assert made is not None
     assert (made.selected, made.until_seq) == (COUNT, COUNT)
 
@@ -134,8 +137,8 @@ async def test_preview_writes_and_notifies_nothing(
     monkeypatch.setattr(store.engine, "notify", sent.append)
     await preview(cast.control, cast.alice.principal, path)
     assert (await store.read(feed.head), sent) == (before, [])
-    assert (await redeliveries.page(cast.control, cast.alice.principal, path)).items == ()
-    assert (await redeliveries.page_of_replays(cast.control, cast.alice.principal, path)).items == ()
+    assert (await REDELIVERIES.page(cast.control, cast.alice.principal, path)).items == ()
+    assert (await REPLAYS.page(cast.control, cast.alice.principal, path)).items == ()
 
 
 @PREVIEWS

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from discue.config.settings import SETTINGS
-from discue.control import installation, redeliveries
+from discue.control import installation
 from discue.control.installation import SettingInEffect
+from discue.control.jobs import REDELIVERIES, REPLAYS
 from discue.dashboard.formats import percent
 from discue.domain.model import JobListener, MissedSelection, Redelivery, Replay
 from discue.domain.scopes import PROTECTED, RESOURCES
@@ -271,8 +272,8 @@ def _show_replay(
     async def page_of_all(*_: object) -> Listing[object]:
         return Listing(((replay, of),), has_next=False, has_previous=False)
 
-    monkeypatch.setattr(redeliveries, "page_of_replays", page)
-    monkeypatch.setattr(redeliveries, "page_of_all_replays", page_of_all)
+    monkeypatch.setattr(REPLAYS, "page", page)
+    monkeypatch.setattr(REPLAYS, "page_of_all", page_of_all)
 
 
 def test_waiting_replay_says_that_others_have_all_slots(
@@ -345,8 +346,8 @@ def test_finished_redelivery_says_what_another_redelivery_had_taken(
     async def page_of_all(*_: object) -> Listing[object]:
         return Listing(((job, of),), has_next=False, has_previous=False)
 
-    monkeypatch.setattr(redeliveries, "page", page)
-    monkeypatch.setattr(redeliveries, "page_of_all", page_of_all)
+    monkeypatch.setattr(REDELIVERIES, "page", page)
+    monkeypatch.setattr(REDELIVERIES, "page_of_all", page_of_all)
     for path in ("/jobs", f"{shop.listener('billing')}/jobs"):
         shown = service.browser().get(path).text
         assert ("2 were sent again already" in shown) is says, path

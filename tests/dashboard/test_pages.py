@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from discue import __version__
-from discue.control import redeliveries
+from discue.control import jobs
 from discue.dashboard import static
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import HOSTS, Shop
@@ -247,7 +247,7 @@ def test_blocked_message_says_why_it_waits(service: DashboardService, shop: Shop
 def test_preview_of_a_large_redelivery_is_counted_in_part(
     service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redeliveries, "_COUNTED_ON_PAGES", 1)
+    monkeypatch.setattr(jobs, "_COUNTED_ON_PAGES", 1)
     page = service.browser().get(f"{shop.listener('tax-report')}/redeliver").text
     assert "At least <strong>1 message</strong> will be sent again" in page
     assert "Redeliver all</button>" in page

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from discue.domain.attempts import Outcome
 from discue.domain.ids import event_id_of
 from discue.domain.model import Listener, Replay, ReplaySpec
-from discue.store import replays
+from discue.store.replays import REPLAY_TABLE
 from tests.dispatch.stage import Sent, Stage, well
 
 
@@ -29,19 +29,19 @@ async def ask(stage: Stage, listener: Listener, first: int = 1, last: int = 0, *
         pace=pace if isinstance(pace, int) else None,
         spec=ReplaySpec(text if isinstance(text, str) else None),
     )
-    await stage.store.write(lambda tx: replays.insert(tx, made))
+    await stage.store.write(lambda tx: REPLAY_TABLE.insert(tx, made))
     await stage.follow("listener", listener.organization, listener.id)
     return made
 
 
 async def cancel(stage: Stage, replay: Replay) -> None:
     job_id = stage.row_ids.next()
-    assert await stage.store.write(lambda tx: replays.delete(tx, replay, job_id))
+    assert await stage.store.write(lambda tx: REPLAY_TABLE.delete(tx, replay, job_id))
     await stage.follow("listener", replay.organization, replay.listener)
 
 
 async def stored(stage: Stage, replay: Replay) -> Replay:
-    found = await stage.store.read(lambda tx: replays.get(tx, replay.organization, replay.public_id))
+    found = await stage.store.read(lambda tx: REPLAY_TABLE.get(tx, replay.organization, replay.public_id))
     assert found is not None
     return found
 

@@ -28,6 +28,7 @@ from discue.store import (
     users,
 )
 from discue.store.engine import Transaction
+from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.pagination import Selection
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -356,7 +357,7 @@ async def _read_given_keys(tx: Transaction, queue: Queue, listener: Listener, co
     around = Selection(reason="too_old", per_page=1 if count == 1 else 50)
     assert [each.seq for each in (await missed.page_of_listener(tx, of, around)).items] == [9, 8][:count]
     chosen = MissedSelection(seqs=seqs, acknowledged=seqs[-1:])
-    await redeliveries.insert(tx, a_redelivery(listener, 90, chosen=chosen))
+    await REDELIVERY_TABLE.insert(tx, a_redelivery(listener, 90, chosen=chosen))
     assert await redeliveries.next_batch(tx, (*of.key, 0), queue.id) is not None
 
 

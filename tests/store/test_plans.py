@@ -72,6 +72,7 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
+from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
 from discue.store.missed_messages import position_of
@@ -81,6 +82,7 @@ from discue.store.postgres.append import statement as append_statement
 from discue.store.postgres.engine import PAGE, POLL
 from discue.store.postgres.settle import statement
 from discue.store.purge import Job
+from discue.store.replays import REPLAY_TABLE
 from discue.store.schedules import PlannedRun
 from discue.store.sqlite import append as sqlite_append
 from discue.store.sqlite import engine as sqlite
@@ -280,15 +282,15 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     assert of is not None
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = a_redelivery(listener, 80 + number, chosen=chosen)
-        await redeliveries.insert(tx, made)
+        await REDELIVERY_TABLE.insert(tx, made)
         await redeliveries.preview(tx, of, chosen, (0, 40))
         await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id)
-        await redeliveries.get(tx, OURS, made.public_id)
-        await redeliveries.delete(tx, made)
+        await REDELIVERY_TABLE.get(tx, OURS, made.public_id)
+        await REDELIVERY_TABLE.delete(tx, made, 0)
         for selection in SELECTIONS:
             await missed.page_of_listener(tx, of, msgspec.structs.replace(selection, reason=chosen.reason))
-            await redeliveries.page(tx, OURS, listener.id, selection)
-            await redeliveries.page_of_organization(tx, OURS, selection)
+            await REDELIVERY_TABLE.page(tx, OURS, listener.id, selection)
+            await REDELIVERY_TABLE.page_of_organization(tx, OURS, selection)
     position = position_of((listener.id + 1, 30))
     places: list[dict[str, Any]] = [{}, {"after": position}, {"before": position_of((0, 0))}]
     filtered: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON}, {"queue": queue.public_id}]
@@ -340,16 +342,16 @@ async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
 
 async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     made = a_replay(listener, 84)
-    await replays.insert(tx, made)
+    await REPLAY_TABLE.insert(tx, made)
     await replays.ends_of(tx, OURS, queue.id, 1, last=9)
     await replays.count_of(tx, OURS, queue.id, 1, last=9)
-    await replays.get(tx, OURS, made.public_id)
-    await replays.list_open(tx, OURS, listener.id, 10)
+    await REPLAY_TABLE.get(tx, OURS, made.public_id)
+    await REPLAY_TABLE.list_open(tx, OURS, listener.id, 10)
     for selection in SELECTIONS:
-        await replays.page(tx, OURS, listener.id, selection)
-        await replays.page_of_organization(tx, OURS, selection)
+        await REPLAY_TABLE.page(tx, OURS, listener.id, selection)
+        await REPLAY_TABLE.page_of_organization(tx, OURS, selection)
     await replays.end(tx, (OURS, listener.id, made.id), 1, 0, now=NOON)
-    await replays.delete(tx, made, row_id(85))
+    await REPLAY_TABLE.delete(tx, made, row_id(85))
     for count in (3, 0):
         await replay_slots.hold(tx, 1, OURS, count)
 

@@ -16,13 +16,13 @@ from discue.store import (
     organizations,
     purge,
     queues,
-    redeliveries,
-    replays,
     schedules,
 )
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
+from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.listener_health import HealthRecord, ListenerHealth
 from discue.store.purge import Job
+from discue.store.replays import REPLAY_TABLE
 from discue.store.store import Store
 from discue.store.tables import TABLES
 from tests.store.rows import (
@@ -68,9 +68,9 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
     assert await store.write(lambda tx: listener_health.write_health(tx, [standing])) == {listener.id}
-    await store.write(partial(redeliveries.insert, made=a_redelivery(listener, number, until_seq=messages)))
+    await store.write(partial(REDELIVERY_TABLE.insert, made=a_redelivery(listener, number, until_seq=messages)))
     await store.write(partial(schedules.insert, schedule=a_schedule(queue, number)))
-    await store.write(partial(replays.insert, made=a_replay(listener, number)))
+    await store.write(partial(REPLAY_TABLE.insert, made=a_replay(listener, number)))
     return queue, listener
 
 

@@ -12,6 +12,7 @@ from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
 from discue.store import missed, purge, recipients, redeliveries
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
+from discue.store.jobs import REDELIVERY_TABLE, JobPreview
 from discue.store.missed_messages import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
@@ -160,10 +161,10 @@ async def test_the_list_is_filtered_by_reason_and_by_time(store: Store, reason: 
 async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
     asked = _asked(world, MissedSelection())
-    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    await store.write(lambda tx: REDELIVERY_TABLE.insert(tx, asked))
     assert await _redeliver(store, world, rows) == world.there
     assert await _still_missed(store) == set()
-    done = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
+    done = await store.read(lambda tx: REDELIVERY_TABLE.get(tx, OURS, asked.public_id))
     assert done is not None
     assert (done.state, done.redelivered, done.gone) == (
         "done",
@@ -176,7 +177,7 @@ async def test_steps_make_everything_due_once_and_in_order(store: Store, seed: i
 @pytest.mark.parametrize("rows", [2, 500])
 async def test_redelivery_steps_leave_unselected_messages_missed(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
-    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, MissedSelection(reason="too_old"), 12, 44)))
+    await store.write(lambda tx: REDELIVERY_TABLE.insert(tx, _asked(world, MissedSelection(reason="too_old"), 12, 44)))
     chosen = [seq for seq in world.there if world.reasons[seq] == "too_old" and 12 < seq <= 44]
     assert await _redeliver(store, world, rows) == chosen
     taken = {seq for seq, reason in world.reasons.items() if reason == "too_old" and 12 < seq <= 44}
@@ -188,7 +189,7 @@ async def test_redelivery_steps_leave_unselected_messages_missed(store: Store, s
 async def test_steps_over_messages_take_those_that_are_still_missed(store: Store, seed: int, rows: int) -> None:
     world = await _made(store, seed)
     wanted = tuple(seq for seq in range(1, COUNT + 1) if seq % 3)
-    await store.write(lambda tx: redeliveries.insert(tx, _asked(world, MissedSelection(wanted), 0, wanted[-1])))
+    await store.write(lambda tx: REDELIVERY_TABLE.insert(tx, _asked(world, MissedSelection(wanted), 0, wanted[-1])))
     assert await _redeliver(store, world, rows) == [seq for seq in world.there if seq in wanted]
     assert await _still_missed(store) == set(world.reasons) - set(wanted)
 
@@ -197,7 +198,7 @@ async def test_steps_over_messages_take_those_that_are_still_missed(store: Store
 async def test_dry_run_counts_the_selected_messages(store: Store, seed: int) -> None:
     world = await _made(store, seed)
 
-    async def preview(tx: Transaction, reason: str | None) -> redeliveries.RedeliveryPreview:
+    async def preview(tx: Transaction, reason: str | None) -> JobPreview:
         return await redeliveries.preview(
             tx, await _recipient(tx, world.listener), MissedSelection(reason=reason), (9, 41)
         )
@@ -213,7 +214,7 @@ async def test_dry_run_counts_the_selected_messages(store: Store, seed: int) -> 
 async def test_preview_says_whether_there_may_be_more_than_were_counted(store: Store) -> None:
     world = await _made(store, 1)
 
-    async def preview(tx: Transaction, counted: int) -> redeliveries.RedeliveryPreview:
+    async def preview(tx: Transaction, counted: int) -> JobPreview:
         of = await _recipient(tx, world.listener)
         return await redeliveries.preview(tx, of, MissedSelection(), (0, COUNT + 1), counted=counted)
 
@@ -224,7 +225,7 @@ async def test_preview_says_whether_there_may_be_more_than_were_counted(store: S
 async def test_a_step_under_another_version_changes_nothing(store: Store) -> None:
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
-    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    await store.write(lambda tx: REDELIVERY_TABLE.insert(tx, asked))
     step = await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id))
     assert step is not None
     before = await _still_missed(store)
@@ -232,7 +233,7 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
     after = await _still_missed(store)
     assert before > after
     assert not await store.settle(settle)
-    done = await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id))
+    done = await store.read(lambda tx: REDELIVERY_TABLE.get(tx, OURS, asked.public_id))
     assert done is not None
     assert done.redelivered == step.redelivered
 
@@ -240,15 +241,15 @@ async def test_a_step_under_another_version_changes_nothing(store: Store) -> Non
 async def test_deleted_redelivery_stays_deleted_and_its_step_is_delivered(store: Store) -> None:
     world = await _made(store, 1)
     asked = _asked(world, MissedSelection())
-    await store.write(lambda tx: redeliveries.insert(tx, asked))
+    await store.write(lambda tx: REDELIVERY_TABLE.insert(tx, asked))
     step = await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id, rows=2))
     assert step is not None
     before = await _still_missed(store)
-    assert await store.write(partial(redeliveries.delete, redelivery=asked))
-    assert not await store.write(partial(redeliveries.delete, redelivery=asked))
+    assert await store.write(partial(REDELIVERY_TABLE.delete, job=asked, purge_id=0))
+    assert not await store.write(partial(REDELIVERY_TABLE.delete, job=asked, purge_id=0))
     await _store_step(store, world, step, 1)
     assert await _still_missed(store) < before
-    assert await store.read(lambda tx: redeliveries.get(tx, OURS, asked.public_id)) is None
+    assert await store.read(lambda tx: REDELIVERY_TABLE.get(tx, OURS, asked.public_id)) is None
     assert await store.read(partial(next_batch, cursor=(OURS, world.listener.id, 0), queue=world.queue.id)) is None
 
 
@@ -266,10 +267,10 @@ async def test_long_ended_redeliveries_are_deleted(store: Store) -> None:
     ended = msgspec.structs.replace(_asked(world, MissedSelection()), state="done", ended_at=NOON)
     waiting = msgspec.structs.replace(_asked(world, MissedSelection()), id=row_id(501), public_id=public_id(501))
     for each in (ended, waiting):
-        await store.write(partial(redeliveries.insert, made=each))
+        await store.write(partial(REDELIVERY_TABLE.insert, made=each))
     assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON)) == 0
     assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON + 1)) == 1
     found = await store.read(
-        partial(redeliveries.page, organization=OURS, listener=world.listener.id, selection=Selection())
+        partial(REDELIVERY_TABLE.page, organization=OURS, listener=world.listener.id, selection=Selection())
     )
     assert found.items == (waiting,)

@@ -10,6 +10,7 @@ from discue.domain.model import Listener, Queue, Replay, ReplaySpec
 from discue.store import cursors, organizations, purge, replays, workers
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import DeliveryRow, ReplayStep, Row, Settle
+from discue.store.replays import REPLAY_TABLE
 from discue.store.store import Store
 from tests.store.rows import (
     a_settle,
@@ -44,7 +45,7 @@ async def _owners(store: Store) -> dict[int, tuple[int | None, int]]:
 
 
 async def _insert(store: Store, replay: Replay) -> None:
-    await store.write(partial(replays.insert, made=replay))
+    await store.write(partial(REPLAY_TABLE.insert, made=replay))
 
 
 async def _claim(store: Store, owner: int, listener: Listener) -> list[tuple[int, int, int]]:
@@ -57,7 +58,7 @@ def _settle(listener: Listener, **changes: object) -> Settle:
 
 
 async def _stored(store: Store) -> Replay:
-    found = await store.read(lambda tx: replays.get(tx, OURS, event_id_of(STREAM)))
+    found = await store.read(lambda tx: REPLAY_TABLE.get(tx, OURS, event_id_of(STREAM)))
     assert found is not None
     return found
 
@@ -138,7 +139,7 @@ async def test_replay_ends_only_with_the_expected_cursor_version(store: Store) -
     done = await _stored(store)
     assert (done.state, done.ended_at, done.position, done.remaining) == ("done", NOON + 9, 8, 0)
     assert set(await _owners(store)) == {0}
-    assert await store.read(lambda tx: replays.list_open(tx, OURS, listener.id, 5)) == []
+    assert await store.read(lambda tx: REPLAY_TABLE.list_open(tx, OURS, listener.id, 5)) == []
 
 
 async def test_deleted_replay_is_not_settled_and_its_rows_are_removed(store: Store) -> None:
@@ -148,8 +149,8 @@ async def test_deleted_replay_is_not_settled_and_its_rows_are_removed(store: Sto
     assert await store.settle(_settle(listener, delivery_rows=waits))
     live = _settle(listener, stream=0, token=0, delivery_rows=waits[:1])
     assert await store.settle(msgspec.structs.replace(live, replay=None))
-    assert await store.write(partial(replays.delete, replay=replay, job_id=row_id(700)))
-    assert not await store.write(partial(replays.delete, replay=replay, job_id=row_id(701)))
+    assert await store.write(partial(REPLAY_TABLE.delete, job=replay, purge_id=row_id(700)))
+    assert not await store.write(partial(REPLAY_TABLE.delete, job=replay, purge_id=row_id(701)))
     assert not await store.settle(_settle(listener, version=1))
     job = await store.read(purge.next_after)
     assert job is not None

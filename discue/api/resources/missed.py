@@ -10,7 +10,7 @@ from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATU
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
 from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import LISTENER_ID, QUEUE_ID, ApiResponse, doc, id_doc, instant_doc
-from discue.control import redeliveries
+from discue.control import missed
 from discue.domain.model import MISSED_REASONS
 from discue.domain.reservations import PAGE
 from discue.store.missed_messages import MissedMessage
@@ -48,7 +48,7 @@ class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def list_of_listener(call: Call) -> MissedMessagesResponse:
     """List the messages that a listener missed."""
-    fetch = partial(redeliveries.page_of_missed, call.control, call.principal, call.ids[:2])
+    fetch = partial(missed.page, call.control, call.principal, call.ids[:2])
     messages = f"{call.base}/queues/{call.ids[0]}/messages"
     return await paged(call, MissedMessagesResponse, fetch, partial(_view, call.ids), collection=lambda _: messages)
 
@@ -63,7 +63,7 @@ async def list_all(call: Call) -> MissedMessagesResponse:
     return await paged(
         call,
         MissedMessagesResponse,
-        partial(redeliveries.page_of_all_missed, call.control, call.principal),
+        partial(missed.page_of_all, call.control, call.principal),
         partial(_view, ()),
         collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter, read_parameters
-from discue.api.resources.redeliveries import PATH
+from discue.api.resources.jobs import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
 from discue.api.structs import (
     ApiResponse,

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from discue.control import listener_activity, listener_secrets, listeners, messages, redeliveries
+from discue.control import jobs, listener_activity, listener_secrets, listeners, messages, missed
 from discue.control.activity import Activity
+from discue.control.jobs import REDELIVERIES, REPLAYS
 from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
 from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import LEASED_FOR_SECONDS
@@ -74,7 +75,7 @@ async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
     selection, found = selection_of(visit, "reason"), NO_ROWS
     if not visit.wrong:
-        found = await redeliveries.positions_of_missed(visit.control, visit.principal, details, selection)
+        found = await missed.positions(visit.control, visit.principal, details, selection)
     values = {
         **frame(visit, details),
         "list": shown(visit, found, [], "reason"),
@@ -87,11 +88,11 @@ async def show_missed(visit: Visit) -> Page:
 async def show_jobs(visit: Visit) -> Page:
     """Show redeliveries and replays, with their progress."""
     details, selection = await details_of(visit), Selection(per_page=_JOBS)
-    moved = await redeliveries.page(visit.control, visit.principal, details, selection)
-    replays = await redeliveries.page_of_replays(visit.control, visit.principal, details, selection)
+    moved = await REDELIVERIES.page(visit.control, visit.principal, details, selection)
+    replays = await REPLAYS.page(visit.control, visit.principal, details, selection)
     own, listener = visit.principal.organization, details.listener.id
     failures = await messages.last_failures_of_listeners(visit.control, own, [listener])
-    waits = await redeliveries.waits_for_turns(visit.control, visit.principal, replays.items)
+    waits = await jobs.waits_for_turns(visit.control, visit.principal, replays.items)
     values = {
         **frame(visit, details),
         "redeliveries": moved.items,

@@ -2,12 +2,12 @@
 
 from typing import Any, Final
 
-from discue.control import listener_secrets, listener_tests, listeners, messages, redeliveries
+from discue.control import listener_secrets, listener_tests, listeners, messages
+from discue.control.jobs import REDELIVERIES, REPLAYS, RedeliveryParams, ReplayParams
 from discue.control.listener_fields import ListenerFields
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
 from discue.control.listener_tests import SampleMessage
 from discue.control.listeners import ListenerDetails
-from discue.control.redeliveries import RedeliveryParams, ReplayParams
 from discue.dashboard.fields import DATA_FORM_BYTES, number_of, value_of
 from discue.dashboard.listing import id_given, noting_faults
 from discue.dashboard.pages.listener import details_of, frame, path_of
@@ -82,7 +82,7 @@ async def show_redeliver(visit: Visit) -> Page:
     preview = None
     if visit.error is None:
         with noting_faults(visit):
-            preview = await redeliveries.preview(visit.control, visit.principal, details, _redelivery_params(visit))
+            preview = await REDELIVERIES.preview(visit.control, visit.principal, details, _redelivery_params(visit))
     return _page_of(
         visit,
         details,
@@ -95,7 +95,7 @@ async def show_redeliver(visit: Visit) -> Page:
 
 
 async def redeliver(visit: Visit) -> Redirect:
-    await redeliveries.create(visit.control, visit.principal, visit.ids, _redelivery_params(visit))
+    await REDELIVERIES.create(visit.control, visit.principal, visit.ids, _redelivery_params(visit))
     return Redirect(f"{path_of(visit)}/jobs", "redelivering")
 
 
@@ -117,13 +117,13 @@ async def show_replay(visit: Visit) -> Page:
     preview = None
     if visit.error is None and given.get("from"):
         with noting_faults(visit):
-            preview = await redeliveries.preview_replay(visit.control, visit.principal, details, _replay_params(visit))
+            preview = await REPLAYS.preview(visit.control, visit.principal, details, _replay_params(visit))
     shown = {name: given.get(name, "") for name in ("from", "until", "pace")}
     return _page_of(visit, details, "replay.html", "Replay", given=shown, preview=preview, counted=COUNTED)
 
 
 async def replay(visit: Visit) -> Redirect:
-    await redeliveries.create_replay(visit.control, visit.principal, visit.ids, _replay_params(visit))
+    await REPLAYS.create(visit.control, visit.principal, visit.ids, _replay_params(visit))
     return Redirect(f"{path_of(visit)}/jobs", "replaying")
 
 
@@ -143,9 +143,9 @@ async def cancel(visit: Visit) -> Redirect:
     """Cancel the redelivery or the replay that the form names."""
     job = id_given(visit, "job")
     if visit.form.get("kind") == "replay":
-        await redeliveries.cancel_replay(visit.control, visit.principal, visit.ids, job)
+        await REPLAYS.cancel(visit.control, visit.principal, visit.ids, job)
     else:
-        await redeliveries.cancel(visit.control, visit.principal, visit.ids, job)
+        await REDELIVERIES.cancel(visit.control, visit.principal, visit.ids, job)
     return Redirect(f"{path_of(visit)}/jobs", "cancelled")
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from discue.control import listeners, redeliveries
+from discue.control import listeners
+from discue.control.jobs import REDELIVERIES, RedeliveryParams
 from discue.control.listener_fields import ListenerFields
-from discue.control.redeliveries import RedeliveryParams
 from discue.dashboard.route import PageRoute
 from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
 from discue.domain.errors import DiscueError, NotFound, Unprocessable
@@ -70,9 +70,9 @@ class SelectionAction(NamedTuple):
 
 
 async def _redeliver(visit: Visit, selected: SelectedListener) -> object:
-    params = RedeliveryParams(messages=selected.messages)
+    path, params = (selected.queue, selected.listener), RedeliveryParams(messages=selected.messages)
     try:
-        return await redeliveries.create(visit.control, visit.principal, (selected.queue, selected.listener), params)
+        return await REDELIVERIES.create(visit.control, visit.principal, path, params)
     except Unprocessable as error:
         # The message of the API names a place in the request, which no page shows.
         detail = "A selected message was deleted, or was not missed."

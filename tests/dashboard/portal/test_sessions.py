@@ -5,11 +5,11 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.control import listeners, queues, redeliveries, usage
+from discue.control import listeners, queues, usage
 from discue.control.context import ControlContext
+from discue.control.jobs import REPLAYS, ReplayParams
 from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
-from discue.control.redeliveries import ReplayParams
 from discue.control.usage import EventSelection
 from discue.dashboard.portal import sessions, tables
 from discue.dashboard.portal.rules import ACTIONS, PortalGrant, PortalSession, PortalTheme, principal_of
@@ -94,8 +94,8 @@ async def test_customer_creates_edits_and_replays_in_their_own_queues_only(cast:
             partial(listeners.create, control, acme, path[0], url),
             partial(listeners.change, control, acme, *path, fields=url),
             partial(listeners.change, control, acme, *path, fields=mixed),
-            partial(redeliveries.create_replay, control, acme, path, ReplayParams(from_at=0)),
-            partial(redeliveries.preview_replay, control, acme, details, ReplayParams(from_at=0)),
+            partial(REPLAYS.create, control, acme, path, ReplayParams(from_at=0)),
+            partial(REPLAYS.preview, control, acme, details, ReplayParams(from_at=0)),
         ):
             if name == "own":
                 await act()

@@ -6,7 +6,7 @@ import pytest
 
 from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
-from discue.store import redeliveries
+from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.redeliveries import STEP_ROWS
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 from tests.support.everywhere import seeds
@@ -52,13 +52,13 @@ async def redeliver(
         updated_at=now,
         **fields,
     )
-    await stage.store.write(lambda tx: redeliveries.insert(tx, made))
+    await stage.store.write(lambda tx: REDELIVERY_TABLE.insert(tx, made))
     await stage.follow("listener", listener.organization, listener.id)
     return made
 
 
 async def _stored(stage: Stage, redelivery: Redelivery) -> Redelivery:
-    found = await stage.store.read(lambda tx: redeliveries.get(tx, redelivery.organization, redelivery.public_id))
+    found = await stage.store.read(lambda tx: REDELIVERY_TABLE.get(tx, redelivery.organization, redelivery.public_id))
     assert found is not None
     return found
 
@@ -199,7 +199,7 @@ async def test_cancelled_redelivery_takes_no_more_steps(stage: Stage) -> None:
     queue, listener = await stage.running()
     await _miss_one_by_one(stage, queue, 25)
     asked = await redeliver(stage, listener, pace=10)
-    assert await stage.store.write(lambda tx: redeliveries.delete(tx, asked))
+    assert await stage.store.write(lambda tx: REDELIVERY_TABLE.delete(tx, asked, 0))
     assert len(await _deliver_all(stage)) == 10
     await stage.advance(1_000)
     await stage.advance(1_000)

@@ -1,6 +1,6 @@
 """Redeliveries of missed messages, and replays of a part of the queue."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
-from discue.api.idempotency import created
+from discue.api.idempotency import Response, created
 from discue.api.pagination import PAGES, paged
 from discue.api.route import DELETE, GET, POST, Call, Needs, Route
 from discue.api.structs import (
@@ -32,12 +32,12 @@ from discue.api.structs import (
     text_given,
     within,
 )
-from discue.control import redeliveries
-from discue.control.redeliveries import RedeliveryParams, RedeliveryResult, ReplayParams, ReplayResult
+from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, Jobs, Params, RedeliveryParams, ReplayParams
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.domain.reservations import PAGE, RESOURCE
+from discue.store.jobs import Job
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -147,36 +147,39 @@ class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
     redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
 
 
-async def create(call: Call) -> CreatedRedeliveryResponse:
+async def create_redelivery(call: Call) -> CreatedRedeliveryResponse:
     """Redeliver messages.
 
     Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.
     """
-    params = _params(call.body)
-    return await created(
-        call, lambda control: redeliveries.create(control, call.principal, call.ids[:2], params), _response
+    return await _create(
+        call,
+        REDELIVERIES,
+        _redelivery_params(call.body),
+        response=CreatedRedeliveryResponse,
+        view=_redelivery_view,
     )
 
 
-async def get(call: Call) -> RedeliveryResponse:
+async def get_redelivery(call: Call) -> RedeliveryResponse:
     """Get a redelivery."""
-    found = await redeliveries.get(call.control, call.principal, call.ids[:2], call.ids[2])
-    return call.with_etag(found, RedeliveryResponse(redelivery=_view(call, found), links=call.links()))
+    found = await REDELIVERIES.get(call.control, call.principal, call.ids[:2], call.ids[2])
+    return call.with_etag(found, RedeliveryResponse(redelivery=_redelivery_view(call, found), links=call.links()))
 
 
-async def list_all(call: Call) -> RedeliveriesResponse:
+async def list_redeliveries(call: Call) -> RedeliveriesResponse:
     """List the redeliveries of a listener."""
-    fetch = partial(redeliveries.page, call.control, call.principal, call.ids[:2])
-    return await paged(call, RedeliveriesResponse, fetch, partial(_view, call))
+    fetch = partial(REDELIVERIES.page, call.control, call.principal, call.ids[:2])
+    return await paged(call, RedeliveriesResponse, fetch, partial(_redelivery_view, call))
 
 
-async def cancel(call: Call) -> DeletedResponse:
+async def cancel_redelivery(call: Call) -> DeletedResponse:
     """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
-    await redeliveries.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
+    await REDELIVERIES.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
     return DeletedResponse(links=call.links())
 
 
-def _params(body: RedeliveryBody) -> RedeliveryParams:
+def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
     """Raises BadRequest unless there is exactly one selection, Unprocessable for values out of bounds."""
     messages = body.messages if isinstance(body.messages, list) else None
     chosen = body.filter if isinstance(body.filter, MissedFilterBody) else None
@@ -194,12 +197,12 @@ def _params(body: RedeliveryBody) -> RedeliveryParams:
         reason,
         _time_given(given.created_after, "/filter/created_after"),
         _time_given(given.created_before, "/filter/created_before"),
-        number_given(body.pace, _RATES, "/pace"),
+        pace=number_given(body.pace, _RATES, "/pace"),
         dry_run=body.dry_run is True,
     )
 
 
-def _view(call: Call, redelivery: Redelivery) -> RedeliveryView:
+def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:
     counts = msgspec.convert(redelivery, RedeliveryCountsView, from_attributes=True)
     return RedeliveryView(**_progress(call, redelivery), counts=counts)
 
@@ -217,16 +220,6 @@ def _progress(call: Call, job: Redelivery | Replay) -> dict[str, Any]:
         "updated_at": job.updated_at,
         "ended_at": job.ended_at or 0,
     }
-
-
-def _response(call: Call, result: RedeliveryResult) -> CreatedRedeliveryResponse:
-    preview = result.preview
-    if result.redelivery is None:
-        dry_run = DryRunView(selected=preview.selected, first_message=preview.first, last_message=preview.last)
-        return CreatedRedeliveryResponse(dry_run=dry_run, links=call.links())
-    links = call.links(result.redelivery.public_id)
-    shown = CreatedRedeliveryResponse(redelivery=_view(call, result.redelivery), links=links)
-    return call.with_etag(result.redelivery, shown)
 
 
 class ReplayBody(ResourceBody, kw_only=True):
@@ -311,29 +304,24 @@ async def create_replay(call: Call) -> CreatedReplayResponse:
 
     Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.
     """
-    params = _replay_params(call.body)
-    return await created(
-        call,
-        lambda control: redeliveries.create_replay(control, call.principal, call.ids[:2], params),
-        _replay_response,
-    )
+    return await _create(call, REPLAYS, _replay_params(call.body), response=CreatedReplayResponse, view=_replay_view)
 
 
 async def get_replay(call: Call) -> ReplayResponse:
     """Get a replay."""
-    found = await redeliveries.get_replay(call.control, call.principal, call.ids[:2], call.ids[2])
+    found = await REPLAYS.get(call.control, call.principal, call.ids[:2], call.ids[2])
     return call.with_etag(found, ReplayResponse(replay=_replay_view(call, found), links=call.links()))
 
 
 async def list_replays(call: Call) -> ReplaysResponse:
     """List the replays of a listener."""
-    fetch = partial(redeliveries.page_of_replays, call.control, call.principal, call.ids[:2])
+    fetch = partial(REPLAYS.page, call.control, call.principal, call.ids[:2])
     return await paged(call, ReplaysResponse, fetch, partial(_replay_view, call))
 
 
 async def cancel_replay(call: Call) -> DeletedResponse:
     """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
-    await redeliveries.cancel_replay(call.control, call.principal, call.ids[:2], call.ids[2])
+    await REPLAYS.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
     return DeletedResponse(links=call.links())
 
 
@@ -359,8 +347,8 @@ def _replay_params(body: ReplayBody) -> ReplayParams:
         from_message,
         until_at,
         until_message,
-        number_given(body.pace, _RATES, "/pace"),
         text if isinstance(text, str) else None,
+        pace=number_given(body.pace, _RATES, "/pace"),
         dry_run=body.dry_run is True,
     )
 
@@ -370,29 +358,41 @@ def _replay_view(call: Call, replay: Replay) -> ReplayView:
     return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
 
 
-def _replay_response(call: Call, result: ReplayResult) -> CreatedReplayResponse:
-    if result.replay is None:
-        dry_run = DryRunView(selected=result.selected, first_message=result.first, last_message=result.last)
-        return CreatedReplayResponse(dry_run=dry_run, links=call.links())
-    links = call.links(result.replay.public_id)
-    shown = CreatedReplayResponse(replay=_replay_view(call, result.replay), links=links)
-    return call.with_etag(result.replay, shown)
+async def _create(
+    call: Call,
+    kind: Jobs[Job, Params],
+    params: Params,
+    *,
+    response: Callable[..., Response],
+    view: Callable[[Call, Job], View],
+) -> Response:
+    """Create a job, and return the response with it, or with what a dry run selects."""
+
+    def respond(call: Call, result: JobResult[Job]) -> Response:
+        job, preview = result.job, result.preview
+        if job is None:
+            selected = DryRunView(preview.selected, preview.first, preview.last)
+            return response(dry_run=selected, links=call.links())
+        shown = response(**{kind.table.name: view(call, job)}, links=call.links(job.public_id))
+        return call.with_etag(job, shown)
+
+    return await created(call, lambda control: kind.create(control, call.principal, call.ids[:2], params), respond)
 
 
 ROUTES = (
-    Route(GET, f"{PATH}/redeliveries", list_all, _READ, query=PAGES, reads=PAGE),
+    Route(GET, f"{PATH}/redeliveries", list_redeliveries, _READ, query=PAGES, reads=PAGE),
     Route(
         POST,
         f"{PATH}/redeliveries",
-        create,
+        create_redelivery,
         _WRITE,
         RedeliveryBody,
         codes=("quota_exceeded", "limit_reached"),
         example={"all": True},
         reads=RESOURCE,
     ),
-    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get, _READ, reads=RESOURCE),
-    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel, _WRITE, reads=RESOURCE),
+    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get_redelivery, _READ, reads=RESOURCE),
+    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel_redelivery, _WRITE, reads=RESOURCE),
     Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES, reads=PAGE),
     Route(
         POST,
