@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from discue.api.app import App
 from discue.api.resources import described, service
@@ -22,7 +22,7 @@ from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.dashboard.users import api as users
 from discue.dashboard.users import session_table
 from discue.dashboard.users.provider import Provider, providers_in
-from discue.http.rsgi import Application
+from discue.http.pipeline import Pipeline, Site
 from discue.http.services import Services
 from discue.observability.logs import Log
 from discue.server.edge import Applications, Edge
@@ -46,26 +46,26 @@ def _applications(services: Services, *, routes: Sequence[Route], inbox: Inbox |
     settings = services.control.settings
     if settings.role == "dispatch":
         # A worker that only delivers still serves the version and the health endpoints.
-        return Applications(App(services, service.ROUTES, missing=None))
-    api = partial(App, routes=(*ROUTES, *routes), missing=DOCUMENTATION.missing)
-    pages: dict[str, Application] = {}
+        return Applications(Pipeline(services, App(services, service.ROUTES)))
+
+    def api(services: Services) -> App:
+        return App(services, (*ROUTES, *routes), missing=DOCUMENTATION.missing)
+
+    pages: dict[str, Site[Any]] = {}
     if settings.portal:
         pages["portal"] = Portal(services, PORTAL_PAGES)
     if not settings.dashboard:
-        return Applications(api(services, pages=pages))
+        return Applications(Pipeline(services, api(services), pages))
     dashboard = {"dashboard": Dashboard(services, PAGES, _identity_providers(services.control), inbox)}
     with_dashboard = replace(services, has_dashboard=True)
     if settings.dashboard_port is None:
-        return Applications(api(with_dashboard, pages={**pages, **dashboard}))
+        return Applications(Pipeline(with_dashboard, api(with_dashboard), {**pages, **dashboard}))
     # The commands in the documentation are for the address of the API.
-    own = App(
-        with_dashboard,
-        DOCUMENTATION.routes,
-        pages=dashboard,
-        public_url=settings.service_url,
-        missing=DOCUMENTATION.missing,
+    documentation = App(
+        with_dashboard, DOCUMENTATION.routes, public_url=settings.service_url, missing=DOCUMENTATION.missing
     )
-    return Applications(api(services, pages=pages), own)
+    own = Pipeline(with_dashboard, documentation, dashboard)
+    return Applications(Pipeline(services, api(services), pages), own)
 
 
 def _identity_providers(control: ControlContext) -> dict[str, Provider]:

@@ -14,8 +14,8 @@ from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
 from discue.domain.json_nesting import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
-from discue.http.admission import given_twice
 from discue.http.negotiation import is_json, is_of_type
+from discue.http.pipeline import given_twice
 from discue.http.rsgi import HttpHeaders
 
 B = TypeVar("B", bound=Body)

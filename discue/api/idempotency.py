@@ -1,6 +1,7 @@
 """Idempotency keys: the first request with a key takes effect, and the others get its response."""
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,7 @@ from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.context import ControlContext, IdempotentWrite
 from discue.domain.errors import BadRequest, Conflict, DiscueError, Unavailable, Unprocessable
 from discue.domain.idempotency import NONCE_BYTES, IdempotencyKey, is_idempotency_key
-from discue.http.admission import given_twice
+from discue.http.pipeline import given_twice
 from discue.http.rsgi import HttpHeaders
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone
@@ -57,7 +58,8 @@ async def created(
         def content_of(result: Any) -> bytes:
             # Sealed under the idempotency key itself, so that the database alone does not reveal the response.
             # Links begin with the nonce, not with the host of this request: each repetition has its own host.
-            stored = msgspec.structs.replace(call, base=nonce.hex() + call.base.removeprefix(call.root))
+            stored = copy(call)
+            stored.base = nonce.hex() + call.base.removeprefix(call.root)
             response = _encode(respond(stored, result).without_secrets())
             return key.seal(_pack((stored.version, response)), nonce)
 
@@ -90,7 +92,7 @@ class IdempotentResponses:
         if stored.fingerprint != key.fingerprint:
             detail = f"This {HEADER} was already used for a different request. Use a new key."
             raise Unprocessable(detail, code="idempotency_key_reused")
-        call.headers.append(("idempotency-replayed", "true"))
+        call.response_headers.append(("idempotency-replayed", "true"))
         if route.repeat is not None:
             return _encode(route.repeat(call, stored))
         call.version, response = _unpack(key.unseal(stored.content))

@@ -308,7 +308,7 @@ async def paged(
     relations = (("next", following), ("prev", preceding))
     header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in relations if url is not None)
     if header:
-        call.headers.append(("link", header))
+        call.response_headers.append(("link", header))
     own = f"{call.url}?{urlencode(given)}" if given else call.url
     (items,) = set(response.__struct_fields__) - {"links"}
     members: dict[str, Any] = {items: views}

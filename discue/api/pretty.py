@@ -6,7 +6,7 @@ import msgspec
 
 from discue.domain.json_nesting import levels_of
 from discue.domain.reservations import SMALL_READ_BYTES
-from discue.http.admission import Request
+from discue.http.pipeline import Request
 from discue.store.ledger import Ledger
 from discue.store.time_slice import ON_THREAD_BYTES
 

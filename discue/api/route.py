@@ -28,12 +28,12 @@ from discue.domain.idempotency import IdempotencyKey
 from discue.domain.message_data import LONGEST_ESCAPE, Codec, most_bytes_as_sent
 from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound, Reads
 from discue.domain.scopes import Access, Principal
-from discue.http.frame import Theme
-from discue.http.negotiation import JSON
+from discue.http.frame import Theme, theme_of
+from discue.http.negotiation import JSON, accepts_gzip, prefers_json
+from discue.http.pipeline import Request, port_of
 from discue.http.services import Services
 from discue.observability.measures import Operation
 from discue.store.idempotency import StoredResponse
-from discue.store.ledger import Reservation
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Response = TypeVar("Response", bound=msgspec.Struct)
@@ -60,49 +60,59 @@ def body_limit(data_bytes: int) -> int:
     return data_bytes * LONGEST_ESCAPE + SMALL_BODY
 
 
-class Call(msgspec.Struct):
-    """A request as its handler sees it: authenticated, authorized, its body decoded."""
+class Call(Request):
+    """A request to the API. Its handler gets it authenticated, authorized, and with its body decoded."""
 
-    services: Services
+    __slots__ = (
+        "base",
+        "body",
+        "idempotency_key",
+        "ids",
+        "match",
+        "name",
+        "parameters",
+        "path",
+        "traceparent",
+        "version",
+    )
+
     ids: tuple[str, ...]
     """The ids in the path, in order."""
     base: str
     """The URL in front of the resource's path, with the version if the request has one."""
     path: str
     """The path without the version."""
-    query: str
-    principal: Principal
     body: Any
-    headers: list[tuple[str, str]]
-    """The headers of the response, to be added to."""
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[Parameter, ...]
     """The query parameters of the route."""
-    match: EntityTags | None = None
+    match: EntityTags | None
     """The `If-Match` header."""
-    idempotency_key: IdempotencyKey | None = None
-    version: str = ""
+    idempotency_key: IdempotencyKey | None
+    version: str
     """The version of the resource in the response; empty: the response has no ETag."""
-    address: str = ""
-    """The client's address."""
-    method: str = "GET"
-    disconnected: Callable[[], Awaitable[None]] | None = None
-    """Returns when the client has disconnected."""
-    prefers_events: bool = False
-    """Whether the client prefers server-sent events."""
-    prefers_json: bool = False
-    """Whether the client prefers JSON to HTML, for a route that has both."""
-    name: str = ""
+    name: str
     """The alias in the path of the queue or topic that the request publishes to; empty if there is its id."""
-    accepts_gzip: bool = False
-    """Whether the route compresses, and the client accepts that."""
-    theme: Theme = "auto"
-    """The theme of pages that the browser has chosen."""
-    port: str = ""
-    """The port that the server listens on."""
-    traceparent: str | None = None
+    traceparent: str | None
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
-    reservation: Reservation | None = None
-    """The reservation of the request; None for publishes."""
+
+    @property
+    def query(self) -> str:
+        return self.scope.query_string
+
+    @property
+    def prefers_json(self) -> bool:
+        """Whether the client prefers JSON to HTML, for a route that has both."""
+        return prefers_json(self.accept)
+
+    @property
+    def accepts_gzip(self) -> bool:
+        """Whether to compress the response. Clients that want it indented read or compare the text."""
+        return "pretty=" not in self.query and accepts_gzip(self.headers.get("accept-encoding", ""))
+
+    @property
+    def theme(self) -> Theme:
+        """The theme of pages that the browser has chosen."""
+        return theme_of(self.headers)
 
     async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of data and the response that shows it. Raises Overloaded."""
@@ -122,7 +132,7 @@ class Call(msgspec.Struct):
     @property
     def sent_root(self) -> str:
         """The root of URLs for other people. The client's `Host` must not decide where a link with a secret leads."""
-        return self.control.settings.service_url_on(self.port)
+        return self.control.settings.service_url_on(port_of(self.scope))
 
     @property
     def control(self) -> ControlContext:
@@ -239,8 +249,6 @@ class Route(_Reading, frozen=True):
     ignores_idempotency_key: bool = False
     streams: bool = False
     """Whether it can respond with an EventStream."""
-    compresses: bool = False
-    """Whether its response is compressed for clients that accept gzip."""
     query: tuple[Parameter, ...] = ()
     required: tuple[str, ...] = ()
     """Fields of the body that this route needs although their type makes them optional."""

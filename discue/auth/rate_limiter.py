@@ -11,9 +11,12 @@ from typing import Final
 
 import msgspec
 
+from discue.config.settings import Settings
 from discue.domain.clock import Clock
 from discue.domain.errors import TooManyRequests, Unavailable
+from discue.domain.model import Organization
 from discue.domain.rate import (
+    KEYS_AT_THE_LIMIT,
     UNLIMITED,
     MinuteWindow,
     RateLimitKey,
@@ -22,6 +25,7 @@ from discue.domain.rate import (
     refill_threshold,
     reserve_size,
 )
+from discue.domain.scopes import Principal
 from discue.store import tallies
 from discue.store.store import Store
 from discue.store.tallies import BudgetGrant, BudgetRequest
@@ -42,10 +46,25 @@ def address_caller(subject: str, limit: int) -> RateLimitKey:
     return RateLimitKey(0, tallies.number_of(subject), limit)
 
 
-def customer_caller(key: RateLimitKey, organization: int, customer: str) -> RateLimitKey:
-    """Return the key of all sessions of a customer in the portal, from that of one of them."""
-    # With the organization: those of one account have customers of their own, and its limits in common.
-    return key._replace(caller=tallies.number_of(f"{organization} {customer}"))
+def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:
+    """Return what the requests of an API key, a user or a customer are counted under, and its limit."""
+    default = 0 if principal.is_operator else settings.rate_limit
+    caller = principal.key
+    if principal.customer is not None:
+        # All sessions of a customer in the portal are one caller: an application may create any number of them.
+        # Organizations of one account have customers of their own, and its limits in common.
+        caller = tallies.number_of(f"{organization.id} {principal.customer}")
+    limit = organization.settings.get("rate_limit", default)
+    limit = organization.settings.get("rate_limit", default)
+    # The organization's account, without a call: this runs for each request.
+    return RateLimitKey(organization.founder or organization.id, caller, limit)
+
+
+def key_of_all(caller: RateLimitKey) -> RateLimitKey | None:
+    """Return what the requests of all callers of an organization are counted under; None without a limit."""
+    if not caller.limit:
+        return None
+    return RateLimitKey(caller.organization, 0, min(caller.limit * KEYS_AT_THE_LIMIT, UNLIMITED))
 
 
 class _Budget(msgspec.Struct, eq=False):

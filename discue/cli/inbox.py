@@ -13,9 +13,9 @@ from discue.dashboard.inbox import VERIFIED, Inbox, ReceivedRequest
 from discue.domain.egress import literal_address
 from discue.domain.errors import DiscueError, Forbidden, MethodNotAllowed, reason_phrase
 from discue.domain.headers import INBOX_HEADER
-from discue.http.admission import base_url
 from discue.http.body import BodyReader
 from discue.http.frame import ICON, ICON_TYPE
+from discue.http.pipeline import base_url
 from discue.http.rsgi import Application, HttpHeaders, HttpProtocol, HttpScope
 
 INBOX_PATH: Final = "/inbox"

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 from discue.dashboard.exchange import PageResponse, redirect_response
 from discue.dashboard.forms import FORM_BYTES, FieldFaults, fields_of
 from discue.dashboard.provider_sign_in import ProviderSignIn
-from discue.dashboard.request import DashboardRequest, bare_response, next_path, safe_path, session_response
+from discue.dashboard.request import bare_response, browser_of, next_path, safe_path, session_response
 from discue.dashboard.route import CONFIRMATION_BYTES
 from discue.dashboard.steps import PageSteps
 from discue.dashboard.users.account import Account
-from discue.dashboard.visit import Page, PageUser
+from discue.dashboard.visit import Page, PageUser, Visit
 from discue.domain.errors import DiscueError, Forbidden, Unprocessable
 from discue.http.services import Services
 
@@ -58,53 +58,51 @@ class ConfirmationPages:
         """Return whether the user has signed in too long ago for a form that can give someone access."""
         return user.details.session.needs_confirmation(self._control.clock.now())
 
-    async def show(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+    async def show(self, visit: Visit, user: PageUser) -> PageResponse:
         """Show the page, without a form to keep."""
-        return await self._page(request, user, KeptForm(next_path(request.query)))
+        return await self._page(visit, user, KeptForm(next_path(visit.query)))
 
-    async def ask_before(self, request: DashboardRequest, user: PageUser, *, form_bytes: int) -> PageResponse:
+    async def ask_before(self, visit: Visit, user: PageUser, *, form_bytes: int) -> PageResponse:
         """Show the page in place of the one that the request is for, and keep the form that was sent to that."""
-        path = safe_path(request.path)
-        if request.scope.method != "POST":
-            return redirect_response(f"{request.base}{CONFIRM}?next={path}")
-        form = await form_fields(await self._steps.form(request, form_bytes, request.organization))
-        return await self._page(request, user, KeptForm(path, user.principal.key_public_id, form))
+        path = safe_path(visit.path)
+        if visit.scope.method != "POST":
+            return redirect_response(f"{visit.base}{CONFIRM}?next={path}")
+        form = await form_fields(await self._steps.form(visit, form_bytes))
+        return await self._page(visit, user, KeptForm(path, user.principal.key_public_id, form))
 
-    async def show_confirmed(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+    async def show_confirmed(self, visit: Visit, user: PageUser) -> PageResponse:
         """Show where to go on: the form waits in the tab from which the user went to the identity provider."""
         if self.is_needed(user):
-            return redirect_response(request.base)
-        return bare_response(request, Page("confirmed.html", "Confirmed"), self._control.clock.now())
+            return redirect_response(visit.base)
+        return bare_response(visit, Page("confirmed.html", "Confirmed"))
 
-    async def confirm(self, request: DashboardRequest, user: PageUser) -> PageResponse:
+    async def confirm(self, visit: Visit, user: PageUser) -> PageResponse:
         """Check the password or the code, and make the browser send the form on."""
         most_bytes = FORM_BYTES + CONFIRMATION_BYTES
-        fields = await fields_of(await self._steps.form(request, most_bytes, request.organization))
+        fields = await fields_of(await self._steps.form(visit, most_bytes))
         kept = KeptForm(safe_path(fields.get(_NEXT, "")), fields.get(_SENDER, ""), _without_own(fields))
         password, code = fields.get(_PASSWORD, ""), fields.get(_CODE, "").strip()
         if kept.sender and kept.sender != user.principal.key_public_id:
             raise Forbidden("Another user has signed in since this form was sent. Open its page again.")
         if kept.sender and not (password or code):
             if self.is_needed(user):
-                return await self._page(request, user, kept, Unprocessable(_TOO_OLD, code="invalid_value"))
+                return await self._page(visit, user, kept, Unprocessable(_TOO_OLD, code="invalid_value"))
             # The user has signed in again in another tab.
-            return redirect_response(request.base + kept.next_path, resends=True)
-        account = self._account(user)
+            return redirect_response(visit.base + kept.next_path, resends=True)
+        account, browser = self._account(user), browser_of(visit)
         try:
-            opened = await (
-                account.confirm_by_code(code, request.browser) if code else account.confirm(password, request.browser)
-            )
+            opened = await (account.confirm_by_code(code, browser) if code else account.confirm(password, browser))
         except DiscueError as error:
             if error.status >= 500:
                 raise
-            return await self._page(request, user, kept, error)
-        return session_response(request, opened.token, kept.next_path, device=opened.device, resends=bool(kept.sender))
+            return await self._page(visit, user, kept, error)
+        return session_response(visit, opened.token, kept.next_path, device=opened.device, resends=bool(kept.sender))
 
     async def _page(
-        self, request: DashboardRequest, user: PageUser, kept: KeptForm, error: DiscueError | None = None
+        self, visit: Visit, user: PageUser, kept: KeptForm, error: DiscueError | None = None
     ) -> PageResponse:
         if error is None and not self.is_needed(user):
-            return redirect_response(request.base + kept.next_path)
+            return redirect_response(visit.base + kept.next_path)
         known, account = user.details.user, self._account(user)
         values = {
             "name": user.name,
@@ -116,7 +114,7 @@ class ConfirmationPages:
             "providers": self._providers if known is not None and known.has_identity else [],
         }
         status = 200 if error is None else error.status
-        return bare_response(request, Page("confirm.html", "Confirm", values), self._control.clock.now(), status)
+        return bare_response(visit, Page("confirm.html", "Confirm", values), status)
 
     def _account(self, user: PageUser) -> Account:
         return Account(self._control, self._authenticator, user.details)

@@ -55,11 +55,13 @@ class LiveStreams:
         self._marks: dict[int, tuple[float, Mark]] = {}
         """The last look at each organization that is watched, and its time."""
 
-    async def watch(self, principal: Principal, account: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+    async def watch(
+        self, principal: Principal, account: int, is_allowed: IsAllowed, disconnected: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[bytes, None]:
         """Return the events of a new stream, which counts until it is closed. Raises Overloaded for one too many.
 
         `account` is that of the principal's organization. There is an event at the beginning, and in each second in
-        which something has changed, until the session or the worker ends.
+        which something has changed, until the session or the worker ends, or the client has disconnected.
         """
         share, used = MOST_STREAMS // _SHARES, self._of_account[account]
         is_small = used < STREAMS_OF_A_USER
@@ -69,16 +71,19 @@ class LiveStreams:
             or self._own[principal.key] >= STREAMS_OF_A_USER
         ):
             raise Overloaded("Too many pages are live. This one looks for changes less often.")
-        events = self._events(principal, account, is_allowed)
+        events = self._events(principal, account, is_allowed, disconnected)
         # Up to its first event, which is empty: a generator that has not started would not notice that it is closed.
         await anext(events)
         return events
 
-    async def _events(self, principal: Principal, account: int, is_allowed: IsAllowed) -> AsyncGenerator[bytes, None]:
+    async def _events(
+        self, principal: Principal, account: int, is_allowed: IsAllowed, disconnected: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[bytes, None]:
         organization = principal.organization
         self._watched[organization] += 1
         self._of_account[account] += 1
         self._own[principal.key] += 1
+        gone = asyncio.ensure_future(disconnected())
         try:
             yield b""
             seen, rounds = await self._mark(organization), 0
@@ -86,7 +91,9 @@ class LiveStreams:
             # with one, also a stream that was interrupted.
             yield b"retry: 5000\n" + _CHANGED
             while self._readiness.phase == "serving":
-                await asyncio.sleep(ROUND_SECONDS)
+                await asyncio.wait({gone}, timeout=ROUND_SECONDS)
+                if gone.done():
+                    return
                 rounds += 1
                 if rounds % _ROUNDS_A_CHECK == 0 and not await is_allowed():
                     return
@@ -97,6 +104,7 @@ class LiveStreams:
                 elif rounds % _ROUNDS_A_BEAT == 0:
                     yield b": still here\n\n"
         finally:
+            gone.cancel()
             self._end(principal, account)
 
     async def _mark(self, organization: int) -> Mark | None:

@@ -1,7 +1,6 @@
 """Routes of pages, and the router that finds them."""
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,8 +15,6 @@ Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
 
 Act = Callable[[Visit], Awaitable[Page | Redirect]]
 """Does what the form on the page asks for. Returns a page only for what is shown once, such as a new secret."""
-
-_ID: Final = "{id}"
 
 CONFIRMATION_BYTES: Final = 4_096
 """The largest part of a form that the page of the confirmation adds: a path, a password, an id."""
@@ -67,26 +64,10 @@ class PageRouter:
     """Finds the route of a path."""
 
     def __init__(self, routes: Iterable[PageRoute]) -> None:
-        self._fixed: dict[str, PageRoute] = {}
-        self._patterns: list[tuple[re.Pattern[str], PageRoute]] = []
-        for route in routes:
-            if _ID in route.path:
-                pattern = "([^/]+)".join(map(re.escape, route.path.split(_ID)))
-                self._patterns.append((re.compile(pattern), route))
-            else:
-                self._fixed[route.path] = route
+        self._routes = {route.path: route for route in routes}
 
     def find(self, path: str) -> PageMatch | None:
         """Return the match; None if there is no page at the path."""
-        fixed = self._fixed.get(path)
-        if fixed is not None:
-            return PageMatch(fixed, ())
-        for pattern, route in self._patterns:
-            found = pattern.fullmatch(path)
-            if found is not None and _are_ids(found.groups()):
-                return PageMatch(route, found.groups())
-        return None
-
-
-def _are_ids(steps: Sequence[str]) -> bool:
-    return all(map(is_public_id, steps))
+        steps = path.split("/")
+        route = self._routes.get("/".join("{id}" if is_public_id(step) else step for step in steps))
+        return None if route is None else PageMatch(route, tuple(filter(is_public_id, steps)))

@@ -1,25 +1,16 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
-
-from discue.auth.client_ip import subject_of
-from discue.auth.rate_limiter import address_caller, customer_caller
 from discue.dashboard import static
 from discue.dashboard.exchange import (
     SECURITY_HEADERS,
-    Headers,
-    PageRequest,
     PageResponse,
     page_response,
     plain_response,
     redirect_response,
-    send,
-    stream,
 )
 from discue.dashboard.forms import FORM_TYPE, parse_query
 from discue.dashboard.route import Act, PageRoute
@@ -34,18 +25,11 @@ from discue.domain.errors import (
     UnsupportedMediaType,
     reason_phrase,
 )
-from discue.domain.model import Organization
-from discue.domain.rate import RateLimitKey
 from discue.domain.reservations import FEW_ROWS, ROW_BYTES, ReadBound
-from discue.domain.scopes import Principal
-from discue.http.admission import RequestIds, base_url, check_request, key_of_all, port_of, rate_limit_key
-from discue.http.body import BodyReader
 from discue.http.negotiation import accepts_gzip, is_of_type
-from discue.http.rsgi import ClientGone, HttpHeaders, HttpScope
+from discue.http.pipeline import Admission, base_url, check_request, port_of
+from discue.http.rsgi import HttpHeaders, HttpScope
 from discue.http.services import Services
-from discue.http.sockets import connection_of
-from discue.http.unread import SMALL_BYTES
-from discue.store.ledger import Reservation
 
 METHODS: Final = ("GET", "HEAD", "POST")
 SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422, 429})
@@ -58,153 +42,67 @@ OPENED_AS: Final = frozenset({"document"})
 
 _IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
 
-R = TypeVar("R", bound=PageRequest)
+R = TypeVar("R", bound=Visit)
 
 
 class PageSteps:
     """Answers requests for the pages of one application, within the limits of the service."""
 
-    def __init__(self, services: Services, url: str | None, host: str) -> None:
+    def __init__(self, services: Services, url: str | None, host: str, *, api_url: str | None = None) -> None:
         """`url` is the URL of the service, which the paths of pages follow.
 
         Without it, the URL is the one that the browser uses; links for other people then use `host`, the address that
-        the server listens on.
+        the server listens on. `api_url` is the URL of the API if it differs.
         """
-        control = services.control
-        settings, store = control.settings, control.store
         self._services = services
+        self.admission = Admission(services)
         self._url = url.rstrip("/") if url else None
         self._host = host
-        self._bodies = BodyReader(
-            deadline_seconds=settings.request_body_timeout_seconds,
-            max_bytes=settings.max_waiting_bytes,
-            is_store_healthy=lambda: store.healthy,
-        )
-        self._ledger = store.ledger
-        self._unread = services.unread
-        self._ids = RequestIds(control.random_bytes)
+        self._api_url = api_url or ""
+        self._bodies = services.bodies
+        self._ledger = services.control.store.ledger
 
-    async def serve(
-        self,
-        request: R,
-        respond: Callable[[R], Awaitable[PageResponse]],
-        problem: Callable[[R, DiscueError], PageResponse],
-    ) -> None:
-        """Send the response, or the page of the error that `respond` raises. Raises nothing."""
-        scope, exchange = request.scope, request.exchange
-        request.id = self._ids.of(request.headers)
-        try:
-            # For the session, and for sign-in pages. Other pages reserve more.
-            with self._ledger.hold(0, FEW_ROWS.bytes):
-                response = await respond(request)
-        except (ProtocolClosed, ClientGone):
-            return
-        except DiscueError as error:
-            if isinstance(error, PayloadTooLarge) and "content-length" in scope.headers:
-                # It was refused unread. The server closes a connection on which a body is still arriving, and the
-                # browser would see a reset instead of the response.
-                await self._bodies.discard(exchange, scope)
-            response = problem(request, error)
-            error.__traceback__ = error.__context__ = None
-        except Exception as error:
-            self._services.log.error(
-                "page_failed", exc_info=error, method=scope.method, path=scope.path, request_id=request.id
-            )
-            response = problem(request, DiscueError())
-        finally:
-            if self._bodies.held:
-                self._bodies.release()
-        response.headers.append(("x-request-id", request.id))
-        counts = self._services.control.store.measures.requests["other"]
-        counts[response.status] = counts.get(response.status, 0) + 1
-        if response.pieces is not None:
-            await self._stream(request, response, response.pieces)
-        elif len(response.content) > SMALL_BYTES and scope.method != "HEAD":
-            unread = await self._unread.start(
-                exchange,
-                connection_of(scope),
-                response.status,
-                headers=response.headers,
-                content=response.content,
-                reservation=response.reservation or self._ledger.hold(0, len(response.content)),
-            )
-            await self._unread.until_read(exchange, unread)
-        else:
-            if response.reservation is not None:
-                response.reservation.release()
-            send(exchange, scope.method, response)
+    async def respond(self, visit: R, respond: Callable[[R], Awaitable[PageResponse]]) -> bytes:
+        """Return the content of the response, and set the rest of it in the request."""
+        # For the session, and for sign-in pages. Other pages reserve more.
+        with self._ledger.hold(0, FEW_ROWS.bytes):
+            return visit.set_response(await respond(visit))
 
-    def receive(self, request: PageRequest, script: PageResponse | None = None) -> PageResponse | None:
+    def receive(self, visit: Visit, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it unless it is for a page. Returns None for a page.
 
-        Sets `address`, `query`, `url` and `sent_url` of a request for a page.
+        Sets `address`, `query` and the URLs of a request for a page.
 
         `script` is the response if the request is for the script that other sites load. Raises MethodNotAllowed and
         Unavailable, and what `check_request` raises.
         """
-        scope = request.scope
-        check_request(scope, request.headers)
+        scope = visit.scope
+        visit.api_url = self._api_url
+        check_request(scope, visit.headers)
         if scope.method in {"GET", "HEAD"}:
-            file = static.BY_PATH.get(request.path)
+            file = static.BY_PATH.get(visit.path)
             if file is not None:
-                return _static_response(request.headers, file)
+                return _static_response(visit.headers, file)
             if script is not None:
                 return script
-        request.url = self._url_of(scope)
-        request.address = self._services.addresses.of(scope.client, scope.headers)
+        visit.url = self._url_of(scope)
+        visit.api_url = self._api_url or visit.url
+        visit.address = self._services.addresses.of(scope.client, scope.headers)
         if scope.method not in METHODS:
             raise MethodNotAllowed(allow=METHODS)
-        if request.path == "/":
+        if visit.path == "/":
             # The start of the service, which leads browsers to the dashboard, or a slash too many.
-            return redirect_response(request.base)
+            return redirect_response(visit.base)
         phase = self._services.readiness.phase
         if phase != "serving":
             raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
-        request.query = parse_query(scope.query_string)
-        request.sent_url = self._url or self._services.control.settings.url_at(self._host, port_of(scope))
+        visit.query = parse_query(scope.query_string)
+        visit.sent_url = self._url or self._services.control.settings.url_at(self._host, port_of(scope))
         return None
 
     def _url_of(self, scope: HttpScope) -> str:
         """Return the URL of the service, as the browser sees it."""
         return self._url or base_url(scope, scope.headers)
-
-    def require_budget(self, address: str) -> None:
-        """Raise TooManyRequests if an address has used up its rate limit. Counts nothing.
-
-        A request must not cost the lookup of a session, which may not exist, only to be refused afterwards.
-        """
-        rates = self._services.rates
-        status = rates.peek(self._address_caller(address))
-        if not status.remaining:
-            raise rates.refusal(status, "address_rate_limit")
-
-    async def count_address(self, address: str) -> None:
-        """Count a request without a session against the rate limit of its address. Raises TooManyRequests."""
-        await self._take(self._address_caller(address), "address_rate_limit")
-
-    async def count(self, organization: Organization, principal: Principal) -> None:
-        """Count a request as the API does, against the same limits. Raises TooManyRequests.
-
-        All sessions of a customer in the portal are one caller: an application may create any number of them.
-        """
-        caller = rate_limit_key(organization, principal, self._services.control.settings)
-        if principal.customer is not None:
-            caller = customer_caller(caller, organization.id, principal.customer)
-        await self._take(caller, "rate_limit")
-        together = key_of_all(caller)
-        if together is not None:
-            await self._take(
-                together, "rate_limit", "All keys, users and customers of the organization together may make"
-            )
-
-    def _address_caller(self, address: str) -> RateLimitKey:
-        return address_caller(subject_of(address), self._services.control.settings.address_rate_limit)
-
-    async def _take(self, caller: RateLimitKey, setting: str, callers: str = "") -> None:
-        rates = self._services.rates
-        status = rates.take_now(caller) or await rates.take(caller)
-        if status.refused:
-            raise rates.refusal(status, setting, callers)
 
     def require_own_origin(self, scope: HttpScope, pages: str) -> None:
         """Raise Forbidden unless the request comes from one of our pages, which `pages` names in the error.
@@ -225,69 +123,44 @@ class PageSteps:
 
     async def page(
         self,
-        request: PageRequest,
         route: PageRoute,
         visit: Visit,
         act: Act | None,
         *,
         fields: Callable[[bytes], Awaitable[Mapping[str, str]]],
         render: Callable[[Page], bytes],
-        security: Headers = SECURITY_HEADERS,
     ) -> PageResponse:
         """Show a page, or do what its form asks for: `act`, with the `fields` of the form."""
-        organization = visit.principal.organization
-        if act is None:
-            reservation = visit.reservation = await self._ledger.reserve(organization, route.reads)
-            with _released_after_failure(reservation):
-                return _kept(_response(await route.show(visit), visit, render, security), reservation)
         # Before the turn: a browser may send slowly.
-        content = await self.form(request, route.most_bytes, organization)
-        rows = max(route.reads.rows, 1 + len(content) // ROW_BYTES)
-        reservation = visit.reservation = await self._ledger.reserve(organization, ReadBound(rows, route.reads.bytes))
-        with _released_after_failure(reservation):
+        content = b"" if act is None else await self.form(visit, route.most_bytes)
+        reads = ReadBound(max(route.reads.rows, 1 + len(content) // ROW_BYTES), route.reads.bytes)
+        visit.reservation = reservation = await self._ledger.reserve(visit.principal.organization, reads)
+        done = None
+        if act is not None:
             visit.form = await fields(content)
-            if not route.waits:
-                done = await done_by(visit, act) or await route.show(visit)
-                return _kept(_response(done, visit, render, security), reservation)
-            reservation.release()
-            acted = await done_by(visit, act)
-            await reservation.enlarge(route.reads)
-            return _kept(_response(acted or await route.show(visit), visit, render, security), reservation)
+            if route.waits:
+                reservation.release()
+            done = await done_by(visit, act)
+            if route.waits:
+                await reservation.enlarge(route.reads)
+        return _response(done or await route.show(visit), visit, render)
 
-    async def form(self, request: PageRequest, most_bytes: int, organization: int) -> bytes:
+    async def form(self, visit: Visit, most_bytes: int) -> bytes:
         """Return a form as it was sent. Raises UnsupportedMediaType and PayloadTooLarge."""
-        headers = request.headers
+        headers = visit.headers
         if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
             return b""
         if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
             raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
-        return await self._bodies.read(request.exchange, headers, most_bytes, organization=organization)
-
-    async def _stream(self, request: PageRequest, response: PageResponse, pieces: AsyncGenerator[bytes, None]) -> None:
+        visit.body_is_left = False
         try:
-            await stream(request.exchange, response, pieces)
-        except (ProtocolClosed, ClientGone):
-            return
-        except Exception as error:
-            # The response has started, so all that can be done is to end it.
-            path = request.scope.path
-            self._services.log.error("page_failed", exc_info=error, method="GET", path=path, request_id=request.id)
-
-
-@contextmanager
-def _released_after_failure(reservation: Reservation) -> Iterator[None]:
-    """Release a reservation if the block raises; otherwise, it belongs to the response."""
-    try:
-        yield
-    except BaseException:
-        reservation.release()
-        raise
-
-
-def _kept(response: PageResponse, reservation: Reservation) -> PageResponse:
-    """End the read of a page. Its response stays reserved until the client has read it."""
-    reservation.keep(len(response.content))
-    return response._replace(reservation=reservation)
+            return await self._bodies.read(
+                visit.exchange, headers, most_bytes, organization=visit.principal.organization
+            )
+        except PayloadTooLarge:
+            # A body that is announced as too large is not read.
+            visit.body_is_left = "content-length" in headers
+            raise
 
 
 def requested_act(route: PageRoute, method: str) -> Act | None:
@@ -306,6 +179,8 @@ async def done_by(visit: Visit, act: Act) -> Page | Redirect | None:
     except DiscueError as error:
         if error.status not in SHOWN_AGAIN:
             raise
+        # The frames in it refer to the visit: in that cycle, the exchange would keep its connection open.
+        error.__traceback__ = error.__context__ = None
         visit.error = error
         if isinstance(error, PreconditionFailed):
             # The message of the API names a header, which no form has.
@@ -322,8 +197,9 @@ def require_opened(headers: HttpHeaders, destinations: Collection[str] = OPENED_
         raise Forbidden("This link leads to a page, and was loaded as a part of another one. Open it in a new tab.")
 
 
-def problem_page(error: DiscueError) -> Page:
-    """Return the page that shows an error."""
+def problem_page(visit: Visit, error: DiscueError) -> Page:
+    """Return the page that shows an error, and nothing of the page that was asked for."""
+    visit.ids, visit.error, visit.wrong = (), None, []
     phrase, detail = reason_phrase(error.status), error.detail
     if error.code == "scope_missing":
         # Scopes are those of an API key in the text of the API; here they come with the user's role.
@@ -348,15 +224,13 @@ def _static_response(headers: HttpHeaders, file: static.StaticFile) -> PageRespo
     return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
 
 
-def _response(
-    done: Page | Redirect | Download, visit: Visit, render: Callable[[Page], bytes], security: Headers
-) -> PageResponse:
+def _response(done: Page | Redirect | Download, visit: Visit, render: Callable[[Page], bytes]) -> PageResponse:
     if isinstance(done, Download):
         return plain_response(done.content, done.name)
     if isinstance(done, Redirect):
         response = redirect_response(f"{visit.base}{done.path}{f'?done={done.done}' if done.done else ''}")
     else:
-        response = page_response(render(done), 200 if visit.error is None else visit.error.status, security)
+        response = page_response(render(done), 200 if visit.error is None else visit.error.status, visit.security)
         if visit.error is not None:
             response = with_hints(response, visit.error)
     response.headers.extend(done.headers)

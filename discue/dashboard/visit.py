@@ -1,13 +1,14 @@
-"""A request for a page as its handler sees it, and what the handler returns."""
+"""Requests for pages, and what their handlers return."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from discue.control.context import ControlContext
 from discue.control.installation import may_see_installation
+from discue.dashboard.exchange import SECURITY_HEADERS, Headers, PageResponse
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.users.provider import Provider
 from discue.dashboard.users.sessions import SessionDetails
@@ -16,9 +17,10 @@ from discue.domain.message_data import LONGEST_ESCAPE, Codec
 from discue.domain.model import Role
 from discue.domain.reservations import SMALL_READ_BYTES, ReadBound
 from discue.domain.scopes import RESOURCES, Principal
-from discue.http.frame import Theme
+from discue.http.frame import theme_of
+from discue.http.pipeline import Request
+from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
-from discue.store.ledger import Reservation
 
 _BELOW_QUEUES: Final = frozenset({"listeners", "schedules"})
 """Pages of a queue's parts, which have an entry in the navigation of their own."""
@@ -28,6 +30,9 @@ INSTALLATION: Final = "installation"
 
 INBOX: Final = "inbox"
 """The name in `Visit.readable` of the page of the inbox, which `discue dev` has for one organization."""
+
+_MOST_STEPS: Final = 16
+"""Steps in the path of a page."""
 
 PER_PAGE: Final = 25
 """Rows of a list on one page."""
@@ -45,40 +50,85 @@ class PageUser(msgspec.Struct, frozen=True):
     details: SessionDetails
 
 
-@dataclass(slots=True)
-class Visit:
-    """A request for a page. The user may do on it what the scopes of `principal` allow."""
+class Visit(Request):
+    """A request for a page below `root`. The user may do on it what the scopes of `principal` allow."""
 
-    services: Services
-    user: PageUser
-    path: str
-    """The path below `/dashboard`: empty, or with a leading slash."""
-    base: str
-    """The relative link from this page to `/dashboard`, which works below every prefix."""
-    url: str
-    """The URL in front of `/dashboard`."""
-    sent_url: str
-    """The URL in links for other people."""
-    api_url: str
-    """The URL of the API, for commands to copy."""
-    now: int
-    """Milliseconds since the epoch."""
-    ids: tuple[str, ...] = ()
-    """The ids in the path, in order."""
-    query: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict)
-    """The fields of the form; empty unless the page is shown again because of an error in it."""
-    error: DiscueError | None = None
-    """The reason why the form was not accepted."""
-    wrong: list[DiscueError] = field(default_factory=list)
-    """Errors in the query. The page is shown with them, and without what the query asks for."""
-    theme: Theme = "auto"
-    reservation: Reservation | None = None
-    """The reservation of the request."""
-    installed_inbox: Inbox | None = None
-    """The inbox of `discue dev`, for any organization; None for other services."""
-    providers: Mapping[str, Provider] = field(default_factory=dict)
-    """Providers whose users may sign in, by name."""
+    is_page = True
+    callers = "All keys, users and customers of the organization together may make"
+    root: ClassVar[str] = "/dashboard"
+    """The path that the paths of all pages begin with."""
+
+    __slots__ = (
+        "api_url",
+        "base",
+        "error",
+        "form",
+        "ids",
+        "installed_inbox",
+        "now",
+        "path",
+        "providers",
+        "query",
+        "sent_url",
+        "signed_in",
+        "theme",
+        "token",
+        "url",
+        "wrong",
+    )
+
+    def __init__(self, services: Services, scope: HttpScope, exchange: HttpProtocol, request_id: str) -> None:
+        super().__init__(services, scope, exchange, request_id)
+        self.now = services.control.clock.now()
+        """Milliseconds since the epoch."""
+        self.path = scope.path.removeprefix(self.root)
+        """The path below `root`: empty, or with a leading slash."""
+        steps = scope.path.count("/")
+        # No page is deeper. On the one that says so, each link would have the length of the path.
+        self.base = "../" * (steps - 1) + self.root[1:] if steps <= _MOST_STEPS else self.root
+        """The relative link from this page to `root`, which works below every prefix that a proxy adds."""
+        self.url = ""
+        """The URL in front of `root`, as the browser sees it; empty until the request is checked."""
+        self.sent_url = ""
+        """The URL in links for other people. The browser's `Host` must not decide where a link with a secret leads."""
+        self.api_url = ""
+        """The URL of the API, for commands to copy."""
+        self.token = ""
+        """The token of the session; empty if the browser has sent none."""
+        self.signed_in: PageUser | None = None
+        """The signed-in user; None without a session, and in the portal."""
+        self.ids: tuple[str, ...] = ()
+        """The ids in the path, in order."""
+        self.query: Mapping[str, str] = {}
+        self.form: Mapping[str, str] = {}
+        """The fields of the form; empty unless the page is shown again because of an error in it."""
+        self.error: DiscueError | None = None
+        """The reason why the form was not accepted."""
+        self.wrong: list[DiscueError] = []
+        """Errors in the query. The page is shown with them, and without what the query asks for."""
+        self.theme = theme_of(self.headers)
+        self.installed_inbox: Inbox | None = None
+        """The inbox of `discue dev`, for any organization; None for other services."""
+        self.providers: Mapping[str, Provider] = {}
+        """Providers whose users may sign in, by name."""
+
+    @property
+    def user(self) -> PageUser:
+        """The signed-in user."""
+        if self.signed_in is None:
+            raise RuntimeError("This page needs a user of the dashboard.")
+        return self.signed_in
+
+    @property
+    def security(self) -> Headers:
+        """The headers that protect its page."""
+        return SECURITY_HEADERS
+
+    def set_response(self, response: PageResponse) -> bytes:
+        """Set the response, except for its content, which is returned."""
+        self.status, self.stream = response.status, response.pieces
+        self.response_headers = [*response.headers, ("x-request-id", self.id)]
+        return response.content
 
     async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of a message's data and the page that shows it. Raises Overloaded."""
@@ -90,10 +140,6 @@ class Visit:
     @property
     def control(self) -> ControlContext:
         return self.services.control
-
-    @property
-    def principal(self) -> Principal:
-        return self.user.principal
 
     @property
     def section(self) -> str:

@@ -8,12 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
-from typing import Any, NamedTuple
-
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
+from typing import Any
 
 from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
-from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
+from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 
 FIRST_BYTE_SECONDS = 5.0
 """Time in which the first byte of a body must arrive."""
@@ -42,20 +40,6 @@ _LEFT_TO_THE_SERVER_BYTES = 8_192
 _DISCARD_SECONDS = 5.0
 _STALLED_SECONDS = 0.5
 _BODIED = frozenset({"POST", "PUT"})
-
-
-class _Reading:
-    """A large body that is being read."""
-
-    __slots__ = ("received", "started", "task", "waits")
-
-    def __init__(self, task: asyncio.Task[Any], started: int) -> None:
-        self.task = task
-        self.started = started
-        """The tick at which reading started."""
-        self.received = 0
-        self.waits = False
-        """Whether it waits for its organization's share: the client is not late then."""
 
 
 class _Share:
@@ -102,14 +86,25 @@ class _Share:
             self._waiting.popleft()
 
 
-class _Held(NamedTuple):
-    """The memory that a body takes."""
+class _Reading:
+    """A large body, while it is read and until its memory is released."""
 
-    organization: int
-    share: _Share
-    taken: int
-    """Bytes of the share, at least the size."""
-    size: int
+    __slots__ = ("organization", "received", "share", "size", "started", "taken", "task", "waits")
+
+    def __init__(self, task: asyncio.Task[Any], started: int, organization: int) -> None:
+        self.task = task
+        self.started = started
+        """The tick at which reading started."""
+        self.organization = organization
+        self.received = 0
+        self.waits = False
+        """Whether it waits for its organization's share: the client is not late then."""
+        self.share: _Share | None = None
+        """The share that its memory is taken from; None until its first byte arrives."""
+        self.taken = 0
+        """Bytes of the share, at least the size."""
+        self.size = 0
+        """The bytes that are in memory."""
 
 
 class BodyReader:
@@ -137,7 +132,7 @@ class BodyReader:
         self._shares: dict[int, _Share] = {}
         self._tick = 0
         self._ticking = False
-        self.held: dict[asyncio.Task[Any], _Held] = {}
+        self.held: dict[asyncio.Task[Any], _Reading] = {}
         """Larger bodies that have been read and not released."""
 
     async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int) -> bytes:
@@ -164,10 +159,8 @@ class BodyReader:
                 if self._announced > self._max_bytes:
                     self._make_room()
                 return await exchange()
-            self._large[task] = reading = _Reading(task, self._tick)
-            content = await self._in_pieces(
-                exchange, length or limit, limit, reading=reading, organization=organization
-            )
+            self._large[task] = reading = _Reading(task, self._tick, organization)
+            content = await self._in_pieces(exchange, length or limit, limit, reading)
         except asyncio.CancelledError:
             # A deadline cancels the task, because that also ends a read inside the server's own code. Any other
             # cancellation goes on.
@@ -190,15 +183,13 @@ class BodyReader:
         if not _may_be_cut(scope):
             return
         unwanted = _Unwanted()
-        with suppress(TimeoutError, ProtocolClosed):
+        with suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(_STALLED_SECONDS) as stalled:
                 async for chunk in exchange:
                     if not unwanted.should_continue(len(chunk), stalled):
                         break
 
-    async def _in_pieces(
-        self, exchange: HttpProtocol, size: int, limit: int, *, reading: _Reading, organization: int
-    ) -> bytes:
+    async def _in_pieces(self, exchange: HttpProtocol, size: int, limit: int, reading: _Reading) -> bytes:
         """Read a body in pieces. `size` is its announced size, or what it may have at most.
 
         A body that breaks off looks complete at this level. The decoder notices: a JSON object that is cut is invalid.
@@ -206,17 +197,16 @@ class BodyReader:
         content = bytearray()
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
-        share = taken = None
         is_complete = False
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as stalled:
                     async for chunk in exchange:
                         reading.received += len(chunk)
-                        if share is None:
-                            share = self._share_of(organization)
+                        if reading.share is None:
+                            share = reading.share = self._share_of(reading.organization)
                             if self._is_store_healthy() or share.has_room(share.fitting(size)):
-                                taken = await self._take(share, size, reading)
+                                reading.taken = await self._take(share, size, reading)
                             else:
                                 refusal = _overloaded()
                         refusal = refusal or self._refusal(len(content), len(chunk), limit)
@@ -229,13 +219,12 @@ class BodyReader:
                             break
             is_complete = refusal is None
         finally:
-            if share is not None:
-                held = _Held(organization, share, taken or 0, len(content))
-                if is_complete:
-                    # Until its request is handled: bodies that wait for their turn take memory, too.
-                    self.held[reading.task] = held
-                else:
-                    self._give_back(held)
+            reading.size = len(content)
+            if is_complete:
+                # Until its request is handled: bodies that wait for their turn take memory, too.
+                self.held[reading.task] = reading
+            else:
+                self._give_back(reading)
         if refusal is not None:
             raise refusal
         return bytes(content)
@@ -243,15 +232,17 @@ class BodyReader:
     def release(self) -> None:
         """Give back the memory of the body that the current task has read."""
         task = asyncio.current_task()
-        held = None if task is None else self.held.pop(task, None)
-        if held is not None:
-            self._give_back(held)
+        reading = None if task is None else self.held.pop(task, None)
+        if reading is not None:
+            self._give_back(reading)
 
-    def _give_back(self, held: "_Held") -> None:
-        self._bytes -= held.size
-        held.share.give_back(held.taken)
-        if held.share.is_unused:
-            self._shares.pop(held.organization, None)
+    def _give_back(self, reading: _Reading) -> None:
+        share = reading.share
+        if share is not None:
+            self._bytes -= reading.size
+            share.give_back(reading.taken)
+            if share.is_unused:
+                self._shares.pop(reading.organization, None)
 
     def _share_of(self, organization: int) -> _Share:
         share = self._shares.get(organization)

@@ -3,6 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from granian._granian import RSGIProtocolClosed as ClientGone
+
+__all__ = ["Application", "ClientGone", "HttpHeaders", "HttpProtocol", "HttpScope", "ResponseStream"]
+
 
 class HttpHeaders(Protocol):
     """Request headers. Names are lower case. Values that are not printable ASCII are left out."""
@@ -61,13 +65,9 @@ class HttpProtocol(Protocol):
 
 
 class ResponseStream(Protocol):
-    """Sends a response in pieces. Raises if a piece cannot be sent any more."""
+    """Sends a response in pieces. Raises ClientGone if a piece cannot be sent any more."""
 
     async def send_bytes(self, data: bytes) -> None: ...
-
-
-class ClientGone(Exception):
-    """The client has disconnected."""
 
 
 class Application(Protocol):

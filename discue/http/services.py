@@ -10,6 +10,7 @@ from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
+from discue.http.body import BodyReader
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
@@ -63,6 +64,8 @@ class Services:
     addresses: ClientIpResolver
     samples: SampleSender
     puller: Puller
+    bodies: BodyReader
+    """The request bodies of the API and of pages, which share one bound."""
     unread: UnreadResponses
     """The unread responses of the API and of pages, which share one bound."""
     has_dashboard: bool = False

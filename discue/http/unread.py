@@ -12,8 +12,6 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
-
 from discue.http.rsgi import ClientGone, HttpProtocol, ResponseStream
 from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections
 from discue.store.ledger import Ledger, Reservation
@@ -103,7 +101,7 @@ class UnreadResponses:
         headers.append(("content-length", str(size)))
         time_slice = TimeSlice()
         # A client that is gone has read all it wants.
-        with suppress(ProtocolClosed):
+        with suppress(ClientGone):
             stream = exchange.response_stream(status, headers)
             for start in range(0, size, _PIECE_BYTES):
                 await stream.send_bytes(content[start : start + _PIECE_BYTES])

@@ -13,6 +13,7 @@ from typing import Final
 
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.config.types import Networks
+from discue.http.rsgi import Application, HttpProtocol, HttpScope
 from discue.http.sockets import ClientConnection, descriptors, held, inode_of, peer_of, reset
 from discue.observability.logs import Log
 
@@ -58,10 +59,11 @@ class _Known:
 
 
 class ConnectionLimits:
-    """Closes connections of one server that break the limits, in each `round`."""
+    """Passes requests on to the application of a server, and closes connections that break the limits, each `round`."""
 
     def __init__(
         self,
+        application: Application,
         *,
         max_connections: int,
         trusted_proxies: Networks = (),
@@ -69,6 +71,7 @@ class ConnectionLimits:
         first_request_seconds: float = FIRST_REQUEST_SECONDS,
     ) -> None:
         """Addresses in `trusted_proxies` have no limit of their own: theirs are the connections of all clients."""
+        self._application = application
         self._max = max_connections
         self._share = max(1, max_connections // SHARES)
         self._proxies = ClientIpResolver(trusted_proxies)
@@ -90,13 +93,14 @@ class ConnectionLimits:
         """The number of requests in flight."""
         return len(self._in_flight)
 
-    def begin(self, request: object, client: str) -> None:
-        """Note a request of a client, until `end`."""
-        self._requested[client] = self._round
-        self._in_flight[id(request)] = client
-
-    def end(self, request: object) -> None:
-        del self._in_flight[id(request)]
+    async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
+        self._requested[scope.client] = self._round
+        number = id(exchange)
+        self._in_flight[number] = scope.client
+        try:
+            await self._application.__rsgi__(scope, exchange)
+        finally:
+            del self._in_flight[number]
 
     async def round(self, port: int) -> None:
         """Close what breaks the limits, and wait until the next round."""

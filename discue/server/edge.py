@@ -8,6 +8,7 @@ from discue.api.app import App
 from discue.api.resources import described, service
 from discue.control.context import ControlContext
 from discue.dispatch.jobs.retention import DeleteEnded
+from discue.http.pipeline import Pipeline
 from discue.http.rsgi import Application
 from discue.http.services import Services
 from discue.observability.logs import Log
@@ -39,10 +40,11 @@ MakeBackups = Callable[[ControlContext, Log, Callable[[], bool]], Backups | None
 def api_alone(services: Services) -> Applications:
     """Return the core's part of the API, or the health of a worker that only delivers."""
     if services.control.settings.role == "dispatch":
-        return Applications(App(services, routes=service.ROUTES, missing=None))
+        return Applications(Pipeline(services, App(services, service.ROUTES)))
     routes = described()
     documentation = service.documentation_of(routes)
-    return Applications(App(services, (*routes, *documentation.routes), missing=documentation.missing))
+    api = App(services, (*routes, *documentation.routes), missing=documentation.missing)
+    return Applications(Pipeline(services, api))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,21 +59,6 @@ class Address(msgspec.Struct, frozen=True):
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
 
 
-class _WatchedApplication:
-    """An application whose requests are noted for the limits of connections."""
-
-    def __init__(self, application: Any, limits: ConnectionLimits) -> None:
-        self._application = application
-        self._limits = limits
-
-    async def __rsgi__(self, scope: Any, exchange: Any) -> None:
-        self._limits.begin(exchange, scope.client)
-        try:
-            await self._application.__rsgi__(scope, exchange)
-        finally:
-            self._limits.end(exchange)
-
-
 class _GranianServer(Server):
     """A server of Granian that leaves no socket open.
 
@@ -100,10 +85,12 @@ class HttpServer:
         log: Log | None = None,
     ) -> None:
         self.address = address if address.shared else msgspec.structs.replace(address, port=free_port(address))
-        self._limits = ConnectionLimits(max_connections=max_connections, trusted_proxies=trusted_proxies, log=log)
+        self._limits = ConnectionLimits(
+            application, max_connections=max_connections, trusted_proxies=trusted_proxies, log=log
+        )
         self._supervisor = Supervisor(log or Log())
         self._server = _GranianServer(
-            _WatchedApplication(application, self._limits),
+            self._limits,
             # Granian takes an address, not a host name.
             address=_resolved(self.address)[1][0],
             port=self.address.port,

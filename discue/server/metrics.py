@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from discue.http.admission import HOST_MISSING, lacks_host
+from discue.http.pipeline import HOST_MISSING, lacks_host
 from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
 from discue.observability.metrics import OPENMETRICS, TEXT, Snapshot, decode_snapshot, encode_snapshot, exposition
 from discue.server.metric_details import DETAILED, Details, details_asked

@@ -28,6 +28,7 @@ from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.errors import Unavailable
 from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, ReadBound
 from discue.domain.trace_context import TraceIds
+from discue.http.body import BodyReader
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
@@ -228,6 +229,11 @@ class Worker:
             addresses=ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
             samples=self._endpoint_tester,
             puller=self.pulls,
+            bodies=BodyReader(
+                deadline_seconds=settings.request_body_timeout_seconds,
+                max_bytes=settings.max_waiting_bytes,
+                is_store_healthy=lambda: store.healthy,
+            ),
             unread=UnreadResponses(store.ledger),
         )
         self._edge = edge

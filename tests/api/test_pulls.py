@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api.app import App
 from discue.domain.scopes import Scope
-from discue.http.admission import Request
+from discue.http.pipeline import Pipeline, Request
 from tests.support.served_api import Cast, Service
 
 PATIENCE_SECONDS = 10
@@ -71,14 +70,14 @@ def test_responses_with_escaped_data_are_within_the_reservations_of_their_reads(
     queue, path = _pulling(cast)
     message = cast.message(queue, data="\1" * 100_000, headers={"x-tab": "a\tb" * 100})
     responses: list[tuple[int, int]] = []
-    check = App._reserve_response
+    check = Pipeline._reserve_response
 
-    async def noted(app: App, request: Request, size: int) -> None:
+    async def noted(pipeline: Pipeline, request: Request, size: int) -> None:
         assert request.reservation is not None
         responses.append((size, request.reservation.bytes))
-        await check(app, request, size)
+        await check(pipeline, request, size)
 
-    monkeypatch.setattr(App, "_reserve_response", noted)
+    monkeypatch.setattr(Pipeline, "_reserve_response", noted)
     messages = f"/queues/{queue}/messages"
     for each in (f"{path}/messages", f"{messages}/{message}", f"{messages}?data=true&per_page=1"):
         cast.alice.get(each).raise_for_status()

@@ -1,12 +1,16 @@
 """Errors of forms name fields as people see them."""
 
+import asyncio
+import gc
 import re
+import weakref
 from pathlib import Path
 
 import pytest
 
 from discue.dashboard.fields import number_of, value_of
 from discue.dashboard.forms import LABELS, FieldFaults
+from discue.dashboard.steps import done_by
 from discue.domain.errors import BadRequest, DiscueError, Fault, NotFound, Unprocessable, invalid
 
 _FIELD = re.compile(r'field\("(\w+)", "([^"]+)"([^\n]*)')
@@ -77,3 +81,22 @@ def test_json_in_a_form_is_nested_as_deeply_as_in_the_api() -> None:
     assert len(value_of("[" * 900 + "]" * 900, "json")) == 1_800
     with pytest.raises(BadRequest, match="must be nested at most 900 levels deep"):
         value_of("[" * 901 + "]" * 901, "json")
+
+
+def test_error_of_a_refused_form_does_not_keep_the_request_in_memory() -> None:
+    class Form:
+        error: DiscueError | None = None
+
+    async def refuse(_visit: object) -> None:
+        raise invalid("/role", "is missing")
+
+    form = Form()
+    freed = weakref.ref(form)
+    asyncio.run(done_by(form, refuse))  # type: ignore[arg-type]
+    assert form.error is not None
+    gc.disable()
+    try:
+        del form
+        assert freed() is None
+    finally:
+        gc.enable()

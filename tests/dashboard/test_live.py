@@ -5,20 +5,26 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import cast
+from types import SimpleNamespace
 
 import pytest
-from granian._granian import RSGIProtocolClosed as ProtocolClosed
 
 from discue.control.usage import activity_mark
 from discue.dashboard import live
-from discue.dashboard.exchange import stream, stream_response
 from discue.domain.errors import Overloaded
-from discue.http.rsgi import HttpProtocol
+from discue.http.rsgi import ClientGone
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService
 
 pytestmark = pytest.mark.usefixtures("_short_rounds")
+
+
+async def lasting() -> bool:
+    return True
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -76,9 +82,8 @@ def test_streams_of_a_user_and_of_an_organization_have_limits(
 ) -> None:
     monkeypatch.setattr(live, "MOST_STREAMS", 12)
     monkeypatch.setattr(live, "STREAMS_OF_A_USER", 2)
-    api = service.app
     # Streams of tests before may not have ended yet.
-    monkeypatch.setattr(api._pages["dashboard"], "_streams", live.LiveStreams(api._services, None))
+    monkeypatch.setattr(service.app.pages["dashboard"], "streams", live.LiveStreams(service.app._services, None))
     browsers, others = [service.browser() for _ in range(2)], service.foreign_browser()
     url = f"{service.url}/dashboard/live"
     with ExitStack() as opened:
@@ -93,23 +98,19 @@ def test_streams_of_a_user_and_of_an_organization_have_limits(
 
 
 def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardService) -> None:
-    async def lasting() -> bool:
-        return True
-
     async def admitted() -> tuple[int, int]:
-        streams = live.LiveStreams(api._services, None)
+        streams = live.LiveStreams(service.app._services, None)
         made = [
-            await streams.watch(service.principal, service.principal.organization, lasting)
+            await streams.watch(service.principal, service.principal.organization, lasting, never)
             for _ in range(live.STREAMS_OF_A_USER)
         ]
         with pytest.raises(Overloaded):
-            await streams.watch(service.principal, service.principal.organization, lasting)
+            await streams.watch(service.principal, service.principal.organization, lasting, never)
         before = streams._watched.total()
         for each in made:
             await each.aclose()
         return before, streams._watched.total()
 
-    api = service.app
     assert service.run(admitted()) == (live.STREAMS_OF_A_USER, 0)
 
 
@@ -119,9 +120,6 @@ def test_accounts_share_the_streams_and_leave_some_for_others(
 ) -> None:
     monkeypatch.setattr(live, "MOST_STREAMS", 80)
 
-    async def lasting() -> bool:
-        return True
-
     async def opened() -> Counter[int]:
         streams, open_ones = live.LiveStreams(service.app._services, None), list[AsyncGenerator[bytes, None]]()
         had: Counter[int] = Counter()
@@ -130,10 +128,10 @@ def test_accounts_share_the_streams_and_leave_some_for_others(
             account = number % accounts
             principal = replace(service.principal, organization=10_000 + number, key=10_000 + number)
             with suppress(Overloaded):
-                open_ones.append(await streams.watch(principal, account, lasting))
+                open_ones.append(await streams.watch(principal, account, lasting, never))
                 had[account] += 1
         late = replace(service.principal, organization=1, key=1)
-        open_ones.append(await streams.watch(late, 4_711, lasting))
+        open_ones.append(await streams.watch(late, 4_711, lasting, never))
         for each in open_ones:
             await each.aclose()
         assert streams._of_account.total() == 0
@@ -144,10 +142,10 @@ def test_accounts_share_the_streams_and_leave_some_for_others(
     assert had.total() == min(20 * accounts, 60)
 
 
-def test_stream_to_a_client_that_is_gone_is_closed() -> None:
+def test_stream_to_a_client_that_is_gone_is_closed(service: DashboardService) -> None:
     class Gone:
         def response_stream(self, status: int, headers: object) -> None:
-            raise ProtocolClosed
+            raise ClientGone
 
     closed = []
 
@@ -159,13 +157,32 @@ def test_stream_to_a_client_that_is_gone_is_closed() -> None:
             closed.append(True)
 
     async def served() -> None:
-        pieces, gone = events(), cast("HttpProtocol", Gone())
+        pieces = events()
         await anext(pieces)
-        with pytest.raises(ProtocolClosed):
-            await stream(gone, stream_response(pieces), pieces)
+        request = SimpleNamespace(exchange=Gone(), response_headers=[], is_page=True)
+        await service.app._stream(request, pieces)
 
-    asyncio.run(served())
+    service.run(served())
     assert closed == [True]
+
+
+def test_stream_ends_when_its_client_disconnects(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "ROUND_SECONDS", 1_000.0)
+    streams = live.LiveStreams(service.app._services, None)
+
+    async def watched() -> list[bytes]:
+        gone = asyncio.Event()
+
+        async def disconnected() -> None:
+            await gone.wait()
+
+        events = await streams.watch(service.principal, service.principal.organization, lasting, disconnected)
+        first = await anext(events)
+        gone.set()
+        return [first, *[piece async for piece in events]]
+
+    assert service.run(watched()) == [b"retry: 5000\nevent: changed\ndata: {}\n\n"]
+    assert streams._watched.total() == 0
 
 
 def test_other_methods_open_no_stream(service: DashboardService) -> None:

@@ -1,10 +1,12 @@
 """Limits of connections, and which of the open sockets a server closes."""
 
+import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,13 +16,20 @@ LIMIT = 8
 SHARE = LIMIT // 4
 
 
+class Waiting:
+    """Answers no request."""
+
+    async def __rsgi__(self, _scope: Any, _exchange: Any) -> None:
+        await asyncio.sleep(0)
+
+
 class Server:
     """Accepts connections from addresses on loopback and reads nothing."""
 
     def __init__(self, stack: ExitStack, **options: Any) -> None:
         self._stack = stack
         self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        self.limits = ConnectionLimits(max_connections=LIMIT, **options)
+        self.limits = ConnectionLimits(Waiting(), max_connections=LIMIT, **options)
 
     def connect(self, host: str = "127.0.0.1") -> "Client":
         ours = self._stack.enter_context(socket.socket())
@@ -41,15 +50,16 @@ class Client:
         self._ours = ours
         self._ours.setblocking(False)
 
-    def request(self) -> object:
-        """Begin a request, which lasts while it is kept."""
-        request, (host, port) = object(), self._ours.getsockname()
-        self._server.limits.begin(request, f"{host}:{port}")
+    def request(self) -> Coroutine[Any, Any, None]:
+        """Begin a request, which lasts until it is closed."""
+        host, port = self._ours.getsockname()
+        request = self._server.limits.__rsgi__(cast("Any", SimpleNamespace(client=f"{host}:{port}")), cast("Any", self))
+        request.send(None)
         return request
 
     def use(self) -> None:
         """Make a request."""
-        self._server.limits.end(self.request())
+        self.request().close()
 
     @property
     def is_open(self) -> bool:
@@ -80,7 +90,7 @@ async def test_connection_without_a_request_is_closed_in_time() -> None:
         for _ in range(3):
             await serving.sweep()
         assert are_open([silent, used, busy]) == [False, True, True]
-        serving.limits.end(request)
+        request.close()
 
 
 async def test_request_of_an_earlier_connection_from_the_same_port_does_not_count() -> None:
@@ -137,7 +147,7 @@ async def test_idle_connections_make_room_for_newcomers_before_busy_ones() -> No
         await serving.sweep()
         assert are_open([busy, idle, newcomer]) == [True, False, True]
         assert all(are_open(others))
-        serving.limits.end(request)
+        request.close()
 
 
 @pytest.mark.parametrize("limit", [1, 10, 10_000])

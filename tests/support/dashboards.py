@@ -80,7 +80,7 @@ class DashboardService:
     @property
     def streams(self) -> int:
         """The number of open streams of events."""
-        return sum(self.app._pages["dashboard"]._streams._watched.values())
+        return sum(self.app.pages["dashboard"].streams._watched.values())
 
     @property
     def app(self) -> Any:

@@ -26,9 +26,9 @@ def counted(store: Store) -> Iterator[list[str]]:
     of_page: set[int] = set()
 
     def responding(respond: Callable[..., Any]) -> Callable[..., Any]:
-        async def respond_to_page(self: Any, *exchange: Any) -> None:
+        async def respond_to_page(self: Any, request: Any) -> Any:
             _is_of_page.set(True)
-            await respond(self, *exchange)
+            return await respond(self, request)
 
         return respond_to_page
 
@@ -55,7 +55,7 @@ def counted(store: Store) -> Iterator[list[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         for application in (Dashboard, Portal):
-            patch.setattr(application, "__rsgi__", responding(application.__rsgi__))
+            patch.setattr(application, "respond", responding(application.respond))
         for name in ("read", "search", "page", "write", "write_urgently"):
             patch.setattr(store, name, counting_works(getattr(store, name)))
         for engine, name in product((SqliteTransaction, PostgresTransaction), ("row", "rows", "execute")):

@@ -34,6 +34,8 @@ from discue.domain.egress import EgressPolicy
 from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
 from discue.domain.trace_context import TraceIds
+from discue.http.body import BodyReader
+from discue.http.pipeline import Pipeline
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
@@ -184,27 +186,28 @@ class _Thread:
             control, store = replace(installation, passwords=PasswordHashing(CHEAP)), installation.store
             quotas = QuotaGate(store, clock, control.row_ids)
             publisher = Publisher(store, installation.cache, clock, control.public_ids, quotas, control.row_ids)
-            app = App(
-                Services(
-                    control,
-                    publisher,
-                    readiness,
-                    log,
-                    _domain_checks(installation),
-                    RateLimiter(store, clock),
-                    Authenticator(store, installation.cache, clock, control.row_ids, log=log),
-                    ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
-                    tester := _endpoint_tester(installation),
-                    pulls := _pulls(installation, log),
-                    UnreadResponses(store.ledger),
+            services = Services(
+                control,
+                publisher,
+                readiness,
+                log,
+                _domain_checks(installation),
+                RateLimiter(store, clock),
+                Authenticator(store, installation.cache, clock, control.row_ids, log=log),
+                ClientIpResolver(settings.trusted_proxies, UntrustedProxies(log, clock.monotonic)),
+                tester := _endpoint_tester(installation),
+                pulls := _pulls(installation, log),
+                BodyReader(
+                    deadline_seconds=self._body_deadline_seconds or settings.request_body_timeout_seconds,
+                    max_bytes=settings.max_waiting_bytes,
+                    is_store_healthy=lambda: store.healthy,
                 ),
-                (*ROUTES, *self._routes),
-                body_deadline_seconds=self._body_deadline_seconds,
-                missing=DOCUMENTATION.missing,
+                UnreadResponses(store.ledger),
             )
+            app = App(services, (*ROUTES, *self._routes), missing=DOCUMENTATION.missing)
             installation.cache.follow(pulls.on_change)
             store.on_append = pulls.on_appended
-            server = HttpServer(app, Address("127.0.0.1", 0), max_connections=1_000)
+            server = HttpServer(Pipeline(services, app), Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
             self._ready.set_result(
                 Service(

@@ -31,6 +31,7 @@ from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 from discue.domain.reservations import RESOURCE, STREAM
 from discue.domain.trace_context import TRACEPARENT_PATTERN
+from discue.http.negotiation import prefers_events
 from discue.http.problems import problem_of
 from discue.http.rsgi import ClientGone
 
@@ -169,9 +170,9 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
     """
     given = read_parameters(call.query, call.parameters)
     limit, wait_ms = given["max"], min(given["wait"] * 1_000, _key_left_ms(call))
-    if call.prefers_events and call.method != "HEAD":
+    if prefers_events(call.accept) and call.scope.method != "HEAD":
         return EventStream(_events(call, await _target(call), limit))
-    if call.method == "HEAD":
+    if call.scope.method == "HEAD":
         # The client would not see the messages.
         await _target(call)
         return PulledMessagesResponse(messages=[], links=call.links())
@@ -255,11 +256,11 @@ async def _pull(
 ) -> list[pulls.LeasedMessage]:
     """Lease messages. Raises ClientGone if the client disconnects first; then nothing is leased."""
     puller = call.services.puller
-    if call.disconnected is None or not wait_ms:
+    if not wait_ms:
         return await puller.pull(client, target, limit, wait_ms)
     loop = asyncio.get_running_loop()
     pulling = loop.create_task(puller.pull(client, target, limit, wait_ms))
-    leaving = asyncio.ensure_future(call.disconnected())
+    leaving = asyncio.ensure_future(call.exchange.client_disconnect())
     # If both are done, the messages are leased already and are returned: the send fails, and the lease expires.
     try:
         await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)

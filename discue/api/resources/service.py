@@ -151,7 +151,7 @@ async def error(call: Call) -> RawResponse | ErrorCodeResponse:
         raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
     if not call.prefers_json:
         return _shown(call, await _ERROR_PAGES[code].get(), varies=("cookie", "accept"))
-    call.headers.append(("vary", "accept"))
+    call.response_headers.append(("vary", "accept"))
     shown = ErrorCodeView(code, reason_phrase(reason.status), reason.status, reason.meaning, reason.remedy)
     return ErrorCodeResponse(error=shown, links=call.links())
 
@@ -216,23 +216,12 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
         return await guide(call)
 
     routes = (
-        Route(
-            GET,
-            "/openapi.json",
-            openapi,
-            None,
-            response=OpenApiDocument,
-            query=(ALIASES,),
-            compresses=True,
-            reads=DOCUMENT,
-        ),
-        Route(GET, "/docs", start, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
-        Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
-        Route(
-            GET, "/docs/search", search, None, media_type=HTML_TYPE, query=(_QUERY,), compresses=True, reads=DOCUMENT
-        ),
-        Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
-        Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, compresses=True, reads=DOCUMENT),
+        Route(GET, "/openapi.json", openapi, None, response=OpenApiDocument, query=(ALIASES,), reads=DOCUMENT),
+        Route(GET, "/docs", start, None, media_type=HTML_TYPE, reads=DOCUMENT),
+        Route(GET, "/docs/api", operations, None, media_type=HTML_TYPE, reads=DOCUMENT),
+        Route(GET, "/docs/search", search, None, media_type=HTML_TYPE, query=(_QUERY,), reads=DOCUMENT),
+        Route(GET, "/docs/{page}", guide, None, media_type=HTML_TYPE, reads=DOCUMENT),
+        Route(GET, "/docs/{part}/{page}", guide, None, media_type=HTML_TYPE, reads=DOCUMENT),
         Route(
             GET,
             "/docs/errors/{code}",
@@ -240,7 +229,6 @@ def documentation_of(described: Iterable[Route]) -> Documentation:
             None,
             response=ErrorCodeResponse,
             media_type=HTML_TYPE,
-            compresses=True,
             reads=DOCUMENT,
         ),
     )
@@ -264,7 +252,7 @@ def _in_json(value: str) -> bytes:
 
 def _shown(call: Call, document: RenderedDocument, *values: bytes, varies: Sequence[str] = ("cookie",)) -> RawResponse:
     """Return a page, in the theme of the browser. `values` are for slots that only this page has."""
-    call.headers.extend(SECURITY_HEADERS)
+    call.response_headers.extend(SECURITY_HEADERS)
     # The dashboard has no version in its path, so that the relative link to it leads nowhere from a path with one.
     has_dashboard = call.services.has_dashboard and call.base == call.root
     return _filled(call, document, (*values, *values_of(call.theme, has_dashboard=has_dashboard)), *varies)
@@ -272,10 +260,10 @@ def _shown(call: Call, document: RenderedDocument, *values: bytes, varies: Seque
 
 def _filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *varies: str) -> RawResponse:
     """Return a document with values in its slots, compressed if the client accepts that."""
-    call.headers.append(("vary", ", ".join(("accept-encoding", *varies))))
+    call.response_headers.append(("vary", ", ".join(("accept-encoding", *varies))))
     if not call.accepts_gzip:
         return RawResponse(document.plain(values))
-    call.headers.append(("content-encoding", "gzip"))
+    call.response_headers.append(("content-encoding", "gzip"))
     return RawResponse(document.gzipped(values))
 
 

@@ -20,6 +20,7 @@ from discue.api.pagination import (
 )
 from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, GET, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, links_of
+from discue.auth.rate_limiter import rate_limit_key
 from discue.control import usage
 from discue.control.organizations import HIGHEST_RATE
 from discue.control.queues import LARGEST_MESSAGE_BYTES
@@ -29,7 +30,6 @@ from discue.domain.clock import LAST_INSTANT
 from discue.domain.egress import PrivateTargets
 from discue.domain.ids import millisecond_in
 from discue.domain.reservations import EVENTS, RESOURCE
-from discue.http.admission import rate_limit_key
 from discue.store.events import EventTopic, UsageEvent
 from discue.store.time_slice import TimeSlice
 
@@ -227,8 +227,9 @@ async def _list_pages(call: Call, given: Mapping[str, Any]) -> EventsResponse:
         if given[parameter.name] != parameter.schema.get("default"):
             raise parameter.wrong("cannot be combined with page, per_page, after and before")
     is_restricted = not call.principal.allows_all("events", "read")
+    call.parameters = (_EVENTS, *EVENT_PAGES)
     return await paged(
-        msgspec.structs.replace(call, parameters=(_EVENTS, *EVENT_PAGES)),
+        call,
         EventsResponse,
         partial(usage.list_of_events, call.control, call.principal),
         lambda event: _event_view(event, call.principal.organization_public_id, is_restricted=is_restricted),

@@ -1,13 +1,21 @@
-"""Routes of the portal's pages, and a request for one as its handler sees it."""
+"""Routes of the portal's pages, and requests for them."""
 
-from dataclasses import dataclass, field
-from typing import cast
+from hashlib import sha256
+from typing import Final, cast
 
+from discue.dashboard.exchange import Headers, security_headers
 from discue.dashboard.portal.rules import PortalAction, PortalSession
 from discue.dashboard.portal.sessions import PortalDetails
 from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import PageUser, Visit
-from discue.domain.scopes import Principal
+from discue.dashboard.visit import Visit
+from discue.http.rsgi import HttpProtocol, HttpScope
+from discue.http.services import Services
+
+THEME: Final = "/theme.css"
+FRAMED: Final = "framed"
+"""The parameter of the style sheet's URL in a frame."""
+FRAMES: Final = frozenset({"iframe", "frame"})
+"""Values of `Sec-Fetch-Dest` for a page in a frame."""
 
 
 class PortalRoute(PageRoute, frozen=True, kw_only=True):
@@ -17,24 +25,47 @@ class PortalRoute(PageRoute, frozen=True, kw_only=True):
     """The action that the session must permit to use the form; with `is_form`, also to see the page. None: none."""
 
 
-@dataclass(slots=True, kw_only=True)
 class PortalVisit(Visit):
     """A request for a page of the portal. `principal` is confined to the listeners of the session's customer."""
 
-    user: PageUser = field(init=False, repr=False)
-    """Never set: a handler that needs a user of the dashboard fails."""
-    details: PortalDetails
-    form_token: str
-    """The token that forms send back, to show that they come from a page of this session."""
-    is_framed: bool
+    root = "/portal"
+
+    __slots__ = ("opened",)
+
+    def __init__(self, services: Services, scope: HttpScope, exchange: HttpProtocol, request_id: str) -> None:
+        super().__init__(services, scope, exchange, request_id)
+        self.opened: PortalDetails | None = None
+        """The session, and what it grants; None without one."""
 
     @property
-    def principal(self) -> Principal:
-        return self.details.principal
+    def details(self) -> PortalDetails:
+        """The session, and what it grants."""
+        if self.opened is None:
+            raise RuntimeError("This page needs a session of the portal.")
+        return self.opened
 
     @property
     def session(self) -> PortalSession:
         return self.details.session
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether a frame asks. For the style sheet, which says nothing of it, the page's link tells."""
+        is_part = self.path == THEME and FRAMED in self.query
+        return is_part or self.headers.get("sec-fetch-dest") in FRAMES
+
+    @property
+    def security(self) -> Headers:
+        """The headers of its page. Without a session, no origin is known that may embed it."""
+        return security_headers(() if self.opened is None else self.opened.frame_ancestors)
+
+    @property
+    def form_token(self) -> str:
+        """The token that forms send back, to show that they come from a page of this session.
+
+        It is derived from the cookie, which other sites cannot read.
+        """
+        return sha256(f"form {self.token}".encode()).hexdigest()
 
 
 def of_portal(visit: Visit) -> PortalVisit:
