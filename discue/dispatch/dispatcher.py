@@ -9,17 +9,18 @@ from typing import Final, Protocol
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.context import BodyBudget, LaneContext, SendAttempt, Tuning, WorkerContext
+from discue.dispatch.lane.context import LaneContext, SendAttempt
 from discue.dispatch.lane.detail_budget import DetailBudget
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
 from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.lane import Lane, Leaving
 from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.reads import LimitedReads, ReservedReads
 from discue.dispatch.lane.replay_slots import ReplaySlots
+from discue.dispatch.lane.worker import BodyBudget, Tuning, WorkerContext
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
@@ -118,6 +119,7 @@ class Dispatcher:
             row_ids=sources.row_ids,
             random=sources.random,
             has_lease=lease.is_held,
+            deadline_ms=limits.deadline_ms,
             tuning=tuning,
             spawn=self.tasks.spawn,
             wake_at=self.timers.wake_at,
@@ -134,7 +136,9 @@ class Dispatcher:
             ),
             make_lane=self._make_lane,
         )
-        self.handover_outcomes = HandoverOutcomes(worker, self._on_outcomes_stored)
+        details = DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers)
+        self._leaving = Leaving(self.registry.drop, self.registry.lose)
+        self.handover_outcomes = HandoverOutcomes(worker, details, self._disable, self._on_outcomes_stored)
         self.replay_slots = ReplaySlots(worker, lambda: lease.session_id)
         self.registry.on_all_closed = self.replay_slots.invalidate
         self._health_writer = HealthWriter(worker)
@@ -147,15 +151,13 @@ class Dispatcher:
             budget=BodyBudget(limits.tail_buffer_bytes),
             filter_turns=FilterTurns(sources.clock.monotonic),
             replay_slots=self.replay_slots,
-            deadline_ms=limits.deadline_ms,
             disable_after_seconds=limits.disable_after_seconds,
-            details=DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers),
+            details=details,
             handover_outcomes=self.handover_outcomes,
             prober=self.prober,
             log_attempt=self._log_attempt,
             disable=self._disable,
             on_missed=self._notify_missed,
-            registry=self.registry,
             waiting_for_lease={},
             inheriting={},
             trace_ids=sources.trace_ids,
@@ -222,16 +224,15 @@ class Dispatcher:
 
     def on_lease_renewed(self) -> None:
         """Pump the lanes that found the lease lapsed."""
-        lanes = tuple(self._context.waiting_for_lease)
+        waiting = tuple(self._context.waiting_for_lease)
         self._context.waiting_for_lease.clear()
-        for lane in lanes:
-            lane.pump()
+        for slots in waiting:
+            slots.pump()
 
     def check_inherited(self) -> None:
         """Check the state of requests that previous owners have in flight."""
-        for lane in tuple(self._context.inheriting):
-            if lane.inherited is not None:
-                lane.inherited.request()
+        for inherited in tuple(self._context.inheriting):
+            inherited.request()
 
     async def miss_too_old(self) -> None:
         """Miss deliveries that waited longer than the deadline, also of disabled listeners."""
@@ -308,7 +309,7 @@ class Dispatcher:
         if record.replay is not None:
             reads = ReservedReads(context.store, record.organization, context.reads.slots)
             context = msgspec.structs.replace(context, reads=reads)
-        return Lane(record, endpoint, context)
+        return Lane(record, endpoint, context, self._leaving)
 
     def _notify_missed(self) -> None:
         self.on_missed()

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, S
 from functools import partial
 from typing import Any, Final
 
-from discue.dispatch.lane.context import WorkerContext
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers
@@ -61,7 +61,8 @@ class LaneIndex:
     def of_listener(self, listener: ListenerKey) -> tuple[Lane, ...]:
         """Return the lanes of a listener, the live one first."""
         live, fair_share = self._by_cursor.get((*listener, 0)), self._fair_shares.get(listener)
-        replays = () if fair_share is None else fair_share.replays.values()
+        keys = () if fair_share is None else fair_share.replays
+        replays = (lane for key in keys if (lane := self._by_cursor.get(key)) is not None)
         return (*(() if live is None else (live,)), *replays)
 
     def of_listeners(self, cursors: Iterable[CursorKey]) -> tuple[Lane, ...]:
@@ -78,9 +79,9 @@ class LaneIndex:
             fair_share = FairShare(self._clock, partial(self._fair_shares.pop, listener, None))
             self._fair_shares[listener] = fair_share
             if (live := self._by_cursor.get((*listener, 0))) is not None:
-                fair_share.join(live)
+                fair_share.join(live.limits)
         if fair_share is not None:
-            fair_share.join(lane)
+            fair_share.join(lane.limits)
 
     def remove(self, lane: Lane) -> None:
         """Remove a lane, unless another one has taken its place."""
@@ -92,7 +93,7 @@ class LaneIndex:
         if not self._by_queue[queue]:
             del self._by_queue[queue]
         if (fair_share := self._fair_shares.get(lane.key[:2])) is not None:
-            fair_share.leave(lane)
+            fair_share.leave(lane.limits)
 
 
 class LaneRegistry:

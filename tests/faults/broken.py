@@ -207,7 +207,8 @@ def ignores_keys_in_replays() -> None:
     init = Lane.__init__
 
     def unordered(self: Lane, record: cursors.LaneRecord, *others: Any) -> None:
-        init(self, msgspec.structs.replace(record, ordered=record.ordered and record.replay is None), *others)
+        is_ordered = record.ordered and record.replay is None
+        init(self, msgspec.structs.replace(record, ordered=is_ordered), *others)
 
     put(Lane, "__init__", unordered)
 

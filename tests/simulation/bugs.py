@@ -42,7 +42,7 @@ def orders_probes_by_the_wall_clock() -> None:
     apply = Prober._apply
 
     def applied(self: Prober, listener: _ProbedListener, fetched: FetchResult, now: int) -> None:
-        breaker, acknowledged_at = listener.lane.limits.breaker, listener.lane.cursor.last_success_at
+        breaker, acknowledged_at = listener.lane.limits.breaker, listener.lane.owned.cursor.last_success_at
         probed_at = max(breaker.liveness.last_success_at, breaker.liveness.last_failure_at, 1)
         breaker.acknowledges = acknowledged_at >= probed_at
         apply(self, listener, fetched, now)

@@ -8,41 +8,35 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable
-from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from discue.dispatch.delivery_rules import SKIP, Gap, steps_of_page
+from discue.dispatch.delivery_rules import Gap, steps_of_page
 from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS, READ_RETRY_MS
 from discue.dispatch.lane.ordering import WaitingByKey
+from discue.dispatch.lane.owned_cursor import OwnedCursor
 from discue.dispatch.lane.reads import PAGE_BYTES
+from discue.dispatch.lane.worker import BodyBudget
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
-from discue.store.delivery_rows import DueRetry, read_due, read_sweep, retries_up_to
+from discue.store.delivery_rows import DueRetry, read_due, read_sweep
 from discue.store.engine import Settle
 from discue.store.listener_health import Sweep
-from discue.store.message_log import last_seq_stored_before
-from discue.store.time_slice import SLICE_SECONDS
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
-    from discue.dispatch.lane.lane import Lane
 
 _ENDLESS: Final = (1 << 63) - 1
-_OLD_PAGES: Final = 20
-"""The pages of old messages that a run of the job looks at, where it must look at each message."""
 
 
 class Backlog:
     """Two queues in memory, each a short stretch of what waits in the store."""
 
-    def __init__(self, lane: "Lane", context: "LaneContext", in_flight: Collection[int]) -> None:
-        record = lane.record
-        self._lane = lane
-        self._context = context
+    def __init__(self, owned: OwnedCursor, budget: BodyBudget, in_flight: Collection[int]) -> None:
+        record = owned.record
+        self.owned = owned
+        self._cursor = owned.cursor
+        self._worker = owned.worker
         self._record = record
-        self._budget = context.budget
-        self._tuning = context.tuning
+        self._budget = budget
+        self._tuning = owned.worker.tuning
         self._in_flight = in_flight
         self.new: deque[Entry] = deque()
         self.waiting = WaitingByKey(self.new, self._budget)
@@ -88,7 +82,7 @@ class Backlog:
 
     def begin_sweep(self) -> None:
         """Send all waiting retries now, in the order of the log. Their rows do not change for that."""
-        cursor = self._lane.cursor
+        cursor = self._cursor
         if cursor.retrying:
             self._sweep = Sweep(0, cursor.window.last_settled)
 
@@ -134,7 +128,7 @@ class Backlog:
         """Read retries at this time at the latest."""
         if not self.due_at or due_at < self.due_at:
             self.due_at = due_at
-            self._lane.wake_at(due_at)
+            self.owned.lane.wake_at(due_at)
 
     def on_flushed(self, settle: Settle, still_claimed: Iterable[int]) -> None:
         """Note that rows are in the store as memory has them. `still_claimed` have changed again, or are in flight."""
@@ -143,7 +137,7 @@ class Backlog:
             self.claimed.difference_update(flushed)
             if self._is_reading:
                 self._changed_during_read.update(flushed)
-        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._lane.cursor.unflushed_seqs)
+        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._cursor.unflushed_seqs)
         # Only now: a read before the flush would not have found them.
         for row in settle.delivery_rows:
             if row.state == "retry":
@@ -159,7 +153,7 @@ class Backlog:
         if self.retries and self._has_swept:
             self._sweep = Sweep(self.retries[0].seq - 1, self._sweep.until)
         self.claimed.difference_update(retry.seq for retry in self.retries)
-        if self._lane.cursor.retrying:
+        if self._cursor.retrying:
             self.due_at = 1
         self.drop()
 
@@ -181,107 +175,13 @@ class Backlog:
     @property
     def _may_read(self) -> bool:
         return not self._is_reading and (
-            not self._damaged_until or self._context.clock.monotonic() >= self._damaged_until
+            not self._damaged_until or self._worker.clock.monotonic() >= self._damaged_until
         )
 
     def read(self, now: int, *, retries: bool, page: bool) -> None:
         """Read retries, new messages or both in the background. Until that ends nothing else is read."""
         self._is_reading = True
-        self._context.spawn(self._read(self.epoch, now, retries=retries, page=page))
-
-    async def miss_older_than(self, before: int) -> None:
-        """Miss the messages of a quiet lane that were stored before a time.
-
-        If the listener may not be sent to, this includes retries: they have no turn in which their age is noticed.
-        """
-        lane, window = self._lane, self._lane.cursor.window
-        if self.new and self.new[0].stored_at < before:
-            self.unread()
-        last = await self._last_stored_before(
-            before, (window.position, min(self.head, window.first_settled_beyond - 1))
-        )
-        # A missed message that blocks its key has a row. It is found to be too old in its turn.
-        if not lane.is_quiet or self.new or self._record.blocks:
-            return
-        # Messages that were delivered during the read have moved the position.
-        if last > window.position:
-            ordering = lane.cursor.ordering
-            if lane.rules.has_filter or (ordering is not None and ordering.may_hold_keys):
-                await self._miss_old_one_by_one(last)
-            else:
-                lane.cursor.miss_range(window.position + 1, last, "too_old", self._context.clock.now())
-                self.read_through = max(self.read_through, last)
-        # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
-        if lane.cursor.retrying and not lane.limits.may_send and lane.cursor.ordering is None:
-            await self._miss_old_retries(before)
-
-    async def _miss_old_one_by_one(self, last: int) -> None:
-        """Miss old messages one by one. The next run looks at the rest."""
-        for _ in range(_OLD_PAGES):
-            position = self._lane.cursor.window.position
-            await self._miss_old_page(position, last)
-            if not position < self._lane.cursor.window.position < last:
-                break
-
-    async def _miss_old_page(self, after: int, last: int) -> None:
-        """Miss the messages of a page. A message that the filter rejects is skipped: it is not for the listener.
-
-        A message whose key is held is blocked, and missed in its turn. The row of a key counts the messages behind it,
-        and finds each by its key in the log. If a missed range covered some of them, the row would move on to one of
-        these, and the last that it counts would be lost.
-        """
-        lane, cursor, epoch, clock = self._lane, self._lane.cursor, self.epoch, self._context.clock
-        queue = (self._record.organization, self._record.queue)
-        page = await self._context.reads.page(queue, after, self._tuning.missed_per_step, lambda: PAGE_BYTES)
-        ordering = cursor.ordering
-        has_changed = epoch != self.epoch or after != cursor.window.position or bool(self.new)
-        if has_changed or not lane.is_quiet or (ordering is not None and not ordering.is_known):
-            return
-        now, through, rules = clock.now(), min(page.through, last), lane.rules
-        until = clock.monotonic() + SLICE_SECONDS if rules.has_filter else inf
-        for step in steps_of_page(page, after, self._record.start_seq, through):
-            if isinstance(step, Gap):
-                cursor.skip(step.first, step.last)
-                continue
-            held = None if ordering is None else ordering.holder(step)
-            if held is None:
-                reason = rules.decide_new(step, now)
-                if reason == SKIP:
-                    cursor.skip_new(step)
-                else:
-                    cursor.miss_new(step, reason or "too_old", now)
-            elif held.row is not None:
-                cursor.block(held, [step.seq])
-            else:
-                # Another worker has the holder in flight, and writes its row.
-                through = step.seq - 1
-                break
-            if until < inf and clock.monotonic() >= until:
-                through = step.seq
-                break
-        self.read_through = max(self.read_through, through)
-
-    async def _miss_old_retries(self, before: int) -> None:
-        lane, epoch, key, limit = self._lane, self.epoch, self._record.key, self._tuning.missed_per_step
-        last = await self._last_stored_before(before, (0, lane.cursor.window.position))
-        found = await self._context.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit=limit))
-        if epoch != self.epoch or lane.limits.may_send or not lane.is_quiet:
-            return
-        now = self._context.clock.now()
-        for retry in found:
-            if retry.seq in self.claimed:
-                continue
-            self.claimed.add(retry.seq)
-            if retry.is_there:
-                lane.cursor.miss_retry(retry.seq, retry.attempts, "too_old", now)
-            else:
-                lane.cursor.drop_row(retry.seq)
-
-    async def _last_stored_before(self, before: int, bounds: tuple[int, int]) -> int:
-        organization, queue = self._record.organization, self._record.queue
-        return await self._context.reads.read(
-            lambda tx: last_seq_stored_before(tx, organization, queue, bounds, before=before)
-        )
+        self._worker.spawn(self._read(self.epoch, now, retries=retries, page=page))
 
     async def _read(self, epoch: int, now: int, *, retries: bool, page: bool) -> None:
         try:
@@ -291,18 +191,18 @@ class Backlog:
             if page and epoch == self.epoch:
                 await self._read_page()
         except StoreDamaged:
-            self._lane.on_damage()
-            self._damaged_until = self._context.clock.monotonic() + DAMAGED_RETRY_SECONDS
-            self._lane.wake_at(self._context.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
+            self.owned.on_damage()
+            self._damaged_until = self._worker.clock.monotonic() + DAMAGED_RETRY_SECONDS
+            self.owned.lane.wake_at(self._worker.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
             return
         except Unavailable:
             # The store logs the cause; the lane only repeats the read.
-            self._lane.wake_at(self._context.clock.now() + READ_RETRY_MS)
+            self.owned.lane.wake_at(self._worker.clock.now() + READ_RETRY_MS)
             return
         finally:
             self._is_reading = False
         self._damaged_until = 0.0
-        self._lane.advance()
+        self.owned.lane.advance()
 
     async def _read_due(self, now: int) -> None:
         epoch, before, key = self.epoch, self.due_at, self._record.key
@@ -311,7 +211,7 @@ class Backlog:
         self.due_at = 0
         self._changed_during_read.clear()
         try:
-            found = await self._context.reads.read(lambda tx: read_due(tx, key, now, limit))
+            found = await self.owned.reads.read(lambda tx: read_due(tx, key, now, limit))
         except BaseException:
             self.due_at = before
             raise
@@ -325,7 +225,7 @@ class Backlog:
     async def _read_swept(self) -> None:
         epoch, sweep, key = self.epoch, self._sweep, self._record.key
         self._changed_during_read.clear()
-        found = await self._context.reads.read(lambda tx: read_sweep(tx, key, sweep, self._tuning.due_rows))
+        found = await self.owned.reads.read(lambda tx: read_sweep(tx, key, sweep, self._tuning.due_rows))
         if epoch != self.epoch:
             return
         is_last = len(found) < self._tuning.due_rows
@@ -347,18 +247,16 @@ class Backlog:
         queue = (self._record.organization, self._record.queue)
         rows = self._tuning.page_rows
         # Other lanes may fill the memory before it is this one's turn to read.
-        page = await self._context.reads.page(
-            queue, self.read_through, rows, lambda: min(PAGE_BYTES, self._budget.left)
-        )
+        page = await self.owned.reads.page(queue, self.read_through, rows, lambda: min(PAGE_BYTES, self._budget.left))
         if epoch != self.epoch:
             return
         self._unread_since = 0
-        window = self._lane.cursor.window
+        window = self._cursor.window
         through = min(page.through, window.position + SPAN, self._until)
         self.head = max(self.head, min(page.head, self._until))
         for step in steps_of_page(page, self.read_through, self._record.start_seq, through):
             if isinstance(step, Gap):
-                self._lane.cursor.skip(step.first, step.last)
+                self._cursor.skip(step.first, step.last)
             elif not window.is_settled(step.seq) and step.seq not in self._in_flight:
                 self._budget.force(len(step.body))
                 self.new.append(step)

@@ -1,6 +1,5 @@
 """A cursor in memory: its position, its counts, and the changes that are not stored yet."""
 
-from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 from typing import Final
@@ -68,7 +67,7 @@ class CursorState:
         self._attempts: list[Attempt] = []
         self._taken = 0
         """How many attempts are being stored."""
-        self._details: deque[Detail] = deque()
+        self._details: list[Detail] = []
         self._detail_bytes = 0
         self._remaining_details = 0
         """How many details were left out of the last flush."""
@@ -318,14 +317,16 @@ class CursorState:
         self._taken = 0
 
     def _take_details(self) -> tuple[Detail, ...]:
-        taken: list[Detail] = []
-        size = 0
-        while self._details and (not taken or size + len(self._details[0][1]) <= _DETAIL_BYTES):
-            taken.append(self._details.popleft())
-            size += len(taken[-1][1])
+        count = size = 0
+        for _, content in self._details:
+            if count and size + len(content) > _DETAIL_BYTES:
+                break
+            count, size = count + 1, size + len(content)
+        taken = tuple(self._details[:count])
+        del self._details[:count]
         self._detail_bytes -= size
         self._remaining_details = len(self._details)
-        return tuple(taken)
+        return taken
 
     def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
         if self._replay is not None:

@@ -1,6 +1,7 @@
 """A listener's configuration as its requests need it, and the attempts to deliver messages to it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Self
 
 import msgspec
 
@@ -8,6 +9,7 @@ from discue.crypto.endpoint_credentials import decode_credentials
 from discue.crypto.keyring import Keyring
 from discue.crypto.signing import SigningKey, associated_data, decode_secrets, signing_key_of
 from discue.dispatch.delivery_rules import message_policy, policy_of
+from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
@@ -20,9 +22,6 @@ from discue.domain.trace_context import AttemptTrace, TraceIds, TraceMode, begin
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.handover import Handover
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -97,7 +96,7 @@ class InFlightAttempt:
         "endpoint",
         "entry",
         "epoch",
-        "handover",
+        "hand_over_outcome",
         "has_row",
         "is_retry",
         "number",
@@ -117,8 +116,8 @@ class InFlightAttempt:
         self.is_retry = is_retry
         self.has_row = is_retry
         """Whether the delivery has a row in the store: the cursor has passed it."""
-        self.handover: Handover | None = None
-        """Set once the lane has given the request away."""
+        self.hand_over_outcome: Callable[[Self, Outcome], None] | None = None
+        """Takes the outcome once the lane has given the request away."""
         self.traceparent: str | None = None
         """The trace that the message was published in; None without one."""
         self.trace: AttemptTrace | None = None

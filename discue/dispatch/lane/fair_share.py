@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from discue.dispatch.lane.limits import Limits
 from discue.domain.clock import Clock
 from discue.domain.concurrency import Claim, may_take_slot
 from discue.store.engine import CursorKey
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.lane import Lane
 
 
 class FairShare:
@@ -23,12 +20,12 @@ class FairShare:
         self._clock = clock
         self._on_over = on_over
         """Called when the last replay, and the last request of one, has ended."""
-        self._live: Lane | None = None
-        self.replays: dict[CursorKey, Lane] = {}
-        self._closed: list[Lane] = []
+        self._live: Limits | None = None
+        self.replays: dict[CursorKey, Limits] = {}
+        self._closed: list[Limits] = []
         """Lanes that left and have requests in flight."""
-        self._waiting: dict[Lane, None] = {}
-        self._turns: dict[Lane, int] = {}
+        self._waiting: dict[Limits, None] = {}
+        self._turns: dict[Limits, int] = {}
         self._turn = 0
         self._was_open = False
         self._is_pumping = False
@@ -39,48 +36,48 @@ class FairShare:
         """Whether replays may send: the live lane sends, and its circuit breaker is closed."""
         return self._live is not None and self._live.is_wide_open
 
-    def join(self, lane: "Lane") -> None:
-        lane.limits.fair_share = self
+    def join(self, lane: Limits) -> None:
+        lane.fair_share = self
         self.on_start(lane)
-        if lane.key[2]:
-            self.replays[lane.key] = lane
+        if lane.owned.key[2]:
+            self.replays[lane.owned.key] = lane
             if self._live is not None:
-                lane.limits.follow(self._live.limits)
+                lane.follow(self._live)
             return
         self._live = lane
         self._was_open = lane.is_wide_open
         for replay in self.replays.values():
-            replay.limits.follow(lane.limits)
+            replay.follow(lane)
             self._waiting[replay] = None
 
-    def leave(self, lane: "Lane") -> None:
+    def leave(self, lane: Limits) -> None:
         """Remove a lane. Its requests in flight keep their slots."""
         self._waiting.pop(lane, None)
         if lane is self._live:
             self._live = None
-        elif self.replays.get(lane.key) is lane:
-            del self.replays[lane.key]
+        elif self.replays.get(lane.owned.key) is lane:
+            del self.replays[lane.owned.key]
         self._closed.append(lane)
         self._pump_waiting()
 
-    def on_start(self, lane: "Lane") -> None:
+    def on_start(self, lane: Limits) -> None:
         """Note that the lane starts a request, or joined: the turns of the others come first."""
         self._turn += 1
         self._turns[lane] = self._turn
 
-    def pump(self, lane: "Lane") -> None:
+    def pump(self, lane: Limits) -> None:
         """Let the lane start what it may, then the lanes that wait."""
         self._waiting.pop(lane, None)
         if lane not in self._closed:
-            lane.start()
+            lane.owned.lane.start()
         was_open, self._was_open = self._was_open, self.is_open
         if self._was_open and not was_open:
             for replay in self.replays.values():
-                replay.reopen()
+                replay.owned.lane.reopen()
                 self._waiting[replay] = None
         self._pump_waiting()
 
-    def may_start(self, lane: "Lane") -> bool:
+    def may_start(self, lane: Limits) -> bool:
         """Whether the lane may start a request. If not, it is called when it may."""
         if self._may_start(lane):
             self._waiting.pop(lane, None)
@@ -88,7 +85,7 @@ class FairShare:
         self._waiting[lane] = None
         return False
 
-    def _may_start(self, lane: "Lane") -> bool:
+    def _may_start(self, lane: Limits) -> bool:
         live = self._live
         if live is None or self._wait_seconds(live) > 0:
             return False
@@ -96,16 +93,16 @@ class FairShare:
         # Requests of a previous owner take slots of the listener, whichever of its lanes they belong to.
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
-        taken = sum(each.limits.taken for each in lanes) + sum(each.limits.in_flight for each in self._closed)
+        taken = sum(each.taken for each in lanes) + sum(each.in_flight for each in self._closed)
         waiting = [self._claim(each) for each in self._waiting if each is not lane]
-        return may_take_slot(live.limits.adaptive.allowed, taken, self._claim(lane), waiting)
+        return may_take_slot(live.adaptive.allowed, taken, self._claim(lane), waiting)
 
-    def _wait_seconds(self, live: "Lane") -> float:
+    def _wait_seconds(self, live: Limits) -> float:
         """Return how long until the listener's rate allows the next request."""
-        return live.limits.rate.wait_seconds(self._clock.monotonic())
+        return live.rate.wait_seconds(self._clock.monotonic())
 
-    def _claim(self, lane: "Lane") -> Claim:
-        return Claim(lane.limits.taken, self._turns[lane])
+    def _claim(self, lane: Limits) -> Claim:
+        return Claim(lane.taken, self._turns[lane])
 
     def _pump_waiting(self) -> None:
         if self._is_pumping:
@@ -115,13 +112,13 @@ class FairShare:
             while (lane := next((each for each in self._waiting if self._may_start(each)), None)) is not None:
                 # It starts at least one request, or does not wait any more.
                 del self._waiting[lane]
-                lane.start()
+                lane.owned.lane.start()
         finally:
             self._is_pumping = False
         wait_seconds = 0.0 if self._live is None else self._wait_seconds(self._live)
         if wait_seconds > 0 and self._waiting:
-            next(iter(self._waiting)).wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
-        self._closed = [lane for lane in self._closed if lane.limits.in_flight]
+            next(iter(self._waiting)).owned.lane.wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
+        self._closed = [lane for lane in self._closed if lane.in_flight]
         lanes = {self._live, *self.replays.values()}
         self._turns = {lane: turn for lane, turn in self._turns.items() if lane in lanes}
         if self.replays or self._closed or self._is_over:
@@ -129,5 +126,5 @@ class FairShare:
         self._is_over = True
         self._on_over()
         if self._live is not None:
-            self._live.limits.fair_share = None
-            self._live.start()
+            self._live.fair_share = None
+            self._live.owned.lane.start()

@@ -2,12 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from discue.dispatch.lane.limits import Slots
 from discue.store.time_slice import TimeSlice
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.lane import Lane
 
 
 class FilterTurns:
@@ -28,18 +25,18 @@ class FilterTurns:
         self._is_on = False
         """Whether the turn has begun."""
         self._started_at = 0.0
-        self._waiting: dict[int, dict[Lane, None]] = {}
-        """Lanes that wait for the next turn, by organization."""
+        self._waiting: dict[int, dict[Slots, None]] = {}
+        """The slots of lanes that wait for the next turn, by organization."""
 
     @property
     def has_waiting(self) -> bool:
         """Whether a lane waits for the next turn, so that it goes on by itself."""
         return bool(self._waiting)
 
-    def begin(self, lane: "Lane") -> bool:
+    def begin(self, slots: Slots) -> bool:
         """Whether a lane may filter a message now, after which it calls `end`. If not, it is pumped in a later turn."""
         if self._time_slice.is_over:
-            self._waiting.setdefault(lane.record.organization, {})[lane] = None
+            self._waiting.setdefault(slots.organization, {})[slots] = None
             return False
         if not self._is_on:
             self._is_on = True
@@ -64,13 +61,13 @@ class FilterTurns:
         self._is_on = False
         while self._waiting and not self._time_slice.is_over:
             organization = next(iter(self._waiting))
-            lanes = self._waiting.pop(organization)
-            lane = next(iter(lanes))
-            del lanes[lane]
-            if lanes:
+            waiting = self._waiting.pop(organization)
+            slots = next(iter(waiting))
+            del waiting[slots]
+            if waiting:
                 # The others of its organization come after those of other organizations.
-                self._waiting[organization] = lanes
-            lane.pump()
+                self._waiting[organization] = waiting
+            slots.pump()
             # Sending accepted messages takes time, too.
             self._time_slice.spent = max(self._time_slice.spent, self._monotonic() - started_at)
         if self._time_slice.is_over and not self._is_on:

@@ -2,18 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Final, TypeVar
 
+from discue.dispatch.lane.endpoint import InFlightAttempt
+from discue.dispatch.lane.owned_cursor import OwnedCursor
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
 from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, recorded_trace
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
-    from discue.dispatch.lane.endpoint import InFlightAttempt
-    from discue.dispatch.lane.lane import Lane
+from discue.observability.tracing import Tracer
 
 T = TypeVar("T")
 
@@ -25,9 +23,6 @@ READ_RETRY_MS: Final = 250
 
 DAMAGED_RETRY_SECONDS: Final = 15.0
 """How long to wait before a read or write of damaged data is repeated."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Runs a coroutine as a task of the worker, which logs its failure."""
 
 
 async def write_until_stored(
@@ -49,10 +44,10 @@ async def write_until_stored(
 class Flush:
     """The only task of a lane that writes its cursor."""
 
-    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
-        self._lane = lane
-        self._cursor = lane.cursor
-        self._context = context
+    def __init__(self, owned: OwnedCursor, tracer: Tracer | None) -> None:
+        self._owned = owned
+        self._cursor = owned.cursor
+        self._tracer = tracer
         self._task: asyncio.Task[None] | None = None
         self._releases = False
         self._traced: list[PushedOutcome] = []
@@ -65,16 +60,16 @@ class Flush:
         """Whether everything is stored."""
         return self._task is None and not self._cursor.dirty
 
-    def trace(self, attempt: "InFlightAttempt", state: SettledAs) -> None:
+    def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
-        tracer = self._context.tracer
+        tracer = self._tracer
         if tracer is not None and (trace := recorded_trace(tracer, attempt)) is not None:
             self._traced.append(PushedOutcome(attempt, trace, state, tracer.now()))
 
     def request(self) -> None:
         """Store the changes, now or after the flush that runs."""
-        if self._task is None and (self._cursor.dirty or self._releases) and not self._lane.is_closed:
-            self._task = self._context.spawn(self._run())
+        if self._task is None and (self._cursor.dirty or self._releases) and not self._owned.is_closed:
+            self._task = self._owned.worker.spawn(self._run())
 
     async def release(self) -> None:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
@@ -85,37 +80,37 @@ class Flush:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        lane, cursor = self._lane, self._cursor
+        owned, cursor = self._owned, self._cursor
         stored: bool | None = True
         try:
-            while (cursor.dirty or self._releases) and not lane.is_closed:
+            while (cursor.dirty or self._releases) and not owned.is_closed:
                 # The row that gives the cursor up must be the last one: details that do not fit are stored before.
                 releases = self._releases and cursor.fits_one_flush
                 if releases:
-                    lane.hand_over_in_flight()
+                    owned.lane.hand_over_in_flight()
                 settle = cursor.take(releases=releases)
                 traced, self._traced = self._traced, []
                 stored = None
                 stored = await write_until_stored(
-                    partial(self._context.store.settle, settle),
+                    partial(owned.worker.store.settle, settle),
                     # A closed lane must not repeat its write: with another history of the store the old version could
                     # fit.
-                    is_wanted=lambda: not lane.is_closed,
+                    is_wanted=lambda: not owned.is_closed,
                     on_unavailable=self._on_unavailable,
                 )
                 self.is_stalled = False
                 if not stored:
                     return
                 cursor.on_stored()
-                if self._context.tracer is not None:
+                if self._tracer is not None:
                     for outcome in traced:
-                        record_pushed_settled(self._context.tracer, lane.record, outcome)
-                lane.on_flushed(settle)
+                        record_pushed_settled(self._tracer, owned.record, outcome)
+                owned.lane.on_flushed(settle)
         finally:
             self._task = None
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
-            if not stored and not lane.is_closed:
-                self._context.registry.lose(lane)
+            if not stored and not owned.is_closed:
+                owned.lane.on_lost()
 
     def _on_unavailable(self) -> None:
         self.is_stalled = True
@@ -127,9 +122,9 @@ class StoreCheck(ABC):
     needs_keys = True
     """Whether requests have no effect before the keys are known: the lane requests the check again then."""
 
-    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
-        self._lane = lane
-        self._context = context
+    def __init__(self, owned: OwnedCursor) -> None:
+        self._owned = owned
+        self._worker = owned.worker
         self.state = CheckState.IDLE
         self.due_at = 0
         """When the next check is due, in milliseconds since the epoch; 0 if none is scheduled."""
@@ -141,7 +136,7 @@ class StoreCheck(ABC):
     def request(self) -> None:
         """Check now, or once more after the check that is running."""
         # Keys that were read before a check and arrive after it would bring back, and hold for ever, those it settled.
-        if self.needs_keys and not self._lane.cursor.knows_keys:
+        if self.needs_keys and not self._owned.cursor.knows_keys:
             return
         self.due_at = 0
         if self.state is CheckState.REQUESTED:
@@ -149,24 +144,24 @@ class StoreCheck(ABC):
         was_idle = self.state is CheckState.IDLE
         self._enter(CheckState.REQUESTED)
         if was_idle:
-            self._context.spawn(self._run())
+            self._worker.spawn(self._run())
 
     def request_at(self, due_at: int) -> None:
         """Check at a time in milliseconds since the epoch, unless a check is requested before."""
         self.due_at = due_at
-        self._lane.wake_at(due_at)
+        self._owned.lane.wake_at(due_at)
 
     async def _run(self) -> None:
         try:
-            while self.state is CheckState.REQUESTED and self._lane.is_active:
+            while self.state is CheckState.REQUESTED and self._owned.is_active:
                 self._enter(CheckState.RUNNING)
                 await self.check_once()
         except StoreDamaged:
-            self._lane.on_damage()
-            self.request_at(self._context.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
+            self._owned.on_damage()
+            self.request_at(self._worker.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
         except Unavailable:
             # The store logs the cause; the lane only repeats the read.
-            self.request_at(self._context.clock.now() + READ_RETRY_MS)
+            self.request_at(self._worker.clock.now() + READ_RETRY_MS)
         finally:
             self._enter(CheckState.IDLE)
 

@@ -11,11 +11,16 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.cursor_state import attempt_record
+from discue.dispatch.lane.detail_budget import DetailBudget
+from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.flush import StoreCheck, write_until_stored
+from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.attempts import Outcome
+from discue.domain.model import DisableReason
 from discue.domain.retry import settle
 from discue.domain.window import Window
 from discue.store import delivery_rows
@@ -23,15 +28,13 @@ from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import RequestEnd, SendingRequest
 from discue.store.engine import CursorKey
 
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext, WorkerContext
-    from discue.dispatch.lane.endpoint import InFlightAttempt
-    from discue.dispatch.lane.lane import Lane
-
 CHECK_INTERVAL_MS: Final = 1_000
 """How often the store is read while inherited requests are in flight. A notification usually comes earlier."""
 
 _BYTES_PER_WRITE: Final = 1 << 20
+
+Disable = Callable[[LaneRecord, int, DisableReason], None]
+"""Disables a listener for a reason, if its configuration still has this version."""
 
 
 class InheritedRequests(StoreCheck):
@@ -42,10 +45,13 @@ class InheritedRequests(StoreCheck):
     message is sent again because it is unknown whether it arrived.
     """
 
-    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
-        super().__init__(lane, context)
-        self._record = record = lane.record
-        self._cursor = lane.cursor
+    def __init__(self, backlog: Backlog, outcomes: "HandoverOutcomes") -> None:
+        owned = backlog.owned
+        super().__init__(owned)
+        self._backlog = backlog
+        self._outcomes = outcomes
+        self._record = record = owned.record
+        self._cursor = owned.cursor
         # This lane gives its own long requests `sending` rows, too. Only inherited ones were settled in this window.
         self._window_at_takeover = Window.decode(record.position, record.ahead)
         self._first_seen: dict[int, float] = {}
@@ -68,11 +74,11 @@ class InheritedRequests(StoreCheck):
     async def check_once(self) -> None:
         # Before the store is read, never after it: a request of this worker that ends during the read would still be
         # `sending` in its row but no longer in flight here, and would be sent a second time.
-        in_flight_here = self._context.handover_outcomes.in_flight_of(self._record.key)
-        rows = await self._context.reads.read(partial(delivery_rows.read_inherited_requests, key=self._record.key))
-        if not self._lane.is_active:
+        in_flight_here = self._outcomes.in_flight_of(self._record.key)
+        rows = await self._owned.reads.read(partial(delivery_rows.read_inherited_requests, key=self._record.key))
+        if not self._owned.is_active:
             return
-        now = self._context.clock.now()
+        now = self._worker.clock.now()
         for ended in rows.ended:
             if ended.seq not in self._resolved:
                 self._resolved.add(ended.seq)
@@ -81,7 +87,7 @@ class InheritedRequests(StoreCheck):
         self._apply_sending(inherited, in_flight_here, now)
         if not self.is_done:
             self.request_at(now + CHECK_INTERVAL_MS)
-        self._lane.on_loaded()
+        self._owned.lane.on_loaded()
 
     def _apply_sending(
         self, requests: Sequence[SendingRequest], in_flight_here: frozenset[tuple[int, int]], now: int
@@ -93,7 +99,7 @@ class InheritedRequests(StoreCheck):
         """
         previous, self._first_seen = self._first_seen, {}
         # Monotonic, so that a correction of the wall clock neither prolongs nor cuts the wait.
-        seen_at = self._context.clock.monotonic()
+        seen_at = self._worker.clock.monotonic()
         for request in requests:
             if request.seq in self._resolved:
                 continue
@@ -106,7 +112,7 @@ class InheritedRequests(StoreCheck):
         # The rest of `previous` is not `sending` any more. A request that has not ended either has failed, and its
         # sender stored a retry, of which this lane's backlog knows nothing yet.
         if not self._resolved.issuperset(previous):
-            self._lane.backlog.expect_retry_at(now)
+            self._backlog.expect_retry_at(now)
         self.is_known = True
 
     def _is_in_flight(
@@ -117,7 +123,7 @@ class InheritedRequests(StoreCheck):
             return (request.seq, request.attempts) in in_flight_here
         # Another worker's request is given up with that worker, or when it must have ended long ago. A report that
         # still arrives later changes nothing: it is stored only if the row is still `sending` for the same attempt.
-        longest_wait_ms = self._lane.endpoint.timeout_ms + self._context.tuning.report_grace_ms
+        longest_wait_ms = self._owned.endpoint.timeout_ms + self._worker.tuning.report_grace_ms
         return request.sender_is_alive and waited_seconds * 1_000 <= longest_wait_ms
 
 
@@ -127,31 +133,32 @@ class Handover:
     Their outcomes wait until the rows are stored. If the lane lost its cursor before, the guarded writes do nothing.
     """
 
-    def __init__(self, record: LaneRecord, context: "LaneContext", attempts: Collection["InFlightAttempt"]) -> None:
+    def __init__(self, record: LaneRecord, outcomes: "HandoverOutcomes", attempts: Collection[InFlightAttempt]) -> None:
         self._record = record
-        self._context = context
+        self._outcomes = outcomes
         self._early: list[RequestEnd] = []
         """Outcomes of requests that ended before the rows were stored."""
         self._is_stored = False
         self._has_disabled = False
-        context.handover_outcomes.expect(record.key, attempts)
+        outcomes.expect(record.key, attempts)
         for attempt in attempts:
-            attempt.handover = self
+            attempt.hand_over_outcome = self._on_outcome
 
     def on_stored(self) -> None:
         """Report outcomes from now on: the rows are in the store, or never will be."""
         self._is_stored = True
         for end in self._early:
-            self._context.handover_outcomes.report(end)
+            self._outcomes.report(end)
         self._early.clear()
 
-    def on_outcome(self, attempt: "InFlightAttempt", outcome: Outcome) -> None:
-        context, record = self._context, self._record
-        now = context.clock.now()
-        settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
+    def _on_outcome(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
+        outcomes, record = self._outcomes, self._record
+        worker = outcomes.worker
+        now = worker.clock.now()
+        settlement = settle(attempt.number, outcome, attempt.policy, now, random=worker.random())
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
-            context.disable(record, attempt.endpoint.config_version, "gone")
+            outcomes.disable(record, attempt.endpoint.config_version, "gone")
         has_retry = settlement.state == "retry"
         end = RequestEnd(
             stream=record.stream,
@@ -159,11 +166,11 @@ class Handover:
             state="retry" if has_retry else "ended",
             due_at=settlement.due_at if has_retry else now,
             reason=settlement.reason,
-            attempt=attempt_record(record, context.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
-            detail=context.details.encode(record.organization, attempt.number, outcome, settlement.due_at),
+            attempt=attempt_record(record, worker.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
+            detail=outcomes.details.encode(record.organization, attempt.number, outcome, settlement.due_at),
         )
         if self._is_stored:
-            context.handover_outcomes.report(end)
+            outcomes.report(end)
         else:
             self._early.append(end)
 
@@ -171,8 +178,12 @@ class Handover:
 class HandoverOutcomes:
     """Stores the outcomes of all requests of a worker that outlasted their lanes."""
 
-    def __init__(self, context: "WorkerContext", on_stored: Callable[[], None]) -> None:
-        self._context = context
+    def __init__(
+        self, worker: WorkerContext, details: DetailBudget, disable: Disable, on_stored: Callable[[], None]
+    ) -> None:
+        self.worker = worker
+        self.details = details
+        self.disable = disable
         self._on_stored = on_stored
         """Called after each write."""
         self._in_flight: dict[CursorKey, set[tuple[int, int]]] = {}
@@ -188,7 +199,7 @@ class HandoverOutcomes:
         """Return the `seq` and attempt number of each request of a cursor."""
         return frozenset(self._in_flight.get(key, ()))
 
-    def expect(self, key: CursorKey, attempts: Iterable["InFlightAttempt"]) -> None:
+    def expect(self, key: CursorKey, attempts: Iterable[InFlightAttempt]) -> None:
         """Wait for the outcomes of attempts of a cursor."""
         for attempt in attempts:
             self._in_flight.setdefault(key, set()).add((attempt.seq, attempt.number))
@@ -216,14 +227,14 @@ class HandoverOutcomes:
 
     def _start(self) -> None:
         if self._task is None and self._ends and not self._is_closed:
-            self._task = self._context.spawn(self._store_all())
+            self._task = self.worker.spawn(self._store_all())
 
     async def _store_all(self) -> None:
         has_failed = False
         try:
             while self._ends and not self._is_closed:
                 taken = self._next_ends()
-                write = partial(self._context.store.write, partial(delivery_rows.record_ends, ends=taken))
+                write = partial(self.worker.store.write, partial(delivery_rows.record_ends, ends=taken))
                 try:
                     stored = await write_until_stored(write, is_wanted=lambda: not self._is_closed)
                 except BaseException as error:
@@ -242,7 +253,7 @@ class HandoverOutcomes:
 
     def _next_ends(self) -> list[RequestEnd]:
         size, number = 0, 0
-        for number, end in enumerate(self._ends[: self._context.tuning.ends_per_write]):
+        for number, end in enumerate(self._ends[: self.worker.tuning.ends_per_write]):
             size += len(end.detail)
             if number and size > _BYTES_PER_WRITE:
                 return self._ends[:number]

@@ -1,22 +1,26 @@
 """A lane: delivers the messages of one cursor in their order, a bounded number at once, until each is settled."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
-from discue.dispatch.delivery_rules import DeliveryRules
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.flush import Flush, StoreCheck
 from discue.dispatch.lane.handover import Handover, InheritedRequests
+from discue.dispatch.lane.key_reads import DeletionWatch, KeyReader
 from discue.dispatch.lane.limits import Limits
-from discue.dispatch.lane.ordering import DeletionWatch, KeyReader, Ordering
+from discue.dispatch.lane.old_messages import OldMessages
+from discue.dispatch.lane.ordering import Ordering
+from discue.dispatch.lane.owned_cursor import OwnedCursor
 from discue.dispatch.lane.redelivery import RedeliveryRunner
 from discue.dispatch.lane.replay import ReplayRun
 from discue.dispatch.lane.selector import Selector
-from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
+from discue.dispatch.lane.states import LaneState
 from discue.dispatch.spans import SettledAs
 from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreDamaged
@@ -29,6 +33,15 @@ from discue.store.cursors import LaneRecord
 from discue.store.engine import DeliveryRow, Settle
 
 
+class Leaving(NamedTuple):
+    """Callbacks of a worker for lanes that leave it by themselves."""
+
+    on_ended: Callable[["Lane"], None]
+    """The lane belonged to a replay that is done."""
+    on_lost: Callable[["Lane"], None]
+    """A write was refused: the cursor has changed, and is to be read again."""
+
+
 class Lane:
     """Delivers the messages of one cursor.
 
@@ -36,29 +49,28 @@ class Lane:
     due time, a probe, a change of the listener, the worker's lease, a free slot.
     """
 
-    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext) -> None:
+    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, leaving: Leaving) -> None:
         self.record = record
         self.key = record.key
-        self.endpoint = endpoint
-        self.state = LaneState.LOADING_KEYS
-        plan = record.replay
-        self._replay = None if plan is None else ReplayRun(self, plan, context)
-        self.cursor = CursorState(record, None if plan is None else ReplayCounts(context.clock))
-        self.limits = Limits(self, record, context)
+        self.cursor = CursorState(record, None if record.replay is None else ReplayCounts(context.clock))
+        self.owned = OwnedCursor(record, endpoint, self.cursor, lane=self, worker=context, reads=context.reads)
         self.wakes_at = 0
         self.has_flushed = False
         """Whether the store has accepted a flush."""
         self._context = context
+        self._leaving = leaving
         self._delivery_lag = context.store.measures.delivery_lag
         self._in_flight: dict[int, InFlightAttempt] = {}
-        self.backlog = Backlog(self, context, self._in_flight.keys())
-        self.redelivery = RedeliveryRunner(self, context)
-        self.inherited: InheritedRequests | None = None
-        """Until no inherited request is in flight any more."""
+        self.limits = Limits(self.owned, context.limiter)
+        self.backlog = Backlog(self.owned, context.budget, self._in_flight.keys())
+        self.redelivery = RedeliveryRunner(self.owned)
         if record.has_inherited_requests:
-            self.inherited = InheritedRequests(self, context)
-        self._flush = Flush(self, context)
-        self._selector = Selector(self, context, self._in_flight)
+            self.limits.inherited = InheritedRequests(self.backlog, context.handover_outcomes)
+        self._flush = Flush(self.owned, context.tracer)
+        self._selector = Selector(self.backlog, self.limits, context.filter_turns, self._in_flight)
+        self._replay: ReplayRun | None = None
+        if record.replay is not None:
+            self._replay = ReplayRun(record.replay, self.backlog, context.replay_slots, lambda: self.is_settled)
         self._handover: Handover | None = None
         self._keys: KeyReader | None = None
         self._deletions: DeletionWatch | None = None
@@ -66,18 +78,25 @@ class Lane:
             is_known = not record.retrying and not (record.blocks and record.missed)
             ordering = Ordering(self.cursor.window, self.backlog.waiting, is_known=is_known, blocks=record.blocks)
             self.cursor.ordering = ordering
-            self._keys = KeyReader(self, context, ordering)
+            self._keys = KeyReader(self.owned, ordering)
             if record.blocks:
-                self._deletions = DeletionWatch(self, context)
+                self._deletions = DeletionWatch(self.owned)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.owned.endpoint
+
+    @property
+    def state(self) -> LaneState:
+        return self.owned.state
 
     @property
     def is_active(self) -> bool:
-        """Whether the lane has its cursor and does not give it up."""
-        return self.state is not LaneState.DRAINING and self.state is not LaneState.CLOSED
+        return self.owned.is_active
 
     @property
     def is_closed(self) -> bool:
-        return self.state is LaneState.CLOSED
+        return self.owned.is_closed
 
     @property
     def is_idle(self) -> bool:
@@ -87,17 +106,12 @@ class Lane:
     @property
     def is_settled(self) -> bool:
         """Whether the lane is idle, and no inherited request is in flight."""
-        return self.is_idle and self.inherited is None
+        return self.is_idle and self.limits.inherited is None
 
     @property
     def is_quiet(self) -> bool:
         """Whether no message is in flight, or waits in memory for one that is."""
         return not self._in_flight and not self.backlog.waiting.count and self.is_active
-
-    @property
-    def rules(self) -> DeliveryRules:
-        """The rules by which the lane decides on messages."""
-        return self._selector.rules
 
     @property
     def waiting(self) -> int:
@@ -120,21 +134,11 @@ class Lane:
         first = [attempt.entry.stored_at for attempt in self._in_flight.values() if attempt.number == 1]
         return min([*first, since] if since else first, default=0)
 
-    @property
-    def is_wide_open(self) -> bool:
-        """Whether the listener gets all messages: replays may be sent to it, too."""
-        return self.is_active and self.endpoint.enabled and self.limits.breaker.is_closed
-
-    @property
-    def can_start(self) -> bool:
-        """Whether the lane may send, as far as its state and its listener are concerned."""
-        return self.state is LaneState.RUNNING and self.limits.may_send
-
     def begin(self, head: int) -> None:
         """Load what the store knows of the cursor, then send. The log goes to `head` at least."""
         self.backlog.on_head(head)
-        if self.inherited is not None:
-            self._context.inheriting[self] = None
+        if self.limits.inherited is not None:
+            self._context.inheriting[self.limits.inherited] = None
         if self._keys is not None and not self.cursor.knows_keys:
             self._keys.request()
         if self.record.has_redeliveries:
@@ -144,18 +148,19 @@ class Lane:
 
     def on_loaded(self) -> None:
         """Follow a read of keys or of inherited requests: send once both are known."""
+        inherited = self.limits.inherited
         if self.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
-            self.enter(LaneState.LOADING_INHERITED)
-            if self.inherited is not None:
-                self.inherited.request()
+            self.owned.enter(LaneState.LOADING_INHERITED)
+            if inherited is not None:
+                inherited.request()
             if self._deletions is not None and self.record.missed:
                 self._deletions.request()
             self.redelivery.advance()
-        if self.inherited is not None and self.inherited.is_done:
-            self.inherited = None
-            self._context.inheriting.pop(self, None)
-        if self.state is LaneState.LOADING_INHERITED and (self.inherited is None or self.inherited.is_known):
-            self.enter(LaneState.RUNNING)
+        if inherited is not None and inherited.is_done:
+            self.limits.inherited = None
+            self._context.inheriting.pop(inherited, None)
+        if self.state is LaneState.LOADING_INHERITED and (inherited is None or inherited.is_known):
+            self.owned.enter(LaneState.RUNNING)
         self.advance()
 
     def advance(self) -> None:
@@ -170,7 +175,7 @@ class Lane:
         """Send messages that were appended to the log. They are beyond the end of a replay."""
         if self._replay is not None:
             return
-        self.backlog.on_published(entries, may_hold=self.can_start)
+        self.backlog.on_published(entries, may_hold=self._can_start)
         self.pump()
 
     def pump(self) -> None:
@@ -178,17 +183,17 @@ class Lane:
         if self.limits.fair_share is None:
             self.start()
         else:
-            self.limits.fair_share.pump(self)
+            self.limits.fair_share.pump(self.limits)
 
     def start(self) -> None:
         """Start whatever may start now in this lane, and read more if needed."""
-        if self._replay is not None and not self._replay.may_start():
+        if self._replay is not None and not self._replay.may_start(can_start=self._can_start):
             return
         backlog = self.backlog
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if backlog.is_idle or not self.can_start or self._flush.is_stalled:
+        if backlog.is_idle or not self._can_start or self._flush.is_stalled:
             return
-        now = self._context.time_to_start(self)
+        now = self._context.time_to_start(self.limits)
         if now is None:
             return
         # Without a message the limits must not be asked: they would have the lane called again.
@@ -231,7 +236,7 @@ class Lane:
 
     def configure(self, endpoint: Endpoint) -> None:
         """Use a new configuration for all attempts from now on."""
-        before, self.endpoint = self.endpoint, endpoint
+        before, self.owned.endpoint = self.endpoint, endpoint
         self.limits.configure(before, endpoint)
         self._selector.configure(endpoint)
         if not endpoint.enabled:
@@ -266,20 +271,18 @@ class Lane:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
         if self.is_quiet and (self._replay is None or self._replay.may_miss(before)):
             try:
-                await self.backlog.miss_older_than(before)
+                rules = self._selector.rules
+                old = OldMessages(self.backlog, self.limits, rules, lambda: self.is_quiet)
+                await old.miss_older_than(before)
             except StoreDamaged:
                 # The damage is reported. Other lanes continue.
-                self.on_damage()
+                self.owned.on_damage()
             self._flush.request()
-
-    def on_damage(self) -> None:
-        """Report that data of the lane's queue is damaged."""
-        self._context.store.damage.note((self.record.organization, self.record.queue))
 
     def begin_draining(self) -> None:
         """Start nothing any more."""
         if self.is_active:
-            self.enter(LaneState.DRAINING)
+            self.owned.enter(LaneState.DRAINING)
         self.backlog.drop()
         if self._replay is not None:
             self._replay.leave()
@@ -288,6 +291,26 @@ class Lane:
         """Give the cursor up, with the requests in flight. Returns when that is stored."""
         self.begin_draining()
         await self._flush.release()
+
+    def close(self) -> None:
+        """Store nothing any more: the cursor is another worker's, or gone.
+
+        Outcomes of requests that the cursor has passed are still reported, in their rows.
+        """
+        if self.is_closed:
+            return
+        self.owned.enter(LaneState.CLOSED)
+        self.backlog.drop()
+        if self._replay is not None:
+            self._replay.leave()
+        if self.limits.inherited is not None:
+            self._context.inheriting.pop(self.limits.inherited, None)
+        self._context.waiting_for_lease.pop(self.limits, None)
+        self._context.prober.unfollow(self)
+        if self._handover is None:
+            detached = [attempt for attempt in self._in_flight.values() if attempt.has_row and not attempt.is_retry]
+            self._handover = Handover(self.record, self._context.handover_outcomes, detached)
+        self._handover.on_stored()
 
     def hand_over_in_flight(self) -> None:
         """Give each request in flight a row, for the flush that gives the cursor up."""
@@ -298,26 +321,7 @@ class Lane:
                 self.cursor.put_row(row)
             else:
                 self.cursor.detach(attempt.seq, attempt.number, now)
-        self._handover = Handover(self.record, self._context, self._in_flight.values())
-
-    def close(self) -> None:
-        """Store nothing any more: the cursor is another worker's, or gone.
-
-        Outcomes of requests that the cursor has passed are still reported, in their rows.
-        """
-        if self.is_closed:
-            return
-        self.enter(LaneState.CLOSED)
-        self.backlog.drop()
-        if self._replay is not None:
-            self._replay.leave()
-        self._context.inheriting.pop(self, None)
-        self._context.waiting_for_lease.pop(self, None)
-        self._context.prober.unfollow(self)
-        if self._handover is None:
-            detached = [attempt for attempt in self._in_flight.values() if attempt.has_row and not attempt.is_retry]
-            self._handover = Handover(self.record, self._context, detached)
-        self._handover.on_stored()
+        self._handover = Handover(self.record, self._context.handover_outcomes, self._in_flight.values())
 
     def on_flushed(self, settle: Settle) -> None:
         """Go on after a flush."""
@@ -334,6 +338,18 @@ class Lane:
         self.pump()
         if self._replay is not None:
             self._replay.end_if_done()
+
+    def on_ended(self) -> None:
+        """Leave the worker: the lane belonged to a replay that is done."""
+        self._leaving.on_ended(self)
+
+    def on_lost(self) -> None:
+        """Leave the worker, and read the cursor again: memory and store differ."""
+        self._leaving.on_lost(self)
+
+    @property
+    def _can_start(self) -> bool:
+        return self.owned.state is LaneState.RUNNING and self.limits.may_send
 
     def _may_read_page(self, now: int) -> bool:
         if now < self.limits.throttle.until or not self.limits.has_free_slot:
@@ -357,8 +373,8 @@ class Lane:
         # Nothing starts between this and `_record`, after which the attempt counts as not flushed.
         self.limits.release(attempt, outcome)
         del self._in_flight[attempt.seq]
-        if attempt.handover is not None:
-            attempt.handover.on_outcome(attempt, outcome)
+        if attempt.hand_over_outcome is not None:
+            attempt.hand_over_outcome(attempt, outcome)
             context.log_attempt(self.record, attempt, outcome)
         elif not self.is_closed:
             self._record(attempt, outcome)
@@ -416,14 +432,10 @@ class Lane:
     def _disable(self, config_version: int, reason: DisableReason) -> None:
         # A configuration that came after the request is not judged by it.
         if self.endpoint.enabled and self.endpoint.config_version == config_version:
-            self.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
+            self.owned.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
             self.backlog.unread()
             self._context.disable(self.record, config_version, reason)
 
     def _checks(self) -> list[StoreCheck]:
-        parts = (self._keys, self.inherited, self._deletions, self.redelivery)
+        parts = (self._keys, self.limits.inherited, self._deletions, self.redelivery)
         return [part for part in parts if part is not None]
-
-    def enter(self, state: LaneState) -> None:
-        """Change the state. Every change is made here."""
-        self.state = transition(LANE_TRANSITIONS, self.state, state)

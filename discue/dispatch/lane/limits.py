@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 from discue.dispatch.lane.breaker import CircuitBreaker, Throttle
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
+from discue.dispatch.lane.handover import InheritedRequests
+from discue.dispatch.lane.owned_cursor import OwnedCursor
 from discue.dispatch.lane.states import BreakerState
+from discue.dispatch.lane.worker import STARTS_PER_TURN
 from discue.domain.attempts import Outcome
 from discue.domain.concurrency import AdaptiveLimit, may_send
 from discue.domain.rate import RateLimit, TokenBucket
-from discue.store.cursors import LaneRecord
 from discue.store.listener_health import ListenerHealth
 from discue.store.time_slice import TimeSlice
 
 if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
     from discue.dispatch.lane.fair_share import FairShare
-    from discue.dispatch.lane.lane import Lane
 
 # Several, because one free slot raises the thresholds of all lanes; few, so that an outcome costs little while many
 # lanes are queued.
@@ -28,13 +28,6 @@ _TRIED_PER_RELEASE: Final = 4
 
 # Slots without a request to start cost little, but there can be thousands of them.
 _TRIED_PER_TURN: Final = 64
-
-STARTS_PER_TURN: Final = 8
-"""How many requests start before everything else on the event loop has its turn.
-
-A publish takes 6 turns on SQLite and about 15 on PostgreSQL, and a failed attempt half a millisecond. With 4, each
-delivery takes a tenth more of the processor; above 8, nothing is gained.
-"""
 
 
 class Slots:
@@ -194,22 +187,26 @@ def _call_soon(function: Callable[[], None]) -> None:
 class Limits(Slots):
     """Everything that bounds the requests of one lane: slots, rates, fair share, circuit breaker and throttle."""
 
-    def __init__(self, lane: "Lane", record: LaneRecord, context: "LaneContext") -> None:
-        super().__init__(record.organization, AdaptiveLimit(lane.endpoint.max_in_flight), lane.pump)
-        self._lane = lane
-        self._context = context
-        tuning, now, replay = context.tuning, context.clock.monotonic(), record.replay
+    def __init__(self, owned: OwnedCursor, limiter: ConcurrencyLimiter) -> None:
+        record, endpoint, worker = owned.record, owned.endpoint, owned.worker
+        super().__init__(record.organization, AdaptiveLimit(endpoint.max_in_flight), owned.lane.pump)
+        self.owned = owned
+        self._cursor = owned.cursor
+        self._limiter = limiter
+        self._clock = worker.clock
+        tuning, now, replay = worker.tuning, worker.clock.monotonic(), record.replay
+        self._is_replay = replay is not None
         # The listener's stored health is about the live lane: the breaker of a replay stays closed.
         self.breaker = CircuitBreaker(
             record.known if replay is None else ListenerHealth(),
             tuning.most_trials,
-            context.store.measures.breaker_transitions,
+            worker.store.measures.breaker_transitions,
             acknowledged_at=record.last_success_at,
         )
         self.throttle = Throttle(tuning.throttle_rows, tuning.throttle_failures)
         # A cursor that had no owner before was never sent to.
         is_new = record.token == 1 and record.version == 0
-        self.rate = TokenBucket(lane.endpoint.rate_limit, now, is_full=is_new)
+        self.rate = TokenBucket(endpoint.rate_limit, now, is_full=is_new)
         self._own_rate: TokenBucket | None = None
         """The rate of a replay, in addition to that of the listener."""
         if replay is not None and replay.pace is not None:
@@ -219,6 +216,13 @@ class Limits(Slots):
         self.fair_share: FairShare | None = None
         """Shares the listener's limits with its replays, if there are any."""
         self.retries_in_flight = 0
+        self.inherited: InheritedRequests | None = None
+        """Until no inherited request is in flight any more."""
+
+    @property
+    def is_wide_open(self) -> bool:
+        """Whether the listener gets all messages: replays may be sent to it, too."""
+        return self.owned.is_active and self.owned.endpoint.enabled and self.breaker.is_closed
 
     @property
     def may_send(self) -> bool:
@@ -226,10 +230,9 @@ class Limits(Slots):
 
         Replays may send while the live lane is on this worker and sends without restrictions.
         """
-        lane = self._lane
-        if lane.record.replay is not None:
+        if self._is_replay:
             return self.fair_share is not None and self.fair_share.is_open
-        return lane.endpoint.enabled and self.breaker.state is not BreakerState.OPEN
+        return self.owned.endpoint.enabled and self.breaker.state is not BreakerState.OPEN
 
     @property
     def taken(self) -> int:
@@ -237,12 +240,12 @@ class Limits(Slots):
 
         An attempt keeps its slot until it is stored, so that a crash never repeats more than the limit.
         """
-        inherited = self._lane.inherited
-        return self.in_flight + self._lane.cursor.unflushed + (0 if inherited is None else inherited.slots)
+        inherited = self.inherited
+        return self.in_flight + self._cursor.unflushed + (0 if inherited is None else inherited.slots)
 
     @property
     def has_free_slot(self) -> bool:
-        own, inherited = self.in_flight + self._lane.cursor.unflushed, self._lane.inherited
+        own, inherited = self.in_flight + self._cursor.unflushed, self.inherited
         if own + (0 if inherited is None else inherited.slots) >= self.adaptive.allowed:
             return False
         # Inherited requests were sent by the previous owner, and are no trials of the circuit breaker here.
@@ -255,31 +258,31 @@ class Limits(Slots):
 
     def may_start(self, now: int) -> bool:
         """Whether slots, rates and fair share let a request start. If not, the lane is called when they do."""
-        if not self.has_free_slot or not self._context.limiter.may_start_now(self):
+        if not self.has_free_slot or not self._limiter.may_start_now(self):
             return False
         if self._own_rate and not self._wait_for(self._own_rate, now):
             return False
         if self.fair_share is not None:
-            return self.fair_share.may_start(self._lane)
+            return self.fair_share.may_start(self)
         return self.rate.limit is None or self._wait_for(self.rate, now)
 
     def acquire(self, *, is_retry: bool) -> bool:
         """Take a slot of the worker, and tokens, for a request that starts. If there is no slot, `pump` is called."""
         # The slot comes first, because only the slot can be refused: a token taken before it would be lost.
-        if not self._context.limiter.acquire(self):
+        if not self._limiter.acquire(self):
             return False
         self.retries_in_flight += is_retry
         if self.lead.rate.limit is not None:
-            self.lead.rate.take(self._context.clock.monotonic())
+            self.lead.rate.take(self._clock.monotonic())
         if self._own_rate is not None:
-            self._own_rate.take(self._context.clock.monotonic())
+            self._own_rate.take(self._clock.monotonic())
         if self.fair_share is not None:
-            self.fair_share.on_start(self._lane)
+            self.fair_share.on_start(self)
         return True
 
     def release(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         """Give back what an attempt has taken, and adapt the number of slots to its outcome."""
-        self._context.limiter.release(self)
+        self._limiter.release(self)
         self.retries_in_flight -= attempt.is_retry
         self.lead.adaptive.ended(outcome, attempt.epoch)
 
@@ -293,11 +296,11 @@ class Limits(Slots):
             self.throttle.end()
         self.adaptive.limit_to(after.max_in_flight)
         if after.rate_limit != self.rate.limit:
-            self.rate = TokenBucket(after.rate_limit, self._context.clock.monotonic(), is_full=False)
+            self.rate = TokenBucket(after.rate_limit, self._clock.monotonic(), is_full=False)
 
     def _wait_for(self, rate: TokenBucket, now: int) -> bool:
         """Whether a rate lets a request start now. If not, the lane is woken when it does."""
-        wait_seconds = rate.wait_seconds(self._context.clock.monotonic())
+        wait_seconds = rate.wait_seconds(self._clock.monotonic())
         if wait_seconds > 0:
-            self._lane.wake_at(now + math.ceil(wait_seconds * 1_000))
+            self.owned.lane.wake_at(now + math.ceil(wait_seconds * 1_000))
         return wait_seconds == 0

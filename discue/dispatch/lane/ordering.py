@@ -11,27 +11,16 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from discue.dispatch.lane.flush import StoreCheck
+from discue.dispatch.lane.worker import BodyBudget
 from discue.domain.messages import Entry
 from discue.domain.waiting import DUE_NOW
 from discue.domain.window import Window
-from discue.store import delivery_rows
-from discue.store.delivery_rows import DueRetry, KeyRow, read_open_keys
+from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import DeliveryRow
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import BodyBudget, LaneContext
-    from discue.dispatch.lane.lane import Lane
-
-
-PUSH_STATES: Final = frozenset({"missed", "retry"})
-"""States in which the lane of a push listener may write a row. Rows in other states are another worker's to write."""
 
 
 @dataclass(slots=True)
@@ -56,7 +45,7 @@ class WaitingByKey:
 
     __slots__ = ("_budget", "_by_key", "_new", "count")
 
-    def __init__(self, new: deque[Entry], budget: "BodyBudget") -> None:
+    def __init__(self, new: deque[Entry], budget: BodyBudget) -> None:
         self._new = new
         self._budget = budget
         self._by_key: dict[int, deque[Entry]] = {}
@@ -229,42 +218,3 @@ class Ordering:
         self._by_key[key_hash] = self._by_seq[seq] = held
         self.blocked += blocked
         return held
-
-
-class KeyReader(StoreCheck):
-    """Reads the keys that rows in the store hold, when a lane begins."""
-
-    needs_keys = False
-
-    def __init__(self, lane: "Lane", context: "LaneContext", ordering: Ordering) -> None:
-        super().__init__(lane, context)
-        self._ordering = ordering
-
-    async def check_once(self) -> None:
-        key = self._lane.key
-        rows = await self._context.reads.read(partial(read_open_keys, key=key))
-        if self._ordering.blocks:
-            rows += await self._context.reads.read(partial(delivery_rows.blocking_rows, key=key))
-        if self._lane.is_active:
-            self._ordering.add_rows(rows, PUSH_STATES, complete=True)
-            self._lane.on_loaded()
-
-
-class DeletionWatch(StoreCheck):
-    """Frees the keys of missed messages that were deleted.
-
-    The change feed reports deletions. A deletion before the message was missed is found after that is stored.
-    """
-
-    def on_flushed(self, rows: Iterable[DeliveryRow]) -> None:
-        if any(row.state == "missed" for row in rows):
-            self.request()
-
-    async def check_once(self) -> None:
-        deleted = await self._context.reads.read(partial(delivery_rows.deleted_blocking_rows, key=self._lane.key))
-        if self._lane.is_active:
-            for row in deleted:
-                self._lane.cursor.release_key(row)
-            if len(deleted) == delivery_rows.ROWS_A_STEP:
-                self.request()
-            self._lane.advance()

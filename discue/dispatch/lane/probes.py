@@ -5,10 +5,13 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots
+from discue.dispatch.lane.owned_cursor import OwnedCursor
+from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.egress import Target
 from discue.domain.errors import StoreUnusable, Unavailable
@@ -32,10 +35,6 @@ from discue.store import listener_health
 from discue.store.engine import CursorKey
 from discue.store.listener_health import HealthRecord, ListenerHealth
 
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import WorkerContext
-    from discue.dispatch.lane.lane import Lane
-
 LATE_MS: Final = 60_000
 """How long counts may wait until they are stored."""
 
@@ -44,6 +43,17 @@ _LAPSED_MS: Final = 1_000
 
 Probe = Callable[[Target, Callable[[FetchResult], None]], None]
 """Probes a target once, and calls back with the response later."""
+
+
+class ProbedLane(Protocol):
+    """The lane of a listener that is probed."""
+
+    owned: OwnedCursor
+    backlog: Backlog
+    limits: Limits
+
+    def on_probe(self, liveness: Liveness) -> None:
+        """Follow the state of the listener after a probe."""
 
 
 class ProbeSender:
@@ -80,20 +90,20 @@ class HealthWriter:
     is killed.
     """
 
-    def __init__(self, context: "WorkerContext") -> None:
+    def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._late: dict[Lane, None] = {}
+        self._late: dict[ProbedLane, None] = {}
         """Lanes whose health may be written later."""
-        self._due: dict[Lane, None] = {}
-        self._stored: dict[Lane, LivenessState] = {}
+        self._due: dict[ProbedLane, None] = {}
+        self._stored: dict[ProbedLane, LivenessState] = {}
         """The state in the store of each lane whose state has changed since."""
         self._task: asyncio.Task[None] | None = None
         self.wakes_at = 0
         self.is_closed = False
         """Set to store nothing any more."""
 
-    def _log_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
-        log, listener = self._context.log, lane.record.listener_public_id
+    def _log_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
+        log, listener = self._context.log, lane.owned.record.listener_public_id
         if after.state == "inactive":
             log.warning("listener_inactive", listener=listener, reason=after.last_failure_msg)
         elif before.state == "inactive":
@@ -101,7 +111,7 @@ class HealthWriter:
         else:
             log.debug("liveness", listener=listener, state=after.state, before=before.state)
 
-    def on_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+    def on_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
         """Store what a probe or the end of trials has changed."""
         if before.state != after.state:
             self._log_change(lane, before, after)
@@ -113,7 +123,7 @@ class HealthWriter:
         else:
             self.note(lane)
 
-    def note(self, lane: "Lane") -> None:
+    def note(self, lane: ProbedLane) -> None:
         """Store the health of a listener some time."""
         if not self._late:
             self._context.wake_at(self, self._context.clock.now() + LATE_MS)
@@ -129,7 +139,7 @@ class HealthWriter:
     def on_clock_set_back(self, _now: int) -> None:
         self.wake()
 
-    async def store(self, lanes: Collection["Lane"]) -> None:
+    async def store(self, lanes: Collection[ProbedLane]) -> None:
         """Try once to store the health of these lanes, before their cursors are given up. Only counts can be lost."""
         unstored = [lane for lane in lanes if lane in self._late or lane in self._due]
         at_once = self._context.tuning.health_records_per_write
@@ -152,16 +162,16 @@ class HealthWriter:
         finally:
             self._task = None
 
-    async def _write(self, lanes: list["Lane"]) -> None:
+    async def _write(self, lanes: list[ProbedLane]) -> None:
         records = list[HealthRecord]()
-        changed: dict[Lane, LivenessState] = {}
+        changed: dict[ProbedLane, LivenessState] = {}
         for lane in lanes:
             self._late.pop(lane, None)
             self._due.pop(lane, None)
             was = self._stored.pop(lane, None)
-            if lane.is_closed:
+            if lane.owned.is_closed:
                 continue
-            (organization, listener, _), token, endpoint = lane.key, lane.record.token, lane.endpoint
+            (organization, listener, _), token, endpoint = lane.owned.key, lane.owned.record.token, lane.owned.endpoint
             breaker = lane.limits.breaker
             health = ListenerHealth(breaker.liveness, breaker.failing, lane.backlog.swept())
             url, version = endpoint.liveness_url, endpoint.config_version
@@ -186,7 +196,7 @@ class HealthWriter:
 class _ProbedListener:
     """The schedule of one listener's probes."""
 
-    lane: "Lane"
+    lane: ProbedLane
     url: "_ProbedUrl"
     due_at: int
     changed_at: int
@@ -228,7 +238,7 @@ class Prober:
     not use all slots.
     """
 
-    def __init__(self, probe: Probe, context: "WorkerContext", health_writer: HealthWriter) -> None:
+    def __init__(self, probe: Probe, context: WorkerContext, health_writer: HealthWriter) -> None:
         self._probe = probe
         self._context = context
         self._health_writer = health_writer
@@ -236,49 +246,53 @@ class Prober:
         self._urls: dict[str, _ProbedUrl] = {}
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 
-    def follow(self, lane: "Lane") -> None:
+    def follow(self, lane: ProbedLane) -> None:
         """Probe the listener of a lane that has begun. Replays are not probed."""
-        if lane.endpoint.probed is not None and not lane.key[2]:
-            now, created_at = self._context.clock.now(), millisecond_of(lane.key[1])
-            self._add(lane, lane.endpoint.probed, self._first_at(lane, created_at, now), created_at)
+        if lane.owned.endpoint.probed is not None and not lane.owned.key[2]:
+            now, created_at = self._context.clock.now(), millisecond_of(lane.owned.key[1])
+            self._add(lane, lane.owned.endpoint.probed, self._first_at(lane, created_at, now), created_at)
 
-    def configured(self, lane: "Lane") -> None:
+    def configured(self, lane: ProbedLane) -> None:
         """Follow a change of the listener's configuration."""
-        now, listener, target = self._context.clock.now(), self._listeners.get(lane.key), lane.endpoint.probed
-        if lane.key[2]:
+        now, listener, target = (
+            self._context.clock.now(),
+            self._listeners.get(lane.owned.key),
+            lane.owned.endpoint.probed,
+        )
+        if lane.owned.key[2]:
             return
-        if listener is None or target is None or lane.endpoint.liveness_url != listener.url.url:
+        if listener is None or target is None or lane.owned.endpoint.liveness_url != listener.url.url:
             if listener is not None:
                 self._remove(listener)
             if target is not None:
                 self._add(lane, target, self._soon(now), now)
-        elif listener.config_version != lane.endpoint.config_version:
-            listener.config_version, listener.changed_at = lane.endpoint.config_version, now
+        elif listener.config_version != lane.owned.endpoint.config_version:
+            listener.config_version, listener.changed_at = lane.owned.endpoint.config_version, now
             self._hasten(listener, now)
 
-    def unfollow(self, lane: "Lane") -> None:
+    def unfollow(self, lane: ProbedLane) -> None:
         """Stop probing for a lane that was closed."""
-        listener = self._listeners.get(lane.key)
+        listener = self._listeners.get(lane.owned.key)
         if listener is not None and listener.lane is lane:
             self._remove(listener)
 
-    def on_change(self, lane: "Lane", before: Liveness, after: Liveness) -> None:
+    def on_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
         """Store the liveness that deliveries have changed."""
         self._health_writer.on_change(lane, before, after)
 
-    def on_failure(self, lane: "Lane", *, health_changed: bool) -> None:
+    def on_failure(self, lane: ProbedLane, *, health_changed: bool) -> None:
         """Probe a listener soon whose attempt failed, if it is probed rarely. Store its health if that changed."""
         if health_changed:
             self.note(lane)
-        if (listener := self._listeners.get(lane.key)) is not None and listener.interval == IDLE_INTERVAL_MS:
+        if (listener := self._listeners.get(lane.owned.key)) is not None and listener.interval == IDLE_INTERVAL_MS:
             self._hasten(listener, self._context.clock.now())
 
-    def note(self, lane: "Lane") -> None:
+    def note(self, lane: ProbedLane) -> None:
         """Store the health of a listener some time."""
-        if not lane.key[2]:
+        if not lane.owned.key[2]:
             self._health_writer.note(lane)
 
-    def _first_at(self, lane: "Lane", created_at: int, now: int) -> int:
+    def _first_at(self, lane: ProbedLane, created_at: int, now: int) -> int:
         known = lane.limits.breaker.liveness
         if not known.success_count and not known.failure_count:
             return self._soon(now)
@@ -293,19 +307,19 @@ class Prober:
         listener.due_at = min(listener.due_at, self._soon(now))
         self._schedule(listener.url, listener.due_at)
 
-    def _add(self, lane: "Lane", target: Target, due_at: int, changed_at: int) -> None:
-        name = lane.endpoint.liveness_url
+    def _add(self, lane: ProbedLane, target: Target, due_at: int, changed_at: int) -> None:
+        name = lane.owned.endpoint.liveness_url
         url = self._urls.get(name)
         if url is None:
-            url = self._urls[name] = _ProbedUrl(name, target, lane.key[0], self._pump)
-        listener = self._listeners[lane.key] = _ProbedListener(
-            lane, url, due_at, changed_at, lane.endpoint.config_version
+            url = self._urls[name] = _ProbedUrl(name, target, lane.owned.key[0], self._pump)
+        listener = self._listeners[lane.owned.key] = _ProbedListener(
+            lane, url, due_at, changed_at, lane.owned.endpoint.config_version
         )
-        url.listeners[lane.key] = listener
+        url.listeners[lane.owned.key] = listener
         self._schedule(url, due_at)
 
     def _remove(self, listener: _ProbedListener) -> None:
-        key, url = listener.lane.key, listener.url
+        key, url = listener.lane.owned.key, listener.url
         del self._listeners[key], url.listeners[key]
         if not url.listeners:
             url.is_closed = True
@@ -354,9 +368,9 @@ class Prober:
             lane.on_probe(after)
             self._health_writer.on_change(lane, before, after)
 
-    def _interval(self, lane: "Lane", known: Liveness, changed_at: int, now: int) -> int:
+    def _interval(self, lane: ProbedLane, known: Liveness, changed_at: int, now: int) -> int:
         """Return the milliseconds to the next probe. A listener is idle if nothing waits, and no news came lately."""
-        cursor = lane.cursor
+        cursor = lane.owned.cursor
         has_waiting = lane.backlog.head > cursor.window.position or cursor.retrying > 0
         last = max(changed_at, known.last_failure_at, cursor.last_failure_at)
         return probe_interval_ms(known, is_idle=not has_waiting and now - last >= IDLE_INTERVAL_MS)

@@ -1,16 +1,12 @@
 """Redelivery: makes missed deliveries of a cursor due again, a few at a time."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from discue.dispatch.lane.flush import READ_RETRY_MS, StoreCheck
+from discue.dispatch.lane.owned_cursor import OwnedCursor
 from discue.dispatch.lane.states import CheckState
 from discue.store.engine import Settle
 from discue.store.redeliveries import next_batch
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
-    from discue.dispatch.lane.lane import Lane
 
 
 class RedeliveryRunner(StoreCheck):
@@ -19,8 +15,8 @@ class RedeliveryRunner(StoreCheck):
     A step is read, applied to the cursor state, and stored with its next flush: all of it takes effect once, or none.
     """
 
-    def __init__(self, lane: "Lane", context: "LaneContext") -> None:
-        super().__init__(lane, context)
+    def __init__(self, owned: OwnedCursor) -> None:
+        super().__init__(owned)
         self._is_open = False
         """Whether a redelivery may be open."""
         self._is_storing = False
@@ -36,7 +32,7 @@ class RedeliveryRunner(StoreCheck):
 
     def advance(self) -> None:
         """Read the next step, if it may be taken now."""
-        if self.state is CheckState.IDLE and self._may_step and self.due_at <= self._context.clock.now():
+        if self.state is CheckState.IDLE and self._may_step and self.due_at <= self._worker.clock.now():
             self.request()
 
     def on_flushed(self, settle: Settle) -> None:
@@ -46,22 +42,22 @@ class RedeliveryRunner(StoreCheck):
 
     @property
     def _may_step(self) -> bool:
-        cursor = self._lane.cursor
-        if not self._is_open or self._is_storing or not self._lane.is_active:
+        cursor = self._owned.cursor
+        if not self._is_open or self._is_storing or not self._owned.is_active:
             return False
-        return cursor.knows_keys and cursor.open_rows <= self._context.tuning.waiting_retries
+        return cursor.knows_keys and cursor.open_rows <= self._worker.tuning.waiting_retries
 
     async def check_once(self) -> None:
         if not self._may_step:
             return
-        lane, cursor = self._lane, self._lane.cursor
-        batch = await self._context.reads.read(partial(next_batch, cursor=lane.key, queue=lane.record.queue))
-        if not lane.is_active:
+        owned, cursor = self._owned, self._owned.cursor
+        batch = await owned.reads.read(partial(next_batch, cursor=owned.key, queue=owned.record.queue))
+        if not owned.is_active:
             return
         if batch is None:
             self._is_open = self.state is CheckState.REQUESTED
             return
-        now = self._context.clock.now()
+        now = self._worker.clock.now()
         if cursor.ordering is not None and not all(cursor.ordering.holds(row.seq) for row in batch.keys):
             # A key of the batch was freed since it was read: its message was deleted.
             self.request_at(now + READ_RETRY_MS)
@@ -70,4 +66,4 @@ class RedeliveryRunner(StoreCheck):
         if batch.redelivery.pace is not None:
             self.request_at(now + batch.redelivered * 1_000 // batch.redelivery.pace)
         cursor.redeliver(batch, now)
-        lane.advance()
+        owned.lane.advance()

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.errors import Unavailable
 from discue.store import replay_slots
 from discue.store.engine import Notification
 from discue.store.replay_slots import REPLAYS_AT_ONCE
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import WorkerContext
-    from discue.dispatch.lane.lane import Lane
 
 _KEPT_SECONDS: Final = 1.0
 """How long the worker keeps a slot that none of its replays needs: most replays that pause soon need it again.
@@ -24,14 +21,26 @@ _TURN_SECONDS: Final = 10.0
 """How long a replay keeps its slot while others wait, and a worker its slots while other workers may wait."""
 
 
+class WaitingReplay(Protocol):
+    """A replay on this worker."""
+
+    organization: int
+
+    def pump(self) -> None:
+        """Start what may start."""
+
+    def unread(self) -> None:
+        """Forget the messages in memory."""
+
+
 class _Share:
     """The slots of an organization that this worker has, and its replays that need them."""
 
     def __init__(self, organization: int) -> None:
         self.organization = organization
-        self.running: dict[Lane, float] = {}
+        self.running: dict[WaitingReplay, float] = {}
         """The replays that have a slot, with the time when the turn of each began, by the monotonic clock."""
-        self.waiting: dict[Lane, None] = {}
+        self.waiting: dict[WaitingReplay, None] = {}
         """The replays that have no slot. The first ones get the next slots."""
         self.held = 0
         """How many slots the worker may use: at least as many as replays run."""
@@ -55,7 +64,7 @@ class ReplaySlots:
     turn, it waits again behind the others.
     """
 
-    def __init__(self, worker: "WorkerContext", session_id: Callable[[], int]) -> None:
+    def __init__(self, worker: WorkerContext, session_id: Callable[[], int]) -> None:
         self._worker = worker
         self._session_id = session_id
         self._shares: dict[int, _Share] = {}
@@ -65,42 +74,42 @@ class ReplaySlots:
         self._epoch = 0
         """Changes when the worker's slots may have passed to other workers."""
 
-    def take(self, lane: "Lane") -> bool:
-        """Take a slot, unless the lane has one. Returns False if all are taken; a free one then pumps the lane."""
-        organization = lane.record.organization
+    def take(self, replay: WaitingReplay) -> bool:
+        """Take a slot, unless the replay has one. Returns False if all are taken; a free one then pumps the replay."""
+        organization = replay.organization
         share = self._shares.get(organization)
         if share is None:
             share = self._shares[organization] = _Share(organization)
-        if lane in share.running:
+        if replay in share.running:
             return True
-        is_new = lane not in share.waiting
-        share.waiting[lane] = None
-        if lane in islice(share.waiting, max(0, share.held - len(share.running))):
-            del share.waiting[lane]
-            share.running[lane] = self._worker.clock.monotonic()
+        is_new = replay not in share.waiting
+        share.waiting[replay] = None
+        if replay in islice(share.waiting, max(0, share.held - len(share.running))):
+            del share.waiting[replay]
+            share.running[replay] = self._worker.clock.monotonic()
             return True
         if is_new and share.held < share.wanted:
             self._write(share)
         return False
 
-    def leave(self, lane: "Lane") -> None:
-        """Give up the lane's slot, or its place among the waiting lanes, and let the next lane run."""
-        share = self._shares.get(lane.record.organization)
-        if share is None or (lane not in share.running and lane not in share.waiting):
+    def leave(self, replay: WaitingReplay) -> None:
+        """Give up the replay's slot, or its place among those that wait, and let the next one run."""
+        share = self._shares.get(replay.organization)
+        if share is None or (replay not in share.running and replay not in share.waiting):
             return
-        share.running.pop(lane, None)
-        share.waiting.pop(lane, None)
+        share.running.pop(replay, None)
+        share.waiting.pop(replay, None)
         if share.waiting:
-            # Not at once: the lane may be leaving from within a pump.
+            # Not at once: the replay may be leaving from within a pump.
             asyncio.get_running_loop().call_soon(_start_waiting, share)
 
     def check(self) -> None:
-        """End turns, ask for the slots that lanes wait for, and give up unneeded slots. Called at each poll."""
+        """End turns, ask for the slots that replays wait for, and give up unneeded slots. Called at each poll."""
         now = self._worker.clock.monotonic()
         for share in tuple(self._shares.values()):
-            ended = [lane for lane, started_at in share.running.items() if now - started_at >= _TURN_SECONDS]
-            for lane in ended[: len(share.waiting)]:
-                self._end_turn(share, lane)
+            ended = [replay for replay, started_at in share.running.items() if now - started_at >= _TURN_SECONDS]
+            for replay in ended[: len(share.waiting)]:
+                self._end_turn(share, replay)
             if ended:
                 _start_waiting(share)
             if share.stored <= share.wanted:
@@ -168,12 +177,12 @@ class ReplaySlots:
         await self._hold(share, share.held - 1)
         return True
 
-    def _end_turn(self, share: _Share, lane: "Lane") -> None:
-        """Let a lane wait again: as the last in line after a full turn, otherwise as the first."""
-        is_over = self._worker.clock.monotonic() - share.running.pop(lane) >= _TURN_SECONDS
-        share.waiting = {**share.waiting, lane: None} if is_over else {lane: None, **share.waiting}
-        # Many lanes may wait: their messages would take memory that other lanes can use.
-        lane.backlog.unread()
+    def _end_turn(self, share: _Share, replay: WaitingReplay) -> None:
+        """Let a replay wait again: as the last in line after a full turn, otherwise as the first."""
+        is_over = self._worker.clock.monotonic() - share.running.pop(replay) >= _TURN_SECONDS
+        share.waiting = {**share.waiting, replay: None} if is_over else {replay: None, **share.waiting}
+        # Many replays may wait: their messages would take memory that other lanes can use.
+        replay.unread()
 
     async def _hold(self, share: _Share, count: int) -> None:
         """Hold `count` slots, or as many as are free."""
@@ -194,8 +203,8 @@ class ReplaySlots:
 
 
 def _start_waiting(share: _Share) -> None:
-    """Start waiting lanes while there are slots for them."""
-    for lane in tuple(share.waiting):
+    """Start waiting replays while there are slots for them."""
+    for replay in tuple(share.waiting):
         if len(share.running) >= share.held:
             return
-        lane.pump()
+        replay.pump()

@@ -1,16 +1,14 @@
 """The selector of a lane: the order in which messages get their turn, and the settlement of those that are not sent."""
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
+from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
+from discue.dispatch.lane.filter_turns import FilterTurns
+from discue.dispatch.lane.limits import Limits
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
-
-if TYPE_CHECKING:
-    from discue.dispatch.lane.context import LaneContext
-    from discue.dispatch.lane.lane import Lane
 
 
 class _Turn(Enum):
@@ -29,27 +27,28 @@ class Selector:
     kind comes in its own order.
     """
 
-    def __init__(self, lane: "Lane", context: "LaneContext", in_flight: dict[int, InFlightAttempt]) -> None:
-        self._lane = lane
-        self._cursor = lane.cursor
-        self._backlog = lane.backlog
-        self._limits = lane.limits
-        self._tuning = context.tuning
-        self._deadline_ms = context.deadline_ms
-        self._turns = context.filter_turns
+    def __init__(
+        self, backlog: Backlog, limits: Limits, turns: FilterTurns, in_flight: dict[int, InFlightAttempt]
+    ) -> None:
+        owned = self._owned = limits.owned
+        self._cursor = owned.cursor
+        self._backlog = backlog
+        self._limits = limits
+        self._tuning = owned.worker.tuning
+        self._turns = turns
         self._in_flight = in_flight
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
-        self.configure(lane.endpoint)
+        self.configure(owned.endpoint)
 
     def configure(self, endpoint: Endpoint) -> None:
         """Decide on messages by the filter of a changed configuration from now on."""
         # A replay has its own filter in addition: it narrows down what the listener accepts.
-        replay = self._lane.record.replay
+        replay = self._owned.record.replay
         filters = [] if endpoint.filter is None else [endpoint.filter]
         if replay is not None and replay.filter is not None:
             filters.append(compile_filter(replay.filter))
-        self.rules = DeliveryRules(filters, self._deadline_ms, 0 if replay is None else replay.created_at)
+        self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, 0 if replay is None else replay.created_at)
         """The rules by which it decides on messages."""
 
     def next(self, now: int) -> InFlightAttempt | None:
@@ -96,7 +95,7 @@ class Selector:
         retry = retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
-        if filters and not self._turns.begin(self._lane):
+        if filters and not self._turns.begin(self._limits):
             return _Turn.STUCK
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self.rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
@@ -131,7 +130,7 @@ class Selector:
 
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | _Turn:
         filters = self.rules.has_filter
-        if filters and not self._turns.begin(self._lane):
+        if filters and not self._turns.begin(self._limits):
             return _Turn.STUCK
         reason = self.rules.decide_new(entry, now)
         if filters:
@@ -148,7 +147,7 @@ class Selector:
         turn = self._start(entry, 1, is_retry=False)
         throttle = self._limits.throttle
         if turn is not _Turn.STUCK and throttle.only_fails and throttle.on_start(now, self._cursor.open_rows):
-            self._lane.wake_at(throttle.until)
+            self._owned.lane.wake_at(throttle.until)
         return turn
 
     def _start(self, entry: Entry, number: int, *, is_retry: bool) -> InFlightAttempt | _Turn:
@@ -161,7 +160,7 @@ class Selector:
             self._backlog.take_new()
         self._was_retry = is_retry
         epoch = self._limits.adaptive.epoch
-        return InFlightAttempt(entry, number, self._lane.endpoint, epoch=epoch, is_retry=is_retry)
+        return InFlightAttempt(entry, number, self._owned.endpoint, epoch=epoch, is_retry=is_retry)
 
     def _detach_busiest(self, now: int) -> bool:
         """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""

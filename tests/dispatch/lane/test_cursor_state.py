@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.ordering import PUSH_STATES, Ordering, WaitingByKey
+from discue.dispatch.lane.key_reads import PUSH_STATES
+from discue.dispatch.lane.ordering import Ordering, WaitingByKey
+from discue.dispatch.lane.worker import BodyBudget
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from discue.dispatch import timers
 from discue.dispatch.lane import backlog, lane
-from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.worker import Tuning
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.message_data import JSON_VALUE
@@ -620,7 +620,7 @@ class Promises(RuleBasedStateMachine):
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
             assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
-            assert running._context.inheriting.keys() <= set(worker.lanes)
+            assert running._context.inheriting.keys() <= {each.limits.inherited for each in worker.lanes}
 
     @invariant()
     def counts_add_up(self) -> None:

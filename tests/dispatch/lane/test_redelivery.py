@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.worker import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.redeliveries import STEP_ROWS
