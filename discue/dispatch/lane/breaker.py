@@ -165,12 +165,10 @@ class Throttle:
         """Whether a new message may start, although all fail, while so many deliveries with rows are not settled."""
         return now >= self.until or rows < self._most_rows
 
-    def on_start(self, now: int, rows: int) -> bool:
-        """Note that a new message has started, although all fail. True if a pause begins with that."""
-        if rows < self._most_rows:
-            return False
-        self.until = now + PAUSE_MS
-        return True
+    def on_start(self, now: int, rows: int) -> None:
+        """Note that a new message has started, although all fail: a pause may begin with that."""
+        if rows >= self._most_rows:
+            self.until = now + PAUSE_MS
 
     def shorten(self, now: int) -> None:
         """Let a pause end in its usual time at the latest."""

@@ -46,10 +46,3 @@ class LaneContext(WorkerContext, frozen=True):
     trace_ids: TraceIds
     tracer: Tracer | None = None
     """None unless spans are exported."""
-
-    def time_to_start(self, slots: Slots) -> int | None:
-        """Return the time, in milliseconds since the epoch; None without the lease: then the lane is pumped with it."""
-        if self.has_lease():
-            return self.clock.now()
-        self.waiting_for_lease[slots] = None
-        return None

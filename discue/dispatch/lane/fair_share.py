@@ -78,12 +78,15 @@ class FairShare:
         self._pump_waiting()
 
     def may_start(self, lane: Limits) -> bool:
-        """Whether the lane may start a request. If not, it is called when it may."""
-        if self._may_start(lane):
-            self._waiting.pop(lane, None)
-            return True
+        """Whether the lane may start a request."""
+        if not self._may_start(lane):
+            return False
+        self._waiting.pop(lane, None)
+        return True
+
+    def wait(self, lane: Limits) -> None:
+        """Call the lane when it may start a request."""
         self._waiting[lane] = None
-        return False
 
     def _may_start(self, lane: Limits) -> bool:
         live = self._live

@@ -33,10 +33,13 @@ class FilterTurns:
         """Whether a lane waits for the next turn, so that it goes on by itself."""
         return bool(self._waiting)
 
-    def begin(self, slots: Slots) -> bool:
-        """Whether a lane may filter a message now, after which it calls `end`. If not, it is pumped in a later turn."""
+    def wait(self, slots: Slots) -> None:
+        """Pump a lane in a later turn."""
+        self._waiting.setdefault(slots.organization, {})[slots] = None
+
+    def begin(self) -> bool:
+        """Whether a lane may filter a message now, after which it calls `end`."""
         if self._time_slice.is_over:
-            self._waiting.setdefault(slots.organization, {})[slots] = None
             return False
         if not self._is_on:
             self._is_on = True

@@ -7,6 +7,18 @@ from typing import NamedTuple
 import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.blocked import (
+    FILTERS,
+    IDLE,
+    INACTIVE,
+    LEASE,
+    REPLAYS,
+    SHARE,
+    STORE,
+    WORKER,
+    Blocked,
+    BlockedBy,
+)
 from discue.dispatch.lane.context import LaneContext
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
@@ -187,27 +199,9 @@ class Lane:
 
     def start(self) -> None:
         """Start whatever may start now in this lane, and read more if needed."""
-        if self._replay is not None and not self._replay.may_start(can_start=self._can_start):
-            return
-        backlog = self.backlog
-        # Most calls come when an attempt has ended or was stored, and find nothing to do.
-        if backlog.is_idle or not self._can_start or self._flush.is_stalled:
-            return
-        now = self._context.time_to_start(self.limits)
-        if now is None:
-            return
-        # Without a message the limits must not be asked: they would have the lane called again.
-        while (backlog.new or backlog.retries) and self.limits.may_start(now):
-            attempt = self._selector.next(now)
-            if attempt is None:
-                break
-            self._send(attempt)
-        if self.cursor.dirty:
-            self._flush.request()
-        retries = backlog.needs_retries(now)
-        page = backlog.needs_page() and self._may_read_page(now)
-        if retries or page:
-            backlog.read(now, retries=retries, page=page)
+        blocked = self._held_back() or self._start_some()
+        if blocked is not IDLE:
+            self._wait(blocked)
 
     def wake(self) -> None:
         """Do what is due. The timers keep one time per lane only, so this asks for the next one."""
@@ -347,12 +341,60 @@ class Lane:
         """Leave the worker, and read the cursor again: memory and store differ."""
         self._leaving.on_lost(self)
 
+    def _held_back(self) -> Blocked | None:
+        """Return why the lane may not even look for a message; None if it may."""
+        if self._replay is not None and not self._replay.may_start(can_start=self._can_start):
+            return REPLAYS
+        # Most calls come when an attempt has ended or was stored, and find nothing to do.
+        if self.backlog.is_idle:
+            return IDLE
+        if not self._can_start:
+            return INACTIVE
+        return STORE if self._flush.is_stalled else None
+
+    def _start_some(self) -> Blocked:
+        """Start what may start, read more if needed, and return why no more may start."""
+        now = self._context.time_to_start()
+        if now is None:
+            return LEASE
+        while isinstance(found := self._eligible(now), InFlightAttempt):
+            self._send(found)
+        if self.cursor.dirty:
+            self._flush.request()
+        retries = self.backlog.needs_retries(now)
+        page = self.backlog.needs_page() and self._may_read_page(now)
+        if retries or page:
+            self.backlog.read(now, retries=retries, page=page)
+        return found
+
+    def _eligible(self, now: int) -> InFlightAttempt | Blocked:
+        """Return the attempt that starts next, or the reason why none does."""
+        if not (self.backlog.new or self.backlog.retries):
+            return IDLE
+        return self.limits.blocked(now) or self._selector.next(now)
+
+    def _wait(self, blocked: Blocked) -> None:
+        """Have the lane called again. `BlockedBy` says what else calls it."""
+        if blocked.until:
+            self.wake_at(blocked.until)
+        elif blocked is LEASE:
+            self._context.waiting_for_lease[self.limits] = None
+        elif blocked is WORKER:
+            self._context.limiter.wait(self.limits)
+        elif blocked is SHARE and self.limits.fair_share is not None:
+            self.limits.fair_share.wait(self.limits)
+        elif blocked is FILTERS:
+            self._context.filter_turns.wait(self.limits)
+
     @property
     def _can_start(self) -> bool:
         return self.owned.state is LaneState.RUNNING and self.limits.may_send
 
     def _may_read_page(self, now: int) -> bool:
-        if now < self.limits.throttle.until or not self.limits.has_free_slot:
+        if now < self.limits.throttle.until:
+            self._wait(Blocked(BlockedBy.THROTTLE, self.limits.throttle.until))
+            return False
+        if not self.limits.has_free_slot:
             return False
         window = self.cursor.window
         if self.backlog.read_through >= window.position + SPAN and self._selector.make_room(now):

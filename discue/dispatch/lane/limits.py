@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from discue.dispatch.lane.blocked import SHARE, SLOTS, WORKER, Blocked, BlockedBy
 from discue.dispatch.lane.breaker import CircuitBreaker, Throttle
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
@@ -39,7 +40,7 @@ class Slots:
         self.organization = organization
         self.adaptive = adaptive
         self.pump = pump
-        """Called when a slot of the worker may be free, after `ConcurrencyLimiter.acquire` had none."""
+        """Called when a slot of the worker may be free, after `ConcurrencyLimiter.wait`."""
         self.in_flight = 0
         self.is_queued = False
         """Whether it waits for a slot of the worker."""
@@ -107,17 +108,14 @@ class ConcurrencyLimiter:
         """Whether a lane waits for the next turn, so that it goes on by itself."""
         return bool(self._next_turn)
 
-    def may_start_now(self, slots: Slots) -> bool:
-        """Whether a request may start in this turn of the event loop. If not, `pump` is called in a later one."""
-        if self._starts_left:
-            return True
-        if not slots.is_queued:
-            self._next_turn.add(slots)
-        return False
+    @property
+    def has_starts_left(self) -> bool:
+        """Whether a request may start in this turn of the event loop."""
+        return self._starts_left > 0
 
     def acquire(self, slots: Slots) -> bool:
-        """Take a slot. False if there is none now; then the slots are queued, and `pump` is called later."""
-        if not self.may_start_now(slots):
+        """Take a slot. False if there is none now."""
+        if not self._starts_left:
             return False
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
@@ -130,9 +128,16 @@ class ConcurrencyLimiter:
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1
             return True
-        if slots.in_flight < limit and not slots.is_queued:
-            self._waiting.add(slots)
         return False
+
+    def wait(self, slots: Slots) -> None:
+        """Call `pump` of slots that have got none when there may be one."""
+        if slots.is_queued:
+            return
+        if not self._starts_left:
+            self._next_turn.add(slots)
+        elif slots.in_flight < slots.adaptive.allowed:
+            self._waiting.add(slots)
 
     def on_started(self, seconds: float) -> None:
         """Note how long a request that has a slot took to start."""
@@ -256,18 +261,22 @@ class Limits(Slots):
         """Whether retries leave half of the slots to new messages."""
         return self.retries_in_flight * 2 < self.adaptive.allowed
 
-    def may_start(self, now: int) -> bool:
-        """Whether slots, rates and fair share let a request start. If not, the lane is called when they do."""
-        if not self.has_free_slot or not self._limiter.may_start_now(self):
-            return False
-        if self._own_rate and not self._wait_for(self._own_rate, now):
-            return False
+    def blocked(self, now: int) -> Blocked | None:
+        """Return why slots, rates or fair share let no request start; None if they do."""
+        if not self.has_free_slot:
+            return SLOTS
+        if not self._limiter.has_starts_left:
+            return WORKER
+        if self._own_rate and (until := self._starts_at(self._own_rate, now)):
+            return Blocked(BlockedBy.RATE, until)
         if self.fair_share is not None:
-            return self.fair_share.may_start(self)
-        return self.rate.limit is None or self._wait_for(self.rate, now)
+            return None if self.fair_share.may_start(self) else SHARE
+        if self.rate.limit is not None and (until := self._starts_at(self.rate, now)):
+            return Blocked(BlockedBy.RATE, until)
+        return None
 
     def acquire(self, *, is_retry: bool) -> bool:
-        """Take a slot of the worker, and tokens, for a request that starts. If there is no slot, `pump` is called."""
+        """Take a slot of the worker, and tokens, for a request that starts. False if there is no slot."""
         # The slot comes first, because only the slot can be refused: a token taken before it would be lost.
         if not self._limiter.acquire(self):
             return False
@@ -298,9 +307,7 @@ class Limits(Slots):
         if after.rate_limit != self.rate.limit:
             self.rate = TokenBucket(after.rate_limit, self._clock.monotonic(), is_full=False)
 
-    def _wait_for(self, rate: TokenBucket, now: int) -> bool:
-        """Whether a rate lets a request start now. If not, the lane is woken when it does."""
+    def _starts_at(self, rate: TokenBucket, now: int) -> int:
+        """Return when a rate lets a request start, in milliseconds since the epoch; 0 if it does so now."""
         wait_seconds = rate.wait_seconds(self._clock.monotonic())
-        if wait_seconds > 0:
-            self.owned.lane.wake_at(now + math.ceil(wait_seconds * 1_000))
-        return wait_seconds == 0
+        return now + math.ceil(wait_seconds * 1_000) if wait_seconds > 0 else 0

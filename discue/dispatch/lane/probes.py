@@ -342,6 +342,8 @@ class Prober:
         elif self._limiter.acquire(url):
             url.due_at = 0
             self._probe(url.target, partial(self._on_response, url))
+        else:
+            self._limiter.wait(url)
 
     def _on_response(self, url: _ProbedUrl, fetched: FetchResult) -> None:
         self._limiter.release(url)

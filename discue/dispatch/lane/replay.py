@@ -26,7 +26,7 @@ class ReplayRun:
         """Returns whether nothing is in flight or to be stored."""
 
     def may_start(self, *, can_start: bool) -> bool:
-        """Take a slot for messages that may be sent. False if all are taken; a free one then pumps the lane."""
+        """Take a slot for messages that may be sent. False if all are taken."""
         if can_start and not self._backlog.is_read:
             return self._slots.take(self)
         self.leave()

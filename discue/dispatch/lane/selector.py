@@ -1,23 +1,13 @@
 """The selector of a lane: the order in which messages get their turn, and the settlement of those that are not sent."""
 
-from enum import Enum, auto
-
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.blocked import FILTERS, IDLE, REQUESTS, WORKER, Blocked, BlockedBy
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.limits import Limits
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
-
-
-class _Turn(Enum):
-    """The result of a message's turn in which no attempt starts."""
-
-    PASSED = auto()
-    """The message was settled, or lets others pass: the next one has its turn."""
-    STUCK = auto()
-    """Nothing can start before a request ends, something changes, or the lane is pumped again."""
 
 
 class Selector:
@@ -51,11 +41,10 @@ class Selector:
         self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, 0 if replay is None else replay.created_at)
         """The rules by which it decides on messages."""
 
-    def next(self, now: int) -> InFlightAttempt | None:
+    def next(self, now: int) -> InFlightAttempt | Blocked:
         """Return the attempt that starts next, for which it has taken what the limits count.
 
-        Settles the messages before it that are not sent. Returns None if nothing can start before a request ends or
-        something changes.
+        Settles the messages before it that are not sent. Returns the reason if nothing can start.
         """
         backlog = self._backlog
         while backlog.new or backlog.retries:
@@ -63,9 +52,9 @@ class Selector:
                 turn = self._next_retry(now)
             else:
                 turn = self._next_new(now)
-            if turn is not _Turn.PASSED:
-                return None if turn is _Turn.STUCK else turn
-        return None
+            if turn is not None:
+                return turn
+        return IDLE
 
     def make_room(self, now: int) -> bool:
         """Detach the requests in flight that keep the cursor where it is. False if there is none."""
@@ -86,17 +75,18 @@ class Selector:
         throttle = self._limits.throttle
         return throttle.only_fails and not throttle.allows(now, self._cursor.open_rows)
 
-    def _retry_instead(self, now: int) -> InFlightAttempt | _Turn:
+    def _retry_instead(self, now: int) -> InFlightAttempt | Blocked | None:
         """Give the turn to a retry: no new message can start before a request ends."""
-        return self._next_retry(now) if self._backlog.retries and self._limits.may_retry else _Turn.STUCK
+        return self._next_retry(now) if self._backlog.retries and self._limits.may_retry else REQUESTS
 
-    def _next_retry(self, now: int) -> InFlightAttempt | _Turn:
+    def _next_retry(self, now: int) -> InFlightAttempt | Blocked | None:
+        """Give the next retry its turn. None: it was settled, and the next message has its turn."""
         retries = self._backlog.retries
         retry = retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
-        if filters and not self._turns.begin(self._limits):
-            return _Turn.STUCK
+        if filters and not self._turns.begin():
+            return FILTERS
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self.rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if filters:
@@ -110,13 +100,14 @@ class Selector:
         else:
             return self._start(entry, retry.attempts + 1, is_retry=True)
         retries.popleft()
-        return _Turn.PASSED
+        return None
 
-    def _next_new(self, now: int) -> InFlightAttempt | _Turn:
+    def _next_new(self, now: int) -> InFlightAttempt | Blocked | None:
+        """Give the next new message its turn. None: it was settled or waits, and the next one has its turn."""
         entry, backlog, cursor = self._backlog.new[0], self._backlog, self._cursor
         if not cursor.window.fits(entry.seq):
             # If this detaches nothing, the oldest message waits in memory for a key of an inherited request.
-            return _Turn.PASSED if self.make_room(now) else self._retry_instead(now)
+            return None if self.make_room(now) else self._retry_instead(now)
         held = None if cursor.ordering is None else cursor.ordering.holder(entry)
         if held is None:
             return self._decide_new(entry, now)
@@ -126,12 +117,12 @@ class Selector:
             backlog.waiting.add_next(held.key_hash)
         elif not self._detach_busiest(now):
             return self._retry_instead(now)
-        return _Turn.PASSED
+        return None
 
-    def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | _Turn:
+    def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | Blocked | None:
         filters = self.rules.has_filter
-        if filters and not self._turns.begin(self._limits):
-            return _Turn.STUCK
+        if filters and not self._turns.begin():
+            return FILTERS
         reason = self.rules.decide_new(entry, now)
         if filters:
             self._turns.end()
@@ -141,19 +132,19 @@ class Selector:
                 self._cursor.skip_new(entry)
             else:
                 self._cursor.miss_new(entry, reason, now)
-            return _Turn.PASSED
-        if self._is_throttled(now):
-            return _Turn.STUCK
-        turn = self._start(entry, 1, is_retry=False)
+            return None
         throttle = self._limits.throttle
-        if turn is not _Turn.STUCK and throttle.only_fails and throttle.on_start(now, self._cursor.open_rows):
-            self._owned.lane.wake_at(throttle.until)
+        if self._is_throttled(now):
+            return Blocked(BlockedBy.THROTTLE, throttle.until)
+        turn = self._start(entry, 1, is_retry=False)
+        if throttle.only_fails and isinstance(turn, InFlightAttempt):
+            throttle.on_start(now, self._cursor.open_rows)
         return turn
 
-    def _start(self, entry: Entry, number: int, *, is_retry: bool) -> InFlightAttempt | _Turn:
+    def _start(self, entry: Entry, number: int, *, is_retry: bool) -> InFlightAttempt | Blocked:
         """Take the message from the backlog for an attempt, if the worker has a slot."""
         if not self._limits.acquire(is_retry=is_retry):
-            return _Turn.STUCK
+            return WORKER
         if is_retry:
             self._backlog.retries.popleft()
         else:

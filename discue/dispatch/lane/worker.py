@@ -104,3 +104,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     spawn: Spawn
     wake_at: Callable[[Sleeper, int], None]
     """Wakes a sleeper at a time in milliseconds since the epoch."""
+
+    def time_to_start(self) -> int | None:
+        """Return the time, in milliseconds since the epoch; None without the lease."""
+        return self.clock.now() if self.has_lease() else None

@@ -45,9 +45,11 @@ class Lane:
 
     def pump(self) -> None:
         self.calls += 1
-        while self.waiting and self.limiter.may_start_now(self.slots) and self.limiter.acquire(self.slots):
+        while self.waiting and self.limiter.acquire(self.slots):
             self.waiting -= 1
             self.sent += 1
+        if self.waiting:
+            self.limiter.wait(self.slots)
 
     def end(self) -> None:
         self.limiter.release(self.slots)
@@ -155,6 +157,8 @@ def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None
                 limiter.on_started(SLICE_SECONDS)
             if len(started) == 3:
                 ended.set()
+            else:
+                limiter.wait(slots)
 
         slots = Slots(1, AdaptiveLimit(50), pump)
         pump()
