@@ -403,12 +403,16 @@ class Pipeline:
             timed.total += seconds
 
     def _log_failure(self, request: Request, error: Exception, *, in_stream: bool = False) -> None:
-        fields = {"method": request.scope.method, "path": request.scope.path}
+        method, path = request.scope.method, request.scope.path
         if request.is_page:
-            self._log.error("page_failed", exc_info=error, request_id=request.id, **fields)
+            self._log.error("page_failed", exc_info=error, method=method, path=path, request_id=request.id)
         else:
             self._log.error(
-                "stream_failed" if in_stream else "request_failed", exc_info=error, **_identity(request), **fields
+                "stream_failed" if in_stream else "request_failed",
+                exc_info=error,
+                method=method,
+                path=path,
+                **_identity(request),
             )
 
     def _log_request(self, request: Request, size: int, seconds: float) -> None:
