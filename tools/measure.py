@@ -18,7 +18,7 @@ from tools import paths
 
 _ROOT: Final = Path(__file__).parents[1]
 _PROGRAM: Final = _ROOT / "discue"
-_EDGE: Final = ("backup", "cli", "dashboard", "testing")
+_EDGE: Final = ("backup", "cli", "dashboard", "product.py", "testing")
 """Packages with which people interact. The other ones deliver messages."""
 
 _LIMITS_PAGE: Final = _ROOT / "docs/architecture/event-loop-limits.md"
@@ -37,7 +37,7 @@ _TARGETS: Final = {
     "core": Target("core, lines", 58_520, round(58_520 * 0.84)),
     "modules": Target("modules", 530, 420),
     "tools": Target("tools/, lines", 2_968, 1_500),
-    "cycle": Target("largest import cycle, type-only imports included, files", 17, 4),
+    "cycle": Target("largest import cycle, type-only imports included, files", 18, 4),
     "get": Target("files entered by GET /queues/{id}", 19, 16),
     "publish": Target("files entered by a publish", 17, 16),
     "delivery": Target("files entered by a delivery", 16, 14),
@@ -78,9 +78,8 @@ def _largest_cycle() -> int:
     """Return how many modules the largest import cycle has, also one that exists for types only; 1 without a cycle."""
     # Its types are not known to mypy: it comes with the linter of imports.
     graph: Any = importlib.import_module("grimp").build_graph("discue", cache_dir=None)
-    return max(
-        len(graph.find_downstream_modules(module) & graph.find_upstream_modules(module)) or 1
-        for module in graph.modules
+    return 1 + max(
+        len(graph.find_downstream_modules(module) & graph.find_upstream_modules(module)) for module in graph.modules
     )
 
 
