@@ -140,6 +140,27 @@ def test_json_schema_is_accepted_instead(owner: Caller) -> None:
     owner.refused(422, "POST", "/queues", {"schema": RULES, "json_schema": schema})
 
 
+@covers("schemas.md: ^[a-z0-9.+-]+@[a-z0-9.-]+$", "schemas.md: ^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+@covers("schemas.md: ^[a-z0-9-]{1,63}$", r"schemas.md: ^\p{L}+$")
+@pytest.mark.parametrize(
+    ("pattern", "text", "most"),
+    [
+        ("^[a-z0-9.+-]+@[a-z0-9.-]+$", f"{'a' * 80}@example.com", 2_000),
+        ("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "01234567-89ab-cdef-0123-456789abcdef", 65_536 // 40),
+        ("^[a-z0-9-]{1,63}$", "a" * 60, 16_384 // 64),
+        (r"^\p{L}+$", "Ä" * 60, 4_096 // 64),
+    ],
+)
+def test_text_that_patterns_match_in_a_message_is_limited(owner: Caller, pattern: str, text: str, most: int) -> None:
+    rules = {"texts": {"type": "array", "items": {"type": "string", "pattern": pattern}}}
+    path = f"/queues/{owner.create('/queues', schema=rules)['id']}/messages"
+    assert owner.create(path, data={"texts": [text] * most})["id"]
+    # With the first pattern, a larger message would be too large.
+    if most < 2_000:
+        content = owner.refused(422, "POST", path, {"data": {"texts": [text] * (most + 1)}})
+        assert pointers(content) == ["/data"]
+
+
 @covers("schemas.md# Limits")
 def test_a_schema_is_limited(owner: Caller) -> None:
     deep: dict[str, Any] = {"type": "number"}
