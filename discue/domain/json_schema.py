@@ -289,7 +289,7 @@ class JsonSchema:
         if "pattern" in expanded:
             pattern = expanded.pop("pattern")
             others.append(self._patterns.counted([pattern], {"pattern": pattern}))
-        if "patternProperties" in expanded:
+        if expanded.get("patternProperties"):
             members = {name: expanded.pop(name) for name in _MEMBERS if name in expanded}
             others.append(self._patterns.counted(members["patternProperties"], members, are_of_names=True))
         # A reference is a further schema for the same value, which is what allOf means.

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
@@ -86,6 +86,7 @@ def _documents(draw: st.DrawFn) -> dict[str, Any]:
     return {"allOf": [draw(PARTS)], "$defs": defined}
 
 
+@example({"patternProperties": {}, "additionalProperties": False}, {"a": 1})
 @given(_documents(), VALUES)
 def test_validation_agrees_with_another_implementation(document: dict[str, Any], value: object) -> None:
     checker = compile_schema(json.dumps(document), "json_schema")
