@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from time import thread_time
 
 import httpx
@@ -168,13 +169,18 @@ def test_end_of_a_long_query_is_ignored(index: SearchIndex) -> None:
 async def test_searches_beyond_a_number_are_refused_and_the_others_are_answered() -> None:
     entries = [SearchEntry("docs/x", "Page", "Title", "text")]
     built: list[SearchIndex] = []
+    all_asked = threading.Event()
 
     def build() -> SearchIndex:
+        # A search that ends before the next one is asked for makes room for it.
+        all_asked.wait()
         built.append(SearchIndex(entries))
         return built[-1]
 
     searches = Searches(build)
-    found = await asyncio.gather(*(searches.search("text") for _ in range(40)), return_exceptions=True)
+    asked = asyncio.gather(*(searches.search("text") for _ in range(40)), return_exceptions=True)
+    asyncio.get_running_loop().call_soon(all_asked.set)
+    found = await asked
     assert sum(isinstance(each, Overloaded) for each in found) == 8
     assert sum(isinstance(each, list) and each[0].entry is entries[0] for each in found) == 32
     assert len(built) == 1
