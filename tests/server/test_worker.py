@@ -283,12 +283,16 @@ async def test_idle_worker_reads_the_store_at_most_twice_a_second(
         store = idle.installation.store
         for thing, name in ((store.engine, "poll"), (store.engine, "commit"), (store, "read"), (store, "page")):
             monkeypatch.setattr(thing, name, counted(name, getattr(thing, name)))
-        # The work at startup is done by then.
-        await until_polls(2)
+        # The work at startup begins with a poll, and is done when nothing else is asked between two polls.
+        while asked.total() != 1:
+            await until_polls(1)
+            asked.clear()
+            await until_polls(1)
         asked.clear()
         began_at = time.monotonic()
         await until_polls(5)
-        assert sum(asked.values()) <= 2 * (time.monotonic() - began_at) + 1, asked
+        # Two renewals of the lease, each with a poll after it, and a read of the leader may fall into 3.3 seconds.
+        assert asked.total() <= 2 * (time.monotonic() - began_at) + 2, asked
 
 
 async def _readiness(port: int) -> str:
