@@ -135,6 +135,7 @@ async def check_recovered(product: Product, receiver: Receiver, told: Told) -> N
     for message in told.settled:
         assert (await client.ask("GET", f"{messages}/{message}")).status == 200
     assert (await client.ask("GET", f"{messages}/{told.late}")).status == 404
+    assert (await client.ask("GET", f"/queues/{told.disabled_queue}/messages/{told.waiting}")).status == 200
     new = await client.publish(told.queue, "after the recovery")
     await receiver.until(receiver.has_all([new], "steady"))
     assert receiver.messages("steady") == [*told.settled, told.late, new]
