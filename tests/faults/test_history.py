@@ -362,6 +362,12 @@ def sent_again_what_two_faults_explain_and_what_one_does(history: History) -> No
     history.receipts.append(a_receipt("m3", "three", 40, worker=2))
 
 
+def refused_twice_what_came_again(history: History) -> None:
+    """Retries of a repeat are not repeats of their own."""
+    history.receipts[-2].status = 503
+    history.receipts += [a_receipt("m1", "one", tick, status, worker=2) for tick, status in ((33, 503), (35, 200))]
+
+
 @pytest.mark.parametrize(
     "doctor",
     [
@@ -373,6 +379,7 @@ def sent_again_what_two_faults_explain_and_what_one_does(history: History) -> No
         could_not_hear_of_the_deletion,
         had_begun_before_it_stood_still,
         sent_again_what_two_faults_explain_and_what_one_does,
+        refused_twice_what_came_again,
     ],
 )
 def test_allowed_histories_pass(doctor: Doctor) -> None:
