@@ -44,9 +44,6 @@ def edge(*, routes: Sequence[Route] = (), inbox: Inbox | None = None) -> Edge:
 def _applications(services: Services, *, routes: Sequence[Route], inbox: Inbox | None) -> Applications:
     """Return the API with the pages that are turned on, and the dashboard. Raises SettingsInvalid."""
     settings = services.control.settings
-    if settings.role == "dispatch":
-        # A worker that only delivers still serves the version and the health endpoints.
-        return Applications(Pipeline(services, App(services, service.ROUTES)))
 
     def api(services: Services) -> App:
         return App(services, (*ROUTES, *routes), missing=DOCUMENTATION.missing)

@@ -38,9 +38,7 @@ MakeBackups = Callable[[ControlContext, Log, Callable[[], bool]], Backups | None
 
 
 def api_alone(services: Services) -> Applications:
-    """Return the core's part of the API, or the health of a worker that only delivers."""
-    if services.control.settings.role == "dispatch":
-        return Applications(Pipeline(services, App(services, service.ROUTES)))
+    """Return the core's part of the API."""
     routes = described()
     documentation = service.documentation_of(routes)
     api = App(services, (*routes, *documentation.routes), missing=documentation.missing)
@@ -52,9 +50,17 @@ class Edge:
     """The parts that an installation adds to a worker."""
 
     applications: Callable[[Services], Applications] = api_alone
+    """Returns those of a worker that does not only deliver."""
     backups: MakeBackups | None = None
     delete_ended: Sequence[DeleteEnded] = ()
     """Deletions for the retention, from tables that the core does not read."""
+
+    def applications_of(self, services: Services) -> Applications:
+        """Return the applications of a worker. Raises SettingsInvalid."""
+        if services.control.settings.role == "dispatch":
+            # A worker that only delivers still serves the version and the health endpoints.
+            return Applications(Pipeline(services, App(services, service.ROUTES)))
+        return self.applications(services)
 
 
 CORE_ALONE: Final = Edge()

@@ -237,7 +237,7 @@ class Worker:
             unread=UnreadResponses(store.ledger),
         )
         self._edge = edge
-        self.application, self.dashboard = edge.applications(services)
+        self.application, self.dashboard = edge.applications_of(services)
 
     @cached_property
     def measured(self) -> WorkerParts:
