@@ -86,8 +86,8 @@ def _largest_cycle() -> int:
 def _files_entered() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         measured = paths.measure(Path(folder))
-    delivery = {owner.partition(":")[0] for owner in measured[paths.ROUTE]}
-    return {"get": len(measured[paths.GET]), "publish": len(measured[paths.PUBLISH]), "delivery": len(delivery)}
+    names = {"get": paths.GET, "publish": paths.PUBLISH, "delivery": paths.DELIVERY}
+    return {name: len(measured[operation]) for name, operation in names.items()}
 
 
 def _limits() -> int:

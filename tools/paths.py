@@ -1,50 +1,47 @@
-"""Measures how many files and classes common operations go through: `python -m tools.paths [--list] [--tree FOLDER]`.
+"""Counts the files that common operations enter: `python -m tools.paths` lists them.
 
 Runs the program in this process, without a network, on a SQLite file in a temporary folder. The numbers say how far
-a reader has to jump to follow an operation; the measures of the program before it was restructured stand next to
-them. `--tree` measures the program in another folder, that one for example.
+a reader has to jump to follow an operation.
 """
 
-import argparse
 import asyncio
-import importlib
+import json
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any, Final, NamedTuple
+from types import FrameType
+from typing import Any, Final, cast
 
-from tools.running import PROGRAM, Program, running, use_tree
+import discue
+from discue.config.settings import Settings
+from discue.control.organizations import ensure_operator
+from discue.domain.attempts import Outcome
+from discue.domain.clock import SystemClock
+from discue.observability.logs import Log
+from discue.sending.sender import Sender
+from discue.server.installation import open_installation
+from discue.server.worker import Worker
+from discue.store.engine import Appended
+from discue.store.store import Store
+from tests.simulation.api_server import Exchange, Scope
+from tests.support.scripted_server import Received
 
+GET: Final = "files entered by GET /queues/{id}"
+PUBLISH: Final = "files entered by a publish until it waits for the commit"
+DELIVERY: Final = "files entered by a delivery from the commit of its message to its request"
+
+_PROGRAM: Final = f"{Path(discue.__file__).parent}/"
+_KEY: Final = "dsk_" + "c" * 60
 _PATIENCE_SECONDS: Final = 10.0
 
 
-class Measure(NamedTuple):
-    """An operation, and its figures on commit 3ae712a."""
-
-    name: str
-    base: int
-    """Measured by this program."""
-    stated: int | None = None
-    """Stated in the review that led to the restructuring, if it was; counted in another way."""
-
-
-GET: Final = Measure("files that one GET /queues/{id} enters", 27, 29)
-PUBLISH: Final = Measure("files that a publish enters until it is queued for commit", 27, 27)
-DELIVERY: Final = Measure("classes and modules that the starter of a delivery calls directly", 12, 11)
-ROUTE: Final = Measure("classes and modules from hearing of a message to its request", 22)
-
-
 class Recorder:
-    """Collects the functions of the program that are entered while it is switched on, in the order of their entry."""
+    """Collects the files of the program that are entered while it is switched on, in the order of their entry."""
 
     def __init__(self) -> None:
-        root = Path(str(importlib.import_module(PROGRAM).__file__)).parent
-        self._prefix = f"{root}/"
-        self.entered: dict[CodeType, None] = {}
-        self._calls: dict[tuple[CodeType, CodeType], None] = {}
+        self._entered: dict[str, None] = {}
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -55,104 +52,121 @@ class Recorder:
         finally:
             sys.setprofile(None)
 
-    def off(self) -> None:
-        """Stop recording before the end of `on`."""
-        sys.setprofile(None)
-
     def files(self) -> list[str]:
         """Return the files entered, relative to the program."""
-        return list(dict.fromkeys(self._file(code) for code in self.entered))
-
-    def owners(self) -> list[str]:
-        """Return the classes entered, and the modules of functions outside of classes."""
-        return list(dict.fromkeys(self._owner(code) for code in self.entered))
-
-    def called_by(self, owner: str) -> list[str]:
-        """Return the other classes and modules that a class or module called itself."""
-        called = [self._owner(code) for caller, code in self._calls if self._owner(caller) == owner]
-        return [name for name in dict.fromkeys(called) if name != owner]
-
-    def called_by_starter(self, frame: FrameType | None) -> list[str]:
-        """Return what the starter of a request called itself, if this frame sends the request.
-
-        Of the classes on the stack the starter is the one that calls the most others, so that the figure stays when
-        an object that only forwards is put between it and the sender.
-        """
-        starters = dict[str, None]()
-        while frame is not None:
-            if frame.f_code.co_filename.startswith(self._prefix):
-                starters[self._owner(frame.f_code)] = None
-            frame = frame.f_back
-        return max((self.called_by(starter) for starter in reversed(starters)), key=len)
+        return list(self._entered)
 
     def _note(self, frame: FrameType, event: str, _argument: object) -> None:
-        if event != "call" or not frame.f_code.co_filename.startswith(self._prefix):
-            return
-        self.entered.setdefault(frame.f_code)
-        caller = frame.f_back
-        # A call by way of the standard library, of a property or a partial function, is the caller's.
-        while caller is not None and not caller.f_code.co_filename.startswith(self._prefix):
-            caller = caller.f_back
-        if caller is not None:
-            self._calls.setdefault((caller.f_code, frame.f_code))
-
-    def _file(self, code: CodeType) -> str:
-        return code.co_filename.removeprefix(self._prefix)
-
-    def _owner(self, code: CodeType) -> str:
-        outer, dot, _ = code.co_qualname.partition(".")
-        is_method = dot and outer.lstrip("_")[:1].isupper()
-        return f"{self._file(code)}:{outer}" if is_method else self._file(code)
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(_PROGRAM):
+            self._entered[file.removeprefix(_PROGRAM)] = None
 
 
-def measure(folder: Path) -> dict[Measure, list[str]]:
-    """Measure with a database in a folder; returns the files or classes that each operation entered."""
-    return asyncio.run(_measure(folder))
+class _Sender:
+    """Takes the requests to listeners, and sends nothing."""
+
+    def __init__(self) -> None:
+        self.on_send: Callable[[], None] = lambda: None
+
+    def send(self, _request: object, done: Callable[[Outcome], None]) -> None:
+        self.on_send()
+        asyncio.get_running_loop().call_soon(done, Outcome(200, "", "", 1))
+
+    async def close(self, grace_seconds: float) -> None:
+        """Nothing to close."""
 
 
-async def _measure(folder: Path) -> dict[Measure, list[str]]:
-    async with running(folder) as program:
-        return await _measured(program)
+class _Exchange(Exchange):
+    """Keeps the response."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        assert status == 200, body
+        self.response = json.loads(body)
 
 
-async def _measured(program: Program) -> dict[Measure, list[str]]:
-    queue = (await program.ask("POST", "/queues", {"alias": "orders"}))["queue"]["id"]
-    path = f"/queues/{queue}"
-    urls = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
-    await program.ask("POST", f"{path}/listeners", urls)
-    # Everything once before: what is kept in memory from then on is no part of an operation.
-    await _delivery(program, path)
-    await program.ask("GET", path)
-    delivery, called = await _delivery(program, path)
-    return {
-        GET: (await _one_get(program, path)).files(),
-        PUBLISH: (await _one_publish(program, path)).files(),
-        DELIVERY: called,
-        ROUTE: delivery.owners(),
-    }
+class _Program:
+    """A running worker, and its operator's requests."""
 
+    def __init__(self, worker: Worker, store: Store, sender: _Sender) -> None:
+        self._application = worker.application
+        self._store = store
+        self._sender = sender
 
-async def _one_get(program: Program, path: str) -> Recorder:
-    recorder = Recorder()
-    work, exchange = program.request("GET", path)
-    with recorder.on():
+    def request(self, method: str, path: str, body: object = None) -> tuple[Coroutine[Any, Any, None], _Exchange]:
+        """Return the coroutine that responds to a request, and where its response will be."""
+        content = b"" if body is None else json.dumps(body).encode()
+        headers = {"x-api-key": _KEY, "host": "127.0.0.1:3000", "accept": "application/json"}
+        if content:
+            headers |= {"content-type": "application/json", "content-length": str(len(content))}
+        received = Received(0, f"{method} {path} HTTP/1.1", headers, content)
+        gone = asyncio.get_running_loop().create_future()
+        exchange = _Exchange(received, cast("Any", None), gone)
+        return self._application.__rsgi__(Scope(received, "127.0.0.1:3000", "127.0.0.1:1"), exchange), exchange
+
+    async def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Return the body of the response."""
+        work, exchange = self.request(method, path, body)
         await work
-    assert exchange.response[0] == 200
-    return recorder
+        return exchange.response
+
+    async def deliver(self, path: str) -> Recorder:
+        """Publish, and record from when the lanes hear of the stored message until its request is sent."""
+        recorder, sent = Recorder(), asyncio.Event()
+        on_append = self._store.on_append
+
+        def record(appended: Appended) -> None:
+            with recorder.on():
+                on_append(appended)
+
+        def end() -> None:
+            sys.setprofile(None)
+            sent.set()
+
+        self._store.on_append, self._sender.on_send = record, end
+        await self.ask("POST", f"{path}/messages", {"data": {"order": 17}})
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await sent.wait()
+        self._store.on_append, self._sender.on_send = on_append, lambda: None
+        return recorder
 
 
-async def _one_publish(program: Program, path: str) -> Recorder:
-    """Record until the request first waits, which is for the commit."""
-    recorder = Recorder()
-    work, exchange = program.request("POST", f"{path}/messages", {"data": {"order": 17}})
-    with recorder.on():
-        waits_for = work.send(None)
-    await _go_on(work, waits_for)
-    assert exchange.response[0] == 200
-    return recorder
+@asynccontextmanager
+async def _running(folder: Path) -> AsyncIterator[_Program]:
+    settings = Settings(database=f"sqlite:///{folder}/discue.db", port=0, allow_private_targets=True)
+    log, sender = Log("tools"), _Sender()
+    async with open_installation(settings, SystemClock(), log) as control:
+        await ensure_operator(control, "com.example.operator", _KEY)
+        worker = Worker(control, log, sender=cast("Sender", sender))
+        await worker.start()
+        try:
+            yield _Program(worker, control.store, sender)
+        finally:
+            await worker.hand_over()
+            await worker.leave()
 
 
-async def _go_on(work: Any, waits_for: Any) -> None:
+async def _measured(folder: Path) -> dict[str, list[str]]:
+    async with _running(folder) as program:
+        queue = (await program.ask("POST", "/queues", {"alias": "orders"}))["queue"]["id"]
+        path = f"/queues/{queue}"
+        urls = {"notify_url": "http://127.0.0.1:9/notify", "liveness_url": "http://127.0.0.1:9/live"}
+        await program.ask("POST", f"{path}/listeners", urls)
+        # Everything once before: what is kept in memory from then on is no part of an operation.
+        await program.deliver(path)
+        await program.ask("GET", path)
+        delivery = await program.deliver(path)
+        work, _ = program.request("GET", path)
+        get, publish = Recorder(), Recorder()
+        with get.on():
+            await work
+        work, _ = program.request("POST", f"{path}/messages", {"data": {"order": 17}})
+        with publish.on():
+            committed = work.send(None)
+        await _end(work, committed)
+        return {GET: get.files(), PUBLISH: publish.files(), DELIVERY: delivery.files()}
+
+
+async def _end(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
     """Run a coroutine that was begun by hand to its end."""
     while True:
         while not waits_for.done():  # noqa: ASYNC110 - the coroutine is no task that could wait for it
@@ -163,54 +177,17 @@ async def _go_on(work: Any, waits_for: Any) -> None:
             return
 
 
-async def _delivery(program: Program, path: str) -> tuple[Recorder, list[str]]:
-    """Record from when the lanes hear of a stored message until its request is sent.
-
-    Returns what the starter of the request called, too.
-    """
-    recorder, sent = Recorder(), asyncio.get_running_loop().create_future()
-    store = program.installation.store
-    # The program before the restructuring has another name for it.
-    name = "on_append" if hasattr(store, "on_append") else "appended"
-    deliver = getattr(store, name)
-
-    def on_append(event: object) -> None:
-        with recorder.on():
-            deliver(event)
-
-    def on_send() -> None:
-        recorder.off()
-        if not sent.done():
-            sent.set_result(recorder.called_by_starter(sys._getframe()))
-
-    setattr(store, name, on_append)
-    program.sender.on_send = on_send
-    try:
-        await program.ask("POST", f"{path}/messages", {"data": {"order": 17}})
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            return recorder, await sent
-    finally:
-        setattr(store, name, deliver)
-        program.sender.on_send = lambda: None
+def measure(folder: Path) -> dict[str, list[str]]:
+    """Measure with a database in a folder. Returns the files that each operation entered."""
+    return asyncio.run(_measured(folder))
 
 
-def main(arguments: list[str]) -> int:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m tools.paths", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="print what the figures count")
-    parser.add_argument("--tree", type=Path, help="folder with another version of the program")
-    options = parser.parse_args(arguments)
-    if options.tree is not None:
-        use_tree(options.tree)
+def main() -> None:
+    """Print the files of each operation."""
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(Path(folder))
-    for operation, found in measured.items():
-        stated = f"; stated: {operation.stated}" if operation.stated not in (None, operation.base) else ""
-        print(f"{len(found):3}  {operation.name} (before: {operation.base}{stated})")
-        if options.list:
-            print("".join(f"       {name}\n" for name in found), end="")
-    return 0
+        for operation, files in measure(Path(folder)).items():
+            print(f"{len(files)} {operation}:", *files, sep="\n  ")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()
