@@ -88,15 +88,11 @@ def _install(python: Path, *what: str | Path) -> None:
 
 
 def run(version: str, python: Path, arguments: Sequence[str]) -> Result:
-    """Run the tests. Those that fail run once more, one at a time: the machine may have been busy."""
+    """Run the tests."""
     cache = python.parents[1] / "cache"
     command: list[str | Path] = [python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *PART, *ON_SQLITE]
-    # By files: groups would add their names to those of the tests that failed.
     began = time.monotonic()
-    code = subprocess.run([*command, "-n", "2", "--dist", "loadfile", *arguments], cwd=ROOT, check=False).returncode
-    if code == 1:
-        print(f"\nThe tests that failed on Python {version}, once more, one at a time:\n", flush=True)
-        code = subprocess.run([*command, "-n", "0", "--last-failed", *arguments], cwd=ROOT, check=False).returncode
+    code = subprocess.run([*command, "-n", "2", "--dist", "loadgroup", *arguments], cwd=ROOT, check=False).returncode
     outcome = f"{version_of(python)} {'failed' if code else 'passed'} in {time.monotonic() - began:.0f} s"
     return Result(version, outcome, failed=code != 0)
 
