@@ -70,10 +70,10 @@ browser: $(DEV)
 
 screenshots: $(DEV)
 	$(PIP) install --require-hashes -r requirements/browser.txt
-	$(BIN)/python -m tools.screenshots $(ARGS)
+	$(BIN)/python -m docs.screenshots $(ARGS)
 
 pythons: $(DEV)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) $(if $(ARGS),-- $(ARGS))
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) -- $(ARGS)
 
 # Installed without its path, which the bill would list. What `pyproject.toml` leaves to the build is the version.
 sbom: $(DEV)
@@ -148,10 +148,10 @@ mutate: $(DEV)
 clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 		-r requirements/generators.txt
-	$(BIN)/python -m tools.generated_clients $(GENERATORS)/bin
+	GENERATORS=$(GENERATORS)/bin $(PYTEST) tests/clients/generated
 	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python --project clients/python
 	npm exec --yes --silent --package=$(PYRIGHT) -- pyright --pythonpath $(BIN)/python tests/clients/python/typed
-	$(BIN)/python -m tools.typescript_client
+	$(BIN)/python -m tests.clients.typescript.page
 	cd clients/typescript && npm run --silent types
 	$(PYTEST) tests/clients/typescript
 	for version in $(NODES); do \

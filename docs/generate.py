@@ -154,9 +154,12 @@ PAGES: dict[str, Callable[[], str]] = {
 def stale() -> list[str]:
     """Return the names of the generated files that do not match the code."""
     pages = [name for name, page in PAGES.items() if not _is_current(DOCS / name, page())]
+    return pages + [path.name for path, text in _client_modules().items() if not _is_current(path, text)]
+
+
+def _client_modules() -> dict[Path, str]:
     document = json.loads(openapi_file())
-    modules = python_client.generated(document) | typescript_client.generated(document)
-    return pages + [path.name for path, text in modules.items() if not _is_current(path, text)]
+    return python_client.generated(document) | typescript_client.generated(document)
 
 
 def _is_current(path: Path, text: str) -> bool:
@@ -172,9 +175,8 @@ def main(arguments: list[str]) -> int:
     for name, page in PAGES.items():
         (DOCS / name).parent.mkdir(parents=True, exist_ok=True)
         (DOCS / name).write_text(page(), encoding="utf-8")
-    document = json.loads(openapi_file())
-    python_client.write(document)
-    typescript_client.write(document)
+    for path, text in _client_modules().items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

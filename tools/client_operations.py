@@ -1,6 +1,7 @@
 """Reads the OpenAPI document as methods of resources, for the generators of clients."""
 
 import re
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
@@ -35,6 +36,8 @@ _NAMES: Final = {
 _REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
+LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})
+"""Parameters of lists that the clients use themselves, and synonyms."""
 PUBLISHED: Final = frozenset({"create_topic_message"})
 """Operations with the signature of `client.publish`: the data, and the other fields as options."""
 NOT_SET: Final = ("Read-only", "A synonym of")
@@ -77,6 +80,17 @@ def operations(document: Json) -> list[Operation]:
         if (verb == "get" or verb in _METHODS) and not spec["operationId"].startswith("put_")
     ]
     return sorted(found, key=lambda operation: operation.resource)
+
+
+def methods(found: Iterable[Operation]) -> dict[str, list[list[Operation]]]:
+    """Return the methods of each resource: the operations of one name, those with a shorter path first."""
+    resources: dict[str, dict[str, list[Operation]]] = {}
+    for operation in found:
+        resources.setdefault(operation.resource, {}).setdefault(operation.name, []).append(operation)
+    return {
+        resource: [sorted(each, key=lambda one: one.path.count("{")) for each in by_name.values()]
+        for resource, by_name in resources.items()
+    }
 
 
 def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:

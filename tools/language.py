@@ -1,6 +1,6 @@
-"""Print vague wording in code and on pages: `python -m tools.language [PATH …]`. The exit code is 1 if there is some.
+"""Print vague wording in code and on pages: `python -m tools.language`. The exit code is 1 if there is some.
 
-Phrases are searched in pages, comments and strings; the others are rules for docstrings and names of tests and files.
+Phrases are searched in pages, comments and strings; the others are rules for docstrings and names of tests.
 """
 
 import ast
@@ -50,7 +50,6 @@ _TEST_NAME: Final = re.compile(
     r"test_(?:what|who|whom|whose|whoever|which|those|it|its|he|they|one_that|the_same|of|as|nothing|nobody|somebody"
     r"|something|everything|where|that|so|and|there|this|here|else|whatever)_|test_[a-z]+$"
 )
-_FILE_NAME: Final = re.compile(r"(?:.*_)?(?:managers?|utils?|helpers?|commons?)(?:_.*)?\.[a-z]+")
 _PROPERTIES: Final = {"property", "cached_property", "fixture", "setter"}
 _CODE: Final = re.compile(r"(?ms:^ *(```|~~~).*?^ *\1)|``[^`]+``|`[^`\n]+`|\]\([^)]*\)|<[a-z/][^>]*>|https?://\S+")
 _COMMENTS: Final = re.compile(r"(?m:^ *#.*\n)+|(?<=  )#.*")
@@ -80,8 +79,6 @@ class Hit(NamedTuple):
 
 def hits_in(path: str, content: str) -> Iterator[Hit]:
     """Check a file of Python or a page of Markdown."""
-    if not path.startswith("tests/") and _FILE_NAME.fullmatch(Path(path).name):
-        yield Hit(path, 1, "the name of the file does not say what it holds")
     if path.endswith(".md"):
         for line, text in _paragraphs(content):
             yield from _phrases(path, line, text)
@@ -162,16 +159,11 @@ def _checked_files() -> Iterator[tuple[str, str]]:
                 yield path, file.read_text(encoding="utf-8")
 
 
-def main(wanted: list[str]) -> int:
-    hits = [
-        hit
-        for path, content in _checked_files()
-        if not wanted or any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in wanted)
-        for hit in hits_in(path, content)
-    ]
-    print("\n".join([*map(str, sorted(set(hits))), f"{len(set(hits))} hits"]))
+def main() -> int:
+    hits = {hit for path, content in _checked_files() for hit in hits_in(path, content)}
+    print("\n".join([*map(str, sorted(hits)), f"{len(hits)} hits"]))
     return 1 if hits else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

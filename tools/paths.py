@@ -8,10 +8,10 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, coroutine
 from typing import Any, Final, cast
 
 import discue
@@ -41,7 +41,7 @@ class Recorder:
     """Collects the files of the program that are entered while it is switched on, in the order of their entry."""
 
     def __init__(self) -> None:
-        self._entered: dict[str, None] = {}
+        self.files: list[str] = []
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -52,14 +52,10 @@ class Recorder:
         finally:
             sys.setprofile(None)
 
-    def files(self) -> list[str]:
-        """Return the files entered, relative to the program."""
-        return list(self._entered)
-
     def _note(self, frame: FrameType, event: str, _argument: object) -> None:
-        file = frame.f_code.co_filename
-        if event == "call" and file.startswith(_PROGRAM):
-            self._entered[file.removeprefix(_PROGRAM)] = None
+        file = frame.f_code.co_filename.removeprefix(_PROGRAM)
+        if event == "call" and file != frame.f_code.co_filename and file not in self.files:
+            self.files.append(file)
 
 
 class _Sender:
@@ -79,7 +75,7 @@ class _Sender:
 class _Exchange(Exchange):
     """Keeps the response."""
 
-    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def response_bytes(self, status: int, _headers: list[tuple[str, str]], body: bytes) -> None:
         assert status == 200, body
         self.response = json.loads(body)
 
@@ -160,21 +156,19 @@ async def _measured(folder: Path) -> dict[str, list[str]]:
         with get.on():
             await work
         work, _ = program.request("POST", f"{path}/messages", {"data": {"order": 17}})
-        with publish.on():
-            committed = work.send(None)
-        await _end(work, committed)
-        return {GET: get.files(), PUBLISH: publish.files(), DELIVERY: delivery.files()}
+        await _recorded(work, publish)
+        return {GET: get.files, PUBLISH: publish.files, DELIVERY: delivery.files}
 
 
-async def _end(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """Run a coroutine that was begun by hand to its end."""
-    while True:
-        while not waits_for.done():  # noqa: ASYNC110 - the coroutine is no task that could wait for it
-            await asyncio.sleep(0)
-        try:
+@coroutine
+def _recorded(work: Coroutine[Any, Any, None], recorder: Recorder) -> Generator[Any, None, None]:
+    """Run a coroutine, and record until it first waits."""
+    with suppress(StopIteration):
+        with recorder.on():
             waits_for = work.send(None)
-        except StopIteration:
-            return
+        while True:
+            yield waits_for
+            waits_for = work.send(None)
 
 
 def measure(folder: Path) -> dict[str, list[str]]:

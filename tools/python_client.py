@@ -9,22 +9,18 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from tools.client_operations import NOT_SET, Json, Operation, class_name, operations
-from tools.sync_half import MARK, sync_half
+from tools.client_operations import LIST_OPTIONS, NOT_SET, Json, Operation, class_name, methods, operations
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "python" / "discue_client"
 DERIVED: Final = ("client", "consumer", "publisher", "requester", "resources")
 """The modules whose sync half is derived."""
 
 
-def write(document: Json) -> None:
-    """Write every generated file."""
-    for path, text in generated(document).items():
-        path.write_text(text, encoding="utf-8")
+MARK: Final = '"""{}\n\nWritten by `make docs` from {}. Do not edit.\n"""\n\n'
+"""The docstring of a generated module: its title and its source."""
 
 
 def generated(document: Json) -> dict[Path, str]:
@@ -38,8 +34,29 @@ def generated(document: Json) -> dict[Path, str]:
     for name in DERIVED:
         source = PACKAGE / "_async" / f"{name}.py"
         text = texts.get(source) or source.read_text(encoding="utf-8")
-        texts[PACKAGE / "_sync" / f"{name}.py"] = _formatted(sync_half(text, name))
+        texts[PACKAGE / "_sync" / f"{name}.py"] = _formatted(_sync_half(text, name))
     return texts
+
+
+_TOKENS: Final = {
+    r"async (def|with|for) ": r"\1 ",
+    r"\bawait ": "",
+    r"\bAsync(?=[A-Z])": "",
+    r"\b_async\b": "_sync",
+    r"__a(enter|exit|iter|next)__": r"__\1__",
+    r"\baclose\b": "close",
+    r"\bCoroutine\[Any, Any, (.*?)\]": r"\1",
+    r"\bAwaitable\[(.*?)\]": r"\1",
+}
+
+
+def _sync_half(text: str, name: str) -> str:
+    """Derive a module of the sync half from the async one, token by token."""
+    for pattern, replacement in _TOKENS.items():
+        text = re.sub(pattern, replacement, text)
+    title, _, rest = text.removeprefix('"""').partition('"""\n')
+    title = title.split("\n\nWritten by")[0].strip()
+    return MARK.format(title, f"`_async/{name}.py`") + rest.lstrip("\n")
 
 
 def _formatted(text: str) -> str:
@@ -137,9 +154,6 @@ def _union(*kinds: str) -> str:
     return "Any" if "Any" in parts else " | ".join(dict.fromkeys(sorted(parts, key=lambda part: part == "None")))
 
 
-_LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})
-"""Parameters of lists that the client uses itself, and synonyms."""
-
 _RESOURCES_HEAD: Final = """# ruff: noqa: A002, PLR0913
 
 from __future__ import annotations
@@ -163,13 +177,10 @@ if TYPE_CHECKING:
 
 def _resources(schemas: Json, operations: list[Operation]) -> str:
     classes, attributes = [], []
-    for resource, group in groupby(operations, lambda each: each.resource):
+    for resource, found in methods(operations).items():
         name = "Async" + "".join(word.capitalize() for word in resource.split("_"))
-        by_method: dict[str, list[Operation]] = {}
-        for operation in group:
-            by_method.setdefault(operation.name, []).append(operation)
-        methods = [_method(schemas, *sorted(each, key=lambda one: one.path.count("{"))) for each in by_method.values()]
-        classes.append(_resource(name, f"Operations of `client.{resource}`.", ["self._requester = requester"], methods))
+        texts = [_method(schemas, *each) for each in found]
+        classes.append(_resource(name, f"Operations of `client.{resource}`.", ["self._requester = requester"], texts))
         attributes.append(f"self.{resource} = {name}(requester)")
     head = MARK.format("Operations by resource.", "`docs/openapi.json`") + _RESOURCES_HEAD
     last = _resource("AsyncResources", "The resources of a service, as attributes.", attributes, [])
@@ -218,7 +229,7 @@ def _method(schemas: Json, shorter: Operation, operation: Operation | None = Non
     operation = operation or shorter
     is_list = "per_page" in operation.parameters
     is_idempotent = "Idempotency-Key" in operation.parameters
-    queries = [name for name in operation.queries if name not in _LIST_OPTIONS]
+    queries = [name for name in operation.queries if name not in LIST_OPTIONS]
     keyword = [
         *(
             f"{name}: {_union(_type(schemas, operation.queries[name], is_request=True), 'None')} = None"

@@ -1,4 +1,4 @@
-"""Run tests on other versions of Python: `python -m tools.pythons FOLDER VERSION …`.
+"""Run tests on other versions of Python: `python -m tools.pythons FOLDER VERSION … -- ARGUMENT …`.
 
 Each version gets an environment with the pinned requirements in FOLDER, for this run and later ones. Interpreters come
 from pyenv or PATH; on Debian, one that the machine lacks is unpacked from the packages of the next release. The version
@@ -43,17 +43,15 @@ class Result(msgspec.Struct, frozen=True):
 def interpreter(version: str, folder: Path) -> Path | None:
     """Return an interpreter of a version such as 3.13: the newest of pyenv, else the one in PATH, else Debian's."""
     name = f"python{version}"
-    of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"), key=_patch)
+    of_pyenv = sorted(
+        Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"),
+        key=lambda python: [int(number) for number in re.findall(r"\d+", python.parts[-3])],
+    )
     in_path = shutil.which(name)
     for found in (*reversed(of_pyenv), *([Path(in_path)] if in_path else []), folder / "debian" / "usr" / "bin" / name):
         if version_of(found).startswith(f"{version}."):
             return found
     return None
-
-
-def _patch(path: Path) -> int:
-    found = re.search(r"/\d+\.\d+\.(\d+)/", str(path))
-    return int(found[1]) if found else 0
 
 
 def version_of(python: Path) -> str:
@@ -112,20 +110,15 @@ def results(versions: Sequence[str], folder: Path, arguments: Sequence[str]) -> 
 
 def summary(found: Sequence[Result]) -> int:
     """Print the result of each version, and return the exit code."""
-    print("\nPython:")
-    for each in found:
-        print(f"  {each.version}: {each.outcome}")
+    print("\nPython:", *(f"{each.version}: {each.outcome}" for each in found), sep="\n  ")
     return int(any(each.failed for each in found))
 
 
-def main() -> int:
-    folder, *versions = sys.argv[1:]
-    arguments: list[str] = []
-    if "--" in versions:
-        at = versions.index("--")
-        versions, arguments = versions[:at], versions[at + 1 :]
-    return summary(results(versions, Path(folder).resolve(), arguments))
+def main(arguments: list[str]) -> int:
+    """Run the tests with the arguments after `--`."""
+    folder, *versions = arguments[: arguments.index("--")]
+    return summary(results(versions, Path(folder).resolve(), arguments[arguments.index("--") + 1 :]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,42 +1,24 @@
 """Writes the generated part of `clients/typescript`: models and operations from the OpenAPI document.
 
-`make docs` writes the files, and `make check` fails if one is out of date. `python -m tools.typescript_client` writes
-the examples of the client's page next to its tests, so that the compiler can check their types.
+`make docs` writes the files, and `make check` fails if one is out of date.
 """
 
 import re
 import textwrap
 from collections.abc import Collection, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from tools.client_operations import NOT_SET, Json, Operation, class_name, operations
+from tools.client_operations import LIST_OPTIONS, NOT_SET, Json, Operation, class_name, methods, operations
 
 PACKAGE: Final = Path(__file__).parents[1] / "clients" / "typescript"
 
-PAGE: Final = PACKAGE.parents[1] / "docs" / "typescript.md"
-
 _LINE: Final = 120
-_LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})
-"""Parameters of lists that the client uses itself, and synonyms."""
 _MARK: Final = "/**\n * {}\n *\n * Written by `make docs` from `docs/openapi.json`. Do not edit.\n */\n"
 _OPEN: Final = """/** One of the values, or one that a later version of the service adds. */
 export type Open<T> = T | (string & {});
 """
 _SIMPLE: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
-
-
-def examples() -> list[str]:
-    """Return the examples of the page, as whole modules."""
-    found = re.findall(r"^```ts\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    whole = []
-    for text in found:
-        needs_client = "client." in text and "const client" not in text
-        needs_class = (needs_client or "new Discue(" in text) and "{ Discue }" not in text
-        imported = 'import { Discue } from "@discue/client";\n' * needs_class
-        whole.append(imported + "const client = new Discue();\n" * needs_client + text)
-    return whole
 
 
 def generated(document: Json) -> dict[Path, str]:
@@ -47,12 +29,6 @@ def generated(document: Json) -> dict[Path, str]:
     requests = {operation.body for operation in found} | {name for name in schemas if name.endswith("Body")}
     folder = PACKAGE / "src" / "generated"
     return {folder / "models.ts": _models(schemas, requests, resources), folder / "resources.ts": resources}
-
-
-def write(document: Json) -> None:
-    """Write every generated file."""
-    for path, text in generated(document).items():
-        path.write_text(text, encoding="utf-8")
 
 
 def _models(schemas: Json, requests: set[str], resources: str) -> str:
@@ -130,18 +106,14 @@ def _union(*kinds: str) -> str:
 
 def _resources(schemas: Json, found: list[Operation]) -> str:
     classes, attributes = [], []
-    for resource, group in groupby(found, lambda each: each.resource):
-        by_method: dict[str, list[Operation]] = {}
-        for operation in group:
-            by_method.setdefault(operation.name, []).append(operation)
-        methods = [_method(schemas, *sorted(each, key=lambda one: one.path.count("{"))) for each in by_method.values()]
+    for resource, of_resource in methods(found).items():
         attribute = _camel(resource)
         name = attribute[0].upper() + attribute[1:]
         classes.append(
             f"/** Operations of `client.{attribute}`. */\nexport class {name} {{\n"
             "  readonly #requester: Requester;\n\n"
             "  constructor(requester: Requester) {\n    this.#requester = requester;\n  }\n\n"
-            + "\n".join(methods)
+            + "\n".join(_method(schemas, *each) for each in of_resource)
             + "}\n"
         )
         attributes.append((attribute, name))
@@ -215,7 +187,7 @@ def _query(schemas: Json, operation: Operation, *, is_list: bool) -> str:
     fields = {
         name: _type(schemas, schema, is_request=True)
         for name, schema in operation.queries.items()
-        if name not in _LIST_OPTIONS
+        if name not in LIST_OPTIONS
     }
     fields |= {"limit": "number"} if is_list else {}
     members = "; ".join(f"{name}?: {_union(kind, 'undefined')}" for name, kind in fields.items())
@@ -250,15 +222,3 @@ def _call(schemas: Json, operation: Operation, path: str, *, has_query: bool) ->
         return f"Promise<{response}>", f"return {call};"
     kind = _type(schemas, schemas[response]["properties"][required[0]], is_request=False)
     return f"Promise<{kind}>", f"const found = {call};\nreturn found.{required[0]};"
-
-
-def main() -> None:
-    """Write the examples of the page."""
-    folder = PACKAGE / "tests" / "page"
-    folder.mkdir(exist_ok=True)
-    for number, text in enumerate(examples()):
-        (folder / f"{number}.ts").write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

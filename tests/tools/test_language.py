@@ -49,10 +49,6 @@ def test_vague_test_name_is_found(name: str) -> None:
     assert hits_of(f"def {name}():\n    pass\n", "tests/test_module.py") == [1]
 
 
-def test_name_of_a_file_that_says_nothing_is_found() -> None:
-    assert hits_of("", "discue/store/helpers.py") == [1]
-
-
 def test_code_on_a_page_is_no_text() -> None:
     assert hits_of("It is `under way`.\n\n```python\n# under way\n```\n", "docs/page.md") == []
 

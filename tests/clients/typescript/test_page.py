@@ -8,8 +8,8 @@ import pytest
 
 from tests.clients.python.signed import MESSAGE_ID, headers_of
 from tests.clients.typescript.conftest import Node
+from tests.clients.typescript.page import examples
 from tests.support.served_api import Cast
-from tools.typescript_client import examples
 
 pytestmark = pytest.mark.xdist_group("typescript")
 

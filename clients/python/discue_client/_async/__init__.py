@@ -1,1 +1,1 @@
-"""The asynchronous client. `_sync` is derived from it: `python -m tools.python_client`."""
+"""The asynchronous client. `_sync` is derived from it: `make docs`."""

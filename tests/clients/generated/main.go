@@ -1,5 +1,5 @@
 // Calls a service with the client that OpenAPI Generator makes from the OpenAPI document: `main URL KEY`.
-// `tools/generated_clients.py` builds and runs it.
+// `test_generators.py` builds and runs it.
 package main
 
 import (
