@@ -142,8 +142,11 @@ simulate: $(DEV)
 fuzz: $(DEV)
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)
 
+# A run that was interrupted goes on. The programs run in the folder `mutants`.
 mutate: $(DEV)
-	$(BIN)/python -m tools.mutate --minutes $(MINUTES) $(ARGS)
+	$(PIP) install --require-hashes -r requirements/mutate.txt
+	PYTHONPATH=.:clients/python $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
 
 clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
@@ -167,11 +170,11 @@ docs: $(DEV)
 	$(BIN)/python -m docs.generate
 
 pins: $(DEV)
-	cd requirements && for set in build runtime otel s3 dev browser generators sbom; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
+	cd requirements && for set in build runtime otel s3 dev browser generators sbom mutate; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
 clean:
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
-	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SETS = ("build", "runtime", "otel", "s3", "sbom", "browser", "dev")
+SETS = ("build", "runtime", "otel", "s3", "sbom", "mutate", "browser", "dev")
 
 
 def direct_dependencies(name: str) -> list[str]:
