@@ -35,9 +35,9 @@ from discue.domain.waiting import ListenerCondition
 from discue.store import (
     attempts,
     domains,
-    listener_messages,
     listeners,
     message_log,
+    missed,
     purge,
     queues,
     system_events,
@@ -432,10 +432,10 @@ async def details_of(
     verified: domains.VerifiedDomains | None = None,
 ) -> ListenerDetails:
     """Return a listener with what the facts say about it, and with the ids of its missed messages or without."""
-    missed = await listener_messages.missed_ids(tx, listener) if facts.counts.missed and with_missed else []
+    missed_ids = await missed.newest_ids(tx, listener) if facts.counts.missed and with_missed else []
     shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
     is_verified = not facts.must_be_verified or listener.mode == "pull"
     if not is_verified:
         verified = verified or domains.VerifiedDomains(tx)
         is_verified = await verified.has(listener.organization, listener.notify_url)
-    return ListenerDetails(shown, facts, is_verified, tuple(missed))
+    return ListenerDetails(shown, facts, is_verified, tuple(missed_ids))

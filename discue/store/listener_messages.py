@@ -4,52 +4,38 @@ The state of each is checked, and others are skipped. A page scans a limited num
 where to continue.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from discue.domain.messages import MessageState, hash_key
-from discue.domain.model import DeliveryState, Listener
-from discue.store.engine import Row, Transaction, Value
+from discue.domain.model import DeliveryState
+from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
-from discue.store.log_bounds import WHOLE_LOG, PageBounds
-from discue.store.merged_logs import read_spans
+from discue.store.log_bounds import PageBounds
 from discue.store.message_log import LIST_COLUMNS, OneLog, placed, position_of
 from discue.store.message_states import listed_row, states_for
 from discue.store.pagination import LARGEST, Listing, Selection, Span, intersect
-from discue.store.recipients import Recipient, find_recipient, missed_range
+from discue.store.recipients import Recipient
 
 LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
 """A page takes one step of two or three statements: one for whole messages, the others for their states."""
 
-# The queue is a parameter, so that the index of a state covers all columns that are read. Otherwise the planner would
-# prefer the primary key, and pass rows of all states. Adding 0 keeps it from the primary key as well.
-_OF_DELIVERY_ROWS: Final = f"""
-    SELECT {LIST_COLUMNS}, delivery.reason, delivery.due_at, delivery.attempts FROM delivery
-    JOIN log ON log.queue = $1 AND log.organization = delivery.organization AND log.seq = delivery.seq
-    WHERE delivery.organization = $2 AND delivery.listener = $3 AND delivery.seq > $4 AND delivery.seq < $5"""
-_SCHEDULED: Final = f"""
-    SELECT {LIST_COLUMNS} FROM scheduled
-    JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
-    WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
-        AND scheduled.origin_seq < $4"""
-_MISSED: Final = f"{_OF_DELIVERY_ROWS} AND delivery.state = 'missed' AND delivery.stream + 0 = 0"
-_ENDED: Final = f"{_OF_DELIVERY_ROWS} AND delivery.state = 'ended' AND delivery.stream = 0"
-_OF_REASON: Final = " AND delivery.reason = $6"
 # The index of keys covers all that is read of `listed`: otherwise the planner would walk the log.
-_OF_KEY: Final = f"""
-    SELECT {LIST_COLUMNS} FROM log AS listed
-    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
-    WHERE listed.queue = $1 AND listed.organization = $2 AND listed.seq > $3 AND listed.seq < $4
-        AND listed.key_hash = $5"""
-_RANGES_FROM: Final = """
-    SELECT seq_from, seq_to FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from < $4{} ORDER BY seq_from LIMIT ${}"""
-_RANGES_BEFORE: Final = """
-    SELECT seq_from, seq_to FROM missed_range
-    WHERE organization = $1 AND listener = $2 AND seq_from < $3{} ORDER BY seq_from DESC LIMIT ${}"""
-_GROWTH: Final = 4
-"""How many times as many seqs of missed ranges are read next if a read found too few messages."""
+_WITH_KEY: Final = f"""
+    SELECT * FROM (
+        SELECT {LIST_COLUMNS} FROM log AS listed
+        JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+        WHERE listed.queue = $1 AND listed.organization = $2 AND listed.seq > $3 AND listed.seq < $4
+            AND listed.key_hash = $5
+        ORDER BY listed.seq {{0}} LIMIT $6) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT {LIST_COLUMNS} FROM scheduled
+        JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
+        WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
+            AND scheduled.origin_seq < $4
+        ORDER BY scheduled.origin_seq {{0}} LIMIT $6) AS looked_at"""
 
 Accepts = Callable[[Row], bool]
 """Tests a message of a list."""
@@ -88,92 +74,17 @@ class Several:
         return [by_seq[seq] for seq in sorted(by_seq, reverse=newest_first)][:limit]
 
 
-class _Named:
-    """Messages whose seqs are in rows of other tables, which one statement reads from each of these."""
+class WithKey:
+    """A queue's messages with a key, and all that are not due yet: those have no hash."""
 
-    def __init__(self, tables: Mapping[str, str], key: Sequence[int], *values: Value) -> None:
-        """`tables` are the columns of the seqs by the queries: of the key, of two seqs, and of other values."""
-        self._tables = tables
-        self._key = key
-        self._values = values
+    def __init__(self, organization: int, queue: int, key: str) -> None:
+        self._key = (queue, organization)
+        self._key_hash = hash_key(key)
 
     async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        order, last = "DESC" if newest_first else "ASC", len(self._key) + len(span) + len(self._values) + 1
-        parts = [f"{sql} ORDER BY {seq} {order} LIMIT ${last}" for sql, seq in self._tables.items()]
-        if len(parts) > 1:
-            parts = [f"SELECT * FROM ({part}) AS looked_at" for part in parts]
-        rows = await tx.rows(" UNION ALL ".join(parts), *self._key, *span, *self._values, limit)
-        found = sorted(map(placed, rows), key=_seq, reverse=newest_first)
-        return found[:limit]
-
-
-def _delivery_rows(of: Recipient, *queries: str, reason: str | None = None) -> MessageSource:
-    key, seq = (of.queue, of.organization, of.listener), "delivery.seq"
-    if reason is None:
-        return _Named(dict.fromkeys(queries, seq), key)
-    return _Named(dict.fromkeys([query + _OF_REASON for query in queries], seq), key, reason)
-
-
-class _InMissedRanges:
-    """Messages in missed ranges."""
-
-    def __init__(self, of: Recipient, reason: str | None = None) -> None:
-        self._of = of
-        self._reason = reason
-
-    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        found: list[Row] = []
-        low, high = span
-        room = limit
-        while len(found) < limit and (ranges := await self._ranges(tx, (low, high), limit, newest_first=newest_first)):
-            within = [intersect((first - 1, last + 1), span) for first, last in ranges]
-            while within and len(found) < limit:
-                count = _first_that_have(within, room)
-                spans = [(self._of.queue, *each) for each in within[:count]]
-                rows = await read_spans(tx, self._of.organization, spans, limit - len(found), newest_first=newest_first)
-                found += sorted(rows, key=_seq, reverse=newest_first)[: limit - len(found)]
-                # Where many messages are not kept any more, few statements find the others.
-                within, room = within[count:], room * _GROWTH
-            low, high = (low, ranges[-1][0]) if newest_first else (ranges[-1][1], high)
-            if len(ranges) < limit:
-                break
-        return found
-
-    async def _ranges(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> list[Row]:
-        """Read ranges that overlap the span, from one of its ends."""
-        low, high = span
-        bounds = (high,) if newest_first else span
-        taken = len(self._of.key) + len(bounds)
-        # Ranges of other reasons are passed in the database: there may be many.
-        condition, values = ("", ()) if self._reason is None else (f" AND reason = ${taken + 1}", (self._reason,))
-        sql = (_RANGES_BEFORE if newest_first else _RANGES_FROM).format(condition, taken + len(values) + 1)
-        rows = await tx.rows(sql, *self._of.key, *bounds, *values, limit)
-        if newest_first:
-            return [row for row in rows if row[1] > low]
-        # A range that begins before the span may reach into it.
-        around = await missed_range(tx, self._of.key, low)
-        is_wanted = around is not None and around.seq_to > low and self._reason in (None, around.reason)
-        return [(around.seq_from, around.seq_to), *rows] if around is not None and is_wanted else rows
-
-
-def _first_that_have(spans: Sequence[Span], room: int) -> int:
-    """Return how many of the first spans may have enough messages, at least one."""
-    for count, (low, high) in enumerate(spans, 1):
-        room -= high - low - 1
-        if room <= 0:
-            return count
-    return len(spans)
-
-
-def missed_for(of: Recipient, reason: str | None) -> MessageSource:
-    """Return the source of messages that the listener has missed, for one reason or for any."""
-    return Several(_InMissedRanges(of, reason), _delivery_rows(of, _MISSED, _ENDED, reason=reason))
-
-
-def with_key(organization: int, queue: int, key: str) -> MessageSource:
-    """Return the source of a queue's messages with a key, and of all that are not due yet: those have no hash."""
-    tables = {_OF_KEY: "listed.seq", _SCHEDULED: "scheduled.origin_seq"}
-    return _Named(tables, (queue, organization), hash_key(key))
+        sql = _WITH_KEY.format("DESC" if newest_first else "ASC")
+        rows = await tx.rows(sql, *self._key, *span, self._key_hash, limit)
+        return sorted(map(placed, rows), key=_seq, reverse=newest_first)[:limit]
 
 
 async def page_for_listener(
@@ -238,23 +149,5 @@ async def scanned_position(tx: Transaction, log: tuple[int, int], public_id: str
     return older, newer - 1
 
 
-def accept_all(row: Row) -> bool:
-    """Accept every message."""
-    del row
-    return True
-
-
 def _seq(row: Row) -> int:
     return int(row[0][2])
-
-
-SHOWN_MISSED: Final = 100
-
-
-async def missed_ids(tx: Transaction, listener: Listener, limit: int = SHOWN_MISSED) -> list[str]:
-    """Read the ids of missed messages that still exist, newest first."""
-    of = await find_recipient(tx, listener.organization, listener.public_id)
-    if of is None:
-        return []
-    missed = Several(_delivery_rows(of, _MISSED), _InMissedRanges(of))
-    return [row[2] for row in await missed.read_span(tx, WHOLE_LOG, limit, newest_first=True)]

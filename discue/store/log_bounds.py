@@ -4,7 +4,7 @@
 one for each doubling of the log's length, which are 20 in a log of a million.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -106,6 +106,20 @@ async def span_of_times(tx: Transaction, organization: int, queue: int, selectio
     """Return the span of seqs whose messages pass the time filters."""
     times = msgspec.structs.replace(selection, after=None, before=None)
     return (await bounds_of(tx, organization, queue, times)).within
+
+
+async def spans_of_times(
+    tx: Transaction, organization: int, queues: Sequence[int], selection: Selection
+) -> dict[int, Span]:
+    """Return what `span_of_times` returns for each of several queues."""
+    spans: dict[int, Span] = dict.fromkeys(queues, WHOLE_LOG)
+    if selection.created_after is not None:
+        after = dict.fromkeys(queues, selection.created_after + 1)
+        spans = {queue: (seq - 1, LARGEST) for queue, seq in (await first_seqs_at(tx, organization, after)).items()}
+    if selection.created_before is not None:
+        before = await first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
+        spans = {queue: (low, before[queue]) for queue, (low, _) in spans.items()}
+    return spans
 
 
 async def first_seqs_at(tx: Transaction, organization: int, times: Mapping[int, int]) -> dict[int, int]:

@@ -7,9 +7,9 @@ from operator import itemgetter
 from typing import Final
 
 from discue.store.engine import Row, Transaction
-from discue.store.log_bounds import first_seqs_at
+from discue.store.log_bounds import first_seqs_at, spans_of_times
 from discue.store.message_log import LogPosition, listed_columns, placed, position_of
-from discue.store.pagination import LARGEST, MERGED_ROWS, Selection, Span, too_far
+from discue.store.pagination import MERGED_ROWS, Selection, Span, too_far
 from discue.store.tables import given_rows, padded
 
 _AT_ONCE: Final = 128
@@ -26,14 +26,7 @@ class MergedLogs:
 
     @classmethod
     async def of(cls, tx: Transaction, organization: int, queues: Sequence[int], selection: Selection) -> "MergedLogs":
-        spans: dict[int, Span] = dict.fromkeys(queues, (0, LARGEST))
-        if selection.created_after is not None:
-            after = dict.fromkeys(queues, selection.created_after + 1)
-            spans = {queue: (seq - 1, LARGEST) for queue, seq in (await first_seqs_at(tx, organization, after)).items()}
-        if selection.created_before is not None:
-            before = await first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
-            spans = {queue: (low, before[queue]) for queue, (low, _) in spans.items()}
-        return cls(organization, spans)
+        return cls(organization, await spans_of_times(tx, organization, queues, selection))
 
     async def locate(self, tx: Transaction, public_id: str) -> LogPosition:
         return await position_of(tx, self._organization, public_id, 0)

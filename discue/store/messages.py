@@ -12,7 +12,7 @@ from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
 from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
-from discue.store.listener_messages import MessageSource, Picked, Several, page_for_listener, with_key
+from discue.store.listener_messages import MessageSource, Picked, Several, WithKey, page_for_listener
 from discue.store.listener_states import page_in_state
 from discue.store.log_bounds import PageBounds, bounds_of, span_of_times
 from discue.store.merged_logs import MergedLogs
@@ -345,7 +345,7 @@ async def _candidates(
     if selection.alias is not None:
         called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue)
         return Several(OneLog(organization, queue, alias=selection.alias), Picked(called))
-    return None if selection.key is None else with_key(organization, queue, selection.key)
+    return None if selection.key is None else WithKey(organization, queue, selection.key)
 
 
 async def _filtered(

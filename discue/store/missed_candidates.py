@@ -4,6 +4,7 @@ These candidates are rows `(part, listener, first, last, reason, missed_at)`, wi
 a time.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from discue.store.engine import Row, Transaction, Value
 from discue.store.missed_messages import Key
 from discue.store.pagination import LARGEST
-from discue.store.tables import padded, shifted
+from discue.store.tables import padded, placeholders, shifted
 
 PARTS: Final = 3
 """The number of parts that are read by an index each, up to a limit."""
@@ -62,13 +63,16 @@ _RANGE_AROUND: Final = """
 """Upwards, a range that begins before the span may reach into it."""
 
 _LISTENERS_AT_ONCE: Final = 16
-"""How many listeners of a queue that have missed something are read at once, each up to the limit of a part."""
+"""How many listeners that have missed something are read at once, each up to the limit of a part."""
 _LISTENERS_LOOKED_AT: Final = 1_000
 """How many listeners of a queue are looked at to find these."""
-_LISTENERS: Final = """FROM listener
+_CHOSEN_LOOKED_AT: Final = 128
+"""How many of some given listeners are looked at to find these."""
+_OF_QUEUE: Final = """FROM listener
         WHERE organization = $1 AND queue = (
             SELECT q.id FROM queue q WHERE q.organization = $1 AND q.public_id = $2 AND q.deleted_at IS NULL)
         AND id {before}= $3 AND deleted_at IS NULL ORDER BY id {order}"""
+_CHOSEN: Final = "FROM listener WHERE organization = $1 AND id IN ({given}) AND deleted_at IS NULL ORDER BY id {order}"
 # PostgreSQL would read all delivery rows once to answer EXISTS for many listeners.
 _THAT_MISSED: Final = """
     SELECT * FROM (
@@ -83,10 +87,10 @@ _THAT_MISSED: Final = """
             ORDER BY x.seq LIMIT 1), (
             SELECT x.seq_from FROM missed_range x WHERE x.organization = $1 AND x.listener = looked_at.id
             ORDER BY x.seq_from LIMIT 1)) IS NOT NULL
-        ORDER BY id {order} LIMIT {at_once}) AS looked_at
+        ORDER BY id {order} LIMIT {at_once}) AS looked_at"""
+_LAST_LOOKED_AT: Final = """
     UNION ALL
     SELECT * FROM (SELECT 1, id {listeners} LIMIT 1 OFFSET {looked_at} - 1) AS looked_at"""
-"""The next listeners of a queue that have missed something; and the last one looked at, if others may follow."""
 _NO_LISTENER: Final = 0
 _WIDTH: Final = 4
 """The number of parameters of `_OF_LISTENER` without a reason."""
@@ -96,9 +100,9 @@ class Candidates(NamedTuple):
     """The next candidates of a list."""
 
     rows: list[Row]
-    """At most as many of each part as were asked for; in a queue, of each part of each listener."""
+    """At most as many of each part as were asked for; of several listeners, of each part of each."""
     last_listener: int | None = None
-    """The last listener that was looked at, if others of the queue may follow."""
+    """The last of several listeners that was looked at, if others may follow."""
 
 
 async def read_of_all(tx: Transaction, organization: int, start: Key, count: int, *, newest_first: bool) -> Candidates:
@@ -116,25 +120,45 @@ async def read_of_listener(
     return Candidates(await _read(tx, sql, (organization, *start, *reasons, count), newest_first=newest_first))
 
 
-async def read_of_queue(
-    tx: Transaction, organization: int, start: Key, count: int, *, queue: str, newest_first: bool
+async def read_of_listeners(
+    tx: Transaction, organization: int, start: Key, count: int, *, among: str | Sequence[int], newest_first: bool
 ) -> Candidates:
-    """Read the candidates of the next listeners of a queue, which has a public id, that follow a key."""
-    before, order = _order(newest_first=newest_first)
-    listeners = _LISTENERS.format(before=before, order=order)
-    limits = {"looked_at": _LISTENERS_LOOKED_AT, "at_once": _LISTENERS_AT_ONCE}
-    sql = _THAT_MISSED.format(listeners=listeners, order=order, **limits)
-    found = await tx.rows(sql, organization, queue, start[0])
-    given = sorted((listener for part, listener in found if not part), reverse=newest_first)
-    ends = given if len(given) == _LISTENERS_AT_ONCE else [listener for part, listener in found if part]
+    """Read the candidates of the next of several listeners that follow a key: those of a queue, or with row ids.
+
+    A queue is given by its public id, and row ids in order.
+    """
+    given, last = await _that_missed(tx, organization, among, start[0], newest_first=newest_first)
     if not given:
-        return Candidates([], *ends)
+        return Candidates([], last)
     bounds = dict.fromkeys(given, LARGEST if newest_first else 0) | {start[0]: start[1]}
     some = padded(given, _NO_LISTENER)
     values = [value for each in some for value in (organization, each, bounds.get(each, 0), count)]
     rows = await _read(tx, _of_listeners(len(some), newest_first=newest_first), values, newest_first=newest_first)
-    last = min(ends, default=None) if newest_first else max(ends, default=None)
     return Candidates(rows, last)
+
+
+async def _that_missed(
+    tx: Transaction, organization: int, among: str | Sequence[int], start: int, *, newest_first: bool
+) -> tuple[list[int], int | None]:
+    """Return the next listeners that have missed something, and the last one looked at if others may follow."""
+    before, order = _order(newest_first=newest_first)
+    values: Sequence[Value] = ()
+    last = None
+    if isinstance(among, str):
+        sql, values, looked_at = _THAT_MISSED + _LAST_LOOKED_AT, (among, start), _LISTENERS_LOOKED_AT
+        listeners = _OF_QUEUE.format(before=before, order=order)
+    else:
+        chosen = among[: bisect_right(among, start)][::-1] if newest_first else among[bisect_left(among, start) :]
+        last = chosen[_CHOSEN_LOOKED_AT - 1] if len(chosen) > _CHOSEN_LOOKED_AT else None
+        values = padded(chosen[:_CHOSEN_LOOKED_AT] or [_NO_LISTENER], _NO_LISTENER)
+        sql, looked_at = _THAT_MISSED, len(values)
+        listeners = _CHOSEN.format(given=placeholders(2, looked_at), order=order)
+    sql = sql.format(listeners=listeners, order=order, looked_at=looked_at, at_once=_LISTENERS_AT_ONCE)
+    found = await tx.rows(sql, organization, *values)
+    given = sorted((listener for part, listener in found if not part), reverse=newest_first)
+    if len(given) == _LISTENERS_AT_ONCE:
+        return given, given[-1]
+    return given, next((listener for part, listener in found if part), last)
 
 
 @cache

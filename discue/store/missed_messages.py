@@ -13,7 +13,7 @@ from discue.domain.ids import decode, encode
 from discue.domain.window import Window
 from discue.store.attempts import DeliveryKey
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import LARGEST, Bounds
+from discue.store.pagination import LARGEST
 from discue.store.recipients import FROM_RECIPIENTS, Recipient
 from discue.store.tables import rows_among
 
@@ -52,17 +52,9 @@ def position_of(key: Key) -> str:
     return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
 
 
-class MissedKeys:
-    """The base of scans of the list. Their rows begin with the key, and ids to continue at are positions."""
-
-    async def position(self, tx: Transaction, public_id: str) -> Bounds:
-        del tx
-        key = min(decode(public_id[:_CHARACTERS]), LARGEST), min(decode(public_id[_CHARACTERS:]), LARGEST)
-        return key, key
-
-    def key_of(self, row: Row) -> Key:
-        key: Key = row[0]
-        return key
+def key_at(position: str) -> Key:
+    """Return the key of a position."""
+    return min(decode(position[:_CHARACTERS]), LARGEST), min(decode(position[_CHARACTERS:]), LARGEST)
 
 
 _RECIPIENTS: Final = f"""

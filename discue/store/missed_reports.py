@@ -9,7 +9,7 @@ from typing import Final
 
 from discue.domain.model import MISSED_REASONS
 from discue.domain.system_events import REPORT_INTERVAL_MS, MessageMissed, ResourceName
-from discue.store import listener_messages, listeners, queues, system_events
+from discue.store import listeners, missed, queues, system_events
 from discue.store.engine import Row, Transaction
 from discue.store.tables import read_one
 
@@ -64,7 +64,7 @@ async def _report(tx: Transaction, row: Row, now: int, event_id: int) -> Message
         count=counts[0],
         since=since,
         reasons={reason: count for reason, count in zip(MISSED_REASONS, counts[1:], strict=True) if count},
-        message_ids=await listener_messages.missed_ids(tx, missed_by, min(counts[0], _MESSAGES_NAMED)),
+        message_ids=await missed.newest_ids(tx, missed_by, min(counts[0], _MESSAGES_NAMED)),
     )
     await system_events.record(tx, organization, event_id, event)
     return event

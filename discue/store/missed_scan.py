@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from discue.store.engine import Row, Transaction
 from discue.store.filtered_pages import ScanStep
 from discue.store.listener_messages import scanned_position
+from discue.store.log_bounds import WHOLE_LOG, spans_of_times
 from discue.store.message_log import WAITING
 from discue.store.missed_candidates import (
     OF_RANGES,
@@ -14,18 +15,18 @@ from discue.store.missed_candidates import (
     Candidates,
     read_of_all,
     read_of_listener,
-    read_of_queue,
+    read_of_listeners,
 )
 from discue.store.missed_messages import (
     POSITION_CHARACTERS,
     Key,
-    MissedKeys,
     MissedMessage,
     Missing,
+    key_at,
     position_of,
     read_missing,
 )
-from discue.store.pagination import LARGEST, Bounds
+from discue.store.pagination import LARGEST, Bounds, Selection, Span, intersect
 from discue.store.recipients import state_of_row
 from discue.store.tables import given_rows, padded
 
@@ -52,34 +53,47 @@ class _Span(NamedTuple):
         return self.listener, self.high if newest_first else self.low
 
 
-class MissedScan(MissedKeys):
-    """A scan of all messages that any listener has missed: rows of the key and the message.
+class MissedScan:
+    """A scan of all messages that any listener has missed: rows of the key and the message. Ids are positions.
 
-    A step takes one statement to find where messages were missed, one for the listeners that are not known yet, and
-    one for the messages.
+    A step takes one statement to find where messages were missed, two with listeners to choose from, one for the
+    listeners that are not known yet, one or two for time filters, and one for the messages.
     """
 
     def __init__(
-        self, organization: int, only: Missing | None = None, *, queue: str | None = None, reason: str | None = None
+        self,
+        organization: int,
+        *,
+        only: Missing | None = None,
+        among: str | Sequence[int] | None = None,
+        selection: Selection,
     ) -> None:
-        """Limit the scan to the listener `only`, or to those of a queue, which has a public id, and to a reason."""
+        """Limit the scan to a listener, to those of the queue `among`, or to those with these row ids, in order."""
         self._organization = organization
         self._only = only
-        self._queue = queue
-        self._reason = reason
-        self._is_filtered = only is None and (queue, reason) != (None, None)
+        self._among = among
+        self._selection = selection
+        self._reason = selection.reason
+        filters = (among, selection.reason, selection.created_after, selection.created_before)
+        self._is_filtered = only is None and filters != (None, None, None, None)
         self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
+        self._times: dict[int, Span] = {}
+        """The seqs of queues that pass the time filters, as far as they are known."""
         self._anchor: set[int] = set()
         """The listener that a page continues at. The page before it ends there, so it is read with the others."""
 
     async def position(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
-            bounds = await super().position(tx, public_id)
-            self._anchor = {bounds[0][0]} if 0 < bounds[0][0] < LARGEST else set()
-            return bounds
+            key = key_at(public_id)
+            self._anchor = {key[0]} if 0 < key[0] < LARGEST else set()
+            return key, key
         of = self._only.of
         older, newer = await scanned_position(tx, (of.organization, of.queue), public_id)
         return (of.listener, older), (of.listener, newer)
+
+    def key_of(self, row: Row) -> Key:
+        key: Key = row[0]
+        return key
 
     async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
         low, high = span
@@ -106,10 +120,20 @@ class MissedScan(MissedKeys):
             return ScanStep(_in_order(within, newest_first=newest_first), None)
         end = max(ends) if newest_first else min(ends)
         within = {key: row for key, row in within.items() if (key >= end if newest_first else key <= end)}
-        if self._known.get(end[0], ()) is None:
-            # Nothing is shown of a deleted listener, or of another queue, however much it had missed.
-            end = (end[0], 0 if newest_first else LARGEST)
+        end = self._passing_others(end, newest_first=newest_first)
         return ScanStep(_in_order(within, newest_first=newest_first), end, position_of(end))
+
+    def _passing_others(self, end: Key, *, newest_first: bool) -> Key:
+        """Return a key beyond what follows an end and is not shown, however much that is."""
+        listener, seq = end
+        missing = self._known.get(listener)
+        last = (listener, 0 if newest_first else LARGEST)
+        if missing is None:
+            return last if listener in self._known else end
+        low, high = self._times.get(missing.of.queue, WHOLE_LOG)
+        if newest_first:
+            return last if seq <= low + 1 else (listener, min(seq, high))
+        return last if seq >= high - 1 else (listener, max(seq, low))
 
     async def _spans(
         self, tx: Transaction, start: Key, count: int, *, newest_first: bool
@@ -138,8 +162,8 @@ class MissedScan(MissedKeys):
             return await read_of_listener(
                 tx, organization, start, count, reason=self._reason, newest_first=newest_first
             )
-        if self._queue is not None:
-            return await read_of_queue(tx, organization, start, count, queue=self._queue, newest_first=newest_first)
+        if self._among is not None:
+            return await read_of_listeners(tx, organization, start, count, among=self._among, newest_first=newest_first)
         return await read_of_all(tx, organization, start, count, newest_first=newest_first)
 
     def _ends(self, found: Candidates, count: int, *, newest_first: bool) -> list[Key]:
@@ -147,7 +171,7 @@ class MissedScan(MissedKeys):
         read: dict[tuple[int, int], list[Key]] = {}
         for part, listener, first, last, *_ in found.rows:
             if part < PARTS:
-                of_part = read.setdefault((part, 0 if self._queue is None else listener), [])
+                of_part = read.setdefault((part, 0 if self._among is None else listener), [])
                 of_part.append((listener, first if newest_first else last))
         ends = [min(each) if newest_first else max(each) for each in read.values() if len(each) == count]
         if found.last_listener is not None:
@@ -157,18 +181,25 @@ class MissedScan(MissedKeys):
     async def _learn(self, tx: Transaction, listeners: set[int]) -> None:
         unknown = sorted(listeners - self._known.keys())
         self._known.update(dict.fromkeys(unknown))
-        for listener, missing in (await read_missing(tx, self._organization, unknown)).items():
-            if self._queue in {None, missing.of.queue_public_id}:
-                self._known[listener] = missing
+        self._known.update(await read_missing(tx, self._organization, unknown))
+        if self._only is None:
+            queues = {missing.of.queue for each in listeners if (missing := self._known[each]) is not None}
+            unlimited = sorted(queues - self._times.keys())
+            self._times.update(await spans_of_times(tx, self._organization, unlimited, self._selection))
 
     async def _messages(
         self, tx: Transaction, spans: Sequence[_Span], count: int, *, newest_first: bool
     ) -> tuple[dict[Key, Row], list[Key]]:
         """Return the messages of spans by key, and the last keys of spans that may have more."""
         missing = {place: one for place, each in enumerate(spans) if (one := self._known[each.listener]) is not None}
-        given = [
-            (place, spans[place].listener, one.of.queue, spans[place].low - 1, spans[place].high + 1)
+        within = {
+            place: intersect((spans[place].low - 1, spans[place].high + 1), self._times.get(one.of.queue, WHOLE_LOG))
             for place, one in missing.items()
+        }
+        given = [
+            (place, spans[place].listener, one.of.queue, *within[place])
+            for place, one in missing.items()
+            if within[place][1] - within[place][0] > 1
         ]
         found: dict[Key, Row] = {}
         read: dict[int, list[int]] = {}

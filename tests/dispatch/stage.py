@@ -24,7 +24,7 @@ from discue.observability.logs import Log
 from discue.publishing.publish import NewMessage, entry_for
 from discue.sending.fetch import FetchResult
 from discue.sending.request import AttemptRequest
-from discue.store import listener_messages, listeners, messages, organizations, queues, workers
+from discue.store import listeners, messages, missed, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -523,7 +523,7 @@ class Stage:
         assert {name: getattr(counts, name) for name in expected} == expected
 
     async def missed(self, listener: Listener) -> list[str]:
-        return await self.store.read(lambda tx: listener_messages.missed_ids(tx, listener, 10_000))
+        return await self.store.read(lambda tx: missed.newest_ids(tx, listener, 10_000))
 
     async def rows(self, sql: str, *values: int) -> list[Row]:
         return await self.store.read(lambda tx: tx.rows(sql, *values))

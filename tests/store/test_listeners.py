@@ -2,7 +2,7 @@ import msgspec
 
 from discue.domain.model import CursorCounts, DeliveryOptions, Listener, Queue
 from discue.domain.window import Window
-from discue.store import listener_messages, listeners, messages, queues
+from discue.store import listeners, messages, missed, queues
 from discue.store.engine import DeliveryRow, MissedRange
 from discue.store.store import Store
 from tests.store.rows import (
@@ -69,9 +69,9 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
     deleted = await store.read(lambda tx: messages.get(tx, queue, public_id(204)))
     assert deleted is not None
     await store.write(lambda tx: messages.delete(tx, deleted))
-    all_missed = await store.read(lambda tx: listener_messages.missed_ids(tx, listener))
+    all_missed = await store.read(lambda tx: missed.newest_ids(tx, listener))
     assert all_missed == [public_id(number) for number in (207, 206, 205, 203, 201)]
-    newest = await store.read(lambda tx: listener_messages.missed_ids(tx, listener, limit=2))
+    newest = await store.read(lambda tx: missed.newest_ids(tx, listener, limit=2))
     assert newest == [public_id(207), public_id(206)]
 
 

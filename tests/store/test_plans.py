@@ -36,7 +36,6 @@ from discue.store import (
     feed,
     idempotency,
     listener_health,
-    listener_messages,
     listener_tallies,
     listeners,
     lockouts,
@@ -264,7 +263,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get_with_facts(tx, OURS, listener.public_id)
     await listeners.get_with_facts(tx, OURS, listener.public_id, "acme")
     await listeners.read_facts(tx, OURS, [listener])
-    await listener_messages.missed_ids(tx, listener)
+    await missed.newest_ids(tx, listener)
     await listeners.references(tx, OURS, queue.id, 10)
     await listeners.update(tx, listener)
 
