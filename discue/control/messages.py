@@ -55,9 +55,9 @@ async def get(
 
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
-        states = await messages.states(tx, (message.organization, message.queue), [message])
+        states = await messages.states_of_all(tx, message.organization, {message.queue: [message]})
         found = await deliveries.list_of_message(tx, message, filters, defaults=_defaults(control))
-        return MessageDetails(message, states.get(message.seq), tuple(found))
+        return MessageDetails(message, states.get((message.queue, message.seq)), tuple(found))
 
     details = await control.store.read(work)
     message = await _with_body(control, details.message, reserve)
@@ -201,7 +201,7 @@ async def _with_states(
     control: ControlContext, found: Listing[StoredMessage], selection: Selection
 ) -> Listing[StoredMessage]:
     """Add the state of each message for all listeners of its queue, unless it is known for the one of the selection."""
-    if selection.listener is not None:
+    if selection.listener is not None or not found.items:
         return found
     if selection.state is not None:
         # All have the state that the page was just searched for.
@@ -211,16 +211,8 @@ async def _with_states(
     for message in found.items:
         of_queues.setdefault(message.queue, []).append(message)
 
-    async def work(tx: Transaction) -> Mapping[tuple[int, int], MessageState]:
-        if len(of_queues) > 1:
-            return await messages.states_of_all(tx, found.items[0].organization, of_queues)
-        return {
-            (queue, seq): state
-            for queue, those in of_queues.items()
-            for seq, state in (await messages.states(tx, (those[0].organization, queue), those)).items()
-        }
-
-    states = await control.store.search(work)
+    organization = found.items[0].organization
+    states = await control.store.search(lambda tx: messages.states_of_all(tx, organization, of_queues))
     return found.with_items(
         msgspec.structs.replace(message, state=states.get((message.queue, message.seq))) for message in found.items
     )

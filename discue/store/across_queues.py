@@ -7,8 +7,8 @@ from typing import Final
 from discue.domain.errors import Unavailable
 from discue.store.anchors import Neighbours
 from discue.store.engine import Row, Transaction, Value
-from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, placed
-from discue.store.pagination import LARGEST, Selection, first_id_at, too_far
+from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, MessageRow, placed
+from discue.store.pagination import LARGEST, Bounds, Selection, first_id_at, intersect, too_far
 from discue.store.tables import at_least_two, by_index, given_rows, padded
 
 _IdKey = tuple[str, int]
@@ -41,20 +41,18 @@ class AcrossQueues:
         self._noted: set[int] = set()
         """Queues to read with those of the next page."""
 
-    async def locate(self, tx: Transaction, public_id: str) -> str:
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
-        return public_id
+        return public_id, public_id
 
-    async def older(self, tx: Transaction, bound: str | None, limit: int, offset: int = 0) -> Sequence[Row]:
-        lowest, highest = self._within
-        span = (lowest, highest if bound is None else min(bound, highest))
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[MessageRow]:
         # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
-        found = await self._scan(tx, span, offset + limit, newest_first=True, is_numbered=offset > 0)
+        wanted, is_numbered = offset + limit, offset > 0
+        span = intersect(span, self._within)
+        found = await self._scan(tx, span, wanted, newest_first=newest_first, is_numbered=is_numbered)
         return await self._read(tx, found[offset:])
-
-    async def newer(self, tx: Transaction, bound: str, limit: int) -> Sequence[Row]:
-        lowest, highest = self._within
-        return await self._read(tx, await self._scan(tx, (max(bound, lowest), highest), limit, newest_first=False))
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         lowest, highest = self._within
@@ -65,7 +63,8 @@ class AcrossQueues:
         others = await self._ids(tx, keys, order, 1)
         # Its queue is read with those of the page.
         self._noted = {row[1] for row in others}
-        rows = await (self.older if newest_first else self.newer)(tx, public_id, limit)
+        beyond = (None, public_id) if newest_first else (public_id, None)
+        rows = await self.read(tx, beyond, limit, newest_first=newest_first)
         if others and await self._live.public_id(tx, others[0][1]) is None:
             span = (keys[0][0], keys[1][0])
             others = await self._scan(tx, span, 1, newest_first=not newest_first)
@@ -102,13 +101,13 @@ class AcrossQueues:
         ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
         return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
-    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[Row]:
-        rows = {}
+    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[MessageRow]:
+        rows: dict[tuple[int, int], MessageRow] = {}
         for start in range(0, len(found), _READ_AT_ONCE):
             some = at_least_two(padded(found[start : start + _READ_AT_ONCE], found[start]))
             values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
-            rows.update({row[1:3]: placed(row)[1:] for row in map(tuple, await tx.rows(_at(len(some)), *values))})
-        return [(public_id, *rows[queue, seq]) for public_id, queue, seq in found if (queue, seq) in rows]
+            rows.update({row.place[1:]: row for row in map(placed, await tx.rows(_at(len(some)), *values))})
+        return [rows[each[1], each[2]]._replace(key=each[0]) for each in found if (each[1], each[2]) in rows]
 
 
 @cache

@@ -10,15 +10,19 @@ from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener
 from discue.store.engine import Detail, Row, Transaction, Value
-from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     LARGEST,
+    Bounds,
     InMemoryRows,
     Listing,
+    ScanLimits,
+    ScanStep,
     Selection,
     Span,
     browse,
+    browse_matching,
+    intersect,
     nearest_row_id,
 )
 from discue.store.tables import by_index, given_rows, padded, rows_among, rows_at
@@ -156,8 +160,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     An index has the failures. Other attempts are searched among those of the whole organization: an index that every
     delivery had to update would cost more than the rest of its record.
     """
-    pages = FilteredPages(_OfListener(listener, selection), _span(listener, selection), _LIMITS)
-    found = await pages.page(tx, selection)
+    found = await browse_matching(tx, _OfListener(listener, selection), selection, _LIMITS)
     return found.with_items(_shown(row[:7], listener.public_id, row[7] or "") for row in found.items)
 
 
@@ -251,8 +254,9 @@ def status_bounds(status: str) -> tuple[int, int]:
     return int(status), int(status)
 
 
-async def _locate(_tx: Transaction, public_id: str) -> int:
-    return row_id_up_to(public_id)
+async def _locate(_tx: Transaction, public_id: str) -> Span:
+    key = row_id_up_to(public_id)
+    return key, key
 
 
 class _OfListener:
@@ -260,6 +264,7 @@ class _OfListener:
 
     def __init__(self, listener: Listener, selection: Selection) -> None:
         self._organization, self._listener = listener.organization, listener.id
+        self._within = _span(listener, selection)
         is_no_success = selection.status is not None and not selection.status.startswith("2")
         is_failed = selection.outcome == "failed" or is_no_success
         self._scanned = _IS_FAILED if is_failed else _IS_ANY
@@ -271,23 +276,21 @@ class _OfListener:
             self._matching += " AND a.status >= $6 AND a.status <= $7"
             self._values = status_bounds(selection.status)
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[Row]:
+        span = intersect(span, self._within)
         order = "DESC" if newest_first else "ASC"
         values: tuple[Value, ...] = (self._organization, self._listener, *span, count - 1, *self._values, wanted)
         bounds, limit = _WITHIN_STEP[order], len(values)
         sql = _STEP.format(scanned=self._scanned, matching=self._matching, bounds=bounds, order=order, limit=limit)
         rows = await tx.rows(sql, *values)
         last = next((int(row[0]) for row in rows if row[1] is None), None)
-        found = sorted((row for row in rows if row[1] is not None), key=self.key_of, reverse=newest_first)
+        found = sorted((row for row in rows if row[1] is not None), key=itemgetter(0), reverse=newest_first)
         return ScanStep(found, last, "" if last is None else event_id_of(last))
 
-    async def position(self, tx: Transaction, public_id: str) -> Span:
-        del tx
-        key = row_id_up_to(public_id)
-        return key, key
-
-    def key_of(self, row: Row) -> int:
-        return int(row[0])
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
+        return await _locate(tx, public_id)
 
 
 def _span(listener: Listener, selection: Selection) -> Span:

@@ -17,11 +17,22 @@ from discue.store.anchors import Neighbours, around_anchor, neighbours_of, row_a
 from discue.store.attempts import MAX_PER_MESSAGE
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
-from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
 from discue.store.listener_health import READ_HEALTH, parse_health
 from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_of_message
-from discue.store.pagination import CLOCKS_APART_MS, Listing, Selection, Span, browse, nearest_row_id
+from discue.store.pagination import (
+    CLOCKS_APART_MS,
+    Bounds,
+    Listing,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    browse,
+    browse_matching,
+    intersect,
+    nearest_row_id,
+)
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, rows_among
 
@@ -337,8 +348,7 @@ async def page_of_message(
         named = await named_page_of_message(tx, facts, selection)
         return named.with_items(each.delivery for each in named.items)
     recipients = _Recipients(message, selection.customer)
-    pages = FilteredPages(_InState(recipients, selection.state, facts), recipients.within, _LIMITS)
-    found = await pages.page(tx, selection)
+    found = await browse_matching(tx, _InState(recipients, selection.state, facts), selection, _LIMITS)
     return found.with_items(item for _, item in found.items)
 
 
@@ -366,40 +376,34 @@ class _Recipients:
     def __init__(self, message: StoredMessage, customer: str | None) -> None:
         self.message = message
         self._customer = customer
-        self.within = within_of(message)
+        self._within = within_of(message)
 
-    async def locate(self, tx: Transaction, public_id: str) -> int:
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
         row = await tx.row(_ANCHOR, self.message.organization, public_id)
-        return int(row[0]) if row is not None else row_id_up_to(public_id)
+        key = int(row[0]) if row is not None else row_id_up_to(public_id)
+        return key, key
 
-    async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
-        high = self.within[1] if bound is None else min(bound, self.within[1])
-        return await self.between(tx, (0, high), limit, offset, newest_first=True)
-
-    async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
-        return await self.between(tx, (bound, self.within[1]), limit, newest_first=False)
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[Row]:
+        recipients, values = self._query()
+        low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
+        order = f"ORDER BY listener.id {'DESC' if newest_first else 'ASC'} LIMIT ${most} OFFSET ${skipped}"
+        sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
+        return await tx.rows(sql, *values, *intersect(span, self._within), limit, offset)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         recipients, values = self._query()
         taken = len(values)
         anchor = row_anchor("listener", taken + 1)
         sql = around_anchor(recipients, "listener.id", anchor, taken + 3, newest_first=newest_first)
-        rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self.within, limit)
+        rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self._within, limit)
         return neighbours_of(rows, newest_first=newest_first)
 
     def _query(self) -> tuple[str, tuple[Value, ...]]:
         """Return the query and its values."""
         values: tuple[Value, ...] = recipients_key(self.message)
         return (RECIPIENTS, values) if self._customer is None else (_OF_CUSTOMER, (*values, self._customer))
-
-    async def between(
-        self, tx: Transaction, span: Span, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[Row]:
-        recipients, values = self._query()
-        low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
-        order = f"ORDER BY listener.id {'DESC' if newest_first else 'ASC'} LIMIT ${most} OFFSET ${skipped}"
-        sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
-        return await tx.rows(sql, *values, *span, limit, offset)
 
 
 class _InState:
@@ -409,23 +413,15 @@ class _InState:
         self._recipients = recipients
         self._state = state
         self._facts = facts
+        self.locate = recipients.locate
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        found: list[Row] = []
-        rows = await self._recipients.between(tx, span, count, newest_first=newest_first)
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[tuple[int, Delivery]]:
+        del wanted
+        rows = await self._recipients.read(tx, span, count, newest_first=newest_first)
         items = await _read_deliveries(tx, self._facts, rows)
-        for row, item in zip(rows, items, strict=True):
-            if item.state == self._state:
-                found.append((row[0], item))
-            if len(found) == wanted:
-                break
+        found = [(row[0], item) for row, item in zip(rows, items, strict=True) if item.state == self._state]
         if len(rows) < count:
             return ScanStep(found, None)
         return ScanStep(found, rows[-1][0], event_id_of(rows[-1][0]))
-
-    async def position(self, tx: Transaction, public_id: str) -> Span:
-        key = await self._recipients.locate(tx, public_id)
-        return key, key
-
-    def key_of(self, row: Row) -> int:
-        return int(row[0])

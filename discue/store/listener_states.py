@@ -4,7 +4,7 @@ A step takes three statements: for intervals of the log in which messages can be
 missed ranges and the window of the cursor say; for what decides the state of each message there; and for the messages.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -12,11 +12,19 @@ from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, subtract, to_intervals
 from discue.store.engine import Row, Transaction
-from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
-from discue.store.listener_messages import Accepts, scanned_position
 from discue.store.log_bounds import PageBounds
-from discue.store.message_log import WAITING, rows_by_seq
-from discue.store.pagination import LARGEST, Listing, Selection, Span, intersect
+from discue.store.message_log import WAITING, MessageRow, rows_by_seq, seqs_around
+from discue.store.pagination import (
+    LARGEST,
+    Bounds,
+    Listing,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    browse_matching,
+    intersect,
+)
 from discue.store.recipients import Recipient, state_at, state_columns, state_of_row
 from discue.store.tables import given_rows, padded
 
@@ -26,6 +34,8 @@ _ROWS_AT_ONCE: Final = 2_000
 """The largest number of delivery rows of one kind that a step looks at."""
 _RANGES_AT_ONCE: Final = 128
 _INTERVALS_AT_ONCE: Final = 128
+Accepts = Callable[[MessageRow], bool]
+"""Tests a message of a list."""
 _NO_INTERVAL: Final = (0, -1)
 _READ_AT_MOST: Final = 250
 """The largest number of messages in the state that a step reads to look for those with a key and a header."""
@@ -72,14 +82,12 @@ _PARTS: Final = {
 
 async def page_in_state(
     tx: Transaction, of: Recipient, selection: Selection, bounds: PageBounds, *, accepts: Accepts | None
-) -> Listing[Row]:
+) -> Listing[MessageRow]:
     """Read a page of the listener's messages that are in the state of the selection and pass a test if there is one.
 
     Raises BadRequest for a numbered page that is too far from the first.
     """
-    scan = _StateScan(of, selection, bounds, accepts)
-    within = intersect((of.start_seq, LARGEST), bounds.within)
-    return await FilteredPages(scan, within, LIMITS).page(tx, selection)
+    return await browse_matching(tx, _StateScan(of, selection, bounds, accepts), selection, LIMITS)
 
 
 class _Intervals(NamedTuple):
@@ -93,13 +101,19 @@ class _Intervals(NamedTuple):
 class _StateScan:
     """A scan of messages for those that are in a state for a listener."""
 
-    def __init__(self, of: Recipient, selection: Selection, bounds: PageBounds, accepts: Accepts | None) -> None:
+    def __init__(
+        self, of: Recipient, selection: Selection, bounds: PageBounds, accepts: Callable[[MessageRow], bool] | None
+    ) -> None:
         self._of = of
         self._state: MessageState | DeliveryState | None = selection.state
-        self._bounds = bounds
+        self._within = intersect((of.start_seq, None), bounds.within)
+        self._anchor = bounds.anchor
         self._accepts = accepts
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[MessageRow]:
+        span = intersect(span, self._within)
         rows: Sequence[Row] = ()
         end: int | None = 0
         last_id: str | None = None
@@ -117,11 +131,11 @@ class _StateScan:
                 span = (span[0], end) if newest_first else (end, span[1])
         seqs = [row[0] for row in rows if self._is_in_state(row)]
         most = wanted if self._accepts is None else _READ_AT_MOST
-        shown = await rows_by_seq(tx, self._of.organization, self._of.queue, seqs[:most])
-        shown = sorted(shown, key=self.key_of, reverse=newest_first)
+        found_rows = await rows_by_seq(tx, self._of.organization, self._of.queue, seqs[:most])
+        shown = sorted(found_rows, reverse=newest_first)
         if self._accepts is not None:
             if len(seqs) > most and shown:
-                end, last_id = self.key_of(shown[-1]), shown[-1][2]
+                end, last_id = shown[-1].seq, shown[-1].id
             shown = [row for row in shown if self._accepts(row)]
         return ScanStep(shown, end, last_id or "")
 
@@ -133,12 +147,8 @@ class _StateScan:
         )
         return None if row is None else str(row[0])
 
-    async def position(self, tx: Transaction, public_id: str) -> Span:
-        log = (self._of.organization, self._of.queue)
-        return await scanned_position(tx, log, public_id, self._bounds.anchor)
-
-    def key_of(self, row: Row) -> int:
-        return int(row[1][2])
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
+        return await seqs_around(tx, (self._of.organization, self._of.queue), public_id, self._anchor)
 
     async def _intervals(self, tx: Transaction, span: Span, *, newest_first: bool) -> _Intervals:
         """Return the intervals of a span in which messages can be in the state."""

@@ -3,32 +3,44 @@
 A page scans a limited number of messages: if it is cut short, it says where to continue.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from discue.domain.errors import BadRequest, malformed
-from discue.domain.messages import decode_options
-from discue.store.engine import Row, Transaction
-from discue.store.filtered_pages import FilteredPages, ScanLimits, ScanStep
-from discue.store.listener_messages import LIMITS_OF_STATE_AMONG, Accepts, MessageSource, scanned_position
-from discue.store.log_bounds import PageBounds
+from discue.domain.errors import malformed
+from discue.domain.messages import decode_options, hash_key
+from discue.store.engine import Transaction
+from discue.store.listener_states import Accepts, page_in_state
+from discue.store.log_bounds import WHOLE_LOG, PageBounds
 from discue.store.message_log import (
     LIST_COLUMNS,
     WAITING,
     LiveQueues,
+    MessageRow,
     OneLog,
     placed,
     rows_by_seq,
+    seqs_around,
 )
 from discue.store.message_states import (
     LISTENERS_OF_ANY_QUEUE,
     QUEUES_AT_ONCE,
-    ListedRow,
-    listed_row,
-    states_of_messages,
+    Listed,
+    states_for,
     states_of_queues,
 )
-from discue.store.pagination import LARGEST, Bounds, Listing, Selection, Span
+from discue.store.pagination import (
+    LARGEST,
+    Bounds,
+    Listing,
+    RowsInOrder,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    Span,
+    browse_matching,
+    intersect,
+)
+from discue.store.recipients import Recipient
 
 _IDS_OF_ALL: Final = """
     SELECT id, queue FROM log
@@ -48,6 +60,8 @@ _OF_LOG: Final = """
 """The messages of a queue, and how many listeners it has."""
 
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
+_LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
+"""A page takes one step of two or three statements: one for whole messages, the others for their states."""
 _LIMITS_OF_STATE: Final = ScanLimits(first=500, step=500, in_all=500, in_all_numbered=2_000, around=0)
 """A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
 _LIMITS_OF_ALL: Final = ScanLimits(first=500, step=500, in_all=500, around=0)
@@ -62,21 +76,62 @@ _STATES_FIRST: Final = _DELIVERIES_AT_MOST // LISTENERS_OF_ANY_QUEUE
 """The largest number of messages whose states are read before it is known how many listeners the queue has."""
 
 
+# The index of keys covers all that is read of `listed`: otherwise the planner would walk the log.
+_WITH_KEY: Final = f"""
+    SELECT * FROM (
+        SELECT {LIST_COLUMNS} FROM log AS listed
+        JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+        WHERE listed.queue = $1 AND listed.organization = $2 AND listed.seq > $3 AND listed.seq < $4
+            AND listed.key_hash = $5
+        ORDER BY listed.seq {{0}} LIMIT $6) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT {LIST_COLUMNS} FROM scheduled
+        JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
+        WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
+            AND scheduled.origin_seq < $4
+        ORDER BY scheduled.origin_seq {{0}} LIMIT $6) AS looked_at"""
+
+
+class WithKey:
+    """A queue's messages with a key, and all that are not due yet: those have no hash."""
+
+    def __init__(self, organization: int, queue: int, key: str) -> None:
+        self._key = (queue, organization)
+        self._key_hash = hash_key(key)
+
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[MessageRow]:
+        del offset
+        sql = _WITH_KEY.format("DESC" if newest_first else "ASC")
+        rows = await tx.rows(sql, *self._key, *intersect(span, WHOLE_LOG), self._key_hash, limit)
+        return sorted(map(placed, rows), reverse=newest_first)[:limit]
+
+
+_InOrder = Sequence[MessageRow]
+_Select = Callable[[Transaction, _InOrder, int], Awaitable[tuple[_InOrder, MessageRow | None]]]
+"""Returns which messages are in a state, and the last one that was looked at, unless all were.
+
+It may stop once as many as given are found.
+"""
+
+
 def has_filters(selection: Selection) -> bool:
     """Return whether a page needs the functions of this module."""
     return (selection.key, selection.header, selection.state) != (None, None, None)
 
 
-def accepts(selection: Selection) -> Accepts:
+def _accepts(selection: Selection) -> Accepts:
     """Return whether a row has the key and the header of the selection."""
     key, header = selection.key, selection.header
     if header is None:
-        return lambda row: key is None or decode_options(row[10]).key == key
+        return lambda row: key is None or decode_options(row.extra).key == key
     name, colon, value = header.partition(":")
     name, value = name.strip().lower(), value.strip()
 
-    def has_both(row: Row) -> bool:
-        options = decode_options(row[10])
+    def has_both(row: MessageRow) -> bool:
+        options = decode_options(row.extra)
         return key in (None, options.key) and any(
             given.lower() == name and (not colon or sent == value) for given, sent in options.headers
         )
@@ -85,126 +140,123 @@ def accepts(selection: Selection) -> Accepts:
 
 
 async def page_of_queue(
-    tx: Transaction, key: tuple[int, int], source: MessageSource | None, *, bounds: PageBounds, selection: Selection
-) -> Listing[Row]:
-    """Read a page of a queue's messages, among those of a source if one is given.
+    tx: Transaction,
+    log: tuple[int, int],
+    source: RowsInOrder[MessageRow] | None,
+    selection: Selection,
+    *,
+    bounds: PageBounds,
+    of: Recipient | None = None,
+) -> Listing[MessageRow]:
+    """Read a page of a queue's messages, among those of a source, and those that were stored for a listener, if given.
 
-    `key` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
-    for a state if the queue has too many listeners.
+    `log` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
+    for a state without a listener if the queue has too many of them.
     """
-    if source is None and selection.state is not None and selection.header is None:
-        in_state = _InState(key, selection.state, bounds.anchor)
-        return await FilteredPages(in_state, bounds.within, _LIMITS_OF_STATE).page(tx, selection)
-    limits = _LIMITS if selection.state is None else LIMITS_OF_STATE_AMONG
-    scan = _OfQueue(key, source or OneLog(*key), selection, bounds.anchor)
-    return await FilteredPages(scan, bounds.within, limits).page(tx, selection)
+    state, accepts = selection.state, _accepts(selection)
+    if source is None and state is not None:
+        if of is not None:
+            return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
+        if selection.header is None:
+            return await browse_matching(tx, _InState(log, state, bounds), selection, _LIMITS_OF_STATE)
+    select: _Select | None = None
+    if state is not None:
+        select = _States(log[0], state).select if of is None else _StatesFor(of, state).select
+    scan = _OfQueue(log, source or OneLog(*log), accepts, select, bounds=bounds, of=of)
+    return await browse_matching(tx, scan, selection, _LIMITS if state is None else _LIMITS_OF_STATE_AMONG)
 
 
 async def page_of_all(
     tx: Transaction, live: LiveQueues, selection: Selection, *, within: Bounds, passes: Accepts
-) -> Listing[Row]:
+) -> Listing[MessageRow]:
     """Read a page of an organization's messages that also pass a test, each once.
 
     `within` are ids, the key of this list. Raises what `page_of_queue` raises.
     """
-    return await FilteredPages(_OfAll(live, selection, passes), within, _LIMITS_OF_ALL).page(tx, selection)
+    return await browse_matching(tx, _OfAll(live, selection, passes, within), selection, _LIMITS_OF_ALL)
 
 
 class _OfQueue:
-    """A scan of messages of one queue, by seq."""
+    """A scan of the messages of a source for those that pass a test, and are in a state."""
 
-    def __init__(self, key: tuple[int, int], source: MessageSource, selection: Selection, anchor: int | None) -> None:
-        """`anchor` is the seq of the message that the page continues at, if it is known."""
-        self._key = key
-        self._anchor = anchor
+    def __init__(
+        self,
+        log: tuple[int, int],
+        source: RowsInOrder[MessageRow],
+        accepts: Accepts,
+        select: _Select | None,
+        *,
+        bounds: PageBounds,
+        of: Recipient | None,
+    ) -> None:
+        self._log = log
         self._source = source
-        self._accepts = accepts(selection)
-        self._state = selection.state
+        self._accepts = accepts
+        self._select = select
+        self._floor = 0 if of is None else of.start_seq
+        self._within = intersect((self._floor, None), bounds.within)
+        self._anchor = bounds.anchor
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        rows = await self._source.read_span(tx, span, count, newest_first=newest_first)
-        found = [row for row in rows if self._accepts(row)]
-        if self._state is not None:
-            found, looked_at = await self._in_state(tx, found, self._state, wanted)
-            if looked_at is not None:
-                return ScanStep(found, self.key_of(looked_at), looked_at[2])
-        if len(rows) < count:
-            return ScanStep(found, None)
-        return ScanStep(found, self.key_of(rows[-1]), rows[-1][2])
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[MessageRow]:
+        rows = await self._source.read(tx, intersect(span, self._within), count, newest_first=newest_first)
+        found: _InOrder = [row for row in rows if row.origin_seq > self._floor and self._accepts(row)]
+        last = rows[-1] if len(rows) == count else None
+        if self._select is not None:
+            found, looked_at = await self._select(tx, found, wanted)
+            last = looked_at or last
+        return ScanStep(found, None) if last is None else ScanStep(found, last.seq, last.id)
 
-    async def position(self, tx: Transaction, public_id: str) -> Span:
-        return await scanned_position(tx, self._key, public_id, self._anchor)
-
-    def key_of(self, row: Row) -> int:
-        return int(row[1][2])
-
-    async def _in_state(
-        self, tx: Transaction, rows: Sequence[Row], state: str, wanted: int
-    ) -> tuple[list[Row], Row | None]:
-        """Return the messages in a state, and the last one that was looked at, unless all were.
-
-        First it looks at as many as are wanted. If these are not enough, it looks at all others that the limit allows.
-        """
-        some = rows[: min(wanted, _STATES_FIRST)]
-        if not some:
-            return [], None
-        found, listeners = await _in_state(tx, self._key, some, state)
-        room = _DELIVERIES_AT_MOST // max(listeners, 1)
-        others = rows[len(some) : max(room, len(some))]
-        if len(found) < wanted and others:
-            found += (await _in_state(tx, self._key, others, state))[0]
-            some = [*some, *others]
-        return found, None if len(some) == len(rows) else some[-1]
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
+        return await seqs_around(tx, self._log, public_id, self._anchor)
 
 
 class _InState:
     """A scan of the messages of one queue that are in a state, by seq."""
 
-    def __init__(self, key: tuple[int, int], state: str, anchor: int | None) -> None:
-        """See `_OfQueue`."""
-        self._key = key
-        self._anchor = anchor
-        self._state = state
+    def __init__(self, log: tuple[int, int], state: str, bounds: PageBounds) -> None:
+        self._log = log
+        self._within, self._anchor = bounds
+        self._states = _States(log[0], state)
 
-    async def scan(self, tx: Transaction, span: Span, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[MessageRow]:
+        span = intersect(span, self._within)
         sql, counted = _OF_LOG.format("DESC" if newest_first else "ASC"), LISTENERS_OF_ANY_QUEUE + 1
-        rows = await tx.rows(sql, *self._key, counted, *span, count)
+        rows = await tx.rows(sql, *self._log, counted, *span, count)
         if not rows:
             return ScanStep((), None)
         *_, listeners = rows[0]
         looked_at = rows[: max(1, _DELIVERIES_AT_MOST // max(1, listeners))]
-        listed = [ListedRow(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
-        read = await states_of_messages(tx, *self._key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
-        if read is None:
-            raise _too_many_listeners()
-        seqs = [each.seq for each in listed if read.states[each.seq] == self._state][:wanted]
-        found = sorted(await rows_by_seq(tx, *self._key, seqs), key=self.key_of, reverse=newest_first)
+        listed = [_Looked(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
+        seqs = [seq for _, seq in await self._states.those_in_state(tx, {self._log[1]: listed})][:wanted]
+        found = sorted(await rows_by_seq(tx, *self._log, seqs), reverse=newest_first)
         if len(looked_at) == len(rows) < count:
             return ScanStep(found, None)
         last, _, _, last_id, *_ = looked_at[-1]
         return ScanStep(found, last, last_id)
 
-    async def position(self, tx: Transaction, public_id: str) -> Span:
-        return await scanned_position(tx, self._key, public_id, self._anchor)
-
-    def key_of(self, row: Row) -> int:
-        return int(row[1][2])
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
+        return await seqs_around(tx, self._log, public_id, self._anchor)
 
 
 class _OfAll:
     """A scan of messages of all queues, by id."""
 
-    def __init__(self, live: LiveQueues, selection: Selection, passes: Accepts) -> None:
+    def __init__(self, live: LiveQueues, selection: Selection, passes: Accepts, within: Bounds) -> None:
         self._live = live
         self._passes = passes
-        self._accepts = accepts(selection)
-        self._state = selection.state
-        self._listeners: dict[int, int] = {}
-        """The numbers of listeners of queues, as far as they are known."""
+        self._within = within
+        self._accepts = _accepts(selection)
+        self._states = None if selection.state is None else _States(live.organization, selection.state)
 
-    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        order = "DESC" if newest_first else "ASC"
-        values = (span[0], LARGEST, span[1], 0, count)
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[MessageRow]:
+        low, high = intersect(span, self._within)
+        order, values = "DESC" if newest_first else "ASC", (low, LARGEST, high, 0, count)
         some = await tx.rows(_IDS_OF_ALL.format(order), self._live.organization, *values)
         if not some:
             return ScanStep((), None)
@@ -214,34 +266,51 @@ class _OfAll:
         rows = [placed(row) for row in await tx.rows(_ALL, self._live.organization, first, last, most)]
         end = some[-1][0] if len(some) == count else None
         # Of several copies the one in the queue that was made last is shown.
-        rows.sort(key=lambda row: (row[2], row[1][1]), reverse=newest_first)
-        found = [row for row in rows if self._passes(row) and self._accepts(row)]
-        await self._live.learn(tx, {row[1][1] for row in found})
-        found = [row for row in found if await self._live.public_id(tx, row[1][1]) is not None]
-        if self._state is not None:
-            found, looked_at = await self._in_state(tx, found, self._state, wanted)
-            end = end if looked_at is None else looked_at[2]
-        shown: dict[str, Row] = {}
+        rows.sort(key=lambda row: (row.id, row.queue), reverse=newest_first)
+        found: _InOrder = [row for row in rows if self._passes(row) and self._accepts(row)]
+        await self._live.learn(tx, {row.queue for row in found})
+        found = [row for row in found if await self._live.public_id(tx, row.queue) is not None]
+        if self._states is not None:
+            found, looked_at = await self._states.select(tx, found, wanted)
+            end = end if looked_at is None else looked_at.id
+        shown: dict[str, MessageRow] = {}
         for row in found:
-            if row[2] not in shown or not newest_first:
-                shown[row[2]] = row
+            if row.id not in shown or not newest_first:
+                shown[row.id] = row._replace(key=row.id)
         return ScanStep(list(shown.values()), end, end or "")
 
-    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
         return public_id, public_id
 
-    def key_of(self, row: Row) -> str:
-        return str(row[2])
 
-    async def _in_state(
-        self, tx: Transaction, rows: Sequence[Row], state: str, wanted: int
-    ) -> tuple[list[Row], Row | None]:
-        """Return the messages in a state, and the last one that was looked at, unless all were. See `_OfQueue`."""
+class _Looked(NamedTuple):
+    """What the state of a message depends on."""
+
+    seq: int
+    origin_seq: int
+    is_delayed: bool
+
+
+class _States:
+    """Selects messages in a state for all listeners of their queues."""
+
+    def __init__(self, organization: int, state: str) -> None:
+        self._organization = organization
+        self._state = state
+        self._listeners: dict[int, int] = {}
+        """The numbers of listeners of queues, as far as they are known."""
+
+    async def select(self, tx: Transaction, rows: _InOrder, wanted: int) -> tuple[list[MessageRow], MessageRow | None]:
+        """See `_Select`. First it looks at as many messages as are wanted, then at others that the limit allows."""
         looked_at, found, most = 0, [], min(wanted, _STATES_FIRST)
         for _ in range(2):
             some = rows[looked_at : looked_at + self._readable(rows[looked_at:], most)]
-            found += await self._those_in_state(tx, some, state)
+            of_queues: dict[int, list[MessageRow]] = {}
+            for row in some:
+                of_queues.setdefault(row.queue, []).append(row)
+            in_state = await self.those_in_state(tx, of_queues)
+            found += [row for row in some if (row.queue, row.seq) in in_state]
             looked_at, most = looked_at + len(some), len(rows)
             if looked_at == len(rows):
                 return found, None
@@ -249,46 +318,45 @@ class _OfAll:
                 break
         return found, rows[looked_at - 1]
 
-    def _readable(self, rows: Sequence[Row], most: int) -> int:
-        """Return of how many of the first messages one statement reads the states, with all copies of each."""
+    def _readable(self, rows: _InOrder, most: int) -> int:
+        """Return how many leading messages one statement reads the states of, with all copies of each."""
         counts: dict[int, int] = {}
         deliveries = 0
         for place, row in enumerate(rows):
-            queue = row[1][1]
+            queue = row.queue
             counts[queue] = counts.get(queue, 0) + 1
             deliveries += self._listeners.get(queue, LISTENERS_OF_ANY_QUEUE)
             is_full = place >= most or deliveries > _DELIVERIES_AT_MOST or len(counts) > QUEUES_AT_ONCE
             is_full = is_full or len(counts) * max(counts.values()) > _STATES_AT_ONCE
-            if is_full and place and row[2] != rows[place - 1][2]:
+            if is_full and place and row.id != rows[place - 1].id:
                 return place
         return len(rows)
 
-    async def _those_in_state(self, tx: Transaction, rows: Sequence[Row], state: str) -> list[Row]:
-        of_queues: dict[int, list[ListedRow]] = {}
-        for row in rows:
-            of_queues.setdefault(row[1][1], []).append(listed_row(row))
-        at_most, states = LISTENERS_OF_ANY_QUEUE, {}
-        read = await states_of_queues(tx, self._live.organization, of_queues, listeners_at_most=at_most)
+    async def those_in_state(
+        self, tx: Transaction, of_queues: Mapping[int, Sequence[Listed]]
+    ) -> dict[tuple[int, int], None]:
+        """Return the queue and seq of messages in the state, in order. Raises BadRequest if reading takes too long."""
+        at_most = LISTENERS_OF_ANY_QUEUE
+        found: dict[tuple[int, int], None] = {}
+        read = await states_of_queues(tx, self._organization, of_queues, listeners_at_most=at_most)
         for queue, of_queue in read.items():
             if of_queue is None:
-                raise _too_many_listeners()
+                rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
+                raise malformed("?state", rule, code="invalid_parameter")
             self._listeners[queue] = of_queue.listeners
-            states.update({(queue, seq): found for seq, found in of_queue.states.items()})
-        return [row for row in rows if states[row[1][1:]] == state]
+            found.update({(queue, seq): None for seq, state in of_queue.states.items() if state == self._state})
+        return found
 
 
-async def _in_state(tx: Transaction, key: tuple[int, int], rows: Sequence[Row], state: str) -> tuple[list[Row], int]:
-    """Return the messages of one queue that are in a state, and how many listeners it has.
+class _StatesFor:
+    """Selects messages in a state for one listener."""
 
-    Raises BadRequest if that would take too long.
-    """
-    listed = [listed_row(row) for row in rows]
-    read = await states_of_messages(tx, *key, listed, listeners_at_most=LISTENERS_OF_ANY_QUEUE)
-    if read is None:
-        raise _too_many_listeners()
-    return [row for row in rows if read.states[row[1][2]] == state], read.listeners
+    def __init__(self, of: Recipient, state: str) -> None:
+        self._of = of
+        self._state = state
 
-
-def _too_many_listeners() -> BadRequest:
-    rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
-    return malformed("?state", rule, code="invalid_parameter")
+    async def select(self, tx: Transaction, rows: _InOrder, wanted: int) -> tuple[list[MessageRow], MessageRow | None]:
+        """See `_Select`."""
+        del wanted
+        states = await states_for(tx, self._of, rows)
+        return [row for row in rows if states.get(row.seq) == self._state], None

@@ -1,19 +1,16 @@
-"""The log of a queue: its rows, their bodies, and lists of messages.
-
-Rows of lists are `(key, position, id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra)`. A
-position is `(stored_at, queue, seq)`: within one queue this is the order of seq, because `stored_at` never decreases.
-"""
+"""The log of a queue: its rows, their bodies, and lists of messages."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from discue.domain.ids import is_public_id
+from discue.domain.message_data import Codec
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.log_bounds import WHOLE_LOG, first_seq_at
-from discue.store.pagination import LARGEST, Span, created_at, intersect
+from discue.store.pagination import LARGEST, Bounds, Span, created_at, intersect
 from discue.store.tables import by_index, chunks, placeholders, repeated_rows_at, rows_among, rows_at
 
 WAITING: Final = 1
@@ -102,7 +99,54 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
 
 
 LogPosition = tuple[int, int, int]
-"""When a message was stored, its queue and its seq."""
+"""When a message was stored, its queue and its seq.
+
+Within one queue this is the order of seq, because `stored_at` never decreases.
+"""
+
+
+class MessageRow(NamedTuple):
+    """A message of a list, without its body."""
+
+    key: Any
+    """The key of the row in the order of its list."""
+    place: LogPosition
+    id: str
+    alias: str | None
+    updated_at: int | None
+    codec: Codec
+    published_at: int | None
+    """None unless the message was delayed."""
+    kind: int
+    origin: int | None
+    """The seq of a delayed message before it was due."""
+    size: int
+    """The size of the data."""
+    extra: bytes | None
+
+    @property
+    def queue(self) -> int:
+        return self.place[1]
+
+    @property
+    def seq(self) -> int:
+        return self.place[2]
+
+    @property
+    def origin_seq(self) -> int:
+        return self.origin or self.seq
+
+    @property
+    def is_delayed(self) -> bool:
+        return self.kind == WAITING
+
+    @property
+    def created_at(self) -> int:
+        return self.published_at or self.place[0]
+
+    @property
+    def name(self) -> str:
+        return self.alias or self.id
 
 
 def listed_columns(row: str) -> str:
@@ -114,8 +158,6 @@ def listed_columns(row: str) -> str:
 
 LIST_COLUMNS: Final = listed_columns("log")
 """The columns of `log` for `placed`."""
-LISTED: Final = 11
-"""The length of a row of a list. Columns that a source adds follow."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = (
@@ -169,7 +211,7 @@ class LiveQueues:
 
 
 class OneLog:
-    """A queue's messages by position, in a span of seqs, with an alias if one is given.
+    """A queue's messages by seq, in a span, with an alias if one is given.
 
     Only messages that were published after the seq `floor` are included, even if they were due later.
     """
@@ -195,19 +237,20 @@ class OneLog:
             self._key = (*self._key, floor)
             self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
-    async def locate(self, tx: Transaction, public_id: str) -> LogPosition:
-        return await position_of(tx, self._organization, public_id, self._queue)
+    async def locate(self, tx: Transaction, public_id: str) -> Span:
+        return await seqs_around(tx, (self._organization, self._queue), public_id)
 
-    async def older(self, tx: Transaction, bound: LogPosition | None, limit: int, offset: int = 0) -> Sequence[Row]:
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[MessageRow]:
         # An offset beyond the end would walk the whole log to find nothing.
         if offset and await self._capacity(tx) <= offset:
             return []
-        below = LARGEST if bound is None else (await self.boundaries(tx, bound))[0]
-        return await self._read(tx, (0, below), "DESC", limit, offset=offset)
-
-    async def newer(self, tx: Transaction, bound: LogPosition, limit: int) -> Sequence[Row]:
-        first = (await self.boundaries(tx, bound))[1]
-        return await self._read(tx, (first - 1, LARGEST), "ASC", limit)
+        taken, order = len(self._key), "DESC" if newest_first else "ASC"
+        condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
+        sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        bounds = intersect(span, self._within)
+        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
         given = len(self._key) + 1
@@ -221,31 +264,26 @@ class OneLog:
             return None
         return found._replace(rows=[placed(row) for row in found.rows])
 
-    async def read_span(self, tx: Transaction, span: Span, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        """Read the next messages of a span, from its newer or its older end."""
-        return await self._read(tx, span, "DESC" if newest_first else "ASC", limit)
-
-    async def boundaries(self, tx: Transaction, bound: LogPosition) -> tuple[int, int]:
-        """Return seqs around a position: those lower than the first are below it, from the second on above it."""
-        stored_at, queue, seq = bound
-        if queue == self._queue:
-            return seq, seq + 1
-        # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
-        from_time = stored_at + 1 if self._queue < queue else stored_at
-        boundary = await first_seq_at(tx, self._organization, self._queue, from_time)
-        return boundary, boundary
-
-    async def _read(self, tx: Transaction, span: Span, order: str, limit: int, *, offset: int = 0) -> list[Row]:
-        taken = len(self._key)
-        condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
-        sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        bounds = intersect(self._within, span)
-        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
-
     async def _capacity(self, tx: Transaction) -> int:
         """Return the largest possible number of messages: beyond it, no rows need to be skipped."""
         low, high = intersect(self._within, await span_of_log(tx, self._organization, self._queue))
         return int(high - low - 1)
+
+
+async def seqs_around(tx: Transaction, log: tuple[int, int], public_id: str, anchor: int | None = None) -> Span:
+    """Return the seqs around a message of a queue; see `Source.locate`. `anchor` is its seq if that is known.
+
+    `log` is the organization and the queue.
+    """
+    if anchor is not None:
+        return anchor, anchor
+    organization, queue = log
+    stored_at, of, seq = await position_of(tx, organization, public_id, queue)
+    if of == queue:
+        return seq, seq
+    # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
+    boundary = await first_seq_at(tx, organization, queue, stored_at + (queue < of))
+    return boundary, boundary - 1
 
 
 async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
@@ -253,7 +291,7 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
     return tail, head + 1
 
 
-async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[Row]:
+async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[MessageRow]:
     """Read the messages of a queue with these seqs, in any order."""
     return [placed(row) for row in await rows_at(tx, _AT, (organization, queue), seqs)]
 
@@ -264,7 +302,7 @@ async def bodies_by_seq(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -
     return dict[int, bytes](await repeated_rows_at(tx, _BODIES_AT, queue, seqs))
 
 
-async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[Row]:
+async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[MessageRow]:
     """Read the message without an alias that has this text as its id: it is its name, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
@@ -288,7 +326,7 @@ async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: i
     return 0 if row is None else int(row[1])
 
 
-async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[Row]:
+async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[MessageRow]:
     """Read the messages with these ids, in all queues."""
     return [placed(row) for row in await rows_among(tx, _OF_IDS, (organization,), list(public_ids))]
 
@@ -299,10 +337,9 @@ async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, in
     return (ends[0], ends[1]) if ends is not None else (0, 0)
 
 
-def placed(row: Row) -> Row:
-    stored_at, queue, seq, *rest = row
-    place = (stored_at, queue, seq)
-    return (place, place, *rest)
+def placed(row: Row) -> MessageRow:
+    """Convert a row of `listed_columns`. Its key is its seq."""
+    return MessageRow(row[2], (row[0], row[1], row[2]), *row[3:])
 
 
 _FIRST_BETWEEN: Final = """

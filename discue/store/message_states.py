@@ -9,7 +9,6 @@ from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
-from discue.store.message_log import WAITING
 from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
 from discue.store.tables import given_rows, padded, placeholders, shifted
 
@@ -20,7 +19,8 @@ LISTENERS_OF_ANY_QUEUE: Final = 100
 
 QUEUES_AT_ONCE: Final = 32
 """The largest number of queues whose messages one statement reads the states of."""
-_MESSAGES_AT_ONCE: Final = 1_024
+MESSAGES_AT_ONCE: Final = 1_024
+"""The largest number of messages of one queue that one statement reads the states of."""
 _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
 _RANGES_AT_ONCE: Final = 32
@@ -63,7 +63,7 @@ _STATES: Final = f"""
             SELECT given.column1 AS seq, (
                 SELECT k.key_hash FROM log k
                 WHERE k.organization = $2 AND k.queue = $3 AND k.seq = given.column1) AS key_hash
-            FROM ({{1}}) AS given LIMIT {_MESSAGES_AT_ONCE}) AS given
+            FROM ({{1}}) AS given LIMIT {MESSAGES_AT_ONCE}) AS given
         LEFT JOIN delivery e ON e.organization = $2 AND e.queue = $3 AND e.key_hash = given.key_hash
             AND e.key_hash IS NOT NULL AND e.stream = 0 AND e.seq < given.seq
         WHERE coalesce(e.blocked, 0) > 0
@@ -133,20 +133,6 @@ class Listed(Protocol):
     def is_delayed(self) -> bool: ...
 
 
-class ListedRow(NamedTuple):
-    """A message as the log has it."""
-
-    seq: int
-    origin_seq: int
-    is_delayed: bool
-
-
-def listed_row(row: Row) -> ListedRow:
-    """Convert a row of a list of `message_log`."""
-    seq = row[1][2]
-    return ListedRow(seq, row[8] or seq, row[7] == WAITING)
-
-
 async def states_for(tx: Transaction, of: Recipient, messages: Sequence[Listed]) -> dict[int, MessageState]:
     """Return the states by seq of messages that were stored for a listener.
 
@@ -164,31 +150,13 @@ class StatesRead(NamedTuple):
     listeners: int
 
 
-async def states_of_messages(
-    tx: Transaction,
-    organization: int,
-    queue: int,
-    messages: Sequence[Listed],
-    *,
-    listeners_at_most: int = LISTENERS_AT_MOST,
-) -> StatesRead | None:
-    """Return the states of messages of one queue; None if reading them would take too long.
-
-    A message has the state of the delivery that most needs attention.
-    """
-    key, seqs = (organization, queue), [message.seq for message in messages]
-    values = _values(key, seqs, listeners_at_most)
-    read: list[Row] = []
-    for start in range(0, len(seqs), _MESSAGES_AT_ONCE):
-        some = padded(seqs[start : start + _MESSAGES_AT_ONCE], _NO_SEQ)
-        read += await tx.rows(_states(len(some)), *values, *some)
-    return await _evaluated(tx, key, messages, read, listeners_at_most=listeners_at_most)
-
-
 async def states_of_queues(
     tx: Transaction, organization: int, messages: Mapping[int, Sequence[Listed]], *, listeners_at_most: int
 ) -> dict[int, StatesRead | None]:
-    """Return what `states_of_messages` returns for each of several queues, with a statement for many of them."""
+    """Return the states of messages of each queue, with a statement for many queues; None if that would take too long.
+
+    A message has the state of the delivery that most needs attention. A queue can have `MESSAGES_AT_ONCE` of them.
+    """
     found: dict[int, StatesRead | None] = {}
     queues = sorted(messages)
     for start in range(0, len(queues), QUEUES_AT_ONCE):
@@ -220,8 +188,7 @@ async def _evaluated(
     seqs = [message.seq for message in messages]
     oldest, newest = min(seqs, default=0), max(seqs, default=0)
     parts: dict[int, list[Sequence[Any]]] = {}
-    # Parts without messages are in each statement, if there are more messages than one takes.
-    for part, *row in dict.fromkeys(read):
+    for part, *row in read:
         parts.setdefault(part, []).append(row)
     listeners = [_listener(key, row) for row in parts.pop(_LISTENER_PART, ())]
     ranges = parts.pop(_RANGE_PART, [])

@@ -1,7 +1,7 @@
 """Messages as the API shows them: one by id, or lists of a queue, an organization or a listener."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -12,34 +12,28 @@ from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
 from discue.store import delayed_messages, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, ids_of_times
 from discue.store.engine import Row, Transaction
-from discue.store.listener_messages import MessageSource, Picked, Several, WithKey, page_for_listener
-from discue.store.listener_states import page_in_state
 from discue.store.log_bounds import PageBounds, bounds_of, span_of_times
 from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
     BODY,
-    LISTED,
     SIZE_OF_DATA,
     WAITING,
     LiveQueues,
+    MessageRow,
     OneLog,
     bodies_by_seq,
     rows_by_id,
     rows_named_by_id,
 )
-from discue.store.message_states import (
-    LISTENERS_AT_MOST,
-    LISTENERS_OF_ANY_QUEUE,
-    states_for,
-    states_of_messages,
-    states_of_queues,
-)
+from discue.store.message_states import LISTENERS_AT_MOST, LISTENERS_OF_ANY_QUEUE, states_for, states_of_queues
 from discue.store.pagination import (
     LARGEST,
     MERGED_ROWS,
+    Bounds,
     InMemoryRows,
     Listing,
     Merged,
+    RowsInOrder,
     Selection,
     Source,
     Span,
@@ -111,18 +105,15 @@ async def page_of_queue(
 
     Raises BadRequest if the selection names a listener that is not one of the queue's.
     """
-    organization = queue.organization
+    log = (queue.organization, queue.id)
     if selection.listener is not None:
-        return await _page_for_listener(tx, organization, selection, only, queue=queue.id)
+        return await _page_for_listener(tx, queue.organization, selection, only, queue=queue.id)
     if message_filters.has_filters(selection):
-        source = await _candidates(tx, (organization, queue.id), selection, only)
-        bounds = await bounds_of(tx, organization, queue.id, selection)
-        found = await message_filters.page_of_queue(
-            tx, (organization, queue.id), source, bounds=bounds, selection=selection
-        )
+        source, bounds = await _candidates(tx, log, selection, only), await bounds_of(tx, *log, selection)
+        found = await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds)
     else:
-        found = await browse(tx, await _of_log(tx, organization, queue.id, selection, only=only), selection)
-    return await _listing(tx, found, LiveQueues(organization, {queue.id: queue.public_id}), selection)
+        found = await browse(tx, await _of_log(tx, *log, selection, only=only), selection)
+    return await _listing(tx, found, LiveQueues(queue.organization, {queue.id: queue.public_id}), selection)
 
 
 async def page(
@@ -149,15 +140,6 @@ async def copies_of(tx: Transaction, organization: int, public_id: str, limit: i
     rows, live = await rows_by_id(tx, organization, [public_id]), LiveQueues(organization)
     found = Listing(tuple(rows[:limit]), has_next=False, has_previous=False)
     return (await _listing(tx, found, live, Selection())).items
-
-
-async def states(tx: Transaction, log: tuple[int, int], found: Sequence[StoredMessage]) -> Mapping[int, MessageState]:
-    """Read the states by seq of messages of one queue; none if that would take too long.
-
-    `log` is the organization and the queue.
-    """
-    read = await states_of_messages(tx, *log, found, listeners_at_most=LISTENERS_AT_MOST)
-    return {} if read is None else read.states
 
 
 async def states_of_all(
@@ -190,14 +172,14 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
 
 
 async def _listing(
-    tx: Transaction, found: Listing[Row], live: LiveQueues, selection: Selection
+    tx: Transaction, found: Listing[MessageRow], live: LiveQueues, selection: Selection
 ) -> Listing[StoredMessage]:
     organization = live.organization
-    await live.learn(tx, {row[1][1] for row in found.items})
+    await live.learn(tx, {row.queue for row in found.items})
     items = [
         _from_row(row, organization, queue_public_id)
         for row in found.items
-        if (queue_public_id := await live.public_id(tx, row[1][1])) is not None
+        if (queue_public_id := await live.public_id(tx, row.queue)) is not None
     ]
     return found.with_items(await _with_bodies(tx, organization, items) if selection.data == "true" else items)
 
@@ -218,24 +200,21 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
     return [msgspec.structs.replace(each, body=bodies.get((each.queue, each.seq))) for each in found]
 
 
-def _from_row(row: Row, organization: int, queue_public_id: str) -> StoredMessage:
-    _, place, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row[:LISTED]
-    stored_at, queue, seq = place
-    created_at = published_at or stored_at
+def _from_row(row: MessageRow, organization: int, queue_public_id: str) -> StoredMessage:
     return StoredMessage(
         organization=organization,
-        queue=queue,
+        queue=row.queue,
         queue_public_id=queue_public_id,
-        seq=seq,
-        id=public_id,
-        alias=alias or public_id,
-        stored_at=created_at,
-        updated_at=updated_at or created_at,
-        codec=codec,
-        options=decode_options(extra),
-        is_delayed=kind == WAITING,
-        origin_seq=origin_seq or seq,
-        size=size,
+        seq=row.seq,
+        id=row.id,
+        alias=row.name,
+        stored_at=row.created_at,
+        updated_at=row.updated_at or row.created_at,
+        codec=row.codec,
+        options=decode_options(row.extra),
+        is_delayed=row.is_delayed,
+        origin_seq=row.origin_seq,
+        size=row.size,
     )
 
 
@@ -248,7 +227,7 @@ async def _of_log(
     only: Collection[str] | None = None,
     floor: int = 0,
     times: Span | None = None,
-) -> Source:
+) -> Source[MessageRow]:
     """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`.
 
     `times` are the seqs whose messages pass the time filters, if they are known.
@@ -262,11 +241,11 @@ async def _of_log(
     return Merged([log, InMemoryRows(called, log.locate)], log.locate) if called else log
 
 
-async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source:
+async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source[MessageRow]:
     """Return the messages of all queues that pass the filters."""
     everything = AcrossQueues(organization, live, selection)
     called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection)
-    by_id = [(row[2], *row[1:]) for row in await _living(tx, called, live)]
+    by_id = [row._replace(key=row.id) for row in await _living(tx, called, live)]
     if not by_id:
         return everything
     return Merged([everything, InMemoryRows(by_id, everything.locate)], everything.locate)
@@ -274,24 +253,22 @@ async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selectio
 
 async def _of_targets(
     tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str]
-) -> Source:
+) -> Source[MessageRow]:
     """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
     # An id does not say whether it is that of a queue or of a message: both are looked up.
     found = set(await queues.ids_of(tx, organization, only))
     await live.learn(tx, found)
 
-    async def listed(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
+    async def listed(tx: Transaction, rows: Sequence[MessageRow]) -> list[MessageRow]:
         passing = await _living(tx, _passing(rows, selection), live)
-        return [row for row in passing if row[2] in only or row[1][1] in found]
+        return [row for row in passing if row.id in only or row.queue in found]
 
-    locate = OneLog(organization, 0).locate
-    rows = await listed(tx, await rows_by_id(tx, organization, only))
-    logs: list[Source]
-    if selection.alias is None and found:
-        logs = [await MergedLogs.of(tx, organization, sorted(found), selection)]
-    else:
-        logs = [await _of_log(tx, organization, queue, selection) for queue in sorted(found)]
-    merged = Merged([InMemoryRows(rows, locate), *logs], locate)
+    logs = await MergedLogs.of(tx, organization, sorted(found), selection)
+    named = await rows_named_by_id(tx, organization, selection.alias)
+    rows = await listed(tx, [*await rows_by_id(tx, organization, only), *named])
+    rows = [row._replace(key=row.place) for row in rows]
+    parts: list[RowsInOrder[MessageRow]] = [InMemoryRows(rows, logs.locate), logs]
+    merged = Merged(parts, logs.locate)
     return _EachOnce(organization, merged, len(found) + 1, listed)
 
 
@@ -318,7 +295,7 @@ async def _page_for_listener(
 
 async def _of_recipient(
     tx: Transaction, of: Recipient, bounds: PageBounds, selection: Selection, *, only: Collection[str] | None
-) -> Listing[Row]:
+) -> Listing[MessageRow]:
     """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None
@@ -327,55 +304,55 @@ async def _of_recipient(
             tx, of.organization, of.queue, selection, only=only, floor=of.start_seq, times=bounds.within
         )
         return await browse(tx, listed, selection)
-    candidates = await _candidates(tx, (of.organization, of.queue), selection, only)
-    accepts = message_filters.accepts(selection)
-    if candidates is None and selection.state is not None:
-        return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
-    source = candidates or OneLog(of.organization, of.queue)
-    return await page_for_listener(tx, of, source, selection, bounds=bounds, accepts=accepts)
+    log = (of.organization, of.queue)
+    source = await _candidates(tx, log, selection, only)
+    return await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds, of=of)
 
 
 async def _candidates(
     tx: Transaction, log: tuple[int, int], selection: Selection, only: Collection[str] | None
-) -> MessageSource | None:
+) -> RowsInOrder[MessageRow] | None:
     """Return where to search in a queue: among some ids, under an alias, or under a key. None: anywhere."""
     organization, queue = log
+    whole = OneLog(organization, queue, alias=selection.alias)
     if only is not None:
-        return Picked(_passing(await rows_by_id(tx, organization, only), selection, queue))
+        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue), whole.locate)
     if selection.alias is not None:
         called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue)
-        return Several(OneLog(organization, queue, alias=selection.alias), Picked(called))
-    return None if selection.key is None else WithKey(organization, queue, selection.key)
+        return Merged([whole, InMemoryRows(called, whole.locate)], whole.locate)
+    return None if selection.key is None else message_filters.WithKey(organization, queue, selection.key)
 
 
 async def _filtered(
     tx: Transaction, live: LiveQueues, selection: Selection, only: Collection[str] | None
-) -> Listing[Row]:
+) -> Listing[MessageRow]:
     """Read messages of all queues by key, header or state; of `only`, ids of messages and of queues."""
     found = set() if only is None else set(await queues.ids_of(tx, live.organization, only))
 
-    def passes(row: Row) -> bool:
-        is_listed = only is None or row[2] in only or row[1][1] in found
+    def passes(row: MessageRow) -> bool:
+        is_listed = only is None or row.id in only or row.queue in found
         return is_listed and bool(_passing([row], selection))
 
     within = ids_of_times(selection)
     return await message_filters.page_of_all(tx, live, selection, within=within, passes=passes)
 
 
-def _passing(rows: Sequence[Row], selection: Selection, queue: int | None = None, floor: int = 0) -> list[Row]:
+def _passing(
+    rows: Sequence[MessageRow], selection: Selection, queue: int | None = None, floor: int = 0
+) -> list[MessageRow]:
     """Return the rows that pass the filters, and are in the queue if one is given."""
     return [
         row
         for row in rows
-        if queue in (None, row[1][1])
-        and (row[8] or row[1][2]) > floor
-        and selection.alias in (None, row[3] or row[2])
-        and selection.admits(row[6] or row[1][0])
+        if queue in (None, row.queue)
+        and row.origin_seq > floor
+        and selection.alias in (None, row.name)
+        and selection.admits(row.created_at)
     ]
 
 
-async def _living(tx: Transaction, rows: Sequence[Row], live: LiveQueues) -> list[Row]:
-    return [row for row in rows if await live.public_id(tx, row[1][1]) is not None]
+async def _living(tx: Transaction, rows: Sequence[MessageRow], live: LiveQueues) -> list[MessageRow]:
+    return [row for row in rows if await live.public_id(tx, row.queue) is not None]
 
 
 def _no_listener(rule: str) -> BadRequest:
@@ -387,50 +364,45 @@ def _no_listener(rule: str) -> BadRequest:
 _DEEPEST: Final = 1_000
 """A numbered page looks up every message before it."""
 
-_Listed = Callable[[Transaction, Sequence[Row]], Awaitable[list[Row]]]
+_Listed = Callable[[Transaction, Sequence[MessageRow]], Awaitable[list[MessageRow]]]
 """Returns which of some rows the list can contain."""
 
 
 class _EachOnce:
     """A list of several logs that shows one copy of each message: that in the queue that was made last."""
 
-    def __init__(self, organization: int, source: Source, logs: int, listed: _Listed) -> None:
+    def __init__(self, organization: int, source: Source[MessageRow], logs: int, listed: _Listed) -> None:
         self._organization = organization
         self._source = source
         self._logs = logs
         self._listed = listed
 
-    async def locate(self, tx: Transaction, public_id: str) -> Any:
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         row = (await self._shown(tx, [public_id])).get(public_id)
-        return row[0] if row is not None else await self._source.locate(tx, public_id)
+        return (row.place, row.place) if row is not None else await self._source.locate(tx, public_id)
 
-    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[MessageRow]:
         if offset > _DEEPEST or offset * self._logs > MERGED_ROWS:
             raise too_far()
-        return (await self._some(tx, self._source.older, bound, offset + limit))[offset:]
-
-    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
-        return await self._some(tx, self._source.newer, bound, limit)
-
-    async def _some(
-        self, tx: Transaction, read: Callable[..., Awaitable[Sequence[Row]]], bound: Any, wanted: int
-    ) -> list[Row]:
-        found: list[Row] = []
+        found: list[MessageRow] = []
+        wanted = offset + limit
         while True:
             # Dropped copies leave the page short, so reading goes on until it is full.
-            rows = await read(tx, bound, wanted)
-            shown = await self._shown(tx, [row[2] for row in rows])
-            found += [row for row in rows if shown.get(row[2], row)[0] == row[0]]
+            rows = await self._source.read(tx, span, wanted, newest_first=newest_first)
+            shown = await self._shown(tx, [row.id for row in rows])
+            found += [row for row in rows if row.id not in shown or shown[row.id].place == row.place]
             if len(found) >= wanted or len(rows) < wanted:
-                return found[:wanted]
-            bound = rows[-1][0]
+                return found[offset:wanted]
+            span = (span[0], rows[-1].key) if newest_first else (rows[-1].key, span[1])
 
-    async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, Row]:
+    async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, MessageRow]:
         """Return the copy that the list shows, for each of these messages."""
-        shown: dict[str, Row] = {}
+        shown: dict[str, MessageRow] = {}
         if public_ids:
             for row in await self._listed(tx, await rows_by_id(tx, self._organization, public_ids)):
-                known = shown.get(row[2])
-                if known is None or known[1][1] < row[1][1]:
-                    shown[row[2]] = row
+                known = shown.get(row.id)
+                if known is None or known.queue < row.queue:
+                    shown[row.id] = row
         return shown

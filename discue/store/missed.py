@@ -8,15 +8,13 @@ import msgspec
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.model import Listener
 from discue.store.engine import Row, Transaction
-from discue.store.filtered_pages import FilteredPages, ScanLimits
 from discue.store.log_bounds import span_of_times
 from discue.store.missed_messages import MissedMessage, Missing, find_missing, position_of
 from discue.store.missed_scan import MissedScan
-from discue.store.pagination import LARGEST, Listing, Selection, intersect
+from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, browse_matching, intersect
 from discue.store.recipients import Recipient
 from discue.store.tables import rows_among
 
-_EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _LIMITS: Final = ScanLimits(first=110, step=220, in_all=330)
 """At most two steps of three statements; the first one nearly always finds a page."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
@@ -69,7 +67,7 @@ async def page(
     if selection.listener is None:
         among = selection.queue if only is None else await _listeners_among(tx, organization, only, selection.queue)
         scan = MissedScan(organization, among=among, selection=selection)
-        page = await _page(tx, FilteredPages(scan, _EVERYTHING, _limits(selection, among)), selection)
+        page = await _page(tx, scan, selection, _limits(selection, among))
     else:
         missing = await find_missing(tx, organization, selection.listener)
         if missing is None:
@@ -88,13 +86,14 @@ async def page_of_one(tx: Transaction, missing: Missing, selection: Selection) -
     of = missing.of
     times = await span_of_times(tx, of.organization, of.queue, selection)
     low, high = intersect((of.start_seq, LARGEST), times)
-    scan = MissedScan(of.organization, only=missing, selection=selection)
-    return await _page(tx, FilteredPages(scan, ((of.listener, low), (of.listener, high)), _LIMITS_OF_ONE), selection)
+    within = ((of.listener, low), (of.listener, high))
+    scan = MissedScan(of.organization, only=missing, selection=selection, within=within)
+    return await _page(tx, scan, selection, _LIMITS_OF_ONE)
 
 
-async def _page(tx: Transaction, pages: FilteredPages, selection: Selection) -> Listing[MissedMessage]:
+async def _page(tx: Transaction, scan: MissedScan, selection: Selection, limits: ScanLimits) -> Listing[MissedMessage]:
     """Read a page, with the positions at which its neighbours continue."""
-    found = await pages.page(tx, selection)
+    found = await browse_matching(tx, scan, selection, limits)
     after = found.resumes_after or (position_of(found.items[-1][0]) if found.has_next and found.items else None)
     before = found.resumes_before or (position_of(found.items[0][0]) if found.has_previous and found.items else None)
     items = tuple(message for _, message in found.items)

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from discue.store.engine import Row, Transaction
-from discue.store.filtered_pages import ScanStep
-from discue.store.listener_messages import scanned_position
+from discue.store.engine import Transaction
 from discue.store.log_bounds import WHOLE_LOG, spans_of_times
-from discue.store.message_log import WAITING
+from discue.store.message_log import WAITING, seqs_around
 from discue.store.missed_candidates import (
     OF_RANGES,
     PARTS,
@@ -26,10 +24,12 @@ from discue.store.missed_messages import (
     position_of,
     read_missing,
 )
-from discue.store.pagination import LARGEST, Bounds, Selection, Span, intersect
+from discue.store.pagination import LARGEST, Bounds, ScanStep, Selection, Span, intersect
 from discue.store.recipients import state_of_row
 from discue.store.tables import given_rows, padded
 
+Found = tuple[Key, MissedMessage]
+_EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _AT_ONCE: Final = 128
 _MESSAGES_AT_MOST: Final = 110
 """The largest number of spans whose messages one step of a filtered scan reads: so one statement does."""
@@ -67,6 +67,7 @@ class MissedScan:
         only: Missing | None = None,
         among: str | Sequence[int] | None = None,
         selection: Selection,
+        within: Bounds = _EVERYTHING,
     ) -> None:
         """Limit the scan to a listener, to those of the queue `among`, or to those with these row ids, in order."""
         self._organization = organization
@@ -74,6 +75,7 @@ class MissedScan:
         self._among = among
         self._selection = selection
         self._reason = selection.reason
+        self._within = within
         filters = (among, selection.reason, selection.created_after, selection.created_before)
         self._is_filtered = only is None and filters != (None, None, None, None)
         self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
@@ -82,21 +84,19 @@ class MissedScan:
         self._anchor: set[int] = set()
         """The listener that a page continues at. The page before it ends there, so it is read with the others."""
 
-    async def position(self, tx: Transaction, public_id: str) -> Bounds:
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
             key = key_at(public_id)
             self._anchor = {key[0]} if 0 < key[0] < LARGEST else set()
             return key, key
         of = self._only.of
-        older, newer = await scanned_position(tx, (of.organization, of.queue), public_id)
+        older, newer = await seqs_around(tx, (of.organization, of.queue), public_id)
         return (of.listener, older), (of.listener, newer)
 
-    def key_of(self, row: Row) -> Key:
-        key: Key = row[0]
-        return key
-
-    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep:
-        low, high = span
+    async def scan(
+        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
+    ) -> ScanStep[Found]:
+        low, high = intersect(span, self._within)
         start: Key = high if newest_first else low
         if wanted == 1 and (self._only is not None or self._reason is None):
             # Only whether any is left: nearly always the next candidate is, of a listener that is known.
@@ -189,7 +189,7 @@ class MissedScan:
 
     async def _messages(
         self, tx: Transaction, spans: Sequence[_Span], count: int, *, newest_first: bool
-    ) -> tuple[dict[Key, Row], list[Key]]:
+    ) -> tuple[dict[Key, Found], list[Key]]:
         """Return the messages of spans by key, and the last keys of spans that may have more."""
         missing = {place: one for place, each in enumerate(spans) if (one := self._known[each.listener]) is not None}
         within = {
@@ -201,7 +201,7 @@ class MissedScan:
             for place, one in missing.items()
             if within[place][1] - within[place][0] > 1
         ]
-        found: dict[Key, Row] = {}
+        found: dict[Key, Found] = {}
         read: dict[int, list[int]] = {}
         for start in range(0, len(given), _AT_ONCE):
             some = padded(given[start : start + _AT_ONCE], _NO_SPAN)
@@ -249,7 +249,7 @@ def _message(row: Sequence[Any], span: _Span, missing: Missing) -> MissedMessage
     )
 
 
-def _in_order(found: dict[Key, Row], *, newest_first: bool) -> list[Row]:
+def _in_order(found: dict[Key, Found], *, newest_first: bool) -> list[Found]:
     return [found[key] for key in sorted(found, reverse=newest_first)]
 
 

@@ -1,13 +1,13 @@
 """Pages of lists, newest first: by keyset, so that later pages cost no more than the first, or by number.
 
-Filters become bounds or index keys where possible, so that what they exclude is not read. `filtered_pages` scans for
-the others.
+Filters become bounds or index keys where possible, so that what they exclude is not read. For the others, a page scans
+a limited number of rows: if that cuts it short, it says at which id its neighbour continues.
 """
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -40,13 +40,17 @@ Span = tuple[int, int]
 """The keys between two keys, both excluded."""
 
 Bounds = tuple[Any, Any]
-"""A span of keys of any kind."""
+"""A span of keys of any kind. None leaves an end open."""
 
-Locate = Callable[[Transaction, str], Coroutine[Any, Any, Any]]
+_WHOLE: Bounds = (None, None)
+
+Locate = Callable[[Transaction, str], Coroutine[Any, Any, Bounds]]
 """See `Source.locate`."""
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown")
+R = TypeVar("R", bound=Row)
+R_co = TypeVar("R_co", bound=Row, covariant=True)
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -112,45 +116,171 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
         return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
 
 
-class Source(Protocol):
-    """Rows in an order. A row starts with its key, and keys compare as the rows are ordered."""
+class RowsInOrder(Protocol[R_co]):
+    """Rows that start with their key, and are in the order of their keys."""
 
-    async def locate(self, tx: Transaction, public_id: str) -> Any:
-        """Return the key of a public id, or where it would be if it was deleted."""
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[R_co]:
+        """Read the next rows of a span, from its newer or its older end. Fewer than `limit` mean that no more follow.
 
-    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
-        """Read rows below the bound (None: all), newest first. An offset is allowed only without a bound."""
-
-    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
-        """Read rows above the bound, oldest first."""
+        An offset is allowed only from the newest row.
+        """
 
 
-async def browse(tx: Transaction, source: Source, selection: Selection) -> Listing[Row]:
+class Source(RowsInOrder[R_co], Protocol[R_co]):
+    """Rows of a list."""
+
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
+        """Return keys around an id, which need not exist.
+
+        Older rows are below the first key, and newer ones above the second.
+        """
+
+
+class ScanStep(NamedTuple, Generic[R]):
+    """Matching rows of a scan, in order, and where the scan stopped."""
+
+    rows: Sequence[R]
+    last: Any
+    """The last key that was scanned; None at the end of the span."""
+    last_id: str = ""
+    """The public id of the last row that was scanned."""
+
+
+class Scan(Protocol[R]):
+    """Rows that start with their key, of which some match a filter for which there is no index."""
+
+    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep[R]:
+        """Return the matching rows among the next `count` of a span. More than `wanted` are not needed."""
+
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
+        """See `Source.locate`."""
+
+
+class ScanLimits(NamedTuple):
+    """How many rows are scanned for one page."""
+
+    first: int | None
+    """In the first step; None: as many as are wanted."""
+    step: int
+    """In each later step, and at most in the first."""
+    in_all: int
+    in_all_numbered: int = 0
+    """Instead of `in_all` for a numbered page beyond the first; 0: the same."""
+    around: int | None = None
+    """To find whether the list goes on at the end of a page at which it begins; None: as `in_all`.
+
+    If that many rows do not show it, the page has a neighbour there: nearly always the one that links to it. 0: none is
+    looked for.
+    """
+
+
+async def browse(tx: Transaction, source: Source[R], selection: Selection) -> Listing[R]:
     """Read the selected page of the source."""
-    size = selection.per_page
+    return await _page(tx, _Rows(source), selection)
+
+
+async def browse_matching(tx: Transaction, scan: Scan[R], selection: Selection, limits: ScanLimits) -> Listing[R]:
+    """Read the selected page of matching rows. Raises BadRequest for a numbered page that is too far from the first."""
+    return await _page(tx, _Matching(scan, limits), selection)
+
+
+class _Found(NamedTuple, Generic[R]):
+    rows: Sequence[R]
+    """At most as many as were wanted, in the order in which they were read."""
+    continues_at: str | None = None
+    """The id at which a scan stopped early."""
+    has_others: bool | None = None
+    """Whether there are rows on the other side; None: it was not read."""
+
+
+async def _page(tx: Transaction, reader: "_Rows[R] | _Matching[R]", selection: Selection) -> Listing[R]:
+    size, newest_first = selection.per_page, selection.after is not None or selection.before is None
+    anchor = selection.after if selection.after is not None else selection.before
+    is_first = anchor is None and selection.page == 1
     # One row more than is shown tells whether there is a next page.
-    if selection.after is not None:
-        found = await _neighbours(tx, source, selection.after, size + 1, newest_first=True)
-        return Listing(tuple(found.rows[:size]), len(found.rows) > size, bool(found.rows) and found.has_others)
-    if selection.before is not None:
-        found = await _neighbours(tx, source, selection.before, size + 1, newest_first=False)
-        return Listing(tuple(found.rows[:size][::-1]), bool(found.rows) and found.has_others, len(found.rows) > size)
-    # An offset reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
-    rows = await source.older(tx, None, size + 1, (selection.page - 1) * size)
-    shown = rows[:size]
-    has_previous = bool(shown) and selection.page > 1 and bool(await source.newer(tx, shown[0][0], 1))
-    return Listing(tuple(shown), len(rows) > size, has_previous)
+    if anchor is None:
+        # This reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
+        found = await reader.from_end(tx, size + 1, (selection.page - 1) * size)
+    else:
+        found = await reader.from_id(tx, anchor, size + 1, newest_first=newest_first)
+    shown, has_others = found.rows[:size], found.has_others
+    if has_others is None:
+        has_others = bool(shown) and not is_first and await reader.has_more(tx, shown[0], newest_first=not newest_first)
+    has_more = len(found.rows) > size or found.continues_at is not None
+    if newest_first:
+        return Listing(tuple(shown), has_more, has_others, resumes_after=found.continues_at)
+    return Listing(tuple(shown[::-1]), has_others, has_more, resumes_before=found.continues_at)
 
 
-async def _neighbours(tx: Transaction, source: Source, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
-    if isinstance(source, AnchoredSource):
-        found = await source.beyond(tx, public_id, limit, newest_first=newest_first)
-        if found is not None:
-            return found
-    bound = await source.locate(tx, public_id)
-    first, second = (source.older, source.newer) if newest_first else (source.newer, source.older)
-    rows = await first(tx, bound, limit)
-    return Neighbours(rows, bool(rows) and bool(await second(tx, rows[0][0], 1)))
+class _Rows(Generic[R]):
+    """Reads parts of a list whose rows all match."""
+
+    def __init__(self, source: Source[R]) -> None:
+        self._source = source
+
+    async def from_end(self, tx: Transaction, wanted: int, skipped: int) -> _Found[R]:
+        return _Found(await self._source.read(tx, _WHOLE, wanted, skipped, newest_first=True))
+
+    async def from_id(self, tx: Transaction, public_id: str, wanted: int, *, newest_first: bool) -> _Found[R]:
+        if isinstance(self._source, AnchoredSource):
+            found = await self._source.beyond(tx, public_id, wanted, newest_first=newest_first)
+            if found is not None:
+                rows = cast("Sequence[R]", found.rows)
+                return _Found(rows, has_others=bool(found.rows) and found.has_others)
+        span = _beyond(await self._source.locate(tx, public_id), newest_first=newest_first)
+        return _Found(await self._source.read(tx, span, wanted, newest_first=newest_first))
+
+    async def has_more(self, tx: Transaction, row: R, *, newest_first: bool) -> bool:
+        span = _beyond((row[0], row[0]), newest_first=newest_first)
+        return bool(await self._source.read(tx, span, 1, newest_first=newest_first))
+
+
+class _Matching(Generic[R]):
+    """Reads parts of a list by scanning."""
+
+    def __init__(self, scan: Scan[R], limits: ScanLimits) -> None:
+        self._scan = scan
+        self._limits = limits
+
+    async def from_end(self, tx: Transaction, wanted: int, skipped: int) -> _Found[R]:
+        limit = (self._limits.in_all_numbered or self._limits.in_all) if skipped else self._limits.in_all
+        found = await self._first(tx, _WHOLE, skipped + wanted, limit, newest_first=True)
+        # Without this, a page that the scan did not reach would look like the end of the list.
+        if found.continues_at is not None and skipped and len(found.rows) <= skipped:
+            raise too_far()
+        return found._replace(rows=found.rows[skipped:])
+
+    async def from_id(self, tx: Transaction, public_id: str, wanted: int, *, newest_first: bool) -> _Found[R]:
+        span = _beyond(await self._scan.locate(tx, public_id), newest_first=newest_first)
+        return await self._first(tx, span, wanted, self._limits.in_all, newest_first=newest_first)
+
+    async def has_more(self, tx: Transaction, row: R, *, newest_first: bool) -> bool:
+        """Return whether there is a match beyond a row, or the scan for one reached its limit."""
+        limit = self._limits.in_all if self._limits.around is None else self._limits.around
+        span = _beyond((row[0], row[0]), newest_first=newest_first)
+        found = await self._first(tx, span, 1, limit, newest_first=newest_first)
+        return bool(found.rows) or found.continues_at is not None
+
+    async def _first(self, tx: Transaction, span: Bounds, wanted: int, limit: int, *, newest_first: bool) -> _Found[R]:
+        rows: list[R] = []
+        # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
+        count = min(wanted, self._limits.step) if self._limits.first is None else self._limits.first
+        last_id = ""
+        while limit > 0:
+            step = await self._scan.scan(tx, span, count, wanted - len(rows), newest_first=newest_first)
+            rows += step.rows
+            if len(rows) >= wanted or step.last is None:
+                return _Found(rows[:wanted])
+            last_id, limit = step.last_id, limit - count
+            span, count = _beyond((step.last, step.last), newest_first=newest_first), self._limits.step
+        return _Found(rows, last_id)
+
+
+def _beyond(around: Bounds, *, newest_first: bool) -> Bounds:
+    """Return the span of older rows, or of newer ones."""
+    return (None, around[0]) if newest_first else (around[1], None)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -169,19 +299,22 @@ class Table(msgspec.Struct, frozen=True):
     floor: int = -1
     ceiling: int = LARGEST
 
-    async def locate(self, tx: Transaction, public_id: str) -> int:
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         organization = () if self.name == "organization" else self.values[:1]
         owner = "organization = $1 AND " if organization else ""
         sql = f"SELECT id FROM {self.name} WHERE {owner}public_id = ${len(organization) + 1}"
         found = await tx.row(sql, *organization, public_id)
-        return found[0] if found else _end_of(public_id)
+        key = found[0] if found else _end_of(public_id)
+        return key, key
 
-    async def older(self, tx: Transaction, bound: int | None, limit: int, offset: int = 0) -> Sequence[Row]:
-        ceiling = self.ceiling if bound is None else min(bound, self.ceiling)
-        return await self._between(tx, (self.floor, ceiling), "DESC", limit, offset=offset)
-
-    async def newer(self, tx: Transaction, bound: int, limit: int) -> Sequence[Row]:
-        return await self._between(tx, (max(bound, self.floor), self.ceiling), "ASC", limit)
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[Row]:
+        column, taken = self.id_column, len(self.values)
+        condition = f"{column} > ${taken + 1} AND {column} < ${taken + 2}"
+        order = f"ORDER BY {column} {'DESC' if newest_first else 'ASC'} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        bounds = intersect(span, (self.floor, self.ceiling))
+        return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, limit, offset)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
         if self.name == "organization":
@@ -218,14 +351,6 @@ class Table(msgspec.Struct, frozen=True):
         sql = f"{self.sql} AND {self.prefix}{column} IN ({placeholders(len(self.values) + 1, len(among))})"
         return await tx.rows(sql, *self.values, *among)
 
-    async def _between(
-        self, tx: Transaction, bounds: tuple[int, int], order: str, limit: int, *, offset: int = 0
-    ) -> Sequence[Row]:
-        column, taken = self.id_column, len(self.values)
-        condition = f"{column} > ${taken + 1} AND {column} < ${taken + 2}"
-        order = f"ORDER BY {column} {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, limit, offset)
-
 
 async def listed(
     tx: Transaction,
@@ -248,7 +373,9 @@ def of_customer(table: Table, selection: Selection) -> Table:
     return msgspec.structs.replace(table, sql=sql, values=(*table.values, selection.customer))
 
 
-async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None) -> Source:
+async def narrowed(
+    tx: Transaction, table: Table, selection: Selection, only: Collection[str] | None = None
+) -> Source[Row]:
     """Restrict the table by the selection's filters, and by `only`."""
     if only is not None:
         return InMemoryRows(await table.matching(selection).chosen(tx, "public_id", only), table.locate)
@@ -259,48 +386,46 @@ async def narrowed(tx: Transaction, table: Table, selection: Selection, only: Co
     return InMemoryRows(await by_time.chosen(tx, table.alias_column, (selection.alias,)), table.locate)
 
 
-class InMemoryRows:
+class InMemoryRows(Generic[R]):
     """A few rows in memory, in any order."""
 
-    def __init__(self, rows: Sequence[Row], locate: Locate) -> None:
-        self._rows = sorted(rows, key=itemgetter(0), reverse=True)
+    def __init__(self, rows: Sequence[R], locate: Locate) -> None:
+        self._rows = sorted(rows, key=itemgetter(0))
         self.locate = locate
 
-    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[R]:
         del tx
-        below = [row for row in self._rows if bound is None or row[0] < bound]
-        return below[offset : offset + limit]
-
-    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
-        del tx
-        return [row for row in reversed(self._rows) if row[0] > bound][:limit]
+        low, high = span
+        within = [row for row in self._rows if (low is None or row[0] > low) and (high is None or row[0] < high)]
+        return (within[::-1] if newest_first else within)[offset : offset + limit]
 
 
-_ReadPart = Callable[[int], Coroutine[Any, Any, Sequence[Row]]]
+_ReadPart = Callable[[int], Coroutine[Any, Any, Sequence[R]]]
 """Reads the first rows of a part of a list, up to a limit."""
 
 
-class Merged:
+class Merged(Generic[R]):
     """Several sources as one, without duplicates. A page costs a few rows of each source, and a few pages.
 
     A numbered page also costs what comes before it: beyond a limit it is refused with BadRequest.
     """
 
-    def __init__(self, parts: Sequence[Source], locate: Locate) -> None:
+    def __init__(self, parts: Sequence[RowsInOrder[R]], locate: Locate) -> None:
         self._parts = parts
         self.locate = locate
 
-    async def older(self, tx: Transaction, bound: Any, limit: int, offset: int = 0) -> Sequence[Row]:
+    async def read(
+        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
+    ) -> Sequence[R]:
         if offset * len(self._parts) > MERGED_ROWS:
             raise too_far()
-        parts = [partial(part.older, tx, bound) for part in self._parts]
-        return (await _merged(parts, offset + limit, newest_first=True))[offset:]
-
-    async def newer(self, tx: Transaction, bound: Any, limit: int) -> Sequence[Row]:
-        return await _merged([partial(part.newer, tx, bound) for part in self._parts], limit, newest_first=False)
+        parts = [partial(part.read, tx, span, newest_first=newest_first) for part in self._parts]
+        return (await _merged(parts, offset + limit, newest_first=newest_first))[offset:]
 
 
-async def _merged(parts: Sequence[_ReadPart], limit: int, *, newest_first: bool) -> list[Row]:
+async def _merged(parts: Sequence[_ReadPart[R]], limit: int, *, newest_first: bool) -> list[R]:
     """Return the first rows of all parts together, without duplicates.
 
     Most parts have few of them: twice the average is read of each, and more of those that have more.
@@ -346,11 +471,12 @@ def nearest_row_id(millisecond: int) -> int:
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 
 
-def _distinct(rows: Sequence[Row], *, newest_first: bool) -> list[Row]:
+def _distinct(rows: Sequence[R], *, newest_first: bool) -> list[R]:
     by_key = {row[0]: row for row in rows}
     return [by_key[key] for key in sorted(by_key, reverse=newest_first)]
 
 
-def intersect(one: Bounds, other: Bounds) -> Bounds:
-    """Return what lies in both spans."""
-    return max(one[0], other[0]), min(one[1], other[1])
+def intersect(span: Bounds, within: Bounds) -> Bounds:
+    """Return what lies in both spans, of which only the first may be open."""
+    low = within[0] if span[0] is None else max(span[0], within[0])
+    return low, within[1] if span[1] is None else min(span[1], within[1])

@@ -14,8 +14,7 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener, Queue
 from discue.store import attempts, listeners, messages
 from discue.store.engine import Transaction
-from discue.store.filtered_pages import ScanLimits
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish, row_id, stored_listener, stored_message, stored_queue
 from tests.store.walks import backwards, check, forwards

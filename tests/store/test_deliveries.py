@@ -17,9 +17,8 @@ from discue.store import deliveries, domains, listener_health, listeners, organi
 from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.events import Occurrence
-from discue.store.filtered_pages import ScanLimits
 from discue.store.listener_health import HealthRecord, ListenerHealth
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
     a_settle,

@@ -110,7 +110,7 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
 
 async def _read_states(tx: Transaction, queue: Queue, listener: Listener) -> None:
     found = await messages.page_of_queue(tx, queue, Selection(per_page=100))
-    await messages.states(tx, (OURS, queue.id), found.items)
+    await messages.states_of_all(tx, OURS, {queue.id: found.items})
     await messages.states_of_all(tx, OURS, {queue.id: found.items, row_id(33): found.items[:2]})
     of = await recipients.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
@@ -288,7 +288,7 @@ async def test_states_of_messages_read_no_others_of_the_log_on_a_server(prepared
     async def work(tx: Transaction) -> list[dict[str, str]]:
         found = await messages.page_of_queue(tx, prepared.queue, Selection(per_page=count))
         explaining = ExplainingOnce(tx, index_conditions)
-        await messages.states(explaining, (OURS, prepared.queue.id), found.items)
+        await messages.states_of_all(explaining, OURS, {prepared.queue.id: found.items})
         await messages.states_of_all(explaining, OURS, {prepared.queue.id: found.items, row_id(33): found.items[:2]})
         return list(explaining.plans.values())  # type: ignore[arg-type]
 

@@ -17,10 +17,9 @@ from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import StoredMessage
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
-from discue.store import deliveries, listener_messages, listener_states, listeners, messages, queues
+from discue.store import deliveries, listener_states, listeners, message_filters, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
-from discue.store.filtered_pages import ScanLimits
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
 from tests.store.walks import Pages, backwards, check, forwards
@@ -205,8 +204,8 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 @given(world=worlds)
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listener_messages, "LIMITS", ScanLimits(None, 2, 3, 20_000))
-        patch.setattr(listener_messages, "LIMITS_OF_STATE_AMONG", ScanLimits(2, 2, 2, 20_000, around=0))
+        patch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3, 20_000))
+        patch.setattr(message_filters, "_LIMITS_OF_STATE_AMONG", ScanLimits(2, 2, 2, 20_000, around=0))
         patch.setattr(listener_states, "LIMITS", ScanLimits(2, 2, 2, 20_000, around=0))
         for name in ("_ROWS_AT_ONCE", "_INTERVALS_AT_ONCE"):
             patch.setattr(listener_states, name, 2)

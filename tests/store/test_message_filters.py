@@ -14,8 +14,7 @@ from discue.domain.messages import MessageOptions, MessageState, StoredMessage, 
 from discue.domain.model import Delivery, Listener, Queue
 from discue.store import deliveries, listeners, message_filters, message_states, messages
 from discue.store.engine import Append, DeliveryRow, NewEntry, Transaction
-from discue.store.filtered_pages import ScanLimits
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.recipients import find_recipient, states_of
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
@@ -160,8 +159,7 @@ async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(
             )
             for name, item in items.items()
         }
-        log = (OURS, queue.id)
-        shown = await store.read(partial(messages.states, log=log, found=page.items))
+        shown = await _shown_states(store, queue, page)
         assert {each.id: shown[each.seq] for each in page.items} == {name: item.state for name, item in items.items()}
 
 
@@ -197,7 +195,7 @@ async def test_messages_are_found_by_state_and_key_and_header(store: Store, seed
 async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3))
     monkeypatch.setattr(message_filters, "_LIMITS_OF_ALL", ScanLimits(None, 2, 3))
-    for name in ("_LIMITS_OF_STATE", "LIMITS_OF_STATE_AMONG"):
+    for name in ("_LIMITS_OF_STATE", "_LIMITS_OF_STATE_AMONG"):
         monkeypatch.setattr(message_filters, name, ScanLimits(2, 2, 3, around=0))
     monkeypatch.setattr(message_filters, "_STATES_FIRST", 1)
     subject = await _made(store, 1)
@@ -253,7 +251,13 @@ async def test_page_with_too_many_delivery_rows_has_no_states(store: Store, monk
 
 async def _states(store: Store, queue: Queue) -> Mapping[int, MessageState]:
     page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
-    return await store.read(partial(messages.states, log=(OURS, queue.id), found=page.items))
+    return await _shown_states(store, queue, page)
+
+
+async def _shown_states(store: Store, queue: Queue, page: Listing[StoredMessage]) -> Mapping[int, MessageState]:
+    found = {queue.id: page.items}
+    states = await store.read(partial(messages.states_of_all, organization=OURS, found=found))
+    return {seq: state for (_, seq), state in states.items()}
 
 
 async def _states_among(store: Store, queue: Queue, queues: int) -> Mapping[int, MessageState]:

@@ -11,9 +11,8 @@ from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
 from discue.store import listeners, messages, missed, missed_candidates, recipients
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
-from discue.store.filtered_pages import ScanLimits
 from discue.store.missed_messages import MissedMessage, position_of
-from discue.store.pagination import Listing, Selection
+from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
     a_settle,

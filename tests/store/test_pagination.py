@@ -151,12 +151,12 @@ async def test_messages_of_many_queues_are_read_up_to_the_page(store: Store) -> 
     assert rows_read < len(owners) * 10
 
 
-def _rows(keys: Iterable[int]) -> InMemoryRows:
+def _rows(keys: Iterable[int]) -> InMemoryRows[Row]:
     return InMemoryRows([(key, str(key)) for key in keys], lambda _tx, public_id: _located(int(public_id)))
 
 
-async def _located(key: int) -> int:
-    return key
+async def _located(key: int) -> tuple[int, int]:
+    return key, key
 
 
 @given(st.lists(st.sets(st.integers(1, 60)), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 61))
@@ -165,11 +165,13 @@ def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int
 
     async def compare(tx: Transaction) -> None:
         for offset in (0, 3):
-            assert list(await merged.older(tx, None, limit, offset)) == list(
-                await everything.older(tx, None, limit, offset)
-            )
-        assert list(await merged.older(tx, bound, limit)) == list(await everything.older(tx, bound, limit))
-        assert list(await merged.newer(tx, bound, limit)) == list(await everything.newer(tx, bound, limit))
+            read = [
+                await each.read(tx, (None, None), limit, offset, newest_first=True) for each in (merged, everything)
+            ]
+            assert list(read[0]) == list(read[1])
+        for span, newest_first in (((None, bound), True), ((bound, None), False)):
+            read = [await each.read(tx, span, limit, newest_first=newest_first) for each in (merged, everything)]
+            assert list(read[0]) == list(read[1])
 
     asyncio.run(compare(None))  # type: ignore[arg-type]
 
