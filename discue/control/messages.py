@@ -66,8 +66,8 @@ async def get(
     return msgspec.structs.replace(details, message=message, deliveries=shown)
 
 
-class TimelineAttempt(msgspec.Struct, frozen=True):
-    """An attempt, with its stored request and response, None if they are not kept."""
+class AttemptDetails(msgspec.Struct, frozen=True):
+    """An attempt, and its stored request and response, None if they are not kept."""
 
     attempt: StoredAttempt
     detail: AttemptDetail | None
@@ -80,7 +80,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     queue: Queue
     deliveries: Listing[Delivery]
     """By listener, the newest first, without those in `attention`."""
-    attempts: Mapping[str, Sequence[TimelineAttempt]]
+    attempts: Mapping[str, Sequence[AttemptDetails]]
     """By listener, the oldest first. Of all these attempts, the newest 20."""
     names: Mapping[str, str]
     """The aliases of the listeners; for a customer, their URLs, or their ids if they have none."""
@@ -117,10 +117,10 @@ async def timeline(
         shown_ids = {each.listener: each.delivery.listener_public_id for each in named}
         made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)
         kept = await attempts.contents(tx, message.organization, [each.id for each in made])
-        by_listener: dict[str, list[TimelineAttempt]] = {}
+        by_listener: dict[str, list[AttemptDetails]] = {}
         for each in made:
             detail = decode_detail(kept[each.id]) if each.id in kept else None
-            by_listener.setdefault(each.listener_public_id, []).append(TimelineAttempt(each, detail))
+            by_listener.setdefault(each.listener_public_id, []).append(AttemptDetails(each, detail))
         settings: Sequence[str] | None = None
         # Attempts are shown whatever the filters say: a replay sends messages from before the listener was created.
         if customer is not None and not rows:
@@ -267,13 +267,6 @@ async def _own(tx: Transaction, principal: Principal, access: Access, path: tupl
     principal.require("messages", access, message_id, queue_public_id)
     _, message = require_found(await messages.find(tx, principal.organization, queue_public_id, message_id))
     return message
-
-
-class AttemptDetails(msgspec.Struct, frozen=True):
-    """An attempt, and its stored request and response, None if they are not kept."""
-
-    attempt: StoredAttempt
-    detail: AttemptDetail | None
 
 
 async def page_of_deliveries(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control.messages import MessageTimeline, TimelineAttempt
+from discue.control.messages import AttemptDetails, MessageTimeline
 from discue.dashboard import formats
 from discue.domain.attempts import Timings
 from discue.domain.model import Delivery
@@ -47,7 +47,7 @@ class Bar:
 class ShownAttempt:
     """An attempt of a lane, split into the stages that it went through."""
 
-    of: TimelineAttempt
+    of: AttemptDetails
     started_at: int
     stages: Sequence[Bar]
     """To the scale of the longest attempt of the page."""
@@ -152,11 +152,11 @@ def _lane(delivery: Delivery, found: MessageTimeline, scale: Scale, *, now: int,
     )
 
 
-def _started(made: TimelineAttempt) -> int:
+def _started(made: AttemptDetails) -> int:
     return made.attempt.ended_at - max(0, made.attempt.duration_ms)
 
 
-def _bars(delivery: Delivery, made: Sequence[TimelineAttempt], scale: Scale, now: int) -> Iterator[Bar]:
+def _bars(delivery: Delivery, made: Sequence[AttemptDetails], scale: Scale, now: int) -> Iterator[Bar]:
     """Yield what happened from publishing on: waiting, an attempt, waiting for the next one, and so on."""
     at, failed = scale.start, False
     for each in made:
@@ -181,7 +181,7 @@ def _bar(scale: Scale, start: int, end: int, shown: tuple[str, str]) -> Bar:
     return Bar(min(x, 100 - width), round(width, 2), kind, text)
 
 
-def stages(made: TimelineAttempt, longest: int) -> Iterator[Bar]:
+def stages(made: AttemptDetails, longest: int) -> Iterator[Bar]:
     """Yield the stages of an attempt; the whole as one if they are not kept."""
     whole = max(0, made.attempt.duration_ms)
     if made.detail is None:

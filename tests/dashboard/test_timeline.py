@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from discue.control.messages import MessageTimeline, TimelineAttempt
+from discue.control.messages import AttemptDetails, MessageTimeline
 from discue.dashboard.timeline import NARROWEST, Drawing, draw, stages_of
 from discue.domain.attempts import AttemptDetail, StoredAttempt, Timings
 from discue.domain.messages import StoredMessage
@@ -16,14 +16,14 @@ MESSAGE = StoredMessage(1, 2, "q", 7, "m", "m", NOON, NOON, 0, b"{}")
 QUEUE = Queue(1, 2, "q", "orders", None, None, 1, NOON, NOON)
 
 
-def attempt(number: int, ended_at: int, duration_ms: int, error: str = "") -> TimelineAttempt:
-    return TimelineAttempt(
+def attempt(number: int, ended_at: int, duration_ms: int, error: str = "") -> AttemptDetails:
+    return AttemptDetails(
         StoredAttempt(str(number), NOON + ended_at, "l", "m", number, 503 if error else 200, error, "", duration_ms),
         None,
     )
 
 
-def drawn(delivery: Delivery, *attempts: TimelineAttempt, now: int) -> Drawing:
+def drawn(delivery: Delivery, *attempts: AttemptDetails, now: int) -> Drawing:
     found = MessageTimeline(MESSAGE, QUEUE, Listing((delivery,), False, False), {"l": attempts}, {"l": "billing"})
     return draw(found, NOON + now)
 
@@ -133,7 +133,7 @@ def test_time_without_a_response_is_not_called_a_body() -> None:
 def test_stages_have_the_scale_of_the_longest_attempt() -> None:
     detail = AttemptDetail((), (), b"", 0, "", False, Timings(None, None, None, 40, 50), 0)
     slow = attempt(1, 1_000, 100, "status")
-    fast = TimelineAttempt(attempt(2, 2_000, 50).attempt, detail)
+    fast = AttemptDetails(attempt(2, 2_000, 50).attempt, detail)
     drawing = drawn(Delivery("l", "acknowledged", 2, 200), slow, fast, now=3_000)
 
     assert [[stage.width for stage in each.stages] for each in drawing.lanes[0].attempts] == [[100.0], [40.0, 10.0]]
