@@ -1,15 +1,17 @@
 """States of messages in lists: one for all deliveries of a message, read for many messages of a queue at once."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, Protocol
 
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
-from discue.domain.window import Window
-from discue.store.engine import MissedRange, Row, Transaction
-from discue.store.recipients import MissedRanges, Recipient, state_of_row, states_of
+from discue.domain.window import Interval, Window
+from discue.store.engine import Row, Transaction
+from discue.store.pagination import LARGEST
+from discue.store.recipients import Recipient, state_of_row, states_of
 from discue.store.tables import given_rows, padded, placeholders, shifted
 
 LISTENERS_AT_MOST: Final = 1_000
@@ -23,11 +25,10 @@ MESSAGES_AT_ONCE: Final = 1_024
 """The largest number of messages of one queue that one statement reads the states of."""
 _ROWS_AT_MOST: Final = 10_000
 """The largest number of delivery rows of one page. A page that has more has no states either."""
-_RANGES_AT_ONCE: Final = 32
 _RANGES_LOOKED_AT: Final = 500
 """If no more ranges end at or after the oldest message, no others need to be read."""
-_RANGE_READS: Final = 500
-"""The largest number of reads of one listener's missed ranges for one page, as for rows."""
+_RANGES_AT_MOST: Final = 20_000
+"""The largest number of missed ranges of one page, as for rows."""
 
 # One statement, so that all of its parts show the same moment:
 #   0  each listener of the queue with its cursor, and the end of its last missed range that begins at or before the
@@ -72,7 +73,7 @@ _PARAMETERS: Final = 5
 """The number of parameters of `_STATES` before the seqs."""
 _LISTENER_PART: Final = 0
 _RANGE_PART: Final = 1
-_NEWEST_AT_ONCE: Final = 128
+_LISTENERS_AT_ONCE: Final = 128
 _NO_LISTENER: Final = 0
 _NO_QUEUE: Final = 0
 _NO_SEQ: Final = 0
@@ -93,23 +94,24 @@ def _states_of(queues: int, messages: int) -> str:
 
 
 @cache
-def _newest_ranges(count: int) -> str:
-    """Return the statement for the last ranges of each listener that begin at or before a seq.
+def _ranges_of(count: int) -> str:
+    """Return the statement for the ranges of each listener that reach into a span.
 
     SQLite keeps the order of a CROSS JOIN.
     """
-    organization, newest, offset = (f"${count + place}" for place in (1, 2, 3))
+    organization, oldest, newest, limit = (f"${count + place}" for place in (1, 2, 3, 4))
     return f"""
         WITH given (listener) AS ({given_rows(count, 1)})
-        SELECT r.listener, r.seq_from, r.seq_to, r.reason, r.missed_at FROM (
+        SELECT r.listener, r.seq_from, r.seq_to FROM (
             SELECT given.listener, coalesce((
                 SELECT x.seq_from FROM missed_range x
-                WHERE x.organization = {organization} AND x.listener = given.listener AND x.seq_from <= {newest}
-                ORDER BY x.seq_from DESC LIMIT 1 OFFSET {offset}), 0) AS first
+                WHERE x.organization = {organization} AND x.listener = given.listener AND x.seq_from <= {oldest}
+                ORDER BY x.seq_from DESC LIMIT 1), 0) AS first
             FROM given) AS span
         CROSS JOIN missed_range r
         WHERE r.organization = {organization} AND r.listener = span.listener AND r.seq_from >= span.first
-            AND r.seq_from <= {newest}"""
+            AND r.seq_from <= {newest}
+        LIMIT {limit}"""
 
 
 _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending", "acknowledged")
@@ -191,7 +193,7 @@ async def _evaluated(
     for part, *row in read:
         parts.setdefault(part, []).append(row)
     listeners = [_listener(key, row) for row in parts.pop(_LISTENER_PART, ())]
-    ranges = parts.pop(_RANGE_PART, [])
+    ranges: Sequence[Sequence[Any]] = parts.pop(_RANGE_PART, [])
     rows = [row for part in sorted(parts) for row in parts[part]]
     if len(listeners) > listeners_at_most or len(rows) > _ROWS_AT_MOST:
         return None
@@ -201,31 +203,27 @@ async def _evaluated(
         page.note(seq, listener, "pending" if state == "blocked" else _shown(state_of_row(state, attempts, reason)[0]))
     for each in listeners:
         page.note_unsettled(each.of)
-    if len(ranges) < _RANGES_LOOKED_AT:
-        of_listeners = {each.of.listener: each.of for each in listeners}
-        for listener, first, last, *_ in ranges:
-            if first <= newest and listener in of_listeners:
-                page.note_missed(of_listeners[listener], first, last)
-    elif not await _note_missed(tx, page, [each.of for each in listeners if each.missed_through >= oldest], newest):
-        return None
+    if len(ranges) >= _RANGES_LOOKED_AT:
+        concerned = [each.of.listener for each in listeners if each.missed_through >= oldest]
+        ranges = await _ranges_within(tx, key[0], concerned, (oldest, newest))
+        if len(ranges) > _RANGES_AT_MOST:
+            return None
+    of_listeners: dict[int, list[Interval]] = {}
+    for listener, first, last, *_ in sorted(ranges, key=itemgetter(0, 1)):
+        of_listeners.setdefault(listener, []).append((first, last))
+    for each in listeners:
+        page.note_missed(each.of, of_listeners.get(each.of.listener, ()))
     return StatesRead({message.seq: page.state(message) for message in messages}, len(listeners))
 
 
-async def _note_missed(tx: Transaction, page: "_Page", concerned: Sequence[Recipient], newest: int) -> bool:
-    """Note the messages in missed ranges, which are read for each listener. Returns False if it would take too long."""
-    known: dict[int, list[MissedRange]] = {}
-    if concerned and len(concerned) <= _RANGE_READS:
-        known = await _read_newest_ranges(tx, concerned[0].organization, concerned, newest)
-    reads = 0
-    for of in concerned:
-        ranges = MissedRanges(tx, of.key, _RANGES_AT_ONCE, known.get(of.listener))
-        for seq in page.passed(of):
-            if await ranges.around(seq) is not None:
-                page.states[seq].add("missed")
-        reads += ranges.reads
-        if reads > _RANGE_READS:
-            return False
-    return True
+async def _ranges_within(tx: Transaction, organization: int, listeners: Sequence[int], within: Interval) -> list[Row]:
+    """Read the missed ranges of listeners that reach into an interval, with one statement for many listeners."""
+    found: list[Row] = []
+    for start in range(0, len(listeners), _LISTENERS_AT_ONCE):
+        some = padded(listeners[start : start + _LISTENERS_AT_ONCE], _NO_LISTENER)
+        limit = max(_RANGES_AT_MOST + 1 - len(found), 0)
+        found += await tx.rows(_ranges_of(len(some)), *some, organization, *within, limit)
+    return found
 
 
 class _Page:
@@ -266,17 +264,16 @@ class _Page:
         if found:
             self._not_pending = [seq for seq in self._not_pending if "pending" not in self.states[seq]]
 
-    def passed(self, of: Recipient) -> Iterator[int]:
-        """Yield the seqs that the listener's cursor has settled, from newer to older ones, unless they are missed."""
-        for seq in sorted(self.states, reverse=True):
-            if "missed" not in self.states[seq] and of.window.is_settled(seq) and self._is_without_row(seq, of):
-                yield seq
-
-    def note_missed(self, of: Recipient, first: int, last: int) -> None:
-        """Note the messages of a range that the listener has missed."""
-        for seq in self.passed(of):
-            if first <= seq <= last:
-                self.states[seq].add("missed")
+    def note_missed(self, of: Recipient, ranges: Sequence[Interval]) -> None:
+        """Note the messages in ranges that the listener has missed, oldest first, unless these have rows."""
+        if not ranges:
+            return
+        for seq, states in self.states.items():
+            if "missed" in states or not of.window.is_settled(seq) or not self._is_without_row(seq, of):
+                continue
+            place = bisect_right(ranges, (seq, LARGEST)) - 1
+            if place >= 0 and ranges[place][1] >= seq:
+                states.add("missed")
 
     def _is_without_row(self, seq: int, of: Recipient) -> bool:
         """Whether the message was stored for the listener, and its delivery has no row."""
@@ -288,19 +285,6 @@ class _Page:
         if message.is_delayed and states:
             return "pending"
         return next((state for state in _FIRST if state in states), "no_listeners")
-
-
-async def _read_newest_ranges(
-    tx: Transaction, organization: int, listeners: Sequence[Recipient], newest: int
-) -> dict[int, list[MissedRange]]:
-    """Read the last ranges of several listeners up to the newest message, with one statement for many of these."""
-    found: dict[int, list[MissedRange]] = {of.listener: [] for of in listeners}
-    for start in range(0, len(listeners), _NEWEST_AT_ONCE):
-        some = padded([of.listener for of in listeners[start : start + _NEWEST_AT_ONCE]], _NO_LISTENER)
-        rows = await tx.rows(_newest_ranges(len(some)), *some, organization, newest, _RANGES_AT_ONCE - 1)
-        for listener, *missed in sorted(rows):
-            found[listener].append(MissedRange(*missed))
-    return found
 
 
 def _listener(key: tuple[int, int], row: Sequence[Any]) -> _Listener:

@@ -10,7 +10,7 @@ from discue.domain.model import DeliveryState
 from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.log_bounds import BOUNDS_WIDTH, PageBounds, bounds_from, bounds_values, with_bounds
-from discue.store.pagination import LARGEST, Selection
+from discue.store.pagination import Selection
 from discue.store.tables import given_rows, padded, read_one, shifted
 
 FROM_RECIPIENTS: Final = """
@@ -23,11 +23,10 @@ _RECIPIENT: Final = f"""
     SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
     {FROM_RECIPIENTS} AND listener.public_id = $2"""
 _WITH_BOUNDS: Final = with_bounds(_RECIPIENT)
-_RANGES_BEFORE: Final = """
+_RANGE_BEFORE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
-    ORDER BY seq_from DESC LIMIT $4"""
-_RANGES_AT_ONCE: Final = 128
+    ORDER BY seq_from DESC LIMIT 1"""
 _STATES_AT_ONCE: Final = 1_024
 
 
@@ -130,44 +129,6 @@ def _states_at(count: int) -> str:
         SELECT given.seq, {state_columns("given.seq", count + 1)} FROM given"""
 
 
-class MissedRanges:
-    """Finds the ranges of missed messages that messages of a listener are in, from newer to older ones."""
-
-    def __init__(
-        self, tx: Transaction, listener: tuple[int, int], at_once: int, newest: list[MissedRange] | None = None
-    ) -> None:
-        """`at_once` is how many ranges a statement reads, up to a limit: as many as messages are looked up is enough.
-
-        `newest` are the last `at_once` ranges up to the newest message, or all there are, oldest first. None: they were
-        not read yet.
-        """
-        self._tx = tx
-        self._listener = listener
-        self._at_once = min(at_once, _RANGES_AT_ONCE)
-        self._known: list[MissedRange] = []
-        """Ranges that are not passed yet, the newest last."""
-        self._lowest = LARGEST
-        """No other range begins at or above this seq."""
-        self.reads = 0
-        if newest is not None:
-            self._learn(newest)
-
-    async def around(self, seq: int) -> MissedRange | None:
-        """Return the range that a message is in."""
-        while self._known and self._known[-1].seq_from > seq:
-            self._known.pop()
-        if not self._known and seq < self._lowest:
-            self.reads += 1
-            rows = await self._tx.rows(_RANGES_BEFORE, *self._listener, seq, self._at_once)
-            self._learn([MissedRange(*row) for row in reversed(rows)])
-        found = self._known[-1] if self._known else None
-        return found if found is not None and found.seq_to >= seq else None
-
-    def _learn(self, ranges: list[MissedRange]) -> None:
-        self._known = ranges
-        self._lowest = ranges[0].seq_from if len(ranges) == self._at_once else 0
-
-
 async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> MissedRange | None:
     """Read the last missed range that begins at or before the seq. It may end before the seq."""
-    return await read_one(tx, lambda row: MissedRange(*row), _RANGES_BEFORE, *listener, seq, 1)
+    return await read_one(tx, lambda row: MissedRange(*row), _RANGE_BEFORE, *listener, seq)

@@ -142,7 +142,7 @@ def _passes(item: Item, selection: Selection, state: str) -> bool:
 async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(
     store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_states, "_RANGES_AT_ONCE", 1 + seed % 2)
+    monkeypatch.setattr(message_states, "_LISTENERS_AT_ONCE", 1 + seed % 2)
     subject = await _made(store, seed)
     # With many ranges, those of each listener are read: here, from none on.
     ways = (0, message_states._RANGES_LOOKED_AT)
