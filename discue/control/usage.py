@@ -18,7 +18,7 @@ from discue.store import accounts, events, organizations, system_events, tallies
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 from discue.store.message_log import ABOVE_EVERY_ID
-from discue.store.pagination import Listing, Selection, too_far
+from discue.store.pagination import Bounds, Listing, Part, ScanLimits, ScanStep, Selection, browse_matching, too_far
 
 DAY_MS: Final = 86_400_000
 
@@ -195,7 +195,7 @@ async def page_of_events(control: ControlContext, principal: Principal, selectio
         only=principal.targets_of("events", "read"),
         oldest_first=selection.after is not None,
     )
-    found = await _find(control, query)
+    found = await control.store.search(lambda tx: events.find(tx, query))
     return EventPage(tuple(found.events), _onward(query, found, last_id_of(now - SETTLING_MS)))
 
 
@@ -206,57 +206,40 @@ async def list_of_events(
 
     Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
     """
-    size, skipped = selection.per_page, 0
+    is_numbered = selection.after is None and selection.before is None
+    if is_numbered and selection.page * selection.per_page > _DEEPEST_EVENT:
+        raise too_far()
     query = EventQuery(
         organization=principal.organization,
         after=last_id_of(control.clock.now() - DAY_MS),
-        limit=size + 1,
+        limit=0,
         topic=cast("EventTopic", selection.topic),
         has_messages=has_messages,
         only=principal.targets_of("events", "read"),
     )
-    if selection.after is None and selection.before is not None:
-        return await _events_before(control, query, selection.before)
-    if selection.after is not None:
-        query = msgspec.structs.replace(query, below=selection.after)
-    else:
-        skipped = (selection.page - 1) * size
-        query = msgspec.structs.replace(query, limit=skipped + size + 1)
-    if skipped + size > _DEEPEST_EVENT:
-        raise too_far()
-    found = await _find(control, query)
-    shown = tuple(found.events[skipped : skipped + size])
-    if found.end is not None and skipped and not shown:
-        raise too_far()
-    is_first = selection.after is None and not skipped
-    has_previous = bool(shown) and not is_first and await _continues(control, query, after=shown[0].id)
-    is_cut = len(found.events) <= skipped + size
-    resumes_after = found.end if is_cut else None
-    return Listing(shown, not is_cut or found.end is not None, has_previous, resumes_after=resumes_after)
+    found = await control.store.search(lambda tx: browse_matching(tx, _Events(query), selection, _ONE_STEP))
+    return found.with_items(event for _, event in found.items)
 
 
-async def _events_before(control: ControlContext, query: EventQuery, before: str) -> Listing[UsageEvent]:
-    newer = msgspec.structs.replace(query, after=max(query.after, before), oldest_first=True)
-    found = await _find(control, newer)
-    is_cut = len(found.events) < query.limit
-    shown = tuple(reversed(found.events[: query.limit - 1]))
-    has_next = bool(shown) and await _continues(control, query, below=shown[-1].id)
-    has_previous = not is_cut or found.end is not None
-    return Listing(shown, has_next, has_previous, resumes_before=found.end if is_cut else None)
+_ONE_STEP: Final = ScanLimits(first=1, step=1, in_all=1)
 
 
-async def _continues(control: ControlContext, query: EventQuery, *, after: str = "", below: str = "") -> bool:
-    """Return whether there are events after an id or below another one, or the search for them was cut short."""
-    query = msgspec.structs.replace(
-        query, after=after or query.after, below=below or ABOVE_EVERY_ID, limit=1, oldest_first=bool(after)
-    )
-    found = await _find(control, query)
-    return bool(found.events) or found.end is not None
+class _Events:
+    """A scan of events: rows of the id and the event. A step reads all that are wanted, however many rows it passes."""
 
+    def __init__(self, query: EventQuery) -> None:
+        self._query = query
 
-async def _find(control: ControlContext, query: EventQuery) -> events.EventBatch:
-    # Several snapshots do no harm: only events that were stored late can be missing.
-    return await control.store.search(lambda tx: events.find(tx, query))
+    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
+        del tx
+        return public_id, public_id
+
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[tuple[str, UsageEvent]]:
+        after, below = part.within((self._query.after, ABOVE_EVERY_ID)).span
+        oldest_first = not part.newest_first
+        query = msgspec.structs.replace(self._query, after=after, below=below, limit=wanted, oldest_first=oldest_first)
+        found = await events.find(tx, query)
+        return ScanStep([(event.id, event) for event in found.events], found.end, found.end or "")
 
 
 def _onward(query: EventQuery, found: events.EventBatch, settled: str) -> str:

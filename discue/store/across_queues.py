@@ -8,7 +8,7 @@ from discue.domain.errors import Unavailable
 from discue.store.anchors import Neighbours
 from discue.store.engine import Row, Transaction, Value
 from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, MessageRow, placed
-from discue.store.pagination import LARGEST, Bounds, Selection, first_id_at, intersect, too_far
+from discue.store.pagination import LARGEST, Bounds, Part, Selection, first_id_at, too_far
 from discue.store.tables import at_least_two, by_index, given_rows, padded
 
 _IdKey = tuple[str, int]
@@ -45,14 +45,11 @@ class AcrossQueues:
         del tx
         return public_id, public_id
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[MessageRow]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
         # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
-        wanted, is_numbered = offset + limit, offset > 0
-        span = intersect(span, self._within)
-        found = await self._scan(tx, span, wanted, newest_first=newest_first, is_numbered=is_numbered)
-        return await self._read(tx, found[offset:])
+        span, wanted, is_numbered = part.within(self._within).span, part.offset + part.limit, part.offset > 0
+        found = await self._scan(tx, span, wanted, newest_first=part.newest_first, is_numbered=is_numbered)
+        return await self._read(tx, found[part.offset :])
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         lowest, highest = self._within
@@ -63,8 +60,7 @@ class AcrossQueues:
         others = await self._ids(tx, keys, order, 1)
         # Its queue is read with those of the page.
         self._noted = {row[1] for row in others}
-        beyond = (None, public_id) if newest_first else (public_id, None)
-        rows = await self.read(tx, beyond, limit, newest_first=newest_first)
+        rows = await self.read(tx, Part.beyond((public_id, public_id), limit, newest_first=newest_first))
         if others and await self._live.public_id(tx, others[0][1]) is None:
             span = (keys[0][0], keys[1][0])
             others = await self._scan(tx, span, 1, newest_first=not newest_first)

@@ -13,16 +13,15 @@ from discue.store.engine import Detail, Row, Transaction, Value
 from discue.store.pagination import (
     CLOCKS_APART_MS,
     LARGEST,
-    Bounds,
     InMemoryRows,
     Listing,
+    Part,
     ScanLimits,
     ScanStep,
     Selection,
     Span,
     browse,
     browse_matching,
-    intersect,
     nearest_row_id,
 )
 from discue.store.tables import by_index, given_rows, padded, rows_among, rows_at
@@ -276,17 +275,14 @@ class _OfListener:
             self._matching += " AND a.status >= $6 AND a.status <= $7"
             self._values = status_bounds(selection.status)
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[Row]:
-        span = intersect(span, self._within)
-        order = "DESC" if newest_first else "ASC"
-        values: tuple[Value, ...] = (self._organization, self._listener, *span, count - 1, *self._values, wanted)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[Row]:
+        order, span = part.order, part.within(self._within).span
+        values: tuple[Value, ...] = (self._organization, self._listener, *span, part.limit - 1, *self._values, wanted)
         bounds, limit = _WITHIN_STEP[order], len(values)
         sql = _STEP.format(scanned=self._scanned, matching=self._matching, bounds=bounds, order=order, limit=limit)
         rows = await tx.rows(sql, *values)
         last = next((int(row[0]) for row in rows if row[1] is None), None)
-        found = sorted((row for row in rows if row[1] is not None), key=itemgetter(0), reverse=newest_first)
+        found = sorted((row for row in rows if row[1] is not None), key=itemgetter(0), reverse=part.newest_first)
         return ScanStep(found, last, "" if last is None else event_id_of(last))
 
     async def locate(self, tx: Transaction, public_id: str) -> Span:

@@ -22,15 +22,14 @@ from discue.store.listeners import decode_delivery_options
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,
-    Bounds,
     Listing,
+    Part,
     ScanLimits,
     ScanStep,
     Selection,
     Span,
     browse,
     browse_matching,
-    intersect,
     nearest_row_id,
 )
 from discue.store.recipients import state_of_row
@@ -383,14 +382,12 @@ class _Recipients:
         key = int(row[0]) if row is not None else row_id_up_to(public_id)
         return key, key
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[Row]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[Row]:
         recipients, values = self._query()
         low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
-        order = f"ORDER BY listener.id {'DESC' if newest_first else 'ASC'} LIMIT ${most} OFFSET ${skipped}"
+        order = f"ORDER BY listener.id {part.order} LIMIT ${most} OFFSET ${skipped}"
         sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
-        return await tx.rows(sql, *values, *intersect(span, self._within), limit, offset)
+        return await tx.rows(sql, *values, *part.within(self._within).span, part.limit, part.offset)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         recipients, values = self._query()
@@ -415,13 +412,11 @@ class _InState:
         self._facts = facts
         self.locate = recipients.locate
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[tuple[int, Delivery]]:
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[tuple[int, Delivery]]:
         del wanted
-        rows = await self._recipients.read(tx, span, count, newest_first=newest_first)
+        rows = await self._recipients.read(tx, part)
         items = await _read_deliveries(tx, self._facts, rows)
         found = [(row[0], item) for row, item in zip(rows, items, strict=True) if item.state == self._state]
-        if len(rows) < count:
+        if len(rows) < part.limit:
             return ScanStep(found, None)
         return ScanStep(found, rows[-1][0], event_id_of(rows[-1][0]))

@@ -12,12 +12,12 @@ from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, subtract, to_intervals
 from discue.store.engine import Row, Transaction
-from discue.store.log_bounds import PageBounds
+from discue.store.log_bounds import PageBounds, first_of_spans
 from discue.store.message_log import WAITING, MessageRow, rows_by_seq, seqs_around
 from discue.store.pagination import (
     LARGEST,
-    Bounds,
     Listing,
+    Part,
     ScanLimits,
     ScanStep,
     Selection,
@@ -26,7 +26,7 @@ from discue.store.pagination import (
     intersect,
 )
 from discue.store.recipients import Recipient, state_at, state_columns, state_of_row
-from discue.store.tables import given_rows, padded
+from discue.store.tables import padded
 
 LIMITS: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=5_000, around=0)
 """A page takes one step, except a numbered one."""
@@ -36,7 +36,7 @@ _RANGES_AT_ONCE: Final = 128
 _INTERVALS_AT_ONCE: Final = 128
 Accepts = Callable[[MessageRow], bool]
 """Tests a message of a list."""
-_NO_INTERVAL: Final = (0, -1)
+_NO_SPAN: Final = (0, 0, 0)
 _READ_AT_MOST: Final = 250
 """The largest number of messages in the state that a step reads to look for those with a key and a header."""
 
@@ -110,10 +110,8 @@ class _StateScan:
         self._anchor = bounds.anchor
         self._accepts = accepts
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[MessageRow]:
-        span = intersect(span, self._within)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
+        span, count, newest_first = part.within(self._within).span, part.limit, part.newest_first
         rows: Sequence[Row] = ()
         end: int | None = 0
         last_id: str | None = None
@@ -191,9 +189,9 @@ class _StateScan:
         """Read rows of seq, id and what `_is_in_state` needs for the first messages in intervals."""
         if not intervals:
             return []
-        some = padded(intervals, _NO_INTERVAL)
+        some = padded([(self._of.queue, first - 1, last + 1) for first, last in intervals], _NO_SPAN)
         sql = _deciding(len(some), newest_first=newest_first)
-        values = [seq for each in some for seq in each]
+        values = [value for each in some for value in each]
         rows = await tx.rows(sql, *values, *self._of.key, self._of.queue, count - 1)
         return sorted(rows, key=lambda row: row[0], reverse=newest_first)[:count]
 
@@ -247,24 +245,10 @@ def _first_of(found: _Intervals, count: int) -> _Intervals:
 
 @cache
 def _deciding(count: int, *, newest_first: bool) -> str:
-    """Return the statement for the first messages of each interval: it finds the last of them, then reads up to it.
-
-    SQLite keeps the order of a CROSS JOIN.
-    """
-    taken = 2 * count
-    organization, queue, offset = f"${taken + 1}", f"${taken + 3}", f"${taken + 4}"
-    order, last, bounds = (
-        ("DESC", "given.low", "l.seq >= span.last AND l.seq <= span.high")
-        if newest_first
-        else ("ASC", "given.high", "l.seq <= span.last AND l.seq >= span.low")
+    """Return the statement for what decides the states of the first messages of each span."""
+    taken = 3 * count
+    columns = f"l.seq, l.id, l.origin_seq, l.kind, {state_columns('l.seq', taken + 1)}"
+    organization, offset = f"${taken + 1}", f"${taken + 4}"
+    return first_of_spans(
+        columns, "queue, low, high", count, organization=organization, offset=offset, newest_first=newest_first
     )
-    return f"""
-        WITH given (low, high) AS ({given_rows(count, 2)})
-        SELECT l.seq, l.id, l.origin_seq, l.kind, {state_columns("l.seq", taken + 1)} FROM (
-            SELECT given.low, given.high, coalesce((
-                SELECT x.seq FROM log x
-                WHERE x.organization = {organization} AND x.queue = {queue} AND x.seq >= given.low
-                    AND x.seq <= given.high
-                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
-            FROM given) AS span
-        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = {queue} AND {bounds}"""

@@ -1,16 +1,16 @@
 """The logs of many queues as one list, in a few statements however many queues there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
 from discue.store.engine import Transaction
-from discue.store.log_bounds import first_seqs_at, spans_of_times
+from discue.store.log_bounds import first_of_spans, first_seqs_at, spans_of_times
 from discue.store.message_log import LogPosition, MessageRow, listed_columns, placed, position_of
-from discue.store.pagination import MERGED_ROWS, Bounds, Selection, Span, too_far
-from discue.store.tables import given_rows, padded
+from discue.store.pagination import MERGED_ROWS, Bounds, Part, Selection, Span, first_of_many, too_far
+from discue.store.tables import padded
 
 _AT_ONCE: Final = 128
 _NO_SPAN: Final = (0, 0, 0)
@@ -33,20 +33,23 @@ class MergedLogs:
         position = await position_of(tx, self._organization, public_id, 0)
         return position, position
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[MessageRow]:
-        if offset * len(self._spans) > MERGED_ROWS:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
+        if part.offset * len(self._spans) > MERGED_ROWS:
             raise too_far()
-        above, below = span
         spans = self._spans
-        if below is not None:
-            ends = await self._boundaries(tx, below, 0)
+        if part.high is not None:
+            ends = await self._boundaries(tx, part.high, 0)
             spans = {queue: (low, min(high, ends[queue])) for queue, (low, high) in spans.items()}
-        if above is not None:
-            starts = await self._boundaries(tx, above, 1)
+        if part.low is not None:
+            starts = await self._boundaries(tx, part.low, 1)
             spans = {queue: (max(low, starts[queue] - 1), high) for queue, (low, high) in spans.items()}
-        return (await self._merged(tx, spans, offset + limit, newest_first=newest_first))[offset:]
+
+        async def read(queues: Collection[int], limit: int) -> dict[int, list[MessageRow]]:
+            chosen = {queue: spans[queue] for queue in queues}
+            return await self._first_of_each(tx, chosen, limit, newest_first=part.newest_first)
+
+        found = await first_of_many(spans.keys(), read, part.offset + part.limit, newest_first=part.newest_first)
+        return found[part.offset :]
 
     async def _boundaries(self, tx: Transaction, bound: LogPosition, side: int) -> dict[int, int]:
         """Return the seqs at which each log goes on below a position, or above it."""
@@ -54,24 +57,6 @@ class MergedLogs:
         # Messages of one millisecond are ordered by queue.
         times = {queue: stored_at + (queue < own) for queue in self._spans if queue != own}
         return {**await first_seqs_at(tx, self._organization, times), own: seq + side}
-
-    async def _merged(
-        self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool
-    ) -> list[MessageRow]:
-        """Return the first rows of all logs together: as `pagination.Merged`, but with two reads for all of them."""
-        share = min(limit, 2 * limit // max(len(spans), 1) + 2)
-        found = await self._first_of_each(tx, spans, share, newest_first=newest_first)
-        rows = _first([row for part in found.values() for row in part], limit, newest_first=newest_first)
-        if share == limit:
-            return rows
-        shown = {row.place for row in rows}
-        # Further rows of a log can only be among the first ones if all that was read of it is.
-        more = {queue: spans[queue] for queue, part in found.items() if len(part) == share and part[-1].place in shown}
-        if not more:
-            return rows
-        others = [row for row in rows if row.queue not in more]
-        again = await self._first_of_each(tx, more, limit, newest_first=newest_first)
-        return _first([*others, *(row for part in again.values() for row in part)], limit, newest_first=newest_first)
 
     async def _first_of_each(
         self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool
@@ -90,35 +75,16 @@ class MergedLogs:
         return {queue: list(rows) for queue, rows in groupby(found, key=attrgetter("queue"))}
 
 
-def _first(rows: Sequence[MessageRow], limit: int, *, newest_first: bool) -> list[MessageRow]:
-    return sorted(rows, key=attrgetter("place"), reverse=newest_first)[:limit]
-
-
-# SQLite keeps the order of a CROSS JOIN. Otherwise it would walk the whole log, and look for each row among the spans.
-# The index of aliases covers all that is read of `listed`.
 @cache
 def _first_rows(count: int, *, has_alias: bool, newest_first: bool) -> str:
-    """Return the statement for the first rows of each span: it finds the last of them, then reads up to it."""
-    order, last, bounds = (
-        ("DESC", "given.low + 1", "listed.seq >= span.last AND listed.seq < span.high")
-        if newest_first
-        else ("ASC", "given.high - 1", "listed.seq <= span.last AND listed.seq > span.low")
-    )
+    """Return the statement for the first rows of each span."""
     organization, alias, offset = (f"${3 * count + place}" for place in (1, 2, 2 + has_alias))
-    with_alias = f" AND {{}}.alias = {alias}" if has_alias else ""
-    rows = "listed"
-    if has_alias:
-        rows = "l"
-        bounds += " AND l.organization = listed.organization AND l.queue = listed.queue AND l.seq = listed.seq"
-    return f"""
-        WITH given (queue, low, high) AS ({given_rows(count, 3)})
-        SELECT {listed_columns(rows)} FROM (
-            SELECT given.queue, given.low, given.high, coalesce((
-                SELECT x.seq FROM log x
-                WHERE x.organization = {organization}{with_alias.format("x")} AND x.queue = given.queue
-                    AND x.seq > given.low AND x.seq < given.high
-                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
-            FROM given) AS span
-        CROSS JOIN log listed{" CROSS JOIN log l" if has_alias else ""}
-        WHERE listed.organization = {organization}{with_alias.format("listed")} AND listed.queue = span.queue
-            AND {bounds}"""
+    return first_of_spans(
+        listed_columns("l"),
+        "queue, low, high",
+        count,
+        organization=organization,
+        offset=offset,
+        newest_first=newest_first,
+        alias=alias if has_alias else "",
+    )

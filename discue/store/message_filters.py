@@ -32,6 +32,7 @@ from discue.store.pagination import (
     LARGEST,
     Bounds,
     Listing,
+    Part,
     RowsInOrder,
     ScanLimits,
     ScanStep,
@@ -100,13 +101,10 @@ class WithKey:
         self._key = (queue, organization)
         self._key_hash = hash_key(key)
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[MessageRow]:
-        del offset
-        sql = _WITH_KEY.format("DESC" if newest_first else "ASC")
-        rows = await tx.rows(sql, *self._key, *intersect(span, WHOLE_LOG), self._key_hash, limit)
-        return sorted(map(placed, rows), reverse=newest_first)[:limit]
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
+        span, limit = part.within(WHOLE_LOG).span, part.limit
+        rows = await tx.rows(_WITH_KEY.format(part.order), *self._key, *span, self._key_hash, limit)
+        return sorted(map(placed, rows), reverse=part.newest_first)[:limit]
 
 
 _InOrder = Sequence[MessageRow]
@@ -197,12 +195,10 @@ class _OfQueue:
         self._within = intersect((self._floor, None), bounds.within)
         self._anchor = bounds.anchor
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[MessageRow]:
-        rows = await self._source.read(tx, intersect(span, self._within), count, newest_first=newest_first)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
+        rows = await self._source.read(tx, part.within(self._within))
         found: _InOrder = [row for row in rows if row.origin_seq > self._floor and self._accepts(row)]
-        last = rows[-1] if len(rows) == count else None
+        last = rows[-1] if len(rows) == part.limit else None
         if self._select is not None:
             found, looked_at = await self._select(tx, found, wanted)
             last = looked_at or last
@@ -220,20 +216,17 @@ class _InState:
         self._within, self._anchor = bounds
         self._states = _States(log[0], state)
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[MessageRow]:
-        span = intersect(span, self._within)
-        sql, counted = _OF_LOG.format("DESC" if newest_first else "ASC"), LISTENERS_OF_ANY_QUEUE + 1
-        rows = await tx.rows(sql, *self._log, counted, *span, count)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
+        span, counted = part.within(self._within).span, LISTENERS_OF_ANY_QUEUE + 1
+        rows = await tx.rows(_OF_LOG.format(part.order), *self._log, counted, *span, part.limit)
         if not rows:
             return ScanStep((), None)
         *_, listeners = rows[0]
         looked_at = rows[: max(1, _DELIVERIES_AT_MOST // max(1, listeners))]
         listed = [_Looked(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
         seqs = [seq for _, seq in await self._states.those_in_state(tx, {self._log[1]: listed})][:wanted]
-        found = sorted(await rows_by_seq(tx, *self._log, seqs), reverse=newest_first)
-        if len(looked_at) == len(rows) < count:
+        found = sorted(await rows_by_seq(tx, *self._log, seqs), reverse=part.newest_first)
+        if len(looked_at) == len(rows) < part.limit:
             return ScanStep(found, None)
         last, _, _, last_id, *_ = looked_at[-1]
         return ScanStep(found, last, last_id)
@@ -252,21 +245,19 @@ class _OfAll:
         self._accepts = _accepts(selection)
         self._states = None if selection.state is None else _States(live.organization, selection.state)
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[MessageRow]:
-        low, high = intersect(span, self._within)
-        order, values = "DESC" if newest_first else "ASC", (low, LARGEST, high, 0, count)
-        some = await tx.rows(_IDS_OF_ALL.format(order), self._live.organization, *values)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
+        low, high = part.within(self._within).span
+        values = (low, LARGEST, high, 0, part.limit)
+        some = await tx.rows(_IDS_OF_ALL.format(part.order), self._live.organization, *values)
         if not some:
             return ScanStep((), None)
         # With all copies of the last one: the next step begins behind its id.
         first, last = sorted((some[0][0], some[-1][0]))
         most = len(some) + _COPIES
         rows = [placed(row) for row in await tx.rows(_ALL, self._live.organization, first, last, most)]
-        end = some[-1][0] if len(some) == count else None
+        end = some[-1][0] if len(some) == part.limit else None
         # Of several copies the one in the queue that was made last is shown.
-        rows.sort(key=lambda row: (row.id, row.queue), reverse=newest_first)
+        rows.sort(key=lambda row: (row.id, row.queue), reverse=part.newest_first)
         found: _InOrder = [row for row in rows if self._passes(row) and self._accepts(row)]
         await self._live.learn(tx, {row.queue for row in found})
         found = [row for row in found if await self._live.public_id(tx, row.queue) is not None]
@@ -275,7 +266,7 @@ class _OfAll:
             end = end if looked_at is None else looked_at.id
         shown: dict[str, MessageRow] = {}
         for row in found:
-            if row.id not in shown or not newest_first:
+            if row.id not in shown or not part.newest_first:
                 shown[row.id] = row._replace(key=row.id)
         return ScanStep(list(shown.values()), end, end or "")
 

@@ -10,7 +10,7 @@ from discue.store import tallies
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.log_bounds import WHOLE_LOG, first_seq_at
-from discue.store.pagination import LARGEST, Bounds, Span, created_at, intersect
+from discue.store.pagination import LARGEST, Part, Span, created_at, intersect
 from discue.store.tables import by_index, chunks, placeholders, repeated_rows_at, rows_among, rows_at
 
 WAITING: Final = 1
@@ -240,17 +240,15 @@ class OneLog:
     async def locate(self, tx: Transaction, public_id: str) -> Span:
         return await seqs_around(tx, (self._organization, self._queue), public_id)
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[MessageRow]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
         # An offset beyond the end would walk the whole log to find nothing.
-        if offset and await self._capacity(tx) <= offset:
+        if part.offset and await self._capacity(tx) <= part.offset:
             return []
-        taken, order = len(self._key), "DESC" if newest_first else "ASC"
+        taken = len(self._key)
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
-        sql = f"{self._sql} AND {condition} ORDER BY listed.seq {order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        bounds = intersect(span, self._within)
-        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, limit, offset)]
+        sql = f"{self._sql} AND {condition} ORDER BY listed.seq {part.order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        bounds = part.within(self._within).span
+        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, part.limit, part.offset)]
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
         given = len(self._key) + 1

@@ -33,6 +33,7 @@ from discue.store.pagination import (
     InMemoryRows,
     Listing,
     Merged,
+    Part,
     RowsInOrder,
     Selection,
     Source,
@@ -381,21 +382,20 @@ class _EachOnce:
         row = (await self._shown(tx, [public_id])).get(public_id)
         return (row.place, row.place) if row is not None else await self._source.locate(tx, public_id)
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[MessageRow]:
-        if offset > _DEEPEST or offset * self._logs > MERGED_ROWS:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
+        if part.offset > _DEEPEST or part.offset * self._logs > MERGED_ROWS:
             raise too_far()
         found: list[MessageRow] = []
-        wanted = offset + limit
+        wanted = part.offset + part.limit
+        some = part._replace(limit=wanted, offset=0)
         while True:
             # Dropped copies leave the page short, so reading goes on until it is full.
-            rows = await self._source.read(tx, span, wanted, newest_first=newest_first)
+            rows = await self._source.read(tx, some)
             shown = await self._shown(tx, [row.id for row in rows])
             found += [row for row in rows if row.id not in shown or shown[row.id].place == row.place]
             if len(found) >= wanted or len(rows) < wanted:
-                return found[offset:wanted]
-            span = (span[0], rows[-1].key) if newest_first else (rows[-1].key, span[1])
+                return found[part.offset : wanted]
+            some = Part.beyond((rows[-1].key, rows[-1].key), wanted, newest_first=part.newest_first)
 
     async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, MessageRow]:
         """Return the copy that the list shows, for each of these messages."""

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from discue.store.engine import Transaction
-from discue.store.log_bounds import WHOLE_LOG, spans_of_times
+from discue.store.log_bounds import WHOLE_LOG, first_of_spans, spans_of_times
 from discue.store.message_log import WAITING, seqs_around
 from discue.store.missed_candidates import (
     OF_RANGES,
@@ -24,9 +24,9 @@ from discue.store.missed_messages import (
     position_of,
     read_missing,
 )
-from discue.store.pagination import LARGEST, Bounds, ScanStep, Selection, Span, intersect
+from discue.store.pagination import LARGEST, Bounds, Part, ScanStep, Selection, Span, intersect
 from discue.store.recipients import state_of_row
-from discue.store.tables import given_rows, padded
+from discue.store.tables import padded
 
 Found = tuple[Key, MissedMessage]
 _EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
@@ -76,8 +76,8 @@ class MissedScan:
         self._selection = selection
         self._reason = selection.reason
         self._within = within
-        filters = (among, selection.reason, selection.created_after, selection.created_before)
-        self._is_filtered = only is None and filters != (None, None, None, None)
+        self._has_times = only is None and (selection.created_after, selection.created_before) != (None, None)
+        self._is_filtered = self._has_times or (only is None and (among, selection.reason) != (None, None))
         self._known: dict[int, Missing | None] = {} if only is None else {only.of.listener: only}
         self._times: dict[int, Span] = {}
         """The seqs of queues that pass the time filters, as far as they are known."""
@@ -93,19 +93,18 @@ class MissedScan:
         older, newer = await seqs_around(tx, (of.organization, of.queue), public_id)
         return (of.listener, older), (of.listener, newer)
 
-    async def scan(
-        self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool
-    ) -> ScanStep[Found]:
-        low, high = intersect(span, self._within)
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[Found]:
+        (low, high), count, newest_first = part.within(self._within).span, part.limit, part.newest_first
         start: Key = high if newest_first else low
-        if wanted == 1 and (self._only is not None or self._reason is None):
-            # Only whether any is left: nearly always the next candidate is, of a listener that is known.
+        # Only whether any is left: nearly always the next candidate is, of a listener that is known.
+        is_any = wanted == 1 and not self._has_times
+        if is_any and (self._only is not None or self._reason is None):
             count = 1
         spans, ends = await self._spans(tx, start, count, newest_first=newest_first)
         if self._is_filtered:
-            count = 1 if wanted == 1 else min(count, _MESSAGES_AT_MOST)
+            count = 1 if is_any else min(count, _MESSAGES_AT_MOST)
         some = list(_first(spans, count, newest_first=newest_first))
-        if self._is_filtered and wanted == 1 and any(each.listener not in self._known for each in some):
+        if self._is_filtered and is_any and any(each.listener not in self._known for each in some):
             # The list may go on there, which takes another statement to find out.
             return ScanStep((), start, position_of(start))
         if len(some) < len(spans):
@@ -255,17 +254,12 @@ def _in_order(found: dict[Key, Found], *, newest_first: bool) -> list[Found]:
 
 @cache
 def _messages_in(count: int, *, newest_first: bool) -> str:
-    """Return the statement for the first messages of each span: it finds the last of them, then reads up to it.
+    """Return the statement for the first messages of each span, with their deliveries.
 
-    SQLite keeps the order of a CROSS JOIN. Scalar subqueries keep a planner from reading all delivery rows for a join.
+    Scalar subqueries keep a planner from reading all delivery rows for a join.
     """
     taken = count * len(_NO_SPAN)
     organization, offset = f"${taken + 1}", f"${taken + 2}"
-    order, last, bounds = (
-        ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
-        if newest_first
-        else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
-    )
     own = f"""FROM delivery e
             WHERE e.organization = {organization} AND e.listener = span.listener AND e.stream = 0 AND e.seq = l.seq"""
     blocked = f"""SELECT b.seq FROM delivery b
@@ -273,14 +267,7 @@ def _messages_in(count: int, *, newest_first: bool) -> str:
                 AND b.key_hash IS NOT NULL AND b.listener = span.listener AND b.stream = 0 AND b.seq < l.seq
                 AND b.blocked > 0
             LIMIT 1"""
-    columns = ", ".join(f"(SELECT e.{name} {own})" for name in ("state", "reason", "due_at", "attempts"))
-    return f"""
-        WITH given (place, listener, queue, low, high) AS ({given_rows(count, len(_NO_SPAN))})
-        SELECT span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, {columns}, ({blocked}) FROM (
-            SELECT given.place, given.listener, given.queue, given.low, given.high, coalesce((
-                SELECT x.seq FROM log x
-                WHERE x.organization = {organization} AND x.queue = given.queue AND x.seq > given.low
-                    AND x.seq < given.high
-                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
-            FROM given) AS span
-        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = span.queue AND {bounds}"""
+    of_row = ", ".join(f"(SELECT e.{name} {own})" for name in ("state", "reason", "due_at", "attempts"))
+    columns = f"span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, {of_row}, ({blocked})"
+    names = "place, listener, queue, low, high"
+    return first_of_spans(columns, names, count, organization=organization, offset=offset, newest_first=newest_first)

@@ -4,7 +4,7 @@ Filters become bounds or index keys where possible, so that what they exclude is
 a limited number of rows: if that cuts it short, it says at which id its neighbour continues.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -42,13 +42,12 @@ Span = tuple[int, int]
 Bounds = tuple[Any, Any]
 """A span of keys of any kind. None leaves an end open."""
 
-_WHOLE: Bounds = (None, None)
-
 Locate = Callable[[Transaction, str], Coroutine[Any, Any, Bounds]]
 """See `Source.locate`."""
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown")
+Name = TypeVar("Name")
 R = TypeVar("R", bound=Row)
 R_co = TypeVar("R_co", bound=Row, covariant=True)
 
@@ -116,16 +115,42 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
         return Listing(tuple(items), self.has_next, self.has_previous, self.resumes_after, self.resumes_before)
 
 
+class Part(NamedTuple):
+    """A part of a list: the next rows between two keys, from the newer or the older one."""
+
+    low: Any
+    """Excluded, like the other one. None leaves an end open."""
+    high: Any
+    limit: int
+    newest_first: bool = True
+    offset: int = 0
+    """Allowed only from the newest row."""
+
+    @classmethod
+    def beyond(cls, around: Bounds, limit: int, *, newest_first: bool) -> "Part":
+        """Return older rows, or newer ones; see `Source.locate`."""
+        return cls(None, around[0], limit) if newest_first else cls(around[1], None, limit, newest_first=False)
+
+    @property
+    def span(self) -> Bounds:
+        return self.low, self.high
+
+    @property
+    def order(self) -> str:
+        """The order in SQL."""
+        return "DESC" if self.newest_first else "ASC"
+
+    def within(self, bounds: Bounds) -> "Part":
+        """Return what lies between two keys, of which none is open."""
+        low, high = intersect(self.span, bounds)
+        return self._replace(low=low, high=high)
+
+
 class RowsInOrder(Protocol[R_co]):
     """Rows that start with their key, and are in the order of their keys."""
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[R_co]:
-        """Read the next rows of a span, from its newer or its older end. Fewer than `limit` mean that no more follow.
-
-        An offset is allowed only from the newest row.
-        """
+    async def read(self, tx: Transaction, part: Part) -> Sequence[R_co]:
+        """Read rows. Fewer than the limit mean that no more follow."""
 
 
 class Source(RowsInOrder[R_co], Protocol[R_co]):
@@ -151,8 +176,8 @@ class ScanStep(NamedTuple, Generic[R]):
 class Scan(Protocol[R]):
     """Rows that start with their key, of which some match a filter for which there is no index."""
 
-    async def scan(self, tx: Transaction, span: Bounds, count: int, wanted: int, *, newest_first: bool) -> ScanStep[R]:
-        """Return the matching rows among the next `count` of a span. More than `wanted` are not needed."""
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[R]:
+        """Return the matching rows of a part. More than `wanted` are not needed."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         """See `Source.locate`."""
@@ -176,111 +201,81 @@ class ScanLimits(NamedTuple):
     """
 
 
-async def browse(tx: Transaction, source: Source[R], selection: Selection) -> Listing[R]:
-    """Read the selected page of the source."""
-    return await _page(tx, _Rows(source), selection)
-
-
-async def browse_matching(tx: Transaction, scan: Scan[R], selection: Selection, limits: ScanLimits) -> Listing[R]:
-    """Read the selected page of matching rows. Raises BadRequest for a numbered page that is too far from the first."""
-    return await _page(tx, _Matching(scan, limits), selection)
-
-
 class _Found(NamedTuple, Generic[R]):
     rows: Sequence[R]
     """At most as many as were wanted, in the order in which they were read."""
     continues_at: str | None = None
     """The id at which a scan stopped early."""
-    has_others: bool | None = None
-    """Whether there are rows on the other side; None: it was not read."""
 
 
-async def _page(tx: Transaction, reader: "_Rows[R] | _Matching[R]", selection: Selection) -> Listing[R]:
+async def browse(tx: Transaction, source: Source[R], selection: Selection) -> Listing[R]:
+    """Read the selected page of the source."""
+
+    async def read(part: Part, *, is_around: bool = False) -> _Found[R]:
+        del is_around
+        return _Found(await source.read(tx, part))
+
+    return await _page(tx, source, read, selection)
+
+
+async def browse_matching(tx: Transaction, scan: Scan[R], selection: Selection, limits: ScanLimits) -> Listing[R]:
+    """Read the selected page of matching rows. Raises BadRequest for a numbered page that is too far from the first."""
+    return await _page(tx, scan, partial(_search, tx, scan, limits), selection)
+
+
+async def _page(
+    tx: Transaction, source: Source[R] | Scan[R], read: Callable[..., Awaitable[_Found[R]]], selection: Selection
+) -> Listing[R]:
     size, newest_first = selection.per_page, selection.after is not None or selection.before is None
     anchor = selection.after if selection.after is not None else selection.before
-    is_first = anchor is None and selection.page == 1
+    has_others: bool | None = None
     # One row more than is shown tells whether there is a next page.
     if anchor is None:
         # This reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
-        found = await reader.from_end(tx, size + 1, (selection.page - 1) * size)
+        found = await read(Part(None, None, size + 1, offset=(selection.page - 1) * size))
+    elif isinstance(source, AnchoredSource) and (
+        near := await source.beyond(tx, anchor, size + 1, newest_first=newest_first)
+    ):
+        found, has_others = _Found(cast("Sequence[R]", near.rows)), near.has_others
     else:
-        found = await reader.from_id(tx, anchor, size + 1, newest_first=newest_first)
-    shown, has_others = found.rows[:size], found.has_others
-    if has_others is None:
-        has_others = bool(shown) and not is_first and await reader.has_more(tx, shown[0], newest_first=not newest_first)
+        found = await read(Part.beyond(await source.locate(tx, anchor), size + 1, newest_first=newest_first))
+    shown = found.rows[:size]
+    if not shown or (anchor is None and selection.page == 1):
+        has_others = False
+    elif has_others is None:
+        first = shown[0][0]
+        others = await read(Part.beyond((first, first), 1, newest_first=not newest_first), is_around=True)
+        has_others = bool(others.rows) or others.continues_at is not None
     has_more = len(found.rows) > size or found.continues_at is not None
     if newest_first:
         return Listing(tuple(shown), has_more, has_others, resumes_after=found.continues_at)
     return Listing(tuple(shown[::-1]), has_others, has_more, resumes_before=found.continues_at)
 
 
-class _Rows(Generic[R]):
-    """Reads parts of a list whose rows all match."""
-
-    def __init__(self, source: Source[R]) -> None:
-        self._source = source
-
-    async def from_end(self, tx: Transaction, wanted: int, skipped: int) -> _Found[R]:
-        return _Found(await self._source.read(tx, _WHOLE, wanted, skipped, newest_first=True))
-
-    async def from_id(self, tx: Transaction, public_id: str, wanted: int, *, newest_first: bool) -> _Found[R]:
-        if isinstance(self._source, AnchoredSource):
-            found = await self._source.beyond(tx, public_id, wanted, newest_first=newest_first)
-            if found is not None:
-                rows = cast("Sequence[R]", found.rows)
-                return _Found(rows, has_others=bool(found.rows) and found.has_others)
-        span = _beyond(await self._source.locate(tx, public_id), newest_first=newest_first)
-        return _Found(await self._source.read(tx, span, wanted, newest_first=newest_first))
-
-    async def has_more(self, tx: Transaction, row: R, *, newest_first: bool) -> bool:
-        span = _beyond((row[0], row[0]), newest_first=newest_first)
-        return bool(await self._source.read(tx, span, 1, newest_first=newest_first))
-
-
-class _Matching(Generic[R]):
-    """Reads parts of a list by scanning."""
-
-    def __init__(self, scan: Scan[R], limits: ScanLimits) -> None:
-        self._scan = scan
-        self._limits = limits
-
-    async def from_end(self, tx: Transaction, wanted: int, skipped: int) -> _Found[R]:
-        limit = (self._limits.in_all_numbered or self._limits.in_all) if skipped else self._limits.in_all
-        found = await self._first(tx, _WHOLE, skipped + wanted, limit, newest_first=True)
-        # Without this, a page that the scan did not reach would look like the end of the list.
-        if found.continues_at is not None and skipped and len(found.rows) <= skipped:
-            raise too_far()
-        return found._replace(rows=found.rows[skipped:])
-
-    async def from_id(self, tx: Transaction, public_id: str, wanted: int, *, newest_first: bool) -> _Found[R]:
-        span = _beyond(await self._scan.locate(tx, public_id), newest_first=newest_first)
-        return await self._first(tx, span, wanted, self._limits.in_all, newest_first=newest_first)
-
-    async def has_more(self, tx: Transaction, row: R, *, newest_first: bool) -> bool:
-        """Return whether there is a match beyond a row, or the scan for one reached its limit."""
-        limit = self._limits.in_all if self._limits.around is None else self._limits.around
-        span = _beyond((row[0], row[0]), newest_first=newest_first)
-        found = await self._first(tx, span, 1, limit, newest_first=newest_first)
-        return bool(found.rows) or found.continues_at is not None
-
-    async def _first(self, tx: Transaction, span: Bounds, wanted: int, limit: int, *, newest_first: bool) -> _Found[R]:
-        rows: list[R] = []
-        # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
-        count = min(wanted, self._limits.step) if self._limits.first is None else self._limits.first
-        last_id = ""
-        while limit > 0:
-            step = await self._scan.scan(tx, span, count, wanted - len(rows), newest_first=newest_first)
-            rows += step.rows
-            if len(rows) >= wanted or step.last is None:
-                return _Found(rows[:wanted])
-            last_id, limit = step.last_id, limit - count
-            span, count = _beyond((step.last, step.last), newest_first=newest_first), self._limits.step
-        return _Found(rows, last_id)
-
-
-def _beyond(around: Bounds, *, newest_first: bool) -> Bounds:
-    """Return the span of older rows, or of newer ones."""
-    return (None, around[0]) if newest_first else (around[1], None)
+async def _search(
+    tx: Transaction, scan: Scan[R], limits: ScanLimits, part: Part, *, is_around: bool = False
+) -> _Found[R]:
+    """Scan for the rows of a part that match."""
+    rows: list[R] = []
+    wanted, limit, last_id = part.offset + part.limit, limits.in_all, ""
+    if part.offset:
+        limit = limits.in_all_numbered or limit
+    if is_around and limits.around is not None:
+        limit = limits.around
+    # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
+    count = min(wanted, limits.step) if limits.first is None else limits.first
+    following = part._replace(offset=0)
+    while limit > 0:
+        step = await scan.scan(tx, following._replace(limit=count), wanted - len(rows))
+        rows += step.rows
+        if len(rows) >= wanted or step.last is None:
+            return _Found(rows[part.offset : wanted])
+        last_id, limit, count = step.last_id, limit - count, limits.step
+        following = Part.beyond((step.last, step.last), 0, newest_first=part.newest_first)
+    # Without this, a page that the scan did not reach would look like the end of the list.
+    if part.offset and len(rows) <= part.offset:
+        raise too_far()
+    return _Found(rows[part.offset :], last_id)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -307,14 +302,12 @@ class Table(msgspec.Struct, frozen=True):
         key = found[0] if found else _end_of(public_id)
         return key, key
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[Row]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[Row]:
         column, taken = self.id_column, len(self.values)
         condition = f"{column} > ${taken + 1} AND {column} < ${taken + 2}"
-        order = f"ORDER BY {column} {'DESC' if newest_first else 'ASC'} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        bounds = intersect(span, (self.floor, self.ceiling))
-        return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, limit, offset)
+        order = f"ORDER BY {column} {part.order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
+        bounds = part.within((self.floor, self.ceiling)).span
+        return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, part.limit, part.offset)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
         if self.name == "organization":
@@ -393,17 +386,11 @@ class InMemoryRows(Generic[R]):
         self._rows = sorted(rows, key=itemgetter(0))
         self.locate = locate
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[R]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[R]:
         del tx
-        low, high = span
+        low, high = part.span
         within = [row for row in self._rows if (low is None or row[0] > low) and (high is None or row[0] < high)]
-        return (within[::-1] if newest_first else within)[offset : offset + limit]
-
-
-_ReadPart = Callable[[int], Coroutine[Any, Any, Sequence[R]]]
-"""Reads the first rows of a part of a list, up to a limit."""
+        return (within[::-1] if part.newest_first else within)[part.offset : part.offset + part.limit]
 
 
 class Merged(Generic[R]):
@@ -416,30 +403,36 @@ class Merged(Generic[R]):
         self._parts = parts
         self.locate = locate
 
-    async def read(
-        self, tx: Transaction, span: Bounds, limit: int, offset: int = 0, *, newest_first: bool
-    ) -> Sequence[R]:
-        if offset * len(self._parts) > MERGED_ROWS:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[R]:
+        if part.offset * len(self._parts) > MERGED_ROWS:
             raise too_far()
-        parts = [partial(part.read, tx, span, newest_first=newest_first) for part in self._parts]
-        return (await _merged(parts, offset + limit, newest_first=newest_first))[offset:]
+
+        async def read(places: Collection[int], limit: int) -> dict[int, Sequence[R]]:
+            return {place: await self._parts[place].read(tx, part._replace(limit=limit, offset=0)) for place in places}
+
+        most = part.offset + part.limit
+        found = await first_of_many(range(len(self._parts)), read, most, newest_first=part.newest_first)
+        return found[part.offset :]
 
 
-async def _merged(parts: Sequence[_ReadPart[R]], limit: int, *, newest_first: bool) -> list[R]:
-    """Return the first rows of all parts together, without duplicates.
+async def first_of_many(
+    names: Collection[Name],
+    read: Callable[[Collection[Name], int], Awaitable[Mapping[Name, Sequence[R]]]],
+    limit: int,
+    *,
+    newest_first: bool,
+) -> list[R]:
+    """Return the first rows of several parts together, without duplicates. `read` reads some of each of these parts.
 
     Most parts have few of them: twice the average is read of each, and more of those that have more.
     """
-    share = min(limit, 2 * limit // len(parts) + 2)
-    found = [await read(share) for read in parts]
-    rows = _distinct([row for part in found for row in part], newest_first=newest_first)[:limit]
-    if share == limit:
-        return rows
+    share = min(limit, 2 * limit // max(len(names), 1) + 2)
+    found = await read(names, share)
+    rows = _distinct(found, newest_first=newest_first)[:limit]
     shown = {row[0] for row in rows}
     # Further rows of a part can only be among the first ones if all that was read of it is.
-    more = [read for read, part in zip(parts, found, strict=True) if len(part) == share and part[-1][0] in shown]
-    rows += [row for read in more for row in await read(limit)]
-    return _distinct(rows, newest_first=newest_first)[:limit]
+    more = [name for name, part in found.items() if len(part) == share < limit and part[-1][0] in shown]
+    return _distinct({**found, **await read(more, limit)}, newest_first=newest_first)[:limit] if more else rows
 
 
 def too_far() -> BadRequest:
@@ -471,8 +464,8 @@ def nearest_row_id(millisecond: int) -> int:
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
 
 
-def _distinct(rows: Sequence[R], *, newest_first: bool) -> list[R]:
-    by_key = {row[0]: row for row in rows}
+def _distinct(parts: Mapping[Name, Sequence[R]], *, newest_first: bool) -> list[R]:
+    by_key = {row[0]: row for part in parts.values() for row in part}
     return [by_key[key] for key in sorted(by_key, reverse=newest_first)]
 
 

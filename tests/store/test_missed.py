@@ -23,6 +23,7 @@ from tests.store.rows import (
     stored_organization,
     stored_queue,
 )
+from tests.store.test_pagination import Counting
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
 
@@ -153,6 +154,21 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
             ]
             selection = Selection(per_page=4, listener=one, **filters)
             assert await _walk(store, selection, newest_first=is_newest_first) == of_one
+
+
+async def test_page_between_two_times_takes_few_statements(store: Store) -> None:
+    world = await _made(store, 1, 30)
+    times = Selection(created_after=NOON + 90, created_before=NOON + 120)
+    whole = await _expected(store, world, times)
+
+    async def work(tx: Transaction) -> tuple[Listing[MissedMessage], int]:
+        counting: Any = Counting(tx)
+        return await missed.page(counting, OURS, times), counting.statements
+
+    page, statements = await store.read(work)
+    assert list(page.items) == whole[:10]
+    assert page.has_next
+    assert statements <= 10
 
 
 async def test_numbered_pages_of_missed_messages_follow_each_other(store: Store) -> None:

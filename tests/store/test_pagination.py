@@ -13,7 +13,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.ids import row_id_at
 from discue.store import listeners, messages, queues
 from discue.store.engine import Row, Transaction, Value
-from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Selection, created_at
+from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Part, Selection, created_at
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, public_id, publish, row_id, stored_queue
 from tests.store.test_list_filters import SUBJECTS, Build, _messages, _messages_confined, _messages_of_queue, _queues
@@ -165,13 +165,11 @@ def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int
 
     async def compare(tx: Transaction) -> None:
         for offset in (0, 3):
-            read = [
-                await each.read(tx, (None, None), limit, offset, newest_first=True) for each in (merged, everything)
-            ]
-            assert list(read[0]) == list(read[1])
-        for span, newest_first in (((None, bound), True), ((bound, None), False)):
-            read = [await each.read(tx, span, limit, newest_first=newest_first) for each in (merged, everything)]
-            assert list(read[0]) == list(read[1])
+            part = Part(None, None, limit, offset=offset)
+            assert list(await merged.read(tx, part)) == list(await everything.read(tx, part))
+        for newest_first in (True, False):
+            part = Part.beyond((bound, bound), limit, newest_first=newest_first)
+            assert list(await merged.read(tx, part)) == list(await everything.read(tx, part))
 
     asyncio.run(compare(None))  # type: ignore[arg-type]
 
