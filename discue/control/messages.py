@@ -110,7 +110,7 @@ async def timeline(
         principal.require("messages" if customer is None else "listeners", "read", path[1], path[0])
         queue, message = require_found(await messages.find(tx, principal.organization, path[0], path[1]))
         rows = await attempts.rows_of_message(tx, message, customer)
-        last = deliveries.last_of(attempts.deliveries_of(rows))
+        last = deliveries.last_of(rows)
         facts = MessageFacts(message, last, filters, _defaults(control))
         first, found = await timelines.page_of_message(tx, facts, selection)
         named = (*first, *found.items)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter, itemgetter
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from discue.domain.attempts import Attempt, StoredAttempt
 from discue.domain.ids import event_id_of, millisecond_of, row_id_at, row_id_up_to
@@ -111,46 +111,54 @@ _CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AN
 _CONTENTS: Final = "SELECT id, content FROM attempt_detail WHERE organization = $1 AND id IN ({})"
 
 
+class AttemptRow(NamedTuple):
+    """A row of `_RECORD`, and a column that a list needs in addition."""
+
+    id: int
+    number: int
+    status: int
+    error: str
+    detail: str
+    duration_ms: int
+    replay: int | None
+    of: Any
+    """The listener, or the message, by its public id or its row id; None if it was deleted."""
+
+    def shown(self, listener_id: str, message_id: str) -> StoredAttempt:
+        return _shown(self[:-1], listener_id, message_id)
+
+
 async def of_message(tx: Transaction, message: StoredMessage, selection: Selection) -> Listing[StoredAttempt]:
-    """List the attempts of a message, or those to listeners of a customer.
-
-    Beyond `MAX_PER_MESSAGE` some are left out.
-    """
-    listener = f"({_LISTENER})" if selection.customer is None else "x.public_id"
-    rows = await _read_of_message(tx, message, listener, selection.customer)
+    """List the attempts of a message. Beyond `MAX_PER_MESSAGE` some are left out."""
+    rows = await _read_of_message(tx, message, f"({_LISTENER})", _OF_MESSAGE)
     found = await browse(tx, InMemoryRows([row for row in rows if _is_shown(row, selection)], _locate), selection)
-    return found.with_items(_shown(row[:7], row[7], message.id) for row in found.items)
+    return found.with_items(row.shown(row.of, message.id) for row in found.items)
 
 
-async def rows_of_message(tx: Transaction, message: StoredMessage, customer: str | None = None) -> Sequence[Row]:
-    """Read the rows of a message's attempts, or of those to listeners of a customer, in any order."""
-    return await _read_of_message(tx, message, "a.listener", customer)
+async def rows_of_message(tx: Transaction, message: StoredMessage, customer: str | None = None) -> list[AttemptRow]:
+    """Read a message's attempts, or those to listeners of a customer, each with its listener, in any order."""
+    if customer is None:
+        return await _read_of_message(tx, message, "a.listener", _OF_MESSAGE)
+    return await _read_of_message(tx, message, "a.listener", _TO_CUSTOMER, customer)
 
 
 async def _read_of_message(
-    tx: Transaction, message: StoredMessage, listener: str, customer: str | None
-) -> Sequence[Row]:
-    """Read the attempts of a message, or those to listeners of a customer, and a column that names the listener."""
-    columns, key = f"{_RECORD}, {listener}", (message.organization, message.queue, message.seq)
-    if customer is None:
-        return await tx.rows(f"SELECT {columns} {_OF_MESSAGE}", *key, MAX_PER_MESSAGE)
-    return await tx.rows(f"SELECT {columns} {_TO_CUSTOMER}", *key, customer, MAX_PER_MESSAGE)
+    tx: Transaction, message: StoredMessage, column: str, among: str, *values: Value
+) -> list[AttemptRow]:
+    key = (message.organization, message.queue, message.seq)
+    rows = await tx.rows(f"SELECT {_RECORD}, {column} {among}", *key, *values, MAX_PER_MESSAGE)
+    return [AttemptRow(*row) for row in rows]
 
 
 def newest_of(
-    rows: Sequence[Row], message: StoredMessage, listeners: Mapping[int, str], limit: int
+    rows: Sequence[AttemptRow], message: StoredMessage, listeners: Mapping[int, str], limit: int
 ) -> list[StoredAttempt]:
     """Return the newest attempts of `rows_of_message` to some listeners, the oldest of them first.
 
     `listeners` are their public ids by row id.
     """
-    shown = sorted((row for row in rows if row[7] in listeners), key=itemgetter(0))[-limit:]
-    return [_shown(row[:7], listeners[row[7]], message.id) for row in shown]
-
-
-def deliveries_of(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of `rows_of_message` that are of no replay, for `deliveries.last_of`."""
-    return [(row[7], row[1], row[0], *row[2:5]) for row in rows if row[6] is None]
+    shown = sorted(row for row in rows if row.of in listeners)[-limit:]
+    return [row.shown(listeners[row.of], message.id) for row in shown]
 
 
 async def of_listener(tx: Transaction, listener: Listener, selection: Selection) -> Listing[StoredAttempt]:
@@ -160,7 +168,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     delivery had to update would cost more than the rest of its record.
     """
     found = await browse_matching(tx, _OfListener(listener, selection), selection, _LIMITS)
-    return found.with_items(_shown(row[:7], listener.public_id, row[7] or "") for row in found.items)
+    return found.with_items(row.shown(listener.public_id, row.of or "") for row in found.items)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
@@ -275,14 +283,14 @@ class _OfListener:
             self._matching += " AND a.status >= $6 AND a.status <= $7"
             self._values = status_bounds(selection.status)
 
-    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[Row]:
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[AttemptRow]:
         order, span = part.order, part.within(self._within).span
         values: tuple[Value, ...] = (self._organization, self._listener, *span, part.limit - 1, *self._values, wanted)
         bounds, limit = _WITHIN_STEP[order], len(values)
         sql = _STEP.format(scanned=self._scanned, matching=self._matching, bounds=bounds, order=order, limit=limit)
         rows = await tx.rows(sql, *values)
         last = next((int(row[0]) for row in rows if row[1] is None), None)
-        found = sorted((row for row in rows if row[1] is not None), key=itemgetter(0), reverse=part.newest_first)
+        found = sorted((AttemptRow(*row) for row in rows if row[1] is not None), reverse=part.newest_first)
         return ScanStep(found, last, "" if last is None else event_id_of(last))
 
     async def locate(self, tx: Transaction, public_id: str) -> Span:
@@ -299,17 +307,16 @@ def _span(listener: Listener, selection: Selection) -> Span:
     return low, high
 
 
-def _is_shown(row: Row, selection: Selection) -> bool:
+def _is_shown(row: AttemptRow, selection: Selection) -> bool:
     """Return whether an attempt passes the filters, and its listener exists."""
-    row_id, _, status, error, _, _, _, listener_id = row
-    if listener_id is None or not selection.admits(millisecond_of(row_id)):
+    if row.of is None or not selection.admits(millisecond_of(row.id)):
         return False
-    if selection.listener not in (None, listener_id):
+    if selection.listener not in (None, row.of):
         return False
-    if selection.outcome is not None and (selection.outcome == "failed") != bool(error):
+    if selection.outcome is not None and (selection.outcome == "failed") != bool(row.error):
         return False
     low, high = status_bounds(selection.status) if selection.status is not None else (0, LARGEST)
-    return bool(low <= status <= high)
+    return low <= row.status <= high
 
 
 def _shown(record: Row, listener_id: str, message_id: str) -> StoredAttempt:

@@ -14,7 +14,7 @@ from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStat
 from discue.domain.waiting import ListenerCondition, SendingDefaults
 from discue.domain.window import Window
 from discue.store.anchors import Neighbours, around_anchor, neighbours_of, row_anchor
-from discue.store.attempts import MAX_PER_MESSAGE
+from discue.store.attempts import AttemptRow, rows_of_message
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
 from discue.store.listener_health import READ_HEALTH, parse_health
@@ -74,9 +74,6 @@ _BLOCKING: Final = """
     LEFT JOIN log b ON b.organization = e.organization AND b.queue = e.queue AND b.seq = e.seq
     WHERE log.organization = $1 AND log.queue = $2 AND log.seq = $3 AND e.key_hash IS NOT NULL
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 AND e.listener IN ({})"""
-_ATTEMPTS: Final = """
-    SELECT listener, number, id, status, error, detail FROM attempt
-    WHERE organization = $1 AND queue = $2 AND seq = $3 AND replay IS NULL LIMIT $4"""
 
 
 class LastAttempt(NamedTuple):
@@ -183,22 +180,23 @@ async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts
 
     Beyond `MAX_PER_MESSAGE` some are left out.
     """
-    return last_of(await tx.rows(_ATTEMPTS, message.organization, message.queue, message.seq, MAX_PER_MESSAGE))
+    return last_of(await rows_of_message(tx, message))
 
 
-def last_of(rows: Iterable[Row]) -> LastAttempts:
-    """Return the last attempts among rows of listener, number, id, status, error and detail."""
+def last_of(rows: Iterable[AttemptRow]) -> LastAttempts:
+    """Return the last attempts of a message, given `rows_of_message`, without those of replays."""
     # Numbers start again at 1 when a missed delivery is made due again, so the highest one may be less than the count.
     counts: Counter[int] = Counter()
-    last: dict[int, tuple[int, int, str, str]] = {}
+    last: dict[int, AttemptRow] = {}
     highest: dict[int, int] = {}
-    for listener, number, row_id, status, error, detail in rows:
-        counts[listener] += 1
-        highest[listener] = max(highest.get(listener, 0), number)
-        last[listener] = max(last.get(listener, (0, 0, "", "")), (row_id, status, error, detail))
+    for row in rows:
+        if row.replay is None:
+            counts[row.of] += 1
+            highest[row.of] = max(highest.get(row.of, 0), row.number)
+            last[row.of] = max(last.get(row.of, row), row)
     return {
-        listener: LastAttempt(max(counts[listener], highest[listener]), status, error, detail)
-        for listener, (_, status, error, detail) in last.items()
+        listener: LastAttempt(max(counts[listener], highest[listener]), row.status, row.error, row.detail)
+        for listener, row in last.items()
     }
 
 
