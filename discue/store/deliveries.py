@@ -153,7 +153,7 @@ async def list_of_message(
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     facts = await _read_facts(tx, message, filters, defaults)
     rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
-    return await _read_deliveries(tx, facts, rows)
+    return await _read_deliveries(tx, facts, list(map(MessageRecipient.of, rows)))
 
 
 async def settings_of_customer(
@@ -200,7 +200,7 @@ def last_of(rows: Iterable[AttemptRow]) -> LastAttempts:
     }
 
 
-class _Recipient(NamedTuple):
+class MessageRecipient(NamedTuple):
     """A row of `RECIPIENTS`."""
 
     listener: int
@@ -227,7 +227,7 @@ class _Recipient(NamedTuple):
     health: Row
 
     @classmethod
-    def of(cls, row: Row) -> "_Recipient":
+    def of(cls, row: Row) -> "MessageRecipient":
         """Convert a row, which ends with the columns of the health."""
         plain = len(cls._fields) - 1
         return cls._make((*row[:plain], row[plain:]))
@@ -243,10 +243,11 @@ class _Recipient(NamedTuple):
         return before - (window.ahead & ((1 << before) - 1)).bit_count()
 
 
-async def _read_deliveries(tx: Transaction, facts: MessageFacts, rows: Sequence[Row]) -> list[Delivery]:
+async def _read_deliveries(
+    tx: Transaction, facts: MessageFacts, recipients: Sequence[MessageRecipient]
+) -> list[Delivery]:
     """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
     message = facts.message
-    recipients = [_Recipient.of(row) for row in rows]
     # The cursor may have passed a message that waits for a retry, or was missed: then it has a row. A blocked message
     # counts as settled, since the cursor has passed it, and still waits.
     passed = [each.listener for each in recipients if each.state is None and each.is_settled(message.seq)]
@@ -270,7 +271,7 @@ async def _read_deliveries(tx: Transaction, facts: MessageFacts, rows: Sequence[
     return found
 
 
-async def _state(tx: Transaction, facts: MessageFacts, recipient: _Recipient, last: LastAttempt) -> Delivery:
+async def _state(tx: Transaction, facts: MessageFacts, recipient: MessageRecipient, last: LastAttempt) -> Delivery:
     """Return a delivery that no other message blocks."""
     message, public_id, (number, status, *_) = facts.message, recipient.public_id, last
     if recipient.state is not None:
@@ -292,7 +293,7 @@ async def _state(tx: Transaction, facts: MessageFacts, recipient: _Recipient, la
     return Delivery(public_id, "filtered" if is_filtered else "acknowledged", number, status)
 
 
-async def _condition(tx: Transaction, facts: MessageFacts, recipient: _Recipient) -> ListenerCondition:
+async def _condition(tx: Transaction, facts: MessageFacts, recipient: MessageRecipient) -> ListenerCondition:
     """Return what decides whether a recipient receives messages."""
     mode, url = recipient.mode, recipient.notify_url
     liveness = parse_health(recipient.health, recipient.liveness_url, recipient.config_version).liveness
@@ -355,10 +356,15 @@ async def named_page_of_message(tx: Transaction, facts: MessageFacts, selection:
     return found.with_items(await named_deliveries(tx, facts, found.items))
 
 
-async def named_deliveries(tx: Transaction, facts: MessageFacts, rows: Sequence[Row]) -> list[NamedDelivery]:
-    """Read the deliveries to listeners of `RECIPIENTS`."""
-    items = await _read_deliveries(tx, facts, rows)
-    return [NamedDelivery(item, row[0], *row[2:4]) for item, row in zip(items, rows, strict=True)]
+async def named_deliveries(
+    tx: Transaction, facts: MessageFacts, recipients: Sequence[MessageRecipient]
+) -> list[NamedDelivery]:
+    """Read the deliveries to some recipients of the message."""
+    items = await _read_deliveries(tx, facts, recipients)
+    return [
+        NamedDelivery(item, each.listener, each.alias, each.notify_url)
+        for item, each in zip(items, recipients, strict=True)
+    ]
 
 
 def within_of(message: StoredMessage) -> Span:
@@ -380,12 +386,13 @@ class _Recipients:
         key = int(row[0]) if row is not None else row_id_up_to(public_id)
         return key, key
 
-    async def read(self, tx: Transaction, part: Part) -> Sequence[Row]:
+    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRecipient]:
         recipients, values = self._query()
         low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
         order = f"ORDER BY listener.id {part.order} LIMIT ${most} OFFSET ${skipped}"
         sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
-        return await tx.rows(sql, *values, *part.within(self._within).span, part.limit, part.offset)
+        rows = await tx.rows(sql, *values, *part.within(self._within).span, part.limit, part.offset)
+        return list(map(MessageRecipient.of, rows))
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
         recipients, values = self._query()
@@ -393,7 +400,8 @@ class _Recipients:
         anchor = row_anchor("listener", taken + 1)
         sql = around_anchor(recipients, "listener.id", anchor, taken + 3, newest_first=newest_first)
         rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self._within, limit)
-        return neighbours_of(rows, newest_first=newest_first)
+        found = neighbours_of(rows, newest_first=newest_first)
+        return found._replace(rows=list(map(MessageRecipient.of, found.rows)))
 
     def _query(self) -> tuple[str, tuple[Value, ...]]:
         """Return the query and its values."""
@@ -412,9 +420,9 @@ class _InState:
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[tuple[int, Delivery]]:
         del wanted
-        rows = await self._recipients.read(tx, part)
-        items = await _read_deliveries(tx, self._facts, rows)
-        found = [(row[0], item) for row, item in zip(rows, items, strict=True) if item.state == self._state]
-        if len(rows) < part.limit:
+        recipients = await self._recipients.read(tx, part)
+        named = await named_deliveries(tx, self._facts, recipients)
+        found = [(each.listener, each.delivery) for each in named if each.delivery.state == self._state]
+        if len(named) < part.limit:
             return ScanStep(found, None)
-        return ScanStep(found, rows[-1][0], event_id_of(rows[-1][0]))
+        return ScanStep(found, named[-1].listener, event_id_of(named[-1].listener))

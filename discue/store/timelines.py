@@ -5,12 +5,12 @@ rows and the missed ranges around it. Of the cursors that have not reached the m
 are looked at.
 """
 
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from discue.store.deliveries import (
     RECIPIENTS,
     MessageFacts,
+    MessageRecipient,
     NamedDelivery,
     named_deliveries,
     named_page_of_message,
@@ -80,18 +80,18 @@ async def page_of_message(tx: Transaction, facts: MessageFacts, selection: Selec
         return TimelinePage((), await named_page_of_message(tx, facts, selection))
     message, size = facts.message, selection.per_page
     rows = await tx.rows(_FIRST_PAGE, *recipients_key(message), *within_of(message), size + 1)
-    in_order = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(0), reverse=True)
+    read = [(MessageRecipient.of(row[:-1]), row[-1]) for row in rows]
+    in_order = sorted((each for each, is_candidate in read if not is_candidate), reverse=True)
     has_next = len(in_order) > size
-    candidates = [row[:-1] for row in rows if row[-1]] if has_next else []
-    by_listener = {row[0]: row for row in [*in_order, *candidates]}
-    read = await named_deliveries(tx, facts, list(by_listener.values()))
-    found = {each.listener: each for each in read}
-    urgent = [found[row[0]] for row in candidates if found[row[0]].delivery.state in URGENCY]
+    candidates = [each for each, is_candidate in read if is_candidate] if has_next else []
+    by_listener = {each.listener: each for each in [*in_order, *candidates]}
+    found = {each.listener: each for each in await named_deliveries(tx, facts, list(by_listener.values()))}
+    urgent = [found[each.listener] for each in candidates if found[each.listener].delivery.state in URGENCY]
     urgent.sort(key=lambda each: (URGENCY.index(each.delivery.state), -each.listener))
     # At least one of the others is shown, after which the next page goes on.
     attention = tuple(urgent[: min(ATTENTION, size - 1)])
     first = {each.listener for each in attention}
-    others = [row for row in in_order if row[0] not in first][: size - len(first)]
-    after = others[-1][1] if has_next else None
-    page = Listing(tuple(found[row[0]] for row in others), has_next, has_previous=False, resumes_after=after)
+    others = [each for each in in_order if each.listener not in first][: size - len(first)]
+    after = others[-1].public_id if has_next else None
+    page = Listing(tuple(found[each.listener] for each in others), has_next, has_previous=False, resumes_after=after)
     return TimelinePage(attention, page)

@@ -389,7 +389,6 @@ async def _portal(tx: Transaction) -> None:
     message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
     await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
     await deliveries.page_of_message(tx, message, Selection(customer="acme"))
-    await attempts.of_message(tx, message, Selection(customer="acme"))
     await attempts.rows_of_message(tx, message)
     await attempts.rows_of_message(tx, message, "acme")
     await listeners.get(tx, OURS, public_id(93), "acme")
