@@ -276,7 +276,7 @@ class _OfAll:
 
 
 class _Looked(NamedTuple):
-    """What the state of a message depends on."""
+    """A message whose state is read before the rest of it."""
 
     seq: int
     origin_seq: int

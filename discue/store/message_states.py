@@ -28,7 +28,7 @@ _ROWS_AT_MOST: Final = 10_000
 _RANGES_LOOKED_AT: Final = 500
 """If no more ranges end at or after the oldest message, no others need to be read."""
 _RANGES_AT_MOST: Final = 20_000
-"""The largest number of missed ranges of one page, as for rows."""
+"""The largest number of ranges of missed messages that are read for one page."""
 
 # One statement, so that all of its parts show the same moment:
 #   0  each listener of the queue with its cursor, and the end of its last missed range that begins at or before the
@@ -217,7 +217,7 @@ async def _evaluated(
 
 
 async def _ranges_within(tx: Transaction, organization: int, listeners: Sequence[int], within: Interval) -> list[Row]:
-    """Read the missed ranges of listeners that reach into an interval, with one statement for many listeners."""
+    """Read the ranges that listeners have missed and that reach into an interval, with one statement for many."""
     found: list[Row] = []
     for start in range(0, len(listeners), _LISTENERS_AT_ONCE):
         some = padded(listeners[start : start + _LISTENERS_AT_ONCE], _NO_LISTENER)

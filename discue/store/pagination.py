@@ -407,8 +407,9 @@ class Merged(Generic[R]):
         if part.offset * len(self._parts) > MERGED_ROWS:
             raise too_far()
 
-        async def read(places: Collection[int], limit: int) -> dict[int, Sequence[R]]:
-            return {place: await self._parts[place].read(tx, part._replace(limit=limit, offset=0)) for place in places}
+        async def read(numbers: Collection[int], limit: int) -> dict[int, Sequence[R]]:
+            some = part._replace(limit=limit, offset=0)
+            return {number: await self._parts[number].read(tx, some) for number in numbers}
 
         most = part.offset + part.limit
         found = await first_of_many(range(len(self._parts)), read, most, newest_first=part.newest_first)
