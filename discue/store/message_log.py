@@ -337,7 +337,7 @@ async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, in
 
 def placed(row: Row) -> MessageRow:
     """Convert a row of `listed_columns`. Its key is its seq."""
-    return MessageRow(row[2], (row[0], row[1], row[2]), *row[3:])
+    return MessageRow._make((row[2], (row[0], row[1], row[2]), *row[3:]))
 
 
 _FIRST_BETWEEN: Final = """

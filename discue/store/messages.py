@@ -202,20 +202,23 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
 
 
 def _from_row(row: MessageRow, organization: int, queue_public_id: str) -> StoredMessage:
+    _, place, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
+    stored_at, queue, seq = place
+    created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,
-        queue=row.queue,
+        queue=queue,
         queue_public_id=queue_public_id,
-        seq=row.seq,
-        id=row.id,
-        alias=row.name,
-        stored_at=row.created_at,
-        updated_at=row.updated_at or row.created_at,
-        codec=row.codec,
-        options=decode_options(row.extra),
-        is_delayed=row.is_delayed,
-        origin_seq=row.origin_seq,
-        size=row.size,
+        seq=seq,
+        id=public_id,
+        alias=alias or public_id,
+        stored_at=created_at,
+        updated_at=updated_at or created_at,
+        codec=codec,
+        options=decode_options(extra),
+        is_delayed=kind == WAITING,
+        origin_seq=origin_seq or seq,
+        size=size,
     )
 
 

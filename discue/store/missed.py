@@ -18,8 +18,9 @@ from discue.store.tables import rows_among
 _LIMITS: Final = ScanLimits(first=110, step=220, in_all=330)
 """At most two steps of three statements; the first one nearly always finds a page."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
-_LIMITS_OF_LISTENERS: Final = ScanLimits(first=200, step=200, in_all=200, in_all_numbered=600, around=0)
+_LIMITS_OF_QUEUE: Final = ScanLimits(first=200, step=200, in_all=200, in_all_numbered=600, around=0)
 """A page takes one step of three or four statements. The latter limits count for each of several listeners."""
+_LIMITS_OF_CHOSEN: Final = ScanLimits(first=None, step=200, in_all=200, in_all_numbered=600, around=0)
 _LIMITS_OF_TIMES: Final = ScanLimits(first=110, step=110, in_all=4_400, around=0)
 """Each listener with messages of other times can take a step, of at most five statements."""
 _LIMITS_OF_ONE: Final = ScanLimits(first=110, step=1_000, in_all=2_110, in_all_numbered=5_110)
@@ -104,7 +105,7 @@ def _limits(selection: Selection, among: str | Sequence[int] | None) -> ScanLimi
     if (selection.created_after, selection.created_before) != (None, None):
         return _LIMITS_OF_TIMES
     if among is not None:
-        return _LIMITS_OF_LISTENERS
+        return _LIMITS_OF_QUEUE if isinstance(among, str) else _LIMITS_OF_CHOSEN
     return _LIMITS if selection.reason is None else _LIMITS_OF_REASON
 
 

@@ -72,16 +72,6 @@ class Missing(NamedTuple):
     queue_alias: str
     public_id: str
 
-    def named(self, message: MissedMessage) -> MissedMessage:
-        """Return a message with the names."""
-        return msgspec.structs.replace(
-            message,
-            listener_public_id=self.public_id,
-            listener_alias=self.alias,
-            queue_public_id=self.of.queue_public_id,
-            queue_alias=self.queue_alias,
-        )
-
 
 async def read_missing(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Missing]:
     """Read listeners that exist by their row ids."""

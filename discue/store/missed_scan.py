@@ -243,9 +243,9 @@ def _message(row: Sequence[Any], span: _Span, missing: Missing) -> MissedMessage
     if not is_missed:
         return None
     delivery = (of.queue, seq, of.listener)
-    return missing.named(
-        MissedMessage(public_id, alias or public_id, seq, stored_at, reason, missed_at, attempts, delivery)
-    )
+    names = (missing.public_id, missing.alias, of.queue_public_id, missing.queue_alias)
+    place = (alias or public_id, seq, stored_at)
+    return MissedMessage(public_id, *place, reason, missed_at, attempts, delivery, None, *names)
 
 
 def _in_order(found: dict[Key, Found], *, newest_first: bool) -> list[Found]:

@@ -131,7 +131,14 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
     every: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON + 30, "created_before": NOON + 90}]
     lists = [await _expected(store, world, Selection(**filters)) for filters in every]
     if is_cut:
-        for name in ("_LIMITS", "_LIMITS_OF_ONE", "_LIMITS_OF_REASON", "_LIMITS_OF_LISTENERS", "_LIMITS_OF_TIMES"):
+        for name in (
+            "_LIMITS",
+            "_LIMITS_OF_ONE",
+            "_LIMITS_OF_REASON",
+            "_LIMITS_OF_QUEUE",
+            "_LIMITS_OF_CHOSEN",
+            "_LIMITS_OF_TIMES",
+        ):
             monkeypatch.setattr(missed, name, ScanLimits(2, 2, 3))
         for name in ("_LISTENERS_AT_ONCE", "_LISTENERS_LOOKED_AT", "_CHOSEN_LOOKED_AT"):
             monkeypatch.setattr(missed_candidates, name, 2)
