@@ -146,34 +146,25 @@ def _first_seqs(count: int) -> str:
     SELECT search.queue, search.low + 1 FROM search WHERE search.low >= search.high"""
 
 
-def first_of_spans(
-    columns: str, names: str, count: int, *, organization: str, offset: str, newest_first: bool, alias: str = ""
-) -> str:
+def first_of_spans(columns: str, names: str, count: int, *, organization: str, offset: str, newest_first: bool) -> str:
     """Return the statement for the first messages `l` of each span: it finds the last of them, then reads up to it.
 
     A given `span` has columns with `names`, which end in `queue, low, high`: two seqs, both excluded. The others are
-    parameters such as `$7`: the organization, how many messages of a span are passed to find the last one, and an
-    alias. SQLite keeps the order of a CROSS JOIN: otherwise it would walk the log, and look for each row in the spans.
+    parameters such as `$7`: the organization, and how many messages of a span are passed to find the last one. SQLite
+    keeps the order of a CROSS JOIN: otherwise it would walk the log, and look for each row in the spans.
     """
-    row = "named" if alias else "l"
     order, last, bounds = (
-        ("DESC", "given.low + 1", f"{row}.seq >= span.last AND {row}.seq < span.high")
+        ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
         if newest_first
-        else ("ASC", "given.high - 1", f"{row}.seq <= span.last AND {row}.seq > span.low")
+        else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
     )
-    rows, with_alias = f"log {row}", ""
-    if alias:
-        # The index of aliases covers all that is read of `named`.
-        rows, with_alias = "log named CROSS JOIN log l", f" AND {{}}.alias = {alias}"
-        bounds += " AND l.organization = named.organization AND l.queue = named.queue AND l.seq = named.seq"
     return f"""
         WITH given ({names}) AS ({given_rows(count, names.count(",") + 1)})
         SELECT {columns} FROM (
             SELECT given.*, coalesce((
                 SELECT x.seq FROM log x
-                WHERE x.organization = {organization}{with_alias.format("x")} AND x.queue = given.queue
-                    AND x.seq > given.low AND x.seq < given.high
+                WHERE x.organization = {organization} AND x.queue = given.queue AND x.seq > given.low
+                    AND x.seq < given.high
                 ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
             FROM given) AS span
-        CROSS JOIN {rows}
-        WHERE {row}.organization = {organization}{with_alias.format(row)} AND {row}.queue = span.queue AND {bounds}"""
+        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = span.queue AND {bounds}"""

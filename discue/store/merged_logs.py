@@ -8,7 +8,7 @@ from typing import Final
 
 from discue.store.engine import Transaction
 from discue.store.log_bounds import first_of_spans, first_seqs_at, spans_of_times
-from discue.store.message_log import LogPosition, MessageRow, listed_columns, placed, position_of
+from discue.store.message_log import LogPosition, MessageRow, OneLog, listed_columns, placed, position_of
 from discue.store.pagination import MERGED_ROWS, Bounds, Part, Selection, Span, first_of_many, too_far
 from discue.store.tables import padded
 
@@ -63,22 +63,34 @@ class MergedLogs:
     ) -> dict[int, list[MessageRow]]:
         """Read the first rows of each log, in order."""
         found: list[MessageRow] = []
-        wanted = [(queue, low, high) for queue, (low, high) in spans.items() if high - low > 1]
-        alias = () if self._alias is None else (self._alias,)
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
-            values = [value for each in some for value in each]
-            sql = _first_rows(len(some), has_alias=bool(alias), newest_first=newest_first)
-            rows = map(placed, await tx.rows(sql, *values, self._organization, *alias, limit - 1))
-            found += [row._replace(key=row.place) for row in rows]
+        if self._alias is not None:
+            # The index of aliases has one queue after the other.
+            part = Part(None, None, limit, newest_first=newest_first)
+            for queue, span in spans.items():
+                found += await OneLog(self._organization, queue, span, self._alias).read(tx, part)
+        else:
+            found += await self._first_of_spans(tx, spans, limit, newest_first=newest_first)
+        found = [row._replace(key=row.place) for row in found]
         found.sort(key=attrgetter("queue", "seq"), reverse=newest_first)
         return {queue: list(rows) for queue, rows in groupby(found, key=attrgetter("queue"))}
 
+    async def _first_of_spans(
+        self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool
+    ) -> list[MessageRow]:
+        found: list[MessageRow] = []
+        wanted = [(queue, low, high) for queue, (low, high) in spans.items() if high - low > 1]
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
+            values = [value for each in some for value in each]
+            sql = _first_rows(len(some), newest_first=newest_first)
+            found += map(placed, await tx.rows(sql, *values, self._organization, limit - 1))
+        return found
+
 
 @cache
-def _first_rows(count: int, *, has_alias: bool, newest_first: bool) -> str:
+def _first_rows(count: int, *, newest_first: bool) -> str:
     """Return the statement for the first rows of each span."""
-    organization, alias, offset = (f"${3 * count + place}" for place in (1, 2, 2 + has_alias))
+    organization, offset = (f"${3 * count + place}" for place in (1, 2))
     return first_of_spans(
         listed_columns("l"),
         "queue, low, high",
@@ -86,5 +98,4 @@ def _first_rows(count: int, *, has_alias: bool, newest_first: bool) -> str:
         organization=organization,
         offset=offset,
         newest_first=newest_first,
-        alias=alias if has_alias else "",
     )
