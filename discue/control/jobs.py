@@ -23,7 +23,7 @@ from discue.store.engine import Transaction
 from discue.store.jobs import REDELIVERY_TABLE, Job, JobPreview, JobTable
 from discue.store.listeners import ListenerFacts
 from discue.store.log_bounds import WHOLE_LOG, span_of_times
-from discue.store.message_log import WAITING, last_seq_stored_before, rows_by_id
+from discue.store.message_log import last_seq_stored_before, rows_by_id
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
 from discue.store.replays import REPLAY_TABLE
@@ -241,7 +241,7 @@ async def _settled_seqs(
 ) -> tuple[dict[str, int], set[int]]:
     """Return the seqs of missed and acknowledged messages by id, and the acknowledged ones. Raises Unprocessable."""
     rows = await rows_by_id(tx, of.organization, dict.fromkeys(ids)) if ids else []
-    seqs = {str(row[2]): int(row[1][2]) for row in rows if row[1][1] == of.queue and row[7] != WAITING}
+    seqs = {row.id: row.seq for row in rows if row.queue == of.queue and not row.is_delayed}
     states = await recipients.states_of(tx, of, list(seqs.values()))
     passed = [seq for seq, state in states.items() if state == "acknowledged"]
     acknowledged = await redeliveries.acknowledged_among(tx, of, passed)
@@ -287,9 +287,9 @@ async def _range(tx: Transaction, listener: Listener, facts: ListenerFacts, para
 
 
 async def _seq_of(tx: Transaction, listener: Listener, public_id: str, pointer: str) -> int:
-    for _, (_, queue, seq), *_ in await rows_by_id(tx, listener.organization, [public_id]):
-        if queue == listener.queue:
-            return int(seq)
+    for row in await rows_by_id(tx, listener.organization, [public_id]):
+        if row.queue == listener.queue:
+            return row.seq
     raise invalid(pointer, "is not the id of a stored message of this queue", code="unknown_reference")
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from discue.domain.errors import Unavailable
 from discue.store.anchors import Neighbours
 from discue.store.engine import Row, Transaction, Value
-from discue.store.message_log import ABOVE_EVERY_ID, LIST_COLUMNS, LiveQueues, MessageRow, placed
+from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns
 from discue.store.pagination import LARGEST, Bounds, Part, Selection, first_id_at, too_far
 from discue.store.tables import at_least_two, by_index, given_rows, padded
 
@@ -102,15 +102,16 @@ class AcrossQueues:
         for start in range(0, len(found), _READ_AT_ONCE):
             some = at_least_two(padded(found[start : start + _READ_AT_ONCE], found[start]))
             values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
-            rows.update({row.place[1:]: row for row in map(placed, await tx.rows(_at(len(some)), *values))})
-        return [rows[each[1], each[2]]._replace(key=each[0]) for each in found if (each[1], each[2]) in rows]
+            read = map(MessageRow._make, await tx.rows(_at(len(some)), *values))
+            rows.update({(row.queue, row.seq): row for row in read})
+        return [rows[queue, seq] for _, queue, seq in found if (queue, seq) in rows]
 
 
 @cache
 def _at(count: int) -> str:
     """Return the statement for messages of several queues: each is given by its organization, queue and seq."""
     return f"""
-        SELECT {LIST_COLUMNS} FROM ({given_rows(count, 3)}) AS given
+        SELECT {listed_columns("log", "id")} FROM ({given_rows(count, 3)}) AS given
         JOIN log ON {by_index("log.organization", "given.column1")} AND log.queue = given.column2
             AND log.seq = given.column3"""
 

@@ -56,7 +56,7 @@ def around_anchor(sql: str, column: str, anchor: str, first: int, *, newest_firs
         SELECT looked_at.*, 1 FROM ({other} LIMIT 1) AS looked_at"""
 
 
-def neighbours_of(rows: Sequence[Row], *, newest_first: bool, column: int = 0) -> Neighbours:
-    """Return the neighbours that a statement of `around_anchor` has found, in the order of a column."""
-    wanted = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(column), reverse=newest_first)
+def neighbours_of(rows: Sequence[Row], *, newest_first: bool) -> Neighbours:
+    """Return the neighbours that a statement of `around_anchor` has found, in the order of their keys."""
+    wanted = sorted((row[:-1] for row in rows if not row[-1]), key=itemgetter(0), reverse=newest_first)
     return Neighbours(wanted, any(row[-1] for row in rows))

@@ -8,7 +8,7 @@ from typing import Final
 
 from discue.store.engine import Transaction
 from discue.store.log_bounds import first_of_spans, first_seqs_at, spans_of_times
-from discue.store.message_log import LogPosition, MessageRow, OneLog, listed_columns, placed, position_of
+from discue.store.message_log import LogPosition, MessageRow, OneLog, listed_columns, position_of
 from discue.store.pagination import MERGED_ROWS, Bounds, Part, Selection, Span, first_of_many, too_far
 from discue.store.tables import padded
 
@@ -83,7 +83,7 @@ class MergedLogs:
             some = padded(wanted[start : start + _AT_ONCE], _NO_SPAN)
             values = [value for each in some for value in each]
             sql = _first_rows(len(some), newest_first=newest_first)
-            found += map(placed, await tx.rows(sql, *values, self._organization, limit - 1))
+            found += map(MessageRow._make, await tx.rows(sql, *values, self._organization, limit - 1))
         return found
 
 

@@ -17,7 +17,7 @@ from discue.store.message_log import (
     LiveQueues,
     MessageRow,
     OneLog,
-    placed,
+    listed_columns,
     rows_by_seq,
     seqs_around,
 )
@@ -48,7 +48,7 @@ _IDS_OF_ALL: Final = """
     WHERE organization = $1 AND (id, queue) > ($2, $3) AND (id, queue) < ($4, $5)
     ORDER BY id {0}, queue {0} LIMIT $6"""
 _ALL: Final = f"""
-    SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
+    SELECT {listed_columns("log", "id")} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
     ORDER BY id, queue LIMIT $4"""
 _OF_LOG: Final = """
     SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, (
@@ -104,7 +104,7 @@ class WithKey:
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
         span, limit = part.within(WHOLE_LOG).span, part.limit
         rows = await tx.rows(_WITH_KEY.format(part.order), *self._key, *span, self._key_hash, limit)
-        return sorted(map(placed, rows), reverse=part.newest_first)[:limit]
+        return sorted(map(MessageRow._make, rows), reverse=part.newest_first)[:limit]
 
 
 _InOrder = Sequence[MessageRow]
@@ -254,7 +254,7 @@ class _OfAll:
         # With all copies of the last one: the next step begins behind its id.
         first, last = sorted((some[0][0], some[-1][0]))
         most = len(some) + _COPIES
-        rows = [placed(row) for row in await tx.rows(_ALL, self._live.organization, first, last, most)]
+        rows = list(map(MessageRow._make, await tx.rows(_ALL, self._live.organization, first, last, most)))
         end = some[-1][0] if len(some) == part.limit else None
         # Of several copies the one in the queue that was made last is shown.
         rows.sort(key=lambda row: (row.id, row.queue), reverse=part.newest_first)
@@ -267,7 +267,7 @@ class _OfAll:
         shown: dict[str, MessageRow] = {}
         for row in found:
             if row.id not in shown or not part.newest_first:
-                shown[row.id] = row._replace(key=row.id)
+                shown[row.id] = row
         return ScanStep(list(shown.values()), end, end or "")
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:

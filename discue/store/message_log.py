@@ -11,7 +11,7 @@ from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
 from discue.store.log_bounds import WHOLE_LOG, first_seq_at
 from discue.store.pagination import LARGEST, Part, Span, created_at, intersect
-from discue.store.tables import by_index, chunks, placeholders, repeated_rows_at, rows_among, rows_at
+from discue.store.tables import by_index, chunks, placeholders, prefixed, repeated_rows_at, rows_among, rows_at
 
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
@@ -110,7 +110,9 @@ class MessageRow(NamedTuple):
 
     key: Any
     """The key of the row in the order of its list."""
-    place: LogPosition
+    stored_at: int
+    queue: int
+    seq: int
     id: str
     alias: str | None
     updated_at: int | None
@@ -125,12 +127,8 @@ class MessageRow(NamedTuple):
     extra: bytes | None
 
     @property
-    def queue(self) -> int:
-        return self.place[1]
-
-    @property
-    def seq(self) -> int:
-        return self.place[2]
+    def place(self) -> LogPosition:
+        return self.stored_at, self.queue, self.seq
 
     @property
     def origin_seq(self) -> int:
@@ -142,22 +140,21 @@ class MessageRow(NamedTuple):
 
     @property
     def created_at(self) -> int:
-        return self.published_at or self.place[0]
+        return self.published_at or self.stored_at
 
     @property
     def name(self) -> str:
         return self.alias or self.id
 
 
-def listed_columns(row: str) -> str:
-    """Return the columns of a row of the log for `placed`. The size is that of the data. No body is read."""
-    names = ("stored_at", "queue", "seq", "id", "alias", "updated_at", "codec", "published_at", "kind", "origin_seq")
-    columns = ", ".join(f"{row}.{name}" for name in names)
-    return f"{columns}, coalesce(length({row}.body), {row}.size - coalesce(length({row}.extra), 0)), {row}.extra"
+def listed_columns(row: str, key: str = "seq") -> str:
+    """Return the columns of a row of the log for a `MessageRow` with a column as its key. No body is read."""
+    names = f"{key}, stored_at, queue, seq, id, alias, updated_at, codec, published_at, kind, origin_seq"
+    size = f"coalesce(length({row}.body), {row}.size - coalesce(length({row}.extra), 0))"
+    return f"{prefixed(row, names)}, {size}, {row}.extra"
 
 
 LIST_COLUMNS: Final = listed_columns("log")
-"""The columns of `log` for `placed`."""
 _PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
 _PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = (
@@ -248,7 +245,7 @@ class OneLog:
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
         sql = f"{self._sql} AND {condition} ORDER BY listed.seq {part.order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
         bounds = part.within(self._within).span
-        return [placed(row) for row in await tx.rows(sql, *self._key, *bounds, part.limit, part.offset)]
+        return list(map(MessageRow._make, await tx.rows(sql, *self._key, *bounds, part.limit, part.offset)))
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
         given = len(self._key) + 1
@@ -257,10 +254,10 @@ class OneLog:
         anchor = f"({place} AND anchor.queue = $2)"
         sql = around_anchor(self._sql, "listed.seq", anchor, given + 1, newest_first=newest_first)
         rows = await tx.rows(sql, *self._key, public_id, *self._within, limit)
-        found = neighbours_of(rows, newest_first=newest_first, column=2)
+        found = neighbours_of(rows, newest_first=newest_first)
         if not found.has_others:
             return None
-        return found._replace(rows=[placed(row) for row in found.rows])
+        return found._replace(rows=list(map(MessageRow._make, found.rows)))
 
     async def _capacity(self, tx: Transaction) -> int:
         """Return the largest possible number of messages: beyond it, no rows need to be skipped."""
@@ -291,7 +288,7 @@ async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
 
 async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[MessageRow]:
     """Read the messages of a queue with these seqs, in any order."""
-    return [placed(row) for row in await rows_at(tx, _AT, (organization, queue), seqs)]
+    return list(map(MessageRow._make, await rows_at(tx, _AT, (organization, queue), seqs)))
 
 
 async def bodies_by_seq(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
@@ -304,7 +301,7 @@ async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None
     """Read the message without an alias that has this text as its id: it is its name, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
-    return [placed(row) for row in await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)]
+    return list(map(MessageRow._make, await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)))
 
 
 async def position_of(tx: Transaction, organization: int, public_id: str, queue: int) -> LogPosition:
@@ -326,18 +323,13 @@ async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: i
 
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[MessageRow]:
     """Read the messages with these ids, in all queues."""
-    return [placed(row) for row in await rows_among(tx, _OF_IDS, (organization,), list(public_ids))]
+    return list(map(MessageRow._make, await rows_among(tx, _OF_IDS, (organization,), list(public_ids))))
 
 
 async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, int]:
     """Read tail and head: the seqs of the log are above the first, up to the second."""
     ends = await tx.row(_ENDS, organization, queue)
     return (ends[0], ends[1]) if ends is not None else (0, 0)
-
-
-def placed(row: Row) -> MessageRow:
-    """Convert a row of `listed_columns`. Its key is its seq."""
-    return MessageRow._make((row[2], (row[0], row[1], row[2]), *row[3:]))
 
 
 _FIRST_BETWEEN: Final = """

@@ -202,8 +202,7 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
 
 
 def _from_row(row: MessageRow, organization: int, queue_public_id: str) -> StoredMessage:
-    _, place, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
-    stored_at, queue, seq = place
+    _, stored_at, queue, seq, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
     created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,
