@@ -344,7 +344,15 @@ async def own_with_facts(
 def recipient_of(listener: Listener, facts: ListenerFacts) -> Recipient:
     """Return what the state of the listener's deliveries depends on."""
     return Recipient(
-        listener.organization, listener.id, listener.queue, listener.queue_public_id, facts.start_seq, facts.window
+        organization=listener.organization,
+        listener=listener.id,
+        queue=listener.queue,
+        queue_public_id=listener.queue_public_id,
+        start_seq=facts.start_seq,
+        window=facts.window,
+        public_id=listener.public_id,
+        alias=listener.alias,
+        queue_alias=listener.queue_alias,
     )
 
 

@@ -8,7 +8,7 @@ from discue.domain.errors import Forbidden
 from discue.domain.scopes import Principal
 from discue.store import attempts, missed
 from discue.store.engine import Transaction
-from discue.store.missed_messages import MissedMessage, Missing
+from discue.store.missed_messages import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
@@ -33,12 +33,10 @@ async def positions(
 
     The page continues at positions, as in the list of all listeners.
     """
-    listener = details.listener
 
     async def work(tx: Transaction) -> Listing[MissedMessage]:
         of = recipient_of(*await own_with_facts(tx, principal, "read", details))
-        missing = Missing(of, listener.alias, listener.queue_alias, listener.public_id)
-        return await _with_failures(tx, principal.organization, await missed.page_of_one(tx, missing, selection))
+        return await _with_failures(tx, principal.organization, await missed.page_of_one(tx, of, selection))
 
     return await control.store.search(work)
 

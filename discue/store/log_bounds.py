@@ -4,7 +4,7 @@
 one for each doubling of the log's length, which are 20 in a log of a million.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -112,30 +112,31 @@ async def spans_of_times(
     tx: Transaction, organization: int, queues: Sequence[int], selection: Selection
 ) -> dict[int, Span]:
     """Return what `span_of_times` returns for each of several queues."""
-    spans: dict[int, Span] = dict.fromkeys(queues, WHOLE_LOG)
-    if selection.created_after is not None:
-        after = dict.fromkeys(queues, selection.created_after + 1)
-        spans = {queue: (seq - 1, LARGEST) for queue, seq in (await first_seqs_at(tx, organization, after)).items()}
-    if selection.created_before is not None:
-        before = await first_seqs_at(tx, organization, dict.fromkeys(queues, selection.created_before))
-        spans = {queue: (low, before[queue]) for queue, (low, _) in spans.items()}
-    return spans
+    *times, _ = bounds_values(selection)
+    given = [(queue, time) for queue in queues for time in times if time is not None]
+    found, (first, end) = await first_seqs_at(tx, organization, given), times
+    return {queue: (found.get((queue, first), 1) - 1, found.get((queue, end), LARGEST)) for queue in queues}
 
 
-async def first_seqs_at(tx: Transaction, organization: int, times: Mapping[int, int]) -> dict[int, int]:
-    """Return the smallest seq of each queue that was stored at a time or later; above its head if there is none."""
-    found: dict[int, int] = {}
-    wanted = list(times.items())
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = padded(wanted[start : start + _AT_ONCE], wanted[start])
+async def first_seqs_at(
+    tx: Transaction, organization: int, places: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int | None], int]:
+    """Return the smallest seq that was stored in a queue at a time or later, for several queues and times.
+
+    It is above the head of the queue if there is no such message.
+    """
+    found: dict[tuple[int, int | None], int] = {}
+    for start in range(0, len(places), _AT_ONCE):
+        some = padded(places[start : start + _AT_ONCE], places[start])
         values = [value for queue, time in some for value in (queue, queue, time)]
-        found.update(dict(await tx.rows(_first_seqs(len(some)), *values, organization)))
+        rows = await tx.rows(_first_seqs(len(some)), *values, organization)
+        found.update({(queue, time): seq for queue, time, seq in rows})
     return found
 
 
 async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
-    """Return what `first_seqs_at` returns for one queue."""
-    return (await first_seqs_at(tx, organization, {queue: stored_at}))[queue]
+    """Return what `first_seqs_at` returns for one queue and time."""
+    return (await first_seqs_at(tx, organization, [(queue, stored_at)]))[queue, stored_at]
 
 
 @cache
@@ -143,7 +144,7 @@ def _first_seqs(count: int) -> str:
     return f"""
     WITH RECURSIVE given (place, queue, time) AS ({given_rows(count, 3)}),
     {_SEARCH.format(organization=f"${3 * count + 1}")}
-    SELECT search.queue, search.low + 1 FROM search WHERE search.low >= search.high"""
+    SELECT search.queue, search.time, search.low + 1 FROM search WHERE search.low >= search.high"""
 
 
 def first_of_spans(columns: str, names: str, count: int, *, organization: str, offset: str, newest_first: bool) -> str:

@@ -55,8 +55,9 @@ class MergedLogs:
         """Return the seqs at which each log goes on below a position, or above it."""
         stored_at, own, seq = bound
         # Messages of one millisecond are ordered by queue.
-        times = {queue: stored_at + (queue < own) for queue in self._spans if queue != own}
-        return {**await first_seqs_at(tx, self._organization, times), own: seq + side}
+        places = [(queue, stored_at + (queue < own)) for queue in self._spans if queue != own]
+        found = await first_seqs_at(tx, self._organization, places)
+        return {**{queue: found[queue, time] for queue, time in places}, own: seq + side}
 
     async def _first_of_each(
         self, tx: Transaction, spans: Mapping[int, Span], limit: int, *, newest_first: bool

@@ -9,21 +9,20 @@ from discue.domain.errors import BadRequest, malformed
 from discue.domain.model import Listener
 from discue.store.engine import Row, Transaction
 from discue.store.log_bounds import span_of_times
-from discue.store.missed_messages import MissedMessage, Missing, find_missing, position_of
+from discue.store.missed_messages import MissedMessage, position_of
 from discue.store.missed_scan import MissedScan
 from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, browse_matching, intersect
-from discue.store.recipients import Recipient
+from discue.store.recipients import Recipient, find_recipient
 from discue.store.tables import rows_among
 
-_LIMITS: Final = ScanLimits(first=110, step=220, in_all=330)
-"""At most two steps of three statements; the first one nearly always finds a page."""
+_LIMITS: Final = ScanLimits(first=None, step=220, in_all=330)
+"""A page takes at most three steps of three statements. The first one nearly always finds it."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
-_LIMITS_OF_QUEUE: Final = ScanLimits(first=200, step=200, in_all=200, in_all_numbered=600, around=0)
-"""A page takes one step of three or four statements. The latter limits count for each of several listeners."""
-_LIMITS_OF_CHOSEN: Final = ScanLimits(first=None, step=200, in_all=200, in_all_numbered=600, around=0)
-_LIMITS_OF_TIMES: Final = ScanLimits(first=110, step=110, in_all=4_400, around=0)
+_LIMITS_OF_SEVERAL: Final = ScanLimits(first=None, step=200, in_all=200, in_all_numbered=600, around=0)
+"""A page takes at most two steps of three or four statements, except a numbered one."""
+_LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=4_400, around=0)
 """Each listener with messages of other times can take a step, of at most five statements."""
-_LIMITS_OF_ONE: Final = ScanLimits(first=110, step=1_000, in_all=2_110, in_all_numbered=5_110)
+_LIMITS_OF_ONE: Final = ScanLimits(first=None, step=1_000, in_all=2_000, in_all_numbered=5_000)
 """A page takes at most three steps of two statements, except a numbered one."""
 _LISTENERS_CHOSEN: Final = 10_000
 _IDS_SHOWN: Final = 100
@@ -41,18 +40,18 @@ async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection)
 
     Times in the selection are those of storing.
     """
-    found = await page_of_one(tx, Missing(of, "", "", ""), selection)
+    found = await page_of_one(tx, of, selection)
     # A scan that stops among deleted messages has no id to continue at.
     while not found.items and (found.has_next or found.has_previous):
         following = msgspec.structs.replace(selection, after=found.resumes_after, before=found.resumes_before)
-        found = await page_of_one(tx, Missing(of, "", "", ""), following)
+        found = await page_of_one(tx, of, following)
     return msgspec.structs.replace(found, resumes_after=None, resumes_before=None)
 
 
 async def newest_ids(tx: Transaction, listener: Listener, limit: int = _IDS_SHOWN) -> list[str]:
     """Read the ids of messages that a listener has missed, newest first."""
-    missing = await find_missing(tx, listener.organization, listener.public_id)
-    found = None if missing is None else await page_of_one(tx, missing, Selection(per_page=limit))
+    of = await find_recipient(tx, listener.organization, listener.public_id)
+    found = None if of is None else await page_of_one(tx, of, Selection(per_page=limit))
     return [] if found is None else [each.id for each in found.items]
 
 
@@ -70,25 +69,23 @@ async def page(
         scan = MissedScan(organization, among=among, selection=selection)
         page = await _page(tx, scan, selection, _limits(selection, among))
     else:
-        missing = await find_missing(tx, organization, selection.listener)
-        if missing is None:
+        of = await find_recipient(tx, organization, selection.listener)
+        if of is None:
             raise _wrong("listener", "must be the id of a listener")
-        queue = missing.of.queue_public_id
-        is_listed = only is None or selection.listener in only or queue in only
-        if is_listed and selection.queue in {None, queue}:
-            return await page_of_one(tx, missing, selection)
+        is_listed = only is None or of.public_id in only or of.queue_public_id in only
+        if is_listed and selection.queue in {None, of.queue_public_id}:
+            return await page_of_one(tx, of, selection)
     if selection.queue is not None and not page.items:
         await _require_queue(tx, organization, selection.queue)
     return page
 
 
-async def page_of_one(tx: Transaction, missing: Missing, selection: Selection) -> Listing[MissedMessage]:
+async def page_of_one(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
     """Read a page of the messages that a listener has missed, which continues at positions or ids of messages."""
-    of = missing.of
     times = await span_of_times(tx, of.organization, of.queue, selection)
     low, high = intersect((of.start_seq, LARGEST), times)
     within = ((of.listener, low), (of.listener, high))
-    scan = MissedScan(of.organization, only=missing, selection=selection, within=within)
+    scan = MissedScan(of.organization, only=of, selection=selection, within=within)
     return await _page(tx, scan, selection, _LIMITS_OF_ONE)
 
 
@@ -105,7 +102,7 @@ def _limits(selection: Selection, among: str | Sequence[int] | None) -> ScanLimi
     if (selection.created_after, selection.created_before) != (None, None):
         return _LIMITS_OF_TIMES
     if among is not None:
-        return _LIMITS_OF_QUEUE if isinstance(among, str) else _LIMITS_OF_CHOSEN
+        return _LIMITS_OF_SEVERAL
     return _LIMITS if selection.reason is None else _LIMITS_OF_REASON
 
 

@@ -1,55 +1,46 @@
-"""Spans of a log in which listeners may have missed messages: the first of two steps to find these messages.
-
-These candidates are rows `(part, listener, first, last, reason, missed_at)`, with both seqs included. Only ranges have
-a time.
-"""
+"""Spans of a log in which listeners may have missed messages: the first of two steps to find these messages."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Final, NamedTuple
 
-from discue.store.engine import Row, Transaction, Value
+from discue.store.engine import Transaction, Value
 from discue.store.missed_messages import Key
-from discue.store.pagination import LARGEST
 from discue.store.tables import padded, placeholders, shifted
-
-PARTS: Final = 3
-"""The number of parts that are read by an index each, up to a limit."""
-OF_RANGES: Final = frozenset({2, 3})
-"""The parts that have ranges. The last one has the range that the first key may be in."""
 
 # Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
 # index: otherwise SQLite would sort.
 _OF_ALL: Final = """
     SELECT * FROM (
-        SELECT 0, listener, seq, seq, reason, 0 FROM delivery
+        SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND (listener, seq) {0} ($2, $3) AND state = 'missed' AND stream + 0 = 0
         ORDER BY listener {1}, seq {1} LIMIT $4) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 1, listener, seq, seq, reason, 0 FROM delivery
+        SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND (listener, stream, seq) {0} ($2, 0, $3) AND state = 'ended' AND stream + 0 = 0
             AND reason <> ''
         ORDER BY listener {1}, stream {1}, seq {1} LIMIT $4) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        SELECT listener, seq_from, seq_to, 1, reason, missed_at, 0 FROM missed_range
         WHERE organization = $1 AND (listener, seq_from) {0} ($2, $3)
         ORDER BY listener {1}, seq_from {1} LIMIT $4) AS looked_at"""
 _OF_LISTENER: Final = """
     SELECT * FROM (
-        SELECT 0, listener, seq, seq, reason, 0 FROM delivery
+        SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'missed' AND stream + 0 = 0{2}
         ORDER BY seq {1} LIMIT {3}) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 1, listener, seq, seq, reason, 0 FROM delivery
+        SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'ended' AND stream = 0 AND reason <> ''{2}
         ORDER BY seq {1} LIMIT {3}) AS looked_at
     UNION ALL
     SELECT * FROM (
-        SELECT 2, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        SELECT listener, seq_from, seq_to, 1, reason, missed_at, 0 FROM missed_range
         WHERE organization = $1 AND listener = $2 AND seq_from {0} $3{2}
         ORDER BY seq_from {1} LIMIT {3}) AS looked_at"""
 """The spans of one listener, of one reason if `_OF_REASON` is inserted: the database passes those of other reasons."""
@@ -57,9 +48,10 @@ _OF_REASON: Final = " AND reason = $4"
 _RANGE_AROUND: Final = """
     UNION ALL
     SELECT * FROM (
-        SELECT 3, listener, seq_from, seq_to, reason, missed_at FROM missed_range
+        SELECT listener, seq_from, seq_to, 1, reason, missed_at, 0 FROM missed_range
         WHERE organization = $1 AND listener = $2 AND seq_from <= $3
-        ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
+        ORDER BY seq_from DESC LIMIT 1) AS looked_at
+    WHERE seq_to > $3"""
 """Upwards, a range that begins before the span may reach into it."""
 
 _LISTENERS_AT_ONCE: Final = 16
@@ -91,24 +83,43 @@ _THAT_MISSED: Final = """
 _LAST_LOOKED_AT: Final = """
     UNION ALL
     SELECT * FROM (SELECT 1, id {listeners} LIMIT 1 OFFSET {looked_at} - 1) AS looked_at"""
+_MORE: Final = 2
+"""Additional candidates: the last one says up to where the others are complete, and another one can begin there."""
 _NO_LISTENER: Final = 0
 _WIDTH: Final = 4
 """The number of parameters of `_OF_LISTENER` without a reason."""
 
 
-class Candidates(NamedTuple):
-    """The next candidates of a list."""
+class Candidate(NamedTuple):
+    """A span in which a listener may have missed messages: one message that has a delivery row, or a missed range."""
 
-    rows: list[Row]
-    """At most as many of each part as were asked for; of several listeners, of each part of each."""
-    last_listener: int | None = None
-    """The last of several listeners that was looked at, if others may follow."""
+    listener: int
+    low: int
+    """Included, like the other end."""
+    high: int
+    is_range: int
+    """1 for a range. Its messages were missed unless they have a delivery row; 0 otherwise."""
+    reason: str
+    missed_at: int
+    attempts: int
+
+    def before(self, *, newest_first: bool) -> Key:
+        """Return the last key before the list reaches the span."""
+        return self.listener, self.high + 1 if newest_first else self.low - 1
+
+
+class Candidates(NamedTuple):
+    """The next candidates of a list, in order."""
+
+    spans: list[Candidate]
+    end: Key | None
+    """The key up to which they are complete; None if no others follow."""
 
 
 async def read_of_all(tx: Transaction, organization: int, start: Key, count: int, *, newest_first: bool) -> Candidates:
     """Read the candidates of any listener that follow a key."""
-    sql = _OF_ALL.format(*_order(newest_first=newest_first))
-    return Candidates(await _read(tx, sql, (organization, *start, count), newest_first=newest_first))
+    sql = _parts(_OF_ALL, newest_first=newest_first)
+    return await _read(tx, sql, (organization, *start, count + _MORE), count, newest_first=newest_first)
 
 
 async def read_of_listener(
@@ -116,31 +127,29 @@ async def read_of_listener(
 ) -> Candidates:
     """Read the candidates of one listener that follow a key; for one reason if it is given."""
     condition, reasons = ("", ()) if reason is None else (_OF_REASON, (reason,))
-    sql = _OF_LISTENER.format(*_order(newest_first=newest_first), condition, f"${4 + len(reasons)}")
-    return Candidates(await _read(tx, sql, (organization, *start, *reasons, count), newest_first=newest_first))
+    sql = _parts(_OF_LISTENER, condition, f"${_WIDTH + len(reasons)}", newest_first=newest_first)
+    return await _read(tx, sql, (organization, *start, *reasons, count + _MORE), count, newest_first=newest_first)
 
 
 async def read_of_listeners(
-    tx: Transaction, organization: int, start: Key, count: int, *, among: str | Sequence[int], newest_first: bool
+    tx: Transaction, organization: int, starts: Mapping[int, int], count: int, *, newest_first: bool
 ) -> Candidates:
-    """Read the candidates of the next of several listeners that follow a key: those of a queue, or with row ids.
-
-    A queue is given by its public id, and row ids in order.
-    """
-    given, last = await _that_missed(tx, organization, among, start[0], newest_first=newest_first)
-    if not given:
-        return Candidates([], last)
-    bounds = dict.fromkeys(given, LARGEST if newest_first else 0) | {start[0]: start[1]}
-    some = padded(given, _NO_LISTENER)
-    values = [value for each in some for value in (organization, each, bounds.get(each, 0), count)]
-    rows = await _read(tx, _of_listeners(len(some), newest_first=newest_first), values, newest_first=newest_first)
-    return Candidates(rows, last)
+    """Read the candidates of several listeners, each from a seq on, by the listeners' row ids in order."""
+    some = padded(list(starts), _NO_LISTENER)
+    values = [value for each in some for value in (organization, each, starts.get(each, 0), count + _MORE)]
+    return await _read(
+        tx, _of_listeners(len(some), newest_first=newest_first), values, count, newest_first=newest_first
+    )
 
 
-async def _that_missed(
+async def that_missed(
     tx: Transaction, organization: int, among: str | Sequence[int], start: int, *, newest_first: bool
 ) -> tuple[list[int], int | None]:
-    """Return the next listeners that have missed something, and the last one looked at if others may follow."""
+    """Return the next of several listeners that have missed something, from one on: row ids, in order.
+
+    They are those of a queue, which is given by its public id, or with row ids, in order. The second result is the last
+    one that was looked at if others may follow.
+    """
     before, order = _order(newest_first=newest_first)
     values: Sequence[Value] = ()
     last = None
@@ -163,13 +172,25 @@ async def _that_missed(
 
 @cache
 def _of_listeners(count: int, *, newest_first: bool) -> str:
-    sql = _OF_LISTENER.format(*_order(newest_first=newest_first), "", f"${_WIDTH}")
+    sql = _parts(_OF_LISTENER, "", f"${_WIDTH}", newest_first=newest_first)
     return " UNION ALL ".join(shifted(sql, place * _WIDTH) for place in range(count))
+
+
+def _parts(sql: str, *conditions: str, newest_first: bool) -> str:
+    parts = sql.format(*_order(newest_first=newest_first), *conditions)
+    return parts if newest_first else parts + _RANGE_AROUND
 
 
 def _order(*, newest_first: bool) -> tuple[str, str]:
     return ("<", "DESC") if newest_first else (">", "ASC")
 
 
-async def _read(tx: Transaction, sql: str, values: Sequence[Value], *, newest_first: bool) -> list[Row]:
-    return await tx.rows(sql if newest_first else sql + _RANGE_AROUND, *values)
+async def _read(tx: Transaction, parts: str, values: Sequence[Value], count: int, *, newest_first: bool) -> Candidates:
+    """Read the first candidates of the parts. The last value is the number that is read of each part."""
+    rows = await tx.rows(parts, *values)
+    # By where the list reaches them. No part has others before the last one that counts.
+    rows.sort(key=itemgetter(0, 2 if newest_first else 1), reverse=newest_first)
+    found = list(map(Candidate._make, rows[: count + _MORE]))
+    if len(found) < count + _MORE:
+        return Candidates(found, None)
+    return Candidates(found[:-1], found[-1].before(newest_first=newest_first))

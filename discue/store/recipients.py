@@ -11,17 +11,18 @@ from discue.domain.window import Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.log_bounds import BOUNDS_WIDTH, PageBounds, bounds_from, bounds_values, with_bounds
 from discue.store.pagination import Selection
-from discue.store.tables import given_rows, padded, read_one, shifted
+from discue.store.tables import given_rows, padded, read_one, rows_among, shifted
 
-FROM_RECIPIENTS: Final = """
+_RECIPIENTS: Final = """
+    SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead,
+        listener.public_id, listener.alias, queue.alias
     FROM listener
     JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
         AND cursor.stream = 0
     JOIN queue ON queue.organization = listener.organization AND queue.id = listener.queue
     WHERE listener.organization = $1 AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL"""
-_RECIPIENT: Final = f"""
-    SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead
-    {FROM_RECIPIENTS} AND listener.public_id = $2"""
+_RECIPIENT: Final = f"{_RECIPIENTS} AND listener.public_id = $2"
+_BY_IDS: Final = f"{_RECIPIENTS} AND listener.id IN ({{}})"
 _WITH_BOUNDS: Final = with_bounds(_RECIPIENT)
 _RANGE_BEFORE: Final = """
     SELECT seq_from, seq_to, reason, missed_at FROM missed_range
@@ -40,6 +41,10 @@ class Recipient(msgspec.Struct, frozen=True):
     start_seq: int
     """The listener receives messages with higher seqs."""
     window: Window
+    public_id: str = ""
+    """Empty where lists do not show it, like the next two fields."""
+    alias: str = ""
+    queue_alias: str = ""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -50,6 +55,12 @@ class Recipient(msgspec.Struct, frozen=True):
 async def find_recipient(tx: Transaction, organization: int, public_id: str) -> Recipient | None:
     row = await tx.row(_RECIPIENT, organization, public_id)
     return None if row is None else _recipient(organization, row)
+
+
+async def read_recipients(tx: Transaction, organization: int, listeners: Sequence[int]) -> dict[int, Recipient]:
+    """Read the listeners that exist by their row ids."""
+    rows = await rows_among(tx, _BY_IDS, (organization,), listeners)
+    return {of.listener: of for of in (_recipient(organization, row) for row in rows)}
 
 
 async def find_recipient_within(
@@ -65,8 +76,8 @@ async def find_recipient_within(
 
 
 def _recipient(organization: int, row: Row) -> Recipient:
-    listener, queue, queue_public_id, start_seq, position, ahead = row
-    return Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(position, ahead))
+    listener, queue, queue_public_id, start_seq, position, ahead, *names = row
+    return Recipient(organization, listener, queue, queue_public_id, start_seq, Window.decode(position, ahead), *names)
 
 
 def state_of_row(state: str, attempts: int, reason: str) -> tuple[DeliveryState, int]:

@@ -130,15 +130,13 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
     world = await _made(store, seed)
     every: list[dict[str, Any]] = [{}, {"reason": "too_old"}, {"created_after": NOON + 30, "created_before": NOON + 90}]
     lists = [await _expected(store, world, Selection(**filters)) for filters in every]
+    for each in world.listeners:
+        in_state = Selection(per_page=100, listener=each.public_id, state="missed")
+        by_state = await store.read(partial(messages.page, organization=OURS, selection=in_state))
+        of_each = [item.id for item in lists[0] if item.listener_public_id == each.public_id]
+        assert [message.id for message in by_state.items] == of_each
     if is_cut:
-        for name in (
-            "_LIMITS",
-            "_LIMITS_OF_ONE",
-            "_LIMITS_OF_REASON",
-            "_LIMITS_OF_QUEUE",
-            "_LIMITS_OF_CHOSEN",
-            "_LIMITS_OF_TIMES",
-        ):
+        for name in ("_LIMITS", "_LIMITS_OF_ONE", "_LIMITS_OF_REASON", "_LIMITS_OF_SEVERAL", "_LIMITS_OF_TIMES"):
             monkeypatch.setattr(missed, name, ScanLimits(2, 2, 3))
         for name in ("_LISTENERS_AT_ONCE", "_LISTENERS_LOOKED_AT", "_CHOSEN_LOOKED_AT"):
             monkeypatch.setattr(missed_candidates, name, 2)
@@ -176,6 +174,23 @@ async def test_page_between_two_times_takes_few_statements(store: Store) -> None
     assert list(page.items) == whole[:10]
     assert page.has_next
     assert statements <= 10
+
+
+async def test_ranges_that_begin_before_the_times_are_listed_from_both_ends(store: Store) -> None:
+    await stored_organization(store, 1)
+    queue = await stored_queue(store, OURS, 10)
+    made = [await stored_listener(store, queue, 20 + number) for number in range(3)]
+    for number in range(COUNT):
+        await publish(store, queue, [public_id(100 + number)], NOON + 10 * number)
+    for listener in made:
+        assert await store.settle(a_settle(listener, COUNT, missed_ranges=(MissedRange(2, 9, "too_old", NOON),)))
+    expected = [(listener.public_id, seq) for listener in reversed(made) for seq in (8, 7, 6)]
+    times: dict[str, Any] = {"created_after": NOON + 45, "created_before": NOON + 75}
+    of_all, of_queue = (Selection(per_page=2, queue=of, **times) for of in (None, queue.public_id))
+    for selection, only in ((of_all, None), (of_queue, None), (of_all, {each.public_id for each in made})):
+        for is_newest_first in (True, False):
+            found = await _walk(store, selection, only, newest_first=is_newest_first)
+            assert [(each.listener_public_id, each.seq) for each in found] == expected
 
 
 async def test_numbered_pages_of_missed_messages_follow_each_other(store: Store) -> None:
