@@ -59,7 +59,7 @@ class AcrossQueues:
             keys, order = ((lowest, LARGEST), (min(public_id, highest), LARGEST)), "DESC"
         others = await self._ids(tx, keys, order, 1)
         # Its queue is read with those of the page.
-        self._noted = {row[1] for row in others}
+        self._noted = {queue for _, queue, _ in others}
         rows = await self.read(tx, Part.beyond((public_id, public_id), limit, newest_first=newest_first))
         if others and await self._live.public_id(tx, others[0][1]) is None:
             span = (keys[0][0], keys[1][0])
@@ -78,10 +78,11 @@ class AcrossQueues:
         chunk, keys = wanted, _between(*span)
         for _ in range(_SCANS):
             rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
-            await self._live.learn(tx, {row[1] for row in rows} | self._noted)
+            await self._live.learn(tx, {queue for _, queue, _ in rows} | self._noted)
             for row in rows:
-                if row[0] not in found and await self._live.public_id(tx, row[1]) is not None:
-                    found[row[0]] = row
+                public_id, queue, _ = row
+                if public_id not in found and await self._live.public_id(tx, queue) is not None:
+                    found[public_id] = row
             if len(found) >= wanted or len(rows) < chunk:
                 return list(found.values())[:wanted]
             last = (rows[-1][0], rows[-1][1])

@@ -34,7 +34,7 @@ from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.postgres_plans import index_conditions
 from tests.store.prepared import Prepared, on_prepared
-from tests.store.rows import a_redelivery, public_id, row_id
+from tests.store.rows import a_redelivery, public_id, row_id, stored_queue
 from tests.store.test_plans import (
     Explaining,
     ExplainingOnce,
@@ -210,6 +210,26 @@ async def test_an_alias_is_found_by_an_index_of_aliases_in_a_file(store: Store) 
 
 def _asks_for_an_alias(sql: str) -> bool:
     return re.search(r"(alias|email_key) (= \$|IN)", sql) is not None
+
+
+@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
+async def test_an_alias_in_several_queues_is_found_by_its_index_in_each_of_them(store: Store) -> None:
+    queue, _ = await _world(store)
+    only = {queue.public_id, (await stored_queue(store, OURS, 12)).public_id}
+
+    async def work(tx: Transaction) -> list[str]:
+        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
+        for place in PLACES:
+            await messages.page(explaining, OURS, Selection(alias="orders", **place), only)
+        return [str(plan) for sql, plan in explaining.plans.items() if "listed.alias = " in sql]
+
+    plans = await store.write(work)
+    # Of each direction: for one queue at a time.
+    assert len(plans) == 2
+    for plan in plans:
+        condition = re.search(r"log_alias \((.*?)\)|'log_alias': '(.*?)'", plan)
+        assert condition is not None, plan
+        assert [name for name in ("alias", "queue", "seq") if name not in condition[0]] == [], plan
 
 
 @pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
