@@ -147,7 +147,6 @@ class Worker:
         )
         self._scheduler = Scheduler(
             store,
-            self.dispatcher,
             ScheduleRuns(
                 store, control.cache, clock, control.public_ids, row_ids=row_ids, quotas=settings.default_quotas
             ),
@@ -183,7 +182,6 @@ class Worker:
             on_intake=self._intake.request,
         )
         self._poller = Poller(store, polled_parts, machine.clock, log)
-        self._scheduler.notify_heads = self._on_heads
         self.dispatcher.registry.on_unowned = self._poller.request_poll
         self._system_queues = SystemQueues(control, is_leader=lambda: self._ownership.is_leader)
         self._missed_reports = MissedReports(control, log, is_leader=lambda: self._ownership.is_leader)

@@ -46,20 +46,18 @@ async def due_messages(tx: Transaction, now: int) -> list[DueMessage]:
     return [DueMessage((row[0], row[1]), row[2], row[3]) for row in rows]
 
 
-async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) -> dict[QueueKey, int]:
-    """Give each message the next seq of its log; returns the last seq of each queue.
+async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) -> None:
+    """Give each message the next seq of its log.
 
     Of several workers that try, the one that deletes a message's row gives it its seq. A deleted message has no row.
     Call this in an exclusive transaction: changes and deletions of a message read its seq first.
     """
-    heads: dict[QueueKey, int] = {}
     # Heads are locked in the order of their keys. The order within a queue is kept.
     by_queue = attrgetter("queue")
     for queue, group in groupby(sorted(messages, key=by_queue), key=by_queue):
         head = await _append_to(tx, queue, [message.origin_seq for message in group], now)
         if head is not None:
-            heads[queue] = head
-    return heads
+            tx.heads[queue] = head
 
 
 async def cancel_delayed(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:

@@ -226,20 +226,14 @@ class PlannedRun(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, entries=(), last_run=last_run)
 
 
-class RunResult(msgspec.Struct, frozen=True):
-    """The last seq in each queue; and whether a queue's configuration differs from the checked one."""
-
-    heads: dict[QueueKey, int]
-    is_stale: bool
-
-
-async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults: Quotas = NO_QUOTAS) -> RunResult:
+async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults: Quotas = NO_QUOTAS) -> bool:
     """Publish each run's messages and set its next run, both or neither.
+
+    Returns whether a queue's configuration differs from the checked one.
 
     Of several workers that try the same run, one succeeds. Call this in an exclusive transaction: changes of a schedule
     or a queue read it first. `defaults` are the quotas of organizations without their own.
     """
-    heads: dict[QueueKey, int] = {}
     is_stale = False
     by_queue = attrgetter("queue")
     # Heads are locked in the order of their keys.
@@ -260,9 +254,9 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
             entries = await _advanced(tx, [_within(budget, each) for each in fresh])
             head = await append_directly(tx, queue, entries, now) if entries else None
             if head is not None:
-                heads[queue] = head
+                tx.heads[queue] = head
                 await budget.report(tx, now, fresh[0].event_ids[1:])
-    return RunResult(heads, is_stale)
+    return is_stale
 
 
 def _within(budget: PublishBudget, planned: PlannedRun) -> PlannedRun:

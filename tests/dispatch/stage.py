@@ -246,7 +246,7 @@ class Stage:
         worker = Worker(self, lease, len(self._joined) + 1)
         self._joined.append(worker)
         self.workers.append(worker)
-        self.store.on_append = self.dispatcher.on_appended
+        self.store.on_append, self.store.on_heads = self.dispatcher.on_appended, self.dispatcher.on_heads
         return worker
 
     async def _join(self, lease: WorkerLease) -> None:

@@ -82,7 +82,7 @@ class Post:
             store, self.cache, self.dispatcher, clock, times=TIMES, is_leader=lambda: self.ownership.is_leader
         )
         runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes), row_ids=RowIds(clock))
-        self.scheduler = Scheduler(store, self.dispatcher, runs, clock, is_leader=lambda: self.ownership.is_leader)
+        self.scheduler = Scheduler(store, runs, clock, is_leader=lambda: self.ownership.is_leader)
         pull_context = PullContext(store, clock, row_ids, sources.random, 50, 1 << 40, sources.trace_ids)
         self.pulls = PullBroker(pull_context, log)
         context = PollerContext(

@@ -10,7 +10,7 @@ from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.store import delayed_messages, deliveries, messages, queues
-from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry
+from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry, QueueKey
 from discue.store.pagination import Selection
 from discue.store.store import Store
 from tests.store.rows import (
@@ -40,9 +40,12 @@ async def store_delayed(
     return await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries, idempotency_record))
 
 
-async def deliver(store: Store, now: int) -> dict[tuple[int, int], int]:
-    due = await store.read(partial(delayed_messages.due_messages, now=now))
-    return await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
+async def deliver(store: Store, now: int) -> dict[QueueKey, int]:
+    """Append what is due. Returns the heads that the store announces."""
+    due, heads = await store.read(partial(delayed_messages.due_messages, now=now)), dict[QueueKey, int]()
+    store.on_heads = heads.update
+    await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
+    return heads
 
 
 async def found(store: Store, queue: Queue, number: int) -> StoredMessage:
@@ -89,9 +92,10 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
 async def test_one_of_many_workers_delivers_a_delayed_message(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
     due = await store.read(partial(delayed_messages.due_messages, now=DUE))
-    works = [partial(delayed_messages.append_due, messages=due, now=DUE) for _ in range(4)]
-    heads = await asyncio.gather(*[store.write(work) for work in works])
-    assert sorted(heads, key=len) == [{}, {}, {}, {(OURS, queue.id): 140}]
+    works, heads = [partial(delayed_messages.append_due, messages=due, now=DUE) for _ in range(4)], list[object]()
+    store.on_heads = heads.extend
+    await asyncio.gather(*[store.write(work) for work in works])
+    assert heads == [((OURS, queue.id), 140)]
     page = await store.page(OURS, queue.id, 0, 500, max_bytes=1 << 20)
     assert len({entry.id for entry in page.entries}) == len(page.entries) == 70
 

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
-from discue.dispatch.dispatcher import Dispatcher
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, StoreDamaged, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
@@ -22,8 +21,8 @@ from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTim
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import delayed_messages, schedules
 from discue.store.delayed_messages import DueMessage
-from discue.store.engine import Appended, NewEntry, Notification, QueueKey
-from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, RunResult, ScheduleKey
+from discue.store.engine import Appended, NewEntry
+from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, ScheduleKey
 from discue.store.store import Store
 from discue.store.time_slice import TimeSlice
 
@@ -59,8 +58,8 @@ class ScheduleRuns:
         """Schedules that are due next."""
         self._listed_at = 0.0
 
-    async def run_due(self) -> dict[QueueKey, int]:
-        """Run a number of due schedules, and return the new head of each queue.
+    async def run_due(self) -> None:
+        """Run a number of due schedules.
 
         A schedule whose queue has just changed stays due, and is planned again in a later step.
         """
@@ -73,12 +72,10 @@ class ScheduleRuns:
         self._due.extendleft(reversed(keys[len(due) :]))
         planned = _within_a_step(await self._plan_all([schedule for schedule in due if schedule is not None], now))
         if not planned:
-            return {}
+            return
         run = partial(schedules.run, planned=planned, now=now, defaults=self._quotas)
-        ran: RunResult = await self._store.write_exclusively(run)
-        if ran.is_stale:
+        if await self._store.write_exclusively(run):
             await self._cache.catch_up()
-        return ran.heads
 
     async def _plan_all(self, due: Iterable[Schedule], now: int) -> list[PlannedRun]:
         """Plan runs. A schema may take 50 ms for each, so other tasks have as much time as the plans."""
@@ -154,15 +151,12 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        dispatcher: Dispatcher,
         runs: ScheduleRuns,
         clock: Clock,
         *,
         is_leader: Callable[[], bool],
     ) -> None:
         self._store = store
-        self.notify_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = dispatcher.on_heads
-        """Called with the new heads of the queues in which messages were stored."""
         self._runs = runs
         self._clock = clock
         self._is_leader = is_leader
@@ -208,7 +202,7 @@ class Scheduler:
             with self._store.ledger.hold(JOBS, STEP.bytes):
                 if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
                     is_damaged = not await self._append_due(due, now)
-                self._announce(await self._runs.run_due())
+                await self._runs.run_due()
             if is_damaged:
                 # The messages stay due. The supervisor repeats the job later.
                 raise StoreDamaged
@@ -216,23 +210,16 @@ class Scheduler:
     async def _append_due(self, due: Sequence[DueMessage], now: int) -> bool:
         """Append due messages. Returns False if those of a queue are damaged and only the others were appended."""
         try:
-            append = partial(delayed_messages.append_due, messages=due, now=now)
-            self._announce(await self._store.write_exclusively(append))
+            await self._store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
         except StoreDamaged:
             for queue in dict.fromkeys(each.queue for each in due):
                 own = [each for each in due if each.queue == queue]
                 try:
-                    append = partial(delayed_messages.append_due, messages=own, now=now)
-                    self._announce(await self._store.write_exclusively(append))
+                    await self._store.write_exclusively(partial(delayed_messages.append_due, messages=own, now=now))
                 except StoreDamaged:
                     self._store.damage.note(queue)
             return False
         return True
-
-    def _announce(self, heads: dict[QueueKey, int]) -> None:
-        self.notify_heads(heads.items())
-        if heads and self._store.has_other_workers:
-            self._store.engine.notify(Notification(heads=tuple(heads.items())))
 
     async def _is_anything_due(self) -> bool:
         before = self.next_at

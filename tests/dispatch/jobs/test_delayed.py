@@ -16,7 +16,7 @@ from discue.domain.model import Queue
 from discue.domain.schedule import Schedule, Timing, first_run
 from discue.store import delayed_messages, messages, schedules
 from discue.store.delayed_messages import DueMessage
-from discue.store.engine import Appended, QueueKey, Transaction
+from discue.store.engine import Appended, Transaction
 from tests.dispatch.stage import Stage, well
 
 
@@ -28,7 +28,7 @@ class Scheduling:
         self.is_leader = True
         cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1_000)
         runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids, row_ids=stage.row_ids)
-        self.scheduler = Scheduler(stage.store, stage.dispatcher, runs, stage.clock, is_leader=lambda: self.is_leader)
+        self.scheduler = Scheduler(stage.store, runs, stage.clock, is_leader=lambda: self.is_leader)
         dispatcher, scheduler = stage.dispatcher, self.scheduler
 
         def appended(appended: Appended) -> None:
@@ -248,10 +248,10 @@ async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
     held, sent = await _delayed(stage, damaged, 5_000), await _delayed(stage, other, 5_000)
     append = delayed_messages.append_due
 
-    async def appended(tx: Transaction, messages: Sequence[DueMessage], now: int) -> dict[QueueKey, int]:
+    async def appended(tx: Transaction, messages: Sequence[DueMessage], now: int) -> None:
         if any(each.queue == (damaged.organization, damaged.id) for each in messages):
             raise StoreDamaged
-        return await append(tx, messages, now)
+        await append(tx, messages, now)
 
     stage.clock.advance(5_000)
     with monkeypatch.context() as patched:
