@@ -1,7 +1,7 @@
 """The product: the core with the dashboard, the portal, users and backups."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -22,6 +22,7 @@ from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.dashboard.users import api as users
 from discue.dashboard.users import session_table
 from discue.dashboard.users.provider import Provider, providers_in
+from discue.dispatch.cluster.leadership import Leadership
 from discue.http.pipeline import Pipeline, Site
 from discue.http.services import Services
 from discue.observability.logs import Log
@@ -73,8 +74,8 @@ def _identity_providers(control: ControlContext) -> dict[str, Provider]:
     return providers_in(path, control.clock, control.random_text, policy=control.egress, connect_seconds=seconds)
 
 
-def _backups(control: ControlContext, log: Log, is_leader: Callable[[], bool]) -> BackupSchedule | None:
+def _backups(control: ControlContext, log: Log, leadership: Leadership) -> BackupSchedule | None:
     plan = plan_of(control.settings, os.environ)
     if plan is None:
         return None
-    return BackupSchedule(plan, control.settings.backup_every, control.clock, log=log, is_leader=is_leader)
+    return BackupSchedule(plan, control.settings.backup_every, control.clock, log=log, leadership=leadership)

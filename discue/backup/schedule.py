@@ -6,6 +6,7 @@ from typing import Final
 from discue.backup.child import create_in_child, newest_in_child
 from discue.backup.create import BackupResult
 from discue.backup.plan import BackupPlan
+from discue.dispatch.cluster.leadership import Leadership
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log
@@ -30,7 +31,7 @@ class BackupSchedule:
         log: Log,
         create: Create = create_in_child,
         newest: Newest = newest_in_child,
-        is_leader: Callable[[], bool] = lambda: True,
+        leadership: Leadership,
     ) -> None:
         self._plan = plan
         self._every_seconds = every_seconds
@@ -38,7 +39,7 @@ class BackupSchedule:
         self._log = log
         self._create = create
         self._newest = newest
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._due_at: int | None = None
         """Milliseconds since the epoch; None if it is not known."""
         self._newest_at: int | None = None
@@ -51,7 +52,7 @@ class BackupSchedule:
 
     async def round(self) -> None:
         """Make a backup if one is due, and log the result. A backup that failed is tried again within a minute."""
-        if not self._is_leader():
+        if not self._leadership.is_held:
             self._due_at = self._newest_at = None
             return
         if self._newest_at is None:

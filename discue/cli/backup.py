@@ -13,6 +13,7 @@ from discue.cli.command import Invocation, operator_command
 from discue.cli.declarations import Command, argument, option
 from discue.cli.output import note, say
 from discue.config.types import DURATION
+from discue.dispatch.cluster.leadership import Leadership
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.signals import completed, stop_on_signal
 
@@ -65,7 +66,7 @@ async def _run(call: Invocation) -> None:
         if not await completed(_make_once(plan), stop):
             raise DiscueError("Stopped. No backup was made.")
     else:
-        schedule = BackupSchedule(plan, arguments.every, call.clock, log=call.log)
+        schedule = BackupSchedule(plan, arguments.every, call.clock, log=call.log, leadership=Leadership(is_held=True))
         await completed(_repeat(schedule), stop)
 
 

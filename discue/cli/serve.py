@@ -140,8 +140,14 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             ):
                 await until_stopped(stop, server)
         else:
-            worker = Worker(control, log, edge(), predecessors=pipe.predecessors, tracer=tracer)
-            worker.lease.announce = pipe.report_session_id
+            worker = Worker(
+                control,
+                log,
+                edge(),
+                predecessors=pipe.predecessors,
+                tracer=tracer,
+                announce=pipe.report_session_id,
+            )
             async with (
                 measured(settings, worker, pipe),
                 serving(invocation, worker, worker=pipe.number) as server,
@@ -157,7 +163,7 @@ async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None =
     if settings.metrics_port is None and settings.metrics_key is None:
         yield
         return
-    metrics, watch = metrics_of(worker, pipe), CollectorWatch(worker.measured.store.measures)
+    metrics, watch = metrics_of(worker, pipe), CollectorWatch(worker.measured.control.store.measures)
     if settings.metrics_key is not None:
         worker.application = MetricsApplication(metrics, key=settings.metrics_key, others=worker.application)
     async with AsyncExitStack() as stack:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
 from discue.dispatch.lane.reads import LimitedReads, ReservedReads
 from discue.dispatch.lane.replay_slots import ReplaySlots
-from discue.dispatch.lane.worker import BodyBudget, Tuning, WorkerContext
+from discue.dispatch.lane.worker import BodyBudget, Tuning, WorkerContext, WorkerSession
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
@@ -39,8 +39,6 @@ from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
 
-DEFAULT_TUNING: Final = Tuning()
-
 _STORING_SECONDS: Final = 5.0
 """How long a drain waits for the store beyond its grace period."""
 
@@ -55,32 +53,21 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     deadline_ms: int
     disable_after_seconds: int
     attempt_details_bytes_per_hour: int
+    tuning: Tuning = Tuning()
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Time, randomness, ids and keys, and what records spans."""
+    """Time, randomness, ids and keys, and what records events and spans."""
 
     clock: Clock
     random: Callable[[], float]
     """Returns a random number from [0, 1)."""
     row_ids: RowIds
     trace_ids: TraceIds
+    log: Log
     keyring: Keyring = msgspec.field(default_factory=Keyring)
     tracer: Tracer | None = None
     """Records the attempts of sampled messages; None unless spans are exported."""
-
-
-class WorkerLease(Protocol):
-    """A worker's right to its cursors. The tests have one that lapses when they say so."""
-
-    @property
-    def session_id(self) -> int:
-        """The session of the worker, which owns its cursors. A worker that was expired gets a new one."""
-        ...
-
-    def is_held(self) -> bool:
-        """Whether attempts may start: no other worker can have taken the cursors over yet."""
-        ...
 
 
 class Dispatcher:
@@ -97,16 +84,15 @@ class Dispatcher:
         probe: Probe,
         limits: DispatchLimits,
         sources: Sources,
-        log: Log,
-        lease: WorkerLease,
-        tuning: Tuning = DEFAULT_TUNING,
+        session: WorkerSession,
+        on_missed: Callable[[], None],
+        on_unowned: Callable[[], None],
     ) -> None:
-        self._lease = lease
+        """`on_missed` is called when missed deliveries were stored, and `on_unowned` when a cursor may be free."""
+        tuning = limits.tuning
         self._send_attempt = send
         self._monotonic = sources.clock.monotonic
-        self.on_missed: Callable[[], None] = lambda: None
-        """Called when missed deliveries were stored."""
-        self.tasks = BackgroundTasks(log, "dispatch_task_failed")
+        self.tasks = BackgroundTasks(sources.log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
         self.limiter = ConcurrencyLimiter(
@@ -114,20 +100,20 @@ class Dispatcher:
         )
         worker = WorkerContext(
             store=store,
-            log=log,
+            log=sources.log,
             clock=sources.clock,
             row_ids=sources.row_ids,
             random=sources.random,
-            has_lease=lease.is_held,
+            session=session,
             deadline_ms=limits.deadline_ms,
             tuning=tuning,
             spawn=self.tasks.spawn,
             wake_at=self.timers.wake_at,
         )
+        self.replay_slots = ReplaySlots(worker)
         self.registry = LaneRegistry(
             self.lanes,
             worker,
-            lambda: lease.session_id,
             make_endpoint=partial(
                 endpoint_of,
                 keyring=sources.keyring,
@@ -135,12 +121,12 @@ class Dispatcher:
                 timeout_ms=limits.timeout_ms,
             ),
             make_lane=self._make_lane,
+            on_unowned=on_unowned,
+            on_all_closed=self.replay_slots.invalidate,
         )
         details = DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers)
         self._leaving = Leaving(self.registry.drop, self.registry.lose)
         self.handover_outcomes = HandoverOutcomes(worker, details, self._disable, self._on_outcomes_stored)
-        self.replay_slots = ReplaySlots(worker, lambda: lease.session_id)
-        self.registry.on_all_closed = self.replay_slots.invalidate
         self._health_writer = HealthWriter(worker)
         self.prober = Prober(probe, worker, self._health_writer)
         self._context = LaneContext(
@@ -157,7 +143,7 @@ class Dispatcher:
             prober=self.prober,
             log_attempt=self._log_attempt,
             disable=self._disable,
-            on_missed=self._notify_missed,
+            on_missed=on_missed,
             waiting_for_lease={},
             inheriting={},
             trace_ids=sources.trace_ids,
@@ -279,7 +265,7 @@ class Dispatcher:
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors without requests in flight or changes to store."""
-        owner = self._lease.session_id
+        owner = self._context.session.id
         for start in range(0, len(cursors), self._context.tuning.cursors_per_release):
             keys = cursors[start : start + self._context.tuning.cursors_per_release]
             await write_until_stored(partial(self._context.store.write, partial(release, owner=owner, cursors=keys)))
@@ -310,9 +296,6 @@ class Dispatcher:
             reads = ReservedReads(context.store, record.organization, context.reads.slots)
             context = msgspec.structs.replace(context, reads=reads)
         return Lane(record, endpoint, context, self._leaving)
-
-    def _notify_missed(self) -> None:
-        self.on_missed()
 
     def _on_outcomes_stored(self) -> None:
         self._context.store.engine.notify(Notification(cursors=True))

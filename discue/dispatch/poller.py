@@ -3,20 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from discue.auth.control_plane_cache import ControlPlaneCache
-from discue.dispatch.cluster.lease import Lease
+from discue.control.context import ControlContext
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.pull.broker import PullBroker
-from discue.domain.clock import Clock
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
 from discue.store.engine import Notification
-from discue.store.store import Store
 
 _INTERVAL_SECONDS: Final = 1.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.01
@@ -28,29 +23,35 @@ _BURST_SECONDS: Final = 0.05
 """How much of these pauses a few polls after a quiet time may skip together: resources are often made in a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class PollerContext:
-    """The parts of a worker that follow the database."""
-
-    lease: Lease
-    cache: ControlPlaneCache
-    dispatcher: Dispatcher
-    ownership: Ownership
-    retention: Retention
-    pulls: PullBroker
-    on_intake: Callable[[], None] = lambda: None
-    """Called when messages wait in the intake."""
-
-
 class Poller:
     """Runs one poll at a time. Notifications during a poll are merged into one more poll."""
 
-    def __init__(self, store: Store, context: PollerContext, clock: Clock, log: Log) -> None:
-        self._store = store
-        self._context = context
-        self._clock = clock
+    def __init__(
+        self,
+        control: ControlContext,
+        log: Log,
+        dispatcher: Dispatcher,
+        ownership: Ownership,
+        *,
+        pulls: PullBroker,
+        on_jobs: Callable[[], None],
+        on_intake: Callable[[], None],
+        requested: asyncio.Event,
+    ) -> None:
+        """`requested` is set to poll soon."""
+        self._store = control.store
+        self._cache = control.cache
         self._log = log
-        self._is_requested = asyncio.Event()
+        self._dispatcher = dispatcher
+        self._ownership = ownership
+        self._lease = ownership.lease
+        self._clock = ownership.lease.session.clock
+        self._pulls = pulls
+        self._on_jobs = on_jobs
+        """Called when deleted resources have left data behind."""
+        self._on_intake = on_intake
+        """Called when messages wait in the intake."""
+        self._is_requested = requested
         self._pauses_until = 0.0
         """When the next poll may start, in seconds of the monotonic clock."""
         self._is_polling = False
@@ -70,10 +71,10 @@ class Poller:
     def on_notify(self, notification: Notification) -> None:
         """Follow a commit of another process."""
         if notification.heads:
-            self._context.dispatcher.on_heads(notification.heads)
-            self._context.pulls.on_heads(notification.heads)
+            self._dispatcher.on_heads(notification.heads)
+            self._pulls.on_heads(notification.heads)
         if notification.intake:
-            self._context.on_intake()
+            self._on_intake()
         if notification.feed or notification.cursors or notification.anything:
             self.request_poll()
 
@@ -81,9 +82,9 @@ class Poller:
         """Invalidate everything that was read: the store may be another server. It is read again when it works."""
         self._must_reset = True
         # At once: a flush of a lane may reach the other server before its tokens are renewed there.
-        self._context.dispatcher.registry.invalidate()
-        self._context.pulls.invalidate()
-        self._context.lease.invalidate()
+        self._dispatcher.registry.invalidate()
+        self._pulls.invalidate()
+        self._lease.invalidate()
         self.request_poll()
 
     def request_poll(self) -> None:
@@ -118,38 +119,38 @@ class Poller:
         self._is_requested.clear()
 
     async def _poll(self) -> None:
-        lease, dispatcher = self._context.lease, self._context.dispatcher
+        lease, dispatcher = self._lease, self._dispatcher
         if self._must_reset:
             await self._reset()
-        elif not lease.is_held():
+        elif not lease.session.is_held():
             await lease.renew()
         started_at = self._clock.monotonic()
         # Without other workers only this process raises heads, and its lanes and consumers know them.
-        queues = {*dispatcher.lanes.queues, *self._context.pulls.queues} if self._store.has_other_workers else ()
+        queues = {*dispatcher.lanes.queues, *self._pulls.queues} if self._store.has_other_workers else ()
         polled = await self._store.poll(tuple(queues))
         # On SQLite, the poll does not suspend. It takes time for each queue, and so does what follows.
         await asyncio.sleep(0)
         now = self._clock.monotonic()
         pause = min(max((now - started_at) * _PAUSE_PER_SECOND, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._pauses_until = max(self._pauses_until, now - _BURST_SECONDS) + pause
-        await self._context.cache.saw(polled.epoch, polled.feed_version)
+        await self._cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
-        self._context.pulls.on_snapshot_heads(polled.heads)
+        self._pulls.on_snapshot_heads(polled.heads)
         dispatcher.check_inherited()
         dispatcher.replay_slots.check()
-        if await self._context.ownership.on_snapshot(polled):
+        if await self._ownership.on_snapshot(polled):
             self.request_poll()
-        if polled.has_jobs and self._context.ownership.is_leader:
-            self._context.retention.request_purge()
+        if polled.has_jobs:
+            self._on_jobs()
         if polled.has_intake:
-            self._context.on_intake()
+            self._on_intake()
 
     async def _reset(self) -> None:
         self._must_reset = False
         try:
-            await self._context.lease.renew()
-            await self._context.cache.reset()
-            await self._context.dispatcher.registry.reset()
+            await self._lease.renew()
+            await self._cache.reset()
+            await self._dispatcher.registry.reset()
         except BaseException:
             self._must_reset = True
             raise

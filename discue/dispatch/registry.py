@@ -103,24 +103,23 @@ class LaneRegistry:
         self,
         lanes: LaneIndex,
         context: WorkerContext,
-        session_id: Callable[[], int],
         *,
         make_endpoint: Callable[[LaneRecord], Endpoint],
         make_lane: Callable[[LaneRecord, Endpoint], Lane],
+        on_unowned: Callable[[], None],
+        on_all_closed: Callable[[], None],
     ) -> None:
-        self.on_unowned: Callable[[], None] = lambda: None
-        """Called when a listener changed that has no lane here: its cursor may be free to claim."""
-        self.on_all_closed: Callable[[], None] = lambda: None
-        """Called when all lanes were dropped: the session or the store may have changed."""
         self.is_closed = False
         """Set to take no cursors any more."""
         self._lanes = lanes
         self._context = context
-        self._session_id = session_id
-        """Returns the session id of the worker, which owns its cursors."""
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
         self._make_lane = make_lane
+        self._on_unowned = on_unowned
+        """Called when a listener changed that has no lane here: its cursor may be free to claim."""
+        self._on_all_closed = on_all_closed
+        """Called when all lanes were dropped: the session or the store may have changed."""
         self._to_reload: dict[ListenerKey, None] = {}
         self._reload_task: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
@@ -159,18 +158,18 @@ class LaneRegistry:
         self.invalidate()
         async with self._reading:
             self._is_invalid = False
-            await self._context.store.write_urgently(partial(renew_tokens, owner=self._session_id()))
+            await self._context.store.write_urgently(partial(renew_tokens, owner=self._context.session.id))
             await self._bring_up(None)
 
     def drop_all(self) -> None:
         """Drop all lanes because the session was expired by another worker."""
-        self._lost_session_id = self._session_id()
+        self._lost_session_id = self._context.session.id
         self.close_all()
 
     def close_all(self) -> None:
         for lane in self._lanes:
             self.drop(lane)
-        self.on_all_closed()
+        self._on_all_closed()
 
     def drop(self, lane: Lane) -> None:
         """Close a lane and remove it."""
@@ -224,13 +223,13 @@ class LaneRegistry:
 
     async def _reload(self, organization: int, listener: int) -> None:
         async with self._reading:
-            owner = self._session_id()
+            owner = self._context.session.id
             records = await self._read(partial(lanes_of, owner=owner, organization=organization, listener=listener))
             lanes = self._lanes.of_listener((organization, listener))
             if not records:
                 self._losses.pop((organization, listener), None)
                 if not lanes:
-                    self.on_unowned()
+                    self._on_unowned()
             found = {record.key for record in records}
             for lane in lanes:
                 if lane.key not in found:
@@ -253,7 +252,7 @@ class LaneRegistry:
         return None
 
     async def _take(self, cursors: Sequence[CursorKey]) -> int:
-        owner = self._session_id()
+        owner = self._context.session.id
         async with self._reading:
             try:
                 claim = partial(workers.claim_cursors, session_id=owner, cursors=cursors)
@@ -280,13 +279,14 @@ class LaneRegistry:
         """Bring up a lane for each cursor of this worker, or for those of `only`, which are in key order."""
         wanted = None if only is None else frozenset(only)
         after, last = _span(only)
-        read = partial(lanes_after, owner=self._session_id(), limit=self._context.tuning.lanes_per_read, last=last)
+        owner, limit = self._context.session.id, self._context.tuning.lanes_per_read
+        read = partial(lanes_after, owner=owner, limit=limit, last=last)
         is_full, made = True, list[Lane]()
         while is_full:
             records = await self._read(partial(read, after=after))
             some = [record for record in records if wanted is None or record.key in wanted]
             made += [lane for record in some if (lane := self._make(record)) is not None]
-            is_full = len(records) == self._context.tuning.lanes_per_read
+            is_full = len(records) == limit
             after = records[-1].key if records else after
             # The lanes of a listener begin together, each knowing of the others.
             rest = [lane for lane in made if is_full and lane.key[:2] == after[:2]]
@@ -312,7 +312,7 @@ class LaneRegistry:
         key, owner = record.key, record.owner
         if self.is_closed or self._is_invalid or key in self._lanes or key in self._dropped:
             return None
-        if owner != self._session_id() or owner == self._lost_session_id:
+        if owner != self._context.session.id or owner == self._lost_session_id:
             return None
         if (endpoint := self._endpoint(record)) is None:
             return None

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from discue.api.app import App
 from discue.api.resources import described, service
 from discue.control.context import ControlContext
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.retention import DeleteEnded
 from discue.http.pipeline import Pipeline
 from discue.http.rsgi import Application
@@ -33,8 +34,8 @@ class Backups(Protocol):
         """Make a backup if one is due, and log the result."""
 
 
-MakeBackups = Callable[[ControlContext, Log, Callable[[], bool]], Backups | None]
-"""Returns the backups of the settings, given whether this worker is the leader; None if there are none."""
+MakeBackups = Callable[[ControlContext, Log, Leadership], Backups | None]
+"""Returns the backups of the settings, which the leader makes; None if there are none."""
 
 
 def api_alone(services: Services) -> Applications:

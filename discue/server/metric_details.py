@@ -57,13 +57,13 @@ def details_of(parts: WorkerParts, asked: Details) -> Snapshot:
     def backlog_of(queue: str, listener: str) -> BacklogSum:
         return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), BacklogSum())
 
-    for lane in parts.dispatcher.lanes:
+    for lane in parts.delivery.dispatcher.lanes:
         if asked.queue in {"", lane.record.queue_public_id}:
             backlog_of(lane.record.queue_public_id, lane.record.listener_public_id).add_lane(lane)
-    for pulled in parts.pull_backlogs.all:
+    for pulled in parts.jobs.pull_backlogs.all:
         if asked.queue in {"", pulled.queue}:
             backlog_of(pulled.queue, pulled.listener).add_pulled(pulled)
-    now, kind = parts.clock.now(), asked.family.removesuffix("s")
+    now, kind = parts.control.clock.now(), asked.family.removesuffix("s")
     largest = nlargest(asked.limit, found, key=lambda key: found[key].waiting)
     backlog: Samples = [(key, found[key].waiting) for key in largest]
     age: Samples = [(key, found[key].age_seconds(now)) for key in largest]

@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 from discue import __version__
-from discue.config.settings import Settings
-from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.jobs.pull_backlogs import PullBacklogs
-from discue.dispatch.jobs.scheduler import Scheduler
+from discue.control.context import ControlContext
 from discue.dispatch.lane.states import BreakerState
-from discue.domain.clock import Clock
 from discue.domain.model import MISSED_REASONS, ListenerMode
 from discue.observability.measures import (
     ATTEMPT_OUTCOMES,
@@ -30,10 +26,8 @@ from discue.observability.measures import (
 from discue.observability.metrics import OTHER, Histogram, Metric, Samples, SizeHistogram, Snapshot
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
-from discue.sending.sender import Sender
 from discue.server.backlogs import BacklogSum
-from discue.server.edge import Backups
-from discue.store.store import Store
+from discue.server.parts import Delivery, Jobs
 
 TASKS: Final = (
     "backup",
@@ -79,15 +73,10 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 class WorkerParts:
     """The parts of a worker whose state is measured."""
 
-    settings: Settings
-    store: Store
-    dispatcher: Dispatcher
-    scheduler: Scheduler
-    pull_backlogs: PullBacklogs
+    control: ControlContext
+    delivery: Delivery
+    jobs: Jobs
     supervisor: Supervisor
-    sender: Sender
-    clock: Clock
-    backups: Backups | None = None
     spans: Mapping[SpanResult, int] = field(default_factory=dict)
     """Spans by their result; empty unless they are exported."""
     started_at: float = field(default_factory=time.time)
@@ -107,13 +96,13 @@ class Scrape:
 
     def __init__(self, parts: WorkerParts) -> None:
         self.parts = parts
-        self.measures = parts.store.measures
+        self.measures = parts.control.store.measures
 
     @cached_property
     def listeners(self) -> _Listeners:
         push_by_state = zeros(_LISTENER_STATES)
         backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
-        for lane in self.parts.dispatcher.lanes:
+        for lane in self.parts.delivery.dispatcher.lanes:
             state = "active"
             if not lane.endpoint.enabled:
                 state = "disabled"
@@ -124,7 +113,7 @@ class Scrape:
             if lane.waiting:
                 # Else nothing is retried or unread, either. Most lanes of many are idle.
                 backlogs[state, "push"].add_lane(lane)
-        for found in self.parts.pull_backlogs.all:
+        for found in self.parts.jobs.pull_backlogs.all:
             if found.waiting:
                 backlogs["active" if found.status == "enabled" else "disabled", "pull"].add_pulled(found)
         return _Listeners(push_by_state, backlogs)
@@ -133,32 +122,32 @@ class Scrape:
         return {labels: found.waiting for labels, found in self.listeners.backlogs.items()}
 
     def ages(self) -> Reading:
-        now = self.parts.clock.now()
+        now = self.parts.control.clock.now()
         return {labels: found.age_seconds(now) for labels, found in self.listeners.backlogs.items()}
 
     def retrying(self) -> int:
         return sum(found.retrying for found in self.listeners.backlogs.values())
 
     def database_bytes(self) -> Reading:
-        path = self.parts.settings.database_path
+        path = self.parts.control.settings.database_path
         if path is None:
             return None
         files = {"database": path, "wal": path.with_name(path.name + "-wal")}
         return {kind: file.stat().st_size if file.exists() else 0 for kind, file in files.items()}
 
     def disk_free_bytes(self) -> int | None:
-        path = self.parts.settings.database_path
+        path = self.parts.control.settings.database_path
         if path is None:
             return None
         disk = os.statvfs(path.parent)
         return disk.f_bavail * disk.f_frsize
 
     def backup_age(self) -> float | None:
-        backups = self.parts.backups
+        backups = self.parts.jobs.backups
         return None if backups is None else backups.age_seconds
 
     def backup_interval(self) -> float | None:
-        return None if self.backup_age() is None else self.parts.settings.backup_every
+        return None if self.backup_age() is None else self.parts.control.settings.backup_every
 
 
 class Row(NamedTuple):
@@ -251,7 +240,7 @@ ROWS: Final = (
     _row(
         "discue_deliveries_in_flight",
         "Requests to listeners that have no response yet.",
-        lambda scrape: scrape.parts.dispatcher.limiter.in_flight,
+        lambda scrape: scrape.parts.delivery.dispatcher.limiter.in_flight,
     ),
     _row(
         "discue_backlog_messages",
@@ -300,12 +289,12 @@ ROWS: Final = (
     _row(
         "discue_open_connections",
         "Connections to listeners, in use or idle.",
-        lambda scrape: scrape.parts.sender.open_connections,
+        lambda scrape: scrape.parts.delivery.sender.open_connections,
     ),
     _row(
         "discue_schedules_late_seconds",
         "How long the next run of a schedule, or delayed message, is overdue. Only the leader knows; others say 0.",
-        lambda scrape: scrape.parts.scheduler.late_ms / 1_000,
+        lambda scrape: scrape.parts.jobs.scheduler.late_ms / 1_000,
     ),
     # Requests of clients
     _row(
@@ -325,13 +314,13 @@ ROWS: Final = (
     _row(
         "discue_store_healthy",
         "1 if the last write to the database was possible, else 0.",
-        lambda scrape: int(scrape.parts.store.healthy),
+        lambda scrape: int(scrape.parts.control.store.healthy),
     ),
     _row(
         "discue_store_damaged",
         "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data that belongs to no "
         "single queue.",
-        lambda scrape: len(scrape.parts.store.damage.parts()),
+        lambda scrape: len(scrape.parts.control.store.damage.parts()),
     ),
     _row(
         "discue_leases_lost_total",
@@ -346,7 +335,7 @@ ROWS: Final = (
     _row(
         "discue_workers",
         "Live workers on the database, as seen by this one.",
-        lambda scrape: scrape.parts.store.workers,
+        lambda scrape: scrape.parts.control.store.workers,
     ),
     _row(
         "discue_task_failures_total",

@@ -65,9 +65,9 @@ class Store:
         `clock` is adjusted by each poll.
         """
         self.engine = engine
-        self.on_append: Callable[[Appended], None] = lambda _: None
+        self.on_append: list[Callable[[Appended], None]] = []
         """Called after a commit, for each append in it. Workers without lanes need none: others read the log."""
-        self.on_heads: Callable[[Iterable[tuple[QueueKey, int]]], None] = lambda _: None
+        self.on_heads: list[Callable[[Iterable[tuple[QueueKey, int]]], None]] = []
         """Called after a commit, with the queues to which works have appended messages, and their last seqs."""
         self.healthy = True
         self.damage = Damage(monotonic)
@@ -276,12 +276,14 @@ class Store:
                 appended += results
         for each in appended:
             try:
-                self.on_append(each)
+                for on_append in self.on_append:
+                    on_append(each)
             except Exception as error:  # Handed to the loop's handler: it must not reach publishers, who have succeeded
                 context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
         if outcome.heads:
-            self.on_heads(outcome.heads.items())
+            for on_heads in self.on_heads:
+                on_heads(outcome.heads.items())
         if (appended or outcome.heads) and self.has_other_workers:
             heads = [((each.organization, each.queue), each.entries[-1].seq) for each in appended]
             self.engine.notify(Notification(heads=(*heads, *outcome.heads.items())))

@@ -130,7 +130,7 @@ class Timeline:
                 # Tasks that this has started run at least once before the second look.
                 await asyncio.sleep(0)
                 # Consumers first: what one publishes before it acknowledges may be on its way to others.
-                has_pulls = pulls and await self._activity.pulls.has_work()
+                has_pulls = pulls and await self._activity.delivery.pulls.has_work()
                 if not has_pulls and not self._is_busy(but):
                     return
             if loop.time() >= ends_at:

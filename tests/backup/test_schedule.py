@@ -1,7 +1,5 @@
 """When a server makes backups, and what it logs."""
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from discue.backup.create import BackupResult, newest_of
 from discue.backup.plan import BackupPlan, destination_of
 from discue.backup.schedule import BackupSchedule
+from discue.dispatch.cluster.leadership import Leadership
 from discue.observability.logs import Log
 from tests.backup.plans import folder_of, made, new_plan
 from tests.support.clocks import StandingClock
@@ -32,13 +31,12 @@ def plan(tmp_path: Path) -> BackupPlan:
     return new_plan(tmp_path)
 
 
-def hourly(
-    plan: BackupPlan, clock: StandingClock, log: Lines, is_leader: Callable[[], bool] = lambda: True
-) -> BackupSchedule:
+def hourly(plan: BackupPlan, clock: StandingClock, log: Lines, leadership: Leadership | None = None) -> BackupSchedule:
     async def create(plan: BackupPlan) -> BackupResult:
         return made(plan, clock.now())
 
-    return BackupSchedule(plan, 3_600.0, clock, create=create, newest=newest, log=log, is_leader=is_leader)
+    leadership = leadership or Leadership(is_held=True)
+    return BackupSchedule(plan, 3_600.0, clock, create=create, newest=newest, log=log, leadership=leadership)
 
 
 async def newest(plan: BackupPlan) -> int | None:
@@ -62,7 +60,7 @@ async def test_backup_is_made_when_the_newest_is_an_interval_old_also_after_a_re
 
 
 async def test_only_the_leader_makes_backups(plan: BackupPlan) -> None:
-    await hourly(plan, StandingClock(), log := Lines(), is_leader=lambda: False).round()
+    await hourly(plan, StandingClock(), log := Lines(), Leadership()).round()
 
     assert log.events == []
     assert list(folder_of(plan).iterdir()) == []
@@ -84,21 +82,20 @@ async def test_failed_backup_is_logged_and_tried_again_after_a_minute(plan: Back
 
 
 async def test_age_is_that_of_the_newest_backup_and_grows_while_none_is_made(plan: BackupPlan) -> None:
-    clock, log, leader = StandingClock(), Lines(), threading.Event()
-    leader.set()
-    backups = hourly(plan, clock, log, leader.is_set)
+    clock, log, leadership = StandingClock(), Lines(), Leadership(is_held=True)
+    backups = hourly(plan, clock, log, leadership)
     ages = [backups.age_seconds]
     await backups.round()
     clock.advance(60_000)
     ages.append(backups.age_seconds)
-    after_a_restart = hourly(plan, clock, log, leader.is_set)
+    after_a_restart = hourly(plan, clock, log, leadership)
     await after_a_restart.round()
     ages.append(after_a_restart.age_seconds)
-    leader.clear()
+    leadership.is_held = False
     await after_a_restart.round()
     ages.append(after_a_restart.age_seconds)
     folder_of(plan).rename(folder_of(plan).with_name("gone"))
-    leader.set()
+    leadership.is_held = True
     await after_a_restart.round()
     clock.advance(30_000)
     ages.append(after_a_restart.age_seconds)

@@ -11,7 +11,7 @@ import msgspec
 
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.worker import Tuning, WorkerSession
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
@@ -133,12 +133,10 @@ class Scout:
         self.asked.append(asked.url)
 
 
-class WorkerLease:
-    """A worker's lease that lapses when the test says so."""
+class WorkerLease(WorkerSession):
+    """A worker's session whose lease lapses when the test says so."""
 
-    def __init__(self) -> None:
-        self.session_id = 0
-        self.holds = True
+    holds = True
 
     def is_held(self) -> bool:
         return self.holds
@@ -151,28 +149,29 @@ class Worker:
         self.lease = lease
         self.courier = Courier(lease)
         self.scout = Scout()
+        self.on_missed: Callable[[], None] = lambda: None
         sources = Sources(
             stage.clock,
             Random(0).random,  # noqa: S311 - repeatable
             RowIds(stage.clock, slot),
             TraceIds(Random(0).randbytes),  # noqa: S311
+            Log("test"),
         )
         self.dispatcher = Dispatcher(
             stage.store,
             send=self.courier,
             probe=self.scout,
-            limits=stage.limits,
+            limits=msgspec.structs.replace(stage.limits, tuning=stage.tuning),
             sources=sources,
-            log=Log("test"),
-            lease=lease,
-            tuning=stage.tuning,
+            session=lease,
+            on_missed=self._miss,
+            on_unowned=self._look,
         )
-        self.dispatcher.registry.on_unowned = self._look
         self.looks = False
 
     @property
     def session_id(self) -> int:
-        return self.lease.session_id
+        return self.lease.id
 
     @property
     def lanes(self) -> list[Lane]:
@@ -180,6 +179,9 @@ class Worker:
 
     def _look(self) -> None:
         self.looks = True
+
+    def _miss(self) -> None:
+        self.on_missed()
 
     def die(self) -> None:
         """Stop storing what it knows. Its requests get no outcome."""
@@ -240,19 +242,19 @@ class Stage:
 
     async def join(self) -> Worker:
         """Add a worker that has no cursors yet."""
-        lease = WorkerLease()
+        lease = WorkerLease(self.clock)
         await self._join(lease)
         # While the clock stands still, a slot that was given again would give the same numbers again.
         worker = Worker(self, lease, len(self._joined) + 1)
         self._joined.append(worker)
         self.workers.append(worker)
-        self.store.on_append, self.store.on_heads = self.dispatcher.on_appended, self.dispatcher.on_heads
+        self.store.on_append, self.store.on_heads = [self.dispatcher.on_appended], [self.dispatcher.on_heads]
         return worker
 
     async def _join(self, lease: WorkerLease) -> None:
         session_id = self.row_ids.next()
         await self.store.write(partial(workers.join, session_id=session_id, role="all", lease_ms=3_600_000))
-        lease.session_id = session_id
+        lease.id = session_id
 
     async def take_free(self, worker: Worker | None = None) -> None:
         taker = worker or self.worker
@@ -287,7 +289,7 @@ class Stage:
         """Kill a process, and expire it."""
         worker.die()
         self.workers.remove(worker)
-        self.store.on_append = self.workers[-1].dispatcher.on_appended if self.workers else _nobody
+        self.store.on_append = [worker.dispatcher.on_appended for worker in self.workers[-1:]]
         await self.steal(worker)
 
     async def close(self) -> None:
@@ -535,10 +537,6 @@ class Stage:
             listener.organization,
             listener.id,
         )
-
-
-def _nobody(_appended: Appended) -> None:
-    """Do nothing: there is no process."""
 
 
 class Reports:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -10,21 +11,23 @@ from random import Random
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.config.settings import Settings
 from discue.control.pulls import PullTarget
 from discue.dispatch import poller
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
-from discue.dispatch.jobs.retention import Retention, RetentionTimes
+from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.poller import Poller, PollerContext
+from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.poller import Poller
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
-from discue.domain.ids import PublicIds, RowIds
+from discue.domain.ids import RowIds
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.model import Queue
 from discue.domain.trace_context import TraceIds
@@ -36,11 +39,12 @@ from discue.store.purge import Job
 from discue.store.store import Store
 from tests.dispatch.stage import LIMITS, SECRET, Scout
 from tests.store.rows import a_listener, a_queue, an_organization, row_id
+from tests.support.cast import control_of
 from tests.support.pull_consumers import pull
 from tests.support.stores import opened_store
 
 LEASE_SECONDS = 60
-TIMES = RetentionTimes(messages=1, missed=1, attempts=1)
+TIMES = Settings(retention_seconds=1, missed_retention_seconds=1, attempt_retention_seconds=1)
 PATIENCE_SECONDS = 10
 NOW = SystemClock().now()
 
@@ -66,36 +70,48 @@ class Post:
         self.store = store
         self._moved = asyncio.Event()
         self.courier = Courier(self._moved)
-        self.cache = ControlPlaneCache(store, clock, max_message_bytes=1_000)
-        self.lease = Lease(store, row_ids, clock, "all", seconds=LEASE_SECONDS)
-        sources = Sources(
-            clock,
-            Random(0).random,  # noqa: S311 - repeatable
-            row_ids,
-            TraceIds(Random(0).randbytes),  # noqa: S311
-        )
+        control = replace(control_of(store, clock), row_ids=row_ids, settings=TIMES)
+        self.cache = control.cache
+        trace_ids = TraceIds(Random(0).randbytes)  # noqa: S311 - repeatable
+        self.session = WorkerSession(clock)
         self.dispatcher = Dispatcher(
-            store, send=self.courier, probe=Scout(), limits=LIMITS, sources=sources, log=log, lease=self.lease
+            store,
+            send=self.courier,
+            probe=Scout(),
+            limits=LIMITS,
+            sources=Sources(clock, Random(0).random, row_ids, trace_ids, log),  # noqa: S311
+            session=self.session,
+            on_missed=lambda: None,
+            on_unowned=lambda: None,
         )
-        self.ownership = Ownership(store, self.dispatcher, self.lease, clock, log=log)
-        self.retention = Retention(
-            store, self.cache, self.dispatcher, clock, times=TIMES, is_leader=lambda: self.ownership.is_leader
+        self.lease = Lease(
+            store,
+            self.session,
+            row_ids,
+            "all",
+            seconds=LEASE_SECONDS,
+            on_expired=self.dispatcher.registry.drop_all,
+            on_held=self.dispatcher.on_lease_renewed,
         )
-        runs = ScheduleRuns(store, self.cache, clock, PublicIds(clock, bytes), row_ids=RowIds(clock))
-        self.scheduler = Scheduler(store, runs, clock, is_leader=lambda: self.ownership.is_leader)
-        pull_context = PullContext(store, clock, row_ids, sources.random, 50, 1 << 40, sources.trace_ids)
-        self.pulls = PullBroker(pull_context, log)
-        context = PollerContext(
-            self.lease,
-            self.cache,
+        leadership = Leadership()
+        self.retention = Retention(control, self.dispatcher, leadership)
+        self.scheduler = Scheduler(store, ScheduleRuns(control), clock, leadership)
+        on_recorded = self.scheduler.on_snapshot
+        self.ownership = Ownership(store, self.dispatcher, self.lease, leadership, log=log, on_recorded=on_recorded)
+        self.pulls = PullBroker(
+            PullContext(store, clock, row_ids, Random(0).random, 50, 1 << 40, trace_ids, lambda: None),  # noqa: S311
+            log,
+        )
+        self.poller = Poller(
+            control,
+            log,
             self.dispatcher,
             self.ownership,
-            self.retention,
-            self.pulls,
+            pulls=self.pulls,
+            on_jobs=self.retention.request_purge,
+            on_intake=lambda: None,
+            requested=asyncio.Event(),
         )
-        self.ownership.on_recorded = lambda snapshot: self.scheduler.on_snapshot(snapshot.scheduled_at)
-        self.poller = Poller(store, context, clock, log)
-        self.lease.on_expired, self.lease.on_held = self.dispatcher.registry.drop_all, self.dispatcher.on_lease_renewed
         self.polls: list[Sequence[QueueKey]] = []
         self.polls_at_once = self.most_polls_at_once = 0
         self.slow_seconds = 0.0
@@ -107,7 +123,7 @@ class Post:
     async def begin(self) -> None:
         await self.cache.open()
         await self.lease.join()
-        self.store.on_append = self.dispatcher.on_appended
+        self.store.on_append = [self.dispatcher.on_appended]
         self.cache.follow(self.dispatcher.on_change)
         await self.ownership.begin(())
         self.polls.clear()
@@ -370,21 +386,21 @@ async def test_expired_worker_drops_its_lanes_and_takes_them_again(post: Post, e
     await make_queue(elsewhere)
     await post.poll()
     [lane] = post.dispatcher.lanes
-    first = post.lease.session_id
+    first = post.session.id
     await elsewhere.write(partial(workers.expire_worker, session_id=first, known_dead=True))
     await elsewhere.write(partial(workers.release_cursors, dead=first, limit=10))
     post.poller.on_connection_lost()
     await post.poll()
     assert lane.is_closed
-    assert post.lease.session_id != first
-    assert [again.record.owner for again in post.dispatcher.lanes] == [post.lease.session_id]
+    assert post.session.id != first
+    assert [again.record.owner for again in post.dispatcher.lanes] == [post.session.id]
 
 
 async def test_poll_renews_an_ended_lease(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post.lease, "_held_until", 0.0)
-    assert not post.lease.is_held()
+    monkeypatch.setattr(post.session, "held_until", 0.0)
+    assert not post.session.is_held()
     await post.poll()
-    assert post.lease.is_held()
+    assert post.session.is_held()
 
 
 async def test_poll_follows_changes_of_the_control_plane(post: Post, elsewhere: Store) -> None:

@@ -10,7 +10,6 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.crypto import signing
-from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
@@ -20,6 +19,7 @@ from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.ordering import Ordering
+from discue.dispatch.lane.worker import WorkerSession
 from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry
@@ -268,7 +268,7 @@ def never_expires() -> None:
 
 _REPLACED: Mapping[str, tuple[object, str, object]] = {
     "signs_with_another_key": (endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1]),
-    "ignores_its_lease": (Lease, "is_held", lambda _self: True),
+    "ignores_its_lease": (WorkerSession, "is_held", lambda _self: True),
     "ignores_the_warning_of_a_commit": (ServerConnection, "_notice", lambda _self, _connection, _message: None),
     "takes_guests_for_gone": (
         InheritedRequests,

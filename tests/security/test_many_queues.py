@@ -127,14 +127,14 @@ async def _longest_steps(folder: Path) -> dict[str, Step]:
 
         with MeasuredSteps(note), _without_collections():
             await worker.start()
-            assert len(worker.dispatcher.lanes.cursors) == _QUEUES
+            assert len(worker.delivery.dispatcher.lanes.cursors) == _QUEUES
             for job in works:
                 await run(job)
             control.store.has_other_workers = True
             await run("poller")
             name = "reload"
-            worker.dispatcher.on_change("everything", 0, 0)
-            await asyncio.gather(*worker.dispatcher.tasks.running)
+            worker.delivery.dispatcher.on_change("everything", 0, 0)
+            await asyncio.gather(*worker.delivery.dispatcher.tasks.running)
             await asyncio.sleep(0)
             # The step that ends the measurement is measured, and may collect garbage again.
             name = _END

@@ -110,7 +110,7 @@ async def test_damage_is_logged_counted_and_rarely_read_again(database: str, mon
             await at.client.publish(at.queue, f"later {number}")
         assert read == []
         shown = at.running.worker.measured
-        assert len(shown.store.damage.parts()) == 1
+        assert len(shown.control.store.damage.parts()) == 1
 
 
 async def test_damaged_page_does_not_stop_retention_of_other_queues(
@@ -124,7 +124,7 @@ async def test_damaged_page_does_not_stop_retention_of_other_queues(
         for queue in (at.queue, at.neighbour):
             changed = await client.ask("PUT", f"/queues/{queue}", {"retention": 60})
             assert changed.status == 200, changed
-        retention = at.running.worker._retention
+        retention = at.running.worker.jobs.retention
         monkeypatch.setattr(retention, "_clock", StandingClock(at.running.installation.clock.now() + 120_000))
         await retention.run()
         answer = await client.ask("GET", f"/queues/{at.neighbour}/messages/{old}")

@@ -166,7 +166,7 @@ async def test_backlogs_of_pull_listeners_are_reported_by_the_leader(tmp_path: P
         ]
         await client.post(f"/queues/{queue}/messages/batch", {"messages": [{"data": 1}] * 3})
         await client.get(f"/queues/{queue}/listeners/{listeners[0]}/messages?max=1")
-        await parts.pull_backlogs.read()
+        await parts.jobs.pull_backlogs.read()
         found = snapshot_of(parts)
         assert waiting(found, "discue_backlog_messages") == {("active", "pull"): 3, ("disabled", "pull"): 3}
         assert waiting(found, "discue_backlog_age_seconds").keys() == {("active", "pull"), ("disabled", "pull")}

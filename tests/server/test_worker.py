@@ -144,8 +144,8 @@ async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(
             await client.listener(queue, receiver.url(str(number)))
         first = await client.publish(queue, "hello")
         await receiver.until(lambda: {each.path for each in receiver.delivered} == set(map(str, range(10))))
-        assert len(ending.worker.dispatcher.lanes)
-        assert len(staying.worker.dispatcher.lanes)
+        assert len(ending.worker.delivery.dispatcher.lanes)
+        assert len(staying.worker.delivery.dispatcher.lanes)
         _, idle = await asyncio.open_connection("127.0.0.1", ending.port)
         idle.write(H2_GREETING)
         answered, slow = await asyncio.open_connection("127.0.0.1", ending.port)
@@ -179,10 +179,10 @@ async def test_a_worker_that_only_answers_the_api_has_its_slot_and_no_lanes(data
         polled = await api.installation.store.engine.poll(())
         assert [(member.role, member.slot) for member in polled.members] == [("api", 0)]
         assert api.installation.row_ids.slot == 0
-        assert len(api.worker.dispatcher.lanes) == 0
+        assert len(api.worker.delivery.dispatcher.lanes) == 0
         async with running(database, role="dispatch") as dispatch:
             await receiver.until(lambda: receiver.messages("late") == [message])
-            assert len(dispatch.worker.dispatcher.lanes) == 1
+            assert len(dispatch.worker.delivery.dispatcher.lanes) == 1
         client.close()
 
 
@@ -214,7 +214,7 @@ async def test_new_leader_delivers_due_messages_while_it_claims_cursors(
         client.close()
 
 
-async def test_expired_worker_joins_again_and_delivers(database: str) -> None:
+async def test_expired_worker_joins_again_and_delivers(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Receiver() as receiver, running(database, lease_seconds=1) as one:
         client = Client(one)
         queue = await client.queue()
@@ -222,15 +222,15 @@ async def test_expired_worker_joins_again_and_delivers(database: str) -> None:
         await client.publish(queue, "hello")
         await receiver.until(lambda: len(receiver.delivered) == 1)
         joins_again = asyncio.Event()
-        one.worker.lease.announce = lambda _: joins_again.set()
-        dead = one.worker.lease.session_id
+        monkeypatch.setattr(one.worker.lease, "_announce", lambda _: joins_again.set())
+        dead = one.worker.lease.session.id
         await one.installation.store.write(partial(workers.expire_worker, session_id=dead, known_dead=True))
         await joins_again.wait()
         # The worker that expired it is gone, too: its cursors are released nevertheless, a little later.
         message = await client.publish(queue, "hello again")
         await receiver.until(lambda: receiver.messages("listener")[-1] == message)
         polled = await one.installation.store.engine.poll(())
-        assert [member.session_id for member in polled.members] == [one.worker.lease.session_id]
+        assert [member.session_id for member in polled.members] == [one.worker.lease.session.id]
         client.close()
 
 

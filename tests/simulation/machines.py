@@ -238,7 +238,7 @@ class SimWorker:
         """Return what is known to have ended: on a file, the parent process has seen the end of the last worker."""
         if database is None and not self.siblings:
             return "all"
-        return (self._worker.lease.session_id,) if database is None and self._worker is not None else ()
+        return (self._worker.lease.session.id,) if database is None and self._worker is not None else ()
 
     def _new_host(self, previous: Host | None = None) -> Host:
         host = Host(f"worker {self.number}", f"127.0.0.{self.number + 11}", self.number)

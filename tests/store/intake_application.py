@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.intake import Intake
 from discue.domain.messages import Entry
 from discue.domain.model import Queue
@@ -34,12 +35,12 @@ class Application:
         self.clock = StandingClock()
         self.control = control_of(store, self.clock)
         self.delayed: list[int] = []
-        self.is_leader = True
+        self.leadership = Leadership(is_held=True)
         self.errors: list[Exception] = []
         self.intake = Intake(
             self.control,
             Log("test"),
-            is_leader=lambda: self.is_leader,
+            self.leadership,
             on_error=self.errors.append,
             on_delayed=self.delayed.append,
         )

@@ -43,7 +43,7 @@ async def store_delayed(
 async def deliver(store: Store, now: int) -> dict[QueueKey, int]:
     """Append what is due. Returns the heads that the store announces."""
     due, heads = await store.read(partial(delayed_messages.due_messages, now=now)), dict[QueueKey, int]()
-    store.on_heads = heads.update
+    store.on_heads = [heads.update]
     await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
     return heads
 
@@ -93,7 +93,7 @@ async def test_one_of_many_workers_delivers_a_delayed_message(store: Store, queu
     await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
     due = await store.read(partial(delayed_messages.due_messages, now=DUE))
     works, heads = [partial(delayed_messages.append_due, messages=due, now=DUE) for _ in range(4)], list[object]()
-    store.on_heads = heads.extend
+    store.on_heads = [heads.extend]
     await asyncio.gather(*[store.write(work) for work in works])
     assert heads == [((OURS, queue.id), 140)]
     page = await store.page(OURS, queue.id, 0, 500, max_bytes=1 << 20)

@@ -142,7 +142,13 @@ async def test_step_reads_no_more_of_a_backlog_than_it_moves(application: Applic
 async def test_workers_that_move_the_same_rows_publish_each_once(application: Application) -> None:
     async with application.connected() as connection:
         await connection.execute("SELECT discue_publish('orders', to_json(n)) FROM generate_series(1, 700) AS n")
-    second = Intake(application.control, Log("test"), is_leader=lambda: True, on_error=application.errors.append)
+    second = Intake(
+        application.control,
+        Log("test"),
+        application.leadership,
+        on_error=application.errors.append,
+        on_delayed=application.delayed.append,
+    )
 
     await asyncio.gather(application.intake.move(), second.move(), application.intake.move())
 
@@ -166,12 +172,12 @@ async def test_step_whose_rows_another_worker_has_moved_changes_nothing(applicat
 
 async def test_worker_that_is_not_the_leader_moves_nothing(application: Application) -> None:
     await application.publish(1)
-    application.is_leader = False
+    application.leadership.is_held = False
     application.intake.request()
     await application.intake.round()
     assert await application.published() == []
 
-    application.is_leader = True
+    application.leadership.is_held = True
     application.intake.request()
     await application.intake.round()
     assert await application.published() == [1]

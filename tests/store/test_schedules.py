@@ -1,24 +1,25 @@
 """Schedules with a clock that stands still: each run happens once, whichever workers try."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.config.settings import Settings
 from discue.dispatch.jobs.scheduler import ScheduleRuns
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
-from discue.domain.ids import PublicIds, RowIds
+from discue.domain.ids import PublicIds
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key
 from discue.domain.model import Queue
-from discue.domain.quotas import NO_QUOTAS, Quotas
 from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
 from discue.store import organizations, queues, schedules, tallies
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
 from tests.store.rows import a_schedule, head_of, row_id, stored_organization, stored_queue
+from tests.support.cast import control_of
 from tests.support.clocks import NOON, StandingClock
 from tests.support.tallied import drift
 
@@ -30,14 +31,14 @@ FIRST = NOON // MINUTE * MINUTE + MINUTE
 class World:
     """An organization with a queue, and who runs its schedules."""
 
-    def __init__(self, store: Store, queue: Queue, quotas: Quotas) -> None:
+    def __init__(self, store: Store, queue: Queue, settings: Settings) -> None:
         self.store = store
         self.queue = queue
         self.clock = StandingClock()
-        self.cache = ControlPlaneCache(store, self.clock, max_message_bytes=1_000)
         self._random = iter(range(1, 1_000_000))
         ids = PublicIds(self.clock, lambda count: next(self._random).to_bytes(count, "big"))
-        self.runs = ScheduleRuns(store, self.cache, self.clock, ids, row_ids=RowIds(self.clock), quotas=quotas)
+        control = replace(control_of(store, self.clock), public_ids=ids, settings=settings)
+        self.cache, self.runs = control.cache, ScheduleRuns(control)
 
     async def schedule(self, number: int = 50, **changes: object) -> Schedule:
         """Store a schedule that waits for the next minute, unless the changes say otherwise."""
@@ -64,12 +65,12 @@ class World:
 
 @pytest.fixture
 def world(store: Store, runner: asyncio.Runner) -> World:
-    return runner.run(_world(store, NO_QUOTAS))
+    return runner.run(_world(store, Settings()))
 
 
-async def _world(store: Store, quotas: Quotas) -> World:
+async def _world(store: Store, settings: Settings) -> World:
     await stored_organization(store, 1)
-    made = World(store, await stored_queue(store, OURS, 10), quotas)
+    made = World(store, await stored_queue(store, OURS, 10), settings)
     await made.cache.open()
     return made
 
@@ -183,7 +184,7 @@ async def test_run_that_its_queue_rejects_is_skipped_with_a_reason(
 
 
 async def test_an_organization_that_may_publish_no_more_skips_its_runs(store: Store) -> None:
-    world = await _world(store, Quotas(messages_a_day=1))
+    world = await _world(store, Settings(quota_messages_a_day=1))
     one, other = await world.schedule(50), await world.schedule(51)
     await world.run(FIRST)
     assert len(await world.published()) == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.intake import Intake
 from discue.observability.logs import Log
 from discue.store.postgres.engine import PostgresEngine
@@ -54,8 +55,8 @@ async def test_statements_of_the_page_set_up_and_publish(postgres_cluster: Clust
         await run(of_service, "UPDATE queue SET alias = 'orders'")
 
         await run(of_shop, EXAMPLE)
-        errors: list[Exception] = []
-        intake = Intake(control_of(store, StandingClock()), Log("test"), is_leader=lambda: True, on_error=errors.append)
+        errors, control, leadership = list[Exception](), control_of(store, StandingClock()), Leadership(is_held=True)
+        intake = Intake(control, Log("test"), leadership, on_error=errors.append, on_delayed=lambda _due_at: None)
         await intake.move()
         assert errors == []
 

@@ -289,7 +289,7 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
         [(count,)] = house.engine._reader.execute("SELECT count(*) FROM log").fetchall()
         stored.append(int(str(count)))
 
-    house.store.on_append = hear
+    house.store.on_append = [hear]
     await asyncio.gather(*(house.store.append(an_append(house.queue, 100 + 2 * each, 2)) for each in range(40)))
     assert heard == list(range(1, 81))
     assert all(count >= last for count, last in zip(stored, heard[1::2], strict=True))
@@ -297,7 +297,7 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
 
 async def test_append_that_was_not_stored_is_not_announced(house: House) -> None:
     heard: list[Appended] = []
-    house.store.on_append = heard.append
+    house.store.on_append = [heard.append]
     stale = msgspec.structs.replace(an_append(house.queue, 100), config_version=5)
     answers = await asyncio.gather(
         house.store.append(stale), house.store.append(an_append(house.queue, 101)), return_exceptions=True
@@ -313,7 +313,7 @@ async def test_publishers_get_results_if_a_lane_fails_to_take_their_messages(hou
     def fail(appended: Appended) -> None:
         raise LookupError("no lane")
 
-    house.store.on_append = fail
+    house.store.on_append = [fail]
     first, second = await asyncio.gather(
         house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
     )

@@ -19,6 +19,7 @@ from discue.control.context import ControlContext
 from discue.control.hosts import HostChecks
 from discue.control.organizations import OrganizationFields
 from discue.crypto.passwords import PasswordHashing
+from discue.domain.clock import Clock
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.ids import PublicIds, RandomText, RowIds
 from discue.domain.scopes import Principal, Scope
@@ -57,7 +58,7 @@ async def present(control: ControlContext, key: str) -> Person:
     return Person(record.principal, key)
 
 
-def control_of(store: Store, clock: StandingClock) -> ControlContext:
+def control_of(store: Store, clock: Clock) -> ControlContext:
     settings = Settings()
     return ControlContext(
         store=store,

@@ -39,7 +39,8 @@ class PullFixture:
         self._slots += 1
         random = Random(0)  # noqa: S311 - repeatable
         row_ids, trace_ids = RowIds(stage.clock, self._slots), TraceIds(random.randbytes)
-        context = PullContext(stage.store, clock or stage.clock, row_ids, random.random, 50, 30 * DAY_MS, trace_ids)
+        clock, limits = clock or stage.clock, (50, 30 * DAY_MS)
+        context = PullContext(stage.store, clock, row_ids, random.random, *limits, trace_ids, lambda: None)
         return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:
@@ -121,5 +122,5 @@ async def another_listener(
 
     await stage.store.write(work)
     found = PullFixture(stage, queue, made)
-    stage.store.on_append = found.pulls.on_appended
+    stage.store.on_append = [found.pulls.on_appended]
     return found

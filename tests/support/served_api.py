@@ -25,6 +25,7 @@ from discue.control import admin
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.crypto.passwords import PasswordHashing
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
@@ -206,7 +207,7 @@ class _Thread:
             )
             app = App(services, (*ROUTES, *self._routes), missing=DOCUMENTATION.missing)
             installation.cache.follow(pulls.on_change)
-            store.on_append = pulls.on_appended
+            store.on_append = [pulls.on_appended]
             server = HttpServer(Pipeline(services, app), Address("127.0.0.1", 0), max_connections=1_000)
             await server.start()
             self._ready.set_result(
@@ -239,7 +240,7 @@ def _endpoint_tester(installation: ControlContext) -> EndpointTester:
 def _domain_checks(installation: ControlContext) -> DomainVerifier:
     """On demand only; certificates of the tests' own authority are good."""
     fetcher = Fetcher(policy=installation.egress, ssl_context=trusting_context())
-    return DomainVerifier(installation, fetcher, is_leader=lambda: False)
+    return DomainVerifier(installation, fetcher, Leadership())
 
 
 def _pulls(installation: ControlContext, log: Log) -> PullBroker:
@@ -250,6 +251,7 @@ def _pulls(installation: ControlContext, log: Log) -> PullBroker:
         max_in_flight=50,
         deadline_ms=30 * 86_400_000,
         trace_ids=TraceIds(installation.random_bytes),
+        on_missed=lambda: None,
     )
     return PullBroker(context, log)
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from discue.dispatch.lane.states import Transitions, transition
-from discue.domain.clock import Clock
+from discue.dispatch.lane.worker import WorkerSession
 from discue.domain.ids import RowIds
 from discue.store import workers
 from discue.store.engine import UniqueViolation
@@ -51,24 +51,33 @@ class Lease:
     less than its length, counted from before the renewal was sent.
     """
 
-    def __init__(self, store: Store, row_ids: RowIds, clock: Clock, role: str, *, seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        session: WorkerSession,
+        row_ids: RowIds,
+        role: str,
+        *,
+        seconds: float,
+        on_expired: Callable[[], None],
+        on_held: Callable[[], None],
+        announce: Callable[[int], None] | None = None,
+    ) -> None:
         """`row_ids` get the slot that comes with the lease."""
+        self.session = session
         self.seconds = seconds
         self._lease_ms = round(seconds * 1_000)
-        self.on_expired: Callable[[], None] = lambda: None
+        self._on_expired = on_expired
         """Called when another worker has expired this one, before it joins under a new session id."""
-        self.on_held: Callable[[], None] = lambda: None
+        self._on_held = on_held
         """Called when the lease is held again after it was not."""
-        self.announce: Callable[[int], None] = lambda _session_id: None
+        self._announce = announce
         """Called with a session id before anything is written under it."""
         self._store = store
         self._row_ids = row_ids
-        self._clock = clock
+        self._clock = session.clock
         self._role = role
         self._state = LeaseState.NOT_JOINED
-        self.session_id = 0
-        """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
-        self._held_until = -math.inf
         self._trusted_since = math.inf
         """When other workers became able to renew their leases; infinite until the next renewal."""
         # Two concurrent renewals that find the row expired would both join, and one row would have no worker.
@@ -83,10 +92,6 @@ class Lease:
         """How long to wait between renewals: one or two may fail before the lease is over."""
         return self.seconds / _RENEWALS_PER_LEASE
 
-    def is_held(self) -> bool:
-        """Whether an attempt may start now."""
-        return self._clock.monotonic() < self._held_until
-
     def may_expire(self, lease_ms: int) -> bool:
         """Whether another worker may be expired whose lease has this length and seems to be over.
 
@@ -94,7 +99,7 @@ class Lease:
         which is longer for a worker whose settings make its lease longer.
         """
         returned_at = self._trusted_since + max(self.seconds, lease_ms / 1_000) / _RENEWALS_PER_LEASE
-        return self.is_held() and self._clock.monotonic() >= returned_at
+        return self.session.is_held() and self._clock.monotonic() >= returned_at
 
     def invalidate(self) -> None:
         """Trust no other lease to be over until its worker had time to renew it.
@@ -107,7 +112,8 @@ class Lease:
         """Start under a new session id. Raises Unavailable if the store does not work or all slots are taken."""
         while True:
             session_id, sent_at = self._row_ids.next(), self._clock.monotonic()
-            self.announce(session_id)
+            if self._announce is not None:
+                self._announce(session_id)
             self._store.engine.begin_session(session_id)
             try:
                 work = partial(workers.join, session_id=session_id, role=self._role, lease_ms=self._lease_ms)
@@ -116,7 +122,7 @@ class Lease:
             except UniqueViolation:
                 continue
         self._row_ids.slot = slot
-        self.session_id = session_id
+        self.session.id = session_id
         self._trusted_since = math.inf
         if self._state in {LeaseState.NOT_JOINED, LeaseState.EXPIRED}:
             # Else it began to leave while it joined.
@@ -130,14 +136,14 @@ class Lease:
         """
         async with self._renewal_lock:
             sent_at = self._clock.monotonic()
-            work = partial(workers.renew, session_id=self.session_id, lease_ms=self._lease_ms)
+            work = partial(workers.renew, session_id=self.session.id, lease_ms=self._lease_ms)
             if await self._store.write_urgently(work):
                 self._hold(sent_at)
                 return True
-            self._held_until = -math.inf
+            self.session.held_until = -math.inf
             if self._state is LeaseState.ACTIVE:
                 self._set_state(LeaseState.EXPIRED)
-            self.on_expired()
+            self._on_expired()
             if self._state is LeaseState.EXPIRED:
                 await self.join()
             return False
@@ -146,13 +152,13 @@ class Lease:
         """Let other workers see that this one takes no more cursors. The lease goes on."""
         if self._state is not LeaseState.ENDED:
             self._set_state(LeaseState.LEAVING)
-        await self._store.write_urgently(partial(workers.begin_leaving, session_id=self.session_id))
+        await self._store.write_urgently(partial(workers.begin_leaving, session_id=self.session.id))
 
     async def leave(self) -> None:
         """End the lease, and release all cursors that still name this worker."""
         self._set_state(LeaseState.ENDED)
-        self._held_until = -math.inf
-        step = partial(workers.leave, session_id=self.session_id, limit=_CURSORS_PER_STEP)
+        self.session.held_until = -math.inf
+        step = partial(workers.leave, session_id=self.session.id, limit=_CURSORS_PER_STEP)
         while not await self._store.write_urgently(step):
             pass
 
@@ -164,9 +170,9 @@ class Lease:
         if self._state is LeaseState.ENDED:
             # The renewal was in flight when the worker left.
             return
-        was_held = self.is_held()
+        was_held = self.session.is_held()
         if not was_held or self._trusted_since == math.inf:
             self._trusted_since = self._clock.monotonic()
-        self._held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
+        self.session.held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
         if not was_held:
-            self.on_held()
+            self._on_held()

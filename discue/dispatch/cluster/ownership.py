@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final, Generic, Literal, TypeVar
 
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.dispatcher import Dispatcher
-from discue.domain.clock import Clock
 from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
 from discue.store import workers
@@ -93,11 +93,21 @@ def to_release(shares: Rendezvous, me: int, owned: Iterable[CursorKey]) -> list[
 class Ownership:
     """Acts on each snapshot of the cluster, one at a time."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, lease: Lease, clock: Clock, *, log: Log) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        lease: Lease,
+        leadership: Leadership,
+        *,
+        log: Log,
+        on_recorded: Callable[[int | None], None],
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
-        self._lease = lease
-        self._clock = clock
+        self.lease = lease
+        self._session = lease.session
+        self._clock = lease.session.clock
         self._log = log
         self._is_leaving = False
         self._candidates: tuple[int, ...] = ()
@@ -112,17 +122,17 @@ class Ownership:
         # if another worker should own them: it left them free, and would do so again.
         self._surplus: list[CursorKey] | None = None
         self._released_at = 0.0
-        self.is_leader = False
-        """Whether this worker does the work that one worker does for all. A brief split-brain is harmless."""
-        self.on_recorded: Callable[[ClusterSnapshot], None] = lambda _snapshot: None
-        """Called with each snapshot, once it is known whether this worker is the leader.
+        self._leadership = leadership
+        self._on_recorded = on_recorded
+        """Called with the time at which the next delayed message or run is due, by each snapshot, once it is known
+        whether this worker is the leader.
 
         A leader starts its work then: to claim and release cursors can take seconds.
         """
 
     async def begin(self, predecessors: Predecessors) -> None:
         """Expire the predecessors and claim all cursors that this worker should own. Returns when they are claimed."""
-        me, first = self._lease.session_id, await self._store.poll(())
+        me, first = self._session.id, await self._store.poll(())
         # Other workers take this one for a member as soon as it has joined, and perhaps for the leader.
         self._record(first, self._clock.monotonic())
         for member in first.members:
@@ -147,12 +157,12 @@ class Ownership:
         now = self._clock.monotonic()
         own = self._record(snapshot, now)
         has_jumped = self._has_clock_jumped(snapshot.members, now)
-        if not self._lease.is_held() or own is None or own.dead:
+        if not self._session.is_held() or own is None or own.dead:
             return False
         if has_jumped or own.remaining_ms <= 0 or is_ahead(own):
             # By the local clock the lease is held, so the database's clock has moved: all leases look like this one.
             # If this worker has renewed its own since then, only those of the others do.
-            self._lease.invalidate()
+            self.lease.invalidate()
         freed = await self._expire_workers(snapshot.members, now)
         claimed = await self._claim(snapshot.free, now)
         await self._release_surplus(now)
@@ -167,7 +177,7 @@ class Ownership:
 
     def _record(self, snapshot: ClusterSnapshot, now: float) -> WorkerRow | None:
         """Note who the members are and which cursors are free. Returns this worker's row."""
-        own = next((member for member in snapshot.members if member.session_id == self._lease.session_id), None)
+        own = next((member for member in snapshot.members if member.session_id == self._session.id), None)
         others = sum(not member.dead and member is not own for member in snapshot.members)
         self._store.has_other_workers, self._store.workers = others > 0, others + 1
         self._free.update(snapshot.free, now)
@@ -179,11 +189,11 @@ class Ownership:
             self._candidates = found
             self._shares = Rendezvous(found) if found else None
             self._surplus = None
-        is_leader = self._shares is not None and self._shares.owner_of(_LEADER_KEY) == self._lease.session_id
-        if is_leader != self.is_leader:
-            self.is_leader = is_leader
-            self._log.info("leader_gained" if is_leader else "leader_lost", session_id=self._lease.session_id)
-        self.on_recorded(snapshot)
+        is_leader = self._shares is not None and self._shares.owner_of(_LEADER_KEY) == self._session.id
+        if is_leader != self._leadership.is_held:
+            self._leadership.is_held = is_leader
+            self._log.info("leader_gained" if is_leader else "leader_lost", session_id=self._session.id)
+        self._on_recorded(snapshot.scheduled_at)
         return own
 
     def _has_clock_jumped(self, members: Sequence[WorkerRow], now: float) -> bool:
@@ -195,17 +205,17 @@ class Ownership:
         before = self._lease_ends
         self._lease_ends = {member.session_id: now + member.remaining_ms / 1_000 for member in members}
         return any(
-            ends_at < before.get(session_id, -math.inf) - self._lease.renewal_seconds
+            ends_at < before.get(session_id, -math.inf) - self.lease.renewal_seconds
             for session_id, ends_at in self._lease_ends.items()
         )
 
     async def _expire_workers(self, members: Sequence[WorkerRow], now: float) -> bool:
         # The worker that expired another one frees its cursors. Only if it is gone, too, does this one take over.
         dead = self._dead.seen_for(_SETTLE_SECONDS, now)
-        long_ahead = self._ahead.seen_for(self._lease.seconds, now)
-        for member in to_expire(members, self._lease.session_id, long_ahead):
+        long_ahead = self._ahead.seen_for(self.lease.seconds, now)
+        for member in to_expire(members, self._session.id, long_ahead):
             expire = partial(workers.expire_worker, session_id=member.session_id)
-            if self._lease.may_expire(member.lease_ms) and await self._store.write_urgently(expire):
+            if self.lease.may_expire(member.lease_ms) and await self._store.write_urgently(expire):
                 self._log.warning("peer_expired", session_id=member.session_id)
                 self._store.measures.takeovers += 1
                 dead.add(member.session_id)
@@ -222,7 +232,7 @@ class Ownership:
         await self._store.write_urgently(partial(workers.delete, session_id=dead))
 
     async def _claim(self, free: Sequence[CursorKey], now: float) -> int:
-        me = self._lease.session_id
+        me = self._session.id
         if self._shares is None or me not in self._candidates or self._is_leaving:
             return 0
         claims = to_claim(self._shares, me, free, self._free.seen_for(_SETTLE_SECONDS, now))
@@ -233,13 +243,13 @@ class Ownership:
         return claimed
 
     async def _release_surplus(self, now: float) -> None:
-        if self._shares is None or self._is_leaving or self._lease.session_id not in self._candidates:
+        if self._shares is None or self._is_leaving or self._session.id not in self._candidates:
             return
         owned = self._dispatcher.lanes.cursors
         if self._surplus is None:
             if not self._membership.seen_for(_SETTLE_SECONDS, now):
                 return
-            self._surplus = to_release(self._shares, self._lease.session_id, owned)
+            self._surplus = to_release(self._shares, self._session.id, owned)
         if not self._surplus or now - self._released_at < _RELEASE_INTERVAL_SECONDS:
             return
         some, rest = self._surplus[:_RELEASED_PER_STEP], self._surplus[_RELEASED_PER_STEP:]

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from discue.control import domains
 from discue.control.context import ControlContext
+from discue.dispatch.cluster.leadership import Leadership
 from discue.domain import domain_challenge
 from discue.domain.domain_challenge import Domain
 from discue.domain.errors import TooManyRequests
@@ -25,15 +26,15 @@ class DomainVerifier:
     future.
     """
 
-    def __init__(self, control: ControlContext, fetcher: Fetcher, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, fetcher: Fetcher, leadership: Leadership) -> None:
         self._control = control
         self._fetcher = fetcher
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._on_demand: Counter[int] = Counter()
 
     async def round(self) -> None:
         """Check every domain that is due. Returns when none is left."""
-        while self._is_leader() and (due := await domains.take_due(self._control, _DUE_PER_STEP)):
+        while self._leadership.is_held and (due := await domains.take_due(self._control, _DUE_PER_STEP)):
             # Wait for all, even if one fails.
             checks = [domains.check_taken(self._control, domain, self) for domain in due]
             for ended in await asyncio.gather(*checks, return_exceptions=True):

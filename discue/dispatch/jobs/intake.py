@@ -9,6 +9,7 @@ import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
+from discue.dispatch.cluster.leadership import Leadership
 from discue.domain.aliases import check_alias
 from discue.domain.errors import DiscueError, NotFound, StoreDamaged, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers
@@ -53,16 +54,16 @@ class Intake:
         self,
         control: ControlContext,
         log: Log,
+        leadership: Leadership,
         *,
-        is_leader: Callable[[], bool],
         on_error: Callable[[Exception], None],
-        on_delayed: Callable[[int], None] = lambda _: None,
+        on_delayed: Callable[[int], None],
     ) -> None:
         """`on_error` is called with unexpected errors, and `on_delayed` with the due times of messages for later."""
         self._control = control
         self._store = control.store
         self._log = log
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._on_error = on_error
         self._on_delayed = on_delayed
         self._requested = asyncio.Event()
@@ -82,7 +83,7 @@ class Intake:
         """Wait for a request, and move what waits."""
         await self._requested.wait()
         self._requested.clear()
-        if self._is_leader():
+        if self._leadership.is_held:
             await self.move()
 
     async def move(self) -> None:
@@ -91,7 +92,7 @@ class Intake:
         if not self._has_stored_limit:
             await self._store.write(partial(intake.store_limit, max_message_bytes=settings.max_message_bytes))
             self._has_stored_limit = True
-        while self._is_leader():
+        while self._leadership.is_held:
             now = self._control.clock.monotonic()
             self._paused = {owner: until for owner, until in self._paused.items() if until > now}
             waiting = await self._store.read(intake.waiting_organizations)

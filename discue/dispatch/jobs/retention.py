@@ -6,11 +6,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.control.context import ControlContext
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
-from discue.domain.clock import Clock
 from discue.domain.errors import StoreDamaged
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
@@ -20,7 +18,6 @@ from discue.store import feed, idempotency, listener_tallies, lockouts, purge, t
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
-from discue.store.store import Store
 
 _LOGS_READ = 200
 _CHANGES_A_STEP = 500
@@ -41,15 +38,6 @@ class DeleteEnded(Protocol):
     def __call__(self, tx: Transaction, /, *, before: int) -> Awaitable[object]: ...
 
 
-class RetentionTimes(msgspec.Struct, frozen=True):
-    """How long data is kept, in seconds."""
-
-    messages: int
-    """The default; a queue may set its own."""
-    missed: int
-    attempts: int
-
-
 class Retention:
     """The jobs that delete data. Each method is one run, and returns when nothing is left to do for now.
 
@@ -58,21 +46,18 @@ class Retention:
 
     def __init__(
         self,
-        store: Store,
-        cache: ControlPlaneCache,
+        control: ControlContext,
         dispatcher: Dispatcher,
-        clock: Clock,
+        leadership: Leadership,
         *,
-        times: RetentionTimes,
-        is_leader: Callable[[], bool],
         delete_ended: Sequence[DeleteEnded] = (),
     ) -> None:
-        self._store = store
-        self._cache = cache
+        self._settings = control.settings
+        self._store = control.store
+        self._cache = control.cache
+        self._clock = control.clock
         self._dispatcher = dispatcher
-        self._clock = clock
-        self._times = times
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._delete_ended = delete_ended
         self._keys_swept_at = 0
         self._purge_requested = asyncio.Event()
@@ -90,9 +75,10 @@ class Retention:
     async def purge_deleted(self) -> None:
         """Delete the data that deleted queues, listeners and organizations left behind."""
         after = 0
-        while (
-            self._is_leader() and (job := await self._store.read(partial(purge.next_after, job_id=after))) is not None
-        ):
+        while self._leadership.is_held:
+            job = await self._store.read(partial(purge.next_after, job_id=after))
+            if job is None:
+                break
             # A damaged queue must not delay the others. The next run repeats its job.
             with suppress(StoreDamaged):
                 while not await self._store.write(partial(purge.step, job=job)):
@@ -102,14 +88,14 @@ class Retention:
     async def run(self) -> None:
         """Miss deliveries of this worker's lanes that have waited too long; on the leader, delete old data."""
         await self._dispatcher.miss_too_old()
-        if self._is_leader():
+        if self._leadership.is_held:
             await self._delete_old()
 
     async def _delete_old(self) -> None:
         now = self._clock.now()
         ended_before = now - _REDELIVERIES_KEPT_MS
         steps: tuple[Callable[[Transaction], Awaitable[object]], ...] = (
-            partial(purge.delete_missed, missed_before=now - self._times.missed * 1_000),
+            partial(purge.delete_missed, missed_before=now - self._settings.missed_retention_seconds * 1_000),
             partial(purge.delete_ended, table="redelivery", ended_before=ended_before),
             partial(purge.delete_ended, table="replay", ended_before=ended_before),
             partial(feed.trim, kept=feed.CHANGES_KEPT, limit=_CHANGES_A_STEP),
@@ -155,7 +141,8 @@ class Retention:
 
     async def _delete_history(self, now: int) -> None:
         """Delete old attempts, events and counts of every organization."""
-        attempts_before, counts_before = now - self._times.attempts * 1_000, tallies.period_of(now - _COUNTS_KEPT_MS)
+        attempts_before = now - self._settings.attempt_retention_seconds * 1_000
+        counts_before = tallies.period_of(now - _COUNTS_KEPT_MS)
         # By then all keys were swept, and those that name the responses are deleted.
         stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
         steps = (
@@ -182,7 +169,7 @@ class Retention:
             after = (logs[-1].organization, logs[-1].queue)
 
     async def _trim_log(self, log: LogToTrim, now: int) -> None:
-        kept_seconds = self._times.messages if log.retention_seconds is None else log.retention_seconds
+        kept_seconds = self._settings.retention_seconds if log.retention_seconds is None else log.retention_seconds
         before = now - kept_seconds * 1_000
         if not await self._store.read(partial(purge.has_old_messages, log=log, stored_before=before)):
             return

@@ -2,20 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
+from discue.auth.control_plane_cache import QueueRecord
+from discue.control.context import ControlContext
+from discue.dispatch.cluster.leadership import Leadership
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, StoreDamaged, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
-from discue.domain.ids import PublicIds, RowIds
 from discue.domain.messages import decode_options
-from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
+from discue.domain.quotas import PublishUsage
 from discue.domain.reservations import JOBS, STEP
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
@@ -37,23 +38,10 @@ _LISTED_SECONDS: Final = 1.0
 class ScheduleRuns:
     """Runs due schedules. Two workers that run the same ones are harmless: only the one that advances it publishes."""
 
-    def __init__(
-        self,
-        store: Store,
-        cache: ControlPlaneCache,
-        clock: Clock,
-        public_ids: PublicIds,
-        *,
-        row_ids: RowIds,
-        quotas: Quotas = NO_QUOTAS,
-    ) -> None:
-        """`quotas` apply to organizations that have none of their own."""
-        self._store = store
-        self._cache = cache
-        self._clock = clock
-        self._public_ids = public_ids
-        self._row_ids = row_ids
-        self._quotas = quotas
+    def __init__(self, control: ControlContext) -> None:
+        self._control = control
+        self._store = control.store
+        self._clock = control.clock
         self._due: deque[ScheduleKey] = deque()
         """Schedules that are due next."""
         self._listed_at = 0.0
@@ -73,9 +61,9 @@ class ScheduleRuns:
         planned = _within_a_step(await self._plan_all([schedule for schedule in due if schedule is not None], now))
         if not planned:
             return
-        run = partial(schedules.run, planned=planned, now=now, defaults=self._quotas)
+        run = partial(schedules.run, planned=planned, now=now, defaults=self._control.settings.default_quotas)
         if await self._store.write_exclusively(run):
-            await self._cache.catch_up()
+            await self._control.cache.catch_up()
 
     async def _plan_all(self, due: Iterable[Schedule], now: int) -> list[PlannedRun]:
         """Plan runs. A schema may take 50 ms for each, so other tasks have as much time as the plans."""
@@ -101,14 +89,14 @@ class ScheduleRuns:
             elif due.runs and queue is not None:
                 entries = tuple(self._entry(schedule, queue, run, now) for run in due.runs)
                 last_run = ScheduleRun(due.runs[-1], now, entries[-1].id)
-        version, next_id = 0 if queue is None else queue.config_version, self._row_ids.next
+        version, next_id = 0 if queue is None else queue.config_version, self._control.row_ids.next
         return PlannedRun(schedule, version, entries, last_run, next_run_at, (next_id(), next_id(), next_id()))
 
     async def _queue(self, schedule: Schedule) -> tuple[QueueRecord | None, SkipReason | None]:
         """Return the queue, None if it is deleted, and the reason why it does not accept the schedule's data."""
         queue = None
         try:
-            queue = await self._cache.queue(schedule.organization, schedule.queue_public_id)
+            queue = await self._control.cache.queue(schedule.organization, schedule.queue_public_id)
             check_message(_draft(schedule), queue.max_message_bytes, queue.checker)
         except NotFound:
             return None, None
@@ -123,7 +111,7 @@ class ScheduleRuns:
         options = msgspec.structs.replace(schedule.options, headers=(*schedule.options.headers, *own))
         expires_at = None if schedule.expires_in is None else now + schedule.expires_in * 1_000
         draft = msgspec.structs.replace(_draft(schedule), options=options, expires_at=expires_at)
-        return entry_for(self._public_ids.next(), draft, ordered=queue.ordered)
+        return entry_for(self._control.public_ids.next(), draft, ordered=queue.ordered)
 
 
 def _draft(schedule: Schedule) -> NewMessage:
@@ -148,18 +136,11 @@ class Scheduler:
     A brief split-brain is harmless: only the worker that removes a message's row, or advances a schedule, delivers it.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        runs: ScheduleRuns,
-        clock: Clock,
-        *,
-        is_leader: Callable[[], bool],
-    ) -> None:
+    def __init__(self, store: Store, runs: ScheduleRuns, clock: Clock, leadership: Leadership) -> None:
         self._store = store
         self._runs = runs
         self._clock = clock
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._sooner = asyncio.Event()
         self.next_at: int | None = None
         """When the next one is due, in milliseconds since the epoch; None if none is known to wait."""
@@ -183,19 +164,19 @@ class Scheduler:
             async with asyncio.timeout(self._pause_seconds()):
                 await self._sooner.wait()
         self._sooner.clear()
-        if self.next_at is not None and self.next_at <= self._clock.now() and self._is_leader():
+        if self.next_at is not None and self.next_at <= self._clock.now() and self._leadership.is_held:
             await self.deliver_due()
 
     @property
     def late_ms(self) -> int:
         """How long the next delayed message or run is overdue. 0 if nothing is, or another worker is the leader."""
-        if self.next_at is None or not self._is_leader():
+        if self.next_at is None or not self._leadership.is_held:
             return 0
         return max(0, self._clock.now() - self.next_at)
 
     async def deliver_due(self) -> None:
         """Deliver all that is due. Returns when none is left, and the next due time is known."""
-        while self._is_leader() and await self._is_anything_due():
+        while self._leadership.is_held and await self._is_anything_due():
             # Delayed messages first: a schedule that cannot run must not hold them up.
             now = self._clock.now()
             is_damaged = False
@@ -241,7 +222,7 @@ class Scheduler:
         return is_sooner
 
     def _pause_seconds(self) -> float | None:
-        if self.next_at is None or not self._is_leader():
+        if self.next_at is None or not self._leadership.is_held:
             return None
         until_due = (self.next_at - self._clock.now()) / 1_000 + _LATENESS_SECONDS
         return min(max(0.0, until_due), _MAX_PAUSE_SECONDS)

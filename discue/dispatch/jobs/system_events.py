@@ -1,13 +1,13 @@
 """Jobs for system events: reports of missed deliveries, and system queues that are missing."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from discue.control.context import ControlContext
 from discue.control.system_queues import create_missing
+from discue.dispatch.cluster.leadership import Leadership
 from discue.observability.logs import Log
 from discue.store import missed_reports
 
@@ -22,10 +22,10 @@ class MissedReports:
     Only the leader looks for the latter. Several workers that report at the same time do no harm.
     """
 
-    def __init__(self, control: ControlContext, log: Log, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, log: Log, leadership: Leadership) -> None:
         self._control = control
         self._log = log
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._requested = asyncio.Event()
         self._next_at: int | None = None
 
@@ -39,7 +39,7 @@ class MissedReports:
             async with asyncio.timeout(self._pause_seconds()):
                 await self._requested.wait()
         now = self._control.clock.now()
-        if self._requested.is_set() or self._is_leader() or (self._next_at or now + 1) <= now:
+        if self._requested.is_set() or self._leadership.is_held or (self._next_at or now + 1) <= now:
             self._requested.clear()
             await self.report()
 
@@ -71,9 +71,9 @@ class MissedReports:
 class SystemQueues:
     """The leader creates missing system queues. Afterwards it looks for new organizations only, and hourly at all."""
 
-    def __init__(self, control: ControlContext, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(self, control: ControlContext, leadership: Leadership) -> None:
         self._control = control
-        self._is_leader = is_leader
+        self._leadership = leadership
         self._seen = 0
         """The last organization that was looked at."""
         self._again_at = 0
@@ -83,5 +83,5 @@ class SystemQueues:
         now = self._control.clock.now()
         if now >= self._again_at:
             self._seen, self._again_at = 0, now + _AGAIN_MS
-        while self._is_leader() and (last := await create_missing(self._control, self._seen)) is not None:
+        while self._leadership.is_held and (last := await create_missing(self._control, self._seen)) is not None:
             self._seen = last

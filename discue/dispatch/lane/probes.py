@@ -337,7 +337,7 @@ class Prober:
         now = self._context.clock.now()
         if now < url.due_at:
             self._context.wake_at(url, url.due_at)
-        elif not self._context.has_lease():
+        elif not self._context.session.is_held():
             self._context.wake_at(url, now + _LAPSED_MS)
         elif self._limiter.acquire(url):
             url.due_at = 0

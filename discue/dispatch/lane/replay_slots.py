@@ -1,7 +1,6 @@
 """Slots for replays: at most three replays of an organization run at a time, on all workers together."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Final, Protocol
@@ -64,9 +63,8 @@ class ReplaySlots:
     turn, it waits again behind the others.
     """
 
-    def __init__(self, worker: WorkerContext, session_id: Callable[[], int]) -> None:
+    def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
-        self._session_id = session_id
         self._shares: dict[int, _Share] = {}
         self._to_write: dict[_Share, None] = {}
         """Shares that differ from the store. The first one is being written."""
@@ -189,7 +187,7 @@ class ReplaySlots:
         epoch, before = self._epoch, share.stored
         # A slot that is given up must not be used from now on. Its owner is unknown until the store answers.
         share.held, share.stored = min(share.held, count), REPLAYS_AT_ONCE
-        store, session_id = self._worker.store, self._session_id()
+        store, session_id = self._worker.store, self._worker.session.id
         hold = partial(replay_slots.hold, session_id=session_id, organization=share.organization, count=count)
         held = await store.write(hold)
         if epoch != self._epoch:

@@ -1,6 +1,7 @@
 """The context that the parts of a dispatcher share: store, time, numbers, and the memory for message bodies."""
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -87,6 +88,21 @@ class BodyBudget:
         self.held -= size
 
 
+class WorkerSession:
+    """The session of a worker, which owns its cursors, and how long attempts may start under it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.id = 0
+        """Identifies this run of the worker in the rows of its cursors; 0 before it has joined."""
+        self.held_until = -math.inf
+        """When its lease is over, in seconds of the monotonic clock."""
+
+    def is_held(self) -> bool:
+        """Whether an attempt may start now: no other worker can have taken the cursors over yet."""
+        return self.clock.monotonic() < self.held_until
+
+
 class WorkerContext(msgspec.Struct, frozen=True):
     """Everything that the parts of a dispatcher share."""
 
@@ -96,8 +112,7 @@ class WorkerContext(msgspec.Struct, frozen=True):
     row_ids: RowIds
     random: Callable[[], float]
     """Returns a random number from [0, 1)."""
-    has_lease: Callable[[], bool]
-    """Whether attempts may start: no other worker can have taken the cursors over yet."""
+    session: WorkerSession
     deadline_ms: int
     """How long a message may wait until it is missed."""
     tuning: Tuning
@@ -107,4 +122,4 @@ class WorkerContext(msgspec.Struct, frozen=True):
 
     def time_to_start(self) -> int | None:
         """Return the time, in milliseconds since the epoch; None without the lease."""
-        return self.clock.now() if self.has_lease() else None
+        return self.clock.now() if self.session.is_held() else None

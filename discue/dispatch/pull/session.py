@@ -66,7 +66,7 @@ class PullContext(msgspec.Struct):
     deadline_ms: int
     """How long a message may wait before it is missed."""
     trace_ids: TraceIds
-    on_missed: Callable[[], None] = lambda: None
+    on_missed: Callable[[], None]
     """Called when missed deliveries were stored."""
     tracer: Tracer | None = None
     """None unless spans are exported."""

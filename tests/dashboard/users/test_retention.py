@@ -1,32 +1,24 @@
 from typing import cast
 
-from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.dashboard.users import session_table
 from discue.dashboard.users.session_table import SignInCode
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
 from discue.product import edge
 from discue.store.engine import Transaction
 from tests.dashboard.users.test_session_table import a_session
 from tests.dispatch.conftest import reports, stage
-from tests.dispatch.jobs.test_retention import TIMES
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.store.rows import row_id
+from tests.support.cast import control_of
 
 __all__ = ["reports", "stage"]
 
 
 async def test_ended_sessions_and_expired_codes_are_deleted(stage: Stage) -> None:
-    cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
-    retention = Retention(
-        stage.store,
-        cache,
-        cast(Dispatcher, stage),
-        stage.clock,
-        times=TIMES,
-        is_leader=lambda: True,
-        delete_ended=edge().delete_ended,
-    )
+    control, leadership = control_of(stage.store, stage.clock), Leadership(is_held=True)
+    retention = Retention(control, cast(Dispatcher, stage), leadership, delete_ended=edge().delete_ended)
     await stage.running()
     now = stage.clock.now()
     ends = {"expires_at": now + DAY_MS, "created_at": now, "last_seen_at": now}

@@ -1,13 +1,14 @@
 """A worker's lease: when it is held, and how it ends."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from discue.dispatch.cluster.lease import Lease
+from discue.dispatch.lane.worker import WorkerSession
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import RowIds
 from discue.store import workers
@@ -26,23 +27,34 @@ class Life:
         self.store = store
         self.clock = StandingClock()
         self.row_ids = RowIds(self.clock, slot=900)
-        self.lease = Lease(store, self.row_ids, self.clock, "all", seconds=SECONDS)
+        self.session = WorkerSession(self.clock)
         self.joining: list[int] = []
         self.lost: list[int] = []
         self.regained = 0
-        self.lease.announce = self.joining.append
-        self.lease.on_held = self.regain
-        self.lease.on_expired = lambda: self.lost.append(self.lease.session_id)
+        self.on_expired: Callable[[], object] = lambda: self.lost.append(self.session.id)
+        self.lease = Lease(
+            store,
+            self.session,
+            self.row_ids,
+            "all",
+            seconds=SECONDS,
+            on_expired=self.expire,
+            on_held=self.regain,
+            announce=self.joining.append,
+        )
+
+    def expire(self) -> None:
+        self.on_expired()
 
     def regain(self) -> None:
-        assert self.lease.is_held()
+        assert self.session.is_held()
         self.regained += 1
 
     def pass_seconds(self, seconds: float) -> None:
         self.clock.advance(round(seconds * 1_000))
 
     async def expire_worker(self) -> None:
-        assert await self.store.write(partial(workers.expire_worker, session_id=self.lease.session_id, known_dead=True))
+        assert await self.store.write(partial(workers.expire_worker, session_id=self.session.id, known_dead=True))
 
     async def members(self) -> tuple[WorkerRow, ...]:
         return (await self.store.engine.poll(())).members
@@ -55,27 +67,27 @@ def life(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Life]:
 
 
 async def test_lease_is_not_held_before_the_worker_has_joined(life: Life) -> None:
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
     assert not life.lease.may_expire(10_000)
 
 
 async def test_joining_sets_the_session_id_and_the_slot_of_the_row_ids(life: Life) -> None:
     await life.lease.join()
     [member] = await life.members()
-    assert (member.session_id, member.slot, member.lease_ms) == (life.lease.session_id, life.lease.slot, 10_000)
+    assert (member.session_id, member.slot, member.lease_ms) == (life.session.id, life.lease.slot, 10_000)
     assert life.row_ids.slot == 0
-    assert life.joining == [life.lease.session_id]
+    assert life.joining == [life.session.id]
 
 
 async def test_lease_is_held_for_less_than_its_length_after_each_renewal(life: Life) -> None:
     await life.lease.join()
     life.pass_seconds(8.9)
-    assert life.lease.is_held()
+    assert life.session.is_held()
     assert await life.lease.renew()
     life.pass_seconds(8.9)
-    assert life.lease.is_held()
+    assert life.session.is_held()
     life.pass_seconds(0.1)
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
 
 
 async def test_lease_counts_from_before_the_renewal_was_sent(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +102,9 @@ async def test_lease_counts_from_before_the_renewal_was_sent(life: Life, monkeyp
     monkeypatch.setattr(life.store, "write_urgently", slow)
     assert await life.lease.renew()
     life.pass_seconds(2.9)
-    assert life.lease.is_held()
+    assert life.session.is_held()
     life.pass_seconds(0.1)
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
 
 
 async def test_failed_renewal_does_not_extend_the_lease(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,26 +118,26 @@ async def test_failed_renewal_does_not_extend_the_lease(life: Life, monkeypatch:
         patched.setattr(life.store, "write_urgently", fail)
         with pytest.raises(StoreUnavailable):
             await life.lease.renew()
-    assert life.lease.is_held()
+    assert life.session.is_held()
     life.pass_seconds(4)
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
     assert life.regained == 1
     assert await life.lease.renew()
-    assert life.lease.is_held()
+    assert life.session.is_held()
     assert life.regained == 2
     assert life.lost == []
 
 
 async def test_expired_worker_joins_under_a_new_session_id(life: Life) -> None:
     await life.lease.join()
-    first = life.lease.session_id
+    first = life.session.id
     await life.expire_worker()
     held_when_lost = []
-    life.lease.on_expired = lambda: held_when_lost.append((life.lease.session_id, life.lease.is_held()))
+    life.on_expired = lambda: held_when_lost.append((life.session.id, life.session.is_held()))
     assert not await life.lease.renew()
     assert held_when_lost == [(first, False)]
-    assert life.lease.session_id != first
-    assert life.lease.is_held()
+    assert life.session.id != first
+    assert life.session.is_held()
     assert [member.dead for member in await life.members()] == [True, False]
 
 
@@ -139,17 +151,17 @@ async def test_two_renewals_of_an_expired_worker_join_once(life: Life) -> None:
 async def test_worker_that_is_expired_while_it_leaves_does_not_join_again(life: Life) -> None:
     await life.lease.join()
     await life.lease.begin_leaving()
-    assert life.lease.is_held()
+    assert life.session.is_held()
     await life.expire_worker()
     assert not await life.lease.renew()
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
     assert [member.dead for member in await life.members()] == [True]
 
 
 async def test_worker_that_left_holds_no_lease_and_has_no_row(life: Life) -> None:
     await life.lease.join()
     await life.lease.leave()
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
     assert await life.members() == ()
 
 
@@ -166,20 +178,20 @@ async def test_renewal_in_flight_when_the_worker_leaves_holds_nothing(
 
     monkeypatch.setattr(life.store, "write_urgently", leave_meanwhile)
     assert await life.lease.renew()
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
 
 
 async def test_worker_that_begins_to_leave_while_it_is_expired_does_not_join_again(life: Life) -> None:
     await life.lease.join()
     await life.expire_worker()
-    expired = life.lease.session_id
+    expired = life.session.id
     leaving: list[asyncio.Future[None]] = []
-    life.lease.on_expired = lambda: leaving.append(asyncio.ensure_future(life.lease.begin_leaving()))
+    life.on_expired = lambda: leaving.append(asyncio.ensure_future(life.lease.begin_leaving()))
     await life.lease.renew()
     await leaving[0]
     assert not await life.store.write(partial(workers.renew, session_id=expired, lease_ms=1_000))
     await life.lease.leave()
-    assert not life.lease.is_held()
+    assert not life.session.is_held()
 
 
 async def test_session_id_that_exists_is_not_used_again(life: Life) -> None:
@@ -187,7 +199,7 @@ async def test_session_id_that_exists_is_not_used_again(life: Life) -> None:
     await life.store.write(partial(workers.join, session_id=taken, role="all", lease_ms=1_000))
     await life.lease.join()
     assert life.joining[0] == taken
-    assert life.lease.session_id != taken
+    assert life.session.id != taken
 
 
 @pytest.mark.parametrize("after", ["joining", "a lapse", "an invalidation"])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.cluster.ownership import (
     FirstSeen,
@@ -19,6 +20,7 @@ from discue.dispatch.cluster.ownership import (
     to_release,
 )
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.lane.worker import WorkerSession
 from discue.domain.ids import RowIds
 from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
@@ -52,12 +54,12 @@ class CursorHolder:
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         if self.is_stuck:
             return 0
-        won = await self._store.write(partial(claim, owner=self._lease.session_id, cursors=cursors))
+        won = await self._store.write(partial(claim, owner=self._lease.session.id, cursors=cursors))
         self.cursors.update(won)
         return len(won)
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
-        await self._store.write(partial(release, owner=self._lease.session_id, cursors=cursors))
+        await self._store.write(partial(release, owner=self._lease.session.id, cursors=cursors))
         self.cursors.difference_update(cursors)
         self.released.append(len(cursors))
 
@@ -67,14 +69,25 @@ class Worker:
 
     def __init__(self, cluster: "Cluster", role: str) -> None:
         self.store = cluster.store
-        self.lease = Lease(cluster.store, cluster.row_ids, cluster.clock, role, seconds=LEASE_SECONDS)
+        self.leadership = Leadership()
+        self.lease = Lease(
+            cluster.store,
+            WorkerSession(cluster.clock),
+            cluster.row_ids,
+            role,
+            seconds=LEASE_SECONDS,
+            on_expired=lambda: None,
+            on_held=lambda: None,
+        )
         self.holder = CursorHolder(cluster.store, self.lease)
         dispatcher = cast(Dispatcher, self.holder)
-        self.ownership = Ownership(cluster.store, dispatcher, self.lease, cluster.clock, log=Log("test"))
+        self.ownership = Ownership(
+            cluster.store, dispatcher, self.lease, self.leadership, log=Log("test"), on_recorded=lambda _due_at: None
+        )
 
     @property
     def me(self) -> int:
-        return self.lease.session_id
+        return self.lease.session.id
 
     async def look(self) -> None:
         while await self.ownership.on_snapshot(await self.store.engine.poll(())):
@@ -226,7 +239,7 @@ async def test_single_worker_claims_all_cursors_at_once(cluster: Cluster) -> Non
     alice = await cluster.worker()
     assert set((await cluster.owners()).values()) == {alice.me}
     assert set(alice.holder.cursors) == set(cursors)
-    assert alice.ownership.is_leader
+    assert alice.leadership.is_held
 
 
 async def test_new_worker_gets_its_share_after_a_while_in_limited_steps(
@@ -283,10 +296,10 @@ async def test_exactly_one_worker_is_leader_and_has_a_successor(
     caplog.set_level("INFO")
     workers = [await cluster.worker() for _ in range(3)]
     await cluster.pass_seconds(1)
-    [keeper] = [worker for worker in workers if worker.ownership.is_leader]
+    [keeper] = [worker for worker in workers if worker.leadership.is_held]
     await cluster.kill(keeper)
     await cluster.pass_seconds(1)
-    [successor] = [worker for worker in cluster.workers if worker.ownership.is_leader]
+    [successor] = [worker for worker in cluster.workers if worker.leadership.is_held]
     gained = [vars(each)["discue_fields"] for each in caplog.records if each.message == "leader_gained"]
     assert [fields["session_id"] for fields in gained][-2:] == [keeper.me, successor.me]
 
@@ -381,7 +394,7 @@ async def test_api_worker_owns_no_cursor_and_expires_workers(cluster: Cluster) -
     await cluster.pass_seconds(5)
     assert await cluster.owners() == dict.fromkeys(cursors, None)
     assert set(await cluster.members()) == {api.me}
-    assert not api.ownership.is_leader
+    assert not api.leadership.is_held
 
 
 async def test_leaving_worker_claims_and_releases_nothing(cluster: Cluster) -> None:

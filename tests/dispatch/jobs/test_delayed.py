@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.domain.errors import StoreDamaged
 from discue.domain.messages import MessageOptions
@@ -16,26 +17,20 @@ from discue.domain.model import Queue
 from discue.domain.schedule import Schedule, Timing, first_run
 from discue.store import delayed_messages, messages, schedules
 from discue.store.delayed_messages import DueMessage
-from discue.store.engine import Appended, Transaction
+from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, well
+from tests.support.cast import control_of
 
 
 class Scheduling:
-    """The scheduler of a stage's worker. `is_leader` says whether it is this worker's turn."""
+    """The scheduler of a stage's worker. `leadership` says whether it is this worker's turn."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.is_leader = True
-        cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1_000)
-        runs = ScheduleRuns(stage.store, cache, stage.clock, stage.public_ids, row_ids=stage.row_ids)
-        self.scheduler = Scheduler(stage.store, runs, stage.clock, is_leader=lambda: self.is_leader)
-        dispatcher, scheduler = stage.dispatcher, self.scheduler
-
-        def appended(appended: Appended) -> None:
-            dispatcher.on_appended(appended)
-            scheduler.on_appended(appended)
-
-        stage.store.on_append = appended
+        self.leadership = Leadership(is_held=True)
+        control = replace(control_of(stage.store, stage.clock), public_ids=stage.public_ids, row_ids=stage.row_ids)
+        self.scheduler = Scheduler(stage.store, ScheduleRuns(control), stage.clock, self.leadership)
+        stage.store.on_append = [stage.dispatcher.on_appended, self.scheduler.on_appended]
 
     async def deliver(self) -> None:
         await self.scheduler.deliver_due()
@@ -129,13 +124,13 @@ async def test_due_time_is_known_from_snapshots_and_only_the_leader_delivers(sta
     await stage.listener(queue)
     message = await _delayed(stage, queue, 5_000)
     newcomer = Scheduling(stage)
-    newcomer.is_leader = False
+    newcomer.leadership.is_held = False
     newcomer.scheduler.on_snapshot((await stage.store.engine.poll(())).scheduled_at)
     assert newcomer.scheduler.next_at == stage.clock.now() + 5_000
     stage.clock.advance(5_000)
     await newcomer.scheduler.round()
     assert stage.courier.sent == []
-    newcomer.is_leader = True
+    newcomer.leadership.is_held = True
     async with asyncio.timeout(5):
         await newcomer.scheduler.round()
     await stage.quiet()

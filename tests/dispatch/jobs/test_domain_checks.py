@@ -12,6 +12,7 @@ import pytest
 from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy, IPAddress
@@ -49,14 +50,14 @@ class Site:
         self.control = control_of(stage.store, stage.clock)
         self.control.cache.follow(self._changed)
         self._heard: list[tuple[str, int, int]] = []
-        self.is_leader = True
+        self.leadership = Leadership(is_held=True)
 
     def _changed(self, kind: str, organization: int, ref: int) -> None:
         self._heard.append((kind, organization, ref))
 
     def verifier(self) -> DomainVerifier:
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
-        return DomainVerifier(self.control, fetcher, is_leader=lambda: self.is_leader)
+        return DomainVerifier(self.control, fetcher, self.leadership)
 
     async def follow(self) -> None:
         """Every worker hears what changed."""
@@ -120,7 +121,7 @@ async def test_wrong_response_fails_the_check(site: Site, stage: Stage) -> None:
 
 
 async def test_only_the_leader_does_rounds(site: Site, stage: Stage) -> None:
-    site.is_leader = False
+    site.leadership.is_held = False
     async with _server() as server:
         await _domain_at(site, await stage.organization(), server)
         stage.clock.advance(MINUTE)
@@ -170,7 +171,7 @@ async def test_internal_error_of_a_check_does_not_affect_others(site: Site, stag
         server.scripts = [_answer(b"something else")]
         stage.clock.advance(MINUTE)
         fetcher = Fetcher(policy=ANYWHERE, resolve=_loopback, ssl_context=trusting_context())
-        verifier = FailingOnce(site.control, fetcher, is_leader=lambda: True)
+        verifier = FailingOnce(site.control, fetcher, site.leadership)
         with pytest.raises(StoreUnavailable):
             await verifier.round()
         assert sorted([(await site.stored(each)).verification.failures for each in made]) == [0, 1, 1]

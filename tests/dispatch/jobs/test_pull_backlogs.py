@@ -1,5 +1,6 @@
 """The leader reads how much waits for each pull listener, and for how long."""
 
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.store.pull_backlogs import PullBacklog
 from tests.dispatch.stage import Stage
@@ -16,7 +17,7 @@ def _backlog(at: PullFixture, waiting: int, retrying: int, since: int) -> PullBa
 
 async def test_backlog_counts_unread_and_leased_messages(stage: Stage) -> None:
     at = await pull_fixture(stage)
-    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: True)
+    backlogs = PullBacklogs(stage.store, stage.clock, Leadership(is_held=True))
     await backlogs.read()
     assert backlogs.all == [_backlog(at, 0, 0, 0)]
 
@@ -43,22 +44,22 @@ async def test_backlogs_of_all_listeners_are_read_page_by_page(stage: Stage) -> 
     at = await pull_fixture(stage)
     others = [await another_listener(stage, at.queue, number=number) for number in range(901, 1_000)]
     await at.publish(1)
-    stage.store.on_append = lambda _: None
+    stage.store.on_append = []
     last = await another_listener(stage, at.queue, number=1_000)
     now = stage.clock.now()
-    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: True)
+    backlogs = PullBacklogs(stage.store, stage.clock, Leadership(is_held=True))
     await backlogs.read()
     assert backlogs.all == [*(_backlog(each, 1, 0, now) for each in (at, *others)), _backlog(last, 0, 0, 0)]
 
 
 async def test_worker_that_leads_no_more_reports_nothing(stage: Stage) -> None:
     await pull_fixture(stage)
-    leads = True
-    backlogs = PullBacklogs(stage.store, stage.clock, is_leader=lambda: leads)
+    leadership = Leadership(is_held=True)
+    backlogs = PullBacklogs(stage.store, stage.clock, leadership)
     await backlogs.read()
     assert len(backlogs.all) == 1
-    leads = False
+    leadership.is_held = False
     assert len(backlogs.all) == 0
     await backlogs.read()
-    leads = True
+    leadership.is_held = True
     assert len(backlogs.all) == 0

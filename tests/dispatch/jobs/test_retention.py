@@ -1,14 +1,16 @@
 """Retention on a running installation: what is deleted and what stays, without disturbing deliveries."""
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 import msgspec
 import pytest
 
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.config.settings import Settings
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.jobs.retention import Retention, RetentionTimes
+from discue.dispatch.jobs.retention import Retention
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject
@@ -20,13 +22,14 @@ from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import Job
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
+from tests.support.cast import control_of
 from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
 
 DAY = 86_400
 HOUR_MS = 3_600_000
-TIMES = RetentionTimes(messages=7 * DAY, missed=14 * DAY, attempts=3 * DAY)
+TIMES = Settings(retention_seconds=7 * DAY, missed_retention_seconds=14 * DAY, attempt_retention_seconds=3 * DAY)
 
 
 @pytest.fixture
@@ -36,9 +39,8 @@ def retention(stage: Stage) -> Retention:
 
 def _retention(stage: Stage, *, is_leader: bool = True) -> Retention:
     """Return the jobs for whatever dispatcher the stage has by then."""
-    cache = ControlPlaneCache(stage.store, stage.clock, max_message_bytes=1 << 18)
-    dispatcher = cast(Dispatcher, stage)
-    return Retention(stage.store, cache, dispatcher, stage.clock, times=TIMES, is_leader=lambda: is_leader)
+    control = replace(control_of(stage.store, stage.clock), settings=TIMES)
+    return Retention(control, cast(Dispatcher, stage), Leadership(is_held=is_leader))
 
 
 async def _kept(stage: Stage) -> list[int]:

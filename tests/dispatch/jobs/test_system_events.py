@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from discue.control.system_queues import new_system_queue
+from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Listener, Queue
@@ -22,10 +23,10 @@ class Reporter:
     """The job of a worker on a stage, whose lanes request its reports."""
 
     def __init__(self, stage: Stage) -> None:
-        self.is_leader = False
+        self.leadership = Leadership()
         self.requests = 0
-        self.job = MissedReports(control_of(stage.store, stage.clock), Log("test"), is_leader=lambda: self.is_leader)
-        stage.dispatcher.on_missed = self._on_missed
+        self.job = MissedReports(control_of(stage.store, stage.clock), Log("test"), self.leadership)
+        stage.worker.on_missed = self._on_missed
 
     def _on_missed(self) -> None:
         self.requests += 1
@@ -79,7 +80,7 @@ async def test_the_leader_reports_what_a_worker_that_died_has_missed(
     successor = Reporter(stage)
     await successor.job.round()
     assert await system_events(stage.store, queue.organization) == []
-    successor.is_leader = True
+    successor.leadership.is_held = True
     await successor.job.round()
     assert len(await system_events(stage.store, queue.organization)) == 1
     await reporter.job.round()
@@ -94,8 +95,8 @@ async def test_a_failed_attempt_that_is_retried_requests_no_report(stage: Stage)
 
 
 async def test_the_leader_creates_system_queues_of_new_organizations_each_time_and_of_all_hourly(stage: Stage) -> None:
-    is_leader = False
-    job = SystemQueues(control_of(stage.store, stage.clock), is_leader=lambda: is_leader)
+    leadership = Leadership()
+    job = SystemQueues(control_of(stage.store, stage.clock), leadership)
 
     async def has_queue(organization: int) -> bool:
         found = await stage.store.read(lambda tx: aliases.find(tx, "queue", organization, "system/events"))
@@ -104,7 +105,7 @@ async def test_the_leader_creates_system_queues_of_new_organizations_each_time_a
     first = await stage.organization()
     await job.run()
     assert not await has_queue(first.id)
-    is_leader = True
+    leadership.is_held = True
     await job.run()
     second = await stage.organization()
     assert (await has_queue(first.id), await has_queue(second.id)) == (True, False)

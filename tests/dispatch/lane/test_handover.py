@@ -241,7 +241,7 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: 
 async def test_appends_of_several_workers_are_sent_once_in_any_order_of_notification(stage: Stage) -> None:
     queue, _, first, _, _ = await _two_workers(stage, 1)
     heard: list[Appended] = []
-    stage.store.on_append = heard.append
+    stage.store.on_append = [heard.append]
     for _ in range(4):
         await stage.append(queue, 2)
     for index in (1, 3, 0, 2):
@@ -256,7 +256,7 @@ async def test_appends_of_several_workers_are_sent_once_in_any_order_of_notifica
 async def test_closed_lane_does_not_wait_for_the_lease(stage: Stage) -> None:
     queue, listener, first, _, _ = await _two_workers(stage, 0)
     first.lease.holds = False
-    stage.store.on_append = first.dispatcher.on_appended
+    stage.store.on_append = [first.dispatcher.on_appended]
     await stage.publish(queue, 1)
     assert len(first.dispatcher._context.waiting_for_lease) == 1
     await stage.delete_listener(listener)
@@ -311,7 +311,7 @@ async def test_cursor_without_a_lane_is_handed_over(stage: Stage) -> None:
 
 async def test_lane_continues_from_the_store_after_a_failover_that_lost_messages(stage: Stage) -> None:
     queue, listener, first, _, ids = await _two_workers(stage, 3)
-    stage.store.on_append = first.dispatcher.on_appended
+    stage.store.on_append = [first.dispatcher.on_appended]
     await stage.end(first.courier.in_flight[::], well())
     # The message that was appended and settled last is not in the database that took over.
     await stage.store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq > 1"))
@@ -333,7 +333,7 @@ async def test_lane_stops_reading_at_a_stale_head(stage: Stage) -> None:
     key = (queue.organization, queue.id)
     first.dispatcher.on_heads([(key, 900)])
     await stage.quiet()
-    stage.store.on_append = lambda _: None
+    stage.store.on_append = []
     await stage.publish(queue, 1)
     first.dispatcher.on_heads([(key, 2)])
     await stage.quiet()

@@ -227,7 +227,7 @@ async def test_redelivery_step_before_the_keys_are_read_lets_no_message_pass(
     await stage.end(stage.courier.in_flight[0], badly())
     worker = stage.worker
     [cursor] = worker.dispatcher.lanes.cursors
-    worker.dispatcher.registry.on_unowned = lambda: None
+    monkeypatch.setattr(worker.dispatcher.registry, "_on_unowned", lambda: None)
     await worker.dispatcher.hand_over([cursor])
     [later] = await stage.publish_keyed(queue, "b")
     await redeliver(stage, listener)

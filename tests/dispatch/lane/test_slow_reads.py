@@ -214,7 +214,7 @@ async def test_messages_published_while_a_lane_is_read_are_sent(stage: Stage, sl
 
 async def test_lane_dropped_before_its_read_holds_no_bodies(stage: Stage) -> None:
     queue, _ = await stage.running()
-    stage.store.on_append = lambda _: None
+    stage.store.on_append = []
     await stage.append(queue, 3)
     stage.dispatcher.on_heads([((queue.organization, queue.id), 3)])
     stage.dispatcher.registry.drop_all()
@@ -343,7 +343,7 @@ async def test_number_of_reads_at_once_is_limited(stage: Stage) -> None:
         await stage.listener(queue)
     engine = stage.store.engine
     assert isinstance(engine, Paced)
-    stage.store.on_append = lambda _: None
+    stage.store.on_append = []
     await stage.append(queue, 1)
     engine.slow = "reading"
     stage.dispatcher.on_heads([((queue.organization, queue.id), 1)])

@@ -87,7 +87,7 @@ async def test_round_with_a_due_message_leaves_a_large_new_one_to_the_next_round
     await _publish(at, SMALL)
     await at.say("release", await at.pull(), 5)
     first, second = await at.begin_waiting(), await at.begin_waiting()
-    stage.store.on_append = lambda _appended: None
+    stage.store.on_append = []
     await _publish(at, LARGE)
     reads = Reads(at, monkeypatch)
     await at.advance(5_000)

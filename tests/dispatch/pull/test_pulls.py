@@ -411,7 +411,7 @@ async def test_deleted_listener_cannot_be_pulled_from(stage: Stage) -> None:
 async def test_lanes_ignore_listeners_in_pull_mode(stage: Stage) -> None:
     at = await pull_fixture(stage)
     await stage.start()
-    stage.store.on_append = at.pulls.on_appended
+    stage.store.on_append = [at.pulls.on_appended]
     assert stage.lanes == []
     assert (await stage.store.engine.poll(())).free == ()
     ids = await at.publish(2)
