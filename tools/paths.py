@@ -108,21 +108,22 @@ class _Program:
     async def deliver(self, path: str) -> Recorder:
         """Publish, and record from when the lanes hear of the stored message until its request is sent."""
         recorder, sent = Recorder(), asyncio.Event()
-        on_append = self._store.on_append
+        followers = self._store.on_append
 
         def record(appended: Appended) -> None:
             with recorder.on():
-                on_append(appended)
+                for follow in followers:
+                    follow(appended)
 
         def end() -> None:
             sys.setprofile(None)
             sent.set()
 
-        self._store.on_append, self._sender.on_send = record, end
+        self._store.on_append, self._sender.on_send = [record], end
         await self.ask("POST", f"{path}/messages", {"data": {"order": 17}})
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await sent.wait()
-        self._store.on_append, self._sender.on_send = on_append, lambda: None
+        self._store.on_append, self._sender.on_send = followers, lambda: None
         return recorder
 
 

@@ -136,16 +136,16 @@ class Worker:
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
         self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds, reads=FEW_ROWS)
-        control.cache.follow(pulls.on_change)
-        control.store.on_append.append(pulls.on_appended)
-        control.store.on_heads.append(pulls.on_heads)
         if control.settings.role != "api":
             control.cache.follow(dispatcher.on_change)
-            control.store.on_append += (dispatcher.on_appended, self.jobs.scheduler.on_appended)
+            control.store.on_append += [dispatcher.on_appended, self.jobs.scheduler.on_appended]
             control.store.on_heads.append(dispatcher.on_heads)
             # It may be the leader before it has claimed its cursors. As often as the poller: when the store is back,
             # messages that became due have waited long enough.
             self._supervisor.every(0, "delayed_messages", self.jobs.scheduler.round, max_pause=1.0, reads=FEW_ROWS)
+        control.cache.follow(pulls.on_change)
+        control.store.on_append.append(pulls.on_appended)
+        control.store.on_heads.append(pulls.on_heads)
         self._poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
