@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from discue.dispatch.poller import Poller
 from discue.domain.clock import Clock
-from discue.server.parts import Delivery, Jobs
+from discue.server.parts import DeliveryParts, WorkerJobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +12,8 @@ class WorkerActivity:
     """The parts of a worker that do something by themselves."""
 
     clock: Clock
-    delivery: Delivery
-    jobs: Jobs
+    delivery: DeliveryParts
+    jobs: WorkerJobs
     poller: Poller
 
     @property

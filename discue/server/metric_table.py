@@ -27,7 +27,7 @@ from discue.observability.metrics import OTHER, Histogram, Metric, Samples, Size
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
 from discue.server.backlogs import BacklogSum
-from discue.server.parts import Delivery, Jobs
+from discue.server.parts import DeliveryParts, WorkerJobs
 
 TASKS: Final = (
     "backup",
@@ -74,8 +74,8 @@ class WorkerParts:
     """The parts of a worker whose state is measured."""
 
     control: ControlContext
-    delivery: Delivery
-    jobs: Jobs
+    delivery: DeliveryParts
+    jobs: WorkerJobs
     supervisor: Supervisor
     spans: Mapping[SpanResult, int] = field(default_factory=dict)
     """Spans by their result; empty unless they are exported."""

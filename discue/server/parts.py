@@ -1,4 +1,4 @@
-"""The parts of a worker: what delivers, the jobs beside it, and the services of requests."""
+"""The parts of a worker: those that deliver, the background jobs, and the services of requests."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,7 @@ from discue.server.edge import Backups, Edge
 from discue.server.machine import Machine
 
 
-class Delivery:
+class DeliveryParts:
     """The parts that deliver messages, to listeners and to consumers."""
 
     def __init__(
@@ -125,14 +125,14 @@ class Delivery:
         await self.probe.close()
 
 
-class Jobs:
+class WorkerJobs:
     """The background jobs. Most of them run on the leader only."""
 
     def __init__(
         self,
         control: ControlContext,
         log: Log,
-        delivery: Delivery,
+        delivery: DeliveryParts,
         leadership: Leadership,
         *,
         edge: Edge,
@@ -158,7 +158,7 @@ class Jobs:
 def services_of(
     control: ControlContext,
     log: Log,
-    delivery: Delivery,
+    delivery: DeliveryParts,
     verifier: DomainVerifier,
     *,
     readiness: Readiness,

@@ -28,7 +28,7 @@ from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
 from discue.server.machine import Machine
 from discue.server.metric_table import WorkerParts
-from discue.server.parts import Delivery, Jobs, services_of
+from discue.server.parts import DeliveryParts, WorkerJobs, services_of
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Notification
 from discue.store.ledger import Ledger, Reservation
@@ -78,7 +78,7 @@ class Worker:
         self._leadership = Leadership()
         missed_reports, poll_requested = MissedReports(control, log, self._leadership), asyncio.Event()
         session = WorkerSession(machine.clock)
-        self.delivery = Delivery(
+        self.delivery = DeliveryParts(
             control,
             log,
             machine,
@@ -89,7 +89,7 @@ class Worker:
             on_unowned=poll_requested.set,
         )
         dispatcher, leadership = self.delivery.dispatcher, self._leadership
-        self.jobs = jobs = Jobs(
+        self.jobs = jobs = WorkerJobs(
             control,
             log,
             self.delivery,
