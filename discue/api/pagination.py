@@ -1,35 +1,23 @@
-"""Query parameters, and lists in pages: what a query selects, and links to the neighbouring pages."""
+"""Query parameters, and what those of lists select."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
-from urllib.parse import parse_qs, unquote_plus, urlencode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, get_args
+from urllib.parse import parse_qs, unquote_plus
 
 import msgspec
 
 from discue.api.delivery_options import KEY_LIMITS
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, LinkTarget, links_of, within
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, within
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
 from discue.domain.model import LONGEST_CUSTOMER, MISSED_REASONS, DeliveryState
 from discue.domain.suggestions import suggestion
 from discue.store.missed_messages import POSITION_PATTERN
-from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE, Listing, Selection
-
-if TYPE_CHECKING:
-    from discue.api.route import Call
-
-T = TypeVar("T")
-R = TypeVar("R", bound=ApiResponse)
-
+from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE
 
 _PER_PAGE: Final = re.compile(r"(?:^|&)per_page=([0-9]{1,3})(?:&|$)")
-
-
-class _Listed(Protocol):
-    @property
-    def id(self) -> str: ...
 
 
 LARGEST_PAGE: Final = 100
@@ -276,47 +264,7 @@ def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, An
     return values
 
 
-async def paged(
-    call: "Call",
-    response: type[R],
-    fetch: Callable[[Selection], Awaitable[Listing[T]]],
-    view: Callable[[T], _Listed],
-    *,
-    collection: Callable[[T], str] | None = None,
-    links_items: bool = True,
-) -> R:
-    """Return the page that a request selects: its views in the only field of the response besides its links.
-
-    Adds the Link header (RFC 8288). `collection` returns the URL below which an item is found, if that is not the
-    request's. Items without a URL have no links. Raises BadRequest.
-    """
-    given = _selected(call.query, call.parameters)
-    fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
-    # `after` and `before` name items, not offsets: a page does not shift when newer items are added or others deleted.
-    listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))
-    views = [view(item) for item in listing.items]
-    urls = [call.url if collection is None else collection(item) for item in listing.items]
-    below = [
-        LinkTarget(getattr(shown, "alias", shown.id), shown.id, f"{url}/{shown.id}")
-        for shown, url in zip(views, urls, strict=True)
-    ]
-    # A filtered scan that stops early continues where it stopped, which need not be at an item that it found.
-    after = listing.resumes_after or (below[-1].id if below and listing.has_next else None)
-    before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
-    following = call.url + _neighbour(given, "after", after) if after else None
-    preceding = call.url + _neighbour(given, "before", before) if before else None
-    relations = (("next", following), ("prev", preceding))
-    header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in relations if url is not None)
-    if header:
-        call.response_headers.append(("link", header))
-    own = f"{call.url}?{urlencode(given)}" if given else call.url
-    (items,) = set(response.__struct_fields__) - {"links"}
-    members: dict[str, Any] = {items: views}
-    below = below if links_items else []
-    return response(links=links_of(own, below, following=following, preceding=preceding), **members)
-
-
-def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
+def selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     """Return the parameters that differ from their defaults, in the order in which links have them."""
     values = read_parameters(query, parameters)
     given = {
@@ -335,11 +283,3 @@ def _selected(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     if name is not None and given.setdefault("alias", name) != name:
         raise _NAME.wrong("is a synonym of alias, and has another value")
     return given
-
-
-def _neighbour(given: Mapping[str, Any], side: str, position: str) -> str:
-    """Return the query of a neighbouring page, with the same filters."""
-    # A page number counts from the newest item. Together with an id it would skip items.
-    filters = {name: value for name, value in given.items() if name not in {"per_page", "page", "after", "before"}}
-    per_page = given.get("per_page", FIRST_PAGE.per_page)
-    return f"?{urlencode({'per_page': per_page, side: position, **filters})}"

@@ -15,7 +15,6 @@ from discue.api.decoding import EventFormat
 from discue.api.pagination import Parameter
 from discue.api.structs import (
     Body,
-    DeletedResponse,
     GivenNames,
     Link,
     Links,
@@ -26,7 +25,7 @@ from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.message_data import LONGEST_ESCAPE, Codec, most_bytes_as_sent
-from discue.domain.reservations import FEW_ROWS, SMALL_READ_BYTES, ReadBound, Reads
+from discue.domain.reservations import SMALL_READ_BYTES, ReadBound, Reads
 from discue.domain.scopes import Access, Principal
 from discue.http.frame import Theme, theme_of
 from discue.http.negotiation import JSON, accepts_gzip, prefers_json
@@ -333,16 +332,3 @@ class Route(_Reading, frozen=True):
         """The docstring of the handler in one line, without the paragraph about errors."""
         paragraphs = inspect.cleandoc(self.handler.__doc__ or "").split("\n\n")
         return " ".join(text.replace("\n", " ") for text in paragraphs if not text.startswith("Raises "))
-
-
-def deletion(
-    path: str, delete: Callable[..., Awaitable[None]], needs: Needs, text: str, *, codes: tuple[str, ...] = ()
-) -> Route:
-    """Return the route that deletes what a path names. `delete` takes the ids in it; `text` documents the operation."""
-
-    async def handle(call: Call) -> DeletedResponse:
-        await delete(call.control, call.principal, *call.ids)
-        return DeletedResponse(links=call.links())
-
-    handle.__doc__ = text
-    return Route(DELETE, path, handle, needs, codes=codes, reads=FEW_ROWS)

@@ -5,16 +5,16 @@ document is derived from these annotations.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import replace
 
 from discue.domain.clock import LAST_INSTANT
 from discue.domain.errors import invalid
 
-T = TypeVar("T")
 B = TypeVar("B", bound="Body")
 
 Text: TypeAlias = str | None | UnsetType
@@ -148,31 +148,19 @@ class Link(msgspec.Struct, frozen=True):
 Links = dict[str, Link]
 
 
-class ApiResponse(msgspec.Struct, rename={"links": "_links"}, kw_only=True, frozen=True):
-    """The body of a response with status 200."""
+class ItemView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What clients see of an item that has an id."""
 
-    links: Annotated[
-        Links,
-        doc(
-            "The URL of this resource (`self`), and of its sub-resources by alias.",
-            {"self": {"href": "https://discue.example.com/v1"}},
-            required=["self"],
-        ),
-    ]
+    id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
 
     def without_secrets(self) -> Self:
-        """Return what is stored of the response for repeated requests with the same idempotency key."""
+        """Return what is stored of it for repeated requests with the same idempotency key."""
         return self
 
 
-class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
-    """The response to every `DELETE`."""
-
-
-class View(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+class View(ItemView, kw_only=True, frozen=True):
     """The fields that every resource has in responses."""
 
-    id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
     alias: Annotated[str, ALIAS]
     name: Annotated[str, NAME]
     created_at: Annotated[int, instant_doc("When it was created")]
@@ -187,68 +175,27 @@ class ReferenceView(msgspec.Struct, frozen=True):
     name: Annotated[str, NAME]
 
 
-class LinkTarget(NamedTuple):
-    """A sub-resource that a response links to."""
+class ApiResponse(msgspec.Struct, rename={"links": "_links"}, kw_only=True, frozen=True):
+    """The body of a response with status 200."""
 
-    alias: str
-    id: str
-    url: str
+    links: Annotated[
+        Links,
+        doc(
+            "The URL of this resource (`self`), and of its sub-resources by alias.",
+            {"self": {"href": "https://discue.example.com/v1"}},
+            required=["self"],
+        ),
+    ]
 
-
-# Reserved even in responses without such a page: a client that follows `next` must not arrive at a queue of that name.
-_RESERVED_LINKS: Final = frozenset({"self", "next", "prev"})
-
-
-def links_below(url: str, collection: str, resources: Iterable[ReferenceView]) -> Links:
-    """Return `self`, and one entry for each resource in a collection of the resource at `url`."""
-    return links_of(url, [LinkTarget(each.alias, each.id, f"{url}/{collection}/{each.id}") for each in resources])
-
-
-def links_of(
-    url: str, below: Iterable[LinkTarget] = (), *, following: str | None = None, preceding: str | None = None
-) -> Links:
-    """Return `self`, `next` and `prev`, then one entry for each of `below`.
-
-    An entry is keyed by its alias, or by its id if that key is taken: `self`, `next` and `prev` always are, and earlier
-    entries win over later ones.
-    """
-    # A page link must win over an item with the alias `next`: clients follow it without looking at its URL.
-    links = {"self": Link(url)}
-    if following is not None:
-        links["next"] = Link(following)
-    if preceding is not None:
-        links["prev"] = Link(preceding)
-    for entry in below:
-        taken = entry.alias in links or entry.alias in _RESERVED_LINKS
-        links.setdefault(entry.id if taken else entry.alias, Link(entry.url))
-    return links
+    def without_secrets(self) -> Self:
+        """Return what is stored of the response for repeated requests with the same idempotency key."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        kept = {name: view.without_secrets() for name, view in shown.items() if isinstance(view, ItemView)}
+        return replace(self, **kept)
 
 
-def or_unset(value: T | None) -> T | UnsetType:
-    """Return the value; UNSET, which omits the field, for None."""
-    return UNSET if value is None else value
-
-
-class _Stored(Protocol):
-    @property
-    def public_id(self) -> str: ...
-    @property
-    def alias(self) -> str: ...
-    @property
-    def created_at(self) -> int: ...
-    @property
-    def updated_at(self) -> int: ...
-
-
-def base_fields(stored: _Stored) -> dict[str, Any]:
-    """Return the fields of a View."""
-    return {
-        "id": stored.public_id,
-        "alias": stored.alias,
-        "name": stored.alias,
-        "created_at": stored.created_at,
-        "updated_at": stored.updated_at,
-    }
+class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
+    """The response to every `DELETE`."""
 
 
 class GivenNames(NamedTuple):

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from discue.api.structs import links_of
+from discue.api.resource import links_of
 from discue.cli.delivery_lines import ShownDelivery
 from discue.config.settings import Settings
 from discue.dashboard.inbox import VERIFIED, Inbox, ReceivedRequest

@@ -8,7 +8,7 @@ import pytest
 
 from discue.api.pagination import rows_of
 from discue.api.pretty import indented
-from discue.api.structs import LinkTarget, links_of
+from discue.api.resource import LinkTarget, links_of
 from discue.domain.reservations import FEW_ROWS, RESOURCE, ReadBound
 from discue.store.ledger import Ledger
 from discue.store.store import Store

@@ -1,22 +1,18 @@
 """`/api_keys`."""
 
-from functools import partial
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
+from discue.api.resource import Resource, base_fields
+from discue.api.route import Call, Needs
 from discue.api.structs import (
     STATUS,
-    ApiResponse,
     Integer,
     NamedBody,
     Text,
     View,
-    base_fields,
     doc,
     id_doc,
     instant_doc,
@@ -27,10 +23,7 @@ from discue.control import api_keys
 from discue.control.api_keys import KeyFields
 from discue.domain import model
 from discue.domain.api_key import visible_prefix
-from discue.domain.reservations import PAGE, RESOURCE
 from discue.domain.scopes import PROTECTED, RESOURCES, TARGETS_LIMIT, parse_scopes, render_scopes
-
-_READ, _LIST, _WRITE = Needs.of("api_keys")
 
 _TARGET: Final = r"\*|[0-9A-Za-z_-]{1,64}"
 _TARGETS: Final[dict[str, Any]] = {
@@ -113,47 +106,6 @@ class ApiKeyView(View, kw_only=True, frozen=True):
         return replace(self, key=visible_prefix(self.id))
 
 
-class ApiKeyResponse(ApiResponse, kw_only=True, frozen=True):
-    api_key: Annotated[ApiKeyView, doc("The API key.")]
-
-    def without_secrets(self) -> Self:
-        return replace(self, api_key=self.api_key.without_secrets())
-
-
-class ApiKeysResponse(ApiResponse, kw_only=True, frozen=True):
-    api_keys: Annotated[list[ApiKeyView], doc("The API keys, newest first.")]
-
-
-async def create(call: Call) -> ApiKeyResponse:
-    """Create an API key. Only this response shows the complete key."""
-    return await created(
-        call,
-        lambda control: api_keys.create(control, call.principal, _fields(call)),
-        lambda call, made: _response(call, made.key, key_view(made.key, made.text)),
-    )
-
-
-async def get(call: Call) -> ApiKeyResponse:
-    """Get an API key."""
-    found = await api_keys.get(call.control, call.principal, call.ids[0])
-    return _response(call, found, key_view(found))
-
-
-async def list_all(call: Call) -> ApiKeysResponse:
-    """List API keys."""
-    return await paged(call, ApiKeysResponse, partial(api_keys.page, call.control, call.principal), key_view)
-
-
-async def change(call: Call) -> ApiKeyResponse:
-    """Change an API key. `scopes` replaces all scopes of the key."""
-    changed = await api_keys.change(call.control, call.principal, call.ids[0], _fields(call))
-    return _response(call, changed, key_view(changed))
-
-
-def _response(call: Call, key: model.ApiKey, view: ApiKeyView) -> ApiKeyResponse:
-    return call.with_etag(key, ApiKeyResponse(api_key=view, links=call.links(key.public_id)))
-
-
 def _fields(call: Call) -> KeyFields:
     body: ApiKeyBody = call.body
     scopes = UNSET if body.scopes is UNSET else parse_scopes(body.scopes)
@@ -172,21 +124,32 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     )
 
 
-_OF_BODY: Final = ("alias_taken", "scope_exceeded", "scope_protected")
+_KEYS: Final = Resource[model.ApiKey](
+    path="/api_keys",
+    name="api_key",
+    noun="API key",
+    view_type=ApiKeyView,
+    view=lambda _, key: key_view(key),
+    needs=Needs.of("api_keys"),
+    body=ApiKeyBody,
+    fields=_fields,
+    codes=("alias_taken", "scope_exceeded", "scope_protected"),
+)
 
 ROUTES = (
-    Route(GET, "/api_keys", list_all, _LIST, query=PAGES, reads=PAGE),
-    Route(CREATE, "/api_keys", create, _WRITE, ApiKeyBody, codes=("quota_exceeded", *_OF_BODY), reads=RESOURCE),
-    Route(GET, "/api_keys/{api_key_id}", get, _READ, reads=RESOURCE),
-    Route(
-        PUT,
-        "/api_keys/{api_key_id}",
-        change,
-        _WRITE,
-        ApiKeyBody,
-        codes=("last_admin_key", *_OF_BODY),
-        example={"status": "disabled"},
-        reads=RESOURCE,
+    _KEYS.list_route(api_keys.page, "List API keys."),
+    _KEYS.create_route(
+        api_keys.create,
+        "Create an API key. Only this response shows the complete key.",
+        "quota_exceeded",
+        respond=lambda call, made: _KEYS.one(call, made.key, key=made.text),
     ),
-    deletion("/api_keys/{api_key_id}", api_keys.delete, _WRITE, "Delete an API key.", codes=("last_admin_key",)),
+    _KEYS.get_route(api_keys.get, "Get an API key."),
+    _KEYS.change_route(
+        api_keys.change,
+        "Change an API key. `scopes` replaces all scopes of the key.",
+        "last_admin_key",
+        example={"status": "disabled"},
+    ),
+    _KEYS.delete_route(api_keys.delete, "Delete an API key.", "last_admin_key"),
 )

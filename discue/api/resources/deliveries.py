@@ -1,6 +1,7 @@
 """Deliveries of a message, and their attempts."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final, get_args
 
@@ -8,15 +9,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
-from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES, paged
+from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
+from discue.api.resource import Resource, by_path, paged
 from discue.api.route import GET, Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, ApiResponse, doc, id_doc, instant_doc
+from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, ApiResponse, ItemView, doc, id_doc, instant_doc
 from discue.control import messages
 from discue.control.messages import AttemptDetails
 from discue.domain import model
 from discue.domain.attempts import AttemptDetail, FailureKind, StoredAttempt
 from discue.domain.model import DeliveryState
-from discue.domain.reservations import PAGE, RESOURCE
+from discue.domain.reservations import PAGE
 
 OUTCOME: Final = doc("The outcome.", "failed", enum=["acknowledged", "failed"])
 FAILURE: Final = doc("Why it failed; empty if it did not.", "status", enum=list(get_args(FailureKind)))
@@ -150,7 +152,7 @@ class TimingsView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     total_ms: Annotated[int, doc("Everything together, in milliseconds.", 34, minimum=0)]
 
 
-class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AttemptView(ItemView, frozen=True, kw_only=True):
     """An attempt to deliver a message. The fields after `replay_id` are shown for a single attempt only, if kept."""
 
     id: Annotated[str, id_doc("attempt_id", "The id, shared with the usage event of the attempt.")]
@@ -186,14 +188,6 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     response: Annotated[ResponseView | UnsetType, RESPONSE] = UNSET
 
 
-class AttemptResponse(ApiResponse, kw_only=True, frozen=True):
-    attempt: Annotated[AttemptView, doc("The attempt.")]
-
-
-class AttemptsResponse(ApiResponse, kw_only=True, frozen=True):
-    attempts: Annotated[list[AttemptView], doc("The attempts, newest first.")]
-
-
 async def list_deliveries(call: Call) -> DeliveriesResponse:
     """List the deliveries of a message.
 
@@ -221,42 +215,14 @@ def delivery_view(delivery: model.Delivery) -> DeliveryView:
     )
 
 
-async def list_of_message(call: Call) -> AttemptsResponse:
-    """List the attempts to deliver a message. To all listeners, without details."""
-    fetch = partial(messages.page_of_attempts, call.control, call.principal, call.ids)
-    return await paged(call, AttemptsResponse, fetch, _attempt_view)
-
-
-async def list_of_listener(call: Call) -> AttemptsResponse:
-    """List the attempts to deliver to a listener.
-
-    Of all its messages, without details. A page can be short or empty and still have a `next`: the list ends at the
-    page without one.
-    """
-    fetch = partial(messages.page_of_listener_attempts, call.control, call.principal, call.ids)
-    return await paged(call, AttemptsResponse, fetch, _attempt_view)
-
-
-async def get_of_message(call: Call) -> AttemptResponse:
-    """Get an attempt to deliver a message. With details, if they were kept."""
-    return _attempt_response(call, await messages.get_attempt(call.control, call.principal, call.ids[:2], call.ids[2]))
-
-
-async def get_of_listener(call: Call) -> AttemptResponse:
-    """Get an attempt to deliver to a listener. With details, if they were kept."""
-    found = await messages.get_listener_attempt(call.control, call.principal, call.ids[:2], call.ids[2])
-    return _attempt_response(call, found)
-
-
-def _attempt_response(call: Call, details: AttemptDetails) -> AttemptResponse:
+def _with_details(call: Call, details: AttemptDetails) -> ApiResponse:
     fields = {} if details.detail is None else detail_fields(details.detail)
     if details.attempt.withheld:
         fields.pop("timings", None)
-    view = _attempt_view(details.attempt, **fields)
-    return call.with_etag(details.attempt, AttemptResponse(attempt=view, links=call.links()))
+    return _OF_MESSAGE.one(call, details.attempt, **fields)
 
 
-def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
+def _attempt_view(attempt: StoredAttempt) -> AttemptView:
     return AttemptView(
         id=attempt.id,
         message_id=attempt.message_id or UNSET,
@@ -271,7 +237,6 @@ def _attempt_view(attempt: StoredAttempt, **details: Any) -> AttemptView:
         withheld=attempt.withheld,
         created_at=attempt.ended_at,
         replay_id=attempt.replay_id or UNSET,
-        **details,
     )
 
 
@@ -296,10 +261,36 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
     return [HeaderView(name, value) for name, value in headers]
 
 
+_OF_MESSAGE: Final = Resource[StoredAttempt](
+    path=f"{_MESSAGE}/attempts",
+    name="attempt",
+    view_type=AttemptView,
+    view=lambda _, attempt: _attempt_view(attempt),
+    needs=(_READ_MESSAGE,) * 3,
+)
+_OF_LISTENER: Final = replace(_OF_MESSAGE, path=f"{LISTENER_PATH}/attempts", needs=(READ_LISTENER,) * 3)
+
 ROUTES = (
     Route(GET, f"{_MESSAGE}/deliveries", list_deliveries, _READ_MESSAGE, query=DELIVERY_PAGES, reads=PAGE),
-    Route(GET, f"{_MESSAGE}/attempts", list_of_message, _READ_MESSAGE, query=MESSAGE_ATTEMPT_PAGES, reads=PAGE),
-    Route(GET, f"{_MESSAGE}/attempts/{{attempt_id}}", get_of_message, _READ_MESSAGE, reads=RESOURCE),
-    Route(GET, f"{LISTENER_PATH}/attempts", list_of_listener, READ_LISTENER, query=LISTENER_ATTEMPT_PAGES, reads=PAGE),
-    Route(GET, f"{LISTENER_PATH}/attempts/{{attempt_id}}", get_of_listener, READ_LISTENER, reads=RESOURCE),
+    _OF_MESSAGE.list_route(
+        by_path(messages.page_of_attempts),
+        "List the attempts to deliver a message. To all listeners, without details.",
+        MESSAGE_ATTEMPT_PAGES,
+    ),
+    _OF_MESSAGE.get_route(
+        by_path(messages.get_attempt),
+        "Get an attempt to deliver a message. With details, if they were kept.",
+        respond=_with_details,
+    ),
+    _OF_LISTENER.list_route(
+        by_path(messages.page_of_listener_attempts),
+        "List the attempts to deliver to a listener. Of all its messages, without details. A page can be short or "
+        "empty and still have a `next`: the list ends at the page without one.",
+        LISTENER_ATTEMPT_PAGES,
+    ),
+    _OF_LISTENER.get_route(
+        by_path(messages.get_listener_attempt),
+        "Get an attempt to deliver to a listener. With details, if they were kept.",
+        respond=_with_details,
+    ),
 )

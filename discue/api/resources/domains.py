@@ -1,32 +1,27 @@
 """`/domains`."""
 
-from functools import partial
 from typing import Annotated, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
+from discue.api.resource import Resource, base_fields, links_of
+from discue.api.route import PUT, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
     Integer,
     NamedBody,
     View,
-    base_fields,
     doc,
     id_doc,
     instant_doc,
-    links_of,
     read_only,
 )
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.domain.domain_challenge import Domain
-from discue.domain.reservations import PAGE, RESOURCE
-
-_READ, _LIST, _WRITE = Needs.of("domains")
+from discue.domain.reservations import RESOURCE
 
 _HOSTNAME: Final = doc("A DNS name, not an IP address.", "shop.example.com", minLength=4, maxLength=253)
 _PORT: Final = doc(
@@ -83,51 +78,8 @@ class DomainView(View, kw_only=True, frozen=True):
     verification: Annotated[VerificationView, doc("Whether it is verified.")]
 
 
-class DomainResponse(ApiResponse, kw_only=True, frozen=True):
-    domain: Annotated[DomainView, doc("The domain.")]
-
-
-class DomainsResponse(ApiResponse, kw_only=True, frozen=True):
-    domains: Annotated[list[DomainView], doc("The domains, newest first.")]
-
-
-async def create(call: Call) -> DomainResponse:
-    """Create a domain. The response names the file that verifies the domain, and its content."""
-    return await created(call, lambda control: domains.create(control, call.principal, _fields(call)), _response)
-
-
-async def get(call: Call) -> DomainResponse:
-    """Get a domain."""
-    return _response(call, await domains.get(call.control, call.principal, call.ids[0]))
-
-
-async def list_all(call: Call) -> DomainsResponse:
-    """List domains."""
-    return await paged(call, DomainsResponse, partial(domains.page, call.control, call.principal), _view)
-
-
-async def change(call: Call) -> DomainResponse:
-    """Change a domain. Its hostname and port cannot change. Renews an expired challenge."""
-    return _response(call, await domains.change(call.control, call.principal, call.ids[0], _fields(call)))
-
-
-async def verify(call: Call) -> DomainResponse:
-    """Verify a domain now. Checks the file, and returns the domain with the result.
-
-    Raises TooManyRequests while too many domains of the organization are being verified.
-    """
-    public_id = call.ids[0]
-    domain = await domains.verify(call.control, call.principal, public_id, call.services.domain_checks)
-    return _response(call, domain, f"{call.base}/domains/{public_id}")
-
-
 def _fields(call: Call) -> DomainFields:
     return DomainFields(*call.names(), call.body.hostname, call.body.port)
-
-
-def _response(call: Call, domain: Domain, url: str | None = None) -> DomainResponse:
-    links = links_of(url) if url else call.links(domain.public_id)
-    return call.with_etag(domain, DomainResponse(domain=_view(domain), links=links))
 
 
 def _view(domain: Domain) -> DomainView:
@@ -140,34 +92,49 @@ def _view(domain: Domain) -> DomainView:
     )
 
 
+_DOMAINS: Final = Resource[Domain](
+    path="/domains",
+    name="domain",
+    view_type=DomainView,
+    view=lambda _, domain: _view(domain),
+    needs=Needs.of("domains"),
+    body=DomainBody,
+    fields=_fields,
+    codes=("alias_taken",),
+)
+
+
+async def verify(call: Call) -> ApiResponse:
+    """Verify a domain now. Checks the file, and returns the domain with the result.
+
+    Raises TooManyRequests while too many domains of the organization are being verified.
+    """
+    domain = await domains.verify(call.control, call.principal, call.ids[0], call.services.domain_checks)
+    return replace(_DOMAINS.one(call, domain), links=links_of(f"{call.base}/domains/{call.ids[0]}"))
+
+
 ROUTES = (
-    Route(GET, "/domains", list_all, _LIST, query=PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        "/domains",
-        create,
-        _WRITE,
-        DomainBody,
-        codes=("quota_exceeded", "alias_taken"),
+    _DOMAINS.list_route(domains.page, "List domains."),
+    _DOMAINS.create_route(
+        domains.create,
+        "Create a domain. The response names the file that verifies the domain, and its content.",
+        "quota_exceeded",
         required=("hostname",),
-        reads=RESOURCE,
     ),
-    Route(GET, "/domains/{domain_id}", get, _READ, reads=RESOURCE),
+    _DOMAINS.get_route(domains.get, "Get a domain."),
+    _DOMAINS.change_route(
+        domains.change,
+        "Change a domain. Its hostname and port cannot change. Renews an expired challenge.",
+        "immutable_field",
+        example={"alias": "store"},
+    ),
     Route(
         PUT,
-        "/domains/{domain_id}",
-        change,
-        _WRITE,
-        DomainBody,
-        codes=("alias_taken", "immutable_field"),
-        example={"alias": "store"},
+        f"{_DOMAINS.item}/verification",
+        verify,
+        Needs("domains", "write"),
+        response=_DOMAINS.response,
         reads=RESOURCE,
     ),
-    Route(PUT, "/domains/{domain_id}/verification", verify, _WRITE, reads=RESOURCE),
-    deletion(
-        "/domains/{domain_id}",
-        domains.delete,
-        _WRITE,
-        "Delete a domain. Listeners on it are no longer on a verified domain.",
-    ),
+    _DOMAINS.delete_route(domains.delete, "Delete a domain. Listeners on it are no longer on a verified domain."),
 )

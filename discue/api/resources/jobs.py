@@ -1,16 +1,14 @@
 """Redeliveries of missed messages, and replays of a part of the queue."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
-from discue.api.idempotency import Response, created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import DELETE, GET, POST, Call, Needs, Route
+from discue.api.resource import Resource, by_path, or_unset
+from discue.api.route import POST, Call, Needs
 from discue.api.structs import (
     EXAMPLE_IDS,
     LISTENER_ID,
@@ -18,7 +16,6 @@ from discue.api.structs import (
     QUEUE_ID,
     ApiResponse,
     AsSent,
-    DeletedResponse,
     Flag,
     Integer,
     ResourceBody,
@@ -28,16 +25,14 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     number_given,
-    or_unset,
     text_given,
     within,
 )
-from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, Jobs, Params, RedeliveryParams, ReplayParams
+from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
-from discue.domain.reservations import PAGE, RESOURCE
-from discue.store.jobs import Job
+from discue.domain.reservations import RESOURCE
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -50,7 +45,6 @@ _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
-_REPLAY = Needs("listeners", "write", reads="messages")
 
 
 class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -134,49 +128,9 @@ class DryRunView(msgspec.Struct, frozen=True):
     ]
 
 
-class RedeliveryResponse(ApiResponse, kw_only=True, frozen=True):
-    redelivery: Annotated[RedeliveryView, doc("The redelivery.")]
-
-
 class CreatedRedeliveryResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
     redelivery: Annotated[RedeliveryView | UnsetType, doc("The redelivery.")] = UNSET
     dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
-
-
-class RedeliveriesResponse(ApiResponse, kw_only=True, frozen=True):
-    redeliveries: Annotated[list[RedeliveryView], doc("The redeliveries, newest first.")]
-
-
-async def create_redelivery(call: Call) -> CreatedRedeliveryResponse:
-    """Redeliver messages.
-
-    Selected deliveries are due again, with all their attempts. With `dry_run`, nothing changes.
-    """
-    return await _create(
-        call,
-        REDELIVERIES,
-        _redelivery_params(call.body),
-        response=CreatedRedeliveryResponse,
-        view=_redelivery_view,
-    )
-
-
-async def get_redelivery(call: Call) -> RedeliveryResponse:
-    """Get a redelivery."""
-    found = await REDELIVERIES.get(call.control, call.principal, call.ids[:2], call.ids[2])
-    return call.with_etag(found, RedeliveryResponse(redelivery=_redelivery_view(call, found), links=call.links()))
-
-
-async def list_redeliveries(call: Call) -> RedeliveriesResponse:
-    """List the redeliveries of a listener."""
-    fetch = partial(REDELIVERIES.page, call.control, call.principal, call.ids[:2])
-    return await paged(call, RedeliveriesResponse, fetch, partial(_redelivery_view, call))
-
-
-async def cancel_redelivery(call: Call) -> DeletedResponse:
-    """Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due."""
-    await REDELIVERIES.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
-    return DeletedResponse(links=call.links())
 
 
 def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
@@ -284,45 +238,11 @@ class ReplayView(_ProgressView, kw_only=True, frozen=True):
     filter: Annotated[msgspec.Raw | UnsetType, doc("Which messages.", FILTER_EXAMPLE, type="object")] = UNSET
 
 
-class ReplayResponse(ApiResponse, kw_only=True, frozen=True):
-    replay: Annotated[ReplayView, doc("The replay.")]
-
-
 class CreatedReplayResponse(ApiResponse, kw_only=True, frozen=True, omit_defaults=True):
     """The replay that was started, or the result of a dry run."""
 
     replay: Annotated[ReplayView | UnsetType, doc("The replay.")] = UNSET
     dry_run: Annotated[DryRunView | UnsetType, doc("The messages that are selected, in a dry run.")] = UNSET
-
-
-class ReplaysResponse(ApiResponse, kw_only=True, frozen=True):
-    replays: Annotated[list[ReplayView], doc("The replays, newest first.")]
-
-
-async def create_replay(call: Call) -> CreatedReplayResponse:
-    """Replay a part of the queue.
-
-    Sends messages to the listener again, in addition to new ones. With `dry_run`, nothing changes.
-    """
-    return await _create(call, REPLAYS, _replay_params(call.body), response=CreatedReplayResponse, view=_replay_view)
-
-
-async def get_replay(call: Call) -> ReplayResponse:
-    """Get a replay."""
-    found = await REPLAYS.get(call.control, call.principal, call.ids[:2], call.ids[2])
-    return call.with_etag(found, ReplayResponse(replay=_replay_view(call, found), links=call.links()))
-
-
-async def list_replays(call: Call) -> ReplaysResponse:
-    """List the replays of a listener."""
-    fetch = partial(REPLAYS.page, call.control, call.principal, call.ids[:2])
-    return await paged(call, ReplaysResponse, fetch, partial(_replay_view, call))
-
-
-async def cancel_replay(call: Call) -> DeletedResponse:
-    """Cancel a replay. Deletes it at once. Nothing more is sent for it."""
-    await REPLAYS.cancel(call.control, call.principal, call.ids[:2], call.ids[2])
-    return DeletedResponse(links=call.links())
 
 
 def _time_given(sent: Integer, pointer: str) -> int | None:
@@ -358,55 +278,74 @@ def _replay_view(call: Call, replay: Replay) -> ReplayView:
     return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
 
 
-async def _create(
-    call: Call,
-    kind: Jobs[Job, Params],
-    params: Params,
-    *,
-    response: Callable[..., Response],
-    view: Callable[[Call, Job], View],
-) -> Response:
-    """Create a job, and return the response with it, or with what a dry run selects."""
+def _with_job(response: type[ApiResponse], resource: Resource[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:
+    """Return what makes the response with a new job, or with what a dry run selects."""
+    make: Callable[..., ApiResponse] = response
 
-    def respond(call: Call, result: JobResult[Job]) -> Response:
-        job, preview = result.job, result.preview
-        if job is None:
-            selected = DryRunView(preview.selected, preview.first, preview.last)
-            return response(dry_run=selected, links=call.links())
-        shown = response(**{kind.table.name: view(call, job)}, links=call.links(job.public_id))
-        return call.with_etag(job, shown)
+    def respond(call: Call, result: JobResult[Any]) -> ApiResponse:
+        if result.job is not None:
+            shown = resource.one(call, result.job)
+            return make(**{resource.name: getattr(shown, resource.name)}, links=shown.links)
+        preview = result.preview
+        return make(dry_run=DryRunView(preview.selected, preview.first, preview.last), links=call.links())
 
-    return await created(call, lambda control: kind.create(control, call.principal, call.ids[:2], params), respond)
+    return respond
 
+
+_REDELIVERIES: Final = Resource[Redelivery](
+    path=f"{PATH}/redeliveries",
+    name="redelivery",
+    view_type=RedeliveryView,
+    view=_redelivery_view,
+    needs=(_READ, _READ, _WRITE),
+    body=RedeliveryBody,
+    fields=lambda call: _redelivery_params(call.body),
+)
+_REPLAYS: Final = Resource[Replay](
+    path=f"{PATH}/replays",
+    name="replay",
+    view_type=ReplayView,
+    view=_replay_view,
+    needs=(_READ, _READ, _WRITE),
+    body=ReplayBody,
+    fields=lambda call: _replay_params(call.body),
+)
 
 ROUTES = (
-    Route(GET, f"{PATH}/redeliveries", list_redeliveries, _READ, query=PAGES, reads=PAGE),
-    Route(
-        POST,
-        f"{PATH}/redeliveries",
-        create_redelivery,
-        _WRITE,
-        RedeliveryBody,
-        codes=("quota_exceeded", "limit_reached"),
+    _REDELIVERIES.list_route(by_path(REDELIVERIES.page), "List the redeliveries of a listener."),
+    _REDELIVERIES.create_route(
+        by_path(REDELIVERIES.create),
+        "Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing "
+        "changes.",
+        *("quota_exceeded", "limit_reached"),
+        methods=POST,
+        response=CreatedRedeliveryResponse,
+        respond=_with_job(CreatedRedeliveryResponse, _REDELIVERIES),
         example={"all": True},
+    ),
+    _REDELIVERIES.get_route(by_path(REDELIVERIES.get), "Get a redelivery."),
+    _REDELIVERIES.delete_route(
+        by_path(REDELIVERIES.cancel),
+        "Cancel a redelivery. Deletes it at once. Deliveries that are due again already stay due.",
         reads=RESOURCE,
     ),
-    Route(GET, f"{PATH}/redeliveries/{{redelivery_id}}", get_redelivery, _READ, reads=RESOURCE),
-    Route(DELETE, f"{PATH}/redeliveries/{{redelivery_id}}", cancel_redelivery, _WRITE, reads=RESOURCE),
-    Route(GET, f"{PATH}/replays", list_replays, _READ, query=PAGES, reads=PAGE),
-    Route(
-        POST,
-        f"{PATH}/replays",
-        create_replay,
-        _REPLAY,
-        ReplayBody,
-        codes=(
-            *("quota_exceeded", "limit_reached", "wrong_mode"),
-            *("unknown_reference", "conflicting_fields", "invalid_filter"),
-        ),
+    _REPLAYS.list_route(by_path(REPLAYS.page), "List the replays of a listener."),
+    _REPLAYS.create_route(
+        by_path(REPLAYS.create),
+        "Replay a part of the queue. Sends messages to the listener again, in addition to new ones. With `dry_run`, "
+        "nothing changes.",
+        *("quota_exceeded", "limit_reached", "wrong_mode"),
+        *("unknown_reference", "conflicting_fields", "invalid_filter"),
+        methods=POST,
+        needs=Needs("listeners", "write", reads="messages"),
+        response=CreatedReplayResponse,
+        respond=_with_job(CreatedReplayResponse, _REPLAYS),
         example={"from_at": 1_795_536_280_000},
+    ),
+    _REPLAYS.get_route(by_path(REPLAYS.get), "Get a replay."),
+    _REPLAYS.delete_route(
+        by_path(REPLAYS.cancel),
+        "Cancel a replay. Deletes it at once. Nothing more is sent for it.",
         reads=RESOURCE,
     ),
-    Route(GET, f"{PATH}/replays/{{replay_id}}", get_replay, _READ, reads=RESOURCE),
-    Route(DELETE, f"{PATH}/replays/{{replay_id}}", cancel_replay, _WRITE, reads=RESOURCE),
 )

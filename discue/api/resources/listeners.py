@@ -1,7 +1,6 @@
 """`/listeners`, and the listeners of a queue."""
 
-from functools import partial
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -35,10 +34,10 @@ from discue.api.endpoint_authentication import (
     authentication_given,
     authentication_view,
 )
-from discue.api.idempotency import created
-from discue.api.pagination import LISTENER_PAGES, paged
+from discue.api.pagination import LISTENER_PAGES
+from discue.api.resource import Resource, base_fields, or_unset
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
-from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
+from discue.api.route import Call, Needs
 from discue.api.structs import (
     NOT_SENT,
     PUBLIC_ID,
@@ -52,11 +51,9 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
-    base_fields,
     doc,
     id_doc,
     instant_doc,
-    or_unset,
     read_only,
     status_given,
     text_given,
@@ -73,10 +70,7 @@ from discue.control.listener_options import (
 )
 from discue.control.listeners import ListenerDetails
 from discue.domain.model import LONGEST_CUSTOMER
-from discue.domain.reservations import PAGE, RESOURCE
 from discue.domain.waiting import DAMAGED
-
-_READ, _LIST, _WRITE = Needs.of("listeners")
 
 _NOTIFY_URL: Final = doc(
     "Where messages are sent: an http or https URL without credentials and fragment. Push mode only.",
@@ -223,62 +217,8 @@ class ListenerView(View, kw_only=True, frozen=True):
         UNSET
     )
 
-
-class ListenerResponse(ApiResponse, kw_only=True, frozen=True):
-    listener: Annotated[ListenerView, doc("The listener.")]
-
     def without_secrets(self) -> Self:
-        return replace(self, listener=replace(self.listener, secret=UNSET))
-
-
-class ListenersResponse(ApiResponse, kw_only=True, frozen=True):
-    listeners: Annotated[list[ListenerView], doc("The listeners, newest first.")]
-
-
-async def create(call: Call) -> ListenerResponse:
-    """Create a listener.
-
-    It receives messages that are published from now on. Only this response shows its signing secret. In pull mode it
-    has neither a secret nor URLs.
-    """
-    return await created(
-        call, lambda control: listeners.create(control, call.principal, call.ids[0], _fields(call)), _response
-    )
-
-
-async def get(call: Call) -> ListenerResponse:
-    """Get a listener."""
-    return _response(call, await listeners.get(call.control, call.principal, *call.ids))
-
-
-async def list_all(call: Call) -> ListenersResponse:
-    """List the listeners of all queues."""
-    return await paged(
-        call,
-        ListenersResponse,
-        partial(listeners.page, call.control, call.principal),
-        partial(_view, call),
-        collection=lambda item: f"{call.base}/queues/{item.listener.queue_public_id}/listeners",
-    )
-
-
-async def list_of_queue(call: Call) -> ListenersResponse:
-    """List the listeners of a queue."""
-    fetch = partial(listeners.page_of_queue, call.control, call.principal, call.ids[0])
-    return await paged(call, ListenersResponse, fetch, partial(_view, call))
-
-
-async def change(call: Call) -> ListenerResponse:
-    """Change a listener. The messages of a disabled listener wait."""
-    changed = await listeners.change(call.control, call.principal, *call.ids, fields=_fields(call))
-    if changed.has_new_status:
-        listener = changed.listener
-        call.services.log.info(
-            "listener_enabled" if listener.status == "enabled" else "listener_disabled",
-            listener=listener.public_id,
-            reason="request",
-        )
-    return _response(call, changed)
+        return replace(self, secret=UNSET)
 
 
 def _fields(call: Call) -> ListenerFields:
@@ -307,11 +247,6 @@ def _fields(call: Call) -> ListenerFields:
         authentication_given(body.authentication),
         body.customer,
     )
-
-
-def _response(call: Call, details: ListenerDetails) -> ListenerResponse:
-    links = call.links(details.listener.public_id)
-    return call.with_etag(details.listener, ListenerResponse(listener=_view(call, details), links=links))
 
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
@@ -354,38 +289,53 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
     )
 
 
-_OF_BODY: Final = (
-    "alias_taken",
-    "address_refused",
-    "domain_not_registered",
-    "invalid_filter",
-    "secrets_unreadable",
+class _Listeners(Resource[ListenerDetails]):
+    def one(self, call: Call, item: ListenerDetails, **fields: Any) -> ApiResponse:
+        """Return the response with a listener. Logs that a request has enabled or disabled it."""
+        if item.has_new_status:
+            call.services.log.info(
+                "listener_enabled" if item.listener.status == "enabled" else "listener_disabled",
+                listener=item.listener.public_id,
+                reason="request",
+            )
+        return super().one(call, item, **fields)
+
+
+_LISTENERS: Final = _Listeners(
+    path="/queues/{queue_id}/listeners",
+    name="listener",
+    view_type=ListenerView,
+    view=_view,
+    stored=lambda details: details.listener,
+    needs=Needs.of("listeners"),
+    body=ListenerBody,
+    fields=_fields,
+    codes=("alias_taken", "address_refused", "domain_not_registered", "invalid_filter", "secrets_unreadable"),
 )
 
 ROUTES = (
-    Route(GET, "/listeners", list_all, _LIST, query=LISTENER_PAGES, reads=PAGE),
-    Route(GET, "/queues/{queue_id}/listeners", list_of_queue, _LIST, query=LISTENER_PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        "/queues/{queue_id}/listeners",
-        create,
-        _WRITE,
-        ListenerBody,
-        codes=("quota_exceeded", *_OF_BODY),
+    _LISTENERS.list_route(
+        listeners.page,
+        "List the listeners of all queues.",
+        LISTENER_PAGES,
+        path="/listeners",
+        collection=lambda item: f"/queues/{item.listener.queue_public_id}/listeners",
+    ),
+    _LISTENERS.list_route(listeners.page_of_queue, "List the listeners of a queue.", LISTENER_PAGES),
+    _LISTENERS.create_route(
+        listeners.create,
+        "Create a listener. It receives messages that are published from now on. Only this response shows its signing "
+        "secret. In pull mode it has neither a secret nor URLs.",
+        "quota_exceeded",
         required=("notify_url",),
         required_unless=("mode", "pull"),
-        reads=RESOURCE,
     ),
-    Route(GET, "/queues/{queue_id}/listeners/{listener_id}", get, _READ, reads=RESOURCE),
-    Route(
-        PUT,
-        "/queues/{queue_id}/listeners/{listener_id}",
-        change,
-        _WRITE,
-        ListenerBody,
-        codes=("immutable_field", *_OF_BODY),
+    _LISTENERS.get_route(listeners.get, "Get a listener."),
+    _LISTENERS.change_route(
+        listeners.change,
+        "Change a listener. The messages of a disabled listener wait.",
+        "immutable_field",
         example={"status": "disabled"},
-        reads=RESOURCE,
     ),
-    deletion("/queues/{queue_id}/listeners/{listener_id}", listeners.delete, _WRITE, "Delete a listener."),
+    _LISTENERS.delete_route(listeners.delete, "Delete a listener."),
 )

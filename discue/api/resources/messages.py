@@ -1,7 +1,6 @@
 """`/messages`, the messages of a queue, and publishing to it."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated, ClassVar, Final, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -32,7 +31,8 @@ from discue.api.message_data import (
     data_given,
     fields_of_any_data,
 )
-from discue.api.pagination import MESSAGE_PAGES, paged
+from discue.api.pagination import MESSAGE_PAGES
+from discue.api.resource import LinkTarget, Resource, links_of, or_unset
 from discue.api.resources.deliveries import DeliveryView, delivery_view
 from discue.api.route import (
     BATCH_BYTES,
@@ -45,7 +45,6 @@ from discue.api.route import (
     Needs,
     Route,
     body_limit,
-    deletion,
 )
 from discue.api.structs import (
     NOT_SENT,
@@ -53,16 +52,13 @@ from discue.api.structs import (
     AsSent,
     Body,
     Integer,
-    LinkTarget,
     NamedBody,
     Text,
     View,
     doc,
     id_doc,
     instant_doc,
-    links_of,
     names_given,
-    or_unset,
     read_only,
     within,
 )
@@ -86,7 +82,6 @@ from discue.store.time_slice import TimeSlice
 
 M = TypeVar("M")
 
-_PATH: Final = "/queues/{queue_id}/messages"
 _READ, _LIST, _WRITE = Needs.of("messages")
 
 DATA: Final = doc("The data: a string, or any other JSON value, which is delivered as written.", {"order": 17})
@@ -229,15 +224,18 @@ class MessageView(View, kw_only=True, frozen=True):
     deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Deliveries to the oldest 100 listeners.")] = UNSET
 
 
-class MessageResponse(ApiResponse, kw_only=True, frozen=True):
-    message: Annotated[MessageView, doc("The message.")]
+_MESSAGES: Final = Resource[StoredMessage](
+    path="/queues/{queue_id}/messages",
+    name="message",
+    view_type=MessageView,
+    view=lambda _, message: _listed(message),
+    needs=(_READ, _LIST, _WRITE),
+)
+_response: Final[Callable[..., ApiResponse]] = _MESSAGES.response
+_batch_response: Final[Callable[..., ApiResponse]] = _MESSAGES.page_response
 
 
-class MessagesResponse(ApiResponse, kw_only=True, frozen=True):
-    messages: Annotated[list[MessageView], doc("The messages, newest first.")]
-
-
-async def create(call: Call) -> MessageResponse:
+async def create(call: Call) -> ApiResponse:
     """Publish a message.
 
     The message is durable when the response arrives. Every listener of the queue receives it. With headers `ce-…`,
@@ -250,17 +248,17 @@ async def create(call: Call) -> MessageResponse:
     return _created(call, _published(entry.id, message.alias, entry.stored_at, message.deliver_at))
 
 
-def create_again(call: Call, stored: StoredResponse) -> MessageResponse:
+def create_again(call: Call, stored: StoredResponse) -> ApiResponse:
     """Recreate the response of `create`."""
     [(message_id, alias, deliver_at)] = stored_messages(stored.content)
     return _created(call, _published(message_id, alias, stored.stored_at, deliver_at))
 
 
-def _created(call: Call, message: MessageView) -> MessageResponse:
-    return MessageResponse(message=message, links=call.links(message.id))
+def _created(call: Call, message: MessageView) -> ApiResponse:
+    return _response(message=message, links=call.links(message.id))
 
 
-async def create_batch(call: Call) -> MessagesResponse:
+async def create_batch(call: Call) -> ApiResponse:
     """Publish many messages. Publishes all of them or none."""
     body = call.body
     if isinstance(body, EventBody):
@@ -277,7 +275,7 @@ async def create_batch(call: Call) -> MessagesResponse:
     return _created_batch(call, shown)
 
 
-def create_batch_again(call: Call, stored: StoredResponse) -> MessagesResponse:
+def create_batch_again(call: Call, stored: StoredResponse) -> ApiResponse:
     """Recreate the response of `create_batch`."""
     shown = [
         _published(message_id, alias, stored.stored_at, deliver_at)
@@ -286,18 +284,19 @@ def create_batch_again(call: Call, stored: StoredResponse) -> MessagesResponse:
     return _created_batch(call, shown)
 
 
-def _created_batch(call: Call, shown: list[MessageView]) -> MessagesResponse:
+def _created_batch(call: Call, shown: list[MessageView]) -> ApiResponse:
     url = call.url.removesuffix("/batch")
     below = [LinkTarget(message.alias, message.id, f"{url}/{message.id}") for message in shown]
-    return MessagesResponse(messages=shown, links=links_of(url, below))
+    return _batch_response(messages=shown, links=links_of(url, below))
 
 
-async def get(call: Call) -> MessageResponse:
+async def get(call: Call) -> ApiResponse:
     """Get a message and its deliveries."""
     details = await messages.get(call.control, call.principal, *call.ids, reserve=call.reserve_data)
     options, body = details.message.options, details.message.body
-    message = msgspec.structs.replace(
-        _listed(msgspec.structs.replace(details.message, body=None)),
+    return _MESSAGES.one(
+        call,
+        msgspec.structs.replace(details.message, body=None),
         updated_at=details.message.updated_at,
         content_type=options.given_media_type or UNSET,
         state=or_unset(details.state),
@@ -308,32 +307,13 @@ async def get(call: Call) -> MessageResponse:
         subject=or_unset(options.subject),
         **({} if body is None else await fields_of_any_data(body, details.message.codec)),
     )
-    return call.with_etag(details.message, MessageResponse(message=message, links=call.links()))
 
 
-async def list_all(call: Call) -> MessagesResponse:
-    """List the messages of all queues."""
-    return await paged(
-        call,
-        MessagesResponse,
-        partial(messages.page, call.control, call.principal),
-        _listed,
-        collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
-    )
-
-
-async def list_of_queue(call: Call) -> MessagesResponse:
-    """List the messages of a queue."""
-    return await paged(
-        call, MessagesResponse, partial(messages.page_of_queue, call.control, call.principal, call.ids[0]), _listed
-    )
-
-
-async def change(call: Call) -> MessageResponse:
+async def change(call: Call) -> ApiResponse:
     """Change the alias of a message."""
     changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
     view = _view(msgspec.structs.replace(changed, body=None))
-    return call.with_etag(changed, MessageResponse(message=view, links=call.links()))
+    return call.with_etag(changed, _response(message=view, links=call.links()))
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -457,14 +437,22 @@ def _listed(message: StoredMessage) -> MessageView:
 
 
 ROUTES = (
-    Route(GET, "/messages", list_all, _LIST, query=MESSAGE_PAGES, reads=MESSAGES),
-    Route(GET, _PATH, list_of_queue, _LIST, query=MESSAGE_PAGES, reads=MESSAGES),
+    _MESSAGES.list_route(
+        messages.page,
+        "List the messages of all queues.",
+        MESSAGE_PAGES,
+        path="/messages",
+        collection=lambda item: f"/queues/{item.queue_public_id}/messages",
+        reads=MESSAGES,
+    ),
+    _MESSAGES.list_route(messages.page_of_queue, "List the messages of a queue.", MESSAGE_PAGES, reads=MESSAGES),
     Route(
         CREATE,
-        _PATH,
+        _MESSAGES.path,
         create,
         _WRITE,
         MessageBody,
+        _MESSAGES.response,
         codes=("system_queue_read_only",),
         limit=message_limit,
         repeat=create_again,
@@ -473,19 +461,27 @@ ROUTES = (
     ),
     Route(
         POST,
-        _PATH + "/batch",
+        _MESSAGES.path + "/batch",
         create_batch,
         _WRITE,
         BatchBody,
+        _MESSAGES.page_response,
         codes=("system_queue_read_only",),
         limit=batch_limit,
         repeat=create_batch_again,
         events="many",
         reads=PUBLISHES,
     ),
-    Route(GET, _PATH + "/{message_id}", get, _READ, reads=MESSAGE),
+    Route(GET, _MESSAGES.item, get, _READ, response=_MESSAGES.response, reads=MESSAGE),
     Route(
-        PUT, _PATH + "/{message_id}", change, _WRITE, MessageChangeBody, example={"alias": "order-17"}, reads=FEW_ROWS
+        PUT,
+        _MESSAGES.item,
+        change,
+        _WRITE,
+        MessageChangeBody,
+        _MESSAGES.response,
+        example={"alias": "order-17"},
+        reads=FEW_ROWS,
     ),
-    deletion(_PATH + "/{message_id}", messages.delete, _WRITE, "Delete a message. Pending deliveries are dropped."),
+    _MESSAGES.delete_route(messages.delete, "Delete a message. Pending deliveries are dropped."),
 )

@@ -5,7 +5,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES, paged
+from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES
+from discue.api.resource import paged
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
 from discue.api.route import GET, Call, Needs, Route

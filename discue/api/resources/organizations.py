@@ -1,16 +1,13 @@
 """`/organizations`, and its older name `/api_clients`."""
 
-from functools import partial
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
+from discue.api.resource import Resource, base_fields
 from discue.api.resources.api_keys import ApiKeyView, key_view
-from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, deletion
+from discue.api.route import Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
     Flag,
@@ -18,7 +15,6 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
-    base_fields,
     doc,
     id_doc,
     read_only,
@@ -26,9 +22,6 @@ from discue.api.structs import (
 from discue.control import organizations
 from discue.control.organizations import HIGHEST_RATE, LONGEST_RETENTION_SECONDS, NewOrganization, OrganizationFields
 from discue.domain import model, quotas
-from discue.domain.reservations import PAGE, RESOURCE
-
-_READ, _LIST, _WRITE = Needs.of("api_clients")
 
 _LABEL: Final = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN_NAME: Final = {"pattern": rf"^{_LABEL}(?:\.{_LABEL})+(?:/[A-Za-z0-9._-]+)?$", "minLength": 4, "maxLength": 253}
@@ -120,40 +113,6 @@ class OrganizationView(View, kw_only=True, frozen=True):
     retention: Annotated[int | UnsetType, _RETENTION] = UNSET
 
 
-class ApiClientResponse(ApiResponse, kw_only=True, frozen=True):
-    api_client: Annotated[OrganizationView, doc("The organization.")]
-
-
-class CreatedApiClientResponse(ApiClientResponse, kw_only=True, frozen=True):
-    """The organization that was created, and its first API key."""
-
-    api_key: Annotated[ApiKeyView, doc("The API key.")]
-
-    def without_secrets(self) -> Self:
-        return replace(self, api_key=self.api_key.without_secrets())
-
-
-class ApiClientsResponse(ApiResponse, kw_only=True, frozen=True):
-    api_clients: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
-
-
-class OrganizationResponse(ApiResponse, kw_only=True, frozen=True):
-    organization: Annotated[OrganizationView, doc("The organization.")]
-
-
-class CreatedOrganizationResponse(OrganizationResponse, kw_only=True, frozen=True):
-    """The organization that was created, and its first API key."""
-
-    api_key: Annotated[ApiKeyView, doc("The API key.")]
-
-    def without_secrets(self) -> Self:
-        return replace(self, api_key=self.api_key.without_secrets())
-
-
-class OrganizationsResponse(ApiResponse, kw_only=True, frozen=True):
-    organizations: Annotated[list[OrganizationView], doc("The organizations, newest first.")]
-
-
 def _fields(call: Call) -> OrganizationFields:
     body: OrganizationBody = call.body
     limits: dict[quotas.QuotaName, int | None] | None = None if body.quotas is None else {}
@@ -176,91 +135,63 @@ def _view(organization: model.Organization) -> OrganizationView:
     )
 
 
-def _routes(
-    collection: str,
-    field: str,
-    new_response: type[CreatedApiClientResponse | CreatedOrganizationResponse],
-    response: type[ApiClientResponse | OrganizationResponse],
-    *,
-    page_response: type[ApiClientsResponse | OrganizationsResponse],
-) -> tuple[Route, ...]:
-    """Return the routes for one of the two names of organizations. Responses have the organization in `field`."""
-    # Older clients know only the path and the member of that name, so each name gets the structs that describe it.
+def _routes(path: str, name: str) -> tuple[Route, ...]:
+    """Return the routes for one of the two names of organizations. Older clients know only one of them."""
+    kind = Resource[model.Organization](
+        path=path,
+        name=name,
+        noun="organization",
+        id_name="organization_id",
+        view_type=OrganizationView,
+        view=lambda _, organization: _view(organization),
+        needs=Needs.of("api_clients"),
+        body=OrganizationBody,
+        fields=_fields,
+        codes=("operator_only", "alias_taken"),
+    )
+    new_response: Any = msgspec.defstruct(
+        f"Created{kind.response.__name__}",
+        [("api_key", Annotated[ApiKeyView, doc("The API key.")])],
+        bases=(kind.response,),
+        namespace={"__doc__": "The organization that was created, and its first API key."},
+        kw_only=True,
+        frozen=True,
+    )
 
-    async def create(call: Call) -> CreatedApiClientResponse | CreatedOrganizationResponse:
-        """Create an organization.
+    def with_key(call: Call, made: NewOrganization) -> ApiResponse:
+        shown, key = kind.one(call, made.organization), key_view(made.first_key.key, made.first_key.text)
+        created: ApiResponse = new_response(**{name: getattr(shown, name)}, links=shown.links, api_key=key)
+        return created
 
-        Only this response shows the organization's first API key. A key of the operator's organization can create any,
-        other keys those below their own organization, as many as the operator allows.
-        """
-        fields = _fields(call)
-
-        def respond(call: Call, made: NewOrganization) -> CreatedApiClientResponse | CreatedOrganizationResponse:
-            links = call.links(made.organization.public_id)
-            member: dict[str, Any] = {field: call.with_etag(made.organization, _view(made.organization))}
-            first = key_view(made.first_key.key, made.first_key.text)
-            return new_response(api_key=first, links=links, **member)
-
-        return await created(call, lambda control: organizations.create(control, call.principal, fields), respond)
-
-    async def get(call: Call) -> ApiClientResponse | OrganizationResponse:
-        """Get an organization."""
-        return one(call, await organizations.get(call.control, call.principal, call.ids[0]))
-
-    async def list_all(call: Call) -> ApiClientsResponse | OrganizationsResponse:
-        """List organizations.
-
-        A key of the operator's organization sees all organizations, other keys only their own.
-        """
-        return await paged(call, page_response, partial(organizations.page, call.control, call.principal), _view)
-
-    async def change(call: Call) -> ApiClientResponse | OrganizationResponse:
-        """Change an organization."""
-        return one(call, await organizations.change(call.control, call.principal, call.ids[0], _fields(call)))
-
-    def one(call: Call, organization: model.Organization) -> ApiClientResponse | OrganizationResponse:
-        view: dict[str, Any] = {field: call.with_etag(organization, _view(organization))}
-        return response(links=call.links(), **view)
-
-    item = f"{collection}/{{organization_id}}"
-    examples = {"alias": "com.example.dev"}, {"alias": "com.example.stage"}
     return (
-        Route(GET, collection, list_all, _LIST, response=page_response, query=PAGES, reads=PAGE),
-        Route(
-            CREATE,
-            collection,
-            create,
-            _WRITE,
-            OrganizationBody,
-            new_response,
-            _OF_CREATION,
-            example=examples[0],
-            reads=RESOURCE,
+        kind.list_route(
+            organizations.page,
+            "List organizations. A key of the operator's organization sees all organizations, other keys only their "
+            "own.",
         ),
-        Route(GET, item, get, _READ, response=response, reads=RESOURCE),
-        Route(PUT, item, change, _WRITE, OrganizationBody, response, _OF_CHANGE, example=examples[1], reads=RESOURCE),
-        deletion(
-            item,
+        kind.create_route(
+            organizations.create,
+            "Create an organization. Only this response shows the organization's first API key. A key of the "
+            "operator's organization can create any, other keys those below their own organization, as many as the "
+            "operator allows.",
+            "quota_exceeded",
+            response=new_response,
+            respond=with_key,
+            example={"alias": "com.example.dev"},
+        ),
+        kind.get_route(organizations.get, "Get an organization."),
+        kind.change_route(
+            organizations.change,
+            "Change an organization.",
+            *("has_organizations", "follows_founder"),
+            example={"alias": "com.example.stage"},
+        ),
+        kind.delete_route(
             organizations.delete,
-            _WRITE,
             "Delete an organization. Also deletes everything in it.",
-            codes=("operator_organization", "has_organizations"),
+            *("operator_organization", "has_organizations"),
         ),
     )
 
 
-_OF_CREATION: Final = ("quota_exceeded", "operator_only", "alias_taken")
-_OF_CHANGE: Final = ("operator_only", "alias_taken", "has_organizations", "follows_founder")
-
-ROUTES = (
-    *_routes(
-        "/api_clients", "api_client", CreatedApiClientResponse, ApiClientResponse, page_response=ApiClientsResponse
-    ),
-    *_routes(
-        "/organizations",
-        "organization",
-        CreatedOrganizationResponse,
-        OrganizationResponse,
-        page_response=OrganizationsResponse,
-    ),
-)
+ROUTES = (*_routes("/api_clients", "api_client"), *_routes("/organizations", "organization"))

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter, read_parameters
+from discue.api.resource import or_unset
 from discue.api.resources.jobs import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
 from discue.api.structs import (
@@ -20,7 +21,6 @@ from discue.api.structs import (
     id_doc,
     instant_doc,
     number_given,
-    or_unset,
     within,
 )
 from discue.control import pulls

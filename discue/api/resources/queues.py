@@ -1,15 +1,14 @@
 """`/queues`, and the schemas of queues."""
 
-from functools import partial
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
-from discue.api.idempotency import created
-from discue.api.pagination import QUEUE_PAGES, paged
-from discue.api.route import CREATE, GET, PUT, SMALL_BODY, Call, Needs, Route, deletion
+from discue.api.pagination import QUEUE_PAGES
+from discue.api.resource import Resource, base_fields, or_unset
+from discue.api.route import GET, SMALL_BODY, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
     NOT_SENT,
@@ -23,11 +22,8 @@ from discue.api.structs import (
     ReferenceView,
     Text,
     View,
-    base_fields,
     doc,
     instant_doc,
-    links_below,
-    or_unset,
     read_only,
 )
 from discue.control import queues
@@ -42,11 +38,9 @@ from discue.control.queues import (
 )
 from discue.domain.errors import Fault, Unprocessable
 from discue.domain.model import LONGEST_CUSTOMER
-from discue.domain.reservations import LARGE_RESOURCE, PAGE
+from discue.domain.reservations import LARGE_RESOURCE
 from discue.domain.schemas import FIELDS, Schema
 from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
-
-_READ, _LIST, _WRITE = Needs.of("queues")
 
 # Allows for a schema that is too large: that error has a pointer.
 _BODY_BYTES: Final = SMALL_BODY + 2 * SCHEMA_BYTES
@@ -140,14 +134,6 @@ class QueueView(View, kw_only=True, frozen=True):
     customer: Annotated[str | UnsetType, _CUSTOMER] = UNSET
 
 
-class QueueResponse(ApiResponse, kw_only=True, frozen=True):
-    queue: Annotated[QueueView, doc("The queue.")]
-
-
-class QueuesResponse(ApiResponse, kw_only=True, frozen=True):
-    queues: Annotated[list[QueueView], doc("The queues, newest first.")]
-
-
 class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
     """The schema of a queue."""
 
@@ -159,27 +145,6 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
     ]
     created_at: Annotated[int, instant_doc("When it was created")]
     updated_at: Annotated[int, instant_doc("When it was last changed")]
-
-
-async def create(call: Call) -> QueueResponse:
-    """Create a queue."""
-    fields = await _fields(call)
-    return await created(call, lambda control: queues.create(control, call.principal, fields), _response)
-
-
-async def get(call: Call) -> QueueResponse:
-    """Get a queue."""
-    return _response(call, await queues.get(call.control, call.principal, call.ids[0]))
-
-
-async def list_all(call: Call) -> QueuesResponse:
-    """List queues."""
-    return await paged(call, QueuesResponse, partial(queues.page, call.control, call.principal), _view)
-
-
-async def change(call: Call) -> QueueResponse:
-    """Change a queue."""
-    return _response(call, await queues.change(call.control, call.principal, call.ids[0], await _fields(call)))
 
 
 async def _fields(call: Call) -> QueueFields:
@@ -210,13 +175,6 @@ async def _schema(control: ControlContext, body: QueueBody) -> Schema | ClearedS
     # A client that has replaced `schema` by `json_schema` may still send null for `schema`.
     cleared = frozenset(language for language, text in sent.items() if text == b"null")
     return ClearedSchema(cleared) if cleared else UNSET
-
-
-def _response(call: Call, details: QueueDetails) -> QueueResponse:
-    view = _view(details)
-    return call.with_etag(
-        details.queue, QueueResponse(queue=view, links=links_below(call.url_of(view.id), "listeners", view.listeners))
-    )
 
 
 def _view(details: QueueDetails) -> QueueView:
@@ -255,38 +213,26 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
     )
 
 
-_OF_BODY: Final = ("alias_taken", "invalid_schema")
+_QUEUES: Final = Resource[QueueDetails](
+    path="/queues",
+    name="queue",
+    view_type=QueueView,
+    view=lambda _, details: _view(details),
+    stored=lambda details: details.queue,
+    below="listeners",
+    needs=Needs.of("queues"),
+    body=QueueBody,
+    fields=_fields,
+    codes=("alias_taken", "invalid_schema"),
+    limit=_BODY_BYTES,
+    reads=LARGE_RESOURCE,
+)
 
 ROUTES = (
-    Route(GET, "/queues", list_all, _LIST, query=QUEUE_PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        "/queues",
-        create,
-        _WRITE,
-        QueueBody,
-        codes=("quota_exceeded", *_OF_BODY),
-        limit=_BODY_BYTES,
-        reads=LARGE_RESOURCE,
-    ),
-    Route(GET, "/queues/{queue_id}", get, _READ, reads=LARGE_RESOURCE),
-    Route(
-        PUT,
-        "/queues/{queue_id}",
-        change,
-        _WRITE,
-        QueueBody,
-        codes=("immutable_field", *_OF_BODY),
-        limit=_BODY_BYTES,
-        example={"retention": 604_800},
-        reads=LARGE_RESOURCE,
-    ),
-    deletion(
-        "/queues/{queue_id}",
-        queues.delete,
-        _WRITE,
-        "Delete a queue. Also deletes its listeners and messages.",
-        codes=("system_queue",),
-    ),
+    _QUEUES.list_route(queues.page, "List queues.", QUEUE_PAGES),
+    _QUEUES.create_route(queues.create, "Create a queue.", "quota_exceeded"),
+    _QUEUES.get_route(queues.get, "Get a queue."),
+    _QUEUES.change_route(queues.change, "Change a queue.", "immutable_field", example={"retention": 604_800}),
+    _QUEUES.delete_route(queues.delete, "Delete a queue. Also deletes its listeners and messages.", "system_queue"),
     Route(GET, "/queues/{queue_id}/schemas/{schema_id}", get_schema, Needs("schemas", "read"), reads=LARGE_RESOURCE),
 )

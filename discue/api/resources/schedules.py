@@ -1,7 +1,6 @@
 """Schedules of a queue."""
 
-from functools import partial
-from typing import Annotated, ClassVar, Final, get_args
+from typing import Annotated, Any, ClassVar, Final, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,7 +15,6 @@ from discue.api.delivery_options import (
     retry_given,
     retry_view,
 )
-from discue.api.idempotency import created
 from discue.api.message_data import (
     EITHER_DATA,
     Base64Sent,
@@ -29,8 +27,8 @@ from discue.api.message_data import (
     data_given,
     sent_data,
 )
-from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, GET, PUT, Call, Needs, Route, body_limit, deletion
+from discue.api.resource import Resource, base_fields, or_unset
+from discue.api.route import Call, Needs, body_limit
 from discue.api.structs import (
     INSTANT,
     NOT_SENT,
@@ -41,11 +39,9 @@ from discue.api.structs import (
     NamedBody,
     Text,
     View,
-    base_fields,
     doc,
     id_doc,
     instant_doc,
-    or_unset,
     read_only,
     status_given,
     text_given,
@@ -55,7 +51,7 @@ from discue.control import schedules
 from discue.control.schedules import EXPIRES_IN_SECONDS, LARGEST_DATA_BYTES, MISSED_RUNS, ScheduleFields
 from discue.domain import headers
 from discue.domain.message_data import SentData
-from discue.domain.reservations import LARGE_RESOURCE, PAGE
+from discue.domain.reservations import LARGE_RESOURCE
 from discue.domain.schedule import (
     CATCH_UP,
     MACROS,
@@ -70,14 +66,8 @@ from discue.publishing.publish import NewMessage, check_sizes
 
 NEXT_RUNS = 5
 
-# The largest data, with every character escaped.
-_BODY_BYTES: Final = body_limit(LARGEST_DATA_BYTES)
-
-_PATH: Final = "/queues/{queue_id}/schedules"
-_ITEM: Final = _PATH + "/{schedule_id}"
 _SKIP_REASONS: Final = list(get_args(SkipReason))
 _READ = Needs("messages", "read")
-_WRITE = Needs("messages", "write")
 
 _CRON: Final = doc(
     "When it runs: minute, hour, day of the month, month and day of the week, separated by spaces, or one of "
@@ -198,39 +188,6 @@ class ScheduleView(View, kw_only=True, frozen=True):
     expires_in: Annotated[int | UnsetType, _EXPIRES_IN] = UNSET
 
 
-class ScheduleResponse(ApiResponse, kw_only=True, frozen=True):
-    schedule: Annotated[ScheduleView, doc("The schedule.")]
-
-
-class SchedulesResponse(ApiResponse, kw_only=True, frozen=True):
-    schedules: Annotated[list[ScheduleView], doc("The schedules, newest first.")]
-
-
-async def create(call: Call) -> ScheduleResponse:
-    """Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers."""
-    return await created(
-        call, lambda control: schedules.create(control, call.principal, call.ids[0], _fields(call)), _response
-    )
-
-
-async def get(call: Call) -> ScheduleResponse:
-    """Get a schedule."""
-    return _response(call, await schedules.get(call.control, call.principal, *call.ids))
-
-
-async def list_all(call: Call) -> SchedulesResponse:
-    """List the schedules of a queue."""
-    return await paged(
-        call, SchedulesResponse, partial(schedules.page, call.control, call.principal, call.ids[0]), _view
-    )
-
-
-async def change(call: Call) -> ScheduleResponse:
-    """Change a schedule. A change of its times applies from now on."""
-    changed = await schedules.change(call.control, call.principal, *call.ids, fields=_fields(call))
-    return _response(call, changed)
-
-
 def _fields(call: Call) -> ScheduleFields:
     body: ScheduleBody = call.body
     return ScheduleFields(
@@ -259,11 +216,6 @@ def _data(body: ScheduleBody) -> SentData | None:
         data, pointer = data_given(body.data, body.data_base64, None, "")
         check_sizes([NewMessage(*data, pointer=pointer)], LARGEST_DATA_BYTES)
     return sent
-
-
-def _response(call: Call, schedule: Schedule) -> ScheduleResponse:
-    view = msgspec.structs.replace(_view(schedule), **data_fields(schedule.data, schedule.codec))
-    return call.with_etag(schedule, ScheduleResponse(schedule=view, links=call.links(schedule.public_id)))
 
 
 def _view(schedule: Schedule) -> ScheduleView:
@@ -306,33 +258,40 @@ def _run(run: ScheduleRun) -> RunView:
     )
 
 
-_OF_BODY: Final = ("quota_exceeded", "alias_taken", "message_too_large", "schema_violation")
+class _Schedules(Resource[Schedule]):
+    def one(self, call: Call, item: Schedule, **fields: Any) -> ApiResponse:
+        """Return the response with a schedule and its data."""
+        return super().one(call, item, **data_fields(item.data, item.codec), **fields)
+
+
+_SCHEDULES: Final = _Schedules(
+    path="/queues/{queue_id}/schedules",
+    name="schedule",
+    view_type=ScheduleView,
+    view=lambda _, schedule: _view(schedule),
+    needs=(_READ, _READ, Needs("messages", "write")),
+    body=ScheduleBody,
+    fields=_fields,
+    codes=("quota_exceeded", "alias_taken", "message_too_large", "schema_violation"),
+    # The largest data, with every character escaped.
+    limit=body_limit(LARGEST_DATA_BYTES),
+    reads=LARGE_RESOURCE,
+)
 
 ROUTES = (
-    Route(GET, _PATH, list_all, _READ, query=PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        _PATH,
-        create,
-        _WRITE,
-        ScheduleBody,
-        codes=("limit_reached", "system_queue_read_only", *_OF_BODY),
-        limit=_BODY_BYTES,
+    _SCHEDULES.list_route(schedules.page, "List the schedules of a queue."),
+    _SCHEDULES.create_route(
+        schedules.create,
+        "Create a schedule. Publishes a message at each of its runs, once, whatever the number of workers.",
+        *("limit_reached", "system_queue_read_only"),
         required=("cron",),
         required_either=EITHER_DATA,
-        reads=LARGE_RESOURCE,
     ),
-    Route(GET, _ITEM, get, _READ, reads=LARGE_RESOURCE),
-    Route(
-        PUT,
-        _ITEM,
-        change,
-        _WRITE,
-        ScheduleBody,
-        codes=_OF_BODY,
-        limit=_BODY_BYTES,
+    _SCHEDULES.get_route(schedules.get, "Get a schedule."),
+    _SCHEDULES.change_route(
+        schedules.change,
+        "Change a schedule. A change of its times applies from now on.",
         example={"status": "disabled"},
-        reads=LARGE_RESOURCE,
     ),
-    deletion(_ITEM, schedules.delete, _WRITE, "Delete a schedule. The messages that it published stay."),
+    _SCHEDULES.delete_route(schedules.delete, "Delete a schedule. The messages that it published stay."),
 )

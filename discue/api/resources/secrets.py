@@ -1,21 +1,17 @@
 """Signing secrets of a listener."""
 
-from functools import partial
 from typing import Annotated, ClassVar, Final, Self, get_args
 
-import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, DELETE, GET, Call, Needs, Route
+from discue.api.resource import Resource, by_path
+from discue.api.route import Call, Needs
 from discue.api.structs import (
     SECRET,
     SECRET_EXAMPLE,
-    ApiResponse,
-    DeletedResponse,
     Integer,
+    ItemView,
     ResourceBody,
     Text,
     doc,
@@ -27,14 +23,12 @@ from discue.api.structs import (
     within,
 )
 from discue.control import listener_secrets
-from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, FreshSecret, SecretFields, ShownSecret
+from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields, ShownSecret
 from discue.crypto.signing import SecretType
 from discue.domain.errors import invalid
-from discue.domain.reservations import PAGE, RESOURCE
+from discue.domain.reservations import RESOURCE
 
-_PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"
 _READ = Needs("listeners", "read")
-_WRITE = Needs("listeners", "write")
 _TYPES: Final[tuple[SecretType, ...]] = get_args(SecretType)
 _OVERLAP_SECONDS: Final = range(LONGEST_OVERLAP_SECONDS + 1)
 
@@ -70,7 +64,7 @@ class SecretBody(ResourceBody, kw_only=True):
     ] = UNSET
 
 
-class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+class SecretView(ItemView, kw_only=True, frozen=True):
     """A signing secret."""
 
     id: Annotated[str, id_doc("secret_id")]
@@ -100,50 +94,13 @@ class SecretView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         str | UnsetType, doc("`hmac`: the secret itself. Shown at creation only.", SECRET_EXAMPLE, **SECRET)
     ] = UNSET
 
-
-class SecretResponse(ApiResponse, kw_only=True, frozen=True):
-    secret: Annotated[SecretView, doc("The signing secret.")]
-
     def without_secrets(self) -> Self:
-        return replace(self, secret=replace(self.secret, secret=UNSET))
+        return replace(self, secret=UNSET)
 
 
-class SecretsResponse(ApiResponse, kw_only=True, frozen=True):
-    secrets: Annotated[list[SecretView], doc("The signing secrets, newest first.")]
-
-
-async def create(call: Call) -> SecretResponse:
-    """Create a signing secret.
-
-    Requests are signed with it from now on, and with the older secrets of its type until these expire. Only this
-    response shows the secret; the private key of a key pair is never shown.
-    """
-    fields = _fields(call.body)
-    return await created(
-        call, lambda control: listener_secrets.create(control, call.principal, call.ids[:2], fields), _response
-    )
-
-
-async def list_all(call: Call) -> SecretsResponse:
-    """List a listener's signing secrets. The valid ones, without the secrets themselves."""
-    fetch = partial(listener_secrets.page, call.control, call.principal, call.ids[:2])
-    return await paged(call, SecretsResponse, fetch, _view)
-
-
-async def get(call: Call) -> SecretResponse:
-    """Get a signing secret. Without the secret itself."""
-    shown = await listener_secrets.get(call.control, call.principal, call.ids[:2], call.ids[2])
-    return _response(call, FreshSecret(shown, ""))
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """Delete a signing secret. Requests are no longer signed with it."""
-    await listener_secrets.delete(call.control, call.principal, call.ids[:2], call.ids[2])
-    return DeletedResponse(links=call.links())
-
-
-def _fields(body: SecretBody) -> SecretFields:
+def _fields(call: Call) -> SecretFields:
     """Raises Unprocessable for an unknown type and an overlap out of bounds."""
+    body: SecretBody = call.body
     default = SecretFields()
     given = body.type if isinstance(body.type, str) else default.type
     kind = next((each for each in _TYPES if each == given), None)
@@ -153,12 +110,7 @@ def _fields(body: SecretBody) -> SecretFields:
     return SecretFields(kind, text_given(body.secret), default.expire_previous_in if overlap is None else overlap)
 
 
-def _response(call: Call, made: FreshSecret) -> SecretResponse:
-    links = call.links(made.shown.id)
-    return call.with_etag(made.shown, SecretResponse(secret=_view(made.shown, made.text), links=links))
-
-
-def _view(secret: ShownSecret, text: str = "") -> SecretView:
+def _view(secret: ShownSecret) -> SecretView:
     return SecretView(
         id=secret.id,
         type=secret.type,
@@ -167,15 +119,42 @@ def _view(secret: ShownSecret, text: str = "") -> SecretView:
         updated_at=secret.updated_at,
         expires_at=secret.expires_at,
         public_key=secret.public_key or UNSET,
-        secret=text or UNSET,
     )
 
 
-_OF_BODY: Final = ("limit_reached", "already_exists", "conflicting_fields", "secrets_unreadable")
+_SECRETS: Final = Resource[ShownSecret](
+    path="/queues/{queue_id}/listeners/{listener_id}/secrets",
+    name="secret",
+    noun="signing secret",
+    view_type=SecretView,
+    view=lambda _, secret: _view(secret),
+    needs=(_READ, _READ, Needs("listeners", "write")),
+    body=SecretBody,
+    fields=_fields,
+    codes=("secrets_unreadable",),
+)
 
 ROUTES = (
-    Route(GET, _PATH, list_all, _READ, codes=("secrets_unreadable",), query=PAGES, reads=PAGE),
-    Route(CREATE, _PATH, create, _WRITE, SecretBody, codes=("quota_exceeded", *_OF_BODY), reads=RESOURCE),
-    Route(GET, _PATH + "/{secret_id}", get, _READ, codes=("secrets_unreadable",), reads=RESOURCE),
-    Route(DELETE, _PATH + "/{secret_id}", delete, _WRITE, codes=("last_secret", "secrets_unreadable"), reads=RESOURCE),
+    _SECRETS.list_route(
+        by_path(listener_secrets.page),
+        "List a listener's signing secrets. The valid ones, without the secrets themselves.",
+        codes=_SECRETS.codes,
+    ),
+    _SECRETS.create_route(
+        by_path(listener_secrets.create),
+        "Create a signing secret. Requests are signed with it from now on, and with the older secrets of its type "
+        "until these expire. Only this response shows the secret; the private key of a key pair is never shown.",
+        *("quota_exceeded", "limit_reached", "already_exists", "conflicting_fields"),
+        respond=lambda call, made: _SECRETS.one(call, made.shown, secret=made.text or UNSET),
+    ),
+    _SECRETS.get_route(
+        by_path(listener_secrets.get), "Get a signing secret. Without the secret itself.", *_SECRETS.codes
+    ),
+    _SECRETS.delete_route(
+        by_path(listener_secrets.delete),
+        "Delete a signing secret. Requests are no longer signed with it.",
+        "last_secret",
+        *_SECRETS.codes,
+        reads=RESOURCE,
+    ),
 )

@@ -16,8 +16,9 @@ from discue.api.openapi.document import document_of
 from discue.api.openapi.page import openapi_page, operation_entries
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
 from discue.api.pagination import ALIASES, Parameter, read_parameters
+from discue.api.resource import LinkTarget, links_of
 from discue.api.route import GET, Call, RawResponse, Route
-from discue.api.structs import ERROR_CODE, ApiResponse, LinkTarget, doc, links_of
+from discue.api.structs import ERROR_CODE, ApiResponse, doc
 from discue.domain.error_codes import REASONS, Reason
 from discue.domain.errors import NotFound, Overloaded, Unavailable, reason_phrase
 from discue.domain.reservations import DOCUMENT, FEW_ROWS

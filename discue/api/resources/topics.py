@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, ClassVar, Final
 from urllib.parse import unquote
 
@@ -11,8 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.decoding import EventBody
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
+from discue.api.resource import LinkTarget, Resource, base_fields, links_of, or_unset
 from discue.api.resources.messages import (
     BATCH,
     BatchBody,
@@ -22,24 +20,19 @@ from discue.api.resources.messages import (
     messages_of_batch,
     messages_of_events,
 )
-from discue.api.route import BATCH_BYTES, CREATE, GET, POST, PUT, Call, Needs, Route, body_limit, deletion
+from discue.api.route import BATCH_BYTES, CREATE, POST, Call, Needs, Route, body_limit
 from discue.api.structs import (
     ALIAS_PATTERN,
     EXAMPLE_IDS,
     NOT_SENT,
     ApiResponse,
     AsSent,
-    LinkTarget,
     NamedBody,
     ReferenceView,
     Text,
     View,
-    base_fields,
     doc,
     id_doc,
-    links_below,
-    links_of,
-    or_unset,
     read_only,
     text_given,
 )
@@ -48,7 +41,7 @@ from discue.control.topics import ChannelFields, TopicDetails, TopicFields
 from discue.domain import model, subjects
 from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
-from discue.domain.reservations import PAGE, PUBLISHES, RESOURCE
+from discue.domain.reservations import PUBLISHES
 from discue.domain.scopes import Principal
 from discue.domain.subjects import check_subject, is_subject
 from discue.http.services import Services
@@ -57,9 +50,6 @@ from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_rou
 from discue.store.idempotency import StoredResponse
 from discue.store.time_slice import TimeSlice
 
-_CHANNELS: Final = "/topics/{topic_id}/channels"
-_READ, _LIST, _WRITE = Needs.of("topics")
-_READ_CHANNEL, _LIST_CHANNELS, _WRITE_CHANNEL = Needs.of("channels")
 _WRITE_MESSAGE = Needs("messages", "write")
 
 _PATTERN_TEXT: Final = (
@@ -82,14 +72,6 @@ class TopicView(View, kw_only=True, frozen=True):
 
     id: Annotated[str, id_doc("topic_id")]
     channels: Annotated[list[ReferenceView], doc("Channels of the topic, oldest first.")]
-
-
-class TopicResponse(ApiResponse, kw_only=True, frozen=True):
-    topic: Annotated[TopicView, doc("The topic.")]
-
-
-class TopicsResponse(ApiResponse, kw_only=True, frozen=True):
-    topics: Annotated[list[TopicView], doc("The topics, newest first.")]
 
 
 @read_only("topic_id")
@@ -119,14 +101,6 @@ class ChannelView(View, kw_only=True, frozen=True):
     queue_id: Annotated[str, id_doc("queue_id", "The id of the queue that it leads to.")]
     pattern: Annotated[str | UnsetType, doc(_PATTERN_TEXT, "orders.*.paid", **_PATTERN)] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, _FILTER_EXAMPLE, type="object")] = UNSET
-
-
-class ChannelResponse(ApiResponse, kw_only=True, frozen=True):
-    channel: Annotated[ChannelView, doc("The channel.")]
-
-
-class ChannelsResponse(ApiResponse, kw_only=True, frozen=True):
-    channels: Annotated[list[ChannelView], doc("The channels, newest first.")]
 
 
 @read_only("queues")
@@ -177,35 +151,6 @@ class TopicMessagesResponse(ApiResponse, kw_only=True, frozen=True):
     messages: Annotated[list[TopicMessageView], doc("The messages, in the order of the request.")]
 
 
-async def create(call: Call) -> TopicResponse:
-    """Create a topic."""
-    fields = TopicFields(*call.names())
-    return await created(call, lambda control: topics.create(control, call.principal, fields), _response)
-
-
-async def get(call: Call) -> TopicResponse:
-    """Get a topic."""
-    return _response(call, await topics.get(call.control, call.principal, call.ids[0]))
-
-
-async def list_all(call: Call) -> TopicsResponse:
-    """List topics."""
-    return await paged(call, TopicsResponse, partial(topics.page, call.control, call.principal), _view)
-
-
-async def change(call: Call) -> TopicResponse:
-    """Change a topic."""
-    fields = TopicFields(*call.names())
-    return _response(call, await topics.change(call.control, call.principal, call.ids[0], fields))
-
-
-def _response(call: Call, details: TopicDetails) -> TopicResponse:
-    view = _view(details)
-    return call.with_etag(
-        details.topic, TopicResponse(topic=view, links=links_below(call.url_of(view.id), "channels", view.channels))
-    )
-
-
 def _view(details: TopicDetails) -> TopicView:
     topic = details.topic
     return TopicView(
@@ -214,38 +159,9 @@ def _view(details: TopicDetails) -> TopicView:
     )
 
 
-async def create_channel(call: Call) -> ChannelResponse:
-    """Create a channel. Messages published to the topic from now on are copied to the queue if they pass it."""
-    fields = _channel_fields(call)
-    return await created(
-        call, lambda control: topics.create_channel(control, call.principal, call.ids[0], fields), _channel_response
-    )
-
-
-async def get_channel(call: Call) -> ChannelResponse:
-    """Get a channel."""
-    return _channel_response(call, await topics.get_channel(call.control, call.principal, *call.ids))
-
-
-async def list_channels(call: Call) -> ChannelsResponse:
-    """List the channels of a topic."""
-    fetch = partial(topics.page_of_channels, call.control, call.principal, call.ids[0])
-    return await paged(call, ChannelsResponse, fetch, _channel_view)
-
-
-async def change_channel(call: Call) -> ChannelResponse:
-    """Change a channel. Its queue cannot change."""
-    changed = await topics.change_channel(call.control, call.principal, *call.ids, fields=_channel_fields(call))
-    return _channel_response(call, changed)
-
-
 def _channel_fields(call: Call) -> ChannelFields:
     body: ChannelBody = call.body
     return ChannelFields(*call.names(), text_given(body.queue_id), body.pattern, filter_given(body.filter))
-
-
-def _channel_response(call: Call, channel: model.Channel) -> ChannelResponse:
-    return call.with_etag(channel, ChannelResponse(channel=_channel_view(channel), links=call.links(channel.public_id)))
 
 
 def _channel_view(channel: model.Channel) -> ChannelView:
@@ -375,66 +291,53 @@ def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
     )
 
 
+_TOPICS: Final = Resource[TopicDetails](
+    path="/topics",
+    name="topic",
+    view_type=TopicView,
+    view=lambda _, details: _view(details),
+    stored=lambda details: details.topic,
+    below="channels",
+    needs=Needs.of("topics"),
+    body=TopicBody,
+    fields=lambda call: TopicFields(*call.names()),
+    codes=("alias_taken",),
+)
+_CHANNELS: Final = Resource[model.Channel](
+    path="/topics/{topic_id}/channels",
+    name="channel",
+    view_type=ChannelView,
+    view=lambda _, channel: _channel_view(channel),
+    needs=Needs.of("channels"),
+    body=ChannelBody,
+    fields=_channel_fields,
+    codes=("alias_taken", "invalid_filter"),
+)
+
 ROUTES = (
-    Route(GET, "/topics", list_all, _LIST, query=PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        "/topics",
-        create,
-        _WRITE,
-        TopicBody,
-        codes=("quota_exceeded", "alias_taken"),
-        example={"alias": "shop"},
-        reads=RESOURCE,
-    ),
-    Route(GET, "/topics/{topic_id}", get, _READ, reads=RESOURCE),
-    Route(
-        PUT,
-        "/topics/{topic_id}",
-        change,
-        _WRITE,
-        TopicBody,
-        codes=("alias_taken",),
-        example={"alias": "shop.eu"},
-        reads=RESOURCE,
-    ),
-    deletion(
-        "/topics/{topic_id}",
+    _TOPICS.list_route(topics.page, "List topics."),
+    _TOPICS.create_route(topics.create, "Create a topic.", "quota_exceeded", example={"alias": "shop"}),
+    _TOPICS.get_route(topics.get, "Get a topic."),
+    _TOPICS.change_route(topics.change, "Change a topic.", example={"alias": "shop.eu"}),
+    _TOPICS.delete_route(
         topics.delete,
-        _WRITE,
         "Delete a topic. Also deletes its channels. Messages that were published to it stay in the queues.",
     ),
-    Route(GET, _CHANNELS, list_channels, _LIST_CHANNELS, query=PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        _CHANNELS,
-        create_channel,
-        _WRITE_CHANNEL,
-        ChannelBody,
-        codes=(
-            "quota_exceeded",
-            "alias_taken",
-            "unknown_reference",
-            "already_exists",
-            "too_many",
-            "invalid_filter",
-            "system_queue_read_only",
-        ),
+    _CHANNELS.list_route(topics.page_of_channels, "List the channels of a topic."),
+    _CHANNELS.create_route(
+        topics.create_channel,
+        "Create a channel. Messages published to the topic from now on are copied to the queue if they pass it.",
+        *("quota_exceeded", "unknown_reference", "already_exists", "too_many", "system_queue_read_only"),
         required=("queue_id",),
-        reads=RESOURCE,
     ),
-    Route(GET, _CHANNELS + "/{channel_id}", get_channel, _READ_CHANNEL, reads=RESOURCE),
-    Route(
-        PUT,
-        _CHANNELS + "/{channel_id}",
-        change_channel,
-        _WRITE_CHANNEL,
-        ChannelBody,
-        codes=("alias_taken", "immutable_field", "invalid_filter"),
+    _CHANNELS.get_route(topics.get_channel, "Get a channel."),
+    _CHANNELS.change_route(
+        topics.change_channel,
+        "Change a channel. Its queue cannot change.",
+        "immutable_field",
         example={"pattern": "orders.>"},
-        reads=RESOURCE,
     ),
-    deletion(_CHANNELS + "/{channel_id}", topics.delete_channel, _WRITE_CHANNEL, "Delete a channel."),
+    _CHANNELS.delete_route(topics.delete_channel, "Delete a channel."),
     Route(
         CREATE,
         "/topics/{topic_id}/messages",

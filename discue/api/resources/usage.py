@@ -14,12 +14,12 @@ from discue.api.pagination import (
     Parameter,
     id_parameter,
     number_parameter,
-    paged,
     read_parameters,
     time_parameter,
 )
+from discue.api.resource import links_of, paged
 from discue.api.route import BATCH_BYTES, BATCH_MESSAGES, GET, Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc, links_of
+from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, ApiResponse, doc, id_doc, instant_doc
 from discue.auth.rate_limiter import rate_limit_key
 from discue.control import usage
 from discue.control.organizations import HIGHEST_RATE

@@ -1,16 +1,16 @@
 """`/organizations/{organization_id}/portal`, and the sessions of customers in it."""
 
-from functools import partial
-from typing import Annotated, ClassVar, Final, Self
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import DELETE, GET, POST, PUT, Call, Needs, Route
-from discue.api.structs import ApiResponse, Body, DeletedResponse, ResourceBody, View, doc, id_doc, instant_doc, within
+from discue.api.resource import Resource
+from discue.api.route import GET, POST, PUT, Call, Needs, Route
+from discue.api.structs import ApiResponse, Body, ResourceBody, View, doc, id_doc, instant_doc, within
 from discue.control.context import one_of
 from discue.dashboard.portal import sessions
 from discue.dashboard.portal.rules import (
@@ -31,7 +31,9 @@ from discue.dashboard.portal.rules import (
 )
 from discue.dashboard.portal.sessions import NewPortalSession, PortalSessionFields
 from discue.domain.model import LONGEST_CUSTOMER
-from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE
+from discue.domain.reservations import RESOURCE
+
+T = TypeVar("T")
 
 _READ: Final = Needs("portal", "read")
 _WRITE: Final = Needs("portal", "write")
@@ -134,56 +136,12 @@ class PortalSessionView(View, kw_only=True, frozen=True):
         ),
     ] = UNSET
 
-
-class PortalSessionResponse(ApiResponse, kw_only=True, frozen=True):
-    portal_session: Annotated[PortalSessionView, doc("The session.")]
-
     def without_secrets(self) -> Self:
-        return replace(self, portal_session=replace(self.portal_session, url=UNSET))
-
-
-class PortalSessionsResponse(ApiResponse, kw_only=True, frozen=True):
-    portal_sessions: Annotated[list[PortalSessionView], doc("The sessions, newest first.")]
+        return replace(self, url=UNSET)
 
 
 class PortalResponse(ApiResponse, kw_only=True, frozen=True):
     portal: Annotated[PortalSettingsView, doc("The settings.")]
-
-
-async def create(call: Call) -> PortalSessionResponse:
-    """Create a session of a customer in the portal.
-
-    Only this response has the URL that opens it, within a minute and once. Give the URL to the customer's browser.
-    """
-    fields = _fields(call.body)
-    return await created(
-        call, lambda control: sessions.create(control, call.principal, _place(call)[0], fields), _created_response
-    )
-
-
-async def get(call: Call) -> PortalSessionResponse:
-    """Get a session of a customer in the portal."""
-    session = await sessions.get(call.control, call.principal, *_place(call))
-    return call.with_etag(session, PortalSessionResponse(portal_session=_view(session), links=call.links()))
-
-
-async def list_all(call: Call) -> PortalSessionsResponse:
-    """List the sessions of customers in the portal."""
-    return await paged(
-        call, PortalSessionsResponse, partial(sessions.page, call.control, call.principal, _place(call)[0]), _view
-    )
-
-
-async def delete(call: Call) -> DeletedResponse:
-    """End a session of a customer in the portal."""
-    await sessions.revoke(call.control, call.principal, *_place(call))
-    return DeletedResponse(links=call.links())
-
-
-def _place(call: Call) -> tuple[str, ...]:
-    """Return the id of the organization, by default that of the key, and the ids that follow it in the path."""
-    is_named = call.path.startswith("/organizations/")
-    return call.ids if is_named else (call.principal.organization_public_id, *call.ids)
 
 
 async def get_settings(call: Call) -> PortalResponse:
@@ -201,7 +159,8 @@ def _settings(call: Call, origins: tuple[str, ...]) -> PortalResponse:
     return PortalResponse(portal=PortalSettingsView(frame_ancestors=origins), links=call.links())
 
 
-def _fields(body: PortalSessionBody) -> PortalSessionFields:
+def _fields(call: Call) -> PortalSessionFields:
+    body: PortalSessionBody = call.body
     given = body.theme
     theme = PortalTheme()
     if not isinstance(given, UnsetType):
@@ -216,13 +175,6 @@ def _fields(body: PortalSessionBody) -> PortalSessionFields:
         return_url=body.return_url,
         theme=theme,
     )
-
-
-def _created_response(call: Call, made: NewPortalSession) -> PortalSessionResponse:
-    url = f"{call.sent_root}/portal/open?code={made.code}"
-    view = replace(_view(made.session), url=url, warnings=made.warnings or UNSET)
-    response = PortalSessionResponse(portal_session=view, links=call.links(made.session.public_id))
-    return call.with_etag(made.session, response)
 
 
 def _view(session: PortalSession) -> PortalSessionView:
@@ -241,27 +193,56 @@ def _view(session: PortalSession) -> PortalSessionView:
     )
 
 
-_PORTAL: Final = "/organizations/{organization_id}/portal"
-_SESSIONS: Final = "/portal_sessions"
+def _with_url(call: Call, made: NewPortalSession) -> ApiResponse:
+    url = f"{call.sent_root}/portal/open?code={made.code}"
+    return _SESSIONS.one(call, made.session, url=url, warnings=made.warnings or UNSET)
 
 
-def _sessions_of(place: str) -> tuple[Route, ...]:
-    """Return the routes to the sessions of an organization: the one that the path names, or that of the key."""
-    one = f"{place}/{{portal_session_id}}"
-    codes = ("quota_exceeded", "invalid_value", "conflicting_fields", *["not_found"] * ("{" in place))
+_SESSIONS: Final = Resource[PortalSession](
+    path="/portal_sessions",
+    name="portal_session",
+    noun="session",
+    view_type=PortalSessionView,
+    view=lambda _, session: _view(session),
+    needs=(_READ, _READ, _WRITE),
+    body=PortalSessionBody,
+    fields=_fields,
+    codes=("quota_exceeded", "invalid_value", "conflicting_fields"),
+)
+
+
+def _own(function: Callable[..., T]) -> Callable[..., T]:
+    """Adapt a function of an organization's sessions to paths without the organization: it is that of the key."""
+    return lambda control, principal, *rest: function(control, principal, principal.organization_public_id, *rest)
+
+
+def _routes(kind: Resource[PortalSession], adapt: Callable[..., Any], *codes: str) -> tuple[Route, ...]:
     return (
-        Route(GET, place, list_all, _READ, query=PAGES, reads=PAGE),
-        Route(POST, place, create, _WRITE, PortalSessionBody, codes=codes, reads=RESOURCE),
-        Route(GET, one, get, _READ, reads=RESOURCE),
-        Route(DELETE, one, delete, _WRITE, reads=FEW_ROWS),
+        kind.list_route(adapt(sessions.page), "List the sessions of customers in the portal."),
+        kind.create_route(
+            adapt(sessions.create),
+            "Create a session of a customer in the portal. Only this response has the URL that opens it, within a "
+            "minute and once. Give the URL to the customer's browser.",
+            *codes,
+            methods=POST,
+            respond=_with_url,
+        ),
+        kind.get_route(adapt(sessions.get), "Get a session of a customer in the portal."),
+        kind.delete_route(adapt(sessions.revoke), "End a session of a customer in the portal."),
     )
 
+
+_PORTAL: Final = "/organizations/{organization_id}/portal"
 
 ROUTES = (
     Route(GET, _PORTAL, get_settings, _READ, reads=RESOURCE),
     Route(
         PUT, _PORTAL, change_settings, _WRITE, PortalSettingsBody, codes=("not_found", "invalid_value"), reads=RESOURCE
     ),
-    *_sessions_of(_SESSIONS),
-    *_sessions_of("/organizations/{organization_id}" + _SESSIONS),
+    *_routes(_SESSIONS, _own),
+    *_routes(
+        dataclasses.replace(_SESSIONS, path="/organizations/{organization_id}/portal_sessions"),
+        lambda of: of,
+        "not_found",
+    ),
 )

@@ -7,9 +7,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.idempotency import created
-from discue.api.pagination import PAGES, paged
-from discue.api.route import CREATE, GET, POST, PUT, VERSION, Call, Needs, Route, deletion
+from discue.api.resource import Resource, links_of
+from discue.api.route import POST, VERSION, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
     Body,
@@ -19,7 +18,6 @@ from discue.api.structs import (
     doc,
     id_doc,
     instant_doc,
-    links_of,
     read_only,
     text_given,
 )
@@ -28,9 +26,7 @@ from discue.dashboard.users import users
 from discue.dashboard.users.users import UserDetails, UserFields
 from discue.domain import model
 from discue.domain.errors import NotFound, Unavailable
-from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE
-
-_READ, _LIST, _WRITE = Needs.of("users")
+from discue.domain.reservations import FEW_ROWS
 
 _EMAIL_LIMITS: Final = {
     "minLength": 3,
@@ -110,43 +106,6 @@ class UserResponse(ApiResponse, kw_only=True, frozen=True):
         return replace(self, invitation=InvitationView(expires_at=self.invitation.expires_at))
 
 
-class UsersResponse(ApiResponse, kw_only=True, frozen=True):
-    users: Annotated[list[UserView], doc("The users, newest first.")]
-
-
-async def create(call: Call) -> UserResponse:
-    """Create a user. With a password, or with an invitation, which only this response shows."""
-    return await created(call, lambda control: users.create(control, call.principal, _fields(call.body)), _response)
-
-
-async def get(call: Call) -> UserResponse:
-    """Get a user."""
-    return _response(call, UserDetails(await users.get(call.control, call.principal, call.ids[0])))
-
-
-async def list_all(call: Call) -> UsersResponse:
-    """List users."""
-    return await paged(call, UsersResponse, partial(users.page, call.control, call.principal), _view)
-
-
-async def change(call: Call) -> UserResponse:
-    """Change a user. A new password or invitation invalidates the previous invitation."""
-    return _response(call, await users.change(call.control, call.principal, call.ids[0], _fields(call.body)))
-
-
-async def accept(call: Call) -> UserResponse:
-    """Accept an invitation. Sets the user's password. A token can be used once."""
-    services, body = call.services, call.body
-    if services.readiness.phase != "serving":
-        raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.", code="not_ready")
-    user = await services.authenticator.attempt(
-        [sign_in_subject(call.address)], partial(users.accept, call.control, body.token, body.password)
-    )
-    if user is None:
-        raise NotFound("Invitation not found, or expired.")
-    return _response(call, UserDetails(user), f"{call.base}/users/{user.public_id}")
-
-
 def _fields(body: UserBody) -> UserFields:
     return UserFields(
         email=text_given(body.email),
@@ -156,20 +115,6 @@ def _fields(body: UserBody) -> UserFields:
         invite=body.invite is True,
         status=text_given(body.status),
     )
-
-
-def _response(call: Call, details: UserDetails, url: str | None = None) -> UserResponse:
-    links = links_of(url) if url else call.links(details.user.public_id)
-    made = details.invitation
-    invitation: InvitationView | UnsetType = UNSET
-    if made is not None:
-        # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
-        has_page = call.control.settings.dashboard
-        root = call.control.settings.dashboard_root(call.sent_root)
-        place = f"{root}/dashboard/invitation" if has_page else f"{call.sent_root}{VERSION}/invitations"
-        invitation = InvitationView(expires_at=made.expires_at, url=f"{place}#{made.token}", token=made.token)
-    response = UserResponse(user=_view(details.user), links=links, invitation=invitation)
-    return call.with_etag(details.user, response)
 
 
 def _view(user: model.User) -> UserView:
@@ -187,32 +132,70 @@ def _view(user: model.User) -> UserView:
     )
 
 
-_OF_BODY: Final = ("email_taken", "conflicting_fields")
-_OF_INVITATION: Final = ("not_found", "invalid_value", "organization_suspended")
+_USERS: Final = Resource[model.User](
+    path="/users",
+    name="user",
+    view_type=UserView,
+    view=lambda _, user: _view(user),
+    needs=Needs.of("users"),
+    body=UserBody,
+    fields=lambda call: _fields(call.body),
+    codes=("email_taken", "conflicting_fields"),
+    own_response=UserResponse,
+)
+
+
+def _with_invitation(call: Call, details: UserDetails) -> ApiResponse:
+    response, made = _USERS.one(call, details.user), details.invitation
+    if made is None:
+        return response
+    # The token is in the fragment because browsers do not send that to servers, whose logs would have it.
+    has_page = call.control.settings.dashboard
+    root = call.control.settings.dashboard_root(call.sent_root)
+    place = f"{root}/dashboard/invitation" if has_page else f"{call.sent_root}{VERSION}/invitations"
+    invitation = InvitationView(expires_at=made.expires_at, url=f"{place}#{made.token}", token=made.token)
+    return replace(response, invitation=invitation)
+
+
+async def accept(call: Call) -> ApiResponse:
+    """Accept an invitation. Sets the user's password. A token can be used once."""
+    services, body = call.services, call.body
+    if services.readiness.phase != "serving":
+        raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.", code="not_ready")
+    user = await services.authenticator.attempt(
+        [sign_in_subject(call.address)], partial(users.accept, call.control, body.token, body.password)
+    )
+    if user is None:
+        raise NotFound("Invitation not found, or expired.")
+    return replace(_USERS.one(call, user), links=links_of(f"{call.base}/users/{user.public_id}"))
+
 
 ROUTES = (
-    Route(GET, "/users", list_all, _LIST, query=PAGES, reads=PAGE),
-    Route(
-        CREATE,
-        "/users",
-        create,
-        _WRITE,
-        UserBody,
-        codes=("quota_exceeded", *_OF_BODY),
+    _USERS.list_route(users.page, "List users."),
+    _USERS.create_route(
+        users.create,
+        "Create a user. With a password, or with an invitation, which only this response shows.",
+        "quota_exceeded",
+        respond=_with_invitation,
         required=("email", "role"),
-        reads=RESOURCE,
     ),
-    Route(GET, "/users/{user_id}", get, _READ, reads=RESOURCE),
-    Route(
-        PUT,
-        "/users/{user_id}",
-        change,
-        _WRITE,
-        UserBody,
-        codes=("last_owner", *_OF_BODY),
+    _USERS.get_route(users.get, "Get a user."),
+    _USERS.change_route(
+        users.change,
+        "Change a user. A new password or invitation invalidates the previous invitation.",
+        "last_owner",
+        respond=_with_invitation,
         example={"role": "viewer"},
-        reads=RESOURCE,
     ),
-    deletion("/users/{user_id}", users.delete, _WRITE, "Delete a user.", codes=("last_owner",)),
-    Route(POST, "/invitations", accept, None, request=InvitationBody, codes=_OF_INVITATION, reads=FEW_ROWS),
+    _USERS.delete_route(users.delete, "Delete a user.", "last_owner"),
+    Route(
+        POST,
+        "/invitations",
+        accept,
+        None,
+        request=InvitationBody,
+        response=UserResponse,
+        codes=("not_found", "invalid_value", "organization_suspended"),
+        reads=FEW_ROWS,
+    ),
 )
