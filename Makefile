@@ -132,7 +132,7 @@ torture-cluster: $(DEV)
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults/test_cluster_torture.py -m torture -n 1 $(ARGS)
 
 torture-rest: $(DEV)
-	TORTURE_SEED=$(SEED) $(PYTEST) tests/api/guides tests/cli tests/docs tests/faults tests/packaging tests/testing \
+	TORTURE_SEED=$(SEED) $(PYTEST) tests/guides tests/cli tests/docs tests/faults tests/packaging tests/testing \
 		--ignore tests/faults/test_cluster_torture.py -m torture -n 2 --dist loadgroup $(ARGS)
 
 simulate: $(DEV)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from discue.api.app import App
+from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.api.route import Route
 from discue.backup.plan import plan_of
@@ -23,13 +24,20 @@ from discue.dashboard.users import api as users
 from discue.dashboard.users import session_table
 from discue.dashboard.users.provider import Provider, providers_in
 from discue.dispatch.cluster.leadership import Leadership
+from discue.guides.routes import documentation_of
 from discue.http.pipeline import Pipeline, Site
 from discue.http.services import Services
 from discue.observability.logs import Log
 from discue.server.edge import Applications, Edge
 
 _DESCRIBED: Final = described(portal=portal.ROUTES, users=users.ROUTES)
-DOCUMENTATION: Final = service.documentation_of(_DESCRIBED)
+
+
+def _document(*, aliases: bool) -> dict[str, Any]:
+    return document_of(ROUTES, service.BASE, aliases=aliases)
+
+
+DOCUMENTATION: Final = documentation_of(_document)
 ROUTES: Final[tuple[Route, ...]] = (*_DESCRIBED, *DOCUMENTATION.routes)
 
 

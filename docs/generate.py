@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
-from discue.api.guides.library import SEARCH_ENTRIES
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Setting
 from discue.config.sources import CONFIG_FLAG, CONFIG_VARIABLE, describe
+from discue.guides.library import SEARCH_ENTRIES
 from docs.alerts import rules_file
 from docs.board import board_file
 from docs.commands_page import commands_page

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import msgspec
 
 from discue.api.openapi.document import document_of
-from discue.api.openapi.page import fields_of
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
 from discue.domain.error_codes import REASONS
+from discue.guides.operations import fields_of
 from discue.product import ROUTES
 
 REFERENCE = Path(__file__).parent / "reference"

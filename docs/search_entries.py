@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from discue.api.guides.layout import ROOT
-from discue.api.guides.library import OPERATIONS, Library, documentation_folder
-from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
-from discue.api.openapi.page import title_of
 from discue.domain.error_codes import REASONS
+from discue.guides.layout import ROOT
+from discue.guides.library import OPERATIONS, Library, documentation_folder
+from discue.guides.operations import title_of
+from discue.guides.search import SearchEntry
 from discue.product import ROUTES
 
 _INTERNAL = tuple(f"{ROOT}/{name}" for name in ("architecture", "benchmarks", "conformance", "dependencies"))

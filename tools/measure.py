@@ -18,7 +18,7 @@ from tools import paths
 
 _ROOT: Final = Path(__file__).parents[1]
 _PROGRAM: Final = _ROOT / "discue"
-_EDGE: Final = ("backup", "cli", "dashboard", "product.py", "testing")
+_EDGE: Final = ("backup", "cli", "dashboard", "guides", "product.py", "testing")
 """Packages with which people interact. The other ones deliver messages."""
 
 _LIMITS_PAGE: Final = _ROOT / "docs/architecture/event-loop-limits.md"

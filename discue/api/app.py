@@ -1,8 +1,8 @@
 """The API behind the pipeline: routes, bodies, handlers and their responses."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -11,7 +11,6 @@ from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of, shows_data
 from discue.api.path_names import PathNames, give_name
 from discue.api.pretty import indented, is_pretty
-from discue.api.resources.service import MissingPage
 from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
 from discue.api.router import CompiledRoute, Match, Router
 from discue.api.structs import NamedBody
@@ -59,6 +58,10 @@ _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
+
+
+MissingPage: TypeAlias = Callable[[Call, str], Awaitable[RawResponse]]
+"""Returns the page for a path that leads to no page, from what is wrong."""
 
 
 class App:

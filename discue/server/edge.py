@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from discue.api.app import App
+from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.control.context import ControlContext
 from discue.dispatch.cluster.leadership import Leadership
@@ -41,9 +42,11 @@ MakeBackups = Callable[[ControlContext, Log, Leadership], Backups | None]
 def api_alone(services: Services) -> Applications:
     """Return the core's part of the API."""
     routes = described()
-    documentation = service.documentation_of(routes)
-    api = App(services, (*routes, *documentation.routes), missing=documentation.missing)
-    return Applications(Pipeline(services, api))
+
+    def document(*, aliases: bool) -> dict[str, Any]:
+        return document_of(routes, service.BASE, aliases=aliases)
+
+    return Applications(Pipeline(services, App(services, (*routes, service.openapi_route(document)))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 
-from discue.api.guides.layout import SEARCH
-from discue.api.guides.library import Library, documentation_folder
 from discue.dashboard import render
+from discue.guides.layout import SEARCH
+from discue.guides.library import Library, documentation_folder
 from tests.support.dashboards import DashboardService
 
 TEMPLATES = Path(render.__file__).with_name("templates")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_EDGE = ("discue.backup", "discue.cli", "discue.dashboard", "discue.product", "discue.testing")
+_EDGE = ("discue.backup", "discue.cli", "discue.dashboard", "discue.guides", "discue.product", "discue.testing")
 
 _HIDING = """
 import sys

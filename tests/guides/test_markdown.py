@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from discue.api.guides.markdown import Section, render
+from discue.guides.markdown import Section, render
 
 
 def html_of(source: str) -> str:

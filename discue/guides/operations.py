@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from discue.api.guides.layout import ContentsEntry, Group, page, prose, text
-from discue.api.guides.library import OPERATIONS
 from discue.api.openapi.schemas import resolved
 from discue.api.structs import READ_ONLY
+from discue.guides.layout import ContentsEntry, Group, page, prose, text
+from discue.guides.library import OPERATIONS
 from discue.http.negotiation import JSON
 
 Document = Mapping[str, Any]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote_plus
 
-from discue.api.guides.layout import ANYWHERE, QUERY, ROOT, SEARCH, SLOTS, Group, base_of, page, relative, text
-from discue.api.guides.search import LONGEST_QUERY, SearchResult
 from discue.api.openapi.rendered import RenderedDocument
+from discue.guides.layout import ANYWHERE, QUERY, ROOT, SEARCH, SLOTS, Group, base_of, page, relative, text
+from discue.guides.search import LONGEST_QUERY, SearchResult
 
 _RESULTS: Final = "\0results\0"
 _PROBLEM: Final = "\0problem\0"

@@ -11,11 +11,11 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import httpx
 import pytest
 
-from discue.api.guides import layout
-from discue.api.guides.library import OPERATIONS, Library, documentation_folder
-from discue.api.guides.search import SearchEntry
 from discue.api.openapi.document import document_of
 from discue.domain.error_codes import REASONS
+from discue.guides import layout
+from discue.guides.library import OPERATIONS, Library, documentation_folder
+from discue.guides.search import SearchEntry
 from discue.product import ROUTES
 from tests.support.served_api import Cast
 

@@ -8,10 +8,10 @@ from time import thread_time
 import httpx
 import pytest
 
-from discue.api.guides.library import Library, documentation_folder
-from discue.api.guides.results import search_values
-from discue.api.guides.search import LONGEST_QUERY, SearchEntry, Searches, SearchIndex, match_expression
 from discue.domain.errors import Overloaded
+from discue.guides.library import Library, documentation_folder
+from discue.guides.results import search_values
+from discue.guides.search import LONGEST_QUERY, SearchEntry, Searches, SearchIndex, match_expression
 from tests.support.served_api import Cast
 
 QUESTIONS = {

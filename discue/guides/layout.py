@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from discue import __version__
-from discue.api.guides.search import LONGEST_QUERY
+from discue.guides.search import LONGEST_QUERY
 from discue.http.frame import ICON, ICON_TYPE, STYLE, Theme
 
 HTML_TYPE: Final = "text/html"
@@ -22,7 +22,7 @@ ROOT: Final = "docs"
 SEARCH: Final = f"{ROOT}/search"
 """The path of the page that searches the documentation."""
 
-_FILES: Final = files("discue.api.guides")
+_FILES: Final = files("discue.guides")
 _STYLE: Final = STYLE.decode() + _FILES.joinpath("page.css").read_text("utf-8")
 _SCRIPT: Final = _FILES.joinpath("page.js").read_text("utf-8")
 

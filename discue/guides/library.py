@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from discue.api.guides.layout import ROOT, SLOTS, ContentsEntry, Group, page, relative, text
-from discue.api.guides.search import SearchEntry
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
+from discue.guides.layout import ROOT, SLOTS, ContentsEntry, Group, page, relative, text
+from discue.guides.search import SearchEntry
 
 if TYPE_CHECKING:
-    from discue.api.guides.markdown import Rendered
+    from discue.guides.markdown import Rendered
 
 OPERATIONS: Final = f"{ROOT}/api"
 """The path of the page with all operations, which is not made from a file."""
@@ -27,7 +27,7 @@ SEARCH_ENTRIES: Final = "search-entries.jsonl"
 """The file in the folder that has the search entries, one per line."""
 
 _OPENAPI: Final = "openapi.json"
-_PACKAGE: Final = Path(__file__).parents[2]
+_PACKAGE: Final = Path(__file__).parents[1]
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)#:]+\.md)\)")
 _SEARCH_ENTRIES: Final = msgspec.json.Decoder(SearchEntry)
 _LISTED_LEVEL: Final = 2
@@ -87,7 +87,7 @@ class Library:
     def rendered(self, path: str) -> "Rendered":
         """Return a page and its sections."""
         # Imported here, so that commands, and workers that show no page, save 20 ms and the memory of the parser.
-        from discue.api.guides.markdown import render  # noqa: PLC0415
+        from discue.guides.markdown import render  # noqa: PLC0415
 
         return render(self._source(path), partial(self._href, path))
 
