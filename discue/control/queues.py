@@ -19,12 +19,11 @@ from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Principal
 from discue.domain.system_events import check_not_reserved
-from discue.store import listeners, purge, queues, schedules
+from discue.store import purge, queues, schedules
 from discue.store.engine import Transaction
-from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
-from discue.store.queues import Head
+from discue.store.queues import Head, ResourceRef
 
 SHOWN_LISTENERS = 100
 ON_MISSED: tuple[OnMissed, ...] = get_args(OnMissed)
@@ -107,7 +106,7 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
         if found is None:
             raise NotFound
         queue, head = found
-        shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
+        shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
         return QueueDetails(queue, head, tuple(shown))
 
     return await control.store.read(work)
@@ -141,7 +140,7 @@ async def page(
         heads = await queues.heads(tx, principal.organization, ids)
         shown: Mapping[int, list[ResourceRef]] = {}
         if shown_listeners:
-            shown = await listeners.references_of(tx, principal.organization, ids, shown_listeners)
+            shown = await queues.listeners_of(tx, principal.organization, ids, shown_listeners)
         items = [QueueDetails(queue, heads[queue.id], tuple(shown.get(queue.id, ()))) for queue in found.items]
         return Listing(tuple(items), found.has_next, found.has_previous)
 
@@ -203,7 +202,7 @@ async def _own(tx: Transaction, principal: Principal, public_id: str) -> Queue:
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
     head = require_found(await queues.head(tx, queue.organization, queue.id))
-    shown = await listeners.references(tx, queue.organization, queue.id, SHOWN_LISTENERS)
+    shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
     return QueueDetails(queue, head, tuple(shown))
 
 

@@ -15,8 +15,8 @@ from discue.domain.subjects import check_pattern
 from discue.domain.system_events import publishing_refused
 from discue.store import feed, queues, topics
 from discue.store.engine import Transaction
-from discue.store.listeners import ResourceRef
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.queues import ResourceRef
 
 
 class TopicFields(NameFields, frozen=True):

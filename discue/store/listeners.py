@@ -16,7 +16,7 @@ from discue.store.domains import requires_verified_domains
 from discue.store.engine import PULL_OWNER, Row, Transaction
 from discue.store.events import Occurrence
 from discue.store.listener_health import READ_HEALTH, parse_health
-from discue.store.pagination import LARGEST, Listing, Selection, Table, browse, listed, of_customer
+from discue.store.pagination import Listing, Selection, Table, browse, listed, of_customer
 from discue.store.tables import (
     by_index,
     padded,
@@ -107,17 +107,6 @@ _INACTIVE: Final = f"""
     WHERE liveness.organization = $1 AND liveness.state = 'inactive'
         AND listener.deleted_at IS NULL AND queue.deleted_at IS NULL
     ORDER BY liveness.listener DESC LIMIT $2"""
-_REFERENCES: Final = """
-    SELECT public_id, alias FROM listener
-    WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
-# The subquery finds the last listener to read of each queue, which may have any number.
-_REFERENCES_OF: Final = f"""
-    SELECT queue.id, listener.id, listener.public_id, listener.alias FROM queue
-    JOIN listener ON listener.organization = queue.organization AND listener.queue = queue.id
-    WHERE queue.organization = $1 AND queue.id IN ({{}}) AND listener.deleted_at IS NULL AND listener.id <= coalesce((
-        SELECT x.id FROM listener x
-        WHERE x.organization = queue.organization AND x.queue = queue.id AND x.deleted_at IS NULL
-        ORDER BY x.id LIMIT 1 OFFSET ${{}}), {LARGEST})"""
 _INSERT: Final = f"INSERT INTO listener ({_PLAIN}, settings) VALUES ({placeholders(1, 17)})"
 INSERT_CURSOR: Final = """
     INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, until_seq, position,
@@ -142,13 +131,6 @@ _QUEUES: Final = f"""
     SELECT listener.public_id, queue.public_id FROM listener {_WITH_QUEUE}
     WHERE listener.organization = $1 AND listener.public_id IN ({{}}) AND listener.deleted_at IS NULL"""
 _ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
-
-
-class ResourceRef(msgspec.Struct, frozen=True):
-    """A reference to a listener or a channel, as lists show it."""
-
-    public_id: str
-    alias: str
 
 
 class ListenerFacts(msgspec.Struct, frozen=True):
@@ -251,24 +233,6 @@ async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[
 async def queues_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
     """Read the public ids of the queues that existing listeners are in, by those of the listeners."""
     return dict(await rows_among(tx, _QUEUES, (organization,), list(public_ids)))
-
-
-async def references(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
-    """Read references to the queue's listeners, oldest first."""
-    return [ResourceRef(*row) for row in await tx.rows(_REFERENCES, organization, queue, limit)]
-
-
-async def references_of(
-    tx: Transaction, organization: int, queues: Sequence[int], limit: int
-) -> dict[int, list[ResourceRef]]:
-    """Read references to the first listeners of several queues, at most `limit` of each, oldest first."""
-    if not queues:
-        return {}
-    sql = _REFERENCES_OF.format(placeholders(2, len(queues)), len(queues) + 2)
-    found: dict[int, list[ResourceRef]] = {}
-    for queue, _, *row in sorted(await tx.rows(sql, organization, *queues, limit - 1)):
-        found.setdefault(queue, []).append(ResourceRef(*row))
-    return found
 
 
 async def insert(tx: Transaction, listener: Listener, head: int) -> None:

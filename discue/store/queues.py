@@ -1,4 +1,4 @@
-"""Queues, and the heads of their logs."""
+"""Queues, the heads of their logs, and references to their listeners."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -11,7 +11,7 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, Selection, Table, listed, of_customer
+from discue.store.pagination import LARGEST, Listing, Selection, Table, listed, of_customer
 from discue.store.tables import placeholders, prefixed, read_one, rows_among
 
 _PLAIN: Final = (
@@ -41,6 +41,17 @@ _WITH_COUNT: Final = f"""
     WHERE queue.public_id = $2 AND queue.organization = $3 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
 _BY_ALIAS: Final = f"{_LIST} AND alias = $2"
+_LISTENERS: Final = """
+    SELECT public_id, alias FROM listener
+    WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
+# The subquery finds the last listener to read of each queue, which may have any number.
+_LISTENERS_OF: Final = f"""
+    SELECT queue.id, listener.id, listener.public_id, listener.alias FROM queue
+    JOIN listener ON listener.organization = queue.organization AND listener.queue = queue.id
+    WHERE queue.organization = $1 AND queue.id IN ({{}}) AND listener.deleted_at IS NULL AND listener.id <= coalesce((
+        SELECT x.id FROM listener x
+        WHERE x.organization = queue.organization AND x.queue = queue.id AND x.deleted_at IS NULL
+        ORDER BY x.id LIMIT 1 OFFSET ${{}}), {LARGEST})"""
 _INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 13)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
@@ -66,6 +77,13 @@ _SYSTEM_QUEUES_AFTER: Final = f"""
         WHERE q.organization = o.id AND q.alias = '{SYSTEM_QUEUE_ALIAS}' AND q.deleted_at IS NULL)
     FROM organization o WHERE o.id > $1 AND o.deleted_at IS NULL ORDER BY o.id LIMIT $2"""
 _ALIASES: Final = "SELECT public_id, alias FROM queue WHERE organization = $1 AND public_id IN ({})"
+
+
+class ResourceRef(msgspec.Struct, frozen=True):
+    """A reference to a listener or a channel, as lists show it."""
+
+    public_id: str
+    alias: str
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -159,6 +177,24 @@ async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
     """Read the heads of several queues, by row id."""
     return {queue: Head(*ends) for queue, *ends in await rows_among(tx, _HEADS, (organization,), queues)}
+
+
+async def listeners(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
+    """Read references to the queue's listeners, oldest first."""
+    return [ResourceRef(*row) for row in await tx.rows(_LISTENERS, organization, queue, limit)]
+
+
+async def listeners_of(
+    tx: Transaction, organization: int, queues: Sequence[int], limit: int
+) -> dict[int, list[ResourceRef]]:
+    """Read references to the first listeners of several queues, at most `limit` of each, oldest first."""
+    if not queues:
+        return {}
+    sql = _LISTENERS_OF.format(placeholders(2, len(queues)), len(queues) + 2)
+    found: dict[int, list[ResourceRef]] = {}
+    for queue, _, *row in sorted(await tx.rows(sql, organization, *queues, limit - 1)):
+        found.setdefault(queue, []).append(ResourceRef(*row))
+    return found
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:

@@ -7,8 +7,8 @@ from typing import Final
 from discue.domain.model import Channel, Topic
 from discue.store import idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Row, StaleConfiguration, Transaction
-from discue.store.listeners import ResourceRef
 from discue.store.pagination import Listing, Selection, Table, listed
+from discue.store.queues import ResourceRef
 from discue.store.tables import placeholders, read_number, read_one, row_reader, rows_among
 
 _COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"

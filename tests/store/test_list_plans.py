@@ -97,7 +97,7 @@ async def _list_everything(tx: Transaction, queue: Queue, listener: Listener) ->
         await messages.page(tx, OURS, Selection(**place, **filters), only)
         await messages.page_of_queue(tx, queue, Selection(**place, **filters), only)
         await messages.page(tx, OURS, Selection(listener=listener.public_id, **place, **filters), only)
-    await listeners.references_of(tx, OURS, [queue.id, row_id(33)], 20)
+    await queues.listeners_of(tx, OURS, [queue.id, row_id(33)], 20)
     await listeners.inactive(tx, OURS, 50)
     await _read_states(tx, queue, listener)
     for selection, only in product(_of_listener(listener), (None, {public_id(33)})):
