@@ -22,9 +22,6 @@ _SEARCHED_ROWS: Final = 64
 _ROWS_AT_ONCE: Final = 512
 """The number of rows that an organization may read at once. A single reservation may have more."""
 
-_PARTS: Final = 4
-"""A reservation counts as at most a fourth of the memory, so that one of any size can be granted."""
-
 _BURST_SECONDS: Final = 0.1
 """The largest credit, in seconds: time that an organization may use beyond its share after it has used less."""
 
@@ -137,21 +134,6 @@ class ReadingAccount:
     def may_read(self, rows: int) -> bool:
         """Return whether the organization may read this many more rows now."""
         return not self.reading or self.rows + rows <= _ROWS_AT_ONCE
-
-
-def may_hold(cap: int, held: int, account: ReadingAccount, size: int) -> bool:
-    """Return whether an organization may hold more bytes, of which all organizations hold at most `cap`.
-
-    A dynamic threshold, as in `concurrency.may_send`: an organization may hold at most as much as is free. An
-    organization that holds nothing may take all free memory.
-    """
-    free = cap - held
-    return size <= free if not account.held else account.held + size <= free
-
-
-def counted_size(cap: int, size: int) -> int:
-    """Return the bytes that a reservation counts as, so that one larger than the memory can be granted."""
-    return min(size, cap // _PARTS)
 
 
 def share_of_time(others: int) -> float:

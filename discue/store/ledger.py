@@ -19,8 +19,6 @@ from discue.domain.reservations import (
     SMALL_READ_BYTES,
     ReadBound,
     ReadingAccount,
-    counted_size,
-    may_hold,
     share_of_time,
 )
 
@@ -29,6 +27,8 @@ DEFAULT_MAX_BYTES: Final = 64 << 20
 _MOST_WAITING: Final = 256
 """How many reservations of one organization may wait."""
 _LONGEST_WAIT_SECONDS: Final = 10.0
+_PARTS: Final = 4
+"""A reservation counts as at most a fourth of the memory, so that one of any size can be granted."""
 _ACTIVE_SECONDS: Final = 1.0
 """An organization is active for one to two of these periods after a request."""
 _REMEMBERED: Final = 1_000
@@ -176,7 +176,7 @@ class Ledger:
                 else:
                     self._count_grant(line)
         if rows or size > SMALL_READ_BYTES:
-            size = counted_size(self._max_bytes, size)
+            size = self.counted(size)
             if (rows and line.waiting) or not self._may_begin(line, rows, size):
                 await self._wait(line, rows, size)
                 return Reservation(self, line, rows, size)
@@ -191,12 +191,12 @@ class Ledger:
 
     def counted(self, size: int) -> int:
         """Return the bytes that a reservation counts as, so that one larger than the memory can be granted."""
-        return counted_size(self._max_bytes, size)
+        return min(size, self._max_bytes // _PARTS)
 
     def extend(self, reservation: Reservation, size: int) -> bool:
         """Enlarge a reservation to `size` bytes if there is room now. Returns whether it has been enlarged."""
         line, more = reservation.line, size - reservation.bytes
-        if not may_hold(self._max_bytes, self.held, line, more):
+        if not self._may_hold(line, more):
             return False
         self._grant(line, 0, more)
         reservation.bytes = size
@@ -224,8 +224,8 @@ class Ledger:
     def reserve_now(self, organization: int, size: int) -> Reservation | None:
         """Reserve memory if there is room now. Otherwise, return None and note that the organization is pressed."""
         line = self._lines.get(organization) or self._new_line(organization)
-        size = counted_size(self._max_bytes, size)
-        if may_hold(self._max_bytes, self.held, line, size):
+        size = self.counted(size)
+        if self._may_hold(line, size):
             self._grant(line, 0, size)
             return Reservation(self, line, 0, size)
         self._pressed[organization] = self._is_pressed_by_others(line, size)
@@ -304,7 +304,7 @@ class Ledger:
         return line
 
     def _may_begin(self, line: Line, rows: int, size: int) -> bool:
-        if not may_hold(self._max_bytes, self.held, line, size):
+        if not self._may_hold(line, size):
             self._short[line] = None
             return False
         # While the store cannot be written, all requests fail soon. One after another, they would wait for a long time.
@@ -314,6 +314,15 @@ class Ledger:
             return False
         self._count_time(line)
         return not line.rest_seconds(1.0)
+
+    def _may_hold(self, line: Line, size: int) -> bool:
+        """Return whether an organization may hold more bytes.
+
+        A dynamic threshold, as in `concurrency.may_send`: an organization may hold at most as much as is free. An
+        organization that holds nothing may take all free memory.
+        """
+        free = self._max_bytes - self.held
+        return size <= free if not line.held else line.held + size <= free
 
     def _grant(self, line: Line, rows: int, size: int) -> None:
         if rows:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from discue.domain.errors import Overloaded
 from discue.domain.reservations import FEW_ROWS, RESOURCE, SMALL_READ_BYTES, ReadBound
@@ -393,3 +395,27 @@ async def test_reservation_is_extended_only_while_there_is_room(ledger: Ledger) 
     assert reservation.bytes == 100_000
     reservation.release()
     assert ledger.held == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 400)), max_size=60))
+def test_organizations_hold_at_most_as_much_memory_as_is_free(wishes: list[tuple[int, int]]) -> None:
+    ledger, held_by = Ledger(max_bytes=1_600), dict.fromkeys(range(6), 0)
+    for organization, size in wishes:
+        if ledger.reserve_now(organization, size) is not None:
+            was_first = not held_by[organization]
+            held_by[organization] += size
+            assert was_first or held_by[organization] <= 1_600 - ledger.held + size
+    assert ledger.held == sum(held_by.values()) <= 1_600
+
+
+def test_single_organization_holds_at_most_half_of_the_memory_in_parts() -> None:
+    ledger = Ledger(max_bytes=1_000)
+    while ledger.reserve_now(OURS, 10) is not None:
+        pass
+    assert ledger.held == 500
+
+
+def test_reservation_of_any_size_fits_into_an_empty_memory() -> None:
+    ledger = Ledger(max_bytes=1_000)
+    assert ledger.counted(10_000) == 250
+    assert ledger.reserve_now(OURS, 10_000) is not None
