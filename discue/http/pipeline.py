@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import msgspec
 
-from discue.auth.client_ip import subject_of
+from discue.auth.client_ip import canonical, subject_of
 from discue.auth.rate_limiter import address_caller, key_of_all, rate_limit_key
 from discue.domain.errors import (
     BadRequest,
@@ -143,7 +143,7 @@ class Admission:
         Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
         TooManyRequests.
         """
-        request.address = self._address_of(request.scope.client, request.headers)
+        request.address = self._address(request)
         # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
         refusal = await self._identify(request) if needs_key else None
         await self.count(request)
@@ -155,7 +155,7 @@ class Admission:
 
         A key is checked too: failed attempts count everywhere, and a caller that is locked out is told so.
         """
-        request.address = self._address_of(request.scope.client, request.headers)
+        request.address = self._address(request)
         presents_key = len(request.headers.get_all(_KEY)) == 1
         refusal = await self._identify(request) if presents_key else None
         await self.count(request)
@@ -221,6 +221,13 @@ class Admission:
         request.rate_limit = status = self._rates.count(caller)
         if status.refused:
             raise self._rates.refusal(status, "address_rate_limit")
+
+    def _address(self, request: Request) -> str:
+        headers = request.headers
+        # Nothing was forwarded to most servers, or proxies speak for all of their clients.
+        if "x-forwarded-for" in headers or "forwarded" in headers:
+            return self._address_of(request.scope.client, headers)
+        return canonical(request.scope.client)
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)

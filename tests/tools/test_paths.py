@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tools.paths import DELIVERY, GET, PUBLISH, measure
 
-LIMITS = {GET: 19, PUBLISH: 17, DELIVERY: 14}
+LIMITS = {GET: 16, PUBLISH: 16, DELIVERY: 14}
 """A limit may fall. `python -m tools.paths` lists what an operation goes through.
 
 Reads go through the ledger and its rules. Every request goes through the detection of untrusted proxies.
