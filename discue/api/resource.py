@@ -109,7 +109,7 @@ def by_path(function: Callable[..., T]) -> Callable[..., T]:
 
 
 @dataclass(kw_only=True)
-class Resource(Generic[T]):
+class ResourceKind(Generic[T]):
     """A kind of resource. `T` is what the control plane returns of one."""
 
     path: str

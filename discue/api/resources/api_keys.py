@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from discue.api.resource import Resource, base_fields
+from discue.api.resource import ResourceKind, base_fields
 from discue.api.route import Call, Needs
 from discue.api.structs import (
     STATUS,
@@ -124,7 +124,7 @@ def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     )
 
 
-_KEYS: Final = Resource[model.ApiKey](
+_KEYS: Final = ResourceKind[model.ApiKey](
     path="/api_keys",
     name="api_key",
     noun="API key",

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
-from discue.api.resource import Resource, by_path, paged
+from discue.api.resource import ResourceKind, by_path, paged
 from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, ApiResponse, ItemView, doc, id_doc, instant_doc
 from discue.control import messages
@@ -261,7 +261,7 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[HeaderView]:
     return [HeaderView(name, value) for name, value in headers]
 
 
-_OF_MESSAGE: Final = Resource[StoredAttempt](
+_OF_MESSAGE: Final = ResourceKind[StoredAttempt](
     path=f"{_MESSAGE}/attempts",
     name="attempt",
     view_type=AttemptView,

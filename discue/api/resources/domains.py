@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import Resource, base_fields, links_of
+from discue.api.resource import ResourceKind, base_fields, links_of
 from discue.api.route import PUT, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
@@ -92,7 +92,7 @@ def _view(domain: Domain) -> DomainView:
     )
 
 
-_DOMAINS: Final = Resource[Domain](
+_DOMAINS: Final = ResourceKind[Domain](
     path="/domains",
     name="domain",
     view_type=DomainView,

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
-from discue.api.resource import Resource, by_path, or_unset
+from discue.api.resource import ResourceKind, by_path, or_unset
 from discue.api.route import POST, Call, Needs
 from discue.api.structs import (
     EXAMPLE_IDS,
@@ -278,21 +278,21 @@ def _replay_view(call: Call, replay: Replay) -> ReplayView:
     return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
 
 
-def _with_job(response: type[ApiResponse], resource: Resource[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:
+def _with_job(response: type[ApiResponse], kind: ResourceKind[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:
     """Return what makes the response with a new job, or with what a dry run selects."""
     make: Callable[..., ApiResponse] = response
 
     def respond(call: Call, result: JobResult[Any]) -> ApiResponse:
         if result.job is not None:
-            shown = resource.one(call, result.job)
-            return make(**{resource.name: getattr(shown, resource.name)}, links=shown.links)
+            shown = kind.one(call, result.job)
+            return make(**{kind.name: getattr(shown, kind.name)}, links=shown.links)
         preview = result.preview
         return make(dry_run=DryRunView(preview.selected, preview.first, preview.last), links=call.links())
 
     return respond
 
 
-_REDELIVERIES: Final = Resource[Redelivery](
+_REDELIVERIES: Final = ResourceKind[Redelivery](
     path=f"{PATH}/redeliveries",
     name="redelivery",
     view_type=RedeliveryView,
@@ -301,7 +301,7 @@ _REDELIVERIES: Final = Resource[Redelivery](
     body=RedeliveryBody,
     fields=lambda call: _redelivery_params(call.body),
 )
-_REPLAYS: Final = Resource[Replay](
+_REPLAYS: Final = ResourceKind[Replay](
     path=f"{PATH}/replays",
     name="replay",
     view_type=ReplayView,

@@ -35,7 +35,7 @@ from discue.api.endpoint_authentication import (
     authentication_view,
 )
 from discue.api.pagination import LISTENER_PAGES
-from discue.api.resource import Resource, base_fields, or_unset
+from discue.api.resource import ResourceKind, base_fields, or_unset
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
 from discue.api.route import Call, Needs
 from discue.api.structs import (
@@ -289,7 +289,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
     )
 
 
-class _Listeners(Resource[ListenerDetails]):
+class _Listeners(ResourceKind[ListenerDetails]):
     def one(self, call: Call, item: ListenerDetails, **fields: Any) -> ApiResponse:
         """Return the response with a listener. Logs that a request has enabled or disabled it."""
         if item.has_new_status:

@@ -32,7 +32,7 @@ from discue.api.message_data import (
     fields_of_any_data,
 )
 from discue.api.pagination import MESSAGE_PAGES
-from discue.api.resource import LinkTarget, Resource, links_of, or_unset
+from discue.api.resource import LinkTarget, ResourceKind, links_of, or_unset
 from discue.api.resources.deliveries import DeliveryView, delivery_view
 from discue.api.route import (
     BATCH_BYTES,
@@ -224,7 +224,7 @@ class MessageView(View, kw_only=True, frozen=True):
     deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Deliveries to the oldest 100 listeners.")] = UNSET
 
 
-_MESSAGES: Final = Resource[StoredMessage](
+_MESSAGES: Final = ResourceKind[StoredMessage](
     path="/queues/{queue_id}/messages",
     name="message",
     view_type=MessageView,

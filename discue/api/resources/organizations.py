@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.resource import Resource, base_fields
+from discue.api.resource import ResourceKind, base_fields
 from discue.api.resources.api_keys import ApiKeyView, key_view
 from discue.api.route import Call, Needs, Route
 from discue.api.structs import (
@@ -137,7 +137,7 @@ def _view(organization: model.Organization) -> OrganizationView:
 
 def _routes(path: str, name: str) -> tuple[Route, ...]:
     """Return the routes for one of the two names of organizations. Older clients know only one of them."""
-    kind = Resource[model.Organization](
+    kind = ResourceKind[model.Organization](
         path=path,
         name=name,
         noun="organization",

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.pagination import QUEUE_PAGES
-from discue.api.resource import Resource, base_fields, or_unset
+from discue.api.resource import ResourceKind, base_fields, or_unset
 from discue.api.route import GET, SMALL_BODY, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
@@ -213,7 +213,7 @@ async def get_schema(call: Call) -> QueueSchemaResponse:
     )
 
 
-_QUEUES: Final = Resource[QueueDetails](
+_QUEUES: Final = ResourceKind[QueueDetails](
     path="/queues",
     name="queue",
     view_type=QueueView,

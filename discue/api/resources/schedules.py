@@ -27,7 +27,7 @@ from discue.api.message_data import (
     data_given,
     sent_data,
 )
-from discue.api.resource import Resource, base_fields, or_unset
+from discue.api.resource import ResourceKind, base_fields, or_unset
 from discue.api.route import Call, Needs, body_limit
 from discue.api.structs import (
     INSTANT,
@@ -258,7 +258,7 @@ def _run(run: ScheduleRun) -> RunView:
     )
 
 
-class _Schedules(Resource[Schedule]):
+class _Schedules(ResourceKind[Schedule]):
     def one(self, call: Call, item: Schedule, **fields: Any) -> ApiResponse:
         """Return the response with a schedule and its data."""
         return super().one(call, item, **data_fields(item.data, item.codec), **fields)

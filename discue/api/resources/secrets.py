@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, Self, get_args
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import Resource, by_path
+from discue.api.resource import ResourceKind, by_path
 from discue.api.route import Call, Needs
 from discue.api.structs import (
     SECRET,
@@ -122,7 +122,7 @@ def _view(secret: ShownSecret) -> SecretView:
     )
 
 
-_SECRETS: Final = Resource[ShownSecret](
+_SECRETS: Final = ResourceKind[ShownSecret](
     path="/queues/{queue_id}/listeners/{listener_id}/secrets",
     name="secret",
     noun="signing secret",

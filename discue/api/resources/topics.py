@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.decoding import EventBody
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
-from discue.api.resource import LinkTarget, Resource, base_fields, links_of, or_unset
+from discue.api.resource import LinkTarget, ResourceKind, base_fields, links_of, or_unset
 from discue.api.resources.messages import (
     BATCH,
     BatchBody,
@@ -291,7 +291,7 @@ def _message_view(message: RoutedMessage, stored_at: int) -> TopicMessageView:
     )
 
 
-_TOPICS: Final = Resource[TopicDetails](
+_TOPICS: Final = ResourceKind[TopicDetails](
     path="/topics",
     name="topic",
     view_type=TopicView,
@@ -303,7 +303,7 @@ _TOPICS: Final = Resource[TopicDetails](
     fields=lambda call: TopicFields(*call.names()),
     codes=("alias_taken",),
 )
-_CHANNELS: Final = Resource[model.Channel](
+_CHANNELS: Final = ResourceKind[model.Channel](
     path="/topics/{topic_id}/channels",
     name="channel",
     view_type=ChannelView,

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import Resource
+from discue.api.resource import ResourceKind
 from discue.api.route import GET, POST, PUT, Call, Needs, Route
 from discue.api.structs import ApiResponse, Body, ResourceBody, View, doc, id_doc, instant_doc, within
 from discue.control.context import one_of
@@ -198,7 +198,7 @@ def _with_url(call: Call, made: NewPortalSession) -> ApiResponse:
     return _SESSIONS.one(call, made.session, url=url, warnings=made.warnings or UNSET)
 
 
-_SESSIONS: Final = Resource[PortalSession](
+_SESSIONS: Final = ResourceKind[PortalSession](
     path="/portal_sessions",
     name="portal_session",
     noun="session",
@@ -216,7 +216,7 @@ def _own(function: Callable[..., T]) -> Callable[..., T]:
     return lambda control, principal, *rest: function(control, principal, principal.organization_public_id, *rest)
 
 
-def _routes(kind: Resource[PortalSession], adapt: Callable[..., Any], *codes: str) -> tuple[Route, ...]:
+def _routes(kind: ResourceKind[PortalSession], adapt: Callable[..., Any], *codes: str) -> tuple[Route, ...]:
     return (
         kind.list_route(adapt(sessions.page), "List the sessions of customers in the portal."),
         kind.create_route(

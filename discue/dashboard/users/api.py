@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import Resource, links_of
+from discue.api.resource import ResourceKind, links_of
 from discue.api.route import POST, VERSION, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
@@ -132,7 +132,7 @@ def _view(user: model.User) -> UserView:
     )
 
 
-_USERS: Final = Resource[model.User](
+_USERS: Final = ResourceKind[model.User](
     path="/users",
     name="user",
     view_type=UserView,
