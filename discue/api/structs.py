@@ -149,7 +149,7 @@ Links = dict[str, Link]
 
 
 class ItemView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """What clients see of an item that has an id."""
+    """An item that has an id, as clients see it."""
 
     id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
 

@@ -133,7 +133,7 @@ class Counting(DomainVerifier):
     """A verifier that counts its checks, which find something wrong without a connection."""
 
     def __init__(self, site: Site) -> None:
-        super().__init__(site.control, Fetcher(policy=ANYWHERE, resolve=_loopback), is_leader=lambda: True)
+        super().__init__(site.control, Fetcher(policy=ANYWHERE, resolve=_loopback), site.leadership)
         self.checks: Counter[int] = Counter()
 
     async def check(self, domain: Domain) -> str:
