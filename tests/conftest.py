@@ -64,7 +64,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     try:
         for module in _turned(_modules(session.config)):
             # Collection reports why a test cannot be imported. Some need the conftest of their folder.
-            with suppress(Exception, pytest.fail.Exception):
+            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):
                 importlib.import_module(module)
         return (yield)
     finally:
