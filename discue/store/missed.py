@@ -15,10 +15,11 @@ from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, bro
 from discue.store.recipients import Recipient, find_recipient
 from discue.store.tables import rows_among
 
-_LIMITS: Final = ScanLimits(first=None, step=220, in_all=330)
-"""A page takes at most three steps of three statements. The first one nearly always finds it."""
+_LIMITS: Final = ScanLimits(first=64, step=220, in_all=330, around=0)
+"""A page takes at most three steps of three statements. The first one, which also looks at neighbours, nearly always
+finds it."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
-_LIMITS_OF_SEVERAL: Final = ScanLimits(first=None, step=200, in_all=200, in_all_numbered=600, around=0)
+_LIMITS_OF_SEVERAL: Final = ScanLimits(first=64, step=200, in_all=200, in_all_numbered=600, around=0)
 """A page takes at most two steps of three or four statements, except a numbered one."""
 _LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=4_400, around=0)
 """Each listener with messages of other times can take a step, of at most five statements."""

@@ -387,7 +387,7 @@ def test_internal_error_is_500_and_logged_with_its_request_id(
     async def broken(*_: object) -> None:
         raise RuntimeError("SELECT secret FROM /var/lib/private")
 
-    monkeypatch.setattr("discue.control.queues.page", broken)
+    monkeypatch.setattr("discue.store.queues.heads", broken)
     found = problem(cast.alice.get("/queues", headers={"x-request-id": "traced-1"}), 500)
     assert "SELECT" not in str(found)
     assert "private" not in str(found)

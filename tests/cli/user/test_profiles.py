@@ -295,7 +295,7 @@ def test_service_without_tls_is_named_with_a_way_out(service: Service, monkeypat
 def test_service_that_does_not_respond_is_named_with_a_way_out(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discue.cli.user.command._DEADLINE_SECONDS", 0.01)
+    monkeypatch.setattr("discue.cli.user.command._DEADLINE_SECONDS", 1.0)
     result = service.run("queues", "list", DISCUE_URL=f"http://127.0.0.1:{free_port()}")
 
     assert result.returncode == 5
