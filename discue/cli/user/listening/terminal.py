@@ -164,10 +164,11 @@ class Terminal(Screen):
             self.note(f"The editor {command} cannot be run: {error.strerror}. Set EDITOR.")
             return False
         finally:
+            # Before it is written that the editor has ended: what is typed until the terminal is taken is lost.
+            self._take()
             waiting, self._waiting = self._waiting, None
             for write in waiting:
                 write()
-            self._take()
         if code:
             self.note(f"The editor ended with {code}: nothing is sent.")
         return code == 0
