@@ -18,7 +18,7 @@ from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Principal
-from discue.domain.system_events import check_not_reserved
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS, check_not_reserved
 from discue.store import purge, queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -96,6 +96,23 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
         return QueueDetails(queue, Head(0, 0, 0), ())
 
     return await control.write_as(principal, work)
+
+
+def new_system_queue(control: ControlContext, organization: int) -> Queue:
+    """Return the queue to which the service publishes the events of an organization that is created now."""
+    now = control.clock.now()
+    return Queue(
+        organization=organization,
+        id=control.row_ids.next(),
+        public_id=control.public_ids.next(),
+        alias=SYSTEM_QUEUE_ALIAS,
+        retention_seconds=None,
+        max_message_bytes=None,
+        config_version=1,
+        created_at=now,
+        updated_at=now,
+        is_system=True,
+    )
 
 
 async def get(control: ControlContext, principal: Principal, public_id: str) -> QueueDetails:

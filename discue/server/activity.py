@@ -51,7 +51,6 @@ class WorkerActivity:
 
     async def run_jobs(self) -> None:
         """Do what is otherwise done every few seconds or minutes: delete, miss and verify what the clock says."""
-        await self.jobs.system_queues.run()
         await self.jobs.retention.run()
         await self.delivery.pulls.miss_too_old()
         await self.jobs.verifier.round()

@@ -49,7 +49,6 @@ TASKS: Final = (
     "purge",
     "retention",
     "stuck_sessions",
-    "system_queues",
 )
 """The names of background work. A test compares them with what a worker runs."""
 

@@ -15,7 +15,7 @@ from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
+from discue.dispatch.jobs.system_events import MissedReports
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.lane.worker import WorkerSession
 from discue.dispatch.pull.broker import PullBroker
@@ -145,7 +145,6 @@ class WorkerJobs:
         report, on_delayed = partial(supervisor.report, "intake"), self.scheduler.on_snapshot
         self.intake = Intake(control, log, leadership, on_error=report, on_delayed=on_delayed)
         self.missed_reports = missed_reports
-        self.system_queues = SystemQueues(control, leadership)
         self.verifier = DomainVerifier(control, delivery.fetcher, leadership)
         self.pull_backlogs = PullBacklogs(store, clock, leadership)
         self.damage_reports = DamageReports(control, log)

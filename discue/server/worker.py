@@ -236,7 +236,6 @@ class Worker:
             every(_RETENTION_SECONDS, "retention", retention.run, reads=RESOURCE)
             every(0, "missed_reports", jobs.missed_reports.round, reads=RESOURCE)
             every(0, "intake", jobs.intake.round, reads=FEW_ROWS)
-            every(_RETENTION_SECONDS, "system_queues", jobs.system_queues.run, reads=FEW_ROWS)
             every(_RETENTION_SECONDS, "orphaned_cursors", only(self._ownership.release_orphaned), reads=FEW_ROWS)
             every(_RETENTION_SECONDS, "pulled_messages", only(self.delivery.pulls.miss_too_old), reads=STEP)
             every(PULL_BACKLOGS_SECONDS, "pull_backlogs", jobs.pull_backlogs.read, reads=RESOURCE)

@@ -9,7 +9,6 @@ import msgspec
 
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
-from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import LARGEST, Listing, Selection, Table, listed, of_customer
 from discue.store.tables import placeholders, prefixed, read_one, rows_among
@@ -71,11 +70,6 @@ _CLOSE_HEADS: Final = """
     WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
 _IDS: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 _IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
-_SYSTEM_QUEUES_AFTER: Final = f"""
-    SELECT o.id, (
-        SELECT q.id FROM queue q
-        WHERE q.organization = o.id AND q.alias = '{SYSTEM_QUEUE_ALIAS}' AND q.deleted_at IS NULL)
-    FROM organization o WHERE o.id > $1 AND o.deleted_at IS NULL ORDER BY o.id LIMIT $2"""
 _ALIASES: Final = "SELECT public_id, alias FROM queue WHERE organization = $1 AND public_id IN ({})"
 
 
@@ -234,11 +228,6 @@ async def close_some(tx: Transaction, organization: int, after: int, limit: int,
 async def ids_after(tx: Transaction, organization: int, after: int, limit: int) -> list[int]:
     """Read row ids of queues, including deleted ones."""
     return [row[0] for row in await tx.rows(_IDS_AFTER, organization, after, limit)]
-
-
-async def system_queues_after(tx: Transaction, after: int, limit: int) -> list[tuple[int, int | None]]:
-    """Read the next organizations after a row id, each with the queue that has the system queue's alias, or None."""
-    return [(row[0], row[1]) for row in await tx.rows(_SYSTEM_QUEUES_AFTER, after, limit)]
 
 
 async def delete(tx: Transaction, organization: int, queue: int) -> None:

@@ -9,7 +9,6 @@ from discue.control.context import ControlContext
 from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.control.schedules import ScheduleFields
-from discue.control.system_queues import create_missing
 from discue.control.topics import ChannelFields, TopicFields
 from discue.domain.errors import Conflict, DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.listener_health import Liveness
@@ -81,29 +80,6 @@ async def test_no_other_queue_can_have_its_alias(cast: Cast, control: ControlCon
             await attempt
         attempts += (refused.value,)
     assert [error.faults[0].detail for error in attempts] == ["is reserved for the events of the service"] * 2
-
-
-async def test_organizations_of_an_earlier_version_get_their_queue_once_the_alias_is_free(
-    cast: Cast, control: ControlContext
-) -> None:
-    alice = cast.alice.principal
-    own = await _system_queue(cast)
-
-    async def as_an_ordinary_queue(tx: Transaction) -> None:
-        await tx.execute("UPDATE queue SET is_system = 0 WHERE id = $1", own.id)
-
-    await control.store.write(as_an_ordinary_queue)
-    last = await create_missing(control, 0)
-    assert last is not None
-    assert await create_missing(control, last) is None
-    assert not (await _system_queue(cast)).is_system
-    await control.cache.reset()
-    await queues.delete(control, alice, own.public_id)
-    await create_missing(control, 0)
-    made = await _system_queue(cast)
-    assert (made.is_system, made.public_id != own.public_id) == (True, True)
-    await create_missing(control, 0)
-    assert await _system_queue(cast) == made
 
 
 async def _become_inactive(cast: Cast, organization: int, listener: int, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Jobs for system events: reports of missed deliveries, and system queues that are missing."""
+"""The job that reports missed deliveries as system events."""
 
 import asyncio
 from contextlib import suppress
@@ -6,14 +6,12 @@ from functools import partial
 from typing import Final
 
 from discue.control.context import ControlContext
-from discue.control.system_queues import create_missing
 from discue.dispatch.cluster.leadership import Leadership
 from discue.observability.logs import Log
 from discue.store import missed_reports
 
 _REPORTS_A_STEP: Final = 50
 _LONGEST_PAUSE_SECONDS: Final = 15.0
-_AGAIN_MS: Final = 3_600_000
 
 
 class MissedReports:
@@ -66,22 +64,3 @@ class MissedReports:
             return _LONGEST_PAUSE_SECONDS
         until_due = (self._next_at - self._control.clock.now()) / 1_000
         return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
-
-
-class SystemQueues:
-    """The leader creates missing system queues. Afterwards it looks for new organizations only, and hourly at all."""
-
-    def __init__(self, control: ControlContext, leadership: Leadership) -> None:
-        self._control = control
-        self._leadership = leadership
-        self._seen = 0
-        """The last organization that was looked at."""
-        self._again_at = 0
-
-    async def run(self) -> None:
-        """Create the queues of organizations that this worker has not looked at."""
-        now = self._control.clock.now()
-        if now >= self._again_at:
-            self._seen, self._again_at = 0, now + _AGAIN_MS
-        while self._leadership.is_held and (last := await create_missing(self._control, self._seen)) is not None:
-            self._seen = last

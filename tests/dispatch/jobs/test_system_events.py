@@ -1,17 +1,17 @@
-"""Jobs for system events: reports of missed messages, and missing system queues."""
+"""Reports of missed messages."""
 
 import asyncio
 
 import pytest
 
-from discue.control.system_queues import new_system_queue
+from discue.control.queues import new_system_queue
 from discue.dispatch.cluster.leadership import Leadership
-from discue.dispatch.jobs.system_events import MissedReports, SystemQueues
+from discue.dispatch.jobs.system_events import MissedReports
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.observability.logs import Log
-from discue.store import aliases, queues
+from discue.store import queues
 from tests.dispatch.stage import Stage, badly
 from tests.support.cast import control_of
 from tests.support.system_queue import system_events
@@ -92,28 +92,3 @@ async def test_a_failed_attempt_that_is_retried_requests_no_report(stage: Stage)
     await stage.publish(queue)
     await stage.end(stage.courier.in_flight[0], badly())
     assert reporter.requests == 0
-
-
-async def test_the_leader_creates_system_queues_of_new_organizations_each_time_and_of_all_hourly(stage: Stage) -> None:
-    leadership = Leadership()
-    job = SystemQueues(control_of(stage.store, stage.clock), leadership)
-
-    async def has_queue(organization: int) -> bool:
-        found = await stage.store.read(lambda tx: aliases.find(tx, "queue", organization, "system/events"))
-        return found is not None
-
-    first = await stage.organization()
-    await job.run()
-    assert not await has_queue(first.id)
-    leadership.is_held = True
-    await job.run()
-    second = await stage.organization()
-    assert (await has_queue(first.id), await has_queue(second.id)) == (True, False)
-    await job.run()
-    assert await has_queue(second.id)
-    await stage.store.write(lambda tx: tx.execute("UPDATE queue SET alias = 'other' WHERE organization = $1", first.id))
-    await job.run()
-    assert not await has_queue(first.id)
-    stage.clock.advance(60 * MINUTE)
-    await job.run()
-    assert await has_queue(first.id)

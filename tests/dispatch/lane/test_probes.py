@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.control.system_queues import new_system_queue
+from discue.control.queues import new_system_queue
 from discue.dispatch.lane.probes import LATE_MS
 from discue.dispatch.lane.worker import Tuning
 from discue.domain.model import Listener
