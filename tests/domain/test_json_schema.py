@@ -1,7 +1,6 @@
 """JSON Schema documents, compared with another implementation; expensive or remote ones are rejected."""
 
 import json
-import time
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -297,15 +296,6 @@ def test_large_numbers_are_multiples_of_any_fraction(step: str, number: str, *, 
     assert faults == (() if fits else (Fault("/data/a", "does not match the multipleOf of the schema"),))
 
 
-@pytest.mark.parametrize("number", ["1.5", "5000.0", "1e-300", "1e300"])
-def test_other_numbers_are_not_compared_with_each_integer_of_an_enumeration(number: str) -> None:
-    schema = compile_schema(json.dumps({"items": {"not": {"enum": list(range(2_000))}}}), "json_schema")
-    started_at = time.thread_time()
-    assert schema.violations(f"[{','.join([number] * 500)}]".encode(), "/data", no_time) == ()
-    # Exact comparisons take a second.
-    assert time.thread_time() - started_at < 0.1
-
-
 @pytest.mark.parametrize(
     "allowed",
     [
@@ -351,27 +341,6 @@ def test_objects_and_arrays_of_an_enumeration_lower_the_message_size_limit() -> 
 def test_lookups_of_one_value_lower_the_message_size_limit(schema: dict[str, Any], rules: int) -> None:
     limit = compile_schema(json.dumps({"items": schema}), "json_schema").max_bytes
     assert limit == (33_554_432 // rules if rules else 2**53)
-
-
-_WORDS = [f"word {number}" for number in range(3_000)]
-_MIXED: dict[str, Any] = {"enum": [*_WORDS, None, True, *range(3_000)]}
-
-
-@pytest.mark.parametrize(
-    ("language", "schema"),
-    [
-        ("json_schema", {"properties": {"a": {"items": _MIXED}}}),
-        ("json_schema", {"properties": {"a": {"items": {"enum": [*_WORDS, None]}}}}),
-        ("rules", {"a": {"type": "array", "items": {"type": "string", "required": False, "enum": _WORDS}}}),
-    ],
-)
-def test_text_is_not_compared_with_each_other_text_of_an_enumeration(language: Any, schema: dict[str, Any]) -> None:
-    checker, word = compile_schema(json.dumps(schema), language), f'"{_WORDS[-1]}"'
-    message = f'{{"a": [{",".join([word] * 20_000)}]}}'.encode()
-    started_at = time.thread_time()
-    assert checker.violations(message, "/data", no_time) == ()
-    # Comparing with each of them takes half a second.
-    assert time.thread_time() - started_at < 0.1
 
 
 def test_schema_has_at_most_200_patterns() -> None:

@@ -1,8 +1,6 @@
-"""Values of JSON texts, and how long they take."""
+"""Values of JSON texts."""
 
 import json
-import time
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -10,17 +8,9 @@ import pytest
 from discue.domain.json_values import decode_value
 
 
-def _took(decode: Callable[[bytes], object], text: bytes) -> int:
-    started = time.thread_time_ns()
-    decode(text)
-    return time.thread_time_ns() - started
-
-
-@pytest.mark.parametrize("number", [b"1e308", b"-1.5e-310", b"5e-324"])
-def test_numbers_near_the_ends_of_the_range_take_no_longer_than_others(number: bytes) -> None:
-    text = b"[" + b",".join([number] * 2_000) + b"]"
-    assert decode_value(text) == json.loads(text)
-    assert min(_took(decode_value, text) for _ in range(3)) < 6 * min(_took(json.loads, text) for _ in range(3))
+@pytest.mark.parametrize("number", ["1e308", "-1.5e-310", "5e-324", "17", "1.25"])
+def test_numbers_have_the_values_that_python_gives_them(number: str) -> None:
+    assert decode_value(f"[{number},{number}]".encode()) == json.loads(f"[{number},{number}]")
 
 
 @pytest.mark.parametrize("text", [b"1e309", b"[-1e400]", b"NaN", b"{"])

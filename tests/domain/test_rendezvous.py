@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,14 +59,6 @@ def test_owner_is_stable_across_processes_and_versions() -> None:
     assert [shares.owner_of(cursor) for cursor in cursors(12)] == [
         row_id(number) for number in (1, 3, 2, 1, 3, 2, 2, 2, 3, 2, 3, 2)
     ]
-
-
-def test_ten_thousand_lookups_are_fast() -> None:
-    shares, many = Rendezvous([row_id(1), row_id(2), row_id(3)]), cursors(10_000)
-    began_at = time.process_time()
-    for cursor in many:
-        shares.owner_of(cursor)
-    assert time.process_time() - began_at < 0.25, "about 0.02 s where this was measured"
 
 
 def test_empty_membership_is_rejected() -> None:

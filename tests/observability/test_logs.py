@@ -2,7 +2,6 @@ import io
 import json
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from enum import IntEnum
 from http import HTTPStatus
@@ -219,14 +218,6 @@ def test_text_without_secrets_is_unchanged(text: str) -> None:
 )
 def test_passwords_in_urls_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
-
-
-def test_redaction_takes_linear_time() -> None:
-    began = time.monotonic()
-    for text in ("postgres://a:", "://a:", "a.b-", "password=", "postgres://"):
-        redact("://password=" + text * (1 << 14))
-
-    assert time.monotonic() - began < 10
 
 
 class Hostile:

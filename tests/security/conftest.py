@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.security.hostile import HostileStore, hostile_copy, shared_folder
+from tests.support.coroutines import pytest_pyfunc_call, runner
+
+__all__ = ["pytest_pyfunc_call", "runner"]
 
 
 @pytest.fixture(scope="module")

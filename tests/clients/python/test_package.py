@@ -7,26 +7,19 @@ import pytest
 
 from tools.python_client import PACKAGE
 
-_MEASURE = """
-import sys, time
+_PROGRAM = """
+import sys
 sys.path.insert(0, {folder!r})
-before = time.process_time()
 import discue_client
-print(time.process_time() - before, *(name for name in ("asyncio", "httpx2", "ssl") if name in sys.modules))
+print(*(name for name in ("asyncio", "httpx2", "ssl") if name in sys.modules))
 """
 
 
-def _import() -> list[str]:
-    program = _MEASURE.format(folder=str(PACKAGE.parent))
+def test_import_loads_no_http_client() -> None:
+    program = _PROGRAM.format(folder=str(PACKAGE.parent))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    return run.stdout.split()
 
-
-def test_import_takes_at_most_60_ms_and_loads_no_http_client() -> None:
-    runs = [_import() for _ in range(3)]
-
-    assert min(float(seconds) for seconds, *_ in runs) < 0.06
-    assert "httpx2" not in runs[0]
+    assert "httpx2" not in run.stdout.split()
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
