@@ -52,31 +52,34 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 # The parser of compose files, which needs Go 1.24.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: run test browser screenshots pythons packages sbom security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+.PHONY: help run test browser screenshots pythons packages sbom security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
 	measure clean
 .DEFAULT_GOAL := run
 
-run: $(RUNTIME)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(RUNTIME) ## Install, and start a service for development
 	$(BIN)/discue dev $(ARGS)
 
-test: $(DEV)
+test: $(DEV) ## Run the tests; ARGS='tests/domain -k window' runs a part
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
 		--ignore tests/image --ignore tests/examples --ignore tests/dashboard/browser $(ARGS)
 
 # In the Chromium of the machine: nothing is downloaded but the packages.
-browser: $(DEV)
+browser: $(DEV) ## Open the pages of the dashboard in Chromium
 	$(PIP) install --require-hashes -r requirements/browser.txt
 	$(PYTEST) tests/dashboard/browser -n 0 $(ARGS)
 
-screenshots: $(DEV)
+screenshots: $(DEV) ## Take the pictures of the documentation
 	$(PIP) install --require-hashes -r requirements/browser.txt
 	$(BIN)/python -m docs.screenshots $(ARGS)
 
-pythons: $(DEV)
+pythons: $(DEV) ## Run the tests on other versions of Python
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m tools.pythons $(VENV)/pythons $(PYTHONS) -- $(ARGS)
 
 # Installed without its path, which the bill would list. What `pyproject.toml` leaves to the build is the version.
-sbom: $(DEV)
+sbom: $(DEV) ## Write the bill of materials to dist
 	rm -rf $(ALONE) && $(BIN)/python -m venv $(VENV)/sbom && $(BIN)/python -m venv --without-pip $(ALONE)
 	$(PIP) --python $(VENV)/sbom install --require-hashes -r requirements/sbom.txt
 	$(PIP) --python $(ALONE) install --require-hashes -r requirements/runtime.txt
@@ -88,7 +91,7 @@ sbom: $(DEV)
 	$(VENV)/sbom/bin/cyclonedx-py environment --pyproject $(ALONE)/pyproject.toml --output-reproducible \
 		--output-file dist/discue.cdx.json $(ALONE)/bin/python
 
-packages: $(DEV) sbom
+packages: $(DEV) sbom ## Build and run the image, and render the Helm chart; needs root
 	$(PIP) install --no-deps --require-hashes --only-binary :all: --upgrade --target $(VENV)/packages -r requirements/packages.txt
 	$(VENV)/packages/bin/hadolint deploy/Dockerfile
 	if go version 2>/dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])'; then \
@@ -105,10 +108,10 @@ packages: $(DEV) sbom
 		--python-version 3.13 $(addprefix --platform=,$(ARM64))
 	HELM=$(VENV)/packages/layer/helm/helm IMAGE_PYTHON=$(IMAGE_PYTHON) $(PYTEST) tests/image -n 0 -s $(ARGS)
 
-security: $(DEV)
+security: $(DEV) ## Attack a running service
 	$(PYTEST) tests/security -n $(JOBS) --dist loadgroup $(ARGS)
 
-check: $(DEV)
+check: $(DEV) ## Check style, types, layers, language and generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -122,10 +125,10 @@ check: $(DEV)
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
 		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
 
-bench: $(DEV)
+bench: $(DEV) ## Run the benchmarks; ARGS='--only throughput' runs some
 	$(BIN)/python -m benchmarks $(ARGS)
 
-torture: torture-cluster torture-rest
+torture: torture-cluster torture-rest ## Run the long fault tests; MINUTES and SEED choose the length and the faults
 
 # One at a time: a cluster beside another one gets faults from the machine that no promise covers.
 torture-cluster: $(DEV)
@@ -135,20 +138,20 @@ torture-rest: $(DEV)
 	TORTURE_SEED=$(SEED) $(PYTEST) tests/guides tests/cli tests/docs tests/faults tests/packaging tests/testing \
 		--ignore tests/faults/test_cluster_torture.py -m torture -n 2 --dist loadgroup $(ARGS)
 
-simulate: $(DEV)
+simulate: $(DEV) ## Run a simulated service; SEEDS, or SEED for one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(SEED:%=--seed %) $(WITHOUT:%=--without %) \
 		$(SECONDS:%=--seconds %) $(BUG:%=--bug %) $(LINES:%=--lines %) $(ARGS)
 
-fuzz: $(DEV)
+fuzz: $(DEV) ## Send generated requests; CASES sets how many per engine
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)
 
 # A run that was interrupted goes on. The programs run in the folder `mutants`.
-mutate: $(DEV)
+mutate: $(DEV) ## Change the domain in one place at a time, and list changes that no test notices
 	$(PIP) install --require-hashes -r requirements/mutate.txt
 	PYTHONPATH=.:clients/python $(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results
 
-clients: $(DEV) $(COMPILER) | $(GENERATORS)
+clients: $(DEV) $(COMPILER) | $(GENERATORS) ## Check and test the clients, generated ones and the examples
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 		-r requirements/generators.txt
 	GENERATORS=$(GENERATORS)/bin $(PYTEST) tests/clients/generated
@@ -163,16 +166,16 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS)
 	npm exec --yes --silent $(RUNTIMES:%=--package=%) -- $(PYTEST) tests/clients/typescript/test_runtimes.py
 	$(PYTEST) tests/examples -n 2
 
-measure: $(DEV)
+measure: $(DEV) ## Print the size of the code next to its targets
 	$(BIN)/python -m tools.measure
 
-docs: $(DEV)
+docs: $(DEV) ## Write the generated pages and the generated parts of the clients
 	$(BIN)/python -m docs.generate
 
-pins: $(DEV)
+pins: $(DEV) ## Renew the pinned requirements
 	cd requirements && for set in build runtime otel s3 dev browser generators sbom mutate; do $(PIP_COMPILE) $$set.in --output-file $$set.txt || exit 1; done
 
-clean:
+clean: ## Delete what was built, except for the virtual environment
 	rm -rf clients/typescript/dist clients/typescript/node_modules clients/typescript/tests/page
 	rm -rf .mypy_cache .ruff_cache examples/.ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist mutants
 	find . -path './$(VENV)' -prune -o -name __pycache__ -prune -exec rm -rf {} +
