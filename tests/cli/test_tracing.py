@@ -1,7 +1,6 @@
 """A server that exports spans, from its environment alone."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,12 @@ def _by_name(spans: list[SeenSpan]) -> dict[str, list[SeenSpan]]:
 
 
 def test_hanging_collector_delays_neither_deliveries_nor_the_stop(tmp_path: Path) -> None:
-    variables = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_QUEUE_SIZE": "50"}
+    # Whatever waited for the response of the collector would wait for longer than this test.
+    variables = {
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "50",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "600",
+    }
     with (
         receiving("127.0.0.1") as receiver,
         hanging() as (url, came),
@@ -59,13 +63,11 @@ def test_hanging_collector_delays_neither_deliveries_nor_the_stop(tmp_path: Path
         client.ask("PUT", "/queues/orders/listeners/billing", {"notify_url": endpoint.url})
         client.ask("POST", "/queues/orders/messages", {"data": "first"}, flags="01")
         assert came.wait(PATIENCE_SECONDS)
-        # The exporter waits for ten seconds; each of these has three spans, more than the queue holds.
+        # Each of these has three spans, more than the queue holds.
         batch = {"messages": [{"data": number} for number in range(200)]}
-        began = time.monotonic()
         client.ask("POST", "/queues/orders/messages/batch", batch, flags="01")
         assert len(endpoint.until(201, PATIENCE_SECONDS)) == 201
         client.lines()
-        assert time.monotonic() - began < 9
 
 
 @pytest.mark.usefixtures("every_engine")

@@ -216,14 +216,11 @@ async def test_while_the_server_is_away_everybody_hears_so_at_once(address: str)
         await proxy.cut()
         with pytest.raises(StoreUnavailable):
             await made.rows("SELECT 1")
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         for _ in range(50):
             for asked in (made.append(100), made.rows("SELECT 1"), made.engine.poll(()), made.work(_nothing)):
                 with pytest.raises(StoreUnavailable) as raised:
                     await asked
                 assert raised.value.code == "not_stored"
-        assert loop.time() - began < 2
         # One try found that out, and then they come in the background, ever more rarely.
         assert made.places.count("connect") < 20
         await proxy.mend()
