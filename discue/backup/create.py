@@ -15,9 +15,8 @@ from discue.backup.plan import BackupPlan
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.domain.ids import RandomBytes
-from discue.store.sqlite.connection import give_to_owner
-from discue.store.sqlite.file_lock import alone_with
-from discue.store.sqlite.snapshot import Identity, copy_snapshot, identity_of, size_of
+from discue.store.sqlite.connection import alone_with, give_to_owner
+from discue.store.sqlite.schema import Identity, copy_snapshot, identity_of, size_of
 
 COPY_SUFFIX: Final = ".backup-copy"
 _LOCK_SUFFIX: Final = ".backup-lock"

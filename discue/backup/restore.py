@@ -14,7 +14,7 @@ from discue.backup.plan import destination_of
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.store.sqlite.connection import give_to_owner
-from discue.store.sqlite.snapshot import Contents, check_contents, require_unused
+from discue.store.sqlite.schema import Contents, check_contents, require_unused
 
 _ENDINGS: Final = ("-wal", "-shm", "-journal")
 """Endings of files that belong to a database."""

@@ -20,7 +20,7 @@ from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError
 from discue.server.installation import open_installation
-from discue.store.sqlite.snapshot import Contents
+from discue.store.sqlite.schema import Contents
 
 _LATE: Final = 2
 """A backup is late after this many intervals."""

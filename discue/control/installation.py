@@ -11,8 +11,7 @@ from discue.control.context import ControlContext
 from discue.domain.errors import Forbidden
 from discue.domain.scopes import Principal
 from discue.observability.metrics import Histogram
-from discue.store import workers
-from discue.store.workers import LivingWorker
+from discue.store.engine import WorkerRow
 
 
 class DatabaseFiles(msgspec.Struct, frozen=True):
@@ -38,7 +37,8 @@ class Commits(msgspec.Struct, frozen=True):
 class InstallationState(msgspec.Struct, frozen=True):
     """The workers on the database, and what this one has measured."""
 
-    workers: Sequence[LivingWorker]
+    workers: Sequence[WorkerRow]
+    """Those that are not declared dead, by slot."""
     commits: Sequence[Commits]
     files: DatabaseFiles | None
     """None with PostgreSQL."""
@@ -72,10 +72,9 @@ def require_installation(principal: Principal) -> None:
 async def state(control: ControlContext, principal: Principal) -> InstallationState:
     """Return the state of the installation. Raises Forbidden."""
     require_installation(principal)
-    store = control.store
-    measures = store.measures
+    measures, found = control.store.measures, await control.store.poll(())
     return InstallationState(
-        await store.read(workers.living),
+        sorted((each for each in found.members if not each.dead), key=lambda each: each.slot),
         [
             Commits(kind, sum(each.counts), quantile(each, 0.5) * 1_000, quantile(each, 0.99) * 1_000)
             for kind, each in measures.commit_seconds.items()

@@ -14,8 +14,7 @@ from discue.http.body import BodyReader
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
 from discue.publishing.publish import Publisher
-from discue.store.damage import REMEDY
-from discue.store.store import Store
+from discue.store.store import DAMAGE_REMEDY, Store
 
 Phase = Literal["starting", "serving", "draining"]
 
@@ -42,7 +41,7 @@ class Readiness:
     @property
     def warning(self) -> str | None:
         """A problem that leaves the service ready, with its remedy; None if there is none."""
-        return f"A part of the database is damaged. {REMEDY}" if self.damaged else None
+        return f"A part of the database is damaged. {DAMAGE_REMEDY}" if self.damaged else None
 
     @property
     def problem(self) -> str | None:

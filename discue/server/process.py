@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from discue.domain.errors import StoreUnusable
-from discue.store.sqlite.file_lock import alone_with
+from discue.store.sqlite.connection import alone_with
 
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
 _YOUNGEST_GENERATION: Final = 20_000

@@ -355,7 +355,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
     """The time by the database's clock; None if that is the machine's."""
 
 
-class Notification(msgspec.Struct, frozen=True):
+class Notification(msgspec.Struct, frozen=True, array_like=True):
     """A hint that something was committed. It may be lost: `Engine.poll` finds everything, too."""
 
     feed: bool = False

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -147,13 +147,6 @@ class FairQueue(Generic[A]):
         self._now = 0
 
 
-class CommitMeasures(NamedTuple):
-    """The histograms of a sequence of commits."""
-
-    seconds: Histogram
-    parts: SizeHistogram
-
-
 class GroupCommit:
     """A sequence of commits, one at a time. Its callers limit what waits."""
 
@@ -163,12 +156,13 @@ class GroupCommit:
         tally_slot: Callable[[], int],
         commit_time: CommitTime,
         *,
-        measured: "CommitMeasures",
+        seconds: Histogram,
+        parts: SizeHistogram,
         works_at_once: int,
         on_taken: Callable[[Sequence[Sized[Any]]], None],
         on_end: Callable[[BatchOutcome | None], None],
     ) -> None:
-        """`on_taken` gets appends that do not wait any more.
+        """`seconds` and `parts` measure each commit. `on_taken` gets appends that do not wait any more.
 
         `on_end` gets a durable batch after its callers were answered, or None if a whole batch failed.
         """
@@ -177,7 +171,8 @@ class GroupCommit:
         self._on_end = on_end
         self._tally_slot = tally_slot
         self.commit_time = commit_time
-        self._measured = measured
+        self._seconds = seconds
+        self._parts = parts
         self._works_at_once = works_at_once
         self.appends: FairQueue[Append] = FairQueue()
         self.topic_appends: FairQueue[TopicAppend] = FairQueue()
@@ -231,8 +226,8 @@ class GroupCommit:
                 self._refuse_waiting()
             return
         finally:
-            self._measured.seconds.observe(self.commit_time.end())
-            self._measured.parts.observe(len(futures))
+            self._seconds.observe(self.commit_time.end())
+            self._parts.observe(len(futures))
         # Callers are answered first: what follows for lanes takes longer.
         results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from discue.domain.clock import SystemClock
@@ -11,7 +12,6 @@ from discue.domain.errors import Overloaded, StoreDamaged
 from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Measures
 from discue.observability.metrics import Histogram
 from discue.store import tallies
-from discue.store.damage import Damage
 from discue.store.engine import (
     Append,
     Appended,
@@ -26,11 +26,18 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import COMMIT_COST, A, CommitMeasures, CommitTime, GroupCommit, Sized, WaitingAppends
+from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized, WaitingAppends
 from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
 from discue.store.listener_tallies import ListenerCounts
 
 T = TypeVar("T")
+
+DAMAGE_REMEDY: Final = "Restore the database from a backup."
+
+_DAMAGE_KEPT_SECONDS: Final = 600.0
+"""How long damage counts after the last failed read. Lanes and jobs repeat their reads more often."""
+_DAMAGED_QUEUES_KEPT: Final = 1_000
+"""The largest number of queues. Further queues count as one part without a queue."""
 
 _WAITING_ROWS: Final = 4_096
 _RESERVE: Final = 4
@@ -39,6 +46,39 @@ _LITTLE: Final = 16
 """The divisor of the limits that yields how much counts as little."""
 _LONGEST_WAIT_SECONDS: Final = 0.3
 _WORKS_TOGETHER: Final = 32
+
+
+class Damage:
+    """The parts of the database that this worker could not read in the last ten minutes.
+
+    A part is a queue, or None for data that does not belong to one queue, such as the rows of a search.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[QueueKey | None, float] = {}
+        self._new: list[QueueKey | None] = []
+
+    def note(self, queue: QueueKey | None) -> None:
+        """Note that a read of a part has failed."""
+        if queue not in self._seen and len(self._seen) >= _DAMAGED_QUEUES_KEPT:
+            queue = None
+        if queue not in self.parts():
+            self._new.append(queue)
+        self._seen[queue] = self._monotonic()
+
+    def parts(self) -> frozenset[QueueKey | None]:
+        """Return the damaged parts."""
+        if not self._seen:
+            return frozenset()
+        since = self._monotonic() - _DAMAGE_KEPT_SECONDS
+        self._seen = {part: seen_at for part, seen_at in self._seen.items() if seen_at > since}
+        return frozenset(self._seen)
+
+    def take_new(self) -> list[QueueKey | None]:
+        """Return the parts that were noted since the last call, and not in the ten minutes before."""
+        new, self._new = self._new, []
+        return new
 
 
 class Store:
@@ -111,29 +151,17 @@ class Store:
             self.clock.adjust(snapshot.clock_ms, sent_at)
         return snapshot
 
-    async def read(self, work: Work[T]) -> T:
+    def read(self, work: Work[T]) -> Coroutine[Any, Any, T]:
         """See `engine.Engine.read`."""
-        try:
-            return await self.engine.read(work)
-        except StoreDamaged:
-            self.damage.note(None)
-            raise
+        return self._noting_damage(self.engine.read, work)
 
-    async def search(self, work: Work[T]) -> T:
+    def search(self, work: Work[T]) -> Coroutine[Any, Any, T]:
         """See `engine.Engine.search`."""
-        try:
-            return await self.engine.search(work)
-        except StoreDamaged:
-            self.damage.note(None)
-            raise
+        return self._noting_damage(self.engine.search, work)
 
-    async def load(self, work: Work[T]) -> T:
+    def load(self, work: Work[T]) -> Coroutine[Any, Any, T]:
         """See `engine.Engine.load`."""
-        try:
-            return await self.engine.load(work)
-        except StoreDamaged:
-            self.damage.note(None)
-            raise
+        return self._noting_damage(self.engine.load, work)
 
     async def page(self, organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:
         """See `engine.Engine.page`."""
@@ -141,6 +169,13 @@ class Store:
             return await self.engine.page(organization, queue, after, rows, max_bytes=max_bytes)
         except StoreDamaged:
             self.damage.note((organization, queue))
+            raise
+
+    async def _noting_damage(self, run: Callable[[Work[T]], Awaitable[T]], work: Work[T]) -> T:
+        try:
+            return await run(work)
+        except StoreDamaged:
+            self.damage.note(None)
             raise
 
     async def append(self, append: Append) -> Appended:
@@ -222,11 +257,7 @@ class Store:
         # Works have no key of their own: they take turns.
         self._works_started += 1
         group = self._by_key(self._works, self._works_started << 22)
-        try:
-            return cast("T", await group.add(group.works, work))
-        except StoreDamaged:
-            self.damage.note(None)
-            raise
+        return await self._noting_damage(partial(group.add, group.works), work)
 
     async def write_urgently(self, work: Work[T]) -> T:
         """Like `write`, but never queued behind other works: those may wait for a lock that a hung process holds.
@@ -295,7 +326,8 @@ class Store:
                 self.engine,
                 self._tally_slot(number),
                 CommitTime(self._monotonic),
-                measured=CommitMeasures(seconds, self.measures.commit_parts),
+                seconds=seconds,
+                parts=self.measures.commit_parts,
                 works_at_once=works_at_once,
                 on_taken=self._on_taken,
                 on_end=self._on_end,

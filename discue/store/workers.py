@@ -7,8 +7,6 @@ back: an owner without a living row never settles its cursors again.
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from discue.domain.errors import Unavailable
 from discue.domain.ids import WORKER_SLOTS
 from discue.store.cursors import claim
@@ -18,9 +16,6 @@ _INSERT: Final = """
     INSERT INTO worker (session_id, lease_until, dead, role, slot, lease_ms, is_leaving)
     VALUES ($1, clock_ms() + $2, 0, $3, $4, $2, 0)"""
 _SLOTS: Final = "SELECT slot FROM worker WHERE dead = 0 ORDER BY slot"
-_LIVING: Final = """
-    SELECT session_id, slot, role, CAST(lease_until - clock_ms() AS BIGINT), is_leaving FROM worker
-    WHERE dead = 0 ORDER BY slot"""
 _RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 WHERE session_id = $2 AND dead = 0"
 HOLD: Final = "UPDATE worker SET is_leaving = is_leaving WHERE session_id = $1 AND dead = 0 AND is_leaving = 0"
 _BEGIN_LEAVING: Final = "UPDATE worker SET is_leaving = 1 WHERE session_id = $1"
@@ -64,23 +59,6 @@ async def join(tx: Transaction, session_id: int, role: str, lease_ms: int) -> in
         raise Unavailable(f"All {len(WORKER_SLOTS)} worker slots of this database are taken. Stop a worker first.")
     await tx.execute(_INSERT, session_id, lease_ms, role, slot)
     return slot
-
-
-class LivingWorker(msgspec.Struct, frozen=True):
-    """A worker that has not ended, by its row."""
-
-    session_id: int
-    slot: int
-    role: str
-    lease_left_ms: int
-    """How long the lease lasts, by the database's clock; negative if it is over."""
-    is_leaving: int
-    """1 if the worker stops: it claims no more cursors."""
-
-
-async def living(tx: Transaction) -> list[LivingWorker]:
-    """Read the workers that are not declared dead, by slot."""
-    return [LivingWorker(*row) for row in await tx.rows(_LIVING)]
 
 
 async def renew(tx: Transaction, session_id: int, lease_ms: int) -> bool:

@@ -12,7 +12,7 @@ from discue.backup import archive, restore
 from discue.backup.create import BackupResult, create_backup
 from discue.backup.plan import BackupPlan, destination_of
 from discue.backup.restore import BackupFile, RestoreResult
-from discue.store.sqlite import snapshot
+from discue.store.sqlite import schema
 from tests.backup.databases import filled
 from tests.support.clocks import NOON, StandingClock
 
@@ -49,7 +49,7 @@ def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> Restor
 @contextmanager
 def before_each_step(action: Callable[[], None]) -> Iterator[None]:
     """Do something before each part of the database is copied, and before each part of a file is read."""
-    copy_pages, chunks = snapshot._copy_pages, archive._chunks
+    copy_pages, chunks = schema._copy_pages, archive._chunks
 
     def paced_copy(backup: apsw.Backup) -> None:
         action()
@@ -61,6 +61,6 @@ def before_each_step(action: Callable[[], None]) -> Iterator[None]:
             yield chunk
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(snapshot, "_copy_pages", paced_copy)
+        patched.setattr(schema, "_copy_pages", paced_copy)
         patched.setattr(archive, "_chunks", paced_chunks)
         yield

@@ -18,7 +18,7 @@ from discue.backup.archive import BackupUnusable
 from discue.backup.plan import BackupPlan
 from discue.backup.restore import unpack_and_check
 from discue.domain.errors import DiscueError, StoreUnusable
-from discue.store.sqlite import snapshot
+from discue.store.sqlite import schema
 from tests.backup.databases import append, filled, messages_in, opened
 from tests.backup.plans import before_each_step, folder_of, made, made_file, new_plan
 from tests.support.clocks import NOON
@@ -51,7 +51,7 @@ def test_backup_of_a_database_that_is_written_to_is_one_moment(
     plan: BackupPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each page, another connection commits: the shell's `.backup` would begin again each time."""
-    monkeypatch.setattr(snapshot, "_STEP_PAGES", 1)
+    monkeypatch.setattr(schema, "_STEP_PAGES", 1)
     with opened(plan.database) as writer:
         numbers = iter(range(41, 10_000))
         with before_each_step(lambda: append(writer, next(numbers))):
@@ -98,7 +98,7 @@ def killed(plan: BackupPlan, at_step: int) -> bool:
 
 
 def test_kill_leaves_nothing_that_looks_like_a_backup(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "_STEP_PAGES", 40)
+    monkeypatch.setattr(schema, "_STEP_PAGES", 40)
     step = 1
     while killed(plan, step):
         assert whole_backups(plan) == []

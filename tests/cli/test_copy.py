@@ -16,7 +16,7 @@ from discue.crypto import signing
 from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.server.installation import open_engine
-from discue.store.sqlite.snapshot import identity_of
+from discue.store.sqlite.schema import identity_of
 from discue.store.store import Store
 from discue.store.tables import TABLES
 from tests.cli.commands import PATIENCE_SECONDS, Output, environment, receiving, request, run, serving

@@ -8,7 +8,7 @@ import pytest
 
 from discue.cli import migrate
 from discue.store.migrations import migrations, newest
-from discue.store.sqlite import schema, snapshot
+from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect, make_private
 from tests.cli.commands import run
 from tests.support.postgres.cluster import Cluster
@@ -66,7 +66,7 @@ def older(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 
 
 def version_of(path: Path) -> int:
-    return snapshot.identity_of(path).schema_version
+    return schema.identity_of(path).schema_version
 
 
 def test_sqlite_database_is_copied_before_it_is_migrated(tmp_path: Path, older: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from discue.store.damage import REMEDY
 from discue.store.engine import LogPage
+from discue.store.store import DAMAGE_REMEDY
 from tests.faults.client import Client
 from tests.faults.receiver import Receiver
 from tests.server.test_worker import Running, running
@@ -79,7 +79,7 @@ async def test_damaged_page_stops_only_its_queue_and_is_reported(database: str) 
             await client.until_shown("/health/ready", lambda status: status == "damaged")
         ready = await client.get("/health/ready")
         assert ready["damaged"] == 1
-        assert ready["detail"].endswith(REMEDY)
+        assert ready["detail"].endswith(DAMAGE_REMEDY)
         published = [await client.publish(at.neighbour, f"message {number}") for number in range(10)]
         await receiver.until(lambda: sorted(receiver.messages("neighbour")) == sorted(published))
         # A publish wakes the lane, and a later message must not overtake those that cannot be read.
@@ -98,7 +98,7 @@ async def test_damage_is_logged_counted_and_rarely_read_again(database: str, mon
         monkeypatch.setattr(at.running.worker.log, "error", lambda _event, **fields: logged.set_result(fields))
         store = at.running.installation.store
         async with asyncio.timeout(20):
-            assert await logged == {"queue": at.queue, "hint": REMEDY}
+            assert await logged == {"queue": at.queue, "hint": DAMAGE_REMEDY}
         read, page = list[int](), store.page
 
         async def counted(organization: int, queue: int, after: int, rows: int, *, max_bytes: int) -> LogPage:

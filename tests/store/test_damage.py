@@ -1,6 +1,6 @@
 """Damage that a worker has found: each part is new once, and forgotten ten minutes after the last failed read."""
 
-from discue.store.damage import Damage
+from discue.store.store import Damage
 from tests.support.clocks import StandingClock
 
 QUEUE = (1, 2)

@@ -17,8 +17,7 @@ from discue.store.engine import Append, NewEntry
 from discue.store.message_log import bodies_by_seq
 from discue.store.pagination import Selection
 from discue.store.purge import Job, LogToTrim
-from discue.store.sqlite.append import INLINE_BYTES
-from discue.store.sqlite.connection import APPLICATION_ID, connect
+from discue.store.sqlite.connection import APPLICATION_ID, INLINE_BYTES, connect
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import public_id, row_id, rows, stored_message

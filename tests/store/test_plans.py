@@ -76,16 +76,13 @@ from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
 from discue.store.listener_tallies import ListenerTally
 from discue.store.missed_messages import position_of
 from discue.store.pagination import FIRST_PAGE, Selection
-from discue.store.postgres.append import CLOSED_AT, KNOWN_KEYS
-from discue.store.postgres.append import statement as append_statement
+from discue.store.postgres.commit import CLOSED_AT, KNOWN_KEYS, append_statement, settle_statement
 from discue.store.postgres.engine import PAGE, POLL
-from discue.store.postgres.settle import statement
 from discue.store.purge import Job
 from discue.store.replays import REPLAY_TABLE
 from discue.store.schedules import PlannedRun
-from discue.store.sqlite import append as sqlite_append
+from discue.store.sqlite import commit
 from discue.store.sqlite import engine as sqlite
-from discue.store.sqlite import settle as sqlite_settle
 from discue.store.store import Store
 from discue.store.tallies import TallyEntry
 from tests.dashboard.users.test_session_table import a_session
@@ -697,10 +694,10 @@ async def test_every_statement_goes_by_an_index_and_sorts_nothing(store: Store, 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 async def test_hot_statements_of_a_file_go_by_a_key(store: Store) -> None:
     statements = [sqlite._PAGE]
-    for module in (sqlite_append, sqlite_settle):
+    for module in (commit,):
         rendered = [value for name, value in vars(module).items() if name[1:].isupper() and callable(value)]
         statements += [render(count) for render in rendered for count in (1, 64)]
-    statements += [render(count) for _, render in sqlite_settle._CHANGES for count in (1, 64)]
+    statements += [render(count) for _, render in commit._CHANGES for count in (1, 64)]
 
     async def work(tx: Transaction) -> None:
         explaining = Explaining(tx)
@@ -757,7 +754,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(prepared:
     store = prepared.store
     rare = ((False, False, False), (True, True, True))
     settles = [
-        statement((*parts[:4], ranges, parts[4], *steps, parts[5]))
+        settle_statement((*parts[:4], ranges, parts[4], *steps, parts[5]))
         for parts in product((False, True), repeat=6)
         for ranges, *steps in rare
     ]

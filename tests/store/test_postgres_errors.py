@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from discue.store.postgres.errors import without_data
+from discue.store.postgres.connection import without_data
 
 
 def chained(error: Exception, cause: BaseException) -> Exception:

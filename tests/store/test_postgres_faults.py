@@ -31,7 +31,7 @@ from discue.store.engine import (
 )
 from discue.store.postgres import engine as postgres
 from discue.store.postgres import pool
-from discue.store.postgres.errors import CommitUncertain
+from discue.store.postgres.connection import CommitUncertain
 from discue.store.store import Store
 from tests.store.postgres_engine import (
     ORGANIZATION,
@@ -621,18 +621,6 @@ async def test_connections_notice_that_the_other_end_is_gone(made: Opened) -> No
     assert {each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) for each in ours} == {10_000}
     shows = "SELECT current_setting('tcp_user_timeout'), current_setting('tcp_keepalives_idle')"
     assert await made.rows(shows) == [("10000", "5")]
-
-
-async def test_types_of_parameters_are_asked_for_once(made: Opened) -> None:
-    """The driver asks for those of arrays, and does so by a statement that takes longer than all others together."""
-    await made.append(100)
-    async with opened(made.engine._address) as other:
-        await made.lay()
-        await other.engine.warm_up()
-        clients = [each.client for each in other.engine._connections._all]
-        statements = [await each.fetch("SELECT statement FROM pg_prepared_statements") for each in clients]
-    assert len(clients) >= 6
-    assert not [sql for rows in statements for (sql,) in rows if "pg_type" in sql]
 
 
 async def test_a_process_that_stands_still_within_a_work_holds_others_up_for_seconds_only(

@@ -10,7 +10,7 @@ from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.intake import Intake
 from discue.observability.logs import Log
 from discue.store.postgres.engine import PostgresEngine
-from discue.store.postgres.intake import INTAKE
+from discue.store.postgres.schema import DIALECT
 from discue.store.store import Store
 from tests.store.rows import row_id, stored_organization, stored_queue
 from tests.support.cast import control_of
@@ -67,7 +67,7 @@ async def test_statements_of_the_page_set_up_and_publish(postgres_cluster: Clust
 
 
 def test_page_explains_every_argument() -> None:
-    signature = INTAKE.split("discue_publish(")[1].split(") RETURNS")[0]
+    signature = DIALECT["intake"].split("discue_publish(")[1].split(") RETURNS")[0]
 
     assert re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE) == [
         (name, kind.lower()) for name, kind in re.findall(r"^    (\w+) (\w+)", signature, re.MULTILINE)

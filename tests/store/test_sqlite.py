@@ -18,8 +18,8 @@ from discue.domain.errors import StoreUnavailable, StoreUnusable
 from discue.store import cursors, message_log, queues, time_slice
 from discue.store.engine import Appended, Batch, LogPage, Row, Transaction
 from discue.store.sqlite import engine as sqlite
+from discue.store.sqlite.connection import Turn, turn_at
 from discue.store.sqlite.engine import SqliteEngine
-from discue.store.sqlite.file_lock import Turn, turn_at
 from tests.store.rows import a_queue, an_append, row_id
 
 ORGANIZATION = row_id(1)
@@ -372,7 +372,7 @@ def test_releasing_process_does_not_get_the_lock_before_a_waiting_one(path: Path
 _TAKER = """
 import sys, signal
 from pathlib import Path
-from discue.store.sqlite.file_lock import turn_at
+from discue.store.sqlite.connection import turn_at
 with turn_at(Path(sys.argv[1]), must_be=True):
     print("taken", flush=True)
     signal.pause()

@@ -8,8 +8,8 @@ from discue.domain.errors import StoreDamaged
 from discue.domain.system_events import ResourceName, StoreDamage
 from discue.observability.logs import Log
 from discue.store import queues, system_events
-from discue.store.damage import REMEDY
 from discue.store.engine import QueueKey, Transaction
+from discue.store.store import DAMAGE_REMEDY
 
 _PENDING: Final = 1_000
 
@@ -26,7 +26,7 @@ class DamageReports:
         """Report damage that was noted since the last call. Raises Unavailable if an event cannot be stored yet."""
         for part in self._control.store.damage.take_new():
             if part is None:
-                self._log.error("store_damaged", queue="", hint=REMEDY)
+                self._log.error("store_damaged", queue="", hint=DAMAGE_REMEDY)
             elif len(self._pending) < _PENDING:
                 self._pending.append(part)
         while self._pending:
@@ -38,7 +38,7 @@ class DamageReports:
                 # The system queue is damaged, too. Only the log, the metric and the readiness check report it.
                 name = None
             self._pending.remove(queue)
-            self._log.error("store_damaged", queue="" if name is None else name.id, hint=REMEDY)
+            self._log.error("store_damaged", queue="" if name is None else name.id, hint=DAMAGE_REMEDY)
 
 
 async def _record(tx: Transaction, queue: QueueKey, event_id: int, now: int) -> ResourceName | None:

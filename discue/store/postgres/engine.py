@@ -26,25 +26,21 @@ from discue.store.engine import (
 )
 from discue.store.message_log import page_of
 from discue.store.migrations import migrations
-from discue.store.postgres import append as postgres_append
 from discue.store.postgres import schema
-from discue.store.postgres import settle as postgres_settle
+from discue.store.postgres.commit import OneIsStale, append, append_to_topics, empty_append, empty_settle, settle
 from discue.store.postgres.connection import (
     END_STUCK_SESSIONS,
     EXCLUSIVELY,
+    FAILURES_TO_OPEN,
+    OUTAGES,
     PostgresTransaction,
     Server,
     Unprepared,
     application_name,
-    learn_types,
-    run_work,
-)
-from discue.store.postgres.errors import (
-    FAILURES_TO_OPEN,
-    OUTAGES,
     concerns_one_part,
     is_conflict,
     opening_error,
+    run_work,
     translated,
     without_data,
 )
@@ -74,7 +70,7 @@ CONNECTIONS: Final = _APPENDS + _SETTLES + _WORKS + _URGENT_WORKS + _READS + 1
 
 _EPOCH, _FEED, _JOBS, _MEMBER, _FREE, _HEAD, _SCHEDULED, _INTAKE = range(8)
 
-# On `= ANY (ARRAY[x])` see `append`.
+# On `= ANY (ARRAY[x])` see `commit.append_statement`.
 POLL: Final = f"""
 SELECT {_EPOCH} AS kind, clock_ms() AS a, 0::bigint AS b, 0::bigint AS c, 0::bigint AS d, 0::bigint AS e,
     0::bigint AS f, value AS text FROM meta WHERE key = 'epoch'
@@ -143,7 +139,6 @@ class PostgresEngine:
             server = Server(self._address)
             client = await server.connect(_OPEN_SECONDS)
             try:
-                await learn_types(client)
                 # There may be no worker left to end them, and they would block the migration.
                 await client.fetch(END_STUCK_SESSIONS, self._commit_seconds * _STUCK_SHARE)
                 self.migrated_from = await schema.migrate(client, migrations(DIALECT))
@@ -179,7 +174,7 @@ class PostgresEngine:
         return [name for name, is_ended in found if is_ended]
 
     async def warm_up(self) -> None:
-        appends, settles = postgres_append.empty_statement(), postgres_settle.empty_statement()
+        appends, settles = empty_append(), empty_settle()
         await asyncio.gather(
             *(self._read("warm up", lambda to: to.client.fetch(*appends), self._appending) for _ in range(_APPENDS)),
             *(self._read("warm up", lambda to: to.client.fetch(*settles), self._settling) for _ in range(_SETTLES)),
@@ -244,10 +239,10 @@ class PostgresEngine:
         # of queues and of topics.
         slot, heads = batch.tally_slot, dict[QueueKey, int]()
         return BatchOutcome(
-            await self._commit_together(self._appending, postgres_append.append, batch.appends, tally_slot=slot)
+            await self._commit_together(self._appending, append, batch.appends, tally_slot=slot)
             if batch.appends
             else (),
-            await self._commit_together(self._settling, postgres_settle.settle, batch.settles, tally_slot=slot)
+            await self._commit_together(self._settling, settle, batch.settles, tally_slot=slot)
             if batch.settles
             else (),
             [await self._work(work, heads) for work in batch.works],
@@ -256,7 +251,7 @@ class PostgresEngine:
         )
 
     async def _append_to_topics(self, batch: Batch) -> Sequence[tuple[Appended, ...] | Exception]:
-        store = postgres_append.append_to_topics
+        store = append_to_topics
         try:
             return await self._commit_together(self._appending, store, batch.topic_appends, tally_slot=batch.tally_slot)
         except Exception as error:
@@ -269,7 +264,7 @@ class PostgresEngine:
         """Commit all parts in one statement; or each in its own, if one of them makes that fail."""
         try:
             return await self._retried(pool, lambda connection: self._stored(connection, store, parts, tally_slot))
-        except postgres_append.OneIsStale:
+        except OneIsStale:
             pass
         except Exception as error:  # Reported, and raised as a store error
             if not concerns_one_part(error):

@@ -13,43 +13,19 @@ import msgspec
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import Notification, QueueKey
-from discue.store.postgres.errors import without_data
+from discue.store.postgres.connection import without_data
 from discue.store.postgres.pool import Report, ServerConnection, ServerConnections
 
 CHANNEL: Final = "discue"
-_INTAKE_SENDER: Final = "intake"
-"""The sender of the notifications of `discue_publish`."""
 
 _PAUSE_SECONDS: Final = 0.005
 _LIMIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.25
 _CLOSE_SECONDS: Final = 1.0
-_MOST_PER_SECOND: Final = 20_000
-"""Every role of the database may send notifications: more than these would leave the event loop no time for others."""
-_FLOOD_SECONDS: Final = 5.0
-"""How long to listen to nothing after too many notifications. Polls find everything meanwhile."""
-# The server limits a payload to less than 8,000 bytes. A head takes up to 62 of them.
+# The server limits a payload to less than 8,000 bytes. A head takes up to 64 of them.
 _HEADS_PER_PAYLOAD: Final = 100
 _MAX_PAYLOADS: Final = 10
 _NOTIFY: Final = f"SELECT pg_notify('{CHANNEL}', payload) FROM unnest($1::text[]) AS payload"
-
-
-class _Payload(msgspec.Struct, array_like=True, frozen=True):
-    sender: str
-    feed: bool
-    cursors: bool
-    anything: bool
-    heads: tuple[tuple[int, int, int], ...]
-
-
-class TooManyNotifications(Exception):
-    """Some role of the database sends more notifications than workers do."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            f"More than {_MOST_PER_SECOND:,} notifications a second arrive on the channel {CHANNEL}. This worker polls "
-            f"for {_FLOOD_SECONDS:.0f} seconds instead."
-        )
 
 
 class Notifier:
@@ -65,9 +41,6 @@ class Notifier:
         self._lock = asyncio.Lock()
         self._sending: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._second = 0.0
-        """When counting the notifications that arrive began, which it does every second."""
-        self._received = 0
 
     def notify(self, notification: Notification) -> None:
         """See `engine.Engine.notify`."""
@@ -112,7 +85,7 @@ class Notifier:
 
     def _take(self) -> list[str]:
         waiting, self._waiting = self._waiting, Notification()
-        heads, self._heads = [(*queue, seq) for queue, seq in self._heads.items()], {}
+        heads, self._heads = list(self._heads.items()), {}
         if not heads and waiting == Notification():
             return []
         # More heads than a few payloads can have: one unspecific notification makes the others poll.
@@ -121,8 +94,8 @@ class Notifier:
             heads = []
         starts = range(0, len(heads), _HEADS_PER_PAYLOAD)
         parts = [tuple(heads[start : start + _HEADS_PER_PAYLOAD]) for start in starts] or [()]
-        payloads = [_Payload(self._id, waiting.feed, waiting.cursors, anything, part) for part in parts]
-        return [msgspec.json.encode(each).decode() for each in payloads]
+        told = [Notification(waiting.feed, waiting.cursors, heads=part, anything=anything) for part in parts]
+        return [msgspec.json.encode((self._id, each)).decode() for each in told]
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ServerConnection]:
@@ -143,20 +116,13 @@ class Notifier:
         return connection
 
     async def _listen(self, on_notify: Callable[[Notification], None]) -> None:
-        def received(client: object, _pid: int, _channel: str, text: str) -> None:
-            if self._is_flooded():
-                self._drop(client)
-                return
+        def received(_client: object, _pid: int, _channel: str, text: str) -> None:
             try:
-                payload = msgspec.json.decode(text, type=_Payload)
+                sender, notification = msgspec.json.decode(text, type=tuple[str, Notification])
             except msgspec.MsgspecError:
-                on_notify(Notification(anything=True))
-                return
-            if payload.sender == _INTAKE_SENDER:
-                on_notify(Notification(intake=True))
-            elif payload.sender != self._id:
-                heads = tuple(((organization, queue), seq) for organization, queue, seq in payload.heads)
-                on_notify(Notification(payload.feed, payload.cursors, heads=heads, anything=payload.anything))
+                sender, notification = "", Notification(anything=True)
+            if sender != self._id:
+                on_notify(notification)
 
         while True:
             try:
@@ -171,20 +137,3 @@ class Notifier:
                 continue
             on_notify(Notification(anything=True))
             await connection.ended.wait()
-            if self._received > _MOST_PER_SECOND:
-                self._received = 0
-                self._report("listen", TooManyNotifications())
-                await asyncio.sleep(_FLOOD_SECONDS)
-
-    def _drop(self, client: object) -> None:
-        """Close the connection, unless it sends something. Then the next notification does, or polls find all."""
-        if self._connection is not None and self._connection.client is client and not self._lock.locked():
-            self._connection.discard()
-
-    def _is_flooded(self) -> bool:
-        """Count a notification, and return whether too many have arrived."""
-        now = asyncio.get_running_loop().time()
-        if now - self._second >= 1:
-            self._second, self._received = now, 0
-        self._received += 1
-        return self._received > _MOST_PER_SECOND

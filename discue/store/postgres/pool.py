@@ -9,8 +9,7 @@ from typing import Final
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.postgres.connection import Server, Statements
-from discue.store.postgres.errors import CommitUncertain, ConnectionCut, without_data
+from discue.store.postgres.connection import CommitUncertain, ConnectionCut, Server, Statements, without_data
 
 Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""

@@ -1,14 +1,30 @@
-"""SQLite connections with the settings of this service, and what their errors mean to callers."""
+"""SQLite connections with the settings of this service, their transactions and errors, and locks on files."""
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
 
 import apsw
 
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import DiscueError, StoreDamaged, StoreUnavailable, StoreUnusable
+from discue.store.engine import QueueKey, Row, UniqueViolation, Value
+
+T = TypeVar("T")
+
+_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
+
+INLINE_BYTES: Final = 700
+"""A longer body is stored in the table `body`, so that its row in the log fits into a page.
+
+The log is clustered by its key: to compare keys, SQLite reads whole rows, including their overflow pages. At this
+length, a row with the usual columns takes less than a quarter of a page, which SQLite keeps in place.
+"""
 
 APPLICATION_ID = 0x64_69_73_63
 """Written into the file's header, to tell the databases of other programs apart."""
@@ -127,3 +143,131 @@ def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:
     else:
         reason = str(error)
     return StoreUnusable(f"The database {path} cannot be opened: {reason}.")
+
+
+class SqliteTransaction:
+    """`engine.Transaction` on one connection. Nothing here suspends."""
+
+    __slots__ = ("_connection", "heads")
+    inline_bytes = INLINE_BYTES
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.heads: dict[QueueKey, int] = {}
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        try:
+            found = self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return found[0] if found else None
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        before = self._connection.total_changes()
+        try:
+            self._connection.execute(sql, values)
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return self._connection.total_changes() - before
+
+    async def exclusive(self) -> None:
+        """Do nothing: every write transaction begins by locking the file."""
+
+    async def end_sessions(self, session_id: int) -> None:
+        """Do nothing: a process that has ended holds no lock, and one that hangs is ended by its parent."""
+
+
+def _violation(error: apsw.ConstraintError) -> Exception:
+    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
+
+
+def run_to_end(work: Awaitable[T]) -> T:
+    """Run work that never suspends, and return its result: on this engine every statement answers at once."""
+    running = cast("Coroutine[Any, Any, T]", work)
+    try:
+        running.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    running.close()
+    raise RuntimeError("work inside a transaction waited for something that is not the transaction")
+
+
+_LOCK_FILES: Final = (".next", ".turn")
+"""The holder of the first lock waits for the second. With one lock alone, a process that releases it would take it
+again before the system wakes those that wait.
+"""
+
+
+@contextmanager
+def alone_with(database: Path, suffix: str, refusal: DiscueError) -> Iterator[None]:
+    """Hold the lock of one purpose, on a file next to a database. Raises `refusal` if another process holds it.
+
+    Raises StoreUnusable if the file can neither be opened nor created. The system releases the lock when the process
+    ends.
+    """
+    lock = database.with_name(database.name + suffix)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        require_folder(database)
+        raise StoreUnusable(f"{lock} cannot be written: {error.strerror}.") from error
+    try:
+        give_to_owner(lock, database)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise refusal from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Turn:
+    """The locks of one process, on files next to the database. The system releases them when the process ends.
+
+    They only save waiting: the database's own lock keeps writers apart, including those that do not use these.
+    """
+
+    def __init__(self, following: int, turn: int) -> None:
+        self._next = following
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        # The first lock is held only while waiting for the second: its next holder is the next writer.
+        fcntl.flock(self._next, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._next, fcntl.LOCK_UN)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        for descriptor in (self._next, self._turn):
+            os.close(descriptor)
+
+
+def turn_at(database: Path, *, must_be: bool) -> Turn | None:
+    """Open the locks of a database. Without `must_be`, only if several workers have used them: for commands next to
+    workers.
+
+    Raises StoreUnusable if the files can neither be opened nor created.
+    """
+    paths = [database.with_name(database.name + ending) for ending in _LOCK_FILES]
+    try:
+        if not must_be and not all(os.access(path, os.R_OK) for path in paths):
+            return None
+        # A lock needs no right to write.
+        return Turn(*[os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in paths])
+    except OSError as error:
+        raise StoreUnusable(f"{error.filename} cannot be opened: {error.strerror}.") from error

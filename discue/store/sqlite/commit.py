@@ -1,13 +1,25 @@
-"""Append on SQLite: raise heads, store messages and idempotency keys, in a few statements for all queues."""
+"""Commits on SQLite: what appends and settles write, in a few statements for all queues and cursors."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Final, cast
 
 import apsw
 
 from discue.store import tallies
-from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values
+from discue.store.batch_rows import (
+    CHANGES,
+    CURSOR_CHANGES,
+    CURSOR_COLUMNS,
+    ENTRY_COLUMNS,
+    ExpectedCursor,
+    RowChange,
+    Values,
+    cursor_values,
+    entry_values,
+    expected_cursor,
+)
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -15,11 +27,13 @@ from discue.store.engine import (
     IdempotencyRecord,
     NewEntry,
     QueueClosed,
+    Settle,
     StaleConfiguration,
     TopicAppend,
 )
 from discue.store.idempotency import encode_responses, grouped, repeated
 from discue.store.message_log import entry_of_new
+from discue.store.sqlite.connection import INLINE_BYTES
 from discue.store.tables import chunks, statement_of_rows
 from discue.store.tallies import TallyEntry
 
@@ -83,13 +97,6 @@ _INSERT_BODIES: Final = statement_of_rows(
     lambda values: f"INSERT OR FAIL INTO body (id, organization, size, uses, bytes) VALUES {values}", columns=5
 )
 _LAST_BODY: Final = "SELECT coalesce(max(id), 0) FROM body"
-
-INLINE_BYTES: Final = 700
-"""A longer body is stored in the table `body`, so that its row in the log fits into a page.
-
-The log is clustered by its key: to compare keys, SQLite reads whole rows, including their overflow pages. At this
-length, a row with the usual columns takes less than a quarter of a page, which SQLite keeps in place.
-"""
 
 _Version = tuple[int, int, int]
 """Organization, queue or topic, and the version of its configuration or routes that was read."""
@@ -282,3 +289,71 @@ def _topic_of(item: TopicAppend) -> _Version:
 
 def _queues_of(item: TopicAppend) -> list[_Version]:
     return [(each.organization, each.queue, each.config_version) for each in item.appends]
+
+
+# SQLite rewrites the index of owners whenever a statement assigns `owner`: cursors that only move have their own.
+_RELEASE: Final = ", owner = CASE WHEN cursor.stream > 0 THEN cursor.owner END, token = cursor.token + 1"
+
+
+def _cursor_statement(assignments: str, token: str, values: str) -> str:
+    return f"""
+        WITH new ({", ".join(CURSOR_COLUMNS)}) AS (VALUES {values})
+        UPDATE cursor SET {assignments} FROM new
+        WHERE cursor.organization = new.organization AND cursor.listener = new.listener AND cursor.stream = new.stream
+            AND cursor.token = new.token AND cursor.version = new.version
+        RETURNING cursor.organization, cursor.listener, cursor.stream, {token}, cursor.version - 1"""
+
+
+def _statement(change: RowChange, values: str) -> str:
+    table, columns, key = change.table, ", ".join(change.columns), ", ".join(change.key)
+    if change.action == "delete":
+        return f"DELETE FROM {table} WHERE ({key}) IN (VALUES {values})"
+    if change.action == "update":
+        matches = " AND ".join(f"{table}.{column} = new.{column}" for column in change.key)
+        new = f"WITH new ({columns}) AS (VALUES {values})"
+        return f"{new} UPDATE {table} SET {change.assignments} FROM new WHERE {matches}"
+    conflict = "DO NOTHING" if change.action == "insert" else f"({key}) DO UPDATE SET {change.assignments}"
+    return f"INSERT INTO {table} ({columns}) VALUES {values} ON CONFLICT {conflict}"
+
+
+_MOVE_CURSORS: Final = statement_of_rows(
+    partial(_cursor_statement, CURSOR_CHANGES, "cursor.token"), columns=len(CURSOR_COLUMNS)
+)
+_RELEASE_CURSORS: Final = statement_of_rows(
+    partial(_cursor_statement, CURSOR_CHANGES + _RELEASE, "cursor.token - 1"),
+    columns=len(CURSOR_COLUMNS),
+)
+_CHANGES: Final = tuple(
+    (change.rows, statement_of_rows(partial(_statement, change), columns=len(change.columns))) for change in CHANGES
+)
+
+
+def settle(connection: apsw.Connection, settles: Sequence[Settle], tally_slot: int) -> list[bool | Exception]:
+    """Apply the settles; must run inside a write transaction.
+
+    Returns for each whether its cursor had the expected token and version.
+    """
+    if not settles:
+        return []
+    # Only the first of several settles that expect the same cursor can find it.
+    first = {expected_cursor(item): item for item in reversed(settles)}
+    moved = _move_cursors(connection, tuple(first.values()))
+    results: list[bool | Exception] = [
+        first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)
+    ]
+    applied = [item for item, result in zip(settles, results, strict=True) if result]
+    for rows_of, statement in _CHANGES:
+        for chunk in chunks(list(chain.from_iterable(map(rows_of, applied)))):
+            connection.execute(statement(len(chunk)), tuple(chain.from_iterable(chunk)))
+    count(connection, tallies.attempt_entries([each for item in applied for each in item.attempts]), tally_slot)
+    return results
+
+
+def _move_cursors(connection: apsw.Connection, settles: Sequence[Settle]) -> set[ExpectedCursor]:
+    moved: set[ExpectedCursor] = set()
+    for statement, releases in ((_MOVE_CURSORS, False), (_RELEASE_CURSORS, True)):
+        for chunk in chunks([item for item in settles if item.releases is releases]):
+            moved.update(
+                connection.execute(statement(len(chunk)), tuple(chain.from_iterable(map(cursor_values, chunk))))
+            )
+    return moved

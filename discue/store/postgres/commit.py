@@ -1,7 +1,9 @@
-"""Append on PostgreSQL: one statement per batch, which commits by itself.
+"""Commits on PostgreSQL: one statement per batch of appends or settles, which commits by itself.
 
-It raises the heads in the order of their keys, waiting for each that another worker is raising (the newest version of
-the row then counts), and stores the messages below them. Messages of topics are all stored, or the statement fails.
+An append raises the heads in the order of their keys, waiting for each that another worker is raising (the newest
+version of the row then counts), and stores the messages below them. Messages of topics are all stored, or the statement
+fails. A settle moves the cursors in the order of their keys, guarded by token and version, and writes the other rows
+only for cursors that moved. Parts that a batch does not need are left out of its statement.
 """
 
 from collections.abc import Sequence
@@ -13,19 +15,31 @@ import asyncpg
 
 from discue.domain.errors import StoreUnavailable
 from discue.store import tallies
-from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values, sql_type
+from discue.store.batch_rows import (
+    CHANGES,
+    CURSOR_CHANGES,
+    CURSOR_COLUMNS,
+    ENTRY_COLUMNS,
+    RowChange,
+    Values,
+    cursor_values,
+    entry_values,
+    expected_cursor,
+    sql_type,
+)
 from discue.store.engine import (
     AlreadyDone,
     Append,
     Appended,
     IdempotencyRecord,
     QueueClosed,
+    Settle,
     StaleConfiguration,
     TopicAppend,
 )
 from discue.store.idempotency import encode_responses, grouped, repeated
 from discue.store.message_log import entry_of_new
-from discue.store.postgres.errors import OUTAGES
+from discue.store.postgres.connection import OUTAGES
 
 _HEAD_COLUMNS: Final = (
     "organization",
@@ -53,7 +67,7 @@ CLOSED_AT: Final = "SELECT closed_at FROM queue_head WHERE organization = $1 AND
 
 
 @cache
-def statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bool = False) -> str:
+def append_statement(*, has_keys: bool = False, has_delayed: bool = False, is_topic: bool = False) -> str:
     """Return the statement for a batch, with the parts that it needs for keys, delayed messages and topics."""
     numbers = count(1)
 
@@ -231,10 +245,10 @@ class _Rows:
             ]
             topics = sorted({(item.organization, item.topic, item.routes_version) for item in topic_appends})
             parameters += [*_columns(bodies, 4), len(self._heads), *_columns(topics, 3)]
-        return (statement(has_keys=has_keys, has_delayed=has_delayed, is_topic=is_topic), *parameters)
+        return (append_statement(has_keys=has_keys, has_delayed=has_delayed, is_topic=is_topic), *parameters)
 
 
-def empty_statement() -> tuple[Any, ...]:
+def empty_append() -> tuple[Any, ...]:
     """Return the statement for a batch without keys and delayed messages, and parameters for no append at all."""
     return _Rows((), 0).fetch_arguments()
 
@@ -325,3 +339,91 @@ async def _refusal(connection: asyncpg.Connection, item: Append) -> Exception:
         # The other appends of the batch are stored: raising here would make their callers store them again.
         return StoreUnavailable(code="not_stored")
     return StaleConfiguration() if found is not None and found[0] is None else QueueClosed()
+
+
+# A plain `IN` would become a join, row by row; this looks up a hash. (The session has no hash joins.)
+_IF_MOVED: Final = "(new.settle IN (SELECT number FROM moved)) IS TRUE"
+_TALLY_COLUMNS: Final = ("organization", "period", "kind", "n")
+
+
+@cache
+def settle_statement(wanted: tuple[bool, ...]) -> str:
+    """Return the statement for a batch. `wanted` says which of `CHANGES` it has rows for, and last whether it has
+    counts.
+    """
+    numbers = count(2)
+
+    def arrays(table: str, columns: Sequence[str]) -> str:
+        kinds = ["bigint", *[sql_type(table, column) for column in columns]]
+        return ", ".join(f"${next(numbers)}::{kind}[]" for kind in kinds)
+
+    # On `= ANY (ARRAY[x])` see `append_statement`.
+    parts = [
+        "slot AS (SELECT $1::bigint AS number)",
+        f"""moved AS (
+            UPDATE cursor SET {CURSOR_CHANGES}, token = cursor.token + new.releases,
+                owner = CASE WHEN new.releases = 0 OR cursor.stream > 0 THEN cursor.owner END
+            FROM unnest({arrays("cursor", CURSOR_COLUMNS)})
+                WITH ORDINALITY AS new (releases, {", ".join(CURSOR_COLUMNS)}, number)
+            WHERE cursor.organization = ANY (ARRAY[new.organization]) AND cursor.listener = new.listener
+                AND cursor.stream = new.stream AND cursor.token = new.token AND cursor.version = new.version
+            RETURNING new.number
+        )""",
+    ]
+    for number, change in enumerate(CHANGES):
+        if wanted[number]:
+            parts.append(f"change_{number} AS ({_change(change, arrays(change.table, change.columns))})")
+    if wanted[-1]:
+        parts.append(f"counted AS ({_count(arrays('tally', _TALLY_COLUMNS))})")
+    return f"WITH {', '.join(parts)} SELECT number FROM moved"
+
+
+def _change(change: RowChange, arrays: str) -> str:
+    table, columns = change.table, ", ".join(change.columns)
+    new = f"unnest({arrays}) AS new (settle, {columns})"
+    if change.action in ("delete", "update"):
+        keys = [f"{table}.organization = ANY (ARRAY[new.organization])"]
+        keys += [f"{table}.{column} = new.{column}" for column in change.key[1:]]
+        matches = " AND ".join([*keys, _IF_MOVED])
+        if change.action == "delete":
+            return f"DELETE FROM {table} USING {new} WHERE {matches}"
+        return f"UPDATE {table} SET {change.assignments} FROM {new} WHERE {matches}"
+    values = ", ".join(f"new.{column}" for column in change.columns)
+    key = ", ".join(change.key)
+    conflict = "DO NOTHING" if change.action == "insert" else f"({key}) DO UPDATE SET {change.assignments}"
+    return f"INSERT INTO {table} ({columns}) SELECT {values} FROM {new} WHERE {_IF_MOVED} ON CONFLICT {conflict}"
+
+
+def _count(arrays: str) -> str:
+    return f"""
+        INSERT INTO tally (organization, period, kind, slot, n)
+        SELECT new.organization, new.period, new.kind, (SELECT number FROM slot), sum(new.n)::bigint
+        FROM unnest({arrays}) AS new (settle, {", ".join(_TALLY_COLUMNS)})
+        WHERE {_IF_MOVED} GROUP BY new.organization, new.period, new.kind
+        ON CONFLICT (organization, period, kind, slot) DO UPDATE SET n = tally.n + excluded.n"""
+
+
+async def settle(connection: asyncpg.Connection, settles: Sequence[Settle], tally_slot: int) -> list[bool | Exception]:
+    """Apply the settles; they are durable when this returns.
+
+    Returns for each whether its cursor had the expected token and version.
+    """
+    # Only the first of several settles that expect the same cursor can find it.
+    first = {expected_cursor(item): item for item in reversed(settles)}
+    # Like heads, cursors are locked in the order of their keys.
+    ordered = [first[expected] for expected in sorted(first)]
+    moves = [(1 if item.releases else 0, *cursor_values(item)) for item in ordered]
+    values = [tally_slot, *zip(*moves, strict=True)]
+    numbered = list(enumerate(ordered, 1))
+    rows = [[(number, *row) for number, item in numbered for row in change.rows(item)] for change in CHANGES]
+    rows.append([(number, *each) for number, item in numbered for each in tallies.attempt_entries(item.attempts)])
+    for part in rows:
+        values += zip(*part, strict=True)
+    found = await connection.fetch(settle_statement(tuple(map(bool, rows))), *values)
+    moved = {expected_cursor(ordered[number - 1]) for (number,) in found}
+    return [first[expected] is item and expected in moved for item in settles for expected in (expected_cursor(item),)]
+
+
+def empty_settle() -> tuple[Any, ...]:
+    """Return the statement for a batch that only moves cursors, and parameters for no cursor at all."""
+    return (settle_statement((False,) * (len(CHANGES) + 1)), 0, *[()] * (len(CURSOR_COLUMNS) + 1))
