@@ -11,7 +11,7 @@ from tests.faults.load import Load
 from tests.faults.plan import Tenant
 
 _REDELIVERIES_APART_SECONDS = 3.0
-_LOOKS_APART_SECONDS = 0.2
+_REQUESTS_APART_SECONDS = 0.2
 _PUBLISHES = 15
 """From the first to the last."""
 _PACED_MESSAGES = 4
@@ -106,7 +106,7 @@ class Again:
             await self._has_missed(client, tenant)
 
     async def _has_missed_soon(self, client: Client, tenant: Tenant) -> bool:
-        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        await asyncio.sleep(_REQUESTS_APART_SECONDS)
         try:
             return await self._has_missed(client, tenant)
         except Lost:

@@ -18,7 +18,6 @@ from tests.faults.promises import (
     due,
     expiry,
     filters,
-    forgetting,
     inactive,
     logs,
     order,
@@ -26,6 +25,7 @@ from tests.faults.promises import (
     pulls,
     repeats,
     replays,
+    retention,
     routes,
     runs,
 )
@@ -47,7 +47,7 @@ _PROMISES = (
     expiry.missed,
     filters.let_through,
     pace.kept,
-    access.looked_up,
+    access.requested,
     access.published_to_deleted,
     delays.waited,
     deletions.known,
@@ -71,9 +71,9 @@ _PROMISES = (
     routes.whole,
     runs.published,
     inactive.spared,
-    forgetting.early,
-    forgetting.gone,
-    forgetting.counted,
+    retention.early,
+    retention.gone,
+    retention.counted,
     logs.explained,
 )
 
@@ -84,8 +84,8 @@ _LIVENESS = frozenset(
         counts.counted,
         delays.waited,
         expiry.missed,
-        forgetting.gone,
-        forgetting.counted,
+        retention.gone,
+        retention.counted,
         pulls.missing,
         pulls.counted,
         replays.received,
@@ -102,7 +102,7 @@ class CheckResult(msgspec.Struct):
     undecided: int
     receipts: int
     handed_out: int
-    looks: int
+    resource_requests: int
     replays: int
     runs: int
     seen_inactive: int
@@ -118,8 +118,8 @@ class CheckResult(msgspec.Struct):
         kept = "every promise was kept" if not self.broken else f"{len(self.broken)} BROKEN: {self.broken[0]}"
         return (
             f"{self.messages} messages confirmed, {self.undecided} undecided, {self.receipts} receipts, "
-            f"{self.handed_out} handed out, {self.looks} looks at resources, {self.replays} replays, "
-            f"{self.runs} runs of schedules, {self.seen_inactive} looks at inactive listeners, "
+            f"{self.handed_out} handed out, {self.resource_requests} requests for resources, {self.replays} replays, "
+            f"{self.runs} runs of schedules, {self.seen_inactive} requests for inactive listeners, "
             f"{self.faults.total()} faults, "
             f"{self.duplicates} duplicates (at most {self.allowed_duplicates}): {kept}"
         )
@@ -147,7 +147,7 @@ def check_history(history: History, *, is_at_rest: bool = True) -> CheckResult:
         undecided=sum(len(published.bodies) for published in history.publishes if not published.answered),
         receipts=len(history.receipts),
         handed_out=len(history.handed_out),
-        looks=len(history.looks),
+        resource_requests=len(history.resource_requests),
         replays=sum(1 for replay in history.replays if replay.answered),
         runs=sum(len(log.runs) for log in history.logs.values()),
         seen_inactive=len(history.inactive),

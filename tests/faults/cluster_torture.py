@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.faults.final_state import read_final_state
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import History
 from tests.faults.load import Load
@@ -16,7 +17,6 @@ from tests.faults.plan import LoadPlan
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
 from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load, watch_the_machine
-from tests.faults.stocktaking import take_stock
 from tests.support.postgres.standby import Pair
 
 _MOST_OWED = 3_000
@@ -80,4 +80,4 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         await load.until_nothing_waits(plan.patience_seconds)
         await fleet.stop()
         history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
-    await take_stock(pair.primary.dsn(_DATABASE), history)
+    await read_final_state(pair.primary.dsn(_DATABASE), history)

@@ -12,7 +12,7 @@ import msgspec
 NEVER = 0
 
 
-class Wish(msgspec.Struct, frozen=True, omit_defaults=True):
+class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of a published message. Its times are wall-clock time in seconds, 0 for none."""
 
     key: str = ""
@@ -35,7 +35,7 @@ class Deletion(msgspec.Struct):
 class Published(msgspec.Struct):
     """A publish of one message or a batch. `answered` is set only if its 200 arrived; else the outcome is unknown.
 
-    `wishes` are empty, or one for each message. `deletions` are by id. A publish to a topic has a record for each of
+    `options` are empty, or one for each message. `deletions` are by id. A publish to a topic has a record for each of
     the queues that its channels chose, which are `routes`.
     """
 
@@ -45,7 +45,7 @@ class Published(msgspec.Struct):
     answered: int = NEVER
     ids: tuple[str, ...] = ()
     answered_at: float = 0.0
-    wishes: tuple[Wish, ...] = ()
+    options: tuple[DeliveryOptions, ...] = ()
     deletions: dict[str, Deletion] = {}
     routes: tuple[str, ...] = ()
     sent_at: float = 0.0
@@ -55,9 +55,9 @@ class Published(msgspec.Struct):
         """The ids of the messages that do not expire and are not deleted."""
         if self.deletions:
             return tuple(each for each in self.ids if each not in self.deletions)
-        if not self.wishes:
+        if not self.options:
             return self.ids
-        return tuple(each for each, wish in zip(self.ids, self.wishes, strict=False) if not wish.expires_at)
+        return tuple(each for each, given in zip(self.ids, self.options, strict=False) if not given.expires_at)
 
     def lasting_for(self, listener: "Registered") -> set[str]:
         """The ids in `lasting` that match the listener's filter."""
@@ -163,7 +163,7 @@ class Resource(msgspec.Struct):
     deleted_at: float = 0.0
 
 
-class Look(msgspec.Struct):
+class ResourceRequest(msgspec.Struct):
     """A request for a resource by one worker, and the status it answered; 0 for none. `stranger` may not see it.
 
     For a key, a request that shows it.
@@ -283,7 +283,7 @@ class HandedOut(msgspec.Struct):
     answered_at: float = 0.0
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class MessageRequest(msgspec.Struct, frozen=True):
     """A request, answered at `at`, for a message of a queue that keeps messages for so long."""
 
     published: Published
@@ -324,7 +324,7 @@ class History(msgspec.Struct):
     listeners: dict[str, Registered] = {}
     receipts: list[Receipt] = []
     resources: dict[str, Resource] = {}
-    looks: list[Look] = []
+    resource_requests: list[ResourceRequest] = []
     faults: list[Fault] = []
     counts: dict[str, Counts] = {}
     recorded: list[Recorded] | None = None
@@ -338,9 +338,9 @@ class History(msgspec.Struct):
     """The ordered queues in which a missed message blocks its key until it is redelivered."""
     trimmed: list[str] = []
     """The queues of which messages are deleted. Nothing expires there, and nothing is replayed or missed."""
-    forgetting: list[str] = []
+    short_retention: list[str] = []
     """The queues that keep messages for seconds only. Nothing expires, and nothing is deleted, replayed or missed."""
-    sightings: list[Sighting] = []
+    message_requests: list[MessageRequest] = []
     """The requests for messages of those queues."""
     delaying: list[str] = []
     """The queues in which some messages are delayed. Nothing expires or is deleted there."""
@@ -358,7 +358,7 @@ class History(msgspec.Struct):
     @property
     def incomplete(self) -> set[str]:
         """The queues whose logs lack messages at the end."""
-        return {*self.trimmed, *self.forgetting}
+        return {*self.trimmed, *self.short_retention}
 
     @property
     def live(self) -> list[Receipt]:

@@ -101,7 +101,7 @@ class Lives:
         )
 
     async def _look(self, client: Client, worker: int, resource: str, path: str, *, stranger: bool) -> None:
-        look = self._recorder.looking(resource, worker, stranger=stranger)
+        request = self._recorder.requesting(resource, worker, stranger=stranger)
         try:
             answer = await client.ask("GET", path or resource)
         except Lost:
@@ -109,4 +109,4 @@ class Lives:
         else:
             # A client that continues with a deleted key is locked out.
             assert answer.status in {200, 401, 403, 404, 503}, answer
-            self._recorder.looked(look, answer.status)
+            self._recorder.requested(request, answer.status)

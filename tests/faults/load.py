@@ -12,7 +12,7 @@ from zlib import crc32
 
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import CONSUMERS, Consumers
-from tests.faults.history import Probe, Rate, Wish
+from tests.faults.history import DeliveryOptions, Probe, Rate
 from tests.faults.plan import LoadPlan, Site, Tenant
 from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
@@ -32,7 +32,7 @@ _FAILURES = 2
 _AILING_RETRY_SECONDS = 1
 _LATE_RETRY_SECONDS = 45
 _DOWN = 503
-_PROBED = ("ailing", "steady")
+_PROBED = ("interrupted", "steady")
 """Kinds of listeners with a liveness URL."""
 _SORTS = "abc"
 _KEYS = ("", "a", "b", "c", "d", "e")
@@ -43,7 +43,7 @@ _RATE = Rate(per_second=4.0, burst=40)
 _BURST = 80
 _BATCH = 20
 _BURSTS_APART_SECONDS = 26.0
-_LOOKS_APART_SECONDS = 0.2
+_REQUESTS_APART_SECONDS = 0.2
 
 
 class Load:
@@ -59,10 +59,10 @@ class Load:
         """While it is, no listener fails a message, none falls ill, and consumers acknowledge all they get."""
         self.down: set[str] = set()
         """The listeners that are down, by name."""
-        self.unwell: set[str] = set()
+        self.interrupted: set[str] = set()
         """Listeners that are down, or were, so that the service may still take them for inactive."""
         self.recovered = asyncio.Event()
-        """Set while none is unwell."""
+        """Set while none is interrupted."""
         self.recovered.set()
         self.awake = asyncio.Event()
         """Set while users do something: in the fault tests always."""
@@ -92,7 +92,7 @@ class Load:
     def probed(self, name: str) -> int:
         """Answer a liveness probe."""
         is_alive = name not in self.down
-        if name.startswith("ailing"):
+        if name.startswith("interrupted"):
             self.recorder.history.probes.append(Probe(name, time.monotonic(), is_alive))
         return 200 if is_alive else _DOWN
 
@@ -232,8 +232,8 @@ class Load:
         size = self.random.choice((1, 1, 1, 4))
         expires = queue not in tenant.redelivered and self.random.random() < _EXPIRING_SHARE
         expires_at = round(time.time() + _LIFE_SECONDS, 3) if expires else 0.0
-        wishes = [Wish(self.random.choice(_KEYS), expires_at) for _ in range(size)]
-        await self.publish(client, queue, size, wishes)
+        options = [DeliveryOptions(self.random.choice(_KEYS), expires_at) for _ in range(size)]
+        await self.publish(client, queue, size, options)
 
     async def _produce_in_bursts(self, client: Client, _tenant: Tenant, queue: str) -> None:
         """More than the listener takes at once, and in the long run less than it takes."""
@@ -257,11 +257,11 @@ class Load:
         else:
             expect_busy(answer)
 
-    async def publish(self, client: Client, queue: str, size: int = 1, wishes: Sequence[Wish] = ()) -> None:
+    async def publish(self, client: Client, queue: str, size: int = 1, options: Sequence[DeliveryOptions] = ()) -> None:
         """Publish one message or a batch. Raises Lost if the response says that another worker may succeed."""
         bodies = [body_of(next(self.numbers)) for _ in range(size)]
-        published = self.recorder.sending(queue, bodies, wishes)
-        asked = [_asked(wish) for wish in wishes] or [{}] * size
+        published = self.recorder.sending(queue, bodies, options)
+        asked = [_asked(each) for each in options] or [{}] * size
         messages = [{"data": body, **fields} for body, fields in zip(bodies, asked, strict=True)]
         if size == 1:
             answer = await client.ask("POST", f"/queues/{queue}/messages", messages[0])
@@ -270,7 +270,7 @@ class Load:
         if answer.status == 200:
             shown = [answer.body["message"]] if size == 1 else answer.body["messages"]
             self.recorder.stored(published, [message["id"] for message in shown])
-        elif answer.status == 422 and any(wish.expires_at for wish in wishes):
+        elif answer.status == 422 and any(each.expires_at for each in options):
             # The database's clock is ahead, or the request was late.
             assert answer.body["errors"][0]["pointer"].endswith("/expires_at"), answer
         else:
@@ -286,7 +286,7 @@ class Load:
                         pass
 
     async def has_waiting_soon(self, client: Client, queue: str) -> bool:
-        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        await asyncio.sleep(_REQUESTS_APART_SECONDS)
         try:
             answer = await client.ask("GET", f"/queues/{queue}/listeners")
         except Lost:
@@ -330,7 +330,7 @@ class Load:
             fields["liveness_url"] = url
         if kind == "ordered":
             fields["retry"] = _OFTEN
-        if kind == "ailing":
+        if kind == "interrupted":
             fields["retry"] = {"schedule": [_AILING_RETRY_SECONDS], "attempts": 100}
         if kind == "late":
             fields["retry"] = {"schedule": [_LATE_RETRY_SECONDS], "attempts": 100}
@@ -356,7 +356,7 @@ class Load:
         Raises Lost if the worker cannot serve it at the moment, so that another worker is asked.
         """
         if answer.status in _REFUSED:
-            self.recorder.looked(self.recorder.looking(resource, -1), answer.status)
+            self.recorder.requested(self.recorder.requesting(resource, -1), answer.status)
         else:
             expect_busy(answer)
 
@@ -377,12 +377,12 @@ def body_of(number: int) -> str:
     return f'{{"number": {number}, "sort": "{_SORTS[number % len(_SORTS)]}", "filling": "{"ä" * 60}"}}'
 
 
-def _asked(wish: Wish) -> dict[str, object]:
+def _asked(options: DeliveryOptions) -> dict[str, object]:
     """The fields of a message."""
-    fields: dict[str, object] = {"key": wish.key} if wish.key else {}
-    if wish.delay:
-        fields["delay"] = wish.delay
-    times = {"expires_at": wish.expires_at, "deliver_at": 0.0 if wish.delay else wish.due_at}
+    fields: dict[str, object] = {"key": options.key} if options.key else {}
+    if options.delay:
+        fields["delay"] = options.delay
+    times = {"expires_at": options.expires_at, "deliver_at": 0.0 if options.delay else options.due_at}
     return fields | {name: round(at * 1_000) for name, at in times.items() if at}
 
 

@@ -79,20 +79,20 @@ class Receiver:
         return [delivered.message for delivered in self.delivered if delivered.path == name]
 
     def has_all(self, messages: Iterable[str], name: str | None = None) -> Callable[[], bool]:
-        """A condition for `until`: these messages came, for a listener or for whichever.
+        """A condition for `until`: these messages came, for one listener or for any.
 
-        Each look at it costs what came since the last one: it is asked for at every delivery.
+        A call costs what came since the last one: there is one for every delivery.
         """
         missing, looked_at = set(messages), 0
 
-        def look() -> bool:
+        def has_come() -> bool:
             nonlocal looked_at
             new = self.delivered[looked_at:]
             looked_at += len(new)
             missing.difference_update(each.message for each in new if name in (None, each.path))
             return not missing
 
-        return look
+        return has_come
 
     async def until(self, condition: Callable[[], bool], within_seconds: float = 30) -> None:
         """Wait until a condition on what was delivered holds. Raises TimeoutError."""

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 from tests.faults.history import (
     Deletion,
+    DeliveryOptions,
     Fault,
     History,
-    Look,
     Published,
     Rate,
     Receipt,
     Registered,
     Replayed,
     Resource,
-    Wish,
+    ResourceRequest,
 )
 from tests.faults.promises.deliveries import is_owed
 from tests.faults.receiver import Delivered
@@ -51,10 +51,10 @@ class Recorder:
         await reached
 
     def sending(
-        self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = (), routes: Sequence[str] = ()
+        self, queue: str, bodies: Sequence[str], options: Sequence[DeliveryOptions] = (), routes: Sequence[str] = ()
     ) -> Published:
         published = Published(
-            queue, tuple(bodies), self._next(), wishes=tuple(wishes), routes=tuple(routes), sent_at=time.monotonic()
+            queue, tuple(bodies), self._next(), options=tuple(options), routes=tuple(routes), sent_at=time.monotonic()
         )
         self._bodies.update(zip(bodies, bodies, strict=True))
         self.history.publishes.append(published)
@@ -137,13 +137,13 @@ class Recorder:
         known = self.history.resources[resource]
         known.deleted, known.deleted_at = self._next(), time.monotonic()
 
-    def looking(self, resource: str, worker: int, *, stranger: bool = False) -> Look:
-        look = Look(resource, worker, self._next(), time.monotonic(), stranger)
-        self.history.looks.append(look)
-        return look
+    def requesting(self, resource: str, worker: int, *, stranger: bool = False) -> ResourceRequest:
+        request = ResourceRequest(resource, worker, self._next(), time.monotonic(), stranger)
+        self.history.resource_requests.append(request)
+        return request
 
-    def looked(self, look: Look, status: int) -> None:
-        look.answered, look.status = self._next(), status
+    def requested(self, request: ResourceRequest, status: int) -> None:
+        request.answered, request.status = self._next(), status
 
     @contextmanager
     def fault(self, kind: str, workers: Sequence[int] = (0,)) -> Iterator[Fault]:

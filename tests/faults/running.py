@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.again import Again
-from tests.faults.ailing import PROBES_APART_SECONDS, Ailing
 from tests.faults.checker import CheckResult, check_history
-from tests.faults.forgetting import Forgetting
 from tests.faults.history import Bounds, History
 from tests.faults.lives import Lives
 from tests.faults.load import Load
+from tests.faults.outages import PROBES_APART_SECONDS, Outages
 from tests.faults.recorder import Recorder
+from tests.faults.short_retention import ShortRetention
 from tests.faults.timing import RUNS_APART_SECONDS, Timing
 from tests.faults.topics import Topics
 
@@ -56,12 +56,12 @@ async def run_under_load(
 ) -> None:
     """Run `work` under everything that a load does, then let everything arrive. The checker names what does not."""
     again = Again(load)
-    timing, forgetting = Timing(load), Forgetting(load)
-    more: list[Topics | Timing | Ailing] = []
+    timing, short_retention = Timing(load), ShortRetention(load)
+    more: list[Topics | Timing | Outages] = []
     if load.plan.has_more:
-        more += Topics(load), timing, Ailing(load)
+        more += Topics(load), timing, Outages(load)
     if load.plan.forgets:
-        more.append(forgetting)
+        more.append(short_retention)
     for each in more:
         await each.prepare()
     tasks = [task for each in (load, Lives(load), again, *more) for task in each.tasks()]
@@ -74,7 +74,7 @@ async def run_under_load(
             await load.recorder.settled.wait()
     await load.pull_what_is_left(patience_seconds)
     await timing.finish(patience_seconds)
-    await forgetting.finish(patience_seconds)
+    await short_retention.finish(patience_seconds)
 
 
 async def watch_the_machine(recorder: Recorder, workers: Sequence[int]) -> None:

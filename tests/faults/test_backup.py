@@ -12,6 +12,7 @@ from discue.backup.folder import Folder
 from tests.cli.commands import environment
 from tests.faults.checker import check_history
 from tests.faults.conftest import Tell
+from tests.faults.final_state import read_final_state
 from tests.faults.history import NEVER, Bounds, Fault, History, Receipt
 from tests.faults.load import Load
 from tests.faults.plan import LoadPlan
@@ -19,7 +20,6 @@ from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
 from tests.faults.running import MAX_IN_FLIGHT, TIMEOUT_SECONDS, new_seed, under_load
-from tests.faults.stocktaking import take_stock
 
 _PLAN = LoadPlan(queues=2, listeners=("steady", "slow", "flaky", "picky"))
 _SIZES = (1, 1, 1, 1, 1, 1, 20, 20)
@@ -49,7 +49,7 @@ class Drill:
             async with asyncio.timeout(_SETTLED_SECONDS):
                 await self.recorder.settled.wait()
             assert await self.product.stop() == 0
-        await take_stock(f"sqlite:///{self.product.database}", self.history)
+        await read_final_state(f"sqlite:///{self.product.database}", self.history)
 
     async def _lose_and_restore(self) -> None:
         await self.recorder.until_more(_EVENTS)

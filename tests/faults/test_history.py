@@ -17,10 +17,11 @@ from tests.faults.history import (
     Bounds,
     Counts,
     Deletion,
+    DeliveryOptions,
     Fault,
     History,
     Log,
-    Look,
+    MessageRequest,
     Probe,
     Published,
     Rate,
@@ -30,11 +31,10 @@ from tests.faults.history import (
     ReplayCounts,
     Replayed,
     Resource,
+    ResourceRequest,
     Run,
     Scheduled,
     SeenInactive,
-    Sighting,
-    Wish,
     kept_in,
 )
 
@@ -101,14 +101,14 @@ def a_history() -> History:
         "/queues/gone": Resource("ours", 20, 21, delete_sent=25, deleted=26, deleted_at=126.0),
         "/api_keys/k": Resource("ours", 20, 21, delete_sent=25, deleted=26, deleted_at=126.0),
     }
-    history.looks = [
-        Look("/queues/gone", 2, sent=22, sent_at=122.0, answered=23, status=200),
-        Look("/queues/gone", 1, sent=27, sent_at=127.0, answered=28, status=404),
-        Look("/queues/theirs", 1, sent=27, sent_at=127.0, stranger=True, answered=28, status=404),
-        Look("/api_keys/k", 2, sent=22, sent_at=122.0, answered=23, status=200),
-        Look("/api_keys/k", 2, sent=26, sent_at=126.9, answered=27, status=200),
-        Look("/api_keys/k", 2, sent=28, sent_at=128.0, answered=29, status=401),
-        Look("/api_keys/k", 1, sent=40, sent_at=140.0),
+    history.resource_requests = [
+        ResourceRequest("/queues/gone", 2, sent=22, sent_at=122.0, answered=23, status=200),
+        ResourceRequest("/queues/gone", 1, sent=27, sent_at=127.0, answered=28, status=404),
+        ResourceRequest("/queues/theirs", 1, sent=27, sent_at=127.0, stranger=True, answered=28, status=404),
+        ResourceRequest("/api_keys/k", 2, sent=22, sent_at=122.0, answered=23, status=200),
+        ResourceRequest("/api_keys/k", 2, sent=26, sent_at=126.9, answered=27, status=200),
+        ResourceRequest("/api_keys/k", 2, sent=28, sent_at=128.0, answered=29, status=401),
+        ResourceRequest("/api_keys/k", 1, sent=40, sent_at=140.0),
     ]
     return history
 
@@ -293,15 +293,15 @@ BROKEN: dict[str, tuple[Doctor, str]] = {
     "counts more than it sent": (lambda h: change(h.counts["steady"], acknowledged=5), "counted otherwise"),
     "counts nothing": (lambda h: change(h.counts["steady"], acknowledged=0, missed=4), "counted otherwise"),
     "does not find what was made elsewhere": (
-        lambda h: change(h.looks[0], status=404),
+        lambda h: change(h.resource_requests[0], status=404),
         "answered 404 for /queues/gone",
     ),
-    "does not let a new key in": (lambda h: change(h.looks[3], status=401), "answered 401 for /api_keys/k"),
-    "shows what was deleted": (lambda h: change(h.looks[1], status=200), "still took /queues/gone"),
-    "shows it to a stranger": (lambda h: change(h.looks[2], status=200), "to a stranger"),
-    "lets a revoked key in": (lambda h: change(h.looks[5], status=200), "still took /api_keys/k 2.00 s"),
+    "does not let a new key in": (lambda h: change(h.resource_requests[3], status=401), "answered 401 for /api_keys/k"),
+    "shows what was deleted": (lambda h: change(h.resource_requests[1], status=200), "still took /queues/gone"),
+    "shows it to a stranger": (lambda h: change(h.resource_requests[2], status=200), "to a stranger"),
+    "lets a revoked key in": (lambda h: change(h.resource_requests[5], status=200), "still took /api_keys/k 2.00 s"),
     "lets a revoked key in long after a fault": (
-        lambda h: change(h.looks[6], answered=41, status=200),
+        lambda h: change(h.resource_requests[6], answered=41, status=200),
         "still took /api_keys/k 14.00 s",
     ),
     "takes messages for a deleted queue": (
@@ -342,7 +342,7 @@ def lost_the_record_of_an_acknowledgement(history: History) -> None:
 
 def could_not_hear_of_the_revocation(history: History) -> None:
     history.faults.append(Fault("cut off", (2,), began=26, began_at=126.5, ended=29, ended_at=129.0))
-    history.looks[5].status = 200
+    history.resource_requests[5].status = 200
 
 
 def could_not_hear_of_the_deletion(history: History) -> None:
@@ -470,13 +470,13 @@ def test_a_broken_promise_about_deletions_is_found(name: str) -> None:
     assert_found(a_trimmed_history(), *TRIMMED[name])
 
 
-def a_forgetting_history() -> History:
+def a_history_of_short_retention() -> History:
     """Two messages of a queue that keeps them for 20 s: one is seen, and later found gone. In the end, both are."""
-    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, forgetting=["q"])
+    history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, short_retention=["q"])
     history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
     published = Published("q", ("one", "two"), 10, 11, ("f1", "f2"), 111.0, sent_at=110.0)
     history.publishes = [published]
-    history.sightings = [Sighting(published, "f1", 20, at, at < 130.0) for at in (129.0, 131.0)]
+    history.message_requests = [MessageRequest(published, "f1", 20, at, at < 130.0) for at in (129.0, 131.0)]
     history.receipts = [a_receipt(each, body, 14) for each, body in (("f1", "one"), ("f2", "two"))]
     history.logs = {"q": Log(2, ())}
     history.counts = {"steady": Counts(acknowledged=2, pending=0, missed=0, start_seq=0)}
@@ -484,12 +484,12 @@ def a_forgetting_history() -> History:
 
 
 def test_a_history_with_retention_is_found_without() -> None:
-    assert check_history(a_forgetting_history()).broken == []
+    assert check_history(a_history_of_short_retention()).broken == []
 
 
 FORGOTTEN: dict[str, tuple[Doctor, str]] = {
     "forgets too early": (
-        lambda h: h.sightings.append(Sighting(h.publishes[0], "f2", 20, 129.5, is_there=False)),
+        lambda h: h.message_requests.append(MessageRequest(h.publishes[0], "f2", 20, 129.5, is_there=False)),
         "f2 was gone after 19.5 s, and must be kept for 20",
     ),
     "keeps a message": (lambda h: change(h.logs["q"], ids=("f2",)), "still has 1 messages, of which f2 is the oldest"),
@@ -500,11 +500,11 @@ FORGOTTEN: dict[str, tuple[Doctor, str]] = {
 
 @pytest.mark.parametrize("name", FORGOTTEN)
 def test_a_broken_promise_about_retention_is_found(name: str) -> None:
-    assert_found(a_forgetting_history(), *FORGOTTEN[name])
+    assert_found(a_history_of_short_retention(), *FORGOTTEN[name])
 
 
 def test_wrong_clock_explains_that_a_message_is_gone_early() -> None:
-    history = a_forgetting_history()
+    history = a_history_of_short_retention()
     FORGOTTEN["forgets too early"][0](history)
     history.faults.append(Fault("database clock", (1,), began=17, began_at=117.0, ended=18, ended_at=118.0))
     assert check_history(history).broken == []
@@ -519,7 +519,8 @@ def a_timed_history() -> History:
         history.resources[f"/queues/{name}"] = Resource("ours", 1, 1)
     routes = ("one", "other")
     history.publishes = [Published(each, ("routed",), 10, 11, ("t1",), 111.0, routes=routes) for each in routes]
-    history.publishes.append(Published("later", ("late",), 12, 13, ("d1",), 113.0, (Wish(due_at=NOON + 20.0),)))
+    delayed = DeliveryOptions(due_at=NOON + 20.0)
+    history.publishes.append(Published("later", ("late",), 12, 13, ("d1",), 113.0, (delayed,)))
     history.receipts = [a_receipt("t1", "routed", 12, name=each) for each in routes]
     history.receipts.append(a_receipt("d1", "late", 21, name="later"))
     history.receipts += [a_receipt(f"r{run}", "again", 20 + run, name="runs") for run in (1, 2, 3)]
@@ -604,13 +605,13 @@ def test_logged_error_that_no_fault_explains_is_found() -> None:
 def an_inactive_history(*came_at: float) -> History:
     """Three probes fail, the listener is shown as inactive, and a probe succeeds: a failed message comes again."""
     history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0)
-    history.listeners["ailing"] = Registered("q", 1, 2, "l", SECRET)
+    history.listeners["interrupted"] = Registered("q", 1, 2, "l", SECRET)
     history.publishes = [Published("q", ("one",), 3, 4, ("m1",), 104.0)]
-    history.receipts = [a_receipt("m1", "one", 5, status=503, name="ailing")]
-    history.receipts += [a_receipt("m1", "one", int(at - 100), status=503, name="ailing") for at in came_at]
-    history.receipts.append(a_receipt("m1", "one", 31, name="ailing"))
-    history.probes = [Probe("ailing", at, at > 120) for at in (105.0, 106.0, 107.0, 108.0, 130.0)]
-    history.inactive = [SeenInactive("ailing", 108.5, 108.6), SeenInactive("ailing", 130.1, 130.2)]
+    history.receipts = [a_receipt("m1", "one", 5, status=503, name="interrupted")]
+    history.receipts += [a_receipt("m1", "one", int(at - 100), status=503, name="interrupted") for at in came_at]
+    history.receipts.append(a_receipt("m1", "one", 31, name="interrupted"))
+    history.probes = [Probe("interrupted", at, at > 120) for at in (105.0, 106.0, 107.0, 108.0, 130.0)]
+    history.inactive = [SeenInactive("interrupted", 108.5, 108.6), SeenInactive("interrupted", 130.1, 130.2)]
     return history
 
 
@@ -621,7 +622,7 @@ def test_an_inactive_listener_that_gets_nothing_is_found_without() -> None:
 
 def test_request_to_an_inactive_listener_is_found() -> None:
     found = check_history(an_inactive_history(129.0)).broken
-    assert found == ["ailing got m1 20.40 s after it was shown as inactive"]
+    assert found == ["interrupted got m1 20.40 s after it was shown as inactive"]
 
 
 def was_shown_after_two_failures(history: History) -> None:
@@ -629,11 +630,11 @@ def was_shown_after_two_failures(history: History) -> None:
 
 
 def had_answered_a_probe(history: History) -> None:
-    history.probes[2] = Probe("ailing", 107.0, is_alive=True)
+    history.probes[2] = Probe("interrupted", 107.0, is_alive=True)
 
 
 def answered_a_probe_meanwhile(history: History) -> None:
-    history.probes.insert(4, Probe("ailing", 128.0, is_alive=True))
+    history.probes.insert(4, Probe("interrupted", 128.0, is_alive=True))
 
 
 def lost_what_was_seen_with_the_old_primary(history: History) -> None:
@@ -660,11 +661,11 @@ def an_ordered_history() -> History:
     history = History(Bounds(most_unrecorded=1, timeout_seconds=5), epoch=NOON - 100.0, ordered=["q"])
     history.listeners["steady"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET)
     history.publishes = [
-        Published("q", ("old",), 3, 4, ("a0",), 104.0, (Wish("a"),)),
-        Published("q", ("one",), 10, 11, ("a1",), 111.0, (Wish("a"),)),
-        Published("q", ("two",), 12, 13, ("a2",), 113.0, (Wish("a", NOON + 21.0),)),
-        Published("q", ("three", "four"), 14, 15, ("b1", "a3"), 115.0, (Wish("b"), Wish("a"))),
-        Published("q", ("lost answer",), 16, wishes=(Wish("a"),)),
+        Published("q", ("old",), 3, 4, ("a0",), 104.0, (DeliveryOptions("a"),)),
+        Published("q", ("one",), 10, 11, ("a1",), 111.0, (DeliveryOptions("a"),)),
+        Published("q", ("two",), 12, 13, ("a2",), 113.0, (DeliveryOptions("a", NOON + 21.0),)),
+        Published("q", ("three", "four"), 14, 15, ("b1", "a3"), 115.0, (DeliveryOptions("b"), DeliveryOptions("a"))),
+        Published("q", ("lost answer",), 16, options=(DeliveryOptions("a"),)),
     ]
     history.receipts = [
         a_receipt("a0", "old", 5),
@@ -697,7 +698,7 @@ def sends_the_next_one_of_a_key_before(history: History) -> None:
 
 def sends_the_next_one_before_one_that_would_expire(history: History) -> None:
     history.logs["q"].expiries["a2"] = NOON + 40.0
-    history.publishes[2].wishes = (Wish("a", NOON + 40.0),)
+    history.publishes[2].options = (DeliveryOptions("a", NOON + 40.0),)
 
 
 def sends_what_has_expired(history: History) -> None:
@@ -716,7 +717,7 @@ def forgets_what_has_expired_and_nobody_heard_of(history: History) -> None:
 
 def misses_what_does_not_expire(history: History) -> None:
     history.logs["q"].expiries.clear()
-    history.publishes[2].wishes = ()
+    history.publishes[2].options = ()
 
 
 BROKEN_ORDER: dict[str, tuple[Doctor, str]] = {
@@ -766,8 +767,8 @@ def a_redelivered_history(*, blocks: bool = False) -> History:
     history.blocking = ["q"] if blocks else []
     history.listeners["lossy"] = Registered("q", sent=1, answered=2, id="l", secret=SECRET, attempts=2)
     history.publishes = [
-        Published("q", ("one", "two"), 3, 4, ("a1", "a2"), 104.0, (Wish("a"), Wish("a"))),
-        Published("q", ("three",), 5, 6, ("a3",), 106.0, (Wish("a"),)),
+        Published("q", ("one", "two"), 3, 4, ("a1", "a2"), 104.0, (DeliveryOptions("a"), DeliveryOptions("a"))),
+        Published("q", ("three",), 5, 6, ("a3",), 106.0, (DeliveryOptions("a"),)),
     ]
     redelivered = a_receipt("a1", "one", 14, name="lossy")
     failed = [a_receipt("a1", "one", tick, status=500, name="lossy") for tick in (7, 9)]
@@ -830,7 +831,7 @@ def came_again_out_of_its_order(history: History) -> None:
 
 def lost_one_with_the_old_primary(history: History) -> None:
     """It came, and was not acknowledged; nothing of it is in the log."""
-    history.publishes.insert(2, Published("q", ("gone",), 12, wishes=(Wish("a"),)))
+    history.publishes.insert(2, Published("q", ("gone",), 12, options=(DeliveryOptions("a"),)))
     history.receipts.insert(4, a_receipt("a9", "gone", 22, status=500))
 
 

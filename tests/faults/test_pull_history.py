@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.checker import check_history
-from tests.faults.history import Bounds, Counts, Fault, HandedOut, History, Log, Published, Pulling, Wish
+from tests.faults.history import Bounds, Counts, DeliveryOptions, Fault, HandedOut, History, Log, Published, Pulling
 from tests.faults.test_history import Doctor, assert_found, change
 
 EPOCH = 1_750_000_000.0
@@ -34,8 +34,8 @@ def a_history() -> History:
     history.ordered = ["q"]
     history.pulling = [Pulling("q", 1, 2, "l", counts=Counts(2, 0, 0, start_seq=0))]
     history.publishes = [
-        Published("q", ("one",), 10, 11, ("m1",), 110.0, (Wish("a"),)),
-        Published("q", ("two",), 12, 13, ("m2",), 112.0, (Wish("a"),)),
+        Published("q", ("one",), 10, 11, ("m1",), 110.0, (DeliveryOptions("a"),)),
+        Published("q", ("two",), 12, 13, ("m2",), 112.0, (DeliveryOptions("a"),)),
         Published("other", ("theirs",), 14, 15, ("m3",), 114.0),
     ]
     history.handed_out = [

@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import count
 
 from tests.faults.client import Answer, Client, Lost, expect_busy
-from tests.faults.history import Scheduled, Wish
+from tests.faults.history import DeliveryOptions, Scheduled
 from tests.faults.load import Load
 from tests.faults.plan import Tenant
 
@@ -14,7 +14,7 @@ RUNS_APART_SECONDS = 1
 _SCHEDULES = 2
 """Schedules of each organization at a time."""
 _LOOKS = 8
-_LOOKS_APART_SECONDS = 1.0
+_REQUESTS_APART_SECONDS = 1.0
 _APART_SECONDS = 0.2
 _DELAYED_SHARE = 0.7
 _LATEST_STEPS = 6
@@ -52,8 +52,8 @@ class Timing:
 
         The checker names the rest.
         """
-        wishes = (wish for published in self._history.publishes for wish in published.wishes)
-        last_due_at = max((wish.due_at for wish in wishes), default=0.0)
+        options = (each for published in self._history.publishes for each in published.options)
+        last_due_at = max((each.due_at for each in options), default=0.0)
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await asyncio.sleep(last_due_at - time.time())
@@ -72,15 +72,15 @@ class Timing:
         size = choices.choice((1, 1, 1, 4))
         now = int(time.time() * _STEPS_A_SECOND)
         steps = [choices.randint(0, _LATEST_STEPS) * (choices.random() < _DELAYED_SHARE) for _ in range(size)]
-        wishes = [_delayed(now, each) if each else Wish() for each in steps]
-        await self._load.publish(client, queue, size, wishes)
+        options = [_delayed(now, each) if each else DeliveryOptions() for each in steps]
+        await self._load.publish(client, queue, size, options)
 
     async def _live(self, client: Client, _tenant: Tenant, queue: str) -> None:
         """Schedules are made, run for a while, and are deleted: those as well whose creation was never answered."""
         await self._clear_away(client, queue)
         schedules = [await self._make(client, queue) for _ in range(_SCHEDULES)]
         for _ in range(_LOOKS):
-            await asyncio.sleep(_LOOKS_APART_SECONDS)
+            await asyncio.sleep(_REQUESTS_APART_SECONDS)
             for scheduled in schedules:
                 try:
                     await self._look(client, queue, scheduled)
@@ -123,10 +123,10 @@ class Timing:
         return True
 
 
-def _delayed(now: int, steps: int) -> Wish:
+def _delayed(now: int, steps: int) -> DeliveryOptions:
     """Request whole seconds as a `delay`, which workers add to the time, and other due times as `deliver_at`."""
     seconds, rest = divmod(steps, _STEPS_A_SECOND)
-    return Wish(due_at=(now + steps) / _STEPS_A_SECOND, delay=0 if rest else seconds)
+    return DeliveryOptions(due_at=(now + steps) / _STEPS_A_SECOND, delay=0 if rest else seconds)
 
 
 def _shown(answer: Answer) -> Answer:

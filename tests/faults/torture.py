@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.faults.final_state import read_final_state
 from tests.faults.history import History
 from tests.faults.load import Load
 from tests.faults.plan import LoadPlan
@@ -17,7 +18,6 @@ from tests.faults.product import Product
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
 from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load
-from tests.faults.stocktaking import take_stock
 from tests.support.postgres.processes import children_of
 
 _MOST_OWED = 2_000
@@ -60,7 +60,7 @@ async def torture(folder: Path, plan: Plan, history: History) -> None:
         killer = _Killer(plan, product, recorder, choices)
         await run_under_load(load, killer.kill_all(), plan.patience_seconds)
         assert await product.stop() == 0, "".join(product.lines)
-    await take_stock(f"sqlite:///{product.database}", history)
+    await read_final_state(f"sqlite:///{product.database}", history)
 
 
 class _Killer:

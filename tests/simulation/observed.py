@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.faults.history import Fault, History, Published, Registered, Wish
+from tests.faults.history import DeliveryOptions, Fault, History, Published, Registered
 from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
 from tests.simulation.guard import EPOCH_SECONDS
 from tests.simulation.trace import Trace
 
 
-def _times(wish: Wish) -> Sequence[tuple[str, float]]:
-    return (("expires_at", wish.expires_at), ("due_at", wish.due_at))
+def _times(options: DeliveryOptions) -> Sequence[tuple[str, float]]:
+    return (("expires_at", options.expires_at), ("due_at", options.due_at))
 
 
 class TracingRecorder(Recorder):
@@ -22,16 +22,16 @@ class TracingRecorder(Recorder):
         self._trace = trace
 
     def sending(
-        self, queue: str, bodies: Sequence[str], wishes: Sequence[Wish] = (), routes: Sequence[str] = ()
+        self, queue: str, bodies: Sequence[str], options: Sequence[DeliveryOptions] = (), routes: Sequence[str] = ()
     ) -> Published:
-        published = super().sending(queue, bodies, wishes, routes)
+        published = super().sending(queue, bodies, options, routes)
         self._trace.add("user", "publishes", f"queue={queue} messages={len(bodies)} tick={published.sent}")
         return published
 
     def stored(self, published: Published, ids: Sequence[str]) -> None:
         super().stored(published, ids)
         detail = f"queue={published.queue} tick={published.answered} ids={','.join(ids)}"
-        times = {f"{name}={at - EPOCH_SECONDS:.3f}" for each in published.wishes for name, at in _times(each) if at}
+        times = {f"{name}={at - EPOCH_SECONDS:.3f}" for each in published.options for name, at in _times(each) if at}
         self._trace.add("user", "got 200", " ".join([detail, *sorted(times)]))
 
     def created(self, listener: Registered, public_id: str, secret: str) -> None:

@@ -47,7 +47,7 @@ def reached_by(history: History) -> Counter[str]:
         sum(bool(each.deleted_at) for each in history.replays),
         sum(not each.said for each in history.handed_out),
         _stored_without_an_answer(history),
-        sum(not each.is_there for each in history.sightings),
+        sum(not each.is_there for each in history.message_requests),
     )
     return +Counter(dict(zip(_OF_HISTORIES, counts, strict=True)))
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from discue.domain import listener_health
 from discue.store.sqlite import engine
-from tests.faults import again, ailing, consumers, forgetting, lives, timing, topics
+from tests.faults import again, consumers, lives, outages, short_retention, timing, topics
 from tests.faults import load as loads
 from tests.faults.altered import retry_after, run_every
 from tests.faults.broken import put
@@ -31,10 +31,10 @@ Change = tuple[Any, str, Any]
 _PAUSES: Final[Sequence[Change]] = (
     (loads, "_KEYED_APART_SECONDS", 2.5),
     (consumers, "_APART_SECONDS", 0.5),
-    (ailing, "_APART_SECONDS", 2.0),
+    (outages, "_APART_SECONDS", 2.0),
     (timing, "_APART_SECONDS", 2.0),
     (topics, "_APART_SECONDS", 2.0),
-    (forgetting, "_APART_SECONDS", 0.5),
+    (short_retention, "_APART_SECONDS", 0.5),
     (loads, "_BURSTS_APART_SECONDS", 26.0),
     (lives, "_PROBES_APART_SECONDS", 0.5),
     (lives, "_REST_SECONDS", 8.0),
@@ -43,10 +43,10 @@ _PAUSES: Final[Sequence[Change]] = (
 _SPARSE: Final[Sequence[Change]] = (
     (loads, "_EVENTS_OF_A_LIFE", 60),
     (loads, "_AGAIN_SECONDS", 0.5),
-    (loads, "_LOOKS_APART_SECONDS", 0.5),
+    (loads, "_REQUESTS_APART_SECONDS", 0.5),
     (loads, "_STRAGGLERS", 6),
-    (ailing, "_LOOKS_APART_SECONDS", 1.0),
-    (again, "_LOOKS_APART_SECONDS", 0.5),
+    (outages, "_REQUESTS_APART_SECONDS", 1.0),
+    (again, "_REQUESTS_APART_SECONDS", 0.5),
     (lives, "_PROBES", 6),
     (listener_health, "PROBE_INTERVAL_MS", 1_000),
     (listener_health, "RECOVERY_INTERVAL_MS", 1_000),
@@ -62,15 +62,15 @@ _IN_BURSTS: Final[Sequence[Change]] = (
     (loads, "_AILING_RETRY_SECONDS", 5),
     (loads, "_BURST", 12),
     (loads, "_RATE", Rate(per_second=0.5, burst=6)),
-    (loads, "_LOOKS_APART_SECONDS", 4.0),
-    (again, "_LOOKS_APART_SECONDS", 4.0),
+    (loads, "_REQUESTS_APART_SECONDS", 4.0),
+    (again, "_REQUESTS_APART_SECONDS", 4.0),
     (again, "_REDELIVERIES_APART_SECONDS", 10.0),
-    (ailing, "_LOOKS_APART_SECONDS", 6.0),
-    (ailing, "_WELL_SECONDS", (5.0, 40.0)),
-    (ailing, "_INACTIVE_SECONDS", (5.0, 30.0)),
-    (ailing, "_LONGEST_SECONDS", 90.0),
+    (outages, "_REQUESTS_APART_SECONDS", 6.0),
+    (outages, "_UP_SECONDS", (5.0, 40.0)),
+    (outages, "_INACTIVE_SECONDS", (5.0, 30.0)),
+    (outages, "_LONGEST_SECONDS", 90.0),
     (timing, "_LOOKS", 3),
-    (timing, "_LOOKS_APART_SECONDS", 12.0),
+    (timing, "_REQUESTS_APART_SECONDS", 12.0),
     (timing, "RUNS_APART_SECONDS", 8),
     (lives, "_PROBES", 2),
     (lives, "_PROBES_APART_SECONDS", 2.0),

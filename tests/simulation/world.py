@@ -10,11 +10,11 @@ from discue.store.migrations import migrations
 from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect
 from tests.faults.client import KEY, Client
+from tests.faults.final_state import read_final_state
 from tests.faults.history import Bounds, History
 from tests.faults.load import Load
 from tests.faults.receiver import Receiver
 from tests.faults.running import TIMEOUT_SECONDS, run_under_load
-from tests.faults.stocktaking import take_stock
 from tests.simulation.cluster import ClusterEngine, Server
 from tests.simulation.disk import Disk
 from tests.simulation.loop import Host, SimLoop
@@ -147,10 +147,10 @@ class World:
             if plan.heals:
                 await asyncio.gather(*(machine.stop() for machine in self.machines))
         path = self._folder / "discue.db" if self.server is None else self.server.path
-        clock = HostClock(self._loop, Host("stocktaker", "127.0.0.1"))
+        clock = HostClock(self._loop, Host("reader", "127.0.0.1"))
         self.history.said = {machine.number: machine.said for machine in self.machines}
-        stocktaker = machine_of(self._loop, clock, self._program, self._network)
-        await take_stock(f"sqlite:///{path}", self.history, stocktaker)
+        reader = machine_of(self._loop, clock, self._program, self._network)
+        await read_final_state(f"sqlite:///{path}", self.history, reader)
         if self.server is not None:
             await self.server.close()
 

@@ -66,4 +66,4 @@ class Field:
             async with asyncio.timeout(_ARRIVAL_SECONDS):
                 await self.load.recovered.wait()
         except TimeoutError:
-            raise AssertionError(f"still inactive after {_ARRIVAL_SECONDS} s: {self.load.unwell}") from None
+            raise AssertionError(f"still inactive after {_ARRIVAL_SECONDS} s: {self.load.interrupted}") from None

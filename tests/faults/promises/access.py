@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 
-from tests.faults.history import History, Look, Resource
+from tests.faults.history import History, Resource, ResourceRequest
 from tests.faults.promises.calm import could_know
 
 _FOUND = 200
 _NOT_FOUND = {401, 404}
 
 
-def looked_up(history: History) -> Iterator[str]:
-    for look in history.looks:
-        if look.status:
-            resource = history.resources[look.resource]
-            yield from _judged(history, look, resource)
+def requested(history: History) -> Iterator[str]:
+    for request in history.resource_requests:
+        if request.status:
+            resource = history.resources[request.resource]
+            yield from _judged(history, request, resource)
 
 
 def published_to_deleted(history: History) -> Iterator[str]:
@@ -24,21 +24,21 @@ def published_to_deleted(history: History) -> Iterator[str]:
             yield f"{published.queue} took a message that was sent after its deletion was answered"
 
 
-def _judged(history: History, look: Look, resource: Resource) -> Iterator[str]:
-    if look.stranger:
-        if look.status == _FOUND:
-            yield f"{look.resource} of {resource.organization} was shown to a stranger by worker {look.worker}"
+def _judged(history: History, request: ResourceRequest, resource: Resource) -> Iterator[str]:
+    if request.stranger:
+        if request.status == _FOUND:
+            yield f"{request.resource} of {resource.organization} was shown to a stranger by worker {request.worker}"
         return
-    there = 0 < resource.answered < look.sent and not 0 < resource.delete_sent < look.answered
-    if there and look.status in _NOT_FOUND:
-        yield f"worker {look.worker} answered {look.status} for {look.resource}, which was there"
-    if look.status == _FOUND and 0 < resource.deleted < look.sent and _must_know(history, look, resource):
-        after = look.sent_at - resource.deleted_at
-        yield f"worker {look.worker} still took {look.resource} {after:.2f} s after its deletion was answered"
+    there = 0 < resource.answered < request.sent and not 0 < resource.delete_sent < request.answered
+    if there and request.status in _NOT_FOUND:
+        yield f"worker {request.worker} answered {request.status} for {request.resource}, which was there"
+    if request.status == _FOUND and 0 < resource.deleted < request.sent and _must_know(history, request, resource):
+        after = request.sent_at - resource.deleted_at
+        yield f"worker {request.worker} still took {request.resource} {after:.2f} s after its deletion was answered"
 
 
-def _must_know(history: History, look: Look, resource: Resource) -> bool:
+def _must_know(history: History, request: ResourceRequest, resource: Resource) -> bool:
     """Return whether the worker must know the change. A key may be cached for a second; the rest is read."""
-    if not look.resource.startswith("/api_keys/"):
+    if not request.resource.startswith("/api_keys/"):
         return True
-    return could_know(history, look.worker, resource.deleted_at, look.sent_at)
+    return could_know(history, request.worker, resource.deleted_at, request.sent_at)

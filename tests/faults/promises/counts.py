@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from tests.faults.history import History, Log, Published
 from tests.faults.promises.filters import Wanted
-from tests.faults.promises.wishes import expiries
+from tests.faults.promises.options import expiries
 
 
 def logged(history: History) -> Iterator[str]:
@@ -36,7 +36,7 @@ def _stored(published: Published, places: dict[str, int]) -> Iterator[str]:
 
 
 def _delays(published: Published) -> bool:
-    return any(wish.due_at for wish in published.wishes)
+    return any(each.due_at for each in published.options)
 
 
 def counted(history: History) -> Iterator[str]:

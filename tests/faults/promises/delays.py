@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.faults.history import History
 from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.deliveries import owed_to
-from tests.faults.promises.wishes import due_times
+from tests.faults.promises.options import due_times
 
 QUIET = "nothing"
 _BEFORE_SECONDS = 0.5
@@ -41,13 +41,13 @@ def waited(history: History) -> Iterator[str]:
 
 def _delays(history: History) -> Iterator[tuple[float, float]]:
     first: dict[tuple[str, str], float] = {}
-    due, ailing = due_times(history), {probe.name for probe in history.probes}
+    due, interrupted = due_times(history), {probe.name for probe in history.probes}
     for receipt in history.live:
         key = (receipt.name, receipt.message)
         first[key] = min(receipt.came_at, first.get(key, receipt.came_at))
     for name, owed in owed_to(history):
         listener = history.listeners[name]
-        if listener.rate is not None or listener.queue in history.ordered or name in ailing:
+        if listener.rate is not None or listener.queue in history.ordered or name in interrupted:
             # There messages wait by design.
             continue
         for published in owed:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tests.faults.history import History
 from tests.faults.promises.calm import LONGEST_LIFE_SECONDS, clock_was_wrong
-from tests.faults.promises.wishes import due_times
+from tests.faults.promises.options import due_times
 
 _MARGIN_SECONDS = 0.01
 """The wall clock is known that exactly."""

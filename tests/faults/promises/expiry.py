@@ -6,7 +6,7 @@ from tests.faults.history import History, Receipt
 from tests.faults.promises.calm import LONGEST_LIFE_SECONDS, clock_was_wrong, was_disturbed
 from tests.faults.promises.counts import due_in
 from tests.faults.promises.filters import Wanted
-from tests.faults.promises.wishes import expiries
+from tests.faults.promises.options import expiries
 
 
 def expired(history: History) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tests.faults.history import History, Receipt
 from tests.faults.promises.calm import LONGEST_LIFE_SECONDS, clock_was_wrong
-from tests.faults.promises.wishes import due_times, placed, wishes
+from tests.faults.promises.options import due_times, options_by_id, placed
 
 
 class Arrival(NamedTuple):
@@ -41,9 +41,9 @@ def kept(history: History) -> Iterator[str]:
     """Check the order by key for listeners that exist at the end; what others should have received is unknown."""
     arrivals = arrivals_of(history.live)
     passes = _first_passes(history)
-    wished = wishes(history)
-    keys = {public_id: wish.key for public_id, wish in wished.items()}
-    expiries = {public_id: wish.expires_at for public_id, wish in wished.items()}
+    options = options_by_id(history)
+    keys = {public_id: each.key for public_id, each in options.items()}
+    expiries = {public_id: each.expires_at for public_id, each in options.items()}
     for name, counts in history.counts.items():
         listener = history.listeners[name]
         queue = listener.queue

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from tests.faults.history import NEVER, HandedOut, History, Pulling, Wish
+from tests.faults.history import NEVER, DeliveryOptions, HandedOut, History, Pulling
 from tests.faults.promises.calm import clock_was_wrong
 from tests.faults.promises.order import by_key
 
@@ -49,12 +49,12 @@ def settled(history: History) -> Iterator[str]:
 
 def leased(history: History) -> Iterator[str]:
     """While a lease lasts nobody else is handed the message, nor in an ordered queue another one of its key."""
-    wishes = _wishes(history)
+    options = _options(history)
     for pulling in history.pulling:
         by_place: defaultdict[str, list[HandedOut]] = defaultdict(list)
         is_ordered = pulling.queue in history.ordered
         for each in sorted(_of(history, pulling), key=lambda each: each.came_at):
-            place = f"key {wishes[each.body].key!r}" if is_ordered and each.body in wishes else each.message
+            place = f"key {options[each.body].key!r}" if is_ordered and each.body in options else each.message
             for other in by_place[place]:
                 if _is_held(history, other, each):
                     yield f"{each.message} was handed out while {other.message} was leased to somebody else ({place})"
@@ -63,12 +63,12 @@ def leased(history: History) -> Iterator[str]:
 
 def ordered(history: History) -> Iterator[str]:
     """Check that a message is first leased when all earlier ones of its key are acknowledged or may have expired."""
-    wishes = _wishes(history)
+    options = _options(history)
     for pulling in history.pulling:
         if pulling.queue in history.ordered and pulling.queue in history.logs:
             handed_out = list(_of(history, pulling))
-            wished = [(each.message, wishes[each.body]) for each in handed_out if each.body in wishes]
-            keys = {public_id: wish.key for public_id, wish in wished if not wish.expires_at}
+            given = [(each.message, options[each.body]) for each in handed_out if each.body in options]
+            keys = {public_id: each.key for public_id, each in given if not each.expires_at}
             for in_order in by_key(history.logs[pulling.queue].ids, keys):
                 yield from _out_of_order(in_order, handed_out)
 
@@ -117,10 +117,10 @@ def _of(history: History, pulling: Pulling) -> Iterator[HandedOut]:
     return (each for each in history.handed_out if each.listener == pulling.id)
 
 
-def _wishes(history: History) -> dict[str, Wish]:
+def _options(history: History) -> dict[str, DeliveryOptions]:
     """Return the options each body was published with."""
     return {
-        body: published.wishes[place] if published.wishes else Wish()
+        body: published.options[place] if published.options else DeliveryOptions()
         for published in history.publishes
         for place, body in enumerate(published.bodies)
     }

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from tests.faults.history import History, Log, Replayed
 from tests.faults.promises.calm import could_know
 from tests.faults.promises.filters import Wanted
+from tests.faults.promises.options import options_by_id, placed
 from tests.faults.promises.order import arrivals_of, by_key, out_of_order
-from tests.faults.promises.wishes import placed, wishes
 
 
 class Part(NamedTuple):
@@ -117,15 +117,15 @@ def counted(history: History) -> Iterator[str]:
 def ordered(history: History) -> Iterator[str]:
     """Check that a replay of an ordered queue sends the messages of a key one after the other."""
     logs = _Logs(history)
-    wished = wishes(history)
-    keys = {public_id: wish.key for public_id, wish in wished.items()}
+    options = options_by_id(history)
+    keys = {public_id: each.key for public_id, each in options.items()}
     for replay in _finished(history):
         part = logs.part(replay)
         if part is not None and history.listeners[replay.name].queue in history.ordered:
             receipts = [receipt for receipt in history.receipts if receipt.replay == replay.id]
             arrivals = arrivals_of(receipts)[replay.name]
             for in_order in by_key(logs.ids(replay, part), keys):
-                expiries = [(each, wished[each].expires_at) for each in in_order]
+                expiries = [(each, options[each].expires_at) for each in in_order]
                 for sentence in out_of_order(history, replay.name, expiries, arrivals):
                     yield f"in the replay {replay.id} {sentence}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.faults.history import History
-from tests.faults.promises.wishes import placed
+from tests.faults.promises.options import placed
 
 
 def whole(history: History) -> Iterator[str]:

@@ -34,7 +34,7 @@ def _of(history: History, schedule: Scheduled, found: "Counter[Run]") -> Iterato
 
 
 def _reached(history: History, schedule: Scheduled) -> int:
-    """Return the run before which none may be missing, of what the last look showed and no failover took back."""
+    """Return the run before which none may be missing, of what the last request showed and no failover took back."""
     lateness = history.bounds.lateness_seconds
     lost = [
         # A run is published a little after its time, and waits for the standby.

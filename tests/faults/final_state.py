@@ -27,7 +27,7 @@ WHERE li.deleted_at IS NULL AND (a.replay IS NULL OR r.id IS NOT NULL)
 _IDS = "SELECT id, expires_at, origin_seq, extra FROM log WHERE organization = $1 AND queue = $2 ORDER BY seq"
 
 
-async def take_stock(database: str, history: History, machine: Machine | None = None) -> None:
+async def read_final_state(database: str, history: History, machine: Machine | None = None) -> None:
     """Write what stopped servers have stored into the history.
 
     Whatever was killed, what is counted is what there is.

@@ -4,18 +4,18 @@ import asyncio
 import time
 from contextlib import suppress
 
-from tests.faults.ailing import Ailing
 from tests.faults.client import Client, Lost, expect_busy
-from tests.faults.history import Sighting
+from tests.faults.history import MessageRequest
+from tests.faults.outages import Outages
 from tests.faults.plan import Tenant
 
 _KEPT_SECONDS = 20
 _APART_SECONDS = 0.2
-_LOOKS_APART_SECONDS = 2.0
+_REQUESTS_APART_SECONDS = 2.0
 
 
-class Forgetting(Ailing):
-    """A queue of each organization with such a retention, and a task that publishes to it and looks back.
+class ShortRetention(Outages):
+    """A queue of each organization with such a retention, and a task that publishes to it and asks for older messages.
 
     Its listeners settle some messages only when they are older: one is down at times, and one gets retries late.
     """
@@ -23,8 +23,8 @@ class Forgetting(Ailing):
     async def prepare(self) -> None:
         for tenant in self._load.tenants:
             client = self._load.site.client(tenant.key)
-            queue = await self._load.lay_queue(client, tenant, ("ailing", "late"), kept_seconds=_KEPT_SECONDS)
-            self._recorder.history.forgetting.append(queue)
+            queue = await self._load.lay_queue(client, tenant, ("interrupted", "late"), kept_seconds=_KEPT_SECONDS)
+            self._recorder.history.short_retention.append(queue)
             self._queues.append((tenant, queue))
             client.close()
 
@@ -47,11 +47,11 @@ class Forgetting(Ailing):
         answer = await client.ask("GET", f"/queues/{queue}/messages/{message}")
         if answer.status not in {200, 404}:
             expect_busy(answer)
-        sighting = Sighting(published, message, _KEPT_SECONDS, time.monotonic(), answer.status == 200)
-        self._recorder.history.sightings.append(sighting)
+        request = MessageRequest(published, message, _KEPT_SECONDS, time.monotonic(), answer.status == 200)
+        self._recorder.history.message_requests.append(request)
 
     async def _has_messages_soon(self, client: Client, queue: str) -> bool:
-        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        await asyncio.sleep(_REQUESTS_APART_SECONDS)
         with suppress(Lost):
             answer = await client.ask("GET", f"/queues/{queue}/messages?per_page=1")
             if answer.status != 200:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-from tests.faults.history import History, Published, Wish
+from tests.faults.history import DeliveryOptions, History, Published
 
 
-def wishes(history: History) -> dict[str, Wish]:
-    """By the id of the message."""
-    return {public_id: _wish(published, place) for public_id, published, place in placed(history)}
+def options_by_id(history: History) -> dict[str, DeliveryOptions]:
+    """Return the options of messages by their ids."""
+    return {public_id: _options_at(published, place) for public_id, published, place in placed(history)}
 
 
 def expiries(history: History) -> dict[str, float]:
     """Return the expiry times by message id, including publishes of unknown outcome."""
-    known = {public_id: wish.expires_at for public_id, wish in wishes(history).items() if wish.expires_at}
+    known = {public_id: each.expires_at for public_id, each in options_by_id(history).items() if each.expires_at}
     for log in history.logs.values():
         known.update(log.expiries)
     return known
@@ -20,7 +20,7 @@ def expiries(history: History) -> dict[str, float]:
 
 def due_times(history: History) -> dict[str, float]:
     """Return when delayed messages are due, by message id."""
-    return {public_id: wish.due_at for public_id, wish in wishes(history).items() if wish.due_at}
+    return {public_id: each.due_at for public_id, each in options_by_id(history).items() if each.due_at}
 
 
 def placed(history: History) -> Iterator[tuple[str, Published, int]]:
@@ -39,5 +39,5 @@ def placed(history: History) -> Iterator[tuple[str, Published, int]]:
         yield public_id, *undecided[body]
 
 
-def _wish(published: Published, place: int) -> Wish:
-    return published.wishes[place] if published.wishes else Wish()
+def _options_at(published: Published, place: int) -> DeliveryOptions:
+    return published.options[place] if published.options else DeliveryOptions()

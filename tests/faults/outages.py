@@ -11,13 +11,13 @@ from tests.faults.plan import Tenant
 
 PROBES_APART_SECONDS = 1
 _APART_SECONDS = 0.2
-_LOOKS_APART_SECONDS = 0.3
-_WELL_SECONDS = (1.0, 4.0)
+_REQUESTS_APART_SECONDS = 0.3
+_UP_SECONDS = (1.0, 4.0)
 _INACTIVE_SECONDS = (2.0, 5.0)
 _LONGEST_SECONDS = 15.0
 
 
-class Ailing:
+class Outages:
     """A queue of each organization with a listener that is down every few seconds."""
 
     def __init__(self, load: Load) -> None:
@@ -28,33 +28,33 @@ class Ailing:
     async def prepare(self) -> None:
         for tenant in self._load.tenants:
             client = self._load.site.client(tenant.key)
-            self._queues.append((tenant, await self._load.lay_queue(client, tenant, ("ailing", "steady"))))
+            self._queues.append((tenant, await self._load.lay_queue(client, tenant, ("interrupted", "steady"))))
             client.close()
 
     def tasks(self) -> "list[asyncio.Future[None]]":
         works = [self._load.again_and_again(tenant, self._produce, queue) for tenant, queue in self._queues]
-        works += [self._fall_ill_again_and_again(tenant, queue) for tenant, queue in self._queues]
+        works += [self._go_down_again_and_again(tenant, queue) for tenant, queue in self._queues]
         return [asyncio.ensure_future(work) for work in works]
 
     async def _produce(self, client: Client, _tenant: Tenant, queue: str) -> None:
         await asyncio.sleep(self._load.random.expovariate(1 / _APART_SECONDS))
         await self._load.publish(client, queue)
 
-    async def _fall_ill_again_and_again(self, tenant: Tenant, queue: str) -> None:
+    async def _go_down_again_and_again(self, tenant: Tenant, queue: str) -> None:
         client = self._load.site.client(tenant.key)
         name = self._recorder.listeners_of(queue)[0]
         while True:
-            await asyncio.sleep(self._load.random.uniform(*_WELL_SECONDS))
+            await asyncio.sleep(self._load.random.uniform(*_UP_SECONDS))
             await self._load.awake.wait()
             if not self._load.is_gentle:
-                await self._fall_ill(client, name)
+                await self._go_down(client, name)
 
-    async def _fall_ill(self, client: Client, name: str) -> None:
+    async def _go_down(self, client: Client, name: str) -> None:
         """Be down until the service calls it inactive, and a while longer; then up until it does not any more."""
         until, was_seen = time.monotonic() + _LONGEST_SECONDS, False
         self._load.recovered.clear()
         self._load.down.add(name)
-        self._load.unwell.add(name)
+        self._load.interrupted.add(name)
         try:
             while time.monotonic() < until and not self._load.is_gentle:
                 if await self._state_soon(client, name) == "inactive" and not was_seen:
@@ -63,13 +63,13 @@ class Ailing:
             self._load.down.discard(name)
         while await self._state_soon(client, name) in {"inactive", ""}:
             pass
-        self._load.unwell.discard(name)
-        if not self._load.unwell:
+        self._load.interrupted.discard(name)
+        if not self._load.interrupted:
             self._load.recovered.set()
 
     async def _state_soon(self, client: Client, name: str) -> str:
-        """Look at it in a moment. Returns its state, or an empty text if that cannot be shown."""
-        await asyncio.sleep(_LOOKS_APART_SECONDS)
+        """Ask for its state in a moment. Returns its state, or an empty text if that cannot be shown."""
+        await asyncio.sleep(_REQUESTS_APART_SECONDS)
         sent_at, listener = time.monotonic(), self._recorder.history.listeners[name]
         with suppress(Lost):
             answer = await client.ask("GET", f"/queues/{listener.queue}/listeners/{listener.id}")

@@ -8,7 +8,7 @@ from tests.faults.promises.calm import clock_was_wrong, taking_back
 
 def early(history: History) -> Iterator[str]:
     """Check that no message is deleted too early."""
-    for each in history.sightings:
+    for each in history.message_requests:
         kept_seconds = each.at - each.published.sent_at
         if each.is_there or kept_seconds >= each.kept_seconds:
             continue
@@ -18,7 +18,7 @@ def early(history: History) -> Iterator[str]:
 
 def gone(history: History) -> Iterator[str]:
     """Check that nothing is left at the end, when all messages are settled and old."""
-    for queue in history.forgetting:
+    for queue in history.short_retention:
         if ids := history.logs[queue].ids:
             yield f"the log of {queue} still has {len(ids)} messages, of which {ids[0]} is the oldest"
 
@@ -28,7 +28,7 @@ def counted(history: History) -> Iterator[str]:
     acknowledged = history.acknowledged()
     for name, counts in history.counts.items():
         queue = history.listeners[name].queue
-        if queue not in history.forgetting:
+        if queue not in history.short_retention:
             continue
         size = history.logs[queue].head - counts.start_seq
         if counts.acknowledged != size:
