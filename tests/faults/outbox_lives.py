@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +26,7 @@ QUEUE = "orders"
 CREATE_ORDERS = "CREATE TABLE orders (customer text, number integer)"
 NEVER = "never"
 APPLICATION_POINTS = ("before_commit", "after_commit")
+_BETWEEN_ORDERS_SECONDS = 0.005
 RELAY_POINTS = ("before_name", "after_name", "after_response", "before_delete", "after_delete")
 
 
@@ -93,7 +95,10 @@ async def relay(url: str, death: Death) -> None:
 
 
 def application(url: str, death: Death, customer: str) -> None:
-    """Commit orders of a customer, each in a transaction with its message, until the process is killed."""
+    """Commit orders of a customer, each in a transaction with its message, until the process is killed.
+
+    Without the pauses, others would wait in vain for the lock of a SQLite file: they try only ten times a second.
+    """
     with closing(connect(url)) as connection:
         ((last,),) = connection.execute(f"SELECT max(number) FROM orders WHERE customer = '{customer}'").fetchall()
         number = last or 0
@@ -104,6 +109,7 @@ def application(url: str, death: Death, customer: str) -> None:
             death.reached("before_commit")
             connection.execute("COMMIT")
             death.reached("after_commit")
+            time.sleep(_BETWEEN_ORDERS_SECONDS)
 
 
 def store(connection: Any, order: Order) -> None:

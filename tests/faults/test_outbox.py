@@ -20,8 +20,10 @@ from tests.faults.conftest import Tell
 from tests.faults.outbox_history import Order, broken_promises
 from tests.faults.outbox_lives import APPLICATION_POINTS, CREATE_ORDERS, NEVER, QUEUE, RELAY_POINTS, store
 from tests.support.forked import Forked
+from tests.support.postgres.processes import until
 from tests.support.served_api import Service, cast_of, served
 
+CUSTOMERS = ("alice", "bob")
 _PATIENCE_SECONDS = 30.0
 _FAULTS = 30
 _STOPS = 0.4
@@ -51,6 +53,9 @@ class World(NamedTuple):
     @property
     def committed(self) -> list[Order]:
         return [Order(*row) for row in run(self.url, "SELECT customer, number FROM orders")]
+
+    def has_orders_of_each_customer(self) -> bool:
+        return {order.customer for order in self.committed} == set(CUSTOMERS)
 
     async def published(self) -> list[Order]:
         """Publish all that waits, with a relay that is not killed, and return the messages in the queue's order."""
@@ -121,9 +126,10 @@ async def test_killed_relay_neither_loses_nor_repeats_a_message(world: World, po
 async def test_random_kills_and_stops_of_applications_and_relays_break_no_promise(world: World, tell: Tell) -> None:
     chance = random.Random(17)  # noqa: S311 - reproducible
     with ExitStack() as stack:
-        applications = [partial(world.process, "application", NEVER, 1, customer) for customer in ("alice", "bob")]
+        applications = [partial(world.process, "application", NEVER, 1, customer) for customer in CUSTOMERS]
         relays = [partial(world.process, "relay") for _ in range(3)]
         lives = [stack.enter_context(_life(start)) for start in (*applications, *relays)]
+        await asyncio.to_thread(until, world.has_orders_of_each_customer, "an order of each customer")
         for _ in range(_FAULTS):
             await asyncio.sleep(chance.uniform(0.1, 0.4))
             life = chance.choice(lives)
@@ -136,7 +142,7 @@ async def test_random_kills_and_stops_of_applications_and_relays_break_no_promis
     published = await world.published()
 
     assert broken_promises(world.committed, published) == []
-    assert {order.customer for order in published} == {"alice", "bob"}
+    assert {order.customer for order in published} == set(CUSTOMERS)
     tell(f"{len(published)} orders after {_FAULTS} kills and stops: each published once, in order")
 
 
