@@ -24,7 +24,7 @@ from discue.observability.metrics import exposition
 from discue.product import ROUTES, edge
 from discue.server.http import Address
 from discue.server.installation import open_installation
-from discue.server.metric_table import METRICS, WorkerParts, snapshot_of
+from discue.server.metric_table import METRICS, snapshot_of
 from discue.server.process import freeze_memory, prepare_process
 from discue.server.signals import stop_on_signal
 from discue.server.worker import Worker, served
@@ -57,11 +57,11 @@ def echo_route() -> Route:
     )
 
 
-def scrape_route(parts: Callable[[], WorkerParts]) -> Route:
+def scrape_route(worker: Callable[[], Worker]) -> Route:
     """Returns the metrics, as a scrape gets them."""
 
     async def scrape(_call: Call) -> RawResponse:
-        return RawResponse(exposition(METRICS, {"1": snapshot_of(parts())}, openmetrics=True))
+        return RawResponse(exposition(METRICS, {"1": snapshot_of(worker())}, openmetrics=True))
 
     return Route(
         methods=GET,
@@ -118,7 +118,7 @@ async def _serve(settings: Settings) -> None:
     async with founded(settings) as installation:
         # On a file nobody else can be: whoever was there before is gone.
         predecessors: Predecessors = () if settings.database_path is None else "all"
-        routes = [echo_route(), scrape_route(lambda: worker.measured), code_route(installation)]
+        routes = [echo_route(), scrape_route(lambda: worker), code_route(installation)]
         worker = Worker(installation, Log(), edge(routes=routes), predecessors=predecessors)
         address = Address(settings.host, settings.port)
         async with served(worker, address, max_connections=settings.max_connections) as server:

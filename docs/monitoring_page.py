@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from discue.observability.metrics import Metric
-from discue.server.metric_details import DETAILED
 from discue.server.metric_table import METRICS
+from discue.server.metrics import DETAILED
 from docs.alerts import ALERTS, Alert
 
 _INTRODUCTION = """# Monitoring

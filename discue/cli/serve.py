@@ -26,10 +26,8 @@ from discue.product import edge
 from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
-from discue.server.metric_details import details_of
-from discue.server.metric_table import snapshot_of
 from discue.server.metrics import PATH as METRICS_PATH
-from discue.server.metrics import MetricsApplication, WorkerMetrics
+from discue.server.metrics import MetricsApplication, WorkerMetrics, measured
 from discue.server.process import alone_on, freeze_memory, prepare_process
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerProcesses, all_predecessors
@@ -134,7 +132,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             worker = Worker(control, log, edge(), predecessors=all_predecessors(settings), tracer=tracer)
             manager = ServiceManager(os.environ, log)
             async with (
-                measured(settings, worker),
+                _metrics_served(settings, worker),
                 serving(invocation, worker) as server,
                 manager.informed(lambda: worker.readiness.obstacle),
             ):
@@ -149,7 +147,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
                 announce=pipe.report_session_id,
             )
             async with (
-                measured(settings, worker, pipe),
+                _metrics_served(settings, worker, pipe),
                 serving(invocation, worker, worker=pipe.number) as server,
             ):
                 pipe.report_serving()
@@ -158,12 +156,14 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
 
 
 @asynccontextmanager
-async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None = None) -> AsyncIterator[None]:
+async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe | None = None) -> AsyncIterator[None]:
     """Serve the metrics of the worker, and of those that share a parent with it, as the settings say."""
     if settings.metrics_port is None and settings.metrics_key is None:
         yield
         return
-    metrics, watch = metrics_of(worker, pipe), CollectorWatch(worker.measured.control.store.measures)
+    number, folder = (1, None) if pipe is None else (pipe.number, pipe.folder)
+    metrics = WorkerMetrics(partial(measured, worker), number=number, folder=folder)
+    watch = CollectorWatch(worker.control.store.measures)
     if settings.metrics_key is not None:
         worker.application = MetricsApplication(metrics, key=settings.metrics_key, others=worker.application)
     async with AsyncExitStack() as stack:
@@ -179,17 +179,6 @@ async def measured(settings: Settings, worker: Worker, pipe: WorkerPipe | None =
             stack.push_async_callback(server.stop, _GRACE_SECONDS)
             worker.log.info("metrics_served", url=f"{server.address.url}{METRICS_PATH}")
         yield
-
-
-def metrics_of(worker: Worker, pipe: WorkerPipe | None) -> WorkerMetrics:
-    """Return the source of a worker's metrics."""
-    parts = worker.measured
-    return WorkerMetrics(
-        partial(snapshot_of, parts),
-        partial(details_of, parts),
-        number=1 if pipe is None else pipe.number,
-        folder=None if pipe is None else pipe.folder,
-    )
 
 
 class Ending(Protocol):

@@ -79,7 +79,7 @@ async def state(control: ControlContext, principal: Principal) -> InstallationSt
             Commits(kind, sum(each.counts), quantile(each, 0.5) * 1_000, quantile(each, 0.99) * 1_000)
             for kind, each in measures.commit_seconds.items()
         ],
-        _files(control),
+        files_of(control),
         quantile(measures.loop_lag, 0.99) * 1_000,
         measures.leases_lost,
         measures.takeovers,
@@ -115,10 +115,11 @@ def quantile(observed: Histogram, share: float) -> float:
     return float("inf")
 
 
-def _files(control: ControlContext) -> DatabaseFiles | None:
+def files_of(control: ControlContext) -> DatabaseFiles | None:
+    """Return the sizes of the SQLite database; None with PostgreSQL."""
     path = control.settings.database_path
     if path is None:
         return None
-    log = path.with_name(path.name + "-wal")
+    database, log = (file.stat().st_size if file.exists() else 0 for file in (path, path.with_name(f"{path.name}-wal")))
     disk = os.statvfs(path.parent)
-    return DatabaseFiles(path.stat().st_size, log.stat().st_size if log.exists() else 0, disk.f_bavail * disk.f_frsize)
+    return DatabaseFiles(database, log, disk.f_bavail * disk.f_frsize)

@@ -1,17 +1,16 @@
 """The metrics of a worker: what each is called, what it promises, and where its value comes from."""
 
-import os
 import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from platform import python_version
 from typing import Any, Final, NamedTuple, get_args
 
 from discue import __version__
-from discue.control.context import ControlContext
+from discue.control.installation import files_of
 from discue.dispatch.lane.states import BreakerState
 from discue.domain.model import MISSED_REASONS, ListenerMode
 from discue.observability.measures import (
@@ -24,10 +23,8 @@ from discue.observability.measures import (
     zeros,
 )
 from discue.observability.metrics import OTHER, Histogram, Metric, Samples, SizeHistogram, Snapshot
-from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import SpanResult
-from discue.server.backlogs import BacklogSum
-from discue.server.parts import DeliveryParts, WorkerJobs
+from discue.server.worker import Worker
 
 TASKS: Final = (
     "backup",
@@ -68,85 +65,61 @@ _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
-@dataclass(frozen=True)
-class WorkerParts:
-    """The parts of a worker whose state is measured."""
+@dataclass(slots=True)
+class Backlog:
+    """The deliveries that wait at some listeners."""
 
-    control: ControlContext
-    delivery: DeliveryParts
-    jobs: WorkerJobs
-    supervisor: Supervisor
-    spans: Mapping[SpanResult, int] = field(default_factory=dict)
-    """Spans by their result; empty unless they are exported."""
-    started_at: float = field(default_factory=time.time)
-    """In seconds since the epoch."""
+    waiting: int = 0
+    retrying: int = 0
+    since: int = 0
+    """When the longest wait began, in milliseconds since the epoch; 0: none waits, or it is unknown.
 
+    See `Lane.waiting_since` and `PullBacklog.since`.
+    """
 
-class _Listeners(NamedTuple):
-    """The state of the listeners that a worker reports."""
+    def add(self, waiting: int, retrying: int, since: int) -> None:
+        self.waiting += waiting
+        self.retrying += retrying
+        if since and (since < self.since or not self.since):
+            self.since = since
 
-    push_by_state: dict[str, int]
-    backlogs: dict[tuple[str, ListenerMode], BacklogSum]
-    """By state and mode."""
+    def age_seconds(self, now: int) -> float:
+        return max(0, now - self.since) / 1_000 if self.since else 0.0
 
 
 class Scrape:
     """Reads the state of a worker once. Everything is in memory, or a system call: no statement of the database."""
 
-    def __init__(self, parts: WorkerParts) -> None:
-        self.parts = parts
-        self.measures = parts.control.store.measures
-
-    @cached_property
-    def listeners(self) -> _Listeners:
-        push_by_state = zeros(_LISTENER_STATES)
-        backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
-        for lane in self.parts.delivery.dispatcher.lanes:
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.control = worker.control
+        self.measures = worker.control.store.measures
+        self.files = files_of(worker.control)
+        self.push_by_state = zeros(_LISTENER_STATES)
+        self.backlogs = {labels: Backlog() for labels in _BACKLOGS}
+        for lane in worker.delivery.dispatcher.lanes:
             state = "active"
             if not lane.endpoint.enabled:
                 state = "disabled"
             elif lane.limits.breaker.state is BreakerState.OPEN:
                 state = "inactive"
             if not lane.key[2]:
-                push_by_state[state] += 1
+                self.push_by_state[state] += 1
             if lane.waiting:
                 # Else nothing is retried or unread, either. Most lanes of many are idle.
-                backlogs[state, "push"].add_lane(lane)
-        for found in self.parts.jobs.pull_backlogs.all:
+                self.backlogs[state, "push"].add(lane.waiting, lane.cursor.retrying, lane.waiting_since)
+        for found in worker.jobs.pull_backlogs.all:
             if found.waiting:
-                backlogs["active" if found.status == "enabled" else "disabled", "pull"].add_pulled(found)
-        return _Listeners(push_by_state, backlogs)
+                state = "active" if found.status == "enabled" else "disabled"
+                self.backlogs[state, "pull"].add(found.waiting, found.retrying, found.since)
 
-    def backlogs(self) -> Reading:
-        return {labels: found.waiting for labels, found in self.listeners.backlogs.items()}
+    def file_bytes(self) -> Reading:
+        return None if self.files is None else {"database": self.files.database, "wal": self.files.write_ahead_log}
 
-    def ages(self) -> Reading:
-        now = self.parts.control.clock.now()
-        return {labels: found.age_seconds(now) for labels, found in self.listeners.backlogs.items()}
-
-    def retrying(self) -> int:
-        return sum(found.retrying for found in self.listeners.backlogs.values())
-
-    def database_bytes(self) -> Reading:
-        path = self.parts.control.settings.database_path
-        if path is None:
-            return None
-        files = {"database": path, "wal": path.with_name(path.name + "-wal")}
-        return {kind: file.stat().st_size if file.exists() else 0 for kind, file in files.items()}
-
-    def disk_free_bytes(self) -> int | None:
-        path = self.parts.control.settings.database_path
-        if path is None:
-            return None
-        disk = os.statvfs(path.parent)
-        return disk.f_bavail * disk.f_frsize
-
+    @property
     def backup_age(self) -> float | None:
-        backups = self.parts.jobs.backups
+        backups = self.worker.jobs.backups
         return None if backups is None else backups.age_seconds
-
-    def backup_interval(self) -> float | None:
-        return None if self.backup_age() is None else self.parts.control.settings.backup_every
 
 
 class Row(NamedTuple):
@@ -171,10 +144,6 @@ def _row(
 _histogram: Final = partial(_row, is_histogram=True)
 
 
-def _python() -> str:
-    return ".".join(map(str, sys.version_info[:3]))
-
-
 def _resident_bytes() -> int:
     if _STATM.exists():
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
@@ -184,10 +153,6 @@ def _resident_bytes() -> int:
 
 def _open_descriptors() -> int:
     return sum(1 for _ in _DESCRIPTORS.iterdir()) if _DESCRIPTORS.exists() else 0
-
-
-def _most_descriptors() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 ROWS: Final = (
@@ -239,12 +204,12 @@ ROWS: Final = (
     _row(
         "discue_deliveries_in_flight",
         "Requests to listeners that have no response yet.",
-        lambda scrape: scrape.parts.delivery.dispatcher.limiter.in_flight,
+        lambda scrape: scrape.worker.delivery.dispatcher.limiter.in_flight,
     ),
     _row(
         "discue_backlog_messages",
         "Deliveries that are not settled, by the listener's state and mode.",
-        Scrape.backlogs,
+        lambda scrape: {labels: found.waiting for labels, found in scrape.backlogs.items()},
         state=_LISTENER_STATES,
         mode=get_args(ListenerMode),
     ),
@@ -252,14 +217,16 @@ ROWS: Final = (
         "discue_backlog_age_seconds",
         "Age of the oldest message whose first attempt has not ended, by the listener's state and mode. `pull`: the "
         "longest time that a message could have been pulled, and was not.",
-        Scrape.ages,
+        lambda scrape: {
+            labels: found.age_seconds(scrape.control.clock.now()) for labels, found in scrape.backlogs.items()
+        },
         state=_LISTENER_STATES,
         mode=get_args(ListenerMode),
     ),
     _row(
         "discue_retrying_messages",
         "Deliveries that wait for another attempt, or behind one in the order of a key. Leased messages are included.",
-        Scrape.retrying,
+        lambda scrape: sum(found.retrying for found in scrape.backlogs.values()),
     ),
     _row(
         "discue_missed_messages_total",
@@ -270,7 +237,7 @@ ROWS: Final = (
     _row(
         "discue_listeners",
         "Push listeners that this worker has, by state. `inactive`: liveness probes fail, so nothing is sent.",
-        lambda scrape: scrape.listeners.push_by_state,
+        lambda scrape: scrape.push_by_state,
         state=_LISTENER_STATES,
     ),
     _row(
@@ -288,12 +255,12 @@ ROWS: Final = (
     _row(
         "discue_open_connections",
         "Connections to listeners, in use or idle.",
-        lambda scrape: scrape.parts.delivery.sender.open_connections,
+        lambda scrape: scrape.worker.delivery.sender.open_connections,
     ),
     _row(
         "discue_schedules_late_seconds",
         "How long the next run of a schedule, or delayed message, is overdue. Only the leader knows; others say 0.",
-        lambda scrape: scrape.parts.jobs.scheduler.late_ms / 1_000,
+        lambda scrape: scrape.worker.jobs.scheduler.late_ms / 1_000,
     ),
     # Requests of clients
     _row(
@@ -313,13 +280,13 @@ ROWS: Final = (
     _row(
         "discue_store_healthy",
         "1 if the last write to the database was possible, else 0.",
-        lambda scrape: int(scrape.parts.control.store.healthy),
+        lambda scrape: int(scrape.control.store.healthy),
     ),
     _row(
         "discue_store_damaged",
         "Queues with data that could not be read in the last ten minutes, plus 1 for damaged data that belongs to no "
         "single queue.",
-        lambda scrape: len(scrape.parts.control.store.damage.parts()),
+        lambda scrape: len(scrape.control.store.damage.parts()),
     ),
     _row(
         "discue_leases_lost_total",
@@ -334,12 +301,12 @@ ROWS: Final = (
     _row(
         "discue_workers",
         "Live workers on the database, as seen by this one.",
-        lambda scrape: scrape.parts.control.store.workers,
+        lambda scrape: scrape.control.store.workers,
     ),
     _row(
         "discue_task_failures_total",
         "Unexpected errors of background work. The work is repeated.",
-        lambda scrape: scrape.parts.supervisor.failures,
+        lambda scrape: scrape.worker.supervisor.failures,
         task=TASKS,
     ),
     _histogram(
@@ -355,47 +322,55 @@ ROWS: Final = (
     _row(
         "discue_database_file_bytes",
         "Size of the files of a SQLite database.",
-        Scrape.database_bytes,
+        Scrape.file_bytes,
         file=("database", "wal"),
     ),
-    _row("discue_disk_free_bytes", "Free space on the disk of a SQLite database.", Scrape.disk_free_bytes),
+    _row(
+        "discue_disk_free_bytes",
+        "Free space on the disk of a SQLite database.",
+        lambda scrape: None if scrape.files is None else scrape.files.free,
+    ),
     _row(
         "discue_backup_age_seconds",
         "With `backup_to`, the age of the newest backup, or the time without one.",
-        Scrape.backup_age,
+        lambda scrape: scrape.backup_age,
     ),
     _row(
         "discue_backup_interval_seconds",
         "`backup_every`, at the worker that makes backups.",
-        Scrape.backup_interval,
+        lambda scrape: None if scrape.backup_age is None else scrape.control.settings.backup_every,
     ),
     _row(
         "discue_spans_total",
         "Spans of sampled messages, if they are exported. `failed`: the collector did not accept them; `dropped`: too "
         "many waited for it.",
-        lambda scrape: scrape.parts.spans,
+        lambda scrape: {} if scrape.worker.tracer is None else scrape.worker.tracer.counts,
         result=get_args(SpanResult),
     ),
     _row(
         "discue_build_info",
         "Always 1.",
-        lambda _: {(__version__, _python()): 1},
+        lambda _: {(__version__, python_version()): 1},
         version=(__version__,),
-        python=(_python(),),
+        python=(python_version(),),
     ),
     _row("process_cpu_seconds_total", "Processor time of the process.", lambda _: time.process_time()),
     _row("process_resident_memory_bytes", "Memory of the process.", lambda _: _resident_bytes()),
-    _row("process_start_time_seconds", "When the process started.", lambda scrape: scrape.parts.started_at),
+    _row("process_start_time_seconds", "When the process started.", lambda scrape: scrape.worker.started_at),
     _row("process_open_fds", "Open files and connections.", lambda _: _open_descriptors()),
-    _row("process_max_fds", "Limit of open files and connections.", lambda _: _most_descriptors()),
+    _row(
+        "process_max_fds",
+        "Limit of open files and connections.",
+        lambda _: resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    ),
 )
 
 METRICS: Final = tuple(row.metric for row in ROWS)
 
 
-def snapshot_of(parts: WorkerParts) -> Snapshot:
+def snapshot_of(worker: Worker) -> Snapshot:
     """Return everything that is measured of a worker, now."""
-    scrape = Scrape(parts)
+    scrape = Scrape(worker)
     return {row.metric.name: _samples(row.read(scrape)) for row in ROWS}
 
 

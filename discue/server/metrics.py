@@ -2,18 +2,28 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from heapq import nlargest
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from discue.http.pipeline import HOST_MISSING, lacks_host
 from discue.http.rsgi import HttpHeaders, HttpProtocol, HttpScope
-from discue.observability.metrics import OPENMETRICS, TEXT, Snapshot, decode_snapshot, encode_snapshot, exposition
-from discue.server.metric_details import DETAILED, Details, details_asked
-from discue.server.metric_table import METRICS
+from discue.observability.metrics import (
+    OPENMETRICS,
+    TEXT,
+    Metric,
+    Snapshot,
+    decode_snapshot,
+    encode_snapshot,
+    exposition,
+)
+from discue.server.metric_table import METRICS, Backlog, snapshot_of
+from discue.server.worker import Worker
 
 PATH: Final = "/metrics"
 DETAILED_PATH: Final = "/metrics/detailed"
@@ -22,20 +32,97 @@ _PEER_SECONDS: Final = 1.0
 _REQUEST_BYTES: Final = 4_096
 
 
+_DEFAULT_LIMIT: Final = 1_000
+_MOST: Final = 3_333
+"""Objects in a detailed response: with three metrics each, at most 10,000 samples."""
+
+Family = Literal["listeners", "queues"]
+
+
+class Details(msgspec.Struct, frozen=True):
+    """A request for the metrics of single objects, those with the largest backlogs first."""
+
+    family: Family
+    queue: str = ""
+    """Only this queue and its listeners; "": all."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] = _DEFAULT_LIMIT
+
+
+_LISTENER_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": (), "listener": ()}
+_QUEUE_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": ()}
+
+_RETRYING: Final = "Deliveries that wait for another attempt. Leased messages are included."
+
+DETAILED: Final = (
+    Metric("discue_listener_backlog_messages", "Deliveries that are not settled.", _LISTENER_LABELS),
+    Metric(
+        "discue_listener_backlog_age_seconds",
+        "Age of the oldest message whose first attempt has not ended.",
+        _LISTENER_LABELS,
+    ),
+    Metric("discue_listener_retrying_messages", _RETRYING, _LISTENER_LABELS),
+    Metric("discue_queue_backlog_messages", "Deliveries of all listeners that are not settled.", _QUEUE_LABELS),
+    Metric(
+        "discue_queue_backlog_age_seconds",
+        "Age of the oldest message whose first attempt by a listener has not ended.",
+        _QUEUE_LABELS,
+    ),
+    Metric("discue_queue_retrying_messages", _RETRYING, _QUEUE_LABELS),
+)
+
+
+def details_of(worker: Worker, asked: Details) -> Snapshot:
+    """Return the metrics of the listeners or queues that a worker reports."""
+    found: dict[tuple[str, ...], Backlog] = {}
+
+    def backlog_of(queue: str, listener: str) -> Backlog:
+        return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), Backlog())
+
+    for lane in worker.delivery.dispatcher.lanes:
+        if asked.queue in {"", lane.record.queue_public_id}:
+            backlog = backlog_of(lane.record.queue_public_id, lane.record.listener_public_id)
+            backlog.add(lane.waiting, lane.cursor.retrying, lane.waiting_since)
+    for pulled in worker.jobs.pull_backlogs.all:
+        if asked.queue in {"", pulled.queue}:
+            backlog_of(pulled.queue, pulled.listener).add(pulled.waiting, pulled.retrying, pulled.since)
+    now, kind = worker.control.clock.now(), asked.family.removesuffix("s")
+    largest = nlargest(asked.limit, found, key=lambda key: found[key].waiting)
+    return {
+        f"discue_{kind}_backlog_messages": [(key, found[key].waiting) for key in largest],
+        f"discue_{kind}_backlog_age_seconds": [(key, found[key].age_seconds(now)) for key in largest],
+        f"discue_{kind}_retrying_messages": [(key, found[key].retrying) for key in largest],
+    }
+
+
+def measured(worker: Worker, asked: Details | None) -> Snapshot:
+    """Return the metrics of a worker, or those of the single objects that are asked for."""
+    return snapshot_of(worker) if asked is None else details_of(worker, asked)
+
+
+def details_asked(query: str) -> Details:
+    """Read a query such as `family=listeners&queue=…&limit=100`. Raises ValueError with a sentence for the client."""
+    given = parse_qsl(query, keep_blank_values=True)
+    unknown = [name for name, _ in given if name not in Details.__struct_fields__]
+    if unknown or len(dict(given)) < len(given):
+        raise ValueError("Known parameters, each at most once: family, queue and limit.")
+    try:
+        return msgspec.convert(dict(given), Details, strict=False)
+    except msgspec.ValidationError:
+        raise ValueError(f"`family` must be listeners or queues, and `limit` from 1 to {_MOST}.") from None
+
+
 class WorkerMetrics:
     """The measures of all workers of a machine. Each asks the others over Unix sockets in a folder that they share."""
 
     def __init__(
         self,
-        snapshot: Callable[[], Snapshot],
-        details: Callable[[Details], Snapshot],
+        measure: Callable[[Details | None], Snapshot],
         *,
         number: int = 1,
         folder: Path | None = None,
     ) -> None:
-        """`folder` has the sockets of all workers; None if there is only one."""
-        self._snapshot = snapshot
-        self._details = details
+        """`measure` measures this worker. `folder` has the sockets of all workers; None if there is only one."""
+        self._measure = measure
         self._number = number
         self._folder = folder
         self._server: asyncio.Server | None = None
@@ -65,7 +152,7 @@ class WorkerMetrics:
         return await asyncio.shield(running)
 
     async def _gather(self, asked: Details | None) -> dict[str, Snapshot]:
-        found = {str(self._number): self._measured(asked)}
+        found = {str(self._number): self._measure(asked)}
         if self._folder is not None:
             others = [path for path in self._folder.iterdir() if path.name != str(self._number)]
             asking = [self._ask(path, asked) for path in others]
@@ -73,9 +160,6 @@ class WorkerMetrics:
                 if snapshot is not None:
                     found[path.name] = snapshot
         return dict(sorted(found.items(), key=lambda item: int(item[0])))
-
-    def _measured(self, asked: Details | None) -> Snapshot:
-        return self._snapshot() if asked is None else self._details(asked)
 
     async def _ask(self, path: Path, asked: Details | None) -> Snapshot | None:
         with suppress(OSError, TimeoutError, msgspec.DecodeError):
@@ -93,7 +177,7 @@ class WorkerMetrics:
         with suppress(OSError, TimeoutError, msgspec.DecodeError):
             async with asyncio.timeout(_PEER_SECONDS):
                 asked = msgspec.msgpack.decode(await reader.read(_REQUEST_BYTES), type=Details | None)
-                writer.write(encode_snapshot(self._measured(asked)))
+                writer.write(encode_snapshot(self._measure(asked)))
                 await writer.drain()
         writer.close()
 

@@ -1,9 +1,10 @@
 """A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cached_property, partial
+from functools import partial
 
 from discue.control.context import ControlContext
 from discue.dispatch.cluster.leadership import Leadership
@@ -21,13 +22,11 @@ from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import Tracer
 from discue.sending.sender import Sender
-from discue.server.activity import WorkerActivity
 from discue.server.edge import CORE_ALONE, Edge
 from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
 from discue.server.machine import Machine
-from discue.server.metric_table import WorkerParts
 from discue.server.parts import DeliveryParts, WorkerJobs, services_of
 from discue.server.process_watch import watch_loop
 from discue.store.engine import Notification
@@ -68,13 +67,15 @@ class Worker:
         """`announce` is called with each session id before anything is written under it."""
         settings, store = control.settings, control.store
         self._machine = machine = machine or Machine(control.clock)
-        self._control = control
+        self.control = control
         self.log = log
+        self.started_at = time.time()
+        """In seconds since the epoch."""
         self.trusted_proxies = settings.trusted_proxies
         self._predecessors = predecessors
-        self._tracer = tracer
+        self.tracer = tracer
         self.readiness = Readiness(store)
-        self._supervisor = Supervisor(log, partial(_hold, store.ledger))
+        self.supervisor = Supervisor(log, partial(_hold, store.ledger))
         self._leadership = Leadership()
         missed_reports, poll_requested = MissedReports(control, log, self._leadership), asyncio.Event()
         session = WorkerSession(machine.clock)
@@ -96,7 +97,7 @@ class Worker:
             leadership,
             edge=edge,
             missed_reports=missed_reports,
-            supervisor=self._supervisor,
+            supervisor=self.supervisor,
         )
         self.lease = Lease(
             store,
@@ -110,7 +111,7 @@ class Worker:
         )
         on_recorded = jobs.scheduler.on_snapshot
         self._ownership = Ownership(store, dispatcher, self.lease, leadership, log=log, on_recorded=on_recorded)
-        self._poller = Poller(
+        self.poller = Poller(
             control,
             log,
             dispatcher,
@@ -120,33 +121,26 @@ class Worker:
             on_intake=jobs.intake.request,
             requested=poll_requested,
         )
-        self.activity = WorkerActivity(control.clock, self.delivery, jobs, self._poller)
         services = services_of(control, log, self.delivery, jobs.verifier, readiness=self.readiness, tracer=tracer)
         self.application, self.dashboard = edge.applications_of(services)
 
-    @cached_property
-    def measured(self) -> WorkerParts:
-        """The parts of the worker that the metrics are about."""
-        spans = {} if self._tracer is None else self._tracer.counts
-        return WorkerParts(self._control, self.delivery, self.jobs, self._supervisor, spans)
-
     async def start(self) -> None:
         """Join the other workers and start the lanes and the background jobs. Until then requests get 503."""
-        control, dispatcher, pulls = self._control, self.delivery.dispatcher, self.delivery.pulls
+        control, dispatcher, pulls = self.control, self.delivery.dispatcher, self.delivery.pulls
         await self.lease.join()
         renewal_seconds = self.lease.renewal_seconds
-        self._supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds, reads=FEW_ROWS)
+        self.supervisor.every(renewal_seconds, "lease", self._renew, max_pause=renewal_seconds, reads=FEW_ROWS)
         if control.settings.role != "api":
             control.cache.follow(dispatcher.on_change)
             control.store.on_append += [dispatcher.on_appended, self.jobs.scheduler.on_appended]
             control.store.on_heads.append(dispatcher.on_heads)
             # It may be the leader before it has claimed its cursors. As often as the poller: when the store is back,
             # messages that became due have waited long enough.
-            self._supervisor.every(0, "delayed_messages", self.jobs.scheduler.round, max_pause=1.0, reads=FEW_ROWS)
+            self.supervisor.every(0, "delayed_messages", self.jobs.scheduler.round, max_pause=1.0, reads=FEW_ROWS)
         control.cache.follow(pulls.on_change)
         control.store.on_append.append(pulls.on_appended)
         control.store.on_heads.append(pulls.on_heads)
-        self._poller.listen()
+        self.poller.listen()
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
         dispatcher.tasks.spawn(self._warm_up())
@@ -166,14 +160,14 @@ class Worker:
         try:
             async with asyncio.timeout(_ANNOUNCE_TIMEOUT_SECONDS):
                 await self.lease.begin_leaving()
-            self._control.store.engine.notify(Notification(cursors=True))
+            self.control.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
             self.log.warning("leave_not_announced", reason=str(error))
-        await self.delivery.dispatcher.drain(self._control.settings.drain_timeout_seconds)
+        await self.delivery.dispatcher.drain(self.control.settings.drain_timeout_seconds)
 
     async def leave(self) -> None:
         """Stop all background jobs and connections. The worker cannot be used afterwards."""
-        await self._supervisor.stop()
+        await self.supervisor.stop()
         await self.delivery.close()
         try:
             await self.jobs.retention.flush_key_usage()
@@ -187,18 +181,18 @@ class Worker:
             self.log.warning("listener_counts_not_saved", reason=error.detail)
         try:
             await self.lease.leave()
-            self._control.store.engine.notify(Notification(cursors=True))
+            self.control.store.engine.notify(Notification(cursors=True))
         except Unavailable as error:
             # Other workers take over when the lease expires.
             self.log.warning("lease_not_released", reason=error.detail)
 
     async def _renew(self) -> None:
         if not await self.lease.renew():
-            self._poller.request_poll()
+            self.poller.request_poll()
 
     async def _warm_up(self) -> None:
         try:
-            await self._control.store.engine.warm_up()
+            await self.control.store.engine.warm_up()
         except Unavailable as error:
             # Only the first requests are slower.
             self.log.warning("not_warmed_up", reason=error.detail)
@@ -207,31 +201,31 @@ class Worker:
         self.log.warning(
             "worker_expired", session_id=self.lease.session.id, detail="Another worker took over; starting again."
         )
-        self._control.store.measures.leases_lost += 1
+        self.control.store.measures.leases_lost += 1
         self.delivery.dispatcher.registry.drop_all()
 
     def _start_jobs(self) -> None:
-        every, only, jobs, retention = self._supervisor.every, self._leadership.only, self.jobs, self.jobs.retention
-        every(0, "poller", self._poller.run_once, reads=FEW_ROWS)
-        every(_RETRY_SECONDS, "probe_writes", self._control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
+        every, only, jobs, retention = self.supervisor.every, self._leadership.only, self.jobs, self.jobs.retention
+        every(0, "poller", self.poller.run_once, reads=FEW_ROWS)
+        every(_RETRY_SECONDS, "probe_writes", self.control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
         every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
         every(_DAMAGE_REPORTS_SECONDS, "damage_reports", jobs.damage_reports.report, reads=FEW_ROWS)
         every(
             0,
             "loop_watch",
-            partial(watch_loop, self._control.store.measures, self._machine.clock.monotonic),
+            partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic),
             reads=FEW_ROWS,
         )
-        if (url := self._control.settings.heartbeat_url) is not None:
+        if (url := self.control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(
                 parse_target(url, "/heartbeat_url"),
-                is_well=lambda: self._control.store.healthy and self.lease.session.is_held(),
-                connect_seconds=self._control.settings.connect_timeout_seconds,
+                is_well=lambda: self.control.store.healthy and self.lease.session.is_held(),
+                connect_seconds=self.control.settings.connect_timeout_seconds,
                 log=self.log,
             )
             every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat, reads=FEW_ROWS)
-        if self._control.settings.role != "api":
+        if self.control.settings.role != "api":
             every(0, "purge", retention.purge_on_request, reads=FEW_ROWS)
             every(_RETENTION_SECONDS, "retention", retention.run, reads=RESOURCE)
             every(0, "missed_reports", jobs.missed_reports.round, reads=RESOURCE)
@@ -245,7 +239,7 @@ class Worker:
                 every(_BACKUP_CHECK_SECONDS, "backup", jobs.backups.round, reads=FEW_ROWS)
 
     async def _end_stuck_sessions(self) -> None:
-        for name in await self._control.store.engine.end_stuck_sessions():
+        for name in await self.control.store.engine.end_stuck_sessions():
             self.log.warning("session_ended", session=name)
 
 

@@ -22,11 +22,9 @@ from discue.dashboard.users.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.http.rsgi import Application
-from discue.http.services import Readiness
 from discue.observability.logs import Log
 from discue.product import edge
 from discue.sending.response import SenderLimits
-from discue.server.activity import WorkerActivity
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
@@ -105,9 +103,9 @@ def _copy_empty_database(folder: Path) -> None:
 class Timeline:
     """Moves the clock of a worker step by step, and waits for what is due. Belongs to the loop of the worker."""
 
-    def __init__(self, activity: WorkerActivity, clock: MovableClock, sender: KitSender, readiness: Readiness) -> None:
-        self._activity = activity
-        self._readiness = readiness
+    def __init__(self, worker: Worker, clock: MovableClock, sender: KitSender) -> None:
+        self._worker = worker
+        self._dispatcher = worker.delivery.dispatcher
         self._clock = clock
         self._sender = sender
         self.is_moved = False
@@ -126,11 +124,11 @@ class Timeline:
         ends_at = loop.time() + seconds
         while True:
             if not self._is_busy(but):
-                await self._activity.catch_up()
+                await self._catch_up()
                 # Tasks that this has started run at least once before the second look.
                 await asyncio.sleep(0)
                 # Consumers first: what one publishes before it acknowledges may be on its way to others.
-                has_pulls = pulls and await self._activity.delivery.pulls.has_work()
+                has_pulls = pulls and await self._worker.delivery.pulls.has_work()
                 if not has_pulls and not self._is_busy(but):
                     return
             if loop.time() >= ends_at:
@@ -151,7 +149,7 @@ class Timeline:
         if instant > LATEST:
             raise ValueError(BEYOND)
         await self.pass_until(instant, but, seconds)
-        await self._activity.run_jobs()
+        await self._run_jobs()
         await self.settle(seconds, but)
 
     async def pass_until(self, instant: int, but: Held = tuple, seconds: float = math.inf) -> None:
@@ -182,26 +180,57 @@ class Timeline:
 
     async def set_available(self, *, is_available: bool) -> None:
         """Respond to requests again, or with `503` as while a server starts. Deliveries go on."""
-        self._readiness.phase = "serving" if is_available else "starting"
+        self._worker.readiness.phase = "serving" if is_available else "starting"
 
     def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
         """Return when anything is next due, also of what no test sees, in milliseconds since the epoch."""
-        return _earliest(self._activity.next_at, self._sender.next_deadline(held))
+        known = (self._dispatcher.timers.next_at, self._worker.jobs.scheduler.next_at)
+        return _earliest(*known, self._sender.next_deadline(held))
 
     def next_delivery_at(self, held: Collection[AttemptKey] = ()) -> int | None:
         """Return when a delivery is next due or times out, in milliseconds since the epoch."""
-        return _earliest(self._activity.next_delivery_at, self._sender.next_deadline(held))
+        waking = (lane.wakes_at for lane in self._dispatcher.lanes)
+        return _earliest(self._worker.jobs.scheduler.next_at, *waking, self._sender.next_deadline(held))
 
     async def _move_to(self, instant: int) -> None:
         self._clock.move_to(instant)
-        await self._activity.catch_up()
+        await self._catch_up()
 
     def _is_busy(self, but: Held) -> bool:
-        return self._activity.is_working or self._sender.is_busy(but())
+        return self._is_working() or self._sender.is_busy(but())
+
+    def _is_working(self) -> bool:
+        """Return whether anything runs or is due now, requests in flight aside."""
+        delivery = self._worker.delivery
+        return bool(
+            self._dispatcher.tasks.running
+            or self._dispatcher.has_turns_to_come
+            or delivery.pulls.tasks.running
+            or delivery.probe.in_flight
+            or self._worker.poller.is_busy
+            or 0 < self._dispatcher.timers.next_at <= self._clock.now()
+        )
+
+    async def _catch_up(self) -> None:
+        """Start what the clock has made due. Delayed messages, schedules and reports are done when this returns."""
+        self._worker.delivery.sender.sweep()
+        self._dispatcher.timers.wake_due()
+        self._worker.delivery.pulls.timers.wake_due()
+        await self._worker.jobs.scheduler.deliver_due()
+        await self._worker.jobs.missed_reports.report()
+
+    async def _run_jobs(self) -> None:
+        """Do what is otherwise done every few seconds or minutes: delete, miss and verify what the clock says."""
+        jobs = self._worker.jobs
+        await jobs.retention.run()
+        await self._worker.delivery.pulls.miss_too_old()
+        await jobs.verifier.round()
+        await jobs.retention.flush_key_usage()
 
 
 def _earliest(*times: int | None) -> int | None:
-    return min((at for at in times if at is not None), default=None)
+    """Return the earliest time, None without one. 0 stands for none, too."""
+    return min((at for at in times if at), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +279,7 @@ async def running(
             public = EgressPolicy(allow_private=True)
             sender = make_sender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
             worker = Worker(control, log, edge(), sender=sender, machine=machine or Machine(random=lambda: 0.0))
-            timeline = Timeline(worker.activity, clock, sender, worker.readiness)
+            timeline = Timeline(worker, clock, sender)
             worker.application = wrap(worker.application, timeline, key)
             url = Address(reachable(settings.host), port).url
             address = Address(settings.host, port, shared=True)

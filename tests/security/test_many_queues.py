@@ -110,7 +110,7 @@ async def _longest_steps(folder: Path) -> dict[str, Step]:
         organization, _ = await ensure_operator(control, "com.example.operator", None)
         await _fill(control, organization.id)
         worker = Worker(control, Log())
-        jobs = worker._supervisor
+        jobs = worker.supervisor
         assert isinstance(jobs, _Jobs)
         works, longest = jobs.works, dict[str, Step]()
         name = "start"

@@ -109,8 +109,7 @@ async def test_damage_is_logged_counted_and_rarely_read_again(database: str, mon
         for number in range(50):
             await at.client.publish(at.queue, f"later {number}")
         assert read == []
-        shown = at.running.worker.measured
-        assert len(shown.control.store.damage.parts()) == 1
+        assert len(at.running.worker.control.store.damage.parts()) == 1
 
 
 async def test_damaged_page_does_not_stop_retention_of_other_queues(

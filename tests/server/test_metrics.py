@@ -13,9 +13,8 @@ import httpx
 import pytest
 
 from discue.observability.metrics import Snapshot
-from discue.server.metric_details import Details, details_of
-from discue.server.metric_table import METRICS, TASKS, snapshot_of
-from discue.server.metrics import WorkerMetrics
+from discue.server.metric_table import METRICS, TASKS
+from discue.server.metrics import Details, WorkerMetrics, measured
 from tests.faults.client import Client
 from tests.observability.test_metrics import labels, parsed
 from tests.server.test_worker import running
@@ -158,7 +157,7 @@ async def test_backlogs_of_pull_listeners_are_reported_by_the_leader(tmp_path: P
         return {key: value for key, value in found[name] if value}  # type: ignore[misc]
 
     async with running(f"sqlite:///{tmp_path}/discue.db", lease_seconds=60) as served:
-        client, parts = Client(served), served.worker.measured
+        client, worker = Client(served), served.worker
         queue = await client.queue()
         listeners = [
             (await client.post(f"/queues/{queue}/listeners", {"mode": "pull", "status": status}))["listener"]["id"]
@@ -166,14 +165,14 @@ async def test_backlogs_of_pull_listeners_are_reported_by_the_leader(tmp_path: P
         ]
         await client.post(f"/queues/{queue}/messages/batch", {"messages": [{"data": 1}] * 3})
         await client.get(f"/queues/{queue}/listeners/{listeners[0]}/messages?max=1")
-        await parts.jobs.pull_backlogs.read()
-        found = snapshot_of(parts)
+        await worker.jobs.pull_backlogs.read()
+        found = measured(worker, None)
         assert waiting(found, "discue_backlog_messages") == {("active", "pull"): 3, ("disabled", "pull"): 3}
         assert waiting(found, "discue_backlog_age_seconds").keys() == {("active", "pull"), ("disabled", "pull")}
         assert found["discue_retrying_messages"] == [((), 1)]
         backlog = "discue_listener_backlog_messages"
-        assert details_of(parts, Details("listeners"))[backlog] == [((queue, each), 3) for each in listeners]
-        assert details_of(parts, Details("queues", queue))["discue_queue_backlog_messages"] == [((queue,), 6)]
+        assert measured(worker, Details("listeners"))[backlog] == [((queue, each), 3) for each in listeners]
+        assert measured(worker, Details("queues", queue))["discue_queue_backlog_messages"] == [((queue,), 6)]
         client.close()
 
 
@@ -284,8 +283,8 @@ def folder() -> Iterator[Path]:
 
 @asynccontextmanager
 async def sibling(folder: Path, number: int) -> AsyncIterator[WorkerMetrics]:
-    measured: Snapshot = {"discue_x": [((), number)]}
-    metrics = WorkerMetrics(lambda: measured, lambda _: {}, number=number, folder=folder)
+    found: Snapshot = {"discue_x": [((), number)]}
+    metrics = WorkerMetrics(lambda _: found, number=number, folder=folder)
     await metrics.start()
     try:
         yield metrics
@@ -340,12 +339,12 @@ async def test_a_restarted_worker_takes_the_place_of_one_that_was_killed(folder:
 async def test_scrapes_at_once_share_one_look(folder: Path) -> None:
     looks = 0
 
-    def look() -> Snapshot:
+    def look(_: Details | None) -> Snapshot:
         nonlocal looks
         looks += 1
         return {}
 
-    metrics = WorkerMetrics(look, lambda _: {})
+    metrics = WorkerMetrics(look)
     assert await asyncio.gather(*(metrics.gather() for _ in range(20))) == [{"1": {}}] * 20
     assert looks == 1
 
