@@ -35,7 +35,7 @@ def _routes() -> Iterator[tuple[Reads, str]]:
         yield route.reads, f"`{'/'.join(route.methods)} {route.path}`"
     for root, pages in (("/dashboard", PAGES), ("/portal", PORTAL_PAGES)):
         for page in pages:
-            yield page.reads, f"`{root}{page.path}`"
+            yield reservations.HTML_PAGE, f"`{root}{page.path}`"
 
 
 def _waits(reads: Reads) -> str:

@@ -20,7 +20,7 @@ from discue.config.settings import Settings
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of
-from discue.dashboard.users.provider_settings import read_providers
+from discue.dashboard.users.provider import read_providers
 from discue.domain.errors import SettingsInvalid, StoreUnusable
 from discue.server.http import Address, free_port, is_taken
 from discue.server.installation import inspect_database

@@ -7,7 +7,7 @@ from discue.auth.client_ip import UNKNOWN, canonical, subject_of
 from discue.cli.command import Invocation, existing_installation, operator_command, utc
 from discue.cli.declarations import JSON, Command, OneOf, option, switch
 from discue.cli.output import say, say_data
-from discue.dashboard.users import lockouts
+from discue.dashboard.users import command_line
 from discue.domain.ids import is_public_id
 
 _SHOWN = 1_000
@@ -52,16 +52,16 @@ async def _unlock(call: Invocation) -> None:
     arguments = call.arguments
     async with existing_installation(call) as control:
         if arguments.list:
-            found = await lockouts.active_lockouts(control, _SHOWN)
+            found = await command_line.active_lockouts(control, _SHOWN)
         elif arguments.all:
-            found = await lockouts.unlock_all(control)
+            found = await command_line.unlock_all(control)
         elif arguments.key:
-            found = await lockouts.unlock_key(control, arguments.key)
+            found = await command_line.unlock_key(control, arguments.key)
         elif arguments.address:
             networks = {subject_of(arguments.address), sign_in_subject(arguments.address).address}
-            found = [lock for network in networks for lock in await lockouts.unlock_address(control, network)]
+            found = [lock for network in networks for lock in await command_line.unlock_address(control, network)]
         else:
-            found = await lockouts.unlock_user(control, arguments.user)
+            found = await command_line.unlock_user(control, arguments.user)
     if arguments.json:
         shown = [{**lock.subject._asdict(), "locked_until": lock.until} for lock in found]
         say_data({"locked" if arguments.list else "unlocked": shown})

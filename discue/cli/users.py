@@ -15,8 +15,7 @@ from discue.cli.declarations import JSON, CommandGroup, argument, option
 from discue.cli.output import say, say_data
 from discue.control.context import require_found
 from discue.dashboard.users import command_line
-from discue.dashboard.users.roles import ROLES
-from discue.dashboard.users.users import UserDetails
+from discue.dashboard.users.users import ROLES, UserDetails
 from discue.domain.errors import NotFound
 from discue.domain.model import User
 

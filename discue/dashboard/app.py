@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
-from discue.dashboard import cookies
-from discue.dashboard.confirmation import CONFIRM, CONFIRMED, ConfirmationPages, form_fields
+from discue.dashboard import confirmation, cookies, sign_in
+from discue.dashboard.confirmation import CONFIRM, CONFIRMED, form_fields
 from discue.dashboard.exchange import (
     PageResponse,
     page_response,
@@ -16,18 +16,15 @@ from discue.dashboard.exchange import (
     redirect_response,
     stream_response,
 )
-from discue.dashboard.forms import FORM_BYTES, fields_of
+from discue.dashboard.forms import fields_of, next_path, safe_path
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.live import LiveStreams
-from discue.dashboard.provider_sign_in import ProviderSignIn
-from discue.dashboard.render import render
-from discue.dashboard.request import bare_response, next_path, safe_path
-from discue.dashboard.route import PageMatch, PageRoute, PageRouter
-from discue.dashboard.sessions import Sessions
-from discue.dashboard.sign_in import SIGN_IN, SignInPages
-from discue.dashboard.steps import PageSteps, problem_page, requested_act, with_hints
+from discue.dashboard.render import bare_response, render
+from discue.dashboard.sign_in import SIGN_IN
+from discue.dashboard.steps import PageSteps, problem_page, read_form, requested_act, with_hints
+from discue.dashboard.users import sessions
 from discue.dashboard.users.provider import Provider
-from discue.dashboard.visit import PageUser, Visit
+from discue.dashboard.visit import PageRoute, Visit, found_page
 from discue.domain.errors import DiscueError, MethodNotAllowed, NotFound
 from discue.http.frame import named_theme, read_cookie
 from discue.http.negotiation import HTML, negotiate
@@ -67,36 +64,14 @@ class Dashboard:
         own, shared = (settings.dashboard_url, settings.dashboard_host), (settings.public_url, settings.host)
         api_url = settings.service_url if has_own_port else None
         self._steps = PageSteps(services, *(own if has_own_port else shared), api_url=api_url)
-        self._sessions = Sessions(services)
+        self._control = services.control
         self.streams = LiveStreams(services, inbox)
-        self._find = PageRouter(routes).find
-        at_provider = ProviderSignIn(services, providers)
-        self._sign_in = sign_in = SignInPages(
-            services, self._steps, self._sessions, at_provider, has_inbox=inbox is not None
-        )
-        self._confirmation = confirmation = ConfirmationPages(services, self._steps, at_provider)
-        self._without_user: Mapping[tuple[str, bool], Callable[[Visit], Awaitable[PageResponse]]] = {
-            (SIGN_IN, False): sign_in.show,
-            (SIGN_IN, True): sign_in.sign_in,
-            (SIGN_OUT, True): sign_in.sign_out,
-            (OPEN, False): sign_in.open_link,
-            (INVITATION, False): sign_in.show_invitation,
-            (INVITATION, True): sign_in.accept,
-            (THEME, True): self._set_theme,
-        }
-        """Handlers that need no user, by path and whether the request is a POST."""
-        self._of_user: Mapping[tuple[str, bool], Callable[[Visit, PageUser], Awaitable[PageResponse]]] = {
-            (LIVE, False): self._live,
-            (LIVE, True): self._live,
-            (CONFIRM, False): confirmation.show,
-            (CONFIRM, True): confirmation.confirm,
-            (CONFIRMED, False): confirmation.show_confirmed,
-        }
-        """Handlers that need a user, and whose pages are outside of the frame with the navigation."""
+        self._routes = {route.path: route for route in routes}
 
     async def respond(self, visit: Visit) -> bytes:
         """Return the content of the response. Raises DiscueError."""
-        return await self._steps.respond(visit, self._respond)
+        with self._steps.reservation():
+            return visit.set_response(await self._respond(visit))
 
     async def _respond(self, visit: Visit) -> PageResponse:
         visit.installed_inbox, visit.providers = self._inbox, self._providers
@@ -108,9 +83,9 @@ class Dashboard:
             self._steps.admission.require_budget(visit)
             # A page that looks for changes by itself does not keep a session from ending.
             is_use = LIVE_HEADER not in visit.headers and visit.path != LIVE
-            visit.signed_in = user = await self._sessions.user_of(visit.token, is_use=is_use)
+            visit.signed_in = user = await sessions.session_of(self._control, visit.token, is_use=is_use)
             if user is not None:
-                visit.organization, visit.principal = user.details.organization, user.principal
+                visit.organization, visit.principal = user.organization, user.principal
         await self._steps.admission.count(visit)
         if visit.scope.method == "POST":
             self._steps.require_own_origin(visit.scope, "this dashboard")
@@ -119,60 +94,48 @@ class Dashboard:
     async def _dispatch(self, visit: Visit) -> PageResponse:
         """Respond to a request that is counted: a POST comes from a page of the dashboard."""
         path, posts = visit.path, visit.scope.method == "POST"
-        handle = self._without_user.get((path, posts))
+        handle = _WITHOUT_USER.get((path, posts))
         if handle is not None:
             return await handle(visit)
         if path.startswith(f"{SIGN_IN}/") and not posts:
-            return await self._sign_in.with_provider(visit)
-        found = self._find(path)
-        page = None if found is None else partial(self._page, found=found)
-        show = self._of_user.get((path, posts), page)
+            return await sign_in.with_provider(visit)
+        found = found_page(self._routes, path)
+        page = None if found is None else partial(self._page, route=found[0], ids=found[1])
+        show = self._live if path == LIVE else _OF_USER.get((path, posts), page)
         if show is None and not posts and _NAMED.fullmatch(path):
-            show = self._search_by_name
+            show = _search_by_name
         if show is None:
             raise NotFound("There is no such page.")
         if visit.signed_in is None:
             # The path is percent-decoded: it may have characters that no header can.
             following = "" if posts else safe_path(path)
             return redirect_response(f"{visit.base}{SIGN_IN}{f'?next={following}' if following else ''}")
-        return await show(visit, visit.signed_in)
+        return await show(visit)
 
-    async def _search_by_name(self, visit: Visit, user: PageUser) -> PageResponse:
-        """Lead to the search for the queue or the listener that a path names, as paths of the API may."""
-        del user
-        *_, kind, name = visit.path.split("/")
-        return redirect_response(f"{visit.base}/search?{urlencode({'q': f'{kind[:-1]}:{name}'})}")
-
-    async def _page(self, visit: Visit, user: PageUser, found: PageMatch) -> PageResponse:
-        route, visit.ids = found.route, found.ids
+    async def _page(self, visit: Visit, route: PageRoute, ids: tuple[str, ...]) -> PageResponse:
+        visit.ids = ids
         if route.needs:
-            user.principal.require(route.needs, "read", *found.ids)
+            visit.principal.require(route.needs, "read", *ids)
         act = requested_act(route, visit.scope.method)
         uses_form = act is not None or route.is_form
         written = route.writes or route.needs
         # Pages that everyone sees need no scope for their form, either: it is about the user's own account.
         if written and uses_form:
-            user.principal.require(written, "write", *found.ids)
-        if route.grants_access and uses_form and self._confirmation.is_needed(user):
-            return await self._confirmation.ask_before(visit, user, form_bytes=route.form_bytes)
+            visit.principal.require(written, "write", *ids)
+        if route.grants_access and uses_form and confirmation.is_needed(visit):
+            return await confirmation.ask_before(visit, form_bytes=route.form_bytes)
         return await self._steps.page(route, visit, act, fields=form_fields, render=lambda page: render(page, visit))
 
-    async def _live(self, visit: Visit, user: PageUser) -> PageResponse:
+    async def _live(self, visit: Visit) -> PageResponse:
         if visit.scope.method != "GET":
             raise MethodNotAllowed(allow=("GET",))
         token = visit.token
 
         async def is_allowed() -> bool:
-            return await self._sessions.user_of(token, is_use=False) is not None
+            return await sessions.session_of(self._control, token, is_use=False) is not None
 
-        account, gone = user.details.organization.account, visit.exchange.client_disconnect
-        return stream_response(await self.streams.watch(user.principal, account, is_allowed, gone))
-
-    async def _set_theme(self, visit: Visit) -> PageResponse:
-        fields = await fields_of(await self._steps.form(visit, FORM_BYTES))
-        response = redirect_response(visit.base + next_path(fields))
-        response.headers.append(cookies.theme(named_theme(fields.get("theme", ""))))
-        return response
+        account, gone = visit.user.organization.account, visit.exchange.client_disconnect
+        return stream_response(await self.streams.watch(visit.principal, account, is_allowed, gone))
 
     def problem(self, visit: Visit, error: DiscueError) -> bytes:
         """Return the page of an error: within the frame, if the user is known. JSON without HTML in `Accept`."""
@@ -180,7 +143,41 @@ class Dashboard:
             return visit.set_response(problem_response(visit, error, visit.api_url))
         page = problem_page(visit, error)
         if visit.signed_in is None:
-            response = bare_response(visit, page, error.status)
+            response = bare_response(visit, page, error)
         else:
             response = page_response(render(page, visit), error.status)
         return visit.set_response(with_hints(response, error))
+
+
+async def _search_by_name(visit: Visit) -> PageResponse:
+    """Lead to the search for the queue or the listener that a path names, as paths of the API may."""
+    *_, kind, name = visit.path.split("/")
+    return redirect_response(f"{visit.base}/search?{urlencode({'q': f'{kind[:-1]}:{name}'})}")
+
+
+async def _set_theme(visit: Visit) -> PageResponse:
+    fields = await fields_of(await read_form(visit))
+    response = redirect_response(visit.base + next_path(fields))
+    response.headers.append(cookies.theme(named_theme(fields.get("theme", ""))))
+    return response
+
+
+_Handlers = Mapping[tuple[str, bool], Callable[[Visit], Awaitable[PageResponse]]]
+"""By path and whether the request is a POST."""
+
+_WITHOUT_USER: Final[_Handlers] = {
+    (SIGN_IN, False): sign_in.show,
+    (SIGN_IN, True): sign_in.enter,
+    (SIGN_OUT, True): sign_in.sign_out,
+    (OPEN, False): sign_in.open_link,
+    (INVITATION, False): sign_in.show_invitation,
+    (INVITATION, True): sign_in.accept,
+    (THEME, True): _set_theme,
+}
+"""Handlers that need no user."""
+_OF_USER: Final[_Handlers] = {
+    (CONFIRM, False): confirmation.show,
+    (CONFIRM, True): confirmation.confirm,
+    (CONFIRMED, False): confirmation.show_confirmed,
+}
+"""Handlers that need a user, and whose pages are outside of the frame with the navigation."""

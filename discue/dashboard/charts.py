@@ -34,8 +34,6 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A chart of columns."""
-
     columns: Sequence[Column]
     top: int
     """The value at the top of the chart."""
@@ -44,7 +42,6 @@ class Columns:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was no attempt."""
         return not any(each.acknowledged or each.failed for each in self.columns)
 
 
@@ -89,8 +86,6 @@ def _height(value: int, top: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Spike:
-    """An attempt in a sparkline."""
-
     x: float
     width: float
     height: float

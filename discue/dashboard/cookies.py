@@ -34,7 +34,6 @@ def session(name: str, token: str) -> tuple[str, str]:
 
 
 def pending_name(url: str) -> str:
-    """Return the name of the cookie of a sign-in at an identity provider that has begun."""
     return f"{session_name(url)}-sign-in"
 
 
@@ -45,7 +44,6 @@ def pending(name: str, value: str) -> tuple[str, str]:
 
 
 def device_name(url: str) -> str:
-    """Return the name of the cookie of a browser in which a user has signed in."""
     return f"{session_name(url)}-device"
 
 

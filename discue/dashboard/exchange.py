@@ -41,8 +41,6 @@ _TEMPORARY_REDIRECT: Final = 307
 
 
 class PageResponse(NamedTuple):
-    """A response."""
-
     status: int
     headers: list[tuple[str, str]]
     content: bytes = b""

@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from discue.control import queues
 from discue.control.context import ControlContext
+from discue.control.listener_options import ATTEMPTS, DELAYS_LIMIT, FINAL_LIMIT
 from discue.dashboard.visit import Visit
 from discue.domain.errors import PreconditionFailed, invalid, malformed
 from discue.domain.etags import EntityTag, EntityTags, version_of
@@ -16,6 +18,7 @@ from discue.domain.ids import is_public_id
 from discue.domain.json_nesting import MOST_LEVELS, is_too_deep
 from discue.domain.json_values import decode_value
 from discue.domain.model import Queue
+from discue.domain.retry import RetryOptions
 from discue.store.pagination import Selection
 
 DATA_FORM_BYTES: Final = 1_048_576
@@ -46,12 +49,10 @@ class Edit:
 
     @property
     def version(self) -> str:
-        """The version of the resource, for the form to send back."""
         return version_of(self.stored)
 
     @property
     def values(self) -> Mapping[str, str]:
-        """The texts to show: what was typed, or what is stored."""
         return {**self.fields, **self.visit.form}
 
     @property
@@ -184,7 +185,6 @@ async def queue_name(visit: Visit, queue: str) -> str:
 
 
 async def queues_offered(visit: Visit) -> list[str]:
-    """Return the names of queues for a form to propose, the newest first."""
     return [each.alias for each in await newest_queues(visit, QUEUES_OFFERED)]
 
 
@@ -201,3 +201,66 @@ def faults_below(faults: Mapping[str, str], pointer: str) -> list[tuple[str, str
         for place in faults
         if place == pointer or place.startswith(f"{pointer}/")
     ]
+
+
+def instant_of(text: str, pointer: str) -> int:
+    """Return a time in milliseconds since the epoch; UTC, unless it has an offset. Raises BadRequest."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise malformed(pointer, "must be a time such as 2026-07-01T12:00, in UTC", code="wrong_type") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def typed(instant: int | None) -> str:
+    """Return a time as a browser puts it into the field of a form, to the second; "" for None."""
+    if instant is None:
+        return ""
+    moment = datetime.fromtimestamp(instant // 1_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}" if moment.second else f"{moment:%Y-%m-%dT%H:%M}"
+
+
+RETRY: Final = ("retry/schedule", "retry/attempts", "retry/jitter", "retry/final_statuses")
+"""The fields of the policy."""
+
+_NONE: Final = "none"
+"""The text of an empty list, which is not the default."""
+_MOST_ITEMS: Final = max(DELAYS_LIMIT, FINAL_LIMIT) + 1
+"""Items of a list that are read: one more than a policy can have, so that a longer list is refused like this one."""
+
+
+def retry_texts(retry: RetryOptions | None) -> dict[str, str]:
+    """Return a policy as texts: "" for what is not set."""
+    retry = retry or RetryOptions()
+    return {
+        "retry/schedule": _listed(retry.schedule),
+        "retry/attempts": "" if retry.attempts is None else str(retry.attempts),
+        "retry/jitter": "" if retry.jitter is None else str(retry.jitter),
+        "retry/final_statuses": _listed(retry.final_statuses),
+    }
+
+
+def retry_of(texts: Mapping[str, str]) -> RetryOptions:
+    """Return the policy that texts stand for. Raises Unprocessable for what is not a number."""
+    schedule, statuses = _items(texts["retry/schedule"]), _items(texts["retry/final_statuses"])
+    if schedule is not None and not all(map(is_number, schedule)):
+        raise invalid("/retry/schedule", "must be numbers of seconds, separated by commas")
+    return RetryOptions(
+        None if schedule is None else tuple(map(int, schedule)),
+        decimal_of(texts["retry/jitter"], "retry/jitter"),
+        number_of(texts["retry/attempts"], "retry/attempts", ATTEMPTS),
+        None if statuses is None else tuple(int(each) if is_number(each) else each.lower() for each in statuses),
+    )
+
+
+def _listed(items: tuple[int | str, ...] | None) -> str:
+    if items is None:
+        return ""
+    return ", ".join(map(str, items)) or _NONE
+
+
+def _items(text: str) -> list[str] | None:
+    items = text.replace(",", " ").split(maxsplit=_MOST_ITEMS)[:_MOST_ITEMS]
+    if not items:
+        return None
+    return [] if [each.lower() for each in items] == [_NONE] else items

@@ -3,7 +3,6 @@
 import codecs
 import re
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -12,6 +11,7 @@ from markupsafe import Markup, escape
 from discue.domain.attempts import StoredAttempt
 from discue.domain.clock import rfc3339
 from discue.domain.errors import reason_phrase
+from discue.domain.json_nesting import levels_of
 
 THIN_SPACE: Final = "\u202f"
 _SECOND: Final = 1_000
@@ -33,12 +33,6 @@ _PREVIEW_HTML_BYTES: Final = 400
 _INDENTED_BYTES: Final = 20_000
 """The longest JSON that is indented."""
 _INDENTED_LEVELS: Final = 32
-# A string without an end goes to the end of the data, so that no part of it is looked at twice.
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_decoder: Final = codecs.getincrementaldecoder("utf-8")
-_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""Each bracket as a signed byte: the step that it makes in depth."""
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def number(value: int) -> str:
@@ -100,11 +94,6 @@ def clock(instant: int) -> Markup:
     return _element(instant, f"{moment:%H:%M:%S}.{instant % _SECOND:03d}")
 
 
-def instant(moment: int) -> Markup:
-    """Return a time as an element whose text is the day and the time to the second, for sentences."""
-    return _element(moment, f"{datetime.fromtimestamp(moment // _SECOND, UTC):%d %b %Y, %H:%M:%S} UTC")
-
-
 def _element(instant: int, text: str) -> Markup:
     # None of the three can have a character to escape, and a page may have hundreds.
     return Markup(f'<time datetime="{rfc3339(instant)}" title="{utc(instant)}">{text}</time>')  # noqa: S704
@@ -163,7 +152,7 @@ def preview(start: bytes, size: int) -> str:
     """Return the first bytes of data as one line; "" if they are not text. `size` is that of all data."""
     try:
         # The last character may be incomplete.
-        text = _decoder().decode(start)
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return ""
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
@@ -183,14 +172,15 @@ def beginning(text: str, most: int) -> str:
 
 
 def html_bytes(text: str) -> int:
-    """Return the size of a text in a page."""
     return len(escape(text).encode())
 
 
 def _indented(content: bytes) -> str:
     """Return JSON with indents; "" for other data, and for JSON that is too long or nested too deeply."""
     # Each element is indented by the depth: the text can be longer than the data by as many times.
-    if content[:1] not in (b"{", b"[") or len(content) > _INDENTED_BYTES or not _is_flat(content):
+    if content[:1] not in (b"{", b"[") or len(content) > _INDENTED_BYTES:
+        return ""
+    if content.count(b"{") + content.count(b"[") > _INDENTED_LEVELS and levels_of(content) > _INDENTED_LEVELS:
         return ""
     try:
         return msgspec.json.format(content, indent=2).decode()
@@ -199,10 +189,64 @@ def _indented(content: bytes) -> str:
         return ""
 
 
-def _is_flat(content: bytes) -> bool:
-    """Return whether JSON is nested at most `_INDENTED_LEVELS` deep."""
-    if content.count(b"{") + content.count(b"[") <= _INDENTED_LEVELS:
-        return True
-    # Without a loop over the brackets in Python: data of nothing else would take 50 times as long as text.
-    steps = memoryview(_STRING.sub(b"", content).translate(_STEPS, _NO_BRACKETS)).cast("b")
-    return max(accumulate(steps), default=0) <= _INDENTED_LEVELS
+_TIME: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_CODE: Final = re.compile(r"`([^`]+)`")
+_LISTENER: Final = re.compile(r"\b([Tt])he listener\b(?![.-]\w)")
+"""Not a part of a host's name, which such a sentence may contain."""
+_FOR_CUSTOMERS: Final = (
+    ("for the time that `disable_after_seconds` sets", "for days"),
+    ("the domain of its `notify_url`", "the domain of its URL"),
+    ("disabled by a request", "disabled"),
+)
+
+
+def worded(text: str, *, for_customer: bool) -> str:
+    """Return a sentence in the words of the dashboard, or of the portal."""
+    if not for_customer:
+        return text
+    for words, others in _FOR_CUSTOMERS:
+        text = text.replace(words, others)
+    return _LISTENER.sub(r"\1he endpoint", text)
+
+
+def sentence(text: str, *, for_customer: bool) -> Markup:
+    """Return a sentence as HTML: its times are elements, which show the local time, too, and names in it are code."""
+    escaped = str(escape(worded(text, for_customer=for_customer)))
+    return Markup(_TIME.sub(_instant, _CODE.sub(r"<code>\1</code>", escaped)))  # noqa: S704 - the text is escaped
+
+
+def _instant(found: re.Match[str]) -> str:
+    moment = datetime.fromisoformat(found[0])
+    return _element(round(moment.timestamp() * 1_000), f"{moment:%d %b %Y, %H:%M:%S} UTC")
+
+
+# The first that matches decides: most browsers also claim to be others.
+_BROWSERS: Final = (
+    ("Edge", re.compile(r"Edg(?:A|iOS)?/(\d+)")),
+    ("Opera", re.compile(r"OPR/(\d+)")),
+    ("Samsung Internet", re.compile(r"SamsungBrowser/(\d+)")),
+    ("Firefox", re.compile(r"(?:Firefox|FxiOS)/(\d+)")),
+    ("Chrome", re.compile(r"(?:Chrome|CriOS|HeadlessChrome)/(\d+)")),
+    ("Safari", re.compile(r"Version/(\d+)[\d.]* (?:Mobile/\S+ )?Safari/")),
+    ("curl", re.compile(r"curl/(\d+)")),
+)
+_SYSTEMS: Final = (
+    ("Windows", "Windows"),
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Mac OS X", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
+_SHOWN_CHARACTERS: Final = 60
+
+
+def browser_name(user_agent: str) -> str:
+    """Return a short name for a User-Agent header, such as "Firefox 140 on Linux". The header may say anything."""
+    found = ((name, pattern.search(user_agent)) for name, pattern in _BROWSERS)
+    name = next((f"{name} {match[1]}" for name, match in found if match is not None), "")
+    if not name:
+        return user_agent[:_SHOWN_CHARACTERS] or "unknown"
+    system = next((shown for mark, shown in _SYSTEMS if mark in user_agent), "")
+    return f"{name} on {system}" if system else name

@@ -1,6 +1,7 @@
 """Reads forms and queries (application/x-www-form-urlencoded), with limits."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
@@ -12,14 +13,21 @@ MAX_FIELDS: Final = 100
 FORM_BYTES: Final = 16_384
 """The largest form, except those with the data of a message."""
 
+_NEXT_PATH: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?")
+"""The path of a page with its query: nothing that leads to another site."""
+
+_PLAIN_LABELS: Final = (
+    "authentication/audience authentication/client_id authentication/client_secret authentication/password "
+    "customer data description email format headers key missed_runs mode new_password reason role schema "
+    "schema_language state time_zone trace"
+)
+"""Fields whose labels are the words of their names."""
+
 LABELS: Final[Mapping[str, str]] = {
+    **{f"/{name}": name.rpartition("/")[2].replace("_", " ").capitalize() for name in _PLAIN_LABELS.split()},
     "/again": "Repeat the new password",
     "/alias": "Name",
-    "/authentication/audience": "Audience",
     "/authentication/certificate": "Certificate, in PEM",
-    "/authentication/client_id": "Client id",
-    "/authentication/client_secret": "Client secret",
-    "/authentication/password": "Password",
     "/authentication/private_key": "Private key, in PEM",
     "/authentication/scope": "Scopes",
     "/authentication/token_url": "Token URL",
@@ -28,31 +36,21 @@ LABELS: Final[Mapping[str, str]] = {
     "/catch_up_limit": "Runs to catch up on, at most",
     "/code": "Code from the app",
     "/cron": "When",
-    "/customer": "Customer",
-    "/data": "Data",
     "/days": "Days until it expires",
     "/delay": "Delay in seconds",
-    "/description": "Description",
     "/display_name": "Name",
-    "/email": "Email",
     "/ends_at": "Last run before, in UTC",
     "/expires_in": "Expires after, in seconds",
     "/filter": "Filter, as JSON",
-    "/format": "Format",
     "/from": "From, in UTC",
-    "/headers": "Headers",
     "/hostname": "Host",
     "/hours": "Hours until the current secret expires",
     "/json_schema": "Schema",
-    "/key": "Key",
     "/lease_seconds": "Lease, in seconds",
     "/liveness_url": "Liveness URL",
     "/max_in_flight": "Requests in flight",
     "/max_message_bytes": "Largest message, in bytes",
-    "/missed_runs": "Missed runs",
-    "/mode": "Mode",
     "/name": "Queue name, to confirm",
-    "/new_password": "New password",
     "/notify_url": "URL",
     "/on_missed": "After a missed message",
     "/pace": "Messages per second",
@@ -63,22 +61,15 @@ LABELS: Final[Mapping[str, str]] = {
     "/queue_id": "Queue",
     "/rate_limit/burst": "Burst, in requests",
     "/rate_limit/per_second": "Requests per second",
-    "/reason": "Reason",
     "/retention": "Retention, in seconds",
     "/retry/attempts": "Maximum attempts",
     "/retry/final_statuses": "Statuses that are not retried",
     "/retry/jitter": "Random extra delay, as a fraction",
     "/retry/schedule": "Delays between attempts, in seconds",
-    "/role": "Role",
-    "/schema": "Schema",
-    "/schema_language": "Schema language",
     "/scopes": "Access",
     "/starts_at": "First run from, in UTC",
-    "/state": "State",
-    "/time_zone": "Time zone",
     "/timeout": "Timeout, in seconds",
     "/times": "Applies to",
-    "/trace": "Trace",
     "/until": "Until, in UTC",
 }
 """The labels of fields in forms, by the JSON pointers that errors name them with."""
@@ -140,6 +131,15 @@ def parse_query(query: str) -> Mapping[str, str]:
         return _parse(query)
     except ValueError:
         raise BadRequest("The query of the address cannot be read.", code="invalid_parameter") from None
+
+
+def safe_path(given: str) -> str:
+    """Return a path below `/dashboard` that a link or a form asks for; "", the start page, for a malformed one."""
+    return given if _NEXT_PATH.fullmatch(given) is not None else ""
+
+
+def next_path(fields: Mapping[str, str]) -> str:
+    return safe_path(fields.get("next", ""))
 
 
 def _parse(text: str) -> Mapping[str, str]:

@@ -29,8 +29,6 @@ _BEHAVIOURS: Final[tuple[Behaviour, ...]] = get_args(Behaviour)
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True):
-    """A request that the inbox received."""
-
     number: int
     """1 for the first request since the start."""
     received_at: int
@@ -48,13 +46,10 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     """The first 65,536 characters."""
 
     def header(self, name: str) -> str:
-        """Return the value of a header; "" without it."""
         return dict(self.headers).get(name, "")
 
 
 class ResponsePlan(msgspec.Struct, frozen=True):
-    """How the inbox responds to the next requests."""
-
     behaviour: Behaviour = "accept"
     left: int | None = None
     """The number of requests that it applies to. None: all, until it is reset."""
@@ -126,7 +121,6 @@ class Inbox:
         return received
 
     async def until_due(self, received: ReceivedRequest) -> None:
-        """Return when it is time to respond to a request."""
         if not received.delay_ms:
             return
         try:
@@ -137,7 +131,6 @@ class Inbox:
             return
 
     async def _verify(self, headers: dict[str, str], body: bytes) -> str:
-        """Return `VERIFIED`, or why the signature is invalid."""
         public_id = headers.get("discue-listener", "")
         listener = await self._control.store.read(lambda tx: listeners.get(tx, self.organization, public_id))
         if listener is None:

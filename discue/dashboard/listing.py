@@ -36,8 +36,6 @@ NO_ROWS: Final = Listing[Any]((), has_next=False, has_previous=False)
 
 @dataclass(frozen=True, slots=True)
 class ShownList:
-    """A page of a list."""
-
     items: Sequence[Any]
     newer: str
     """The query of the page with newer items; "" if there is none. The same for `older`."""
@@ -73,7 +71,6 @@ def noting_faults(visit: Visit) -> Iterator[None]:
 
 
 def _at_field(fault: Fault) -> Fault:
-    """Return a fault of a parameter as one of the field with its name."""
     return Fault(f"/{fault.pointer[1:]}", fault.detail) if fault.pointer.startswith("?") else fault
 
 
@@ -118,7 +115,6 @@ def _query(kept: Mapping[str, str], name: str, position: str | None) -> str:
 
 
 def is_position(text: str) -> bool:
-    """Return whether a text of a query can be the position in a list."""
     return 0 < len(text) <= _POSITION_CHARACTERS and text.isascii() and text.isalnum()
 
 

@@ -32,6 +32,7 @@ _ROUNDS_A_BEAT: Final = 15
 """A comment keeps proxies from ending a stream that has nothing to say."""
 _ROUNDS_A_CHECK: Final = 5
 _CHANGED: Final = b"event: changed\ndata: {}\n\n"
+_ALL: Final = ("all", 0)
 
 Mark: TypeAlias = tuple[ActivityMark, int]
 """A value that differs after something has changed: the organization's, and the number of requests to the inbox."""
@@ -41,17 +42,12 @@ IsAllowed = Callable[[], Awaitable[bool]]
 
 
 class LiveStreams:
-    """The streams of one worker."""
-
     def __init__(self, services: Services, inbox: Inbox | None) -> None:
         self._control = services.control
         self._inbox = inbox
         self._readiness = services.readiness
-        self._watched: Counter[int] = Counter()
-        """The number of streams by organization."""
-        self._of_account: Counter[int] = Counter()
-        self._own: Counter[int] = Counter()
-        """The number of streams by user, or by session if it has no user."""
+        self._open: Counter[tuple[str, int]] = Counter()
+        """The number of streams: all of them, and by organization, by account, and by user or session without one."""
         self._marks: dict[int, tuple[float, Mark]] = {}
         """The last look at each organization that is watched, and its time."""
 
@@ -63,12 +59,12 @@ class LiveStreams:
         `account` is that of the principal's organization. There is an event at the beginning, and in each second in
         which something has changed, until the session or the worker ends, or the client has disconnected.
         """
-        share, used = MOST_STREAMS // _SHARES, self._of_account[account]
+        share, used = MOST_STREAMS // _SHARES, self._open["account", account]
         is_small = used < STREAMS_OF_A_USER
         if (
-            self._watched.total() >= (MOST_STREAMS if is_small else MOST_STREAMS - share)
+            self._open[_ALL] >= (MOST_STREAMS if is_small else MOST_STREAMS - share)
             or used >= share
-            or self._own[principal.key] >= STREAMS_OF_A_USER
+            or self._open["user", principal.key] >= STREAMS_OF_A_USER
         ):
             raise Overloaded("Too many pages are live. This one looks for changes less often.")
         events = self._events(principal, account, is_allowed, disconnected)
@@ -80,9 +76,8 @@ class LiveStreams:
         self, principal: Principal, account: int, is_allowed: IsAllowed, disconnected: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[bytes, None]:
         organization = principal.organization
-        self._watched[organization] += 1
-        self._of_account[account] += 1
-        self._own[principal.key] += 1
+        counted = (_ALL, ("organization", organization), ("account", account), ("user", principal.key))
+        self._open.update(counted)
         gone = asyncio.ensure_future(disconnected())
         try:
             yield b""
@@ -105,7 +100,10 @@ class LiveStreams:
                     yield b": still here\n\n"
         finally:
             gone.cancel()
-            self._end(principal, account)
+            self._open.subtract(counted)
+            self._open = +self._open
+            if not self._open["organization", organization]:
+                self._marks.pop(organization, None)
 
     async def _mark(self, organization: int) -> Mark | None:
         """Return the mark of the organization, which all of its streams share for a round. None: it cannot be read."""
@@ -122,12 +120,3 @@ class LiveStreams:
             return None
         self._marks[organization] = (now, mark)
         return mark
-
-    def _end(self, principal: Principal, account: int) -> None:
-        counted = ((self._watched, principal.organization), (self._of_account, account), (self._own, principal.key))
-        for counts, each in counted:
-            counts[each] -= 1
-            if not counts[each]:
-                del counts[each]
-        if principal.organization not in self._watched:
-            self._marks.pop(principal.organization, None)

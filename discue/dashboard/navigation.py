@@ -1,4 +1,4 @@
-"""The navigation: the pages in the sidebar, in groups."""
+"""The navigation: the pages in the sidebar, in groups, and the keys that pages react to."""
 
 from typing import Final, NamedTuple
 
@@ -6,8 +6,6 @@ from discue.dashboard.visit import INBOX, INSTALLATION
 
 
 class NavigationEntry(NamedTuple):
-    """A page in the sidebar."""
-
     title: str
     path: str
     needs: str
@@ -17,8 +15,6 @@ class NavigationEntry(NamedTuple):
 
 
 class NavigationGroup(NamedTuple):
-    """Pages under one heading."""
-
     title: str
     entries: tuple[NavigationEntry, ...]
 
@@ -61,3 +57,45 @@ GROUPS: Final = (
     ),
 )
 """Pages are added where they belong: `tests/dashboard` opens every one of them."""
+
+
+class Shortcut(NamedTuple):
+    """A key, or two keys one after the other."""
+
+    keys: str
+    """Separated by a space."""
+    does: str
+    """The effect, to be read after the keys."""
+    target: str = ""
+    """The path that it opens; empty for an action of the script with the name `action`."""
+    action: str = ""
+    needs: str = ""
+    """The resource that the user must be able to read, as in `NavigationEntry`."""
+
+
+OF_ROWS: Final = (
+    Shortcut("j", "Next row", action="next"),
+    Shortcut("k", "Previous row", action="previous"),
+    Shortcut("Enter", "Open the row", action="open"),
+    Shortcut("n", "Next page", action="older"),
+    Shortcut("x", "Select the row", action="select"),
+    Shortcut("r", "Redeliver the selection, or load the page again", action="redeliver"),
+    Shortcut(".", "Choose an action on the selection, the row or the page", action="menu"),
+    Shortcut("?", "Show the keys", action="help"),
+)
+"""The keys of lists and rows, which pages of the portal have, too."""
+
+LISTED: Final = (
+    *(
+        Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/", needs=entry.needs)
+        for group in GROUPS
+        for entry in group.entries
+        if entry.key
+    ),
+    Shortcut("g a", "Open Account", "/account"),
+    Shortcut("/", "Filter the list, or search", action="search"),
+    Shortcut("s", "Search", action="find"),
+    Shortcut("p", "Pause or resume live updates", action="pause"),
+    Shortcut("t", "Change the theme", action="theme"),
+    *OF_ROWS,
+)

@@ -6,16 +6,13 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from discue import __version__
-from discue.dashboard import formats, shortcuts, static
-from discue.dashboard.browsers import browser_name
+from discue.dashboard import formats, navigation, static
+from discue.dashboard.exchange import PageResponse, page_response
 from discue.dashboard.fields import faults_below
 from discue.dashboard.forms import LABELS, FieldFaults
-from discue.dashboard.navigation import GROUPS
-from discue.dashboard.sentences import sentence, worded
-from discue.dashboard.states import STATE_WORDS
-from discue.dashboard.visit import NOTICES, Page, Visit
-
-_ROOT: Final = "dashboard"
+from discue.dashboard.pages.listeners import STATE_WORDS
+from discue.dashboard.visit import Page, Visit
+from discue.domain.errors import DiscueError
 
 
 def _environment() -> Environment:
@@ -30,15 +27,15 @@ def _environment() -> Environment:
     )
     made.filters.update(
         number=formats.number,
-        browser=browser_name,
+        browser=formats.browser_name,
         size=formats.size,
         rate=formats.rate,
         duration=formats.duration,
         clock=formats.clock,
         hour=formats.hour,
         utc=formats.utc,
-        sentence=sentence,
-        worded=worded,
+        sentence=formats.sentence,
+        worded=formats.worded,
     )
     made.globals.update(
         version=__version__,
@@ -50,9 +47,9 @@ def _environment() -> Environment:
         plural=formats.plural,
         faults_below=faults_below,
         labels=LABELS,
-        groups=GROUPS,
-        shortcuts=shortcuts.LISTED,
-        shortcuts_of_rows=shortcuts.OF_ROWS,
+        groups=navigation.GROUPS,
+        shortcuts=navigation.LISTED,
+        shortcuts_of_rows=navigation.OF_ROWS,
         state_words=STATE_WORDS,
         assets={name: file.path for name, file in static.FILES.items()},
     )
@@ -66,34 +63,34 @@ def render(page: Page, visit: Visit) -> bytes:
     """Return the page as HTML, in the frame with the navigation."""
     values = {
         **page.values,
-        **frame_values(page.title, visit.base, visit.theme, visit.now),
+        **frame_values(page, visit),
         "visit": visit,
         "is_live": page.is_live and visit.error is None,
         "url": visit.api_url,
-        "docs": f"{visit.base.removesuffix(_ROOT)}docs",
         "may": visit.principal.may,
         "for_customer": False,
-        "error": visit.error,
-        "faults": FieldFaults(visit.error, visit.wrong),
-        "notice": NOTICES.get(visit.query.get("done", ""), ""),
     }
     return TEMPLATES.get_template(page.template).render(values).encode()
 
 
-def render_bare(page: Page, *, base: str, theme: str, now: int) -> bytes:
-    """Return a page for a user who is not signed in, or whom the service cannot identify."""
-    own: dict[str, Any] = {"error": None, "faults": {}, "docs": f"{base.removesuffix(_ROOT)}docs"}
-    values = {**own, **page.values, **frame_values(page.title, base, theme, now)}
-    return TEMPLATES.get_template(page.template).render(values).encode()
+def bare_response(visit: Visit, page: Page, error: DiscueError | None = None) -> PageResponse:
+    """Return a page outside of the frame with the navigation, for a user who is not signed in or not identified."""
+    values = {**frame_values(page, visit), **page.values}
+    content = TEMPLATES.get_template(page.template).render(values).encode()
+    return page_response(content, 200 if error is None else error.status)
 
 
-def frame_values(title: str, base: str, theme: str, now: int) -> dict[str, Any]:
+def frame_values(page: Page, visit: Visit) -> dict[str, Any]:
     """Return the values that every page has."""
     return {
-        "title": title,
-        "base": base,
-        "theme": theme,
-        "now": now,
-        "time": partial(formats.time, now=now),
-        "ago": partial(formats.ago, now=now),
+        "title": page.title,
+        "base": visit.base,
+        "docs": f"{visit.base.removesuffix(visit.root[1:])}docs",
+        "theme": visit.theme,
+        "now": visit.now,
+        "time": partial(formats.time, now=visit.now),
+        "ago": partial(formats.ago, now=visit.now),
+        "error": visit.error,
+        "faults": FieldFaults(visit.error, visit.wrong),
+        "notice": visit.notices.get(visit.query.get("done", ""), ""),
     }

@@ -5,22 +5,25 @@ from functools import partial
 from typing import Final
 
 from discue.auth.authenticator import sign_in_subject
-from discue.dashboard import cookies
+from discue.dashboard import cookies, provider_sign_in
 from discue.dashboard.exchange import PageResponse, redirect_response
-from discue.dashboard.forms import FORM_BYTES, fields_of
-from discue.dashboard.provider_sign_in import Callback, KeptSignIn, ProviderSignIn
-from discue.dashboard.request import bare_response, browser_of, next_path, safe_path, session_response
-from discue.dashboard.sessions import Sessions
-from discue.dashboard.steps import PageSteps, require_opened
-from discue.dashboard.users import users
+from discue.dashboard.forms import fields_of, next_path, safe_path
+from discue.dashboard.provider_sign_in import providers_offered
+from discue.dashboard.render import bare_response
+from discue.dashboard.steps import read_form, require_opened
+from discue.dashboard.users import sessions, sign_in, users
 from discue.dashboard.users.device_cookie import new_device_cookie
-from discue.dashboard.visit import NOTICES, Page, Visit
-from discue.domain.errors import DiscueError, Forbidden, NotFound
+from discue.dashboard.users.sign_in import NewSession, PasswordSignIn
+from discue.dashboard.visit import Page, Visit
+from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.frame import read_cookie
-from discue.http.services import Services
 
 SIGN_IN: Final = "/sign-in"
 
+_WRONG: Final = "The email address or the password is wrong."
+_WRONG_CODE: Final = (
+    "The code is wrong or has already been used. Each code works once: wait until the app shows the next one."
+)
 _LINK_ENDED: Final = "This link has already been used, or is older than a minute. It signs in once."
 _AFTER_LINK: Final = "Sign in with an email address and a password. `discue demo` prints those of its users."
 _AFTER_LINK_OF_DEV: Final = (
@@ -30,151 +33,169 @@ _INVITATION_ENDED: Final = "This link has already been used or has expired. Ask 
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
-class SignInPages:
-    """Pages that need no user."""
+async def show(visit: Visit, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING) -> PageResponse:
+    """Show the form: for the password, or for the code of the second factor."""
+    following = next_path(fields or visit.query)
+    if visit.signed_in is not None and error is None:
+        return redirect_response(visit.base + following)
+    values = {
+        "email": fields.get("email", ""),
+        "organization": fields.get("organization", ""),
+        "needs_code": await sign_in.unfinished_of(visit.control, visit.token) is not None,
+        "error": error,
+        "next_path": following,
+        "providers": providers_offered(visit),
+        "left": visit.query.get("from", ""),
+    }
+    return bare_response(visit, Page("sign_in.html", "Sign in", values), error)
 
-    def __init__(
-        self, services: Services, steps: PageSteps, sessions: Sessions, at_provider: ProviderSignIn, *, has_inbox: bool
-    ) -> None:
-        self._control = services.control
-        self._authenticator = services.authenticator
-        self._has_inbox = has_inbox
-        self._steps = steps
-        self._sessions = sessions
-        self._at_provider = at_provider
 
-    async def show(
-        self, visit: Visit, error: DiscueError | None = None, fields: Mapping[str, str] = _NOTHING
-    ) -> PageResponse:
-        """Show the form: for the password, or for the code of the second factor."""
-        following = next_path(fields or visit.query)
-        if visit.signed_in is not None and error is None:
-            return redirect_response(visit.base + following)
-        values = {
-            "email": fields.get("email", ""),
-            "organization": fields.get("organization", ""),
-            "needs_code": await self._sessions.needs_code(visit.token),
-            "error": error,
-            "next_path": following,
-            "providers": self._at_provider.providers,
-            "left": visit.query.get("from", ""),
-            "notice": NOTICES.get(visit.query.get("done", ""), ""),
-        }
-        return self._bare(visit, Page("sign_in.html", "Sign in", values), error)
+async def enter(visit: Visit) -> PageResponse:
+    fields = await _form(visit)
+    try:
+        opened = await _opened(visit, fields)
+    except DiscueError as error:
+        if error.status >= 500:
+            raise
+        return await show(visit, error, fields)
+    path = next_path(fields)
+    if opened.session.state == "unfinished":
+        path = f"{SIGN_IN}?next={path}" if path else SIGN_IN
+    return session_response(visit, opened.token, path, device=opened.device)
 
-    async def sign_in(self, visit: Visit) -> PageResponse:
-        fields = await self._form(visit)
-        try:
-            signed_in = await self._sessions.sign_in(fields, browser_of(visit))
-        except DiscueError as error:
-            if error.status >= 500:
-                raise
-            return await self.show(visit, error, fields)
-        path = next_path(fields)
-        if signed_in.needs_code:
-            path = f"{SIGN_IN}?next={path}" if path else SIGN_IN
-        return session_response(visit, signed_in.token, path, device=signed_in.device)
 
-    async def sign_out(self, visit: Visit) -> PageResponse:
-        if visit.token:
-            await self._sessions.sign_out(visit.token)
-        provider = visit.signed_in.details.session.provider if visit.signed_in is not None else ""
-        # The page offers to sign out there, too: by the policy of pages, a form must not lead to another site.
-        return session_response(visit, "", f"{SIGN_IN}?from={provider}" if provider else SIGN_IN)
+async def _opened(visit: Visit, fields: Mapping[str, str]) -> NewSession:
+    """Take a step of signing in, as the form says: the password, or the code of the second factor.
 
-    async def open_link(self, visit: Visit) -> PageResponse:
-        """Sign in the browser that opens a link with a one-time code."""
-        require_opened(visit.headers)
-        if visit.scope.method == "HEAD":
-            # Programs that only look at a link must not use it up.
-            return redirect_response(visit.base)
-        token = await self._sessions.redeem(visit.query.get("code", ""), browser_of(visit))
-        if token is None:
-            raise Forbidden(f"{_LINK_ENDED} {_AFTER_LINK_OF_DEV if self._has_inbox else _AFTER_LINK}")
-        return session_response(visit, token, next_path(visit.query))
+    Raises Unauthorized, NotFound if it took too long, and LockedOut.
+    """
+    if "code" in fields:
+        wrong, code = _WRONG_CODE, fields["code"].strip()
+        opened = await sign_in.enter_code(visit.control, visit.services.authenticator, code, visit.browser)
+    else:
+        wrong, email, alias = _WRONG, fields.get("email", "").strip(), fields.get("organization", "").strip()
+        entered = PasswordSignIn(email, fields.get("password", ""), alias)
+        opened = await sign_in.sign_in(visit.control, visit.services.authenticator, entered, visit.browser)
+    if opened is None:
+        raise Unauthorized(wrong)
+    return opened
 
-    async def with_provider(self, visit: Visit) -> PageResponse:
-        """Lead the browser to an identity provider, or take it back from there."""
-        name, _, rest = visit.path.removeprefix(f"{SIGN_IN}/").partition("/")
-        url, cookie = visit.sent_url, cookies.pending_name(visit.url)
-        try:
-            if not rest:
-                is_again = visit.signed_in is not None
-                redirect = await self._at_provider.begin(name, url, next_path(visit.query), again=is_again)
-                response = redirect_response(redirect.url)
-                response.headers.append(cookies.pending(cookie, redirect.kept.cookie))
-                return response
-            if rest == "sign-out":
-                return redirect_response(await self._at_provider.sign_out_url(name, url) or f"{visit.base}{SIGN_IN}")
-            if rest != "callback":
-                raise NotFound("There is no such page.")
-            response = await self._return(visit, name, read_cookie(visit.headers, cookie))
-        except DiscueError as error:
-            if visit.signed_in is not None:
-                raise
-            response = await self.show(visit, error)
-        response.headers.append(cookies.pending(cookie, ""))
-        return response
 
-    async def _return(self, visit: Visit, provider: str, cookie: str) -> PageResponse:
-        """Sign in the user who comes back from a provider, or connect the account to the user who is signed in."""
-        callback = Callback(provider, visit.sent_url, visit.query, KeptSignIn.of_cookie(cookie))
-        if callback.kept is not None and callback.kept.permit and visit.signed_in is not None:
-            await self._at_provider.connect(callback, visit.signed_in.principal)
-            return redirect_response(f"{visit.base}/account?done=connected")
-        finished = await self._at_provider.finish(callback, browser_of(visit))
-        return session_response(visit, finished.token, safe_path(finished.next_path))
+async def sign_out(visit: Visit) -> PageResponse:
+    await sessions.sign_out(visit.control, visit.token)
+    provider = visit.signed_in.session.provider if visit.signed_in is not None else ""
+    # The page offers to sign out there, too: by the policy of pages, a form must not lead to another site.
+    return session_response(visit, "", f"{SIGN_IN}?from={provider}" if provider else SIGN_IN)
 
-    async def show_invitation(
-        self, visit: Visit, error: DiscueError | None = None, token: str = "", email: str = ""
-    ) -> PageResponse:
-        page = Page("invitation.html", "Choose a password", {"error": error, "token": token, "email": email})
-        return self._bare(visit, page, error)
 
-    async def accept(self, visit: Visit) -> PageResponse:
-        """Set the password. Without one, show who the token invites: the script of the page asks for it."""
-        fields, email = await self._form(visit), ""
-        token = fields.get("token", "").strip()
-        refusal: DiscueError | None = None
-        try:
-            # First: a password that is refused is asked for again, on a page that names the user.
-            email = await self._invited(token, visit.address)
-            if "password" in fields:
-                device = await self._set_password(token, fields["password"], visit.address)
-                response = redirect_response(f"{visit.base}{SIGN_IN}?done=password_set")
-                response.headers.append(cookies.device(visit.url, device))
-                return response
-        except DiscueError as error:
-            if error.status >= 500:
-                raise
-            refusal = error
-        return await self.show_invitation(visit, refusal, fields.get("token", ""), email)
+async def open_link(visit: Visit) -> PageResponse:
+    """Sign in the browser that opens a link with a one-time code."""
+    require_opened(visit.headers)
+    if visit.scope.method == "HEAD":
+        # Programs that only look at a link must not use it up.
+        return redirect_response(visit.base)
+    opened = await sign_in.redeem(visit.control, visit.query.get("code", ""), visit.browser)
+    if opened is None:
+        raise Forbidden(f"{_LINK_ENDED} {_AFTER_LINK_OF_DEV if visit.installed_inbox is not None else _AFTER_LINK}")
+    return session_response(visit, opened.token, next_path(visit.query))
 
-    async def _invited(self, token: str, address: str) -> str:
-        """Return the email of the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
 
-        Wrong tokens count like wrong passwords.
-        """
-        find = partial(users.invited, self._control, token)
-        user = await self._authenticator.attempt([sign_in_subject(address)], find)
-        if user is None:
-            raise NotFound(_INVITATION_ENDED)
-        return user.email
+async def with_provider(visit: Visit) -> PageResponse:
+    """Lead the browser to an identity provider, or take it back from there."""
+    name, _, rest = visit.path.removeprefix(f"{SIGN_IN}/").partition("/")
+    cookie = cookies.pending_name(visit.url)
+    try:
+        if not rest:
+            redirect = await provider_sign_in.begin(visit, name, next_path(visit.query))
+            response = redirect_response(redirect.url)
+            response.headers.append(cookies.pending(cookie, redirect.pending.cookie))
+            return response
+        if rest == "sign-out":
+            return redirect_response(await provider_sign_in.sign_out_url(visit, name) or f"{visit.base}{SIGN_IN}")
+        if rest != "callback":
+            raise NotFound("There is no such page.")
+        response = await _return(visit, name, read_cookie(visit.headers, cookie))
+    except DiscueError as error:
+        if visit.signed_in is not None:
+            raise
+        response = await show(visit, error)
+    response.headers.append(cookies.pending(cookie, ""))
+    return response
 
-    async def _set_password(self, token: str, password: str, address: str) -> str:
-        """Set the password that a user has chosen, and return the cookie of the browser.
 
-        The browser counts as one in which the user has signed in: during an attack, a link lets a user in with a new
-        one. Raises NotFound for a wrong token, Unprocessable, and LockedOut.
-        """
-        accept = partial(users.accept, self._control, token, password)
-        user = await self._authenticator.attempt([sign_in_subject(address)], accept)
-        if user is None or user.password_hash is None:
-            raise NotFound(_INVITATION_ENDED)
-        return new_device_cookie(user.password_hash, self._control.random_text)
+async def _return(visit: Visit, provider: str, cookie: str) -> PageResponse:
+    """Sign in the user who comes back from a provider, or connect the account to the user who is signed in."""
+    returned = provider_sign_in.response_of(visit, provider, cookie)
+    if returned.pending.permit and visit.signed_in is not None:
+        await provider_sign_in.connect(visit, returned)
+        return redirect_response(f"{visit.base}/account?done=connected")
+    opened = await provider_sign_in.finish(visit, returned)
+    return session_response(visit, opened.token, safe_path(returned.pending.next_path))
 
-    async def _form(self, visit: Visit) -> Mapping[str, str]:
-        return await fields_of(await self._steps.form(visit, FORM_BYTES))
 
-    def _bare(self, visit: Visit, page: Page, error: DiscueError | None) -> PageResponse:
-        return bare_response(visit, page, 200 if error is None else error.status)
+async def show_invitation(
+    visit: Visit, error: DiscueError | None = None, token: str = "", email: str = ""
+) -> PageResponse:
+    page = Page("invitation.html", "Choose a password", {"error": error, "token": token, "email": email})
+    return bare_response(visit, page, error)
+
+
+async def accept(visit: Visit) -> PageResponse:
+    """Set the password. Without one, show who the token invites: the script of the page asks for it."""
+    fields, email = await _form(visit), ""
+    token = fields.get("token", "").strip()
+    refusal: DiscueError | None = None
+    try:
+        # First: a password that is refused is asked for again, on a page that names the user.
+        email = await _invited(visit, token)
+        if "password" in fields:
+            device = await _set_password(visit, token, fields["password"])
+            response = redirect_response(f"{visit.base}{SIGN_IN}?done=password_set")
+            response.headers.append(cookies.device(visit.url, device))
+            return response
+    except DiscueError as error:
+        if error.status >= 500:
+            raise
+        refusal = error
+    return await show_invitation(visit, refusal, fields.get("token", ""), email)
+
+
+async def _invited(visit: Visit, token: str) -> str:
+    """Return the email of the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
+
+    Wrong tokens count like wrong passwords.
+    """
+    find = partial(users.invited, visit.control, token)
+    user = await visit.services.authenticator.attempt([sign_in_subject(visit.address)], find)
+    if user is None:
+        raise NotFound(_INVITATION_ENDED)
+    return user.email
+
+
+async def _set_password(visit: Visit, token: str, password: str) -> str:
+    """Set the password that a user has chosen, and return the cookie of the browser.
+
+    The browser counts as one in which the user has signed in: during an attack, a link lets a user in with a new
+    one. Raises NotFound for a wrong token, Unprocessable, and LockedOut.
+    """
+    accept = partial(users.accept, visit.control, token, password)
+    user = await visit.services.authenticator.attempt([sign_in_subject(visit.address)], accept)
+    if user is None or user.password_hash is None:
+        raise NotFound(_INVITATION_ENDED)
+    return new_device_cookie(user.password_hash, visit.control.random_text)
+
+
+async def _form(visit: Visit) -> Mapping[str, str]:
+    return await fields_of(await read_form(visit))
+
+
+def session_response(visit: Visit, token: str, path: str, *, device: str = "", resends: bool = False) -> PageResponse:
+    """Return a redirect to a path below `/dashboard` that sets the cookie of a session; an empty token deletes it.
+
+    `device` is the cookie of a browser in which a user has signed in. If it is empty, the browser keeps its cookie.
+    """
+    response = redirect_response(visit.base + path, resends=resends)
+    response.headers.append(cookies.session(cookies.session_name(visit.url), token))
+    if device:
+        response.headers.append(cookies.device(visit.url, device))
+    return response

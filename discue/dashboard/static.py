@@ -15,8 +15,6 @@ _MODULE: Final = "shared.js"
 
 
 class StaticFile(NamedTuple):
-    """A file as it is served."""
-
     path: str
     """Below `/dashboard`."""
     content_type: str

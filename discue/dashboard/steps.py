@@ -1,7 +1,7 @@
 """The steps that requests for pages of the dashboard and of the portal have in common."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 from discue.dashboard import static
@@ -12,9 +12,8 @@ from discue.dashboard.exchange import (
     plain_response,
     redirect_response,
 )
-from discue.dashboard.forms import FORM_TYPE, parse_query
-from discue.dashboard.route import Act, PageRoute
-from discue.dashboard.visit import Download, Page, Redirect, Visit
+from discue.dashboard.forms import FORM_BYTES, FORM_TYPE, parse_query
+from discue.dashboard.visit import Act, Download, Page, PageRoute, Redirect, Visit
 from discue.domain.errors import (
     DiscueError,
     Forbidden,
@@ -25,11 +24,12 @@ from discue.domain.errors import (
     UnsupportedMediaType,
     reason_phrase,
 )
-from discue.domain.reservations import FEW_ROWS, ROW_BYTES, ReadBound
+from discue.domain.reservations import FEW_ROWS, HTML_PAGE, ROW_BYTES, ReadBound
 from discue.http.negotiation import accepts_gzip, is_of_type
 from discue.http.pipeline import Admission, base_url, check_request, port_of
 from discue.http.rsgi import HttpHeaders, HttpScope
 from discue.http.services import Services
+from discue.store.ledger import Reservation
 
 METHODS: Final = ("GET", "HEAD", "POST")
 SHOWN_AGAIN: Final = frozenset({400, 402, 409, 412, 413, 422, 429})
@@ -41,8 +41,6 @@ OPENED_AS: Final = frozenset({"document"})
 """Values of `Sec-Fetch-Dest` for a page that has a tab of its own."""
 
 _IMMUTABLE: Final = ("cache-control", "public, max-age=31536000, immutable")
-
-R = TypeVar("R", bound=Visit)
 
 
 class PageSteps:
@@ -59,14 +57,11 @@ class PageSteps:
         self._url = url.rstrip("/") if url else None
         self._host = host
         self._api_url = api_url or ""
-        self._bodies = services.bodies
         self._ledger = services.control.store.ledger
 
-    async def respond(self, visit: R, respond: Callable[[R], Awaitable[PageResponse]]) -> bytes:
-        """Return the content of the response, and set the rest of it in the request."""
-        # For the session, and for sign-in pages. Other pages reserve more.
-        with self._ledger.hold(0, FEW_ROWS.bytes):
-            return visit.set_response(await respond(visit))
+    def reservation(self) -> Reservation:
+        """Hold what sessions and sign-in pages read. Other pages reserve more."""
+        return self._ledger.hold(0, FEW_ROWS.bytes)
 
     def receive(self, visit: Visit, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it unless it is for a page. Returns None for a page.
@@ -132,8 +127,8 @@ class PageSteps:
     ) -> PageResponse:
         """Show a page, or do what its form asks for: `act`, with the `fields` of the form."""
         # Before the turn: a browser may send slowly.
-        content = b"" if act is None else await self.form(visit, route.most_bytes)
-        reads = ReadBound(max(route.reads.rows, 1 + len(content) // ROW_BYTES), route.reads.bytes)
+        content = b"" if act is None else await read_form(visit, route.most_bytes)
+        reads = ReadBound(max(HTML_PAGE.rows, 1 + len(content) // ROW_BYTES), HTML_PAGE.bytes)
         visit.reservation = reservation = await self._ledger.reserve(visit.principal.organization, reads)
         done = None
         if act is not None:
@@ -142,25 +137,25 @@ class PageSteps:
                 reservation.release()
             done = await done_by(visit, act)
             if route.waits:
-                await reservation.enlarge(route.reads)
+                await reservation.enlarge(HTML_PAGE)
         return _response(done or await route.show(visit), visit, render)
 
-    async def form(self, visit: Visit, most_bytes: int) -> bytes:
-        """Return a form as it was sent. Raises UnsupportedMediaType and PayloadTooLarge."""
-        headers = visit.headers
-        if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
-            return b""
-        if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
-            raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
-        visit.body_is_left = False
-        try:
-            return await self._bodies.read(
-                visit.exchange, headers, most_bytes, organization=visit.principal.organization
-            )
-        except PayloadTooLarge:
-            # A body that is announced as too large is not read.
-            visit.body_is_left = "content-length" in headers
-            raise
+
+async def read_form(visit: Visit, most_bytes: int = FORM_BYTES) -> bytes:
+    headers = visit.headers
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return b""
+    if not is_of_type(headers.get("content-type", ""), FORM_TYPE):
+        raise UnsupportedMediaType("A form is sent as application/x-www-form-urlencoded.")
+    visit.body_is_left = False
+    try:
+        return await visit.services.bodies.read(
+            visit.exchange, headers, most_bytes, organization=visit.principal.organization
+        )
+    except PayloadTooLarge:
+        # A body that is announced as too large is not read.
+        visit.body_is_left = "content-length" in headers
+        raise
 
 
 def requested_act(route: PageRoute, method: str) -> Act | None:
@@ -208,7 +203,6 @@ def problem_page(visit: Visit, error: DiscueError) -> Page:
 
 
 def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
-    """Return the page of an error with the headers that say what to do."""
     if error.allow:
         response.headers.append(("allow", ", ".join(error.allow)))
     if error.retry_after_seconds is not None:
@@ -217,7 +211,6 @@ def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
 
 
 def _static_response(headers: HttpHeaders, file: static.StaticFile) -> PageResponse:
-    """Return the response for a style or a script, whose URL changes with its content."""
     shown = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
     if not accepts_gzip(headers.get("accept-encoding") or ""):
         return PageResponse(200, shown, file.content)

@@ -33,8 +33,6 @@ _MS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A part of a lane, or of an attempt."""
-
     x: float
     width: float
     kind: str
@@ -55,8 +53,6 @@ class ShownAttempt:
 
 @dataclass(frozen=True, slots=True)
 class TimelineLane:
-    """The delivery of a message to one listener."""
-
     delivery: Delivery
     name: str
     bars: Sequence[Bar]
@@ -76,8 +72,6 @@ class TimelineLane:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """All lanes, on one axis."""
-
     lanes: Sequence[TimelineLane]
     attention: int
     """The number of first lanes that need attention, on the first of several pages."""

@@ -1,29 +1,34 @@
-"""Requests for pages, and what their handlers return."""
+"""Pages: their routes, the requests for them, and what their handlers return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
 from discue.control.context import ControlContext
 from discue.control.installation import may_see_installation
+from discue.dashboard import cookies
 from discue.dashboard.exchange import SECURITY_HEADERS, Headers, PageResponse
+from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.users.provider import Provider
 from discue.dashboard.users.sessions import SessionDetails
+from discue.dashboard.users.sign_in import Browser
 from discue.domain.errors import DiscueError
+from discue.domain.ids import is_public_id
 from discue.domain.message_data import LONGEST_ESCAPE, Codec
-from discue.domain.model import Role
 from discue.domain.reservations import SMALL_READ_BYTES, ReadBound
-from discue.domain.scopes import RESOURCES, Principal
-from discue.http.frame import theme_of
+from discue.domain.scopes import RESOURCES
+from discue.http.frame import read_cookie, theme_of
 from discue.http.pipeline import Request
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
 _BELOW_QUEUES: Final = frozenset({"listeners", "schedules"})
 """Pages of a queue's parts, which have an entry in the navigation of their own."""
+
+R = TypeVar("R", bound="PageRoute")
 
 INSTALLATION: Final = "installation"
 """The name in `Visit.readable` of pages about the installation, which no scope covers."""
@@ -38,16 +43,42 @@ PER_PAGE: Final = 25
 """Rows of a list on one page."""
 
 
-class PageUser(msgspec.Struct, frozen=True):
-    """A signed-in user."""
-
-    principal: Principal
-    name: str
-    """The name or the email address that pages show."""
-    role: Role
-    organization: str
-    """The alias of the organization."""
-    details: SessionDetails
+NOTICES: Final[Mapping[str, str]] = {
+    "queue_created": "Queue created. Add a listener, then publish a message.",
+    "queue_deleted": "Queue deleted, with its messages and listeners.",
+    "listener_created": "Listener created. Its consumers can pull messages that are published from now on.",
+    "listener_deleted": "Listener deleted.",
+    "disabled": "Listener disabled. Its messages wait for it.",
+    "enabled": "Listener enabled. It receives the messages that have waited first.",
+    "published": "Message published. It is on its way to every listener of the queue.",
+    "schedule_created": "Schedule created. Its next runs are below.",
+    "schedule_disabled": "Schedule disabled. Runs that it misses are not caught up on.",
+    "schedule_enabled": "Schedule enabled.",
+    "schedule_deleted": "Schedule deleted.",
+    "topic_created": "Topic created. Add a channel: without one, its messages go nowhere.",
+    "topic_deleted": "Topic deleted, with its channels.",
+    "channel_created": "Channel created. It takes messages from now on.",
+    "channel_deleted": "Channel deleted. Its queue gets no further messages of this topic.",
+    "selection_redelivering": "A redelivery has started for each listener of the selection.",
+    "selection_disabled": "Listeners disabled. Their messages wait for them.",
+    "selection_enabled": "Listeners enabled. They receive the messages that have waited first.",
+    "redelivering": "The redelivery has started.",
+    "replaying": "The replay has started.",
+    "key_changed": "Key changed. All workers apply it within a second.",
+    "key_deleted": "Key deleted. It is refused from now on.",
+    "domain_added": "Domain added. Serve the file below, then check it.",
+    "domain_checked": "Domain checked.",
+    "domain_deleted": "Domain deleted.",
+    "cancelled": "Cancelled. Messages that were already sent stay sent.",
+    "saved": "Saved. The change is in effect.",
+    "deleted": "Deleted.",
+    "sessions_ended": "Signed out in these browsers.",
+    "password_set": "New password set.",
+    "factor_removed": "Second factor removed.",
+    "confirmed": "You have confirmed who you are. Send the form again.",
+    "connected": "Account connected. You can sign in with it.",
+}
+"""Notices by the value of `?done=`, so that a link cannot put words on a page."""
 
 
 class Visit(Request):
@@ -57,25 +88,7 @@ class Visit(Request):
     callers = "All keys, users and customers of the organization together may make"
     root: ClassVar[str] = "/dashboard"
     """The path that the paths of all pages begin with."""
-
-    __slots__ = (
-        "api_url",
-        "base",
-        "error",
-        "form",
-        "ids",
-        "installed_inbox",
-        "now",
-        "path",
-        "providers",
-        "query",
-        "sent_url",
-        "signed_in",
-        "theme",
-        "token",
-        "url",
-        "wrong",
-    )
+    notices: ClassVar[Mapping[str, str]] = NOTICES
 
     def __init__(self, services: Services, scope: HttpScope, exchange: HttpProtocol, request_id: str) -> None:
         super().__init__(services, scope, exchange, request_id)
@@ -95,8 +108,8 @@ class Visit(Request):
         """The URL of the API, for commands to copy."""
         self.token = ""
         """The token of the session; empty if the browser has sent none."""
-        self.signed_in: PageUser | None = None
-        """The signed-in user; None without a session, and in the portal."""
+        self.signed_in: SessionDetails | None = None
+        """The session of the signed-in user; None without one, and in the portal."""
         self.ids: tuple[str, ...] = ()
         """The ids in the path, in order."""
         self.query: Mapping[str, str] = {}
@@ -113,11 +126,15 @@ class Visit(Request):
         """Providers whose users may sign in, by name."""
 
     @property
-    def user(self) -> PageUser:
-        """The signed-in user."""
+    def user(self) -> SessionDetails:
         if self.signed_in is None:
             raise RuntimeError("This page needs a user of the dashboard.")
         return self.signed_in
+
+    @property
+    def browser(self) -> Browser:
+        device = read_cookie(self.headers, cookies.device_name(self.url))
+        return Browser(self.address, self.headers.get("user-agent", ""), self.token, device)
 
     @property
     def security(self) -> Headers:
@@ -125,7 +142,6 @@ class Visit(Request):
         return SECURITY_HEADERS
 
     def set_response(self, response: PageResponse) -> bytes:
-        """Set the response, except for its content, which is returned."""
         self.status, self.stream = response.status, response.pieces
         self.response_headers = [*response.headers, ("x-request-id", self.id)]
         return response.content
@@ -143,7 +159,6 @@ class Visit(Request):
 
     @property
     def section(self) -> str:
-        """The path of the page in the navigation that this page is below."""
         first, *steps = self.path.removeprefix("/").split("/")
         return f"/{steps[1]}" if len(steps) > 2 and steps[1] in _BELOW_QUEUES else f"/{first}"
 
@@ -198,39 +213,54 @@ class Redirect:
     """Headers of the response, such as a cookie."""
 
 
-NOTICES: Final[Mapping[str, str]] = {
-    "queue_created": "Queue created. Add a listener, then publish a message.",
-    "queue_deleted": "Queue deleted, with its messages and listeners.",
-    "listener_created": "Listener created. Its consumers can pull messages that are published from now on.",
-    "listener_deleted": "Listener deleted.",
-    "disabled": "Listener disabled. Its messages wait for it.",
-    "enabled": "Listener enabled. It receives the messages that have waited first.",
-    "published": "Message published. It is on its way to every listener of the queue.",
-    "schedule_created": "Schedule created. Its next runs are below.",
-    "schedule_disabled": "Schedule disabled. Runs that it misses are not caught up on.",
-    "schedule_enabled": "Schedule enabled.",
-    "schedule_deleted": "Schedule deleted.",
-    "topic_created": "Topic created. Add a channel: without one, its messages go nowhere.",
-    "topic_deleted": "Topic deleted, with its channels.",
-    "channel_created": "Channel created. It takes messages from now on.",
-    "channel_deleted": "Channel deleted. Its queue gets no further messages of this topic.",
-    "selection_redelivering": "A redelivery has started for each listener of the selection.",
-    "selection_disabled": "Listeners disabled. Their messages wait for them.",
-    "selection_enabled": "Listeners enabled. They receive the messages that have waited first.",
-    "redelivering": "The redelivery has started.",
-    "replaying": "The replay has started.",
-    "key_changed": "Key changed. All workers apply it within a second.",
-    "key_deleted": "Key deleted. It is refused from now on.",
-    "domain_added": "Domain added. Serve the file below, then check it.",
-    "domain_checked": "Domain checked.",
-    "domain_deleted": "Domain deleted.",
-    "cancelled": "Cancelled. Messages that were already sent stay sent.",
-    "saved": "Saved. The change is in effect.",
-    "deleted": "Deleted.",
-    "sessions_ended": "Signed out in these browsers.",
-    "password_set": "New password set.",
-    "factor_removed": "Second factor removed.",
-    "confirmed": "You have confirmed who you are. Send the form again.",
-    "connected": "Account connected. You can sign in with it.",
-}
-"""Notices by the value of `?done=`, so that a link cannot put words on a page."""
+Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
+"""Returns the page, where else to look, or plain data. Raises what the functions of the control plane raise."""
+
+
+def plain_page(template: str, title: str) -> Show:
+    """Return the handler of a page that is only a form, with what was typed."""
+
+    async def show(visit: Visit) -> Page:
+        return Page(template, title, {"form": visit.form})
+
+    return show
+
+
+Act = Callable[[Visit], Awaitable[Page | Redirect]]
+"""Does what the form on the page asks for. Returns a page only for what is shown once, such as a new secret."""
+
+CONFIRMATION_BYTES: Final = 4_096
+"""The largest part of a form that the page of the confirmation adds: a path, a password, an id."""
+
+
+class PageRoute(msgspec.Struct, frozen=True):
+    """A page: its path below `/dashboard`, in which `{id}` stands for an id, and its handlers."""
+
+    path: str
+    show: Show
+    act: Act | None = None
+    """None: the page has no form of its own."""
+    needs: str = ""
+    """The resource that the user must be able to read; empty: every signed-in user can see the page."""
+    is_form: bool = False
+    """Whether the page is nothing but its form: who may not use it need not see it."""
+    form_bytes: int = FORM_BYTES
+    """The largest form."""
+    waits: bool = False
+    """Whether the form waits for another server: then it waits without the turn of its organization."""
+    grants_access: bool = False
+    """Whether the form can give someone lasting access, such as a new key. It then requires a recent sign-in."""
+    writes: str = ""
+    """The resource that the user must be able to write to use the form; empty: that of `needs`."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest form, with the fields of the page that has kept it until the user confirmed who they are."""
+        return self.form_bytes + CONFIRMATION_BYTES if self.grants_access else self.form_bytes
+
+
+def found_page(routes: Mapping[str, R], path: str) -> tuple[R, tuple[str, ...]] | None:
+    """Return the route of a path, among routes by their own paths, with the ids in the path; None without a page."""
+    steps = path.split("/")
+    route = routes.get("/".join("{id}" if is_public_id(step) else step for step in steps))
+    return None if route is None else (route, tuple(filter(is_public_id, steps)))

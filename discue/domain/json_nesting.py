@@ -14,7 +14,8 @@ MOST_LEVELS: Final = 900
 SHORTEST_TOO_DEEP: Final = 2 * MOST_LEVELS
 """In bytes: a level takes two."""
 
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string without an end goes to the end of the text, so that no part of it is looked at twice.
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _OTHERS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")

@@ -7,7 +7,7 @@ from discue.control.jobs import MAX_OPEN_REPLAYS
 from discue.control.schedules import SCHEDULES_A_QUEUE
 from discue.dashboard.portal.rules import MOST_THEMES, SESSIONS_OF_A_CUSTOMER
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER
-from discue.dashboard.users.session_rules import SESSIONS_OF_A_USER
+from discue.dashboard.users.session_table import SESSIONS_OF_A_USER
 from discue.domain.quotas import QuotaName
 from discue.store import feed, lockouts, tallies
 from discue.store.events import MOST_A_PERIOD

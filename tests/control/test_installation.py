@@ -7,7 +7,7 @@ import pytest
 from discue.control import installation
 from discue.control.context import ControlContext
 from discue.control.installation import quantile
-from discue.dashboard.users.roles import ROLES, scopes_of_role
+from discue.dashboard.users.users import ROLES, scopes_of_role
 from discue.domain.errors import Forbidden
 from discue.domain.scopes import Principal
 from discue.observability.metrics import Histogram

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from discue.dashboard.pages import ROUTES
-from discue.dashboard.route import PageRoute
-from discue.dashboard.users.roles import scopes_of_role
+from discue.dashboard.users.users import scopes_of_role
+from discue.dashboard.visit import PageRoute
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
 

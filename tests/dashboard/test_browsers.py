@@ -2,7 +2,7 @@
 
 import pytest
 
-from discue.dashboard.browsers import browser_name
+from discue.dashboard.formats import browser_name
 
 _MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"
 _WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"

@@ -6,10 +6,11 @@ from base64 import urlsafe_b64encode
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from discue.dashboard.cookies import LOOPBACK_NAME
-from discue.dashboard.provider_sign_in import KeptSignIn
 from discue.dashboard.users import identities
+from discue.dashboard.users.provider import PendingSignIn
 from tests.support.dashboard_front import (
     NEW,
     PASSWORD,
@@ -118,10 +119,10 @@ def test_session_alone_connects_no_account(front: Front) -> None:
     member = front.member()
     query = leave(front, member.browser)
     name = f"{LOOPBACK_NAME}-sign-in"
-    kept = KeptSignIn.of_cookie(member.browser.cookies[name])
+    kept = PendingSignIn.of_cookie(member.browser.cookies[name])
     assert kept is not None
     member.browser.cookies.delete(name)
-    forged = KeptSignIn(kept.pending, permit="x" * 43).cookie
+    forged = replace(kept, permit="x" * 43).cookie
     token = member.browser.cookies[LOOPBACK_NAME]
     headers = {"cookie": f"{LOOPBACK_NAME}={token}; {name}={forged}"}
     refused = member.browser.get("/sign-in/company/callback", params=query, headers=headers)

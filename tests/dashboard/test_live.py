@@ -106,10 +106,10 @@ def test_stream_counts_from_its_admission_until_it_is_closed(service: DashboardS
         ]
         with pytest.raises(Overloaded):
             await streams.watch(service.principal, service.principal.organization, lasting, never)
-        before = streams._watched.total()
+        before = streams._open["all", 0]
         for each in made:
             await each.aclose()
-        return before, streams._watched.total()
+        return before, streams._open["all", 0]
 
     assert service.run(admitted()) == (live.STREAMS_OF_A_USER, 0)
 
@@ -134,7 +134,7 @@ def test_accounts_share_the_streams_and_leave_some_for_others(
         open_ones.append(await streams.watch(late, 4_711, lasting, never))
         for each in open_ones:
             await each.aclose()
-        assert streams._of_account.total() == 0
+        assert not streams._open
         return had
 
     had = service.run(opened())
@@ -182,7 +182,7 @@ def test_stream_ends_when_its_client_disconnects(service: DashboardService, monk
         return [first, *[piece async for piece in events]]
 
     assert service.run(watched()) == [b"retry: 5000\nevent: changed\ndata: {}\n\n"]
-    assert streams._watched.total() == 0
+    assert streams._open["all", 0] == 0
 
 
 def test_other_methods_open_no_stream(service: DashboardService) -> None:

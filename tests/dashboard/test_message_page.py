@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from discue.dashboard.message_data import PAGE_BYTES
+from discue.dashboard.pages.message import PAGE_BYTES
 from tests.support.dashboard_shop import HOSTS
 from tests.support.dashboards import DashboardService
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from discue.dashboard.retry_form import RETRY
+from discue.dashboard.fields import RETRY
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from tests.support.dashboard_editor import Editor
 from tests.support.dashboards import SAME_ORIGIN, DashboardService

@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from discue.dashboard.search import QUALIFIERS, Search, parse_search
+from discue.dashboard.pages.search import QUALIFIERS, Search, parse_search
 from discue.domain.errors import BadRequest
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService

@@ -1,4 +1,4 @@
-from discue.dashboard.sentences import sentence, worded
+from discue.dashboard.formats import sentence, worded
 
 
 def test_times_of_a_sentence_are_elements_and_the_rest_is_escaped() -> None:

@@ -4,8 +4,6 @@ import msgspec
 import pytest
 
 from discue.api.route import Route
-from discue.dashboard.pages.overview import show
-from discue.dashboard.route import PageRoute
 from discue.domain.reservations import ReadBound
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -16,8 +14,6 @@ from docs import reservations_table
 def test_route_without_a_reservation_is_rejected() -> None:
     with pytest.raises(TypeError, match="reads"):
         Route(("GET",), "/nothing", ROUTES[0].handler, None)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="reads"):
-        PageRoute("/nothing", show)  # type: ignore[call-arg]
 
 
 def test_job_without_a_reservation_is_rejected() -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import httpx
 
-from discue.dashboard.users import totp, users
-from discue.dashboard.users.totp import STEP_MS
+from discue.dashboard.users import second_factor, users
+from discue.dashboard.users.second_factor import STEP_MS
 from discue.dashboard.users.users import UserFields
 from discue.domain.model import User
 from tests.support.dashboards import SAME_ORIGIN, Browser, DashboardService
@@ -64,7 +64,7 @@ def link_in(response: httpx.Response) -> str:
 
 
 def code_of(front: Front, secret: str) -> str:
-    return totp.code_at(b32decode(secret), front.service.control.clock.now() // STEP_MS)
+    return second_factor.code_at(b32decode(secret), front.service.control.clock.now() // STEP_MS)
 
 
 def leave(front: Front, browser: Browser, path: str = "/sign-in/company") -> dict[str, str]:

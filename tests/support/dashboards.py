@@ -80,7 +80,7 @@ class DashboardService:
     @property
     def streams(self) -> int:
         """The number of open streams of events."""
-        return sum(self.app.pages["dashboard"].streams._watched.values())
+        return int(self.app.pages["dashboard"].streams._open["all", 0])
 
     @property
     def app(self) -> Any:

@@ -1,4 +1,4 @@
-"""The pages of the dashboard: one file for each."""
+"""The pages of the dashboard."""
 
 from typing import Final
 
@@ -7,56 +7,42 @@ from discue.dashboard.pages import (
     domains,
     events,
     inbox,
-    jobs,
+    installation,
     keys,
-    listener,
     listener_actions,
     listener_forms,
     listeners,
     message,
     missed,
     overview,
-    queue,
     queue_forms,
     queues,
-    schedule,
     schedules,
-    schemas,
     search,
     selected,
-    settings,
-    topic_forms,
     topics,
     users,
-    workers,
 )
-from discue.dashboard.route import PageRoute
+from discue.dashboard.visit import PageRoute
 
 ROUTES: Final[tuple[PageRoute, ...]] = (
     *overview.ROUTES,
     *missed.ROUTES,
     *queues.ROUTES,
-    *queue.ROUTES,
     *queue_forms.ROUTES,
     *message.ROUTES,
     *listeners.ROUTES,
-    *listener.ROUTES,
     *listener_actions.ROUTES,
     *listener_forms.ROUTES,
     *users.ROUTES,
     *account.ROUTES,
     *search.ROUTES,
     *selected.ROUTES,
-    *jobs.ROUTES,
     *events.ROUTES,
     *inbox.ROUTES,
     *topics.ROUTES,
-    *topic_forms.ROUTES,
     *schedules.ROUTES,
-    *schedule.ROUTES,
-    *schemas.ROUTES,
     *keys.ROUTES,
     *domains.ROUTES,
-    *workers.ROUTES,
-    *settings.ROUTES,
+    *installation.ROUTES,
 )

@@ -4,48 +4,64 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+import segno
 from markupsafe import Markup
 
 from discue.dashboard import cookies
-from discue.dashboard.provider_sign_in import ProviderSignIn
-from discue.dashboard.qr import TooLong, svg_of
-from discue.dashboard.route import PageRoute
+from discue.dashboard.provider_sign_in import begin, providers_offered
 from discue.dashboard.users import identities, second_factor, sessions
 from discue.dashboard.users.account import Account
 from discue.dashboard.users.second_factor import Enrolment
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
 from discue.domain.errors import NotFound, invalid
-from discue.domain.reservations import HTML_PAGE
+
+_QUIET: Final = 4
+"""The width of the empty border, in modules."""
+_MOST_BYTES: Final = 362
+"""A code with more is too dense for the camera of a phone at the size of the page."""
+
+
+def svg_of(text: str, label: str) -> str:
+    """Return a QR code (ISO/IEC 18004) as an SVG element; "" for a text that is too long for one.
+
+    `label` must need no escaping.
+    """
+    content = text.encode()
+    if len(content) > _MOST_BYTES:
+        return ""
+    rows = list(segno.make(content, error="m", micro=False).matrix_iter(border=_QUIET))
+    dark = "".join(f"M{x} {y}h1v1h-1z" for y, row in enumerate(rows) for x, is_dark in enumerate(row) if is_dark)
+    # Dark on light in every theme: not all scanners read the inverse.
+    return (
+        f'<svg class="qr" role="img" aria-label="{label}" viewBox="0 0 {len(rows)} {len(rows)}" '
+        f'shape-rendering="crispEdges"><rect width="{len(rows)}" height="{len(rows)}" fill="#fff"/>'
+        f'<path d="{dark}" fill="#000"/></svg>'
+    )
+
 
 _PATH: Final = "/account"
 
 
 async def show(visit: Visit) -> Page:
-    user = visit.user.details.user
+    user = visit.user.user
     account = _account(visit) if user is not None else None
     values: dict[str, Any] = {
         "user": user,
         "has_factor": account is not None and await account.has_second_factor(),
         "sessions": await sessions.sessions_of(visit.control, visit.principal),
-        "own": visit.user.details.session.public_id,
+        "own": visit.user.session.public_id,
         "scopes": _scopes(visit),
-        "providers": ProviderSignIn(visit.services, visit.providers).providers,
+        "providers": providers_offered(visit),
     }
     return Page("account.html", "Account", values)
 
 
 async def end_session(visit: Visit) -> Redirect:
-    """End the session that the form names, or all others."""
     if session := visit.form.get("session"):
         await sessions.revoke(visit.control, visit.principal, session)
     else:
-        await sessions.revoke_all(visit.control, visit.principal, but=visit.user.details.session.id)
+        await sessions.revoke_all(visit.control, visit.principal, but=visit.user.session.id)
     return Redirect(_PATH, "sessions_ended")
-
-
-async def show_password(visit: Visit) -> Page:
-    del visit
-    return Page("password.html", "Change the password")
 
 
 async def change_password(visit: Visit) -> Redirect:
@@ -85,8 +101,9 @@ async def show_code(visit: Visit) -> Page:
 
 
 async def _code_page(enrolment: Enrolment | None) -> Page:
-    code = "" if enrolment is None else await _code_of(enrolment.uri)
-    return Page("factor_code.html", "Second factor", {"enrolment": enrolment, "code": code})
+    # On a thread: a large code takes 50 ms.
+    code = "" if enrolment is None else await asyncio.to_thread(svg_of, enrolment.uri, "QR code of the secret")
+    return Page("factor_code.html", "Second factor", {"enrolment": enrolment, "code": Markup(code)})  # noqa: S704
 
 
 async def confirm(visit: Visit) -> Page:
@@ -96,7 +113,7 @@ async def confirm(visit: Visit) -> Page:
 
 
 async def show_connect(visit: Visit) -> Page:
-    providers = ProviderSignIn(visit.services, visit.providers).providers
+    providers = providers_offered(visit)
     if not providers:
         raise NotFound("There is no identity provider.")
     return Page("connect.html", "Connect an account", {"providers": providers, "provider_url": "", "title": ""})
@@ -104,40 +121,29 @@ async def show_connect(visit: Visit) -> Page:
 
 async def connect(visit: Visit) -> Page:
     """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
-    name, at_provider = visit.form.get("provider", ""), ProviderSignIn(visit.services, visit.providers)
-    account = _account(visit)
+    name, account = visit.form.get("provider", ""), _account(visit)
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)
-    redirect = await at_provider.begin(name, visit.sent_url, permit=permit)
-    values = {"providers": (), "provider_url": redirect.url, "title": dict(at_provider.providers)[name]}
-    cookie = cookies.pending(cookies.pending_name(visit.url), redirect.kept.cookie)
+    redirect = await begin(visit, name, permit=permit)
+    values = {"providers": (), "provider_url": redirect.url, "title": visit.providers[name].settings.title}
+    cookie = cookies.pending(cookies.pending_name(visit.url), redirect.pending.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))
 
 
-async def _code_of(uri: str) -> Markup:
-    """Return the QR code of a URI; nothing if it is too long for one."""
-    try:
-        # On a thread: a large code takes 50 ms.
-        return Markup(await asyncio.to_thread(svg_of, uri, "QR code of the secret"))  # noqa: S704 - made here
-    except TooLong:
-        return Markup("")
-
-
 def _account(visit: Visit) -> Account:
-    return Account(visit.control, visit.services.authenticator, visit.user.details)
+    return Account(visit.control, visit.services.authenticator, visit.user)
 
 
 def _scopes(visit: Visit) -> Mapping[str, list[str]]:
-    """Return the resources that the role may change or see, by the access."""
     scopes = sorted(visit.principal.scopes.items())
     return {access: [name for name, scope in scopes if scope.access == access] for access in ("write", "read")}
 
 
 ROUTES: Final = (
-    PageRoute(_PATH, show, reads=HTML_PAGE),
-    PageRoute(f"{_PATH}/sessions", show, end_session, reads=HTML_PAGE),
-    PageRoute(f"{_PATH}/password", show_password, change_password, reads=HTML_PAGE),
-    PageRoute(f"{_PATH}/connect", show_connect, connect, waits=True, reads=HTML_PAGE),
-    PageRoute(f"{_PATH}/second-factor", show_factor, change_factor, reads=HTML_PAGE),
-    PageRoute(f"{_PATH}/second-factor/code", show_code, confirm, reads=HTML_PAGE),
+    PageRoute(_PATH, show),
+    PageRoute(f"{_PATH}/sessions", show, end_session),
+    PageRoute(f"{_PATH}/password", plain_page("password.html", "Change the password"), change_password),
+    PageRoute(f"{_PATH}/connect", show_connect, connect, waits=True),
+    PageRoute(f"{_PATH}/second-factor", show_factor, change_factor),
+    PageRoute(f"{_PATH}/second-factor/code", show_code, confirm),
 )

@@ -5,21 +5,15 @@ from typing import Final
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
 from discue.domain.domain_challenge import target_of
 from discue.domain.errors import invalid
-from discue.domain.reservations import HTML_PAGE
 
 
 async def show(visit: Visit) -> Page:
     found = await domains.page(visit.control, visit.principal, selection_of(visit, "alias"))
     page = shown(visit, found, [each.public_id for each in found.items], "alias")
     return Page("domains.html", "Domains", {"list": page})
-
-
-async def show_new(visit: Visit) -> Page:
-    return Page("domain_new.html", "New domain", {"form": visit.form})
 
 
 async def create(visit: Visit) -> Redirect:
@@ -36,7 +30,6 @@ async def show_domain(visit: Visit) -> Page:
 
 
 async def act(visit: Visit) -> Redirect:
-    """Check a domain now, or delete it."""
     action = visit.form.get("action", "")
     if action == "delete":
         await domains.delete(visit.control, visit.principal, visit.ids[0])
@@ -48,7 +41,14 @@ async def act(visit: Visit) -> Redirect:
 
 
 ROUTES: Final = (
-    PageRoute("/domains", show, needs="domains", reads=HTML_PAGE),
-    PageRoute("/domains/new", show_new, create, needs="domains", is_form=True, grants_access=True, reads=HTML_PAGE),
-    PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True, reads=HTML_PAGE),
+    PageRoute("/domains", show, needs="domains"),
+    PageRoute(
+        "/domains/new",
+        plain_page("domain_new.html", "New domain"),
+        create,
+        needs="domains",
+        is_form=True,
+        grants_access=True,
+    ),
+    PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True),
 )

@@ -6,9 +6,7 @@ from typing import Final
 from discue.control import event_names, usage
 from discue.control.event_names import EventNames
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Visit
-from discue.domain.reservations import HTML_PAGE
+from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.store.events import UsageEvent
 
 _EVENTS: Final = 50
@@ -51,4 +49,4 @@ def _path(event: UsageEvent, names: EventNames, deleted: Collection[str]) -> str
     return f"/{_LISTS[event.subject]}/{event.ref}" if event.ref and event.subject in _LISTS else ""
 
 
-ROUTES: Final = (PageRoute("/events", show, needs="events", reads=HTML_PAGE),)
+ROUTES: Final = (PageRoute("/events", show, needs="events"),)

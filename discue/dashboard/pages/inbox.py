@@ -8,11 +8,9 @@ from discue.dashboard.fields import is_number
 from discue.dashboard.formats import readable
 from discue.dashboard.inbox import TIMES, VERIFIED, Inbox, ReceivedRequest
 from discue.dashboard.listing import ShownList
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
+from discue.dashboard.visit import PER_PAGE, Page, PageRoute, Redirect, Visit
 from discue.domain.errors import NotFound, invalid
 from discue.domain.ids import is_public_id
-from discue.domain.reservations import HTML_PAGE
 
 _PATH: Final = "/inbox"
 _SHOWN_BYTES: Final = 2_000
@@ -35,7 +33,6 @@ class InboxRow:
 
     @property
     def beginning(self) -> str:
-        """The first characters of the body, in one line."""
         text = self.request.body[: 2 * _BEGINNING]
         line = " ".join(text.split())
         return f"{line[:_BEGINNING]}…" if len(line) > _BEGINNING or self.request.bytes > len(text.encode()) else line
@@ -64,7 +61,6 @@ async def show(visit: Visit) -> Page:
 
 
 async def decide(visit: Visit) -> Redirect:
-    """Decide how the inbox responds to the next requests."""
     text = visit.form.get("times", "1").strip()
     times = _number(text)
     if text and times is None:
@@ -99,8 +95,7 @@ def _id_in(request: ReceivedRequest, header: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    """Return a number; None for other texts."""
     return int(text) if is_number(text) else None
 
 
-ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners", reads=HTML_PAGE),)
+ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners"),)

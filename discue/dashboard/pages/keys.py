@@ -1,18 +1,21 @@
-"""API keys: what each may do, when it was used last; and forms that create, change and delete one."""
+"""API keys: their list, forms that create, change and delete one, and a call that a new key may make."""
 
+from shlex import quote as shell_quote
 from typing import Final, get_args
+from urllib.parse import quote
 
-from discue.control import api_keys
+import msgspec
+
+from discue.control import api_keys, listeners
 from discue.control.api_keys import KeyFields
-from discue.dashboard.fields import number_of
-from discue.dashboard.key_calls import call_of
+from discue.dashboard.fields import newest_queues, number_of
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.pages.queues import example_of
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.model import ApiKey
-from discue.domain.reservations import HTML_PAGE
-from discue.domain.scopes import PRESETS, PROTECTED, RESOURCES, Access, Scope, preset_scopes
+from discue.domain.scopes import PRESETS, PROTECTED, RESOURCES, Access, Scope, Scopes, preset_scopes
+from discue.store.pagination import Selection
 
 _GRANTED: Final = tuple(name for name in RESOURCES if name not in PROTECTED)
 _LEVELS: Final = get_args(Access)
@@ -103,22 +106,84 @@ async def show_key(visit: Visit) -> Page:
 
 
 async def change(visit: Visit) -> Redirect:
-    """Disable, enable or delete a key."""
-    action, path = visit.form.get("action", ""), "/keys"
+    action = visit.form.get("action", "")
     if action == "delete":
         await api_keys.delete(visit.control, visit.principal, visit.ids[0])
-        return Redirect(path, "key_deleted")
-    if action == "disable":
-        await api_keys.change(visit.control, visit.principal, visit.ids[0], KeyFields(status="disabled"))
-    elif action == "enable":
-        await api_keys.change(visit.control, visit.principal, visit.ids[0], KeyFields(status="enabled"))
-    else:
+        return Redirect("/keys", "key_deleted")
+    if action not in ("disable", "enable"):
         raise invalid("/action", "must be disable, enable or delete")
-    return Redirect(f"{path}/{visit.ids[0]}", "key_changed")
+    await api_keys.change(
+        visit.control, visit.principal, visit.ids[0], KeyFields(status="disabled" if action == "disable" else "enabled")
+    )
+    return Redirect(f"/keys/{visit.ids[0]}", "key_changed")
 
 
 ROUTES: Final = (
-    PageRoute("/keys", show, needs="api_keys", reads=HTML_PAGE),
-    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True, reads=HTML_PAGE),
-    PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True, reads=HTML_PAGE),
+    PageRoute("/keys", show, needs="api_keys"),
+    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True),
+    PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True),
 )
+
+
+_LISTS: Final = {
+    "queues": "/queues",
+    "messages": "/messages",
+    "listeners": "/listeners",
+    "topics": "/topics",
+    "domains": "/domains",
+    "events": "/events",
+    "stats": "/stats/messages",
+}
+"""The paths of lists, by the resource that a key must be able to read."""
+_QUEUE: Final = "QUEUE"
+_LISTENER: Final = "LISTENER"
+_SEARCHED: Final = 50
+
+
+class KeyCall(msgspec.Struct, frozen=True):
+    path: str
+    body: str = ""
+    """JSON to publish; "" for a request that only reads."""
+    hint: str = ""
+    """A sentence that says which names to replace before the call is sent; "" if the call works as it is."""
+
+    def command(self, url: str, key: str) -> str:
+        lines = [f"curl {shell_quote(url + self.path)}", f"-H {shell_quote(f'X-API-KEY: {key}')}"]
+        if self.body:
+            lines += ["-H 'Content-Type: application/json'", f"-d {shell_quote(self.body)}"]
+        return " \\\n  ".join(lines)
+
+
+async def call_of(visit: Visit, scopes: Scopes) -> KeyCall:
+    """Return a call that a key with these scopes may make: it publishes, pulls, or lists something."""
+    messages, listening = scopes.get("messages"), scopes.get("listeners")
+    if messages is not None and messages.access == "write":
+        return await _publish(visit)
+    if messages is not None and listening is not None and listening.access == "write":
+        return await _pull(visit)
+    # Any key may read the root of the API.
+    return KeyCall(next((path for name, path in _LISTS.items() if name in scopes), "/"))
+
+
+async def _publish(visit: Visit) -> KeyCall:
+    """Return a call that publishes an example to the newest queue, or one with a hint if there is no example."""
+    if visit.principal.may("queues", "read"):
+        newest = await newest_queues(visit, among=2)
+        if newest and (data := await example_of(visit, newest[0])):
+            return KeyCall(f"/queues/{quote(newest[0].alias, safe='')}/messages", f'{{"data": {data}}}')
+    hint = f"Replace {_QUEUE} with the name of a queue, and the example with data that the queue accepts."
+    return KeyCall(f"/queues/{_QUEUE}/messages", '{"data": {"hello": "world"}}', hint)
+
+
+async def _pull(visit: Visit) -> KeyCall:
+    """Return a call that pulls from the newest listener in pull mode among the newest ones."""
+    if visit.principal.may("listeners", "read"):
+        newest = Selection(per_page=_SEARCHED)
+        page = await listeners.page(visit.control, visit.principal, newest, with_missed=False)
+        for each in page.items:
+            found = each.listener
+            if found.mode == "pull":
+                place = f"/queues/{quote(found.queue_alias, safe='')}/listeners/{quote(found.alias, safe='')}"
+                return KeyCall(f"{place}/messages?max=10")
+    hint = f"Replace {_QUEUE} and {_LISTENER} with the names of a queue and of its listener in pull mode."
+    return KeyCall(f"/queues/{_QUEUE}/listeners/{_LISTENER}/messages?max=10", hint=hint)

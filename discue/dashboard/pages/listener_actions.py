@@ -1,33 +1,27 @@
 """Actions on a listener. Each is a page with a preview and a form, which works without scripts."""
 
+from functools import partial
 from typing import Any, Final
 
-from discue.control import listener_secrets, listener_tests, listeners, messages
+from discue.control import listener_secrets, listener_tests, listeners
 from discue.control.jobs import REDELIVERIES, REPLAYS, RedeliveryParams, ReplayParams
 from discue.control.listener_fields import ListenerFields
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
 from discue.control.listener_tests import SampleMessage
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.fields import DATA_FORM_BYTES, number_of, value_of
+from discue.dashboard.fields import DATA_FORM_BYTES, instant_of, number_of, value_of
 from discue.dashboard.listing import id_given, noting_faults
-from discue.dashboard.pages.listener import details_of, frame, path_of
-from discue.dashboard.route import PageRoute
-from discue.dashboard.times import instant_of
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.pages.listeners import details_of, frame, path_of
+from discue.dashboard.pages.message import message_of
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.message_data import data_of
 from discue.domain.model import MISSED_REASONS
-from discue.domain.reservations import HTML_PAGE
-from discue.store.pagination import Selection
 from discue.store.replays import COUNTED
 
 _HOUR: Final = 3_600
 _HIGHEST_RATE: Final = 100_000
 _SAMPLE: Final = '{\n  "test": true\n}'
-
-
-async def show_disable(visit: Visit) -> Page:
-    return await _page(visit, "disable.html", "Disable")
 
 
 async def disable(visit: Visit) -> Redirect:
@@ -55,14 +49,7 @@ async def show_test(visit: Visit) -> Page:
         data = _SAMPLE
         with noting_faults(visit):
             if message_id := id_given(visit, "message"):
-                found = await messages.timeline(
-                    visit.control,
-                    visit.principal,
-                    (visit.ids[0], message_id),
-                    Selection(per_page=1),
-                    reserve=visit.reserve_data,
-                )
-                data = (found.message.body or b"").decode(errors="replace")
+                data = ((await message_of(visit, message_id)).body or b"").decode(errors="replace")
         form = {"data": data, "as": "json"}
     return await _page(visit, "test.html", "Send a test", form=form, result=None)
 
@@ -77,7 +64,6 @@ async def test(visit: Visit) -> Page:
 
 
 async def show_redeliver(visit: Visit) -> Page:
-    """Show what would be sent again."""
     given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None:
@@ -112,7 +98,6 @@ def _redelivery_params(visit: Visit) -> RedeliveryParams:
 
 
 async def show_replay(visit: Visit) -> Page:
-    """Show how many messages a replay would send."""
     given, details = visit.form or visit.query, await details_of(visit)
     preview = None
     if visit.error is None and given.get("from"):
@@ -139,25 +124,18 @@ def _replay_params(visit: Visit) -> ReplayParams:
     )
 
 
-async def cancel(visit: Visit) -> Redirect:
-    """Cancel the redelivery or the replay that the form names."""
-    job = id_given(visit, "job")
-    if visit.form.get("kind") == "replay":
-        await REPLAYS.cancel(visit.control, visit.principal, visit.ids, job)
-    else:
-        await REDELIVERIES.cancel(visit.control, visit.principal, visit.ids, job)
-    return Redirect(f"{path_of(visit)}/jobs", "cancelled")
-
-
-async def show_cancel(visit: Visit) -> Page:
-    job, kind = id_given(visit, "job"), (visit.form or visit.query).get("kind", "redelivery")
+async def show_cancel(visit: Visit, kind: str = "") -> Page:
+    job, kind = id_given(visit, "job"), kind or (visit.form or visit.query).get("kind", "redelivery")
     if not job:
         raise invalid("/job", "must be the id of a redelivery or a replay")
     return await _page(visit, "cancel.html", "Cancel", job=job, kind=kind)
 
 
-async def show_delete(visit: Visit) -> Page:
-    return await _page(visit, "listener_delete.html", "Delete this listener")
+async def cancel(visit: Visit, kind: str = "") -> Redirect:
+    """Cancel the redelivery or the replay that the form names. Without a kind, the form also has that."""
+    jobs = REPLAYS if (kind or visit.form.get("kind")) == "replay" else REDELIVERIES
+    await jobs.cancel(visit.control, visit.principal, visit.ids, id_given(visit, "job"))
+    return Redirect(f"{path_of(visit)}/jobs", "cancelled")
 
 
 async def delete(visit: Visit) -> Redirect:
@@ -175,29 +153,21 @@ def _page_of(visit: Visit, details: ListenerDetails, template: str, title: str, 
 
 
 def _number(visit: Visit, name: str, within: range) -> int | None:
-    """Return a number of the form or the query; None if it is left out. Raises Unprocessable."""
     return number_of((visit.form or visit.query).get(name, ""), name, within)
 
 
+SHOW_DISABLE: Final = partial(_page, template="disable.html", title="Disable")
+_SHOW_DELETE: Final = partial(_page, template="listener_delete.html", title="Delete this listener")
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PageRoute(f"{_LISTENER}/delete", show_delete, delete, needs="listeners", is_form=True, reads=HTML_PAGE),
-    PageRoute(f"{_LISTENER}/disable", show_disable, disable, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/delete", _SHOW_DELETE, delete, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/disable", SHOW_DISABLE, disable, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True),
     PageRoute(
-        f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True, reads=HTML_PAGE
+        f"{_LISTENER}/test", show_test, test, needs="listeners", is_form=True, form_bytes=DATA_FORM_BYTES, waits=True
     ),
-    PageRoute(
-        f"{_LISTENER}/test",
-        show_test,
-        test,
-        needs="listeners",
-        is_form=True,
-        form_bytes=DATA_FORM_BYTES,
-        waits=True,
-        reads=HTML_PAGE,
-    ),
-    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True, reads=HTML_PAGE),
-    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True, reads=HTML_PAGE),
-    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True, reads=HTML_PAGE),
+    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True),
+    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True),
 )

@@ -1,19 +1,132 @@
 """A message: what happened to it at each listener, drawn to scale in time, and why it waits."""
 
-from typing import Final
+import shlex
+from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 from discue.control import messages
 from discue.control.context import require_found
+from discue.control.messages import MessageTimeline
+from discue.dashboard.formats import SHOWN_BYTES, html_bytes, readable
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.message_data import fit
-from discue.dashboard.route import PageRoute
 from discue.dashboard.timeline import Drawing, ShownAttempt, draw, stages_of
-from discue.dashboard.visit import Download, Page, Visit
+from discue.dashboard.visit import Download, Page, PageRoute, Visit
+from discue.domain.attempts import HIDDEN, AttemptDetail, HeaderPairs
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES
-from discue.domain.messages import MessageState
-from discue.domain.reservations import HTML_PAGE
+from discue.domain.messages import MessageState, StoredMessage
 from discue.store.pagination import Selection
+
+_COMPUTED: Final = frozenset({"content-length", "connection", "host", "accept-encoding"})
+"""Headers that curl sets itself."""
+_LONGEST_BODY: Final = 4_096
+
+
+def curl_of(detail: AttemptDetail, body: bytes | None) -> str:
+    """Return the command, without the headers that are not kept.
+
+    It reads a body that is long, binary or None from a file.
+    """
+    sent = dict(detail.request_headers)
+    host = next((value for name, value in sent.items() if name.lower() == "host"), "")
+    lines = [f"curl -i -X POST {shlex.quote(f'http://{host}')}"]
+    lines += [
+        f"-H {shlex.quote(f'{name}: {value}')}"
+        for name, value in sent.items()
+        if name.lower() not in _COMPUTED and value != HIDDEN
+    ]
+    if body is not None and len(body) <= _LONGEST_BODY and body.isascii():
+        lines.append(f"--data-raw {shlex.quote(body.decode())}")
+    else:
+        lines.append("--data-binary @message.bin")
+    return " \\\n  ".join(lines)
+
+
+PAGE_BYTES: Final = 60_000
+"""The size of a page before it is compressed."""
+
+# Bytes of HTML that the rest of the page has at most. A test makes the largest page.
+_FRAME_BYTES: Final = 9_800
+_LANE_BYTES: Final = 2_050
+_ATTEMPT_BYTES: Final = 1_300
+_PAIR_BYTES: Final = len("<div><dt></dt><dd class='mono'></dd></div>\n")
+"""The elements around a header."""
+
+
+class ShownData(NamedTuple):
+    text: str
+    is_cut: bool
+    size: int
+    """Bytes of the whole data."""
+
+
+class ShownHeaders(NamedTuple):
+    pairs: HeaderPairs
+    is_cut: bool
+
+
+class ShownExchange(NamedTuple):
+    request_headers: ShownHeaders
+    response_headers: ShownHeaders
+    body: ShownData
+    curl: str
+    """A command that sends the request again."""
+
+
+class MessageData(NamedTuple):
+    """The part of its data that the page of a message has."""
+
+    data: ShownData
+    headers: ShownHeaders
+    """The headers that the producer chose."""
+    exchange: ShownExchange | None
+    """The exchange of the opened attempt; None without one, or if its details are not kept."""
+
+
+def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -> MessageData:
+    """Return what fits on the page besides its drawing. The message has what the exchange leaves."""
+    attempts = sum(len(lane.attempts) for lane in drawing.lanes)
+    taken = _FRAME_BYTES + _LANE_BYTES * len(drawing.lanes) + _ATTEMPT_BYTES * attempts
+    room = _Room(max(0, PAGE_BYTES - taken))
+    message, body = found.message, found.message.body or b""
+    headers = room.headers(message.options.headers, 5)
+    exchange = None
+    if opened is not None and (detail := opened.of.detail) is not None:
+        curl = curl_of(detail, body)
+        if html_bytes(curl) > room.left // 4:
+            curl = curl_of(detail, None)
+        exchange = ShownExchange(
+            room.headers(detail.request_headers, 5),
+            room.headers(detail.response_headers, 5),
+            room.data(detail.body, 3),
+            curl,
+        )
+        room.left -= html_bytes(curl)
+    return MessageData(room.data(body, 1), headers, exchange)
+
+
+class _Room:
+    """The bytes of HTML that are left on a page."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def data(self, content: bytes, part: int) -> ShownData:
+        """Return the beginning of some data. It takes one of `part` equal parts of what is left at most."""
+        text, is_cut = readable(content, most=min(SHOWN_BYTES, self.left // part))
+        self.left -= html_bytes(text)
+        return ShownData(text, is_cut, len(content))
+
+    def headers(self, pairs: HeaderPairs, part: int) -> ShownHeaders:
+        """Return the first headers, like `data`."""
+        end, shown = self.left - self.left // part, []
+        for name, value in pairs:
+            size = html_bytes(name) + html_bytes(value) + _PAIR_BYTES
+            if self.left - size < end:
+                break
+            self.left -= size
+            shown.append((name, value))
+        return ShownHeaders(tuple(shown), len(shown) < len(pairs))
+
 
 SHOWN_LISTENERS: Final = 10
 """Lanes on one page."""
@@ -58,15 +171,18 @@ def _opened(visit: Visit, drawing: Drawing) -> ShownAttempt | None:
     return next((each for each in shown if each.of.attempt.id == visit.query.get("attempt")), drawing.opened)
 
 
+async def message_of(visit: Visit, public_id: str) -> StoredMessage:
+    """Return a message of the queue that the page is about, with its data."""
+    ids, first = (visit.ids[0], public_id), Selection(per_page=1)
+    return (await messages.timeline(visit.control, visit.principal, ids, first, reserve=visit.reserve_data)).message
+
+
 async def show_data(visit: Visit) -> Download:
-    found = await messages.timeline(
-        visit.control, visit.principal, visit.ids, Selection(per_page=1), reserve=visit.reserve_data
-    )
-    return Download(found.message.body or b"", found.message.id)
+    message = await message_of(visit, visit.ids[1])
+    return Download(message.body or b"", message.id)
 
 
 async def show_response(visit: Visit) -> Download:
-    """Show the body of the response to an attempt, as far as it is kept."""
     made = await messages.get_listener_attempt(visit.control, visit.principal, visit.ids[:2], visit.ids[2])
     detail = require_found(made.detail)
     return Download(detail.body, made.attempt.id)
@@ -76,7 +192,7 @@ DATA: Final = "/queues/{id}/messages/{id}/data"
 RESPONSE: Final = "/queues/{id}/listeners/{id}/attempts/{id}/response"
 
 ROUTES: Final = (
-    PageRoute("/queues/{id}/messages/{id}", show, needs="messages", reads=HTML_PAGE),
-    PageRoute(DATA, show_data, needs="messages", reads=HTML_PAGE),
-    PageRoute(RESPONSE, show_response, needs="listeners", reads=HTML_PAGE),
+    PageRoute("/queues/{id}/messages/{id}", show, needs="messages"),
+    PageRoute(DATA, show_data, needs="messages"),
+    PageRoute(RESPONSE, show_response, needs="listeners"),
 )

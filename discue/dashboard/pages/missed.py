@@ -7,12 +7,10 @@ from msgspec.structs import replace
 from discue.control import missed, search
 from discue.control.search import Kind
 from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Visit
+from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
-from discue.domain.reservations import HTML_PAGE
 
 _FILTERS: Final = ("listener", "queue", "reason")
 
@@ -63,4 +61,4 @@ async def _id_of(visit: Visit, name: str, given: str) -> str:
     return public_id
 
 
-ROUTES: Final = (PageRoute("/missed", show, needs="listeners", reads=HTML_PAGE),)
+ROUTES: Final = (PageRoute("/missed", show, needs="listeners"),)

@@ -9,11 +9,8 @@ from discue.control.listeners import ListenerDetails
 from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.fields import newest_queues
-from discue.dashboard.pages.listeners import ListenerRow, rows_of
-from discue.dashboard.route import PageRoute
-from discue.dashboard.states import state_of
-from discue.dashboard.visit import Page, Visit
-from discue.domain.reservations import HTML_PAGE
+from discue.dashboard.pages.listeners import ListenerRow, rows_of, state_of
+from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 
 LISTENERS_READ: Final = 50
@@ -92,7 +89,6 @@ async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) ->
 
 
 def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:
-    """Return the present rates per minute; none without the activity."""
     if not activity:
         return {}
     before, current = activity[-2:]
@@ -109,4 +105,4 @@ def _urgency(details: ListenerDetails) -> tuple[bool, int, int]:
     return bool(details.condition.held_by), details.counts.pending, details.counts.missed
 
 
-ROUTES: Final = (PageRoute("", show, reads=HTML_PAGE),)
+ROUTES: Final = (PageRoute("", show),)

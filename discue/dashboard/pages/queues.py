@@ -1,18 +1,33 @@
-"""The list of queues."""
+"""Queues: their list, their schemas, and the log, the listeners, the settings and the publish form of one queue."""
 
+import time
+from collections.abc import Mapping
 from typing import Final
 
-from discue.control import queues
-from discue.dashboard.listing import names_offered, selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Visit
-from discue.domain.reservations import HTML_PAGE
+import msgspec
+
+from discue.control import listeners, messages, queues
+from discue.control.queues import QueueSummary
+from discue.dashboard.fields import DATA_FORM_BYTES, indented, instant_of, key_of, number_of, value_of
+from discue.dashboard.formats import PREVIEW_BYTES
+from discue.dashboard.listing import NO_ROWS, STATES, id_given, names_offered, noting_faults, selection_of, shown
+from discue.dashboard.pages.listeners import rows_of
+from discue.dashboard.pages.message import message_of
+from discue.dashboard.pages.queue_forms import LANGUAGES, default_retention
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.domain.aliases import check_alias
+from discue.domain.json_example import NoExample, accepted_example
+from discue.domain.message_data import data_of, is_json
+from discue.domain.messages import MessageOptions
+from discue.domain.model import Queue
+from discue.domain.retry import effective_policy
+from discue.publishing.publish import NewMessage, publish
 
 _LISTENERS: Final = 20
 """The largest number of listeners of a queue that are counted."""
 
 
-async def show(visit: Visit) -> Page:
+async def show_list(visit: Visit) -> Page:
     selection = selection_of(visit, "alias")
     found = await queues.page(visit.control, visit.principal, selection, shown_listeners=_LISTENERS)
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
@@ -24,4 +39,139 @@ async def show(visit: Visit) -> Page:
     )
 
 
-ROUTES: Final = (PageRoute("/queues", show, needs="queues", reads=HTML_PAGE),)
+async def show_schemas(visit: Visit) -> Page:
+    visit.principal.require("schemas", "read")
+    found = await queues.page(visit.control, visit.principal, selection_of(visit, "alias"), shown_listeners=0)
+    page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
+    return Page("schemas.html", "Schemas", {"list": page, "languages": LANGUAGES})
+
+
+_SAMPLE: Final = '{\n  "hello": "world"\n}'
+
+
+async def example_of(visit: Visit, queue: Queue) -> str:
+    checker = (await visit.control.cache.queue(visit.principal.organization, queue.public_id)).checker
+    if queue.schema is None or checker is None:
+        return _SAMPLE
+    try:
+        body = accepted_example(queue.schema, queue.schema_language, checker, time.perf_counter)
+    except NoExample:
+        return ""
+    return indented(body.decode())
+
+
+_DELAYS: Final = range(31_536_001)
+_FILTERS: Final = ("id", "alias", "key", "state", "since")
+
+
+async def show(visit: Visit) -> Page | Redirect:
+    """Show the log, the newest message first."""
+    with noting_faults(visit):
+        if wanted := id_given(visit, "id"):
+            return Redirect(f"/queues/{visit.ids[0]}/messages/{wanted}")
+    details = await _queue(visit)
+    selection = selection_of(visit, "alias", "key", "state")
+    with noting_faults(visit):
+        if since := visit.query.get("since", "").strip():
+            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since") - 1)
+    found = NO_ROWS
+    with noting_faults(visit):
+        if not visit.wrong:
+            found = await messages.page_of_queue(visit.control, visit.principal, details.queue, selection)
+    page = shown(visit, found, [each.id for each in found.items], *_FILTERS)
+    filters = {name: visit.query.get(name, "") for name in _FILTERS}
+    is_filtered = any(filters.values())
+    values = {"details": details, "list": page, "filters": filters, "is_filtered": is_filtered, "states": STATES}
+    values["glances"] = await messages.glances(visit.control, visit.principal, found.items, PREVIEW_BYTES)
+    return Page("queue.html", details.queue.alias, values, is_live=True)
+
+
+async def show_listeners(visit: Visit) -> Page:
+    details = await _queue(visit)
+    selection = selection_of(visit)
+    found = await listeners.page_of_queue(visit.control, visit.principal, details.queue, selection, with_missed=False)
+    page = shown(visit, found, [each.listener.public_id for each in found.items])
+    rows = await rows_of(visit, found.items)
+    return Page(
+        "queue_listeners.html", details.queue.alias, {"details": details, "list": page, "rows": rows}, is_live=True
+    )
+
+
+async def show_settings(visit: Visit) -> Page:
+    details = await _queue(visit)
+    queue = details.queue
+    values = {
+        "details": details,
+        "retention": default_retention(visit) if queue.retention_seconds is None else queue.retention_seconds,
+        "max_bytes": queue.max_message_bytes or visit.control.settings.max_message_bytes,
+        "policy": effective_policy(queue.retry),
+        "schema": None if queue.schema is None else indented(queue.schema),
+        "languages": LANGUAGES,
+    }
+    return Page("queue_settings.html", details.queue.alias, values)
+
+
+async def show_publish(visit: Visit) -> Page:
+    details = await _queue(visit)
+    form = visit.form or await _prefilled(visit, details.queue)
+    return Page("queue_publish.html", f"Publish · {details.queue.alias}", {"details": details, "form": form})
+
+
+async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:
+    """Return the form with an example that the queue's schema accepts, or with the message to copy."""
+    copied = ""
+    with noting_faults(visit):
+        copied = id_given(visit, "copy")
+    if not copied:
+        return {"data": await example_of(visit, queue), "as": "json"}
+    message = await message_of(visit, copied)
+    return {
+        "data": (message.body or b"").decode(errors="replace"),
+        "as": "json" if is_json(message.codec) else "text",
+        "key": message.options.key or "",
+    }
+
+
+async def act_publish(visit: Visit) -> Redirect:
+    """Publish what the form has. The queue's schema decides as it does for the API."""
+    # As in the API: under overload, refusing must be cheap.
+    visit.control.store.check_capacity(visit.principal.organization)
+    record = await visit.control.cache.queue(visit.principal.organization, visit.ids[0])
+    (entry,) = await publish(visit.services.publisher, record, (_message_of(visit),))
+    return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")
+
+
+def _message_of(visit: Visit) -> NewMessage:
+    form = visit.form
+    name = form.get("alias", "").strip()
+    if name:
+        check_alias(name)
+    key, delay = key_of(form.get("key", "")), number_of(form.get("delay", ""), "delay", _DELAYS)
+    deliver_at = visit.now + delay * 1_000 if delay else None
+    data, codec = data_of(value_of(form.get("data", ""), form.get("as", "json")))
+    options = MessageOptions(key=key, deliver_at=deliver_at)
+    return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
+
+
+async def _queue(visit: Visit) -> QueueSummary:
+    return await queues.summary(visit.control, visit.principal, visit.ids[0])
+
+
+_QUEUE: Final = "/queues/{id}"
+
+ROUTES: Final = (
+    PageRoute("/queues", show_list, needs="queues"),
+    PageRoute("/schemas", show_schemas, needs="queues"),
+    PageRoute(_QUEUE, show, needs="messages"),
+    PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners"),
+    PageRoute(
+        f"{_QUEUE}/publish",
+        show_publish,
+        act_publish,
+        needs="queues",
+        writes="messages",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+    ),
+    PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
+)

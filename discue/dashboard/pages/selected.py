@@ -11,11 +11,9 @@ from typing import Final, NamedTuple
 from discue.control import listeners
 from discue.control.jobs import REDELIVERIES, RedeliveryParams
 from discue.control.listener_fields import ListenerFields
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit
+from discue.dashboard.visit import PER_PAGE, Page, PageRoute, Redirect, Visit
 from discue.domain.errors import DiscueError, NotFound, Unprocessable
 from discue.domain.ids import is_public_id
-from discue.domain.reservations import HTML_PAGE
 
 PICK: Final = "pick-"
 """The names of fields for rows begin with it; the ids of queue, listener and message follow, separated by dots."""
@@ -31,14 +29,11 @@ class SelectedListener:
 
     @property
     def picks(self) -> list[str]:
-        """The names of its fields."""
         own = f"{PICK}{self.queue}.{self.listener}"
         return [f"{own}.{each}" for each in self.messages] or [own]
 
 
 class SelectionOutcome(NamedTuple):
-    """The result of the action on one listener."""
-
     selected: SelectedListener
     problem: str
     """The reason why it was not done; "" if it was."""
@@ -50,8 +45,6 @@ Names = Callable[[Visit, Collection[str]], Awaitable[Mapping[str, str]]]
 
 
 class SelectionAction(NamedTuple):
-    """An action on all rows of a selection."""
-
     name: str
     """The last step of the page's path."""
     heading: str
@@ -92,7 +85,6 @@ async def _names(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
 
 
 async def show(visit: Visit, action: SelectionAction) -> Page:
-    """Show a preview of the action."""
     selected = _selected(visit, action)
     names = await action.names(visit, {each.listener for each in selected})
     return _page(visit, action, [each for each in selected if each.listener in names], names)
@@ -199,7 +191,6 @@ ROUTES: Final = tuple(
         partial(act, action=action),
         needs="listeners",
         is_form=True,
-        reads=HTML_PAGE,
     )
     for action in _ACTIONS
 )

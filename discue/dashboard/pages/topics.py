@@ -1,20 +1,58 @@
-"""Topics: how each routes its messages into queues, drawn, and a form that tries a message without publishing it."""
+"""Topics and their channels: how a topic routes messages into queues, drawn, and the forms that change both."""
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec import UNSET
 
 from discue.control import queues, topics
-from discue.dashboard import topic_drawing
-from discue.dashboard.fields import value_of
+from discue.control.topics import ChannelFields, TopicDetails, TopicFields
+from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_name, queue_of, queues_offered, value_of
 from discue.dashboard.listing import names_offered, selection_of, shown
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Page, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
 from discue.domain.errors import DiscueError
 from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
-from discue.domain.reservations import HTML_PAGE
+from discue.domain.model import Channel
 from discue.domain.subjects import check_subject
 from discue.store.pagination import Selection
 from discue.store.time_slice import TimeSlice
+
+SIDE: Final = 100.0
+
+Taken = Literal["", "yes", "no"]
+"""Whether a channel takes the message that is tried; empty if none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnChannel:
+    channel: Channel
+    queue: str
+    """The alias of the queue."""
+    curve: str
+    """The path of the curve."""
+    taken: Taken = ""
+
+
+def draw(channels: Sequence[Channel], queues: dict[str, str], taken: dict[str, bool] | None) -> list[DrawnChannel]:
+    """Draw the channels, from top to bottom. `taken` says by queue whether the message that is tried goes there."""
+    step = SIDE / max(1, len(channels))
+    return [
+        DrawnChannel(
+            each,
+            queues.get(each.queue_public_id, each.queue_public_id),
+            _curve(round((index + 0.5) * step, 2)),
+            "" if taken is None else "yes" if taken.get(each.queue_public_id) else "no",
+        )
+        for index, each in enumerate(channels)
+    ]
+
+
+def _curve(y: float) -> str:
+    middle = SIDE / 2
+    return f"M0 {middle:g}C{middle:g} {middle:g} {middle:g} {y:g} {SIDE:g} {y:g}"
+
 
 CHANNELS: Final = 50
 """A topic has no more."""
@@ -41,7 +79,7 @@ async def show_topic(visit: Visit) -> Page:
             taken = await _try(visit, **given)
         except DiscueError as fault:
             error = fault
-    drawn = topic_drawing.draw(channels, names, taken)
+    drawn = draw(channels, names, taken)
     values = {"details": details, "channels": drawn, "given": given, "taken": taken, "fault": error}
     return Page("topic.html", details.topic.alias, values)
 
@@ -62,7 +100,127 @@ async def _try(visit: Visit, subject: str, data: str) -> dict[str, bool]:
     return taken
 
 
+async def create(visit: Visit) -> Redirect:
+    fields = TopicFields(visit.form.get("alias", "").strip() or None)
+    made = await topics.create(visit.control, visit.principal, fields)
+    return Redirect(f"/topics/{made.topic.public_id}", "topic_created")
+
+
+async def show_edit(visit: Visit) -> Page:
+    details = await _topic(visit)
+    values = {"details": details, **_topic_edit(visit, details).shown}
+    return Page("topic_edit.html", f"Rename · {details.topic.alias}", values)
+
+
+async def rename(visit: Visit) -> Redirect:
+    edit = _topic_edit(visit, await _topic(visit))
+    alias = edit.changes.get("alias", "").strip()
+    # No alias keeps the stored one.
+    await topics.change(edit.control, visit.principal, visit.ids[0], TopicFields(alias or None))
+    return Redirect(f"/topics/{visit.ids[0]}", "saved")
+
+
+async def show_delete(visit: Visit) -> Page:
+    details = await _topic(visit)
+    values = {"details": details, "form_version": _topic_edit(visit, details).version}
+    return Page("topic_delete.html", f"Delete · {details.topic.alias}", values)
+
+
+async def delete(visit: Visit) -> Redirect:
+    await topics.delete(matching(visit), visit.principal, visit.ids[0])
+    return Redirect("/topics", "topic_deleted")
+
+
+async def show_new_channel(visit: Visit) -> Page:
+    details = await _topic(visit)
+    values = {"details": details, "form": visit.form, "newer": {}, "offered": await queues_offered(visit)}
+    return Page("channel_new.html", f"New channel · {details.topic.alias}", values)
+
+
+async def create_channel(visit: Visit) -> Redirect:
+    queue = await queue_of(visit, "queue_id")
+    fields = _channel_fields(visit.form, queue)
+    await topics.create_channel(visit.control, visit.principal, visit.ids[0], fields)
+    return Redirect(f"/topics/{visit.ids[0]}", "channel_created")
+
+
+async def show_channel(visit: Visit) -> Page:
+    channel = await _channel(visit)
+    values = {**await _channel_frame(visit, channel), **_channel_edit(visit, channel).shown}
+    return Page("channel_edit.html", f"Channel · {channel.alias}", values)
+
+
+async def change_channel(visit: Visit) -> Redirect:
+    edit = _channel_edit(visit, await _channel(visit))
+    fields = _channel_fields(edit.changes)
+    await topics.change_channel(edit.control, visit.principal, *visit.ids, fields=fields)
+    return Redirect(f"/topics/{visit.ids[0]}", "saved")
+
+
+async def show_delete_channel(visit: Visit) -> Page:
+    channel = await _channel(visit)
+    values = {**await _channel_frame(visit, channel), "form_version": _channel_edit(visit, channel).version}
+    return Page("channel_delete.html", f"Delete · {channel.alias}", values)
+
+
+async def delete_channel(visit: Visit) -> Redirect:
+    await topics.delete_channel(matching(visit), visit.principal, *visit.ids)
+    return Redirect(f"/topics/{visit.ids[0]}", "channel_deleted")
+
+
+def _topic_edit(visit: Visit, details: TopicDetails) -> Edit:
+    return Edit(visit, details.topic, {"alias": details.topic.alias})
+
+
+def _channel_edit(visit: Visit, channel: Channel) -> Edit:
+    fields = {"alias": channel.alias, "pattern": channel.pattern or "", "filter": channel.filter or ""}
+    return Edit(visit, channel, fields)
+
+
+def _channel_fields(texts: Mapping[str, str], queue: str | None = None) -> ChannelFields:
+    """Return the fields of a channel that were typed. Raises BadRequest for a filter that is not JSON."""
+    own_filter = texts.get("filter", "").strip()
+    return ChannelFields(
+        texts.get("alias", "").strip() or None,
+        queue=queue,
+        pattern=texts["pattern"].strip() or None if "pattern" in texts else UNSET,
+        filter=(value_of(own_filter, "json", "/filter").decode() if own_filter else None)
+        if "filter" in texts
+        else UNSET,
+    )
+
+
+async def _topic(visit: Visit) -> TopicDetails:
+    return await topics.get(visit.control, visit.principal, visit.ids[0])
+
+
+async def _channel(visit: Visit) -> Channel:
+    return await topics.get_channel(visit.control, visit.principal, *visit.ids)
+
+
+async def _channel_frame(visit: Visit, channel: Channel) -> dict[str, object]:
+    """Return the values of the head of every page of a channel."""
+    name = await queue_name(visit, channel.queue_public_id)
+    return {"details": await _topic(visit), "channel": channel, "queue_name": name}
+
+
+_TOPIC: Final = "/topics/{id}"
+_CHANNEL: Final = "/topics/{id}/channels/{id}"
+
 ROUTES: Final = (
-    PageRoute("/topics", show, needs="topics", reads=HTML_PAGE),
-    PageRoute("/topics/{id}", show_topic, needs="topics", reads=HTML_PAGE),
+    PageRoute("/topics", show, needs="topics"),
+    PageRoute("/topics/{id}", show_topic, needs="topics"),
+    PageRoute("/topics/new", plain_page("topic_new.html", "New topic"), create, needs="topics", is_form=True),
+    PageRoute(f"{_TOPIC}/edit", show_edit, rename, needs="topics", is_form=True),
+    PageRoute(f"{_TOPIC}/delete", show_delete, delete, needs="topics", is_form=True),
+    PageRoute(
+        f"{_TOPIC}/channels/new",
+        show_new_channel,
+        create_channel,
+        needs="channels",
+        is_form=True,
+        form_bytes=DATA_FORM_BYTES,
+    ),
+    PageRoute(_CHANNEL, show_channel, change_channel, needs="channels", is_form=True, form_bytes=DATA_FORM_BYTES),
+    PageRoute(f"{_CHANNEL}/delete", show_delete_channel, delete_channel, needs="channels", is_form=True),
 )

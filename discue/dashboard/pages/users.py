@@ -1,17 +1,15 @@
 """Users of the organization: their list, one user, and what an administrator does about them."""
 
+from functools import partial
 from typing import Any, Final
 
 from discue.control.context import require_found
 from discue.dashboard.listing import names_offered, selection_of, shown
-from discue.dashboard.route import PageRoute
 from discue.dashboard.users import second_factor, sessions, users
-from discue.dashboard.users.roles import ROLES, may_manage
-from discue.dashboard.users.users import UserDetails, UserFields
-from discue.dashboard.visit import Page, Redirect, Visit
+from discue.dashboard.users.users import ROLES, UserDetails, UserFields, may_manage
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.errors import Forbidden
 from discue.domain.model import User
-from discue.domain.reservations import HTML_PAGE
 
 _WORDS: Final = {"active": "acknowledged", "invited": "pending", "disabled": "disabled"}
 """The kind of badge for each state of a user."""
@@ -35,10 +33,6 @@ async def create(visit: Visit) -> Page:
     return _link_page(visit, await users.create(visit.control, visit.principal, fields))
 
 
-async def show_user(visit: Visit) -> Page:
-    return await _page(visit, "user.html", "")
-
-
 async def change(visit: Visit) -> Redirect:
     form = visit.form
     fields = UserFields(
@@ -54,7 +48,6 @@ async def show_invite(visit: Visit) -> Page:
 
 
 async def invite(visit: Visit) -> Page:
-    """Make a link, and show it: this is the only time."""
     _require_other(visit)
     made = await users.change(visit.control, visit.principal, visit.ids[0], UserFields(invite=True))
     return _link_page(visit, made)
@@ -71,17 +64,9 @@ async def remove_factor(visit: Visit) -> Redirect:
     return Redirect(f"/users/{visit.ids[0]}", "saved")
 
 
-async def show_end(visit: Visit) -> Page:
-    return await _page(visit, "user_end.html", "Sign out everywhere")
-
-
 async def end(visit: Visit) -> Redirect:
     await sessions.revoke_all(visit.control, visit.principal, visit.ids[0])
     return Redirect(f"/users/{visit.ids[0]}", "sessions_ended")
-
-
-async def show_delete(visit: Visit) -> Page:
-    return await _page(visit, "user_delete.html", "Delete")
 
 
 async def delete(visit: Visit) -> Redirect:
@@ -89,7 +74,7 @@ async def delete(visit: Visit) -> Redirect:
     return Redirect("/users", "deleted")
 
 
-async def _page(visit: Visit, template: str, heading: str) -> Page:
+async def _page(visit: Visit, template: str, heading: str = "") -> Page:
     user = await users.get(visit.control, visit.principal, visit.ids[0])
     values: dict[str, Any] = {
         "user": user,
@@ -117,7 +102,6 @@ def _manages(visit: Visit, user: User) -> bool:
 
 
 def _roles(visit: Visit) -> list[str]:
-    """Return the roles that the user may grant."""
     own = visit.principal.role
     return [role for role in reversed(ROLES) if own is not None and may_manage(own, role)]
 
@@ -135,21 +119,25 @@ def _state_of(user: User) -> str:
 
 
 ROUTES: Final = (
-    PageRoute("/users", show, needs="users", reads=HTML_PAGE),
-    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True, reads=HTML_PAGE),
-    PageRoute("/users/{id}", show_user, change, needs="users", grants_access=True, reads=HTML_PAGE),
+    PageRoute("/users", show, needs="users"),
+    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True),
+    PageRoute("/users/{id}", partial(_page, template="user.html"), change, needs="users", grants_access=True),
+    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True),
     PageRoute(
-        "/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True, reads=HTML_PAGE
+        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, grants_access=True
     ),
     PageRoute(
-        "/users/{id}/second-factor",
-        show_remove_factor,
-        remove_factor,
+        "/users/{id}/sign-out",
+        partial(_page, template="user_end.html", heading="Sign out everywhere"),
+        end,
         needs="users",
         is_form=True,
-        grants_access=True,
-        reads=HTML_PAGE,
     ),
-    PageRoute("/users/{id}/sign-out", show_end, end, needs="users", is_form=True, reads=HTML_PAGE),
-    PageRoute("/users/{id}/delete", show_delete, delete, needs="users", is_form=True, reads=HTML_PAGE),
+    PageRoute(
+        "/users/{id}/delete",
+        partial(_page, template="user_delete.html", heading="Delete"),
+        delete,
+        needs="users",
+        is_form=True,
+    ),
 )

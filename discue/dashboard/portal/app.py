@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 from discue.dashboard import cookies, static
 from discue.dashboard.exchange import (
@@ -12,22 +12,21 @@ from discue.dashboard.exchange import (
     page_response,
     redirect_response,
 )
-from discue.dashboard.forms import FORM_BYTES, fields_of
+from discue.dashboard.forms import fields_of
 from discue.dashboard.portal import sessions
-from discue.dashboard.portal.render import render, render_bare
-from discue.dashboard.portal.route import FRAMES, THEME, PortalRoute, PortalVisit
 from discue.dashboard.portal.sessions import PortalDetails
 from discue.dashboard.portal.theme import stylesheet
-from discue.dashboard.route import PageRouter
+from discue.dashboard.portal.visit import FRAMES, THEME, PortalRoute, PortalVisit, render, render_bare
 from discue.dashboard.steps import (
     OPENED_AS,
     PageSteps,
     problem_page,
+    read_form,
     requested_act,
     require_opened,
     with_hints,
 )
-from discue.dashboard.visit import Page
+from discue.dashboard.visit import Page, found_page
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.frame import read_cookie
 from discue.http.services import Services
@@ -55,12 +54,13 @@ class Portal:
     def __init__(self, services: Services, routes: Iterable[PortalRoute]) -> None:
         settings = services.control.settings
         self._control = services.control
-        self._find = PageRouter(routes).find
+        self._routes = {route.path: route for route in routes}
         self._steps = PageSteps(services, settings.public_url, settings.host)
 
     async def respond(self, visit: PortalVisit) -> bytes:
         """Return the content of the response. Raises DiscueError."""
-        return await self._steps.respond(visit, self._respond)
+        with self._steps.reservation():
+            return visit.set_response(await self._respond(visit))
 
     async def _respond(self, visit: PortalVisit) -> PageResponse:
         response = self._steps.receive(visit, _embed_script() if visit.path == EMBED else None)
@@ -87,11 +87,11 @@ class Portal:
         require_opened(visit.headers, _OPENED_AS)
         cookie = _cookies(visit)[0]
         replaced = read_cookie(visit.headers, cookie)
-        opened = await sessions.open_session(self._control, visit.query.get("code", ""), replaced)
-        if opened is None:
+        token = await sessions.open_session(self._control, visit.query.get("code", ""), replaced)
+        if token is None:
             raise Forbidden(_USED)
         response = redirect_response(visit.base)
-        response.headers.append(cookies.portal_session(cookie, opened.token))
+        response.headers.append(cookies.portal_session(cookie, token))
         return response
 
     async def _page(self, visit: PortalVisit, details: PortalDetails) -> PageResponse:
@@ -99,17 +99,17 @@ class Portal:
             self._steps.require_own_origin(visit.scope, "the portal")
             if visit.path == SIGN_OUT:
                 return await self._sign_out(visit, details)
-        found = self._find(visit.path)
+        found = found_page(self._routes, visit.path)
         if found is None:
             raise NotFound("There is no such page.")
-        route, visit.ids = cast("PortalRoute", found.route), found.ids
+        route, visit.ids = found
         act = requested_act(route, visit.scope.method)
         if (
             route.action is not None
             and (act is not None or route.is_form)
-            and not details.may(route.action, *found.ids[:1])
+            and not details.may(route.action, *visit.ids[:1])
             # The page itself says that the customer has no queue yet.
-            and (found.ids or route.action not in details.session.grant.may)
+            and (visit.ids or route.action not in details.session.grant.may)
         ):
             raise Forbidden("Your session does not include this action.")
         fields = partial(_own_fields, visit)
@@ -117,12 +117,12 @@ class Portal:
 
     async def _sign_out(self, visit: PortalVisit, details: PortalDetails) -> PageResponse:
         """End the sessions of the browser. The page that follows is shown in the frames that may embed this one."""
-        await _own_fields(visit, await self._steps.form(visit, FORM_BYTES))
+        await _own_fields(visit, await read_form(visit))
         names, control = _cookies(visit), self._control
         # Also that of the other cookie: users who sign out expect no session to continue in the same browser.
         await sessions.sign_out(control, {read_cookie(visit.headers, name) for name in names})
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
-        content = render_bare(page, base=visit.base, now=visit.now)
+        content = render_bare(page, visit)
         response = page_response(content, 200, visit.security)
         response.headers.extend(cookies.portal_session(name, "") for name in names)
         return response
@@ -130,7 +130,7 @@ class Portal:
     def problem(self, visit: PortalVisit, error: DiscueError) -> bytes:
         """Return the page of an error."""
         page, is_known = problem_page(visit, error), visit.opened is not None
-        content = render(page, visit) if is_known else render_bare(page, base=visit.base, now=visit.now)
+        content = render(page, visit) if is_known else render_bare(page, visit)
         response = page_response(content, error.status, visit.security)
         return visit.set_response(with_hints(response, error))
 

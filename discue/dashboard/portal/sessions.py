@@ -4,8 +4,9 @@ A session is read from the database for each request: one that was revoked grant
 every worker.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -44,6 +45,8 @@ from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.tallies import EventKind
 
+T = TypeVar("T")
+
 
 class PortalSessionFields(msgspec.Struct, frozen=True):
     """The fields of a new session."""
@@ -71,16 +74,6 @@ class NewPortalSession(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"NewPortalSession(session={self.session!r})"
-
-
-class OpenedPortalSession(msgspec.Struct, frozen=True):
-    """A session that was opened, and its token, which is not stored."""
-
-    session: PortalSession
-    token: str
-
-    def __repr__(self) -> str:
-        return f"OpenedPortalSession(session={self.session!r})"
 
 
 class PortalDetails(msgspec.Struct, frozen=True):
@@ -161,22 +154,14 @@ async def page(
     control: ControlContext, principal: Principal, organization_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[PortalSession]:
     """Return the sessions that have not ended, newest first, with those that ended a moment ago."""
-
-    async def work(tx: Transaction) -> Listing[PortalSession]:
-        owner = await _owner(tx, principal, "read", organization_public_id)
-        return await tables.page(tx, owner.id, selection)
-
-    return await control.store.read(work)
+    return await _read(control, principal, organization_public_id, read=partial(tables.page, selection=selection))
 
 
 async def get(
     control: ControlContext, principal: Principal, organization_public_id: str, public_id: str
 ) -> PortalSession:
-    async def work(tx: Transaction) -> PortalSession:
-        owner = await _owner(tx, principal, "read", organization_public_id, public_id)
-        return require_found(await tables.get(tx, owner.id, public_id))
-
-    return await control.store.read(work)
+    read = partial(tables.get, public_id=public_id)
+    return require_found(await _read(control, principal, organization_public_id, public_id, read=read))
 
 
 async def revoke(control: ControlContext, principal: Principal, organization_public_id: str, public_id: str) -> None:
@@ -207,12 +192,7 @@ async def frame_ancestors(
     control: ControlContext, principal: Principal, organization_public_id: str
 ) -> tuple[str, ...]:
     """Return the origins whose pages may embed the portal."""
-
-    async def work(tx: Transaction) -> tuple[str, ...]:
-        owner = await _owner(tx, principal, "read", organization_public_id)
-        return await tables.frame_ancestors(tx, owner.id)
-
-    return await control.store.read(work)
+    return await _read(control, principal, organization_public_id, read=tables.frame_ancestors)
 
 
 async def set_frame_ancestors(
@@ -242,7 +222,7 @@ async def set_frame_ancestors(
     return await control.write(work)
 
 
-async def open_session(control: ControlContext, code: str, replaced: str = "") -> OpenedPortalSession | None:
+async def open_session(control: ControlContext, code: str, replaced: str) -> str | None:
     """Exchange a code for the token of a session. Returns None if the code is unknown, expired or used.
 
     `replaced` is the token that the browser has had in the same place: its session ends, because no *Sign out* could
@@ -252,7 +232,7 @@ async def open_session(control: ControlContext, code: str, replaced: str = "") -
     token, now = control.random_text.take(TOKEN_CHARACTERS), control.clock.now()
     hashed, event_id = token_hash(code), control.row_ids.next()
 
-    async def exchange(tx: Transaction) -> OpenedPortalSession | None:
+    async def exchange(tx: Transaction) -> str | None:
         session = await tables.by_code(tx, hashed)
         if session is None or session.expires_at <= now:
             return None
@@ -264,7 +244,7 @@ async def open_session(control: ControlContext, code: str, replaced: str = "") -
         if not await tables.open_session(tx, session, token_hash(token), now):
             return None
         await _end(tx, replaced, event_id)
-        return OpenedPortalSession(session, token)
+        return token
 
     # Before the write, which others wait for: wrong codes must not cost that much.
     if await control.store.read(partial(tables.by_code, code_hash=hashed)) is None:
@@ -315,12 +295,8 @@ async def event_types(
 async def schemas_of(control: ControlContext, details: PortalDetails, queues: Sequence[str]) -> Sequence[Queue]:
     """Return some of the queues that a session is about, by their public ids, with their schemas."""
     own = tuple(each for each in queues if each in details.queues)
-    return await _queues(control, details, own) if own else ()
-
-
-async def _queues(control: ControlContext, details: PortalDetails, public_ids: Sequence[str]) -> Sequence[Queue]:
     organization = details.session.organization
-    return await control.store.read(partial(tables.queues_among, organization=organization, public_ids=public_ids))
+    return await control.store.read(lambda tx: tables.queues_among(tx, organization, own)) if own else ()
 
 
 async def _queues_of(tx: Transaction, session: PortalSession) -> Sequence[QueueOwner]:
@@ -412,6 +388,17 @@ async def _owner(tx: Transaction, principal: Principal, access: Access, public_i
     found = await organizations.by_public_id(tx, public_id)
     is_seen = found is not None and (principal.is_operator or found.id == principal.organization)
     return require_found(found if is_seen else None)
+
+
+async def _read(
+    control: ControlContext, principal: Principal, *ids: str, read: Callable[[Transaction, int], Awaitable[T]]
+) -> T:
+    """Read what belongs to an organization: the first of the ids. Raises what `_owner` raises."""
+
+    async def work(tx: Transaction) -> T:
+        return await read(tx, (await _owner(tx, principal, "read", *ids)).id)
+
+    return await control.store.read(work)
 
 
 async def _end(tx: Transaction, token: str, event_id: int) -> None:

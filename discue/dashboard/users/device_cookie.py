@@ -27,7 +27,6 @@ def device_cookie(device: str, password_hash: str) -> str:
 
 
 def new_device_cookie(password_hash: str, random_text: RandomText) -> str:
-    """Return the cookie of a new device."""
     return device_cookie(random_text.take(DEVICE_CHARACTERS), password_hash)
 
 

@@ -17,8 +17,7 @@ from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record
 from discue.dashboard.users import identity_table, session_table
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER, UserIdentity
-from discue.dashboard.users.provider import ExternalIdentity, PendingSignIn, Provider, SignInRefused
-from discue.dashboard.users.provider_settings import ProviderSettings
+from discue.dashboard.users.provider import ExternalIdentity, PendingSignIn, Provider, ProviderSettings, SignInRefused
 from discue.dashboard.users.session_table import SignInCode
 from discue.dashboard.users.sessions import token_hash
 from discue.dashboard.users.sign_in import Browser, NewSession, SessionRequest, open_session
@@ -89,10 +88,12 @@ async def permit_connection(control: ControlContext, user: User) -> str:
     return code
 
 
-async def connect(control: ControlContext, principal: Principal, response: ProviderResponse, permit: str) -> None:
+async def connect(control: ControlContext, principal: Principal, response: ProviderResponse) -> None:
     """Connect an account to the user who is signed in and has the permit. Raises SignInRefused and ProviderFailed."""
     settings, now = response.provider.settings, control.clock.now()
-    code = await control.store.write(partial(session_table.redeem_code, code_hash=_permit_hash(permit)))
+    code = await control.store.write(
+        partial(session_table.redeem_code, code_hash=_permit_hash(response.pending.permit))
+    )
     if code is None or code.expires_at <= now or code.user_id != principal.key:
         raise SignInRefused("Connecting the account took too long. Start again, with your password.")
     identity = await response.identity()

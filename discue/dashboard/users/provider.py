@@ -1,9 +1,11 @@
-"""The protocol of OpenID Connect with one identity provider: the authorization code flow with PKCE."""
+"""Identity providers: their settings, and OpenID Connect with one of them: the authorization code flow with PKCE."""
 
 import asyncio
 import hashlib
 import hmac
-from base64 import urlsafe_b64encode
+import re
+import tomllib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -12,12 +14,116 @@ from urllib.parse import urlencode
 import msgspec
 
 from discue.crypto.endpoint_credentials import client_authorization
-from discue.dashboard.users.id_token import Expected, Key, TokenInvalid, decode_keys, is_time, key_id_of, verify
-from discue.dashboard.users.provider_settings import ProviderSettings, read_providers, url_target
+from discue.dashboard.users.id_token import (
+    ALGORITHMS,
+    Expected,
+    Key,
+    TokenInvalid,
+    decode_keys,
+    is_time,
+    key_id_of,
+    verify,
+)
+from discue.dashboard.users.users import ROLES
 from discue.domain.clock import Clock
-from discue.domain.egress import EgressPolicy, Target
+from discue.domain.egress import EgressPolicy, Target, parse_target
+from discue.domain.errors import SettingsInvalid, Unprocessable
 from discue.domain.ids import RandomText
+from discue.domain.model import Role
 from discue.sending.fetch import Fetcher, FetchResult
+
+_NAME: Final = re.compile("[a-z0-9-]{1,32}")
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An identity provider, as the operator describes it."""
+
+    name: str
+    """Part of the redirect URL: `…/dashboard/sign-in/NAME/callback`."""
+    issuer: str
+    client_id: str
+    client_secret: str = ""
+    """Empty for a public client, which only PKCE protects."""
+    label: str = ""
+    """Text of the button; empty for the name."""
+    organization: str = ""
+    """Alias of the organization of the users; empty for the operator's."""
+    scopes: str = "openid email profile"
+    groups_claim: str = "groups"
+    roles: Mapping[str, Role] = {}
+    """Role of each group. A user gets the most powerful one, at each sign-in."""
+    default_role: Role | None = None
+    """Role of users of no such group. None: they cannot sign in."""
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    allow_private: bool = False
+    """Whether the provider may be at a private address."""
+
+    def __repr__(self) -> str:
+        return f"ProviderSettings(name={self.name!r}, issuer={self.issuer!r})"
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
+
+    def role_of(self, groups: object) -> Role | None:
+        """Return the role for the value of the claim with the groups. None: the user may not sign in."""
+        listed = groups if isinstance(groups, list) else [groups]
+        granted = {self.roles[group] for group in listed if isinstance(group, str) and group in self.roles}
+        return next((role for role in ROLES if role in granted), self.default_role)
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    provider: tuple[ProviderSettings, ...] = ()
+
+
+def read_providers(path: Path) -> tuple[ProviderSettings, ...]:
+    """Return the providers in a TOML file. Raises SettingsInvalid with what is wrong, and without its secrets."""
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File).provider
+    except OSError as error:
+        raise SettingsInvalid(f"identity_providers: cannot read {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalid(f"identity_providers: {path} is not TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise SettingsInvalid(f"identity_providers: {path} is not UTF-8") from None
+    except msgspec.ValidationError as error:
+        raise SettingsInvalid(f"identity_providers: {path}: {error}") from None
+    for provider in found:
+        if (rule := _broken_rule(provider)) is not None:
+            raise SettingsInvalid(f'identity_providers: {path}: provider "{provider.name}": {rule}')
+    names = [provider.name for provider in found]
+    if len(set(names)) < len(names):
+        raise SettingsInvalid(f"identity_providers: {path}: several providers have the same name")
+    return found
+
+
+def url_target(url: str, *, like: str) -> Target | None:
+    """Return the target of a URL of a provider; None unless it is as secure as the URL of the issuer."""
+    try:
+        target = parse_target(url, "")
+    except Unprocessable:
+        return None
+    is_secure = url.lower().startswith("https://")
+    return target if is_secure or not like.lower().startswith("https://") else None
+
+
+def _broken_rule(provider: ProviderSettings) -> str | None:
+    target = url_target(provider.issuer, like=provider.issuer)
+    # Over cleartext, anybody on the way could name other keys.
+    is_secure = target is not None and (provider.issuer.startswith("https://") or target.host in _LOCAL)
+    unknown = [algorithm for algorithm in provider.algorithms if algorithm not in ALGORITHMS]
+    rules = (
+        (_NAME.fullmatch(provider.name), "name must have 1 to 32 lower-case letters, digits and hyphens"),
+        (target is not None and "?" not in provider.issuer, "issuer must be an absolute URL without a query"),
+        (is_secure, "issuer must be an https URL"),
+        (provider.client_id, "client_id must not be empty"),
+        ("openid" in provider.scopes.split(), "scopes must contain openid"),
+        (provider.algorithms and not unknown, f"algorithms must be some of {', '.join(ALGORITHMS)}"),
+        (provider.roles or provider.default_role, "set roles or default_role: otherwise no user can sign in"),
+    )
+    return next((rule for holds, rule in rules if not holds), None)
+
 
 T = TypeVar("T")
 
@@ -53,9 +159,25 @@ class PendingSignIn(msgspec.Struct, frozen=True):
     verifier: str
     again_at: int = 0
     """When a user who was signed in began to sign in again, in seconds since the epoch; 0: no user was signed in."""
+    next_path: str = ""
+    """The path of the page to show afterwards."""
+    permit: str = ""
+    """The code that permits to connect the account to the user who is signed in; empty: to sign in."""
 
     def __repr__(self) -> str:
         return f"PendingSignIn(provider={self.provider!r})"
+
+    @property
+    def cookie(self) -> str:
+        return urlsafe_b64encode(msgspec.json.encode(self)).decode()
+
+    @classmethod
+    def of_cookie(cls, value: str) -> "PendingSignIn | None":
+        """Return the sign-in in a cookie; None if there is none, or it cannot be read."""
+        try:
+            return msgspec.json.decode(urlsafe_b64decode(value), type=cls)
+        except (ValueError, RecursionError):
+            return None
 
 
 class Redirection(msgspec.Struct, frozen=True):
@@ -66,8 +188,6 @@ class Redirection(msgspec.Struct, frozen=True):
 
 
 class ExternalIdentity(msgspec.Struct, frozen=True):
-    """A user as the provider knows them."""
-
     issuer: str
     subject: str
     """Identifies the user for good, unlike the email."""
@@ -108,8 +228,10 @@ class Provider:
         self._metadata = _Cached[_Metadata](clock)
         self._keys = _Cached[tuple[Key, ...]](clock)
 
-    async def begin(self, redirect_uri: str, *, again: bool = False) -> Redirection:
-        """Start a sign-in. Raises ProviderFailed.
+    async def begin(
+        self, redirect_uri: str, next_path: str = "", *, permit: str = "", again: bool = False
+    ) -> Redirection:
+        """Start a sign-in, or the connection of an account with the `permit` for it. Raises ProviderFailed.
 
         With `again`, the user must sign in there although the provider may know the browser: `finish` requires it.
         """
@@ -132,7 +254,8 @@ class Provider:
             query |= {"prompt": "login", "max_age": "0", "claims": _AUTH_TIME}
         again_at = self._clock.now() // 1_000 if again else 0
         url = _with_query(metadata.authorization_endpoint, query)
-        return Redirection(url, PendingSignIn(self.settings.name, state, nonce, verifier, again_at))
+        pending = PendingSignIn(self.settings.name, state, nonce, verifier, again_at, next_path, permit)
+        return Redirection(url, pending)
 
     async def finish(self, pending: PendingSignIn, query: Mapping[str, str], redirect_uri: str) -> ExternalIdentity:
         """Return who has signed in, from the query with which the browser came back.

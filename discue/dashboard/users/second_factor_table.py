@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from discue.store.engine import Row, Transaction
-from discue.store.tables import read_one, rows_among
+from discue.store.engine import Transaction
+from discue.store.tables import read_one, row_reader, rows_among
 
 _COLUMNS: Final = "organization, id, secrets, confirmed_at, last_step, recovery_codes, failed_codes, refused_until"
 _GET: Final = f"SELECT {_COLUMNS} FROM second_factor WHERE organization = $1 AND id = $2"
@@ -35,8 +35,6 @@ _DELETE: Final = "DELETE FROM second_factor WHERE organization = $1 AND id = $2"
 
 
 class SecondFactor(msgspec.Struct, frozen=True):
-    """The second factor of a user."""
-
     organization: int
     id: int
     """Row id of the user."""
@@ -55,6 +53,9 @@ class SecondFactor(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"SecondFactor(organization={self.organization}, id={self.id})"
+
+
+_read: Final = row_reader(SecondFactor, _COLUMNS, recovery_codes=msgspec.json.Decoder(tuple[str, ...]).decode)
 
 
 async def get(tx: Transaction, organization: int, user: int) -> SecondFactor | None:
@@ -91,7 +92,6 @@ async def count_failure(tx: Transaction, factor: SecondFactor, refused_until: in
 
 
 async def reset_failures(tx: Transaction, organization: int, user: int) -> None:
-    """Forget the wrong codes: the next ones are accepted."""
     await tx.execute(_RESET_FAILURES, organization, user)
 
 
@@ -111,9 +111,3 @@ async def delete(tx: Transaction, organization: int, user: int) -> bool:
 
 def _encoded(codes: Sequence[str]) -> str:
     return msgspec.json.encode(codes).decode()
-
-
-def _read(row: Row) -> SecondFactor:
-    organization, user, secrets, confirmed_at, last_step, codes, failed_codes, refused_until = row
-    left = msgspec.json.decode(codes, type=tuple[str, ...])
-    return SecondFactor(organization, user, secrets, confirmed_at, last_step, left, failed_codes, refused_until)

@@ -13,14 +13,13 @@ import msgspec
 
 from discue.control.context import ControlContext, require_found
 from discue.dashboard.users import session_table
-from discue.dashboard.users.roles import scopes_of_role
-from discue.dashboard.users.session_rules import (
+from discue.dashboard.users.session_table import (
     SESSIONS_OF_A_USER,
     BrowserSession,
+    FoundSession,
     ends_at,
 )
-from discue.dashboard.users.session_table import FoundSession
-from discue.dashboard.users.users import require_rank
+from discue.dashboard.users.users import require_rank, scopes_of_role
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import Forbidden, Locked, Unavailable
 from discue.domain.model import Organization, Role, User
@@ -37,8 +36,6 @@ _NO_USER: Final = 0
 
 
 class SessionDetails(msgspec.Struct, frozen=True):
-    """A session, and what it grants."""
-
     session: BrowserSession
     organization: Organization
     user: User | None
@@ -47,8 +44,12 @@ class SessionDetails(msgspec.Struct, frozen=True):
 
     @property
     def role(self) -> Role:
-        """The user's current role."""
         return _role_of(self.session, self.user)
+
+    @property
+    def name(self) -> str:
+        """The name or the email address that pages show."""
+        return "Opened on the command line" if self.user is None else self.user.display_name or self.user.email
 
 
 async def session_of(control: ControlContext, token: str, *, is_use: bool = True) -> SessionDetails | None:

@@ -12,17 +12,18 @@ from discue.crypto.passwords import STRANGERS
 from discue.dashboard.users import second_factor, session_table
 from discue.dashboard.users.device_cookie import DEVICE_CHARACTERS, device_cookie, device_of, is_device_cookie
 from discue.dashboard.users.second_factor import is_required
-from discue.dashboard.users.session_rules import (
+from discue.dashboard.users.session_table import (
     CODE_MS,
     LIFETIME_MS,
     MOST_USER_AGENT_CHARACTERS,
     SESSIONS_OF_A_USER,
     UNFINISHED_MS,
     BrowserSession,
+    FoundSession,
+    SignInCode,
     SignInMethod,
     ends_at,
 )
-from discue.dashboard.users.session_table import FoundSession, SignInCode
 from discue.dashboard.users.sessions import TOKEN_CHARACTERS, find, record_by_user, token_hash
 from discue.dashboard.users.users import is_email
 from discue.domain.errors import Locked, NotFound
@@ -40,8 +41,6 @@ _UNKNOWN: Final = "?"
 
 
 class Browser(msgspec.Struct, frozen=True):
-    """The browser that signs in."""
-
     address: str
     user_agent: str = ""
     token: str = ""
@@ -54,8 +53,6 @@ class Browser(msgspec.Struct, frozen=True):
 
 
 class PasswordSignIn(msgspec.Struct, frozen=True):
-    """The fields of the sign-in form."""
-
     email: str
     password: str
     organization: str = ""

@@ -1,7 +1,8 @@
-"""Users: members of an organization. A user without a password gets an invitation to set one."""
+"""Users: members of an organization, with a role. A user without a password gets an invitation to set one."""
 
 import re
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,14 +13,47 @@ from discue.control.context import ControlContext, Record, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.dashboard.users import identity_table, second_factor_table, session_table
-from discue.dashboard.users.roles import ROLES, may_manage
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
-from discue.domain.scopes import Access, Principal
+from discue.domain.scopes import PROTECTED, RESOURCES, Access, Principal, Scope, Scopes, all_scopes
 from discue.store import organizations, users
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+"""All roles, the most powerful first."""
+
+_OBSERVED: Final = ("channels", "domains", "events", "listeners", "messages", "queues", "schemas", "stats", "topics")
+_DEVELOPED: Final = ("channels", "domains", "listeners", "messages", "queues", "schemas", "topics")
+_UNPROTECTED: Final = tuple(resource for resource in RESOURCES if resource not in PROTECTED)
+
+
+def _scopes(*granted: tuple[Access, tuple[str, ...]]) -> Scopes:
+    """Return scopes on all targets. Later access to a resource replaces earlier access."""
+    return {resource: Scope(access) for access, resources in granted for resource in resources}
+
+
+_SCOPES: Final[Mapping[Role, Scopes]] = {
+    "owner": all_scopes(),
+    # Organizations are read only: an owner sets the limits, and deletes the organization.
+    "admin": _scopes(("write", (*_UNPROTECTED, "api_keys", "portal", "users")), ("read", ("api_clients",))),
+    "developer": _scopes(("read", (*_OBSERVED, "api_keys", "users")), ("write", _DEVELOPED)),
+    "viewer": _scopes(("read", _OBSERVED)),
+}
+
+
+def scopes_of_role(role: Role) -> Scopes:
+    return _SCOPES[role]
+
+
+def may_manage(own: Role, other: Role) -> bool:
+    """Return whether a user with the role `own` may grant the role `other`, and change users who have it.
+
+    Otherwise an admin could become an owner, or take over the account of one.
+    """
+    return ROLES.index(own) <= ROLES.index(other)
+
 
 _STATUSES: Final[tuple[Literal["enabled", "disabled"], ...]] = ("enabled", "disabled")
 _EMAIL = re.compile(r"[^\s\x00-\x1f\x7f@]+@[^\s\x00-\x1f\x7f@]+")
@@ -45,8 +79,6 @@ class UserFields(msgspec.Struct, frozen=True):
 
 
 class UserDetails(msgspec.Struct, frozen=True):
-    """A user, and the invitation that the request made, if any."""
-
     user: User
     invitation: Invitation | None = None
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from discue.dashboard.users import totp, users
-from discue.dashboard.users.totp import STEP_MS
+from discue.dashboard.users import second_factor, users
+from discue.dashboard.users.second_factor import STEP_MS
 from discue.dashboard.users.users import UserFields
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
@@ -79,7 +79,7 @@ def _use_a_second_factor(page: Any, service: DashboardService, email: str) -> No
     secret = page.get_by_text(re.compile("^[A-Z2-7]{32}$")).inner_text()
     assert _faults(page) == []
     now = service.control.clock.now()
-    page.get_by_label("Code from the app").fill(totp.code_at(b32decode(secret), now // STEP_MS))
+    page.get_by_label("Code from the app").fill(second_factor.code_at(b32decode(secret), now // STEP_MS))
     page.get_by_role("button", name="Turn it on").click()
     recovery = page.locator("pre").inner_text().split()
     page.get_by_role("link", name="I have kept them").click()

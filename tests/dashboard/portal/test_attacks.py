@@ -9,8 +9,7 @@ import pytest
 
 from discue.dashboard.cookies import LOOPBACK_NAME
 from discue.dashboard.portal import tables
-from discue.dashboard.portal.pages import ROUTES
-from discue.dashboard.portal.pages.event_types import SHOWN_TYPES
+from discue.dashboard.portal.pages import ROUTES, SHOWN_TYPES
 from tests.dashboard.portal.conftest import HOSTS, Tenants, made
 from tests.dashboard.portal.test_portal import pages_of
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from discue.dashboard.users import sign_in, totp, users
+from discue.dashboard.users import second_factor, sign_in, users
 from discue.dashboard.users.account import Account
+from discue.dashboard.users.second_factor import STEP_MS
 from discue.dashboard.users.sign_in import Browser
-from discue.dashboard.users.totp import STEP_MS
 from discue.dashboard.users.users import UserFields
 from discue.domain.errors import Forbidden, LockedOut, NotFound, Unprocessable
 from discue.domain.lockout import FAILURES
@@ -107,7 +107,7 @@ async def test_second_factor_is_set_up_and_removed(cast: Cast, door: Door) -> No
     account = await _account(cast, door)
     assert not await account.has_second_factor()
     secret = b32decode((await account.begin_second_factor(PASSWORD)).secret)
-    codes = await account.confirm_second_factor(totp.code_at(secret, cast.clock.now() // STEP_MS))
+    codes = await account.confirm_second_factor(second_factor.code_at(secret, cast.clock.now() // STEP_MS))
     assert (len(codes), await account.has_second_factor()) == (10, True)
     # Where there is a password, nothing less confirms.
     with pytest.raises(Unprocessable, match="is wrong"):

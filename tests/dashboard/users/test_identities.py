@@ -10,8 +10,7 @@ from discue.control import organizations, usage
 from discue.control.usage import EventSelection
 from discue.dashboard.users import identities, identity_table, sessions, sign_in, users
 from discue.dashboard.users.identities import ProviderResponse
-from discue.dashboard.users.provider import KEPT_BYTES, Provider, SignInRefused
-from discue.dashboard.users.provider_settings import ProviderSettings
+from discue.dashboard.users.provider import KEPT_BYTES, Provider, ProviderSettings, SignInRefused
 from discue.dashboard.users.sessions import SessionDetails
 from discue.dashboard.users.sign_in import Browser, NewSession
 from discue.dashboard.users.users import UserFields
@@ -36,9 +35,9 @@ class Company:
         self._theirs = theirs
         self.door = Door(cast.control)
 
-    async def response(self, subject: str = "ada") -> ProviderResponse:
+    async def response(self, subject: str = "ada", *, permit: str = "") -> ProviderResponse:
         """Return the response with which a browser comes back after a sign-in at the provider."""
-        begun = await self._provider.begin(BACK)
+        begun = await self._provider.begin(BACK, permit=permit)
         return ProviderResponse(self._provider, begun.pending, self._theirs.authorize(begun.url, subject), BACK)
 
     async def sign_in(self, subject: str = "ada") -> NewSession:
@@ -180,13 +179,13 @@ async def test_signed_in_user_connects_an_account(cast: Cast, company: Company) 
     with pytest.raises(SignInRefused, match="has this email already"):
         await company.sign_in()
     permit = await identities.permit_connection(cast.control, user)
-    await identities.connect(cast.control, principal, await company.response(), permit)
+    await identities.connect(cast.control, principal, await company.response(permit=permit))
     details = await company.see(await company.sign_in())
     assert details.user is not None
     assert details.user.public_id == user.public_id
     again = await identities.permit_connection(cast.control, user)
     with pytest.raises(SignInRefused, match="connected already"):
-        await identities.connect(cast.control, principal, await company.response(), again)
+        await identities.connect(cast.control, principal, await company.response(permit=again))
     rows = await cast.control.store.read(lambda tx: identity_table.of_user(tx, user.organization, user.id))
     assert [row.subject for row in rows] == ["ada"]
 
@@ -196,19 +195,19 @@ async def test_user_of_another_organization_connects_no_account(cast: Cast, comp
     principal = await company.door.principal(await company.door.sign_in(organization="com.example.charlie"))
     permit = await identities.permit_connection(cast.control, user)
     with pytest.raises(SignInRefused, match="another organization"):
-        await identities.connect(cast.control, principal, await company.response(), permit)
+        await identities.connect(cast.control, principal, await company.response(permit=permit))
 
 
 async def test_account_is_connected_with_a_permit_of_the_same_user_once_and_soon(cast: Cast, company: Company) -> None:
     ada, bea = await a_user(cast), await a_user(cast, "bea@example.com")
     principal = await company.door.principal(await company.door.sign_in())
     replaced, used, theirs = [await identities.permit_connection(cast.control, user) for user in (ada, ada, bea)]
-    await identities.connect(cast.control, principal, await company.response(), used)
+    await identities.connect(cast.control, principal, await company.response(permit=used))
     late = await identities.permit_connection(cast.control, ada)
     cast.clock.advance(600_000)
     for permit in (replaced, used, theirs, late, "", "guessed"):
         with pytest.raises(SignInRefused, match="Start again"):
-            await identities.connect(cast.control, principal, await company.response("other"), permit)
+            await identities.connect(cast.control, principal, await company.response("other", permit=permit))
 
 
 async def test_permit_opens_no_session(cast: Cast, company: Company) -> None:

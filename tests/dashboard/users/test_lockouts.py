@@ -1,4 +1,4 @@
-from discue.dashboard.users import lockouts
+from discue.dashboard.users import command_line
 from discue.domain.errors import LockedOut
 from discue.domain.lockout import FAILURES, FIRST_LOCK_MS, LockoutSubject
 from tests.auth.test_authenticator import ELSEWHERE, HOME, UNKNOWN_KEY, Worker, here, let_in, there, wrong
@@ -12,7 +12,7 @@ async def test_unlocked_address_is_accepted_by_every_worker(cast: Cast, here: Wo
     await here.fail(wrong(cast.alice.key))
     await here.fail(wrong(cast.alice.key), ELSEWHERE)
     await there.hear()
-    ended = await lockouts.unlock_address(cast.control, HOME)
+    ended = await command_line.unlock_address(cast.control, HOME)
     subjects = {LockoutSubject.unknown_key(HOME), LockoutSubject.api_key(cast.alice.principal.key_public_id, HOME)}
     assert {lock.subject for lock in ended} == subjects
     assert {lock.until for lock in ended} == {cast.clock.now() + FIRST_LOCK_MS}
@@ -29,7 +29,7 @@ async def test_unlocked_key_is_accepted_from_every_address(cast: Cast, here: Wor
         await here.fail(wrong(cast.alice.key), address)
     await here.fail(wrong(cast.charlie.key))
     await here.fail(wrong(cast.alice.key), "192.0.2.3", times=FAILURES - 1)
-    ended = await lockouts.unlock_key(cast.control, cast.alice.principal.key_public_id)
+    ended = await command_line.unlock_key(cast.control, cast.alice.principal.key_public_id)
     assert {lock.subject.address for lock in ended} == {HOME, ELSEWHERE}
     await here.hear()
     for address in (HOME, ELSEWHERE):
@@ -42,9 +42,9 @@ async def test_unlocked_key_is_accepted_from_every_address(cast: Cast, here: Wor
 async def test_all_lockouts_can_be_ended_at_once(cast: Cast, here: Worker) -> None:
     await here.fail(UNKNOWN_KEY)
     await here.fail(wrong(cast.charlie.key), ELSEWHERE)
-    ended = await lockouts.unlock_all(cast.control)
+    ended = await command_line.unlock_all(cast.control)
     key = LockoutSubject.api_key(cast.charlie.principal.key_public_id, ELSEWHERE)
     assert {lock.subject for lock in ended} == {key, LockoutSubject.unknown_key(HOME)}
-    assert await lockouts.active_lockouts(cast.control, 10) == []
+    assert await command_line.active_lockouts(cast.control, 10) == []
     await here.hear()
     assert await let_in(here, cast.charlie.key, ELSEWHERE)

@@ -14,9 +14,10 @@ from discue.dashboard.users.provider import (
     ExternalIdentity,
     Provider,
     ProviderFailed,
+    ProviderSettings,
     SignInRefused,
+    read_providers,
 )
-from discue.dashboard.users.provider_settings import ProviderSettings, read_providers
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import SettingsInvalid
 from discue.domain.ids import RandomText

@@ -4,7 +4,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from discue.dashboard.users.roles import ROLES, may_manage, scopes_of_role
+from discue.dashboard.users.users import ROLES, may_manage, scopes_of_role
 from discue.domain.model import Role
 from discue.domain.scopes import PROTECTED, RESOURCES, all_scopes
 

@@ -8,10 +8,10 @@ import pytest
 
 from discue.control import encryption
 from discue.crypto.keyring import key_id_of
-from discue.dashboard.users import lockouts, second_factor, sessions, sign_in, totp, users
-from discue.dashboard.users.session_rules import UNFINISHED_MS
+from discue.dashboard.users import command_line, second_factor, sessions, sign_in, users
+from discue.dashboard.users.second_factor import STEP_MS
+from discue.dashboard.users.session_table import UNFINISHED_MS
 from discue.dashboard.users.sign_in import Browser, NewSession
-from discue.dashboard.users.totp import STEP_MS
 from discue.dashboard.users.users import UserFields
 from discue.domain.errors import Forbidden, LockedOut, NotFound, Unprocessable
 from discue.domain.lockout import FAILURES, FIRST_REFUSAL_MS, WINDOW_MS, WRONG_CODES, Lockout, LockoutSubject
@@ -33,7 +33,7 @@ class App:
         self.recovery: tuple[str, ...] = ()
 
     def code(self, steps_later: int = 0) -> str:
-        return totp.code_at(self._secret, self._clock.now() // STEP_MS + steps_later)
+        return second_factor.code_at(self._secret, self._clock.now() // STEP_MS + steps_later)
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ async def test_unlocked_user_can_enter_a_code_at_once(cast: Cast, door: Door, *,
     app = await _enrolled(cast, door, await a_user(cast))
     await _guess(cast, door, WRONG_CODES)
     refusal = [Lockout(subject, cast.clock.now() + FIRST_REFUSAL_MS)]
-    assert await lockouts.active_lockouts(control, 10) == refusal
-    assert await (lockouts.unlock_all(control) if every else lockouts.unlock_user(control, ADA)) == refusal
-    assert await lockouts.active_lockouts(control, 10) == []
+    assert await command_line.active_lockouts(control, 10) == refusal
+    assert await (command_line.unlock_all(control) if every else command_line.unlock_user(control, ADA)) == refusal
+    assert await command_line.active_lockouts(control, 10) == []
     assert await _enter(door, await door.sign_in(), app.code()) is not None
 
 

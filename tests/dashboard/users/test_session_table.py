@@ -5,8 +5,7 @@ from functools import partial
 import msgspec
 
 from discue.dashboard.users import session_table
-from discue.dashboard.users.session_rules import BrowserSession
-from discue.dashboard.users.session_table import SignInCode
+from discue.dashboard.users.session_table import BrowserSession, SignInCode
 from discue.store import organizations, users
 from discue.store.engine import Transaction
 from discue.store.store import Store

@@ -8,12 +8,11 @@ from discue.control import organizations, queues
 from discue.control.queues import QueueFields
 from discue.crypto import passwords
 from discue.crypto.passwords import STRANGERS
-from discue.dashboard.users import lockouts, sessions, sign_in, users
+from discue.dashboard.users import command_line, sessions, sign_in, users
 from discue.dashboard.users.device_cookie import DEVICE_CHARACTERS, device_cookie
-from discue.dashboard.users.roles import ROLES, scopes_of_role
-from discue.dashboard.users.session_rules import CODE_MS, IDLE_MS, LIFETIME_MS, SEEN_EVERY_MS, SESSIONS_OF_A_USER
+from discue.dashboard.users.session_table import CODE_MS, IDLE_MS, LIFETIME_MS, SEEN_EVERY_MS, SESSIONS_OF_A_USER
 from discue.dashboard.users.sign_in import Browser, NewSession
-from discue.dashboard.users.users import UserFields
+from discue.dashboard.users.users import ROLES, UserFields, scopes_of_role
 from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound, Overloaded, TooManyRequests
 from discue.domain.lockout import FAILURES, FAILURES_OF, FIRST_LOCK_MS
 from discue.domain.model import Role
@@ -409,7 +408,7 @@ async def test_wrong_passwords_lock_out_the_browser_that_sends_them_and_no_other
     assert (await _events(cast, user.organization))[before:] == [("lockout", user.public_id, ADA, "", "")]
     assert await door.try_in() is not None
     assert await door.try_in(device=devices[1]) is not None
-    await lockouts.unlock_user(cast.control, ADA)
+    await command_line.unlock_user(cast.control, ADA)
     assert await door.try_in(device=devices[0]) is not None
 
 

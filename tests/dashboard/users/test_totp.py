@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from discue.dashboard.users import totp
-from discue.dashboard.users.totp import STEP_MS, code_at, step_of
+from discue.dashboard.users import second_factor
+from discue.dashboard.users.second_factor import STEP_MS, code_at, step_of
 
 SECRET = b"12345678901234567890"
 NEVER = -1
@@ -55,7 +55,7 @@ def test_spaces_in_a_code_are_ignored() -> None:
 
 
 def test_uri_has_what_apps_read() -> None:
-    uri = totp.uri_of(SECRET, "discue example.com", "ada+1@example.com")
+    uri = second_factor.uri_of(SECRET, "discue example.com", "ada+1@example.com")
     assert uri == (
         "otpauth://totp/discue%20example.com:ada%2B1%40example.com"
         "?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=discue%20example.com"
@@ -63,16 +63,16 @@ def test_uri_has_what_apps_read() -> None:
 
 
 def test_recovery_code_is_accepted_once_in_any_spelling() -> None:
-    codes = totp.new_recovery_codes(os.urandom)
-    hashes = [totp.recovery_hash(code) for code in codes]
-    assert len(set(hashes)) == totp.RECOVERY_CODES
+    codes = second_factor.new_recovery_codes(os.urandom)
+    hashes = [second_factor.recovery_hash(code) for code in codes]
+    assert len(set(hashes)) == second_factor.RECOVERY_CODES
     assert {len(code) for code in codes} == {19}
-    left = totp.without_recovery_code(hashes, f" {codes[3].upper().replace('-', ' ')}")
+    left = second_factor.without_recovery_code(hashes, f" {codes[3].upper().replace('-', ' ')}")
     assert left == (*hashes[:3], *hashes[4:])
-    assert totp.without_recovery_code(left, codes[3]) is None
-    assert totp.without_recovery_code(left, "") is None
+    assert second_factor.without_recovery_code(left, codes[3]) is None
+    assert second_factor.without_recovery_code(left, "") is None
 
 
 def test_secrets_are_random_and_160_bits_long() -> None:
-    assert len({totp.new_secret(os.urandom) for _ in range(10)}) == 10
-    assert len(totp.new_secret(os.urandom)) * 8 == 160
+    assert len({second_factor.new_secret(os.urandom) for _ in range(10)}) == 10
+    assert len(second_factor.new_secret(os.urandom)) * 8 == 160

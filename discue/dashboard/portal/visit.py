@@ -1,4 +1,4 @@
-"""Routes of the portal's pages, and requests for them."""
+"""Pages of the portal: their routes, the requests for them, and how they are rendered."""
 
 from hashlib import sha256
 from typing import Final, cast
@@ -6,8 +6,8 @@ from typing import Final, cast
 from discue.dashboard.exchange import Headers, security_headers
 from discue.dashboard.portal.rules import PortalAction, PortalSession
 from discue.dashboard.portal.sessions import PortalDetails
-from discue.dashboard.route import PageRoute
-from discue.dashboard.visit import Visit
+from discue.dashboard.render import TEMPLATES, frame_values
+from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.http.rsgi import HttpProtocol, HttpScope
 from discue.http.services import Services
 
@@ -16,6 +16,18 @@ FRAMED: Final = "framed"
 """The parameter of the style sheet's URL in a frame."""
 FRAMES: Final = frozenset({"iframe", "frame"})
 """Values of `Sec-Fetch-Dest` for a page in a frame."""
+
+
+NOTICES: Final = {
+    "changed": "Saved. The change is in effect.",
+    "deleted": "Endpoint deleted.",
+    "disabled": "Endpoint disabled. Its messages wait for it.",
+    "enabled": "Endpoint enabled. It receives the messages that have waited first.",
+    "redelivering": "The messages are being sent again.",
+    "replaying": "The replay has started.",
+    "cancelled": "Cancelled. Messages that were already sent stay sent.",
+}
+"""Notices by the value of `?done=`, so that a link cannot put words on a page."""
 
 
 class PortalRoute(PageRoute, frozen=True, kw_only=True):
@@ -29,8 +41,7 @@ class PortalVisit(Visit):
     """A request for a page of the portal. `principal` is confined to the listeners of the session's customer."""
 
     root = "/portal"
-
-    __slots__ = ("opened",)
+    notices = NOTICES
 
     def __init__(self, services: Services, scope: HttpScope, exchange: HttpProtocol, request_id: str) -> None:
         super().__init__(services, scope, exchange, request_id)
@@ -39,7 +50,6 @@ class PortalVisit(Visit):
 
     @property
     def details(self) -> PortalDetails:
-        """The session, and what it grants."""
         if self.opened is None:
             raise RuntimeError("This page needs a session of the portal.")
         return self.opened
@@ -71,3 +81,27 @@ class PortalVisit(Visit):
 def of_portal(visit: Visit) -> PortalVisit:
     """Return the visit as one to the portal: its routes get no other."""
     return cast("PortalVisit", visit)
+
+
+def render(page: Page, visit: PortalVisit) -> bytes:
+    """Return the page as HTML, in the theme of the session."""
+    values = {
+        **page.values,
+        **frame_values(page, visit),
+        "visit": visit,
+        "theme": visit.details.theme.scheme,
+        "session": visit.session,
+        "logo": visit.details.theme.logo,
+        # Paths with ids begin with that of a queue.
+        "can": lambda action, queue="": visit.details.may(action, queue or "".join(visit.ids[:1])),
+        "for_customer": True,
+        "form_token": visit.form_token,
+        "origins": " ".join(visit.details.frame_ancestors),
+    }
+    return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()
+
+
+def render_bare(page: Page, visit: PortalVisit) -> bytes:
+    """Return a page without a session."""
+    values = {**page.values, **frame_values(page, visit), "theme": "auto"}
+    return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()
