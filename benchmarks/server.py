@@ -15,7 +15,7 @@ from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.dashboard.users.sign_in import one_time_code
-from discue.dispatch.cluster.ownership import Predecessors
+from discue.dispatch.ownership import Predecessors
 from discue.domain.clock import SystemClock
 from discue.domain.reservations import FEW_ROWS
 from discue.observability import logs

@@ -23,7 +23,7 @@ from discue.dashboard.portal.pages import ROUTES as PORTAL_PAGES
 from discue.dashboard.users import api as users
 from discue.dashboard.users import session_table
 from discue.dashboard.users.provider import Provider, providers_in
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.guides.routes import documentation_of
 from discue.http.pipeline import Pipeline, Site
 from discue.http.services import Services

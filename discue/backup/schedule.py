@@ -6,7 +6,7 @@ from typing import Final
 from discue.backup.child import create_in_child, newest_in_child
 from discue.backup.create import BackupResult
 from discue.backup.plan import BackupPlan
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.observability.logs import Log

@@ -13,7 +13,7 @@ from discue.cli.command import Invocation, operator_command
 from discue.cli.declarations import Command, argument, option
 from discue.cli.output import note, say
 from discue.config.types import DURATION
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.signals import completed, stop_on_signal
 

@@ -9,18 +9,23 @@ from typing import Final
 import msgspec
 
 from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.context import LaneContext, SendAttempt
-from discue.dispatch.lane.detail_budget import DetailBudget
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
-from discue.dispatch.lane.filter_turns import FilterTurns
 from discue.dispatch.lane.flush import write_until_stored
 from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.lane import Lane, Leaving
+from discue.dispatch.lane.lane import Lane, LaneContext, Leaving, SendAttempt
 from discue.dispatch.lane.limits import ConcurrencyLimiter
 from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
-from discue.dispatch.lane.reads import LimitedReads, ReservedReads
-from discue.dispatch.lane.replay_slots import ReplaySlots
-from discue.dispatch.lane.worker import BodyBudget, Tuning, WorkerContext, WorkerSession
+from discue.dispatch.lane.replay import ReplaySlots
+from discue.dispatch.lane.selector import FilterTurns
+from discue.dispatch.lane.worker import (
+    BodyBudget,
+    DetailBudget,
+    LimitedReads,
+    ReservedReads,
+    Tuning,
+    WorkerContext,
+    WorkerSession,
+)
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Final
 
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.ownership import Ownership
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, Final
 
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable

@@ -16,8 +16,8 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target
-from discue.sending.classify import Failure, classify_connect_error
 from discue.sending.request import ClientIdentity
+from discue.sending.response import Failure, classify_connect_error
 
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""

@@ -12,10 +12,9 @@ import msgspec
 
 from discue.domain.attempts import FailureKind
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy, Target
-from discue.sending.classify import classify_lost_connection
 from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import RequestInvalid, form_head, get_head
-from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
+from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits, classify_lost_connection
 
 KEPT_BYTES: Final = 1_024
 """How much of a response body is kept by default."""

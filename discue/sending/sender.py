@@ -13,11 +13,10 @@ from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.observability.measures import Measures
-from discue.sending.classify import Failure, classify_lost_connection, classify_response
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
 from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
-from discue.sending.response import SenderLimits
+from discue.sending.response import Failure, SenderLimits, classify_lost_connection, classify_response
 
 # One timer serves all deadlines. A timeout may come this much too late, never too early.
 _SWEEP_SECONDS = 0.1

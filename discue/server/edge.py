@@ -8,8 +8,8 @@ from discue.api.app import App
 from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.retention import DeleteEnded
+from discue.dispatch.lease import Leadership
 from discue.http.pipeline import Pipeline
 from discue.http.rsgi import Application
 from discue.http.services import Services

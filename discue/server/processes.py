@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from discue.config.settings import Settings
-from discue.dispatch.cluster.ownership import Predecessors
+from discue.dispatch.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.server.sd_notify import ServiceManager

@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
-from discue.dispatch.cluster.lease import Lease
-from discue.dispatch.cluster.ownership import Ownership, Predecessors
 from discue.dispatch.jobs.pull_backlogs import SECONDS as PULL_BACKLOGS_SECONDS
 from discue.dispatch.jobs.system_events import MissedReports
 from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lease import Leadership, Lease
+from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.poller import Poller
 from discue.domain.egress import parse_target
 from discue.domain.errors import Unavailable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from discue.dispatch.cluster.ownership import Predecessors
+from discue.dispatch.ownership import Predecessors
 
 SERVES: Final = b"serves"
 BEATS: Final = b"beats"

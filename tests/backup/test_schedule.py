@@ -7,7 +7,7 @@ import pytest
 from discue.backup.create import BackupResult, newest_of
 from discue.backup.plan import BackupPlan, destination_of
 from discue.backup.schedule import BackupSchedule
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.observability.logs import Log
 from tests.backup.plans import folder_of, made, new_plan
 from tests.support.clocks import StandingClock

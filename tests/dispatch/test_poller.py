@@ -14,13 +14,12 @@ import pytest
 from discue.config.settings import Settings
 from discue.control.pulls import PullTarget
 from discue.dispatch import poller
-from discue.dispatch.cluster.leadership import Leadership
-from discue.dispatch.cluster.lease import Lease
-from discue.dispatch.cluster.ownership import Ownership
 from discue.dispatch.dispatcher import Dispatcher, Sources
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lease import Leadership, Lease
+from discue.dispatch.ownership import Ownership
 from discue.dispatch.poller import Poller
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext

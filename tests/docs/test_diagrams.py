@@ -16,14 +16,14 @@ import discue.dispatch
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(chain((ROOT / "docs").glob("*.md"), (ROOT / "docs" / "architecture").glob("*.md")))
 DELIVERY = "States of a delivery"
-"""The heading of the one diagram that has no table in code: its states are rows, and places in the log."""
 TABLES = {
+    DELIVERY: "DELIVERY_TRANSITIONS",
     "States of a lane": "LANE_TRANSITIONS",
     "Circuit breaker": "BREAKER_TRANSITIONS",
     "Check of the store": "CHECK_TRANSITIONS",
     "States of a lease": "LEASE_TRANSITIONS",
 }
-"""The transition table of each other diagram, by the heading above it."""
+"""The transition table of each diagram, by the heading above it."""
 FROM_ANY_STATE = "From any state, "
 """Begins the sentence on a page that names transitions which a diagram leaves out."""
 
@@ -65,7 +65,7 @@ DIAGRAMS = dict(diagrams())
 
 
 def test_each_diagram_has_a_table_and_each_table_a_diagram() -> None:
-    assert DIAGRAMS.keys() == {DELIVERY, *TABLES}
+    assert DIAGRAMS.keys() == TABLES.keys()
     assert tables().keys() == set(TABLES.values())
 
 

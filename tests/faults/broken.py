@@ -15,10 +15,11 @@ from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts
 from discue.dispatch.lane.endpoint import InFlightAttempt
-from discue.dispatch.lane.fair_share import FairShare
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
+from discue.dispatch.lane.states import DeliveryState
 from discue.dispatch.lane.worker import WorkerSession
 from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
@@ -136,7 +137,8 @@ def believes_what_it_read_before_an_outage() -> None:
 
 
 def hands_over_without_its_flights() -> None:
-    def detach(self: CursorState, seq: int, *_others: object, **_named: object) -> None:
+    def detach(self: CursorState, seq: int, *_others: object) -> None:
+        self.enter(seq, DeliveryState.DETACHED)
         self.window.settle(seq)
         self.dirty = True
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.sending.classify import (
+from discue.sending.response import (
     Failure,
     classify_connect_error,
     classify_lost_connection,

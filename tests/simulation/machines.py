@@ -14,7 +14,7 @@ from typing import Final
 from discue.config.settings import Settings
 from discue.control.encryption import ensure_encryption
 from discue.control.organizations import ensure_operator
-from discue.dispatch.cluster.ownership import Predecessors
+from discue.dispatch.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.product import edge

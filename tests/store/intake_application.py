@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.intake import Intake
+from discue.dispatch.lease import Leadership
 from discue.domain.messages import Entry
 from discue.domain.model import Queue
 from discue.observability.logs import Log

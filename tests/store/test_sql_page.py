@@ -6,8 +6,8 @@ from pathlib import Path
 
 import asyncpg
 
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.intake import Intake
+from discue.dispatch.lease import Leadership
 from discue.observability.logs import Log
 from discue.store.postgres.engine import PostgresEngine
 from discue.store.postgres.schema import DIALECT

@@ -10,8 +10,8 @@ import httpx
 from msgspec.structs import replace
 
 from discue.domain.attempts import Outcome, Timings, Trace
-from discue.sending.classify import classify_response
 from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
+from discue.sending.response import classify_response
 from discue.testing.sender import KitSender
 from tests.support.dashboards import DashboardService
 

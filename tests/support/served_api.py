@@ -25,8 +25,8 @@ from discue.control import admin
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.crypto.passwords import PasswordHashing
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.domain_checks import DomainVerifier
+from discue.dispatch.lease import Leadership
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
 from discue.domain.attempts import Trace, encode_detail

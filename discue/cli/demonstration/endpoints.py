@@ -15,9 +15,8 @@ from msgspec.structs import replace
 
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.domain.egress import IPAddress
-from discue.sending.classify import Failure, classify_response
 from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
-from discue.sending.response import SenderLimits
+from discue.sending.response import Failure, SenderLimits, classify_response
 from discue.testing.clock import MovableClock
 from discue.testing.sender import AttemptKey, KitSender
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from discue.control import domains
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain import domain_challenge
 from discue.domain.domain_challenge import Domain
 from discue.domain.errors import TooManyRequests

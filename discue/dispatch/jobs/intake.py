@@ -9,7 +9,7 @@ import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain.aliases import check_alias
 from discue.domain.errors import DiscueError, NotFound, StoreDamaged, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
 from discue.store.pull_backlogs import PullBacklog, backlogs_after

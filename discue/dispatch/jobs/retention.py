@@ -7,8 +7,8 @@ from functools import partial
 from typing import Protocol
 
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.lease import Leadership
 from discue.domain.errors import StoreDamaged
 from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS

@@ -11,7 +11,7 @@ import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
-from discue.dispatch.cluster.leadership import Leadership
+from discue.dispatch.lease import Leadership
 from discue.domain.clock import Clock
 from discue.domain.errors import NotFound, PayloadTooLarge, StoreDamaged, Unprocessable
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER

@@ -7,15 +7,15 @@
 """The messages that a lane has read and not sent yet, and reading more of them."""
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
-from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS, READ_RETRY_MS
+from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS
 from discue.dispatch.lane.ordering import WaitingByKey
 from discue.dispatch.lane.owned_cursor import OwnedCursor
-from discue.dispatch.lane.reads import PAGE_BYTES
-from discue.dispatch.lane.worker import BodyBudget
+from discue.dispatch.lane.store_checks import READ_RETRY_MS
+from discue.dispatch.lane.worker import PAGE_BYTES, BodyBudget
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN
@@ -29,7 +29,7 @@ _ENDLESS: Final = (1 << 63) - 1
 class Backlog:
     """Two queues in memory, each a short stretch of what waits in the store."""
 
-    def __init__(self, owned: OwnedCursor, budget: BodyBudget, in_flight: Collection[int]) -> None:
+    def __init__(self, owned: OwnedCursor, budget: BodyBudget) -> None:
         record = owned.record
         self.owned = owned
         self._cursor = owned.cursor
@@ -37,12 +37,9 @@ class Backlog:
         self._record = record
         self._budget = budget
         self._tuning = owned.worker.tuning
-        self._in_flight = in_flight
         self.new: deque[Entry] = deque()
         self.waiting = WaitingByKey(self.new, self._budget)
         self.retries: deque[DueRetry] = deque()
-        self.claimed: set[int] = set()
-        """Deliveries whose row in the store is out of date: in flight, about to be, or ended and not flushed."""
         self._until = _ENDLESS if record.replay is None else record.replay.until_seq
         self.head = min(record.head, self._until)
         """The last message of the log that is known of."""
@@ -97,7 +94,7 @@ class Backlog:
         sweep = self._sweep
         if not sweep.is_on and not self._has_swept:
             return Sweep()
-        return Sweep(min([sweep.through, *(seq - 1 for seq in self.claimed)]), sweep.until)
+        return Sweep(min([sweep.through, *(seq - 1 for seq in self._cursor.claimed)]), sweep.until)
 
     def on_published(self, entries: tuple[Entry, ...], *, may_hold: bool) -> None:
         """Note that messages were appended, and hold them if they continue what was read."""
@@ -130,14 +127,10 @@ class Backlog:
             self.due_at = due_at
             self.owned.lane.wake_at(due_at)
 
-    def on_flushed(self, settle: Settle, still_claimed: Iterable[int]) -> None:
-        """Note that rows are in the store as memory has them. `still_claimed` have changed again, or are in flight."""
-        if settle.resolved or settle.delivery_rows:
-            flushed = [*settle.resolved, *(row.seq for row in settle.delivery_rows)]
-            self.claimed.difference_update(flushed)
-            if self._is_reading:
-                self._changed_during_read.update(flushed)
-        self.claimed.update(still_claimed, (retry.seq for retry in self.retries), self._cursor.unflushed_seqs)
+    def on_flushed(self, settle: Settle) -> None:
+        """Note that rows are in the store as memory had them."""
+        if self._is_reading:
+            self._changed_during_read.update(settle.resolved, (row.seq for row in settle.delivery_rows))
         # Only now: a read before the flush would not have found them.
         for row in settle.delivery_rows:
             if row.state == "retry":
@@ -152,7 +145,8 @@ class Backlog:
             self.read_through = min(unsent) - 1
         if self.retries and self._has_swept:
             self._sweep = Sweep(self.retries[0].seq - 1, self._sweep.until)
-        self.claimed.difference_update(retry.seq for retry in self.retries)
+        for retry in self.retries:
+            self._cursor.forget(retry.seq)
         if self._cursor.retrying:
             self.due_at = 1
         self.drop()
@@ -206,7 +200,7 @@ class Backlog:
 
     async def _read_due(self, now: int) -> None:
         epoch, before, key = self.epoch, self.due_at, self._record.key
-        limit = self._tuning.due_rows + len(self.claimed)
+        limit = self._tuning.due_rows + len(self._cursor.claimed)
         # A row that is flushed during the read may be due sooner than all that it finds.
         self.due_at = 0
         self._changed_during_read.clear()
@@ -238,8 +232,8 @@ class Backlog:
 
     def _take_retries(self, found: Iterable[DueRetry]) -> None:
         for retry in found:
-            if retry.seq not in self.claimed and retry.seq not in self._changed_during_read:
-                self.claimed.add(retry.seq)
+            if retry.seq not in self._cursor.states and retry.seq not in self._changed_during_read:
+                self._cursor.claim(retry.seq)
                 self.retries.append(retry)
 
     async def _read_page(self) -> None:
@@ -257,7 +251,7 @@ class Backlog:
         for step in steps_of_page(page, self.read_through, self._record.start_seq, through):
             if isinstance(step, Gap):
                 self._cursor.skip(step.first, step.last)
-            elif not window.is_settled(step.seq) and step.seq not in self._in_flight:
+            elif not window.is_settled(step.seq) and step.seq not in self._cursor.states:
                 self._budget.force(len(step.body))
                 self.new.append(step)
         self.read_through = max(self.read_through, through)

@@ -1,10 +1,10 @@
 """A cursor in memory: its position, its counts, and the changes that are not stored yet."""
 
-from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
 from discue.dispatch.lane.ordering import HeldKey, Ordering
+from discue.dispatch.lane.states import DELIVERY_TRANSITIONS, DeliveryState
 from discue.domain.attempts import Attempt, Outcome, shown_outcome
 from discue.domain.clock import Clock
 from discue.domain.messages import Entry
@@ -20,6 +20,13 @@ _DETAIL_BYTES: Final = 1 << 19
 
 _MISSED: Final = frozenset({"missed"})
 _EXPIRED: Final = frozenset({"expired", "too_old"})
+
+_AHEAD: Final = frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT})
+"""States of deliveries that the cursor has not passed."""
+_AS_STORED: Final = frozenset(
+    {DeliveryState.RETRYING, DeliveryState.MISSED, DeliveryState.ACKNOWLEDGED, DeliveryState.SKIPPED}
+)
+"""States that memory need not know once they are stored."""
 
 
 class ReplayCounts:
@@ -43,7 +50,7 @@ class CursorState:
     """The bookkeeping of one cursor. `take` returns the changes to store; nothing here does I/O.
 
     A delivery has a row in the store if it deviates from "settled in the order of the log": it waits for a retry, its
-    request was passed by the cursor, or it is missed. `has_row` arguments say whether it has one.
+    request was passed by the cursor, a consumer has it, or it is missed.
     """
 
     def __init__(self, record: LaneRecord, replay: ReplayCounts | None = None) -> None:
@@ -53,6 +60,11 @@ class CursorState:
         self.version = record.version
         """The version of the cursor as it was last stored."""
         self.window = Window.decode(record.position, record.ahead)
+        self.states: dict[int, DeliveryState] = {}
+        """The state of each delivery that is in flight or due, or whose state has changed and is not stored.
+
+        The state of others is what the store says. New messages and those behind keys are pending until they begin.
+        """
         self.acknowledged = record.acknowledged
         self.missed = record.missed
         self.retrying = record.retrying
@@ -72,7 +84,8 @@ class CursorState:
         self._remaining_details = 0
         """How many details were left out of the last flush."""
         self._rows: dict[int, DeliveryRow] = {}
-        self._removed: list[int] = []
+        self._removed: dict[int, None] = {}
+        """Rows to remove, in order."""
         self._missed_ranges: list[MissedRange] = []
         self._unmissed: list[int] = []
         self._new_misses: NewMisses | None = None
@@ -98,9 +111,9 @@ class CursorState:
         return len(self._attempts) + self._taken + self._remaining_details
 
     @property
-    def unflushed_seqs(self) -> Iterable[int]:
-        """Deliveries whose rows in the store are out of date."""
-        return chain(self._rows, self._removed)
+    def claimed(self) -> list[int]:
+        """Deliveries whose rows must not be read: they are in flight or due, or have changed and are not stored."""
+        return [seq for seq, state in self.states.items() if state is not DeliveryState.IN_FLIGHT]
 
     @property
     def fits_one_flush(self) -> bool:
@@ -114,67 +127,73 @@ class CursorState:
             self._details.append((attempt.id, detail))
             self._detail_bytes += len(detail)
 
-    def acknowledge(self, seq: int, now: int, *, has_row: bool) -> None:
+    def enter(self, seq: int, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> bool:
+        """Change the state of a delivery. Returns whether the cursor had passed it.
+
+        Every change of the state of a single delivery is made here. `before` is its state as stored, which counts if
+        memory has none.
+        """
+        before = self.states.get(seq, before)
+        # Not `transition`: each message comes here twice.
+        if state not in DELIVERY_TRANSITIONS[before]:
+            raise ValueError(f"no transition from {before!r} to {state!r}")
+        self.states[seq] = state
+        return before not in _AHEAD
+
+    def claim(self, seq: int, *, is_leased: bool = False) -> None:
+        """Take a delivery whose row was read: it is due, or a consumer has it."""
+        if is_leased:
+            self.states[seq] = DeliveryState.LEASED
+        else:
+            self.enter(seq, DeliveryState.DUE, DeliveryState.RETRYING)
+
+    def forget(self, seq: int) -> None:
+        """Give up a delivery that is due: its row will be read again."""
+        self.enter(seq, DeliveryState.RETRYING)
+        del self.states[seq]
+
+    def acknowledge(self, seq: int, now: int) -> None:
         self.acknowledged += 1
         self.last_success_at = now
-        if has_row:
-            self.drop_row(seq)
-        else:
-            self.window.settle(seq)
-            self._free_key(seq)
+        self._settle(seq, DeliveryState.ACKNOWLEDGED)
 
-    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, has_row: bool) -> None:
+    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int) -> None:
         """Record that an attempt failed: the delivery waits for its retry, or is missed."""
         self.last_failure_at = now
         if settlement.state == "missed":
-            self._miss_one(DeliveryRow(seq, "missed", attempts, now, settlement.reason), has_row=has_row)
-            return
-        row = DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason)
-        if has_row:
-            self.put_row(row)
+            self.miss(seq, attempts, settlement.reason, now)
         else:
-            self.put_first_row(row)
+            row = DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason)
+            self._write(row, DeliveryState.RETRYING)
 
     def detach(self, seq: int, attempts: int, now: int) -> None:
-        """Give a request in flight a row, so that the cursor can pass it."""
-        self.put_first_row(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner))
+        """Note in the row of a request in flight who sent it, so that the cursor can pass it or change hands."""
+        self._write(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner), DeliveryState.DETACHED)
 
-    def put_row(self, row: DeliveryRow) -> None:
-        """Write the row of a delivery with the key that its message holds."""
-        self.dirty = True
-        self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
-        if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
-            self._block_waiting(row.seq)
-
-    def put_first_row(self, row: DeliveryRow) -> None:
-        """Write the row of a delivery that had none, so that the cursor passes it."""
-        self.put_row(row)
-        self.retrying += 1
-        self.window.settle(row.seq)
+    def lease(self, seq: int, attempts: int, until: int, token: int | None) -> None:
+        """Lease a delivery to a consumer, or change the end of its lease."""
+        self._write(DeliveryRow(seq, "leased", attempts, until, "", token=token), DeliveryState.LEASED)
 
     def count_ended(self, ended: EndedRequest) -> None:
         """Count a delivery that another worker acknowledged, or missed."""
         if ended.reason:
-            row = DeliveryRow(ended.seq, "missed", ended.attempts, ended.ended_at, ended.reason)
-            self._miss_one(row, has_row=True)
+            self.miss(ended.seq, ended.attempts, ended.reason, ended.ended_at, before=DeliveryState.DETACHED)
             self.last_failure_at = max(self.last_failure_at, ended.ended_at)
         else:
-            self.drop_row(ended.seq)
+            self._settle(ended.seq, DeliveryState.ACKNOWLEDGED, DeliveryState.DETACHED)
             self.acknowledged += 1
             self.last_success_at = max(self.last_success_at, ended.ended_at)
 
     def schedule_retry(self, seq: int, attempts: int, due_at: int) -> None:
-        """Retry a delivery with a row that counts as tried `attempts` times."""
-        self.put_row(DeliveryRow(seq, "retry", attempts, due_at, ""))
+        """Retry a delivery that another worker or a consumer had. It counts as tried `attempts` times."""
+        row = DeliveryRow(seq, "retry", attempts, due_at, "")
+        self._write(row, DeliveryState.RETRYING, DeliveryState.DETACHED)
 
-    def drop_row(self, seq: int) -> None:
-        """Remove the row of a delivery that is settled, and free its key."""
-        self.dirty = True
-        # A row that was never stored needs no removal; removing it does no harm.
-        self._rows.pop(seq, None)
-        self._removed.append(seq)
-        self.retrying -= 1
-        self._free_key(seq)
+    def drop(self, seq: int, *, is_filtered: bool = False) -> None:
+        """Settle a delivery with a row whose message was deleted, or is rejected by the filter after it was blocked."""
+        self._settle(seq, DeliveryState.SKIPPED)
+        if is_filtered:
+            self._count_filtered()
 
     def block(self, held: HeldKey, seqs: list[int]) -> None:
         """Let the cursor pass messages whose key has a row. The row counts them."""
@@ -182,7 +201,7 @@ class CursorState:
             for seq in seqs:
                 self.window.settle(seq)
             self.retrying += len(seqs)
-            self.put_row(self.ordering.block(held, seqs))
+            self._put_row(self.ordering.block(held, seqs))
 
     def resume(self, retry: DueRetry) -> bool:
         """Prepare the retry of a message with a row. True if it was blocked until now: it had no attempt yet."""
@@ -204,16 +223,11 @@ class CursorState:
         if self.ordering is not None:
             self.ordering.skip(entry)
 
-    def drop_filtered(self, seq: int) -> None:
-        """Settle a message that the filter rejects after it has waited for its key."""
-        self.drop_row(seq)
-        self._count_filtered()
-
     def miss_new(self, entry: Entry, reason: str, now: int) -> None:
         """Miss a message that was never sent."""
         if self.ordering is not None and self.ordering.blocks:
             self.ordering.begin(entry)
-            self._miss_one(DeliveryRow(entry.seq, "missed", 0, now, reason), has_row=False)
+            self.miss(entry.seq, 0, reason, now)
             return
         self.miss_range(entry.seq, entry.seq, reason, now)
         if self.ordering is not None:
@@ -234,25 +248,46 @@ class CursorState:
         ranges.append(MissedRange(first, last, reason, now))
         self.dirty = True
 
-    def miss_retry(self, seq: int, attempts: int, reason: str, now: int) -> None:
-        """Miss a delivery that waits for a retry."""
-        self._miss_one(DeliveryRow(seq, "missed", attempts, now, reason), has_row=True)
+    def miss(
+        self, seq: int, attempts: int, reason: str, now: int, *, before: DeliveryState = DeliveryState.PENDING
+    ) -> None:
+        """Miss a delivery. That of a replay leaves no row. `before` is its state as stored, if memory has none."""
+        if self._replay is not None:
+            if reason in _EXPIRED:
+                self._replay.expired += 1
+            else:
+                self.missed += 1
+            self._settle(seq, DeliveryState.MISSED, before)
+            return
+        was_passed = self.enter(seq, DeliveryState.MISSED, before)
+        self._put_row(DeliveryRow(seq, "missed", attempts, now, reason))
+        self.missed += 1
+        self._count_missed(reason, now, 1)
+        if was_passed:
+            self.retrying -= 1
+        else:
+            self.window.settle(seq)
+        if self.ordering is None or not self.ordering.blocks:
+            self._free_key(seq)
 
     def redeliver(self, batch: RedeliveryBatch, now: int) -> None:
         """Make settled deliveries due again, as if never tried. One batch at a time, until `on_stored`."""
         if self.ordering is not None:
             self.ordering.add_rows(batch.keys, _MISSED, complete=False)
         for seq in batch.lost:
-            self._removed.append(seq)
-            self._free_key(seq)
+            self._remove_missed(seq)
         for cut in batch.cuts:
             self._unmissed.append(cut.whole.seq_from)
             self._missed_ranges += [
                 MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
                 for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
-        for seq in (*batch.apart, *batch.acknowledged, *(seq for cut in batch.cuts for seq in cut.there)):
-            self.put_row(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
+        before = dict.fromkeys(batch.apart, DeliveryState.MISSED)
+        before |= dict.fromkeys(batch.acknowledged, DeliveryState.ACKNOWLEDGED)
+        before |= dict.fromkeys((seq for cut in batch.cuts for seq in cut.there), DeliveryState.MISSED)
+        for seq, state in before.items():
+            self.enter(seq, DeliveryState.RETRYING, state)
+            self._put_row(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
         self.retrying += batch.redelivered
         self.acknowledged -= len(batch.acknowledged)
         self.missed -= batch.redelivered - len(batch.acknowledged) + batch.gone
@@ -265,11 +300,8 @@ class CursorState:
     def release_key(self, row: KeyRow) -> None:
         """Free the key of a missed message that was deleted: the next message of the key is due."""
         if self.ordering is not None and self.ordering.prepare_release(row):
-            self._rows.pop(row.seq, None)
-            self._removed.append(row.seq)
+            self._remove_missed(row.seq)
             self.missed -= 1
-            self._free_key(row.seq)
-            self.dirty = True
 
     def take(self, *, releases: bool = False) -> Settle:
         """Return what is to be stored. Call it again only after `on_stored`. `releases` gives the cursor up."""
@@ -312,9 +344,13 @@ class CursorState:
         self.dirty = self._remaining_details > 0
         return settle
 
-    def on_stored(self) -> None:
+    def on_stored(self, settle: Settle) -> None:
+        """Note that changes are stored. The store now knows the deliveries that have not changed since."""
         self.version += 1
         self._taken = 0
+        for seq in chain(settle.resolved, (row.seq for row in settle.delivery_rows)):
+            if self.states.get(seq) in _AS_STORED and seq not in self._rows and seq not in self._removed:
+                del self.states[seq]
 
     def _take_details(self) -> tuple[Detail, ...]:
         count = size = 0
@@ -328,32 +364,44 @@ class CursorState:
         self._remaining_details = len(self._details)
         return taken
 
-    def _miss_one(self, row: DeliveryRow, *, has_row: bool) -> None:
-        if self._replay is not None:
-            self._count_failed(row, self._replay, has_row=has_row)
-            return
-        self.put_row(row)
-        self.missed += 1
-        self._count_missed(row.reason, row.due_at, 1)
-        if has_row:
+    def _settle(self, seq: int, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> None:
+        """End a delivery that leaves no row, and free its key."""
+        self.dirty = True
+        if self.enter(seq, state, before):
+            self._remove_row(seq)
             self.retrying -= 1
         else:
-            self.window.settle(row.seq)
-        if self.ordering is None or not self.ordering.blocks:
-            self._free_key(row.seq)
+            del self.states[seq]
+            self.window.settle(seq)
+        if self.ordering is not None:
+            self._free_key(seq)
 
-    def _count_failed(self, row: DeliveryRow, replay: ReplayCounts, *, has_row: bool) -> None:
-        """Settle a message of a replay that ends without success: it leaves no row."""
-        self.dirty = True
-        if row.reason in _EXPIRED:
-            replay.expired += 1
-        else:
-            self.missed += 1
-        if has_row:
-            self.drop_row(row.seq)
-        else:
+    def _write(self, row: DeliveryRow, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> None:
+        """Change the state of a delivery that is not settled, and its row. The cursor passes it."""
+        was_passed = self.enter(row.seq, state, before)
+        self._put_row(row)
+        if not was_passed:
+            self.retrying += 1
             self.window.settle(row.seq)
-            self._free_key(row.seq)
+
+    def _put_row(self, row: DeliveryRow) -> None:
+        """Write the row of a delivery with the key that its message holds."""
+        self.dirty = True
+        self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
+        if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
+            self._block_waiting(row.seq)
+
+    def _remove_row(self, seq: int) -> None:
+        # A row that was never stored needs no removal; removing it does no harm.
+        self._rows.pop(seq, None)
+        self._removed[seq] = None
+        self.dirty = True
+
+    def _remove_missed(self, seq: int) -> None:
+        """Remove the row of a missed message that was deleted, and free its key."""
+        self.enter(seq, DeliveryState.SKIPPED, DeliveryState.MISSED)
+        self._remove_row(seq)
+        self._free_key(seq)
 
     def _count_filtered(self) -> None:
         if self._replay is not None:
@@ -379,7 +427,8 @@ class CursorState:
             row, gone = self.ordering.settle(seq)
             self.retrying -= gone
             if row is not None:
-                self.put_row(row)
+                self.enter(row.seq, DeliveryState.RETRYING, DeliveryState.BLOCKED)
+                self._put_row(row)
 
 
 def attempt_record(record: LaneRecord, row_id: int, seq: int, number: int, *, outcome: Outcome) -> Attempt:

@@ -97,7 +97,6 @@ class InFlightAttempt:
         "entry",
         "epoch",
         "hand_over_outcome",
-        "has_row",
         "is_retry",
         "number",
         "seq",
@@ -114,8 +113,6 @@ class InFlightAttempt:
         self.epoch = epoch
         """`AdaptiveLimit.epoch` when it was sent."""
         self.is_retry = is_retry
-        self.has_row = is_retry
-        """Whether the delivery has a row in the store: the cursor has passed it."""
         self.hand_over_outcome: Callable[[Self, Outcome], None] | None = None
         """Takes the outcome once the lane has given the request away."""
         self.traceparent: str | None = None

@@ -1,14 +1,12 @@
-"""The flush of a lane, and reads and writes that are repeated until the store answers."""
+"""The flush of a lane: its only writes, repeated until the store has answered."""
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.owned_cursor import OwnedCursor
-from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
 from discue.dispatch.spans import PushedOutcome, SettledAs, record_pushed_settled, recorded_trace
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 from discue.observability.tracing import Tracer
@@ -17,9 +15,6 @@ T = TypeVar("T")
 
 STORE_RETRY_SECONDS: Final = 0.25
 """How long a write waits until it is repeated."""
-
-READ_RETRY_MS: Final = 250
-"""How long a lane waits before it repeats a read that failed."""
 
 DAMAGED_RETRY_SECONDS: Final = 15.0
 """How long to wait before a read or write of damaged data is repeated."""
@@ -101,7 +96,7 @@ class Flush:
                 self.is_stalled = False
                 if not stored:
                     return
-                cursor.on_stored()
+                cursor.on_stored(settle)
                 if self._tracer is not None:
                     for outcome in traced:
                         record_pushed_settled(self._tracer, owned.record, outcome)
@@ -114,56 +109,3 @@ class Flush:
 
     def _on_unavailable(self) -> None:
         self.is_stalled = True
-
-
-class StoreCheck(ABC):
-    """A read of the store that a lane repeats on request: one at a time, coalesced, and again after a failure."""
-
-    needs_keys = True
-    """Whether requests have no effect before the keys are known: the lane requests the check again then."""
-
-    def __init__(self, owned: OwnedCursor) -> None:
-        self._owned = owned
-        self._worker = owned.worker
-        self.state = CheckState.IDLE
-        self.due_at = 0
-        """When the next check is due, in milliseconds since the epoch; 0 if none is scheduled."""
-
-    @abstractmethod
-    async def check_once(self) -> None:
-        """Read, and apply the result if the lane is still active. Raises Unavailable."""
-
-    def request(self) -> None:
-        """Check now, or once more after the check that is running."""
-        # Keys that were read before a check and arrive after it would bring back, and hold for ever, those it settled.
-        if self.needs_keys and not self._owned.cursor.knows_keys:
-            return
-        self.due_at = 0
-        if self.state is CheckState.REQUESTED:
-            return
-        was_idle = self.state is CheckState.IDLE
-        self._enter(CheckState.REQUESTED)
-        if was_idle:
-            self._worker.spawn(self._run())
-
-    def request_at(self, due_at: int) -> None:
-        """Check at a time in milliseconds since the epoch, unless a check is requested before."""
-        self.due_at = due_at
-        self._owned.lane.wake_at(due_at)
-
-    async def _run(self) -> None:
-        try:
-            while self.state is CheckState.REQUESTED and self._owned.is_active:
-                self._enter(CheckState.RUNNING)
-                await self.check_once()
-        except StoreDamaged:
-            self._owned.on_damage()
-            self.request_at(self._worker.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
-        except Unavailable:
-            # The store logs the cause; the lane only repeats the read.
-            self.request_at(self._worker.clock.now() + READ_RETRY_MS)
-        finally:
-            self._enter(CheckState.IDLE)
-
-    def _enter(self, state: CheckState) -> None:
-        self.state = transition(CHECK_TRANSITIONS, self.state, state)

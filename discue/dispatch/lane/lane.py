@@ -7,7 +7,17 @@ from typing import NamedTuple
 import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.blocked import (
+from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
+from discue.dispatch.lane.flush import Flush
+from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots
+from discue.dispatch.lane.ordering import Ordering
+from discue.dispatch.lane.owned_cursor import OwnedCursor
+from discue.dispatch.lane.probes import Prober
+from discue.dispatch.lane.replay import ReplayRun, ReplaySlots
+from discue.dispatch.lane.selector import FilterTurns, Selector
+from discue.dispatch.lane.states import (
     FILTERS,
     IDLE,
     INACTIVE,
@@ -18,21 +28,11 @@ from discue.dispatch.lane.blocked import (
     WORKER,
     Blocked,
     BlockedBy,
+    DeliveryState,
+    LaneState,
 )
-from discue.dispatch.lane.context import LaneContext
-from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
-from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
-from discue.dispatch.lane.flush import Flush, StoreCheck
-from discue.dispatch.lane.handover import Handover, InheritedRequests
-from discue.dispatch.lane.key_reads import DeletionWatch, KeyReader
-from discue.dispatch.lane.limits import Limits
-from discue.dispatch.lane.old_messages import OldMessages
-from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import OwnedCursor
-from discue.dispatch.lane.redelivery import RedeliveryRunner
-from discue.dispatch.lane.replay import ReplayRun
-from discue.dispatch.lane.selector import Selector
-from discue.dispatch.lane.states import LaneState
+from discue.dispatch.lane.store_checks import DeletionWatch, KeyReader, RedeliveryRunner, StoreCheck
+from discue.dispatch.lane.worker import BodyBudget, DetailBudget, LimitedReads, WorkerContext
 from discue.dispatch.spans import SettledAs
 from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreDamaged
@@ -40,9 +40,42 @@ from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
 from discue.domain.model import DisableReason
 from discue.domain.retry import settle
+from discue.domain.trace_context import TraceIds
 from discue.domain.window import SPAN
+from discue.observability.tracing import Tracer
+from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
-from discue.store.engine import DeliveryRow, Settle
+from discue.store.engine import Settle
+
+SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
+"""Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
+
+
+class LaneContext(WorkerContext, frozen=True):
+    """Everything that the lanes of a worker share."""
+
+    reads: LimitedReads
+    send_request: SendAttempt
+    limiter: ConcurrencyLimiter
+    budget: BodyBudget
+    filter_turns: FilterTurns
+    replay_slots: ReplaySlots
+    disable_after_seconds: int
+    """How long a listener may only fail until it is disabled; 0 for ever."""
+    details: DetailBudget
+    handover_outcomes: HandoverOutcomes
+    prober: Prober
+    log_attempt: Callable[[LaneRecord, InFlightAttempt, Outcome], None]
+    disable: Disable
+    on_missed: Callable[[], None]
+    """Called when missed deliveries were stored."""
+    waiting_for_lease: dict[Slots, None]
+    """Slots of lanes that found the worker's lease lapsed, in that order. They are pumped when it is renewed."""
+    inheriting: dict[InheritedRequests, None]
+    """Inherited requests that are in flight, in the order in which their lanes began."""
+    trace_ids: TraceIds
+    tracer: Tracer | None = None
+    """None unless spans are exported."""
 
 
 class Leaving(NamedTuple):
@@ -74,7 +107,7 @@ class Lane:
         self._delivery_lag = context.store.measures.delivery_lag
         self._in_flight: dict[int, InFlightAttempt] = {}
         self.limits = Limits(self.owned, context.limiter)
-        self.backlog = Backlog(self.owned, context.budget, self._in_flight.keys())
+        self.backlog = Backlog(self.owned, context.budget)
         self.redelivery = RedeliveryRunner(self.owned)
         if record.has_inherited_requests:
             self.limits.inherited = InheritedRequests(self.backlog, context.handover_outcomes)
@@ -119,11 +152,6 @@ class Lane:
     def is_settled(self) -> bool:
         """Whether the lane is idle, and no inherited request is in flight."""
         return self.is_idle and self.limits.inherited is None
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no message is in flight, or waits in memory for one that is."""
-        return not self._in_flight and not self.backlog.waiting.count and self.is_active
 
     @property
     def waiting(self) -> int:
@@ -263,11 +291,9 @@ class Lane:
 
     async def miss_older_than(self, before: int) -> None:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
-        if self.is_quiet and (self._replay is None or self._replay.may_miss(before)):
+        if self._selector.is_quiet and (self._replay is None or self._replay.may_miss(before)):
             try:
-                rules = self._selector.rules
-                old = OldMessages(self.backlog, self.limits, rules, lambda: self.is_quiet)
-                await old.miss_older_than(before)
+                await self._selector.miss_older_than(before)
             except StoreDamaged:
                 # The damage is reported. Other lanes continue.
                 self.owned.on_damage()
@@ -302,7 +328,8 @@ class Lane:
         self._context.waiting_for_lease.pop(self.limits, None)
         self._context.prober.unfollow(self)
         if self._handover is None:
-            detached = [attempt for attempt in self._in_flight.values() if attempt.has_row and not attempt.is_retry]
+            states = self.cursor.states
+            detached = [each for each in self._in_flight.values() if states[each.seq] is DeliveryState.DETACHED]
             self._handover = Handover(self.record, self._context.handover_outcomes, detached)
         self._handover.on_stored()
 
@@ -310,10 +337,7 @@ class Lane:
         """Give each request in flight a row, for the flush that gives the cursor up."""
         now = self._context.clock.now()
         for attempt in self._in_flight.values():
-            if attempt.has_row:
-                row = DeliveryRow(attempt.seq, "sending", attempt.number, now, "", self.record.owner)
-                self.cursor.put_row(row)
-            else:
+            if self.cursor.states[attempt.seq] is not DeliveryState.DETACHED:
                 self.cursor.detach(attempt.seq, attempt.number, now)
         self._handover = Handover(self.record, self._context.handover_outcomes, self._in_flight.values())
 
@@ -325,7 +349,7 @@ class Lane:
         if settle.releases:
             self.close()
             return
-        self.backlog.on_flushed(settle, [attempt.seq for attempt in self._in_flight.values() if attempt.has_row])
+        self.backlog.on_flushed(settle)
         self.redelivery.on_flushed(settle)
         if self._deletions is not None:
             self._deletions.on_flushed(settle.delivery_rows)
@@ -404,6 +428,7 @@ class Lane:
 
     def _send(self, attempt: InFlightAttempt) -> None:
         self._in_flight[attempt.seq] = attempt
+        self.cursor.enter(attempt.seq, DeliveryState.IN_FLIGHT_AGAIN if attempt.is_retry else DeliveryState.IN_FLIGHT)
         if self.cursor.ordering is not None and not attempt.is_retry:
             # A retry either holds its key already, or was redelivered and must not take it from a later message.
             self.cursor.ordering.begin(attempt.entry)
@@ -441,7 +466,7 @@ class Lane:
                 context.prober.note(self)
             if breaker.liveness is not before:
                 context.prober.on_change(self, before, breaker.liveness)
-            cursor.acknowledge(attempt.seq, now, has_row=attempt.has_row)
+            cursor.acknowledge(attempt.seq, now)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)
         if attempt.trace is not None:
@@ -457,8 +482,7 @@ class Lane:
         limits.throttle.on_failure()
         health_changed = limits.breaker.on_failure(attempt.seq, now)
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
-        self.cursor.fail(attempt.seq, attempt.number, settlement, now, has_row=attempt.has_row)
-        self.backlog.claimed.add(attempt.seq)
+        self.cursor.fail(attempt.seq, attempt.number, settlement, now)
         if limits.breaker.is_open:
             self.backlog.unread()
         elif limits.throttle.only_fails:

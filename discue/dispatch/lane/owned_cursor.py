@@ -4,9 +4,8 @@ from typing import Protocol
 
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.reads import LimitedReads
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
-from discue.dispatch.lane.worker import WorkerContext
+from discue.dispatch.lane.worker import LimitedReads, WorkerContext
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 

@@ -1,20 +1,36 @@
-"""A replay: delivers a part of the log once more, in a lane of its own that ends."""
+"""Replays: each delivers a part of the log once more, in a lane of its own that ends. A few run at a time."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
+from typing import Final
 
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.flush import write_until_stored
-from discue.dispatch.lane.replay_slots import ReplaySlots
 from discue.dispatch.lane.states import LaneState
-from discue.store import replays
+from discue.dispatch.lane.worker import WorkerContext
+from discue.domain.errors import Unavailable
+from discue.store import replay_slots, replays
 from discue.store.cursors import ReplayPlan
+from discue.store.engine import Notification
+from discue.store.replay_slots import REPLAYS_AT_ONCE
+
+_KEPT_SECONDS: Final = 1.0
+"""How long the worker keeps a slot that none of its replays needs: most replays that pause soon need it again.
+
+After the worker has passed a slot on, it leaves the slot to other workers for the same time.
+"""
+_TURN_SECONDS: Final = 10.0
+"""How long a replay keeps its slot while others wait, and a worker its slots while other workers may wait."""
 
 
 class ReplayRun:
     """The part of a replay's lane that a live lane does not have: it takes turns with other replays, and ends."""
 
-    def __init__(self, plan: ReplayPlan, backlog: Backlog, slots: ReplaySlots, is_settled: Callable[[], bool]) -> None:
+    def __init__(
+        self, plan: ReplayPlan, backlog: Backlog, slots: "ReplaySlots", is_settled: Callable[[], bool]
+    ) -> None:
         owned = self._owned = backlog.owned
         self.organization = owned.record.organization
         self.pump = owned.lane.pump
@@ -72,3 +88,179 @@ class ReplayRun:
         version, now = owned.cursor.version, worker.clock.now()
         end = partial(replays.end, key=owned.key, token=owned.record.token, version=version, now=now)
         return await worker.store.write(end)
+
+
+class _Share:
+    """The slots of an organization that this worker has, and its replays that need them."""
+
+    def __init__(self, organization: int) -> None:
+        self.organization = organization
+        self.running: dict[ReplayRun, float] = {}
+        """The replays that have a slot, with the time when the turn of each began, by the monotonic clock."""
+        self.waiting: dict[ReplayRun, None] = {}
+        """The replays that have no slot. The first ones get the next slots."""
+        self.held = 0
+        """How many slots the worker may use: at least as many as replays run."""
+        self.stored = 0
+        """Upper bound of the slots that the store has for the worker: more than `held` after a failed write."""
+        self.held_since = 0.0
+        """When the worker last got its first slot, or passed one on, by the monotonic clock."""
+        self.surplus_since: float | None = None
+        """When the worker began to have more slots than its replays need; None if it does not."""
+
+    @property
+    def wanted(self) -> int:
+        return min(REPLAYS_AT_ONCE, len(self.running) + len(self.waiting))
+
+
+class ReplaySlots:
+    """Limits how many replays of each organization run at a time. The others wait in order of arrival.
+
+    The worker takes slots from the store, and passes them on among its replays in memory. A replay needs a slot only
+    while it has messages to read and may send. It needs none for retries, or while its listener is inactive. After a
+    turn, it waits again behind the others.
+    """
+
+    def __init__(self, worker: WorkerContext) -> None:
+        self._worker = worker
+        self._shares: dict[int, _Share] = {}
+        self._to_write: dict[_Share, None] = {}
+        """Shares that differ from the store. The first one is being written."""
+        self._is_writing = False
+        self._epoch = 0
+        """Changes when the worker's slots may have passed to other workers."""
+
+    def take(self, replay: ReplayRun) -> bool:
+        """Take a slot, unless the replay has one. Returns False if all are taken; a free one then pumps the replay."""
+        organization = replay.organization
+        share = self._shares.get(organization)
+        if share is None:
+            share = self._shares[organization] = _Share(organization)
+        if replay in share.running:
+            return True
+        is_new = replay not in share.waiting
+        share.waiting[replay] = None
+        if replay in islice(share.waiting, max(0, share.held - len(share.running))):
+            del share.waiting[replay]
+            share.running[replay] = self._worker.clock.monotonic()
+            return True
+        if is_new and share.held < share.wanted:
+            self._write(share)
+        return False
+
+    def leave(self, replay: ReplayRun) -> None:
+        """Give up the replay's slot, or its place among those that wait, and let the next one run."""
+        share = self._shares.get(replay.organization)
+        if share is None or (replay not in share.running and replay not in share.waiting):
+            return
+        share.running.pop(replay, None)
+        share.waiting.pop(replay, None)
+        if share.waiting:
+            # Not at once: the replay may be leaving from within a pump.
+            asyncio.get_running_loop().call_soon(_start_waiting, share)
+
+    def check(self) -> None:
+        """End turns, ask for the slots that replays wait for, and give up unneeded slots. Called at each poll."""
+        now = self._worker.clock.monotonic()
+        for share in tuple(self._shares.values()):
+            ended = [replay for replay, started_at in share.running.items() if now - started_at >= _TURN_SECONDS]
+            for replay in ended[: len(share.waiting)]:
+                self._end_turn(share, replay)
+            if ended:
+                _start_waiting(share)
+            if share.stored <= share.wanted:
+                share.surplus_since = None
+            elif share.surplus_since is None:
+                share.surplus_since = now
+            has_surplus = share.surplus_since is not None and now - share.surplus_since >= _KEPT_SECONDS
+            # Other workers have the first chance to take a slot that was passed on.
+            is_short = share.held < share.wanted and now - share.held_since >= _KEPT_SECONDS
+            if has_surplus or is_short or self._may_pass_on(share):
+                self._write(share)
+            elif not share.wanted and not share.stored and share not in self._to_write:
+                del self._shares[share.organization]
+
+    def invalidate(self) -> None:
+        """Stop using slots until the store has confirmed them: the session or the store may have changed."""
+        self._epoch += 1
+        for share in self._shares.values():
+            share.held, share.stored = 0, REPLAYS_AT_ONCE
+
+    def _write(self, share: _Share) -> None:
+        """Store how many slots the worker holds, in the background."""
+        self._to_write[share] = None
+        if not self._is_writing:
+            self._is_writing = True
+            self._worker.spawn(self._write_all())
+
+    async def _write_all(self) -> None:
+        """Write the shares in `_to_write` one after another: there can be thousands of them."""
+        try:
+            while self._to_write:
+                share = next(iter(self._to_write))
+                try:
+                    await self._write_wanted(share)
+                finally:
+                    del self._to_write[share]
+                _start_waiting(share)
+        finally:
+            self._is_writing = False
+
+    async def _write_wanted(self, share: _Share) -> None:
+        try:
+            has_passed_on, count = self._may_pass_on(share) and await self._pass_on(share), -1
+            while count < share.wanted and not has_passed_on:
+                count = share.wanted
+                await self._hold(share, count)
+        except Unavailable:
+            # The store logs the cause. The next poll that succeeds repeats it.
+            pass
+
+    def _may_pass_on(self, share: _Share) -> bool:
+        """Whether the turn of this worker is over, so that replays on other workers may have a slot."""
+        is_over = self._worker.clock.monotonic() - share.held_since >= _TURN_SECONDS
+        return share.held > 0 and is_over and self._worker.store.has_other_workers
+
+    async def _pass_on(self, share: _Share) -> bool:
+        """Give up a slot, unless another one is free. A later poll asks for it again."""
+        share.held_since = self._worker.clock.monotonic()
+        has_free = await self._worker.store.read(partial(replay_slots.has_free, organization=share.organization))
+        # `invalidate` may have been called meanwhile.
+        if has_free or not share.held:
+            return False
+        if len(share.running) >= share.held:
+            self._end_turn(share, next(iter(share.running)))
+        await self._hold(share, share.held - 1)
+        return True
+
+    def _end_turn(self, share: _Share, replay: ReplayRun) -> None:
+        """Let a replay wait again: as the last in line after a full turn, otherwise as the first."""
+        is_over = self._worker.clock.monotonic() - share.running.pop(replay) >= _TURN_SECONDS
+        share.waiting = {**share.waiting, replay: None} if is_over else {replay: None, **share.waiting}
+        # Many replays may wait: their messages would take memory that other lanes can use.
+        replay.unread()
+
+    async def _hold(self, share: _Share, count: int) -> None:
+        """Hold `count` slots, or as many as are free."""
+        epoch, before = self._epoch, share.stored
+        # A slot that is given up must not be used from now on. Its owner is unknown until the store answers.
+        share.held, share.stored = min(share.held, count), REPLAYS_AT_ONCE
+        store, session_id = self._worker.store, self._worker.session.id
+        hold = partial(replay_slots.hold, session_id=session_id, organization=share.organization, count=count)
+        held = await store.write(hold)
+        if epoch != self._epoch:
+            return
+        if held > share.held and not share.held:
+            share.held_since = self._worker.clock.monotonic()
+        share.held = share.stored = held
+        if held < before:
+            # Replays on other workers may wait for the slots.
+            store.engine.notify(Notification(cursors=True))
+
+
+def _start_waiting(share: _Share) -> None:
+    """Start waiting replays while there are slots for them."""
+    for replay in tuple(share.waiting):
+        if len(share.running) >= share.held:
+            return
+        replay.pump()

@@ -1,13 +1,95 @@
 """The selector of a lane: the order in which messages get their turn, and the settlement of those that are not sent."""
 
-from discue.dispatch.delivery_rules import SKIP, DeliveryRules
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, steps_of_page
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.blocked import FILTERS, IDLE, REQUESTS, WORKER, Blocked, BlockedBy
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
-from discue.dispatch.lane.filter_turns import FilterTurns
-from discue.dispatch.lane.limits import Limits
+from discue.dispatch.lane.limits import Limits, Slots
+from discue.dispatch.lane.states import FILTERS, IDLE, REQUESTS, WORKER, Blocked, BlockedBy, DeliveryState
+from discue.dispatch.lane.worker import PAGE_BYTES
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
+from discue.store.delivery_rows import retries_up_to
+from discue.store.message_log import last_seq_stored_before
+from discue.store.time_slice import SLICE_SECONDS, TimeSlice
+
+_PAGES: Final = 20
+"""The pages of old messages that a run of the job looks at, where it must look at each message."""
+
+
+class FilterTurns:
+    """Shares the event loop between the filters of a worker's lanes and all other work.
+
+    A message that is published to a hundred listeners is filtered a hundred times at once, and a lane may pass over
+    thousands of messages before one that its listener accepts. When the filters have used 5 ms without letting other
+    work run, their turn is over. They then pause for as long as the turn took, because a long message may take much
+    longer than 5 ms. The remaining lanes continue in the next turns, alternating between organizations.
+
+    Times are measured, because the cost of a filter depends on the message and the filter in many ways.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._time_slice = TimeSlice(monotonic)
+        """The time that filters have taken in this turn."""
+        self._is_on = False
+        """Whether the turn has begun."""
+        self._started_at = 0.0
+        self._waiting: dict[int, dict[Slots, None]] = {}
+        """The slots of lanes that wait for the next turn, by organization."""
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a lane waits for the next turn, so that it goes on by itself."""
+        return bool(self._waiting)
+
+    def wait(self, slots: Slots) -> None:
+        """Pump a lane in a later turn."""
+        self._waiting.setdefault(slots.organization, {})[slots] = None
+
+    def begin(self) -> bool:
+        """Whether a lane may filter a message now, after which it calls `end`."""
+        if self._time_slice.is_over:
+            return False
+        if not self._is_on:
+            self._is_on = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        self._started_at = self._monotonic()
+        return True
+
+    def end(self) -> None:
+        """Note that a message was filtered."""
+        self._time_slice.spent += self._monotonic() - self._started_at
+
+    def _end_turn(self) -> None:
+        if self._time_slice.is_over:
+            self._time_slice.call_after_rest(self._begin_turn)
+        else:
+            self._time_slice.begin()
+            self._is_on = False
+
+    def _begin_turn(self) -> None:
+        started_at = self._monotonic()
+        self._time_slice.begin()
+        self._is_on = False
+        while self._waiting and not self._time_slice.is_over:
+            organization = next(iter(self._waiting))
+            waiting = self._waiting.pop(organization)
+            slots = next(iter(waiting))
+            del waiting[slots]
+            if waiting:
+                # The others of its organization come after those of other organizations.
+                self._waiting[organization] = waiting
+            slots.pump()
+            # Sending accepted messages takes time, too.
+            self._time_slice.spent = max(self._time_slice.spent, self._monotonic() - started_at)
+        if self._time_slice.is_over and not self._is_on:
+            self._is_on = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
 
 
 class Selector:
@@ -41,6 +123,11 @@ class Selector:
         self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, 0 if replay is None else replay.created_at)
         """The rules by which it decides on messages."""
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no message is in flight, or waits in memory for one that is."""
+        return not self._in_flight and not self._backlog.waiting.count and self._owned.is_active
+
     def next(self, now: int) -> InFlightAttempt | Blocked:
         """Return the attempt that starts next, for which it has taken what the limits count.
 
@@ -59,9 +146,14 @@ class Selector:
     def make_room(self, now: int) -> bool:
         """Detach the requests in flight that keep the cursor where it is. False if there is none."""
         until = self._cursor.window.position + self._tuning.detach_within
-        attempts = [each for each in self._in_flight.values() if not each.has_row and each.seq <= until]
+        states = self._cursor.states
+        attempts = [
+            each
+            for each in self._in_flight.values()
+            if each.seq <= until and states[each.seq] is DeliveryState.IN_FLIGHT
+        ]
         for attempt in attempts:
-            self._detach(attempt, now)
+            self._cursor.detach(attempt.seq, attempt.number, now)
         return bool(attempts)
 
     def _is_turn_of_a_retry(self, now: int) -> bool:
@@ -92,11 +184,11 @@ class Selector:
         if filters:
             self._turns.end()
         if entry is None:
-            self._cursor.drop_row(retry.seq)
+            self._cursor.drop(retry.seq)
         elif reason == SKIP:
-            self._cursor.drop_filtered(retry.seq)
+            self._cursor.drop(retry.seq, is_filtered=True)
         elif reason:
-            self._cursor.miss_retry(retry.seq, retry.attempts, reason, now)
+            self._cursor.miss(retry.seq, retry.attempts, reason, now)
         else:
             return self._start(entry, retry.attempts + 1, is_retry=True)
         retries.popleft()
@@ -157,13 +249,103 @@ class Selector:
         """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""
         ordering = self._cursor.ordering
         attempt = self._in_flight.get(ordering.busiest_seq() or 0) if ordering is not None else None
-        if attempt is None or attempt.has_row:
+        if attempt is None or self._cursor.states[attempt.seq] is not DeliveryState.IN_FLIGHT:
             return False
-        self._detach(attempt, now)
+        self._cursor.detach(attempt.seq, attempt.number, now)
         return True
 
-    def _detach(self, attempt: InFlightAttempt, now: int) -> None:
-        """Give a request in flight a row, so that the cursor can pass it."""
-        attempt.has_row = True
-        self._backlog.claimed.add(attempt.seq)
-        self._cursor.detach(attempt.seq, attempt.number, now)
+    async def miss_older_than(self, before: int) -> None:
+        """Miss the messages of a quiet lane that were stored before a time.
+
+        If the listener may not be sent to, this includes retries: they have no turn in which their age is noticed.
+        """
+        backlog, cursor, window = self._backlog, self._cursor, self._cursor.window
+        if backlog.new and backlog.new[0].stored_at < before:
+            backlog.unread()
+        last = await self._last_stored_before(
+            before, (window.position, min(backlog.head, window.first_settled_beyond - 1))
+        )
+        # A missed message that blocks its key has a row. It is found to be too old in its turn.
+        if not self.is_quiet or backlog.new or self._owned.record.blocks:
+            return
+        # Messages that were delivered during the read have moved the position.
+        if last > window.position:
+            ordering = cursor.ordering
+            if self.rules.has_filter or (ordering is not None and ordering.may_hold_keys):
+                await self._miss_old_one_by_one(last)
+            else:
+                cursor.miss_range(window.position + 1, last, "too_old", self._owned.worker.clock.now())
+                backlog.read_through = max(backlog.read_through, last)
+        # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
+        if cursor.retrying and not self._limits.may_send and cursor.ordering is None:
+            await self._miss_old_retries(before)
+
+    async def _miss_old_one_by_one(self, last: int) -> None:
+        """Miss old messages one by one. The next run looks at the rest."""
+        for _ in range(_PAGES):
+            position = self._cursor.window.position
+            await self._miss_old_page(position, last)
+            if not position < self._cursor.window.position < last:
+                break
+
+    async def _miss_old_page(self, after: int, last: int) -> None:
+        """Miss the messages of a page. A message that the filter rejects is skipped: it is not for the listener.
+
+        A message whose key is held is blocked, and missed in its turn. The row of a key counts the messages behind it,
+        and finds each by its key in the log. If a missed range covered some of them, the row would move on to one of
+        these, and the last that it counts would be lost.
+        """
+        backlog, cursor, clock = self._backlog, self._cursor, self._owned.worker.clock
+        epoch = backlog.epoch
+        queue = (self._owned.record.organization, self._owned.record.queue)
+        page = await self._owned.reads.page(queue, after, self._tuning.missed_per_step, lambda: PAGE_BYTES)
+        ordering = cursor.ordering
+        has_changed = epoch != backlog.epoch or after != cursor.window.position or bool(backlog.new)
+        if has_changed or not self.is_quiet or (ordering is not None and not ordering.is_known):
+            return
+        now, through, rules = clock.now(), min(page.through, last), self.rules
+        until = clock.monotonic() + SLICE_SECONDS if rules.has_filter else inf
+        for step in steps_of_page(page, after, self._owned.record.start_seq, through):
+            if isinstance(step, Gap):
+                cursor.skip(step.first, step.last)
+                continue
+            held = None if ordering is None else ordering.holder(step)
+            if held is None:
+                reason = rules.decide_new(step, now)
+                if reason == SKIP:
+                    cursor.skip_new(step)
+                else:
+                    cursor.miss_new(step, reason or "too_old", now)
+            elif held.row is not None:
+                cursor.block(held, [step.seq])
+            else:
+                # Another worker has the holder in flight, and writes its row.
+                through = step.seq - 1
+                break
+            if until < inf and clock.monotonic() >= until:
+                through = step.seq
+                break
+        backlog.read_through = max(backlog.read_through, through)
+
+    async def _miss_old_retries(self, before: int) -> None:
+        backlog, cursor, key, limit = self._backlog, self._cursor, self._owned.record.key, self._tuning.missed_per_step
+        epoch = backlog.epoch
+        last = await self._last_stored_before(before, (0, cursor.window.position))
+        found = await self._owned.reads.read(lambda tx: retries_up_to(tx, key, last, before, limit=limit))
+        if epoch != backlog.epoch or self._limits.may_send or not self.is_quiet:
+            return
+        now = self._owned.worker.clock.now()
+        for retry in found:
+            if retry.seq in cursor.states:
+                continue
+            cursor.claim(retry.seq)
+            if retry.is_there:
+                cursor.miss(retry.seq, retry.attempts, "too_old", now)
+            else:
+                cursor.drop(retry.seq)
+
+    async def _last_stored_before(self, before: int, bounds: tuple[int, int]) -> int:
+        organization, queue = self._owned.record.organization, self._owned.record.queue
+        return await self._owned.reads.read(
+            lambda tx: last_seq_stored_before(tx, organization, queue, bounds, before=before)
+        )

@@ -1,8 +1,8 @@
-"""The state machines of a lane. `docs/architecture.md` draws them; a test compares the tables with the diagrams."""
+"""The states of a lane, its deliveries and its parts, and the reasons for which a lane starts nothing."""
 
 from collections.abc import Mapping
-from enum import Enum, auto
-from typing import Final, TypeVar
+from enum import Enum, IntEnum, auto
+from typing import Final, NamedTuple, TypeVar
 
 State = TypeVar("State", bound=Enum)
 Transitions = Mapping[State, frozenset[State]]
@@ -32,6 +32,52 @@ LANE_TRANSITIONS: Final[Transitions[LaneState]] = {
     LaneState.ENDING: frozenset({LaneState.RUNNING, LaneState.DRAINING, LaneState.CLOSED}),
     LaneState.DRAINING: frozenset({LaneState.CLOSED}),
     LaneState.CLOSED: frozenset(),
+}
+
+
+class DeliveryState(IntEnum):
+    """How far a delivery has come. Integers, because they hash fast: each message changes its state a few times."""
+
+    PENDING = auto()
+    """Has not begun, and has no row."""
+    IN_FLIGHT = auto()
+    """The first request is in flight. There is no row, so the cursor cannot pass the delivery."""
+    DETACHED = auto()
+    """A request is in flight, and the row names the worker that sent it."""
+    BLOCKED = auto()
+    """Waits for its key without a row. The row of the delivery that holds the key counts it."""
+    RETRYING = auto()
+    """The row has the time of the next attempt."""
+    DUE = auto()
+    """The row was read, and the next attempt waits for its turn."""
+    IN_FLIGHT_AGAIN = auto()
+    """Another request is in flight. The row is as it was before."""
+    LEASED = auto()
+    """A consumer has the message. The row has the end of the lease."""
+    MISSED = auto()
+    """Ended without success."""
+    ACKNOWLEDGED = auto()
+    """Ended with success."""
+    SKIPPED = auto()
+    """Not for the listener, or deleted."""
+
+
+_D = DeliveryState
+
+DELIVERY_TRANSITIONS: Final[Transitions[DeliveryState]] = {
+    _D.PENDING: frozenset({_D.IN_FLIGHT, _D.BLOCKED, _D.LEASED, _D.MISSED, _D.SKIPPED}),
+    _D.IN_FLIGHT: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.MISSED, _D.DETACHED}),
+    _D.DETACHED: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.MISSED}),
+    _D.BLOCKED: frozenset({_D.RETRYING}),
+    _D.RETRYING: frozenset({_D.DUE}),
+    # Retrying again if the lane forgets what it has read.
+    _D.DUE: frozenset({_D.IN_FLIGHT_AGAIN, _D.LEASED, _D.RETRYING, _D.MISSED, _D.SKIPPED}),
+    _D.IN_FLIGHT_AGAIN: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.MISSED, _D.DETACHED}),
+    _D.LEASED: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.LEASED, _D.MISSED, _D.SKIPPED}),
+    # Redelivered, or deleted while it blocks its key.
+    _D.MISSED: frozenset({_D.RETRYING, _D.SKIPPED}),
+    _D.ACKNOWLEDGED: frozenset({_D.RETRYING}),
+    _D.SKIPPED: frozenset(),
 }
 
 
@@ -79,3 +125,52 @@ def transition(table: Transitions[State], before: State, after: State) -> State:
     if after not in table[before]:
         raise ValueError(f"no transition from {before} to {after}")
     return after
+
+
+class BlockedBy(Enum):
+    """A reason for which a lane starts nothing."""
+
+    IDLE = auto()
+    """Nothing waits, or it is being read. A publish, a read or a due time calls the lane again."""
+    REPLAYS = auto()
+    """Other replays of the organization have all replay slots, which call it again."""
+    INACTIVE = auto()
+    """It has not loaded its cursor, gives it up, or may not send to the listener. A change calls it again."""
+    STORE = auto()
+    """The store takes no outcomes. The next flush that succeeds calls it again."""
+    LEASE = auto()
+    """The worker's lease has lapsed. Its renewal calls it again."""
+    SLOTS = auto()
+    """The listener has no free slot. The flush of an outcome calls it again."""
+    WORKER = auto()
+    """The worker has no free slot, or no start is left in this turn. `ConcurrencyLimiter` calls it again."""
+    RATE = auto()
+    """The rate of the listener or of a replay. The lane is woken at a time."""
+    SHARE = auto()
+    """Other lanes of the listener come first. `FairShare` calls it again."""
+    FILTERS = auto()
+    """The turn of the filters is over. `FilterTurns` calls it again."""
+    THROTTLE = auto()
+    """The listener only fails. It is woken at a time."""
+    REQUESTS = auto()
+    """The next message waits for a request in flight, whose outcome calls it again."""
+
+
+class Blocked(NamedTuple):
+    """The reason why no attempt starts."""
+
+    reason: BlockedBy
+    until: int = 0
+    """When to try again, in milliseconds since the epoch; 0 if something else calls the lane."""
+
+
+IDLE: Final = Blocked(BlockedBy.IDLE)
+REPLAYS: Final = Blocked(BlockedBy.REPLAYS)
+INACTIVE: Final = Blocked(BlockedBy.INACTIVE)
+STORE: Final = Blocked(BlockedBy.STORE)
+LEASE: Final = Blocked(BlockedBy.LEASE)
+SLOTS: Final = Blocked(BlockedBy.SLOTS)
+WORKER: Final = Blocked(BlockedBy.WORKER)
+SHARE: Final = Blocked(BlockedBy.SHARE)
+FILTERS: Final = Blocked(BlockedBy.FILTERS)
+REQUESTS: Final = Blocked(BlockedBy.REQUESTS)

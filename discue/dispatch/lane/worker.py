@@ -1,18 +1,21 @@
-"""The context that the parts of a dispatcher share: store, time, numbers, and the memory for message bodies."""
+"""The part that all lanes of a worker share: store, time, numbers, reads, and memory for bodies and details."""
 
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, MOST_TRIALS, RETRYING_LIMIT
 from discue.dispatch.timers import Sleeper
+from discue.domain.attempts import Outcome, encode_detail, shown_trace
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
+from discue.domain.reservations import ReadBound
 from discue.domain.window import SPAN
 from discue.observability.logs import Log
+from discue.store.engine import LogPage, QueueKey, Work
 from discue.store.store import Store
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -123,3 +126,101 @@ class WorkerContext(msgspec.Struct, frozen=True):
     def time_to_start(self) -> int | None:
         """Return the time, in milliseconds since the epoch; None without the lease."""
         return self.clock.now() if self.session.is_held() else None
+
+
+_HOUR_MS: Final = 3_600_000
+
+SHORT_BODY_BYTES: Final = 1_024
+"""How much is kept of the response body of a failure that is neither the first nor the last of its delivery."""
+
+
+class DetailBudget:
+    """Encodes the details of attempts while the budget of their organization lasts.
+
+    Listeners choose what they answer, and how often they fail: without a budget, one organization could fill the
+    database. Successes take at most half of it, so that they leave room for failures, which people look for.
+    """
+
+    def __init__(self, clock: Clock, bytes_per_hour: int, workers: Callable[[], int]) -> None:
+        """`workers` returns how many workers share the budget, this one included."""
+        self._clock = clock
+        self._bytes_per_hour = bytes_per_hour
+        self._workers = workers
+        self._hour = 0
+        self._used: dict[int, int] = {}
+        """Bytes used in this hour, by organization."""
+
+    def encode(self, organization: int, number: int, outcome: Outcome, next_attempt_at: int) -> bytes:
+        """Return the details of an attempt in their stored form; b"" if they are not kept.
+
+        `number` is that of the attempt in its delivery, `next_attempt_at` is 0 if no attempt follows.
+        """
+        trace = shown_trace(outcome)
+        if trace is None:
+            return b""
+        hour = self._clock.now() // _HOUR_MS
+        if hour != self._hour:
+            self._hour = hour
+            self._used.clear()
+        budget = self._bytes_per_hour // self._workers()
+        if not outcome.error:
+            budget //= 2
+        used = self._used.get(organization, 0)
+        # Encoding takes longer than everything else here: it is not done in vain for each attempt of the hour.
+        if used >= budget:
+            return b""
+        is_between = number > 1 and next_attempt_at > 0
+        detail = encode_detail(trace, next_attempt_at, body_bytes=SHORT_BODY_BYTES if is_between else None)
+        # Details that do not fit end the budget: what they leave is not worth encoding every later attempt.
+        self._used[organization] = min(budget, used + len(detail))
+        return detail if used + len(detail) <= budget else b""
+
+
+T = TypeVar("T")
+
+PAGE_BYTES: Final = 1 << 20
+"""The largest page of the log that a lane reads."""
+
+
+class LimitedReads:
+    """Reads of lanes, a few at once in the order of the requests, so that thousands of lanes do not delay others.
+
+    A message that is published to hundreds of lanes, or a restart, lets all of them read. The reads of SQLite let
+    nothing else run, so there is a pause after each. Both methods raise Unavailable, as those of the store do.
+    """
+
+    def __init__(self, store: Store, slots: asyncio.Semaphore | None = None) -> None:
+        """`slots` are shared with other reads: all of them take turns."""
+        self._store = store
+        self.slots = slots or asyncio.Semaphore(store.engine.concurrency.lane_reads)
+
+    async def read(self, work: Work[T]) -> T:
+        async with self.slots:
+            # The store does not report it: only the lane knows which queue is damaged.
+            found = await self._store.engine.read(work)
+            await asyncio.sleep(0)
+            return found
+
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
+        """Read a page of the log. `max_bytes` returns its size when the read begins."""
+        async with self.slots:
+            page = await self._store.page(*queue, after, rows, max_bytes=max_bytes())
+            await asyncio.sleep(0)
+            return page
+
+
+class ReservedReads(LimitedReads):
+    """Reads of replays, with a reservation. Live lanes need none: see docs/architecture/event-loop-limits.md."""
+
+    def __init__(self, store: Store, organization: int, slots: asyncio.Semaphore) -> None:
+        super().__init__(store, slots)
+        self._ledger = store.ledger
+        self._organization = organization
+
+    async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
+        reservation = await self._ledger.reserve(self._organization, ReadBound(rows, PAGE_BYTES))
+        try:
+            return await super().page(queue, after, rows, max_bytes)
+        finally:
+            # The lane examines the messages in this step of the event loop, which is part of the read.
+            asyncio.get_running_loop().call_soon(reservation.release)

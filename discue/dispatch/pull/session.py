@@ -26,7 +26,7 @@ from discue.domain.retry import Settlement, settle
 from discue.domain.trace_context import TraceIds, begin_attempt
 from discue.observability.tracing import Tracer
 from discue.store.delivery_rows import DueRetry, KeyRow
-from discue.store.engine import DeliveryRow, LogPage, Settle
+from discue.store.engine import LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
 from discue.store.store import Store
 from discue.store.time_slice import SLICE_SECONDS
@@ -154,8 +154,7 @@ class PullSession:
     def add_keys(self, rows: Sequence[KeyRow]) -> None:
         """Add delivery rows that hold keys. Rows that this session has changed are not as the store shows them."""
         if self._ordering is not None:
-            changed = set(self._cursor.unflushed_seqs)
-            unchanged = [row for row in rows if row.seq not in changed]
+            unchanged = [row for row in rows if row.seq not in self._cursor.states]
             self._ordering.add_rows(unchanged, _STATES_WRITTEN, complete=True)
 
     def decide(self, decision: Decision) -> DecisionResult:
@@ -221,7 +220,7 @@ class PullSession:
         if found.seq in self._decided:
             return None
         cursor = self._cursor
-        is_first = cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
+        is_first = self._take_up(found)
         entry = None
         if found.entry is not None and body is not None:
             if found.state == "leased" and not self._expire_lease(found):
@@ -229,9 +228,9 @@ class PullSession:
             entry = msgspec.structs.replace(found.entry, body=body)
         reason = self._rules.decide_due(entry, found.waits_since, self._now, is_first=is_first)
         if reason == SKIP or entry is None:
-            cursor.drop_row(found.seq)
+            cursor.drop(found.seq)
         elif reason:
-            cursor.miss_retry(found.seq, found.attempts, reason, self._now)
+            cursor.miss(found.seq, found.attempts, reason, self._now)
         else:
             return self._lease(entry, found.attempts + 1, is_new=False)
         return None
@@ -273,10 +272,11 @@ class PullSession:
 
     def miss_if_old(self, found: OpenDelivery, before: int) -> None:
         """Miss a delivery that is due and has waited since before a time. An expired lease first ends as an attempt."""
+        self._cursor.claim(found.seq, is_leased=found.state == "leased")
         if found.entry is None:
-            self._cursor.drop_row(found.seq)
+            self._cursor.drop(found.seq)
         elif found.waits_since < before and (found.state != "leased" or self._expire_lease(found)):
-            self._cursor.miss_retry(found.seq, found.attempts, "too_old", self._now)
+            self._cursor.miss(found.seq, found.attempts, "too_old", self._now)
 
     def take(self) -> Settle | None:
         """Return the changes to store; None if there are none."""
@@ -290,7 +290,7 @@ class PullSession:
         if found.state != "leased" or found.token != token or seq in self._decided:
             return "expired"
         self._decided.add(seq)
-        self._cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
+        self._take_up(found)
         ends_lease = decision.action != "extend"
         if ends_lease and found.due_at > self._now:
             self._leased -= 1
@@ -299,11 +299,16 @@ class PullSession:
         self.makes_due |= ends_lease and (decision.action != "acknowledge" or was_full or self._ordering is not None)
         return self._apply(decision, found)
 
+    def _take_up(self, found: OpenDelivery) -> bool:
+        """Prepare a delivery with a row. True if it was blocked until now: it had no attempt yet."""
+        self._cursor.claim(found.seq, is_leased=found.state == "leased")
+        return self._cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
+
     def _apply(self, decision: Decision, found: OpenDelivery) -> DecisionResult:
         cursor, now, seconds = self._cursor, self._now, decision.seconds
         if decision.action == "acknowledge":
             self._end_attempt(found, "", now)
-            cursor.acknowledge(found.seq, now, has_row=True)
+            cursor.acknowledge(found.seq, now)
             self._trace(found, "acknowledged")
             return "acknowledged"
         if decision.action == "reject":
@@ -316,7 +321,7 @@ class PullSession:
             cursor.schedule_retry(found.seq, found.attempts - 1, due_at)
             return "released"
         lease_ms = self._lease_ms if seconds is None else seconds * 1_000
-        cursor.put_row(DeliveryRow(found.seq, "leased", found.attempts, now + lease_ms, "", token=found.token))
+        cursor.lease(found.seq, found.attempts, now + lease_ms, found.token)
         return "extended"
 
     def _expire_lease(self, found: OpenDelivery) -> bool:
@@ -324,13 +329,16 @@ class PullSession:
 
         It may follow at once, without the delay of the retry policy: the lease was the delay.
         """
-        return self._fail(found, "lease_expired", found.due_at).state == "retry"
+        if self._fail(found, "lease_expired", found.due_at).state != "retry":
+            return False
+        self._cursor.claim(found.seq)
+        return True
 
     def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
         outcome = self._end_attempt(found, error, ended_at)
         policy = self._policy if found.entry is None else message_policy(self._policy, found.entry.extra)
         settlement = settle(found.attempts, outcome, policy, self._now, random=self._random())
-        self._cursor.fail(found.seq, found.attempts, settlement, self._now, has_row=True)
+        self._cursor.fail(found.seq, found.attempts, settlement, self._now)
         self._trace(found, settlement.state)
         return settlement
 
@@ -355,14 +363,11 @@ class PullSession:
     def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
         receipt = ReceiptHandle(entry.seq, self._row_ids.next())
         until = self._now + self._lease_ms
-        row = DeliveryRow(entry.seq, "leased", attempt, until, "", token=receipt.token)
         if is_new:
             if self._ordering is not None:
                 self._ordering.begin(entry)
-            self._cursor.put_first_row(row)
             self._cursor.last_new_at = self._now
-        else:
-            self._cursor.put_row(row)
+        self._cursor.lease(entry.seq, attempt, until, receipt.token)
         self._leased += 1
         traceparent = traceparent_of(entry.extra)
         if traceparent is None:

@@ -2,9 +2,9 @@ from typing import cast
 
 from discue.dashboard.users import session_table
 from discue.dashboard.users.session_table import SignInCode
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.lease import Leadership
 from discue.product import edge
 from discue.store.engine import Transaction
 from tests.dashboard.users.test_session_table import a_session

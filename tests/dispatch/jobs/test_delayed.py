@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
+from discue.dispatch.lease import Leadership
 from discue.domain.errors import StoreDamaged
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue

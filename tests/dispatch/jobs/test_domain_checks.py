@@ -12,8 +12,8 @@ import pytest
 from discue.control import domains, organizations
 from discue.control.domains import DomainFields
 from discue.control.organizations import OrganizationFields
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.domain_checks import DomainVerifier
+from discue.dispatch.lease import Leadership
 from discue.domain.domain_challenge import Domain
 from discue.domain.egress import EgressPolicy, IPAddress
 from discue.domain.errors import StoreUnavailable, TooManyRequests

@@ -1,7 +1,7 @@
 """The leader reads how much waits for each pull listener, and for how long."""
 
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
+from discue.dispatch.lease import Leadership
 from discue.store.pull_backlogs import PullBacklog
 from tests.dispatch.stage import Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull_fixture

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from discue.config.settings import Settings
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.lease import Leadership
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject

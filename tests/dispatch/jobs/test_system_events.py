@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from discue.control.queues import new_system_queue
-from discue.dispatch.cluster.leadership import Leadership
 from discue.dispatch.jobs.system_events import MissedReports
+from discue.dispatch.lease import Leadership
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Listener, Queue
 from discue.domain.retry import RetryOptions

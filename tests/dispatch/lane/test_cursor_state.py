@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
-from discue.dispatch.lane.key_reads import PUSH_STATES
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
+from discue.dispatch.lane.states import DeliveryState
+from discue.dispatch.lane.store_checks import PUSH_STATES
 from discue.dispatch.lane.worker import BodyBudget
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
@@ -68,15 +69,53 @@ UNCHANGED = {
 }
 
 
+def _retry_in_flight(cursor: CursorState) -> None:
+    cursor.claim(5)
+    cursor.enter(5, DeliveryState.IN_FLIGHT_AGAIN)
+
+
+def _acknowledge(cursor: CursorState, seq: int) -> None:
+    cursor.enter(seq, DeliveryState.IN_FLIGHT)
+    cursor.acknowledge(seq, NOON)
+
+
+def _acknowledge_retry(cursor: CursorState) -> None:
+    _retry_in_flight(cursor)
+    cursor.acknowledge(5, NOON)
+
+
+def _fail(cursor: CursorState) -> None:
+    cursor.enter(11, DeliveryState.IN_FLIGHT)
+    cursor.fail(11, 1, RETRY, NOON)
+
+
+def _fail_again(cursor: CursorState) -> None:
+    _retry_in_flight(cursor)
+    cursor.fail(5, 2, RETRY, NOON)
+
+
+def _drop_due(cursor: CursorState) -> None:
+    cursor.claim(5)
+    cursor.drop(5)
+
+
+def _miss_due(cursor: CursorState) -> None:
+    cursor.claim(5)
+    cursor.miss(5, 3, "too_old", NOON)
+
+
 def _fail_for_good(cursor: CursorState) -> None:
-    cursor.fail(5, 12, MISSED, NOON, has_row=True)
-    cursor.fail(11, 1, MISSED, NOON, has_row=False)
+    _retry_in_flight(cursor)
+    cursor.fail(5, 12, MISSED, NOON)
+    cursor.enter(11, DeliveryState.IN_FLIGHT)
+    cursor.fail(11, 1, MISSED, NOON)
 
 
 def _detach_and_acknowledge(cursor: CursorState) -> None:
+    cursor.enter(11, DeliveryState.IN_FLIGHT)
     cursor.detach(11, 1, NOON)
     assert (cursor.retrying, cursor.window.position) == (3, 11)
-    cursor.acknowledge(11, NOON, has_row=True)
+    cursor.acknowledge(11, NOON)
 
 
 def _miss_ranges(cursor: CursorState) -> None:
@@ -89,27 +128,27 @@ def _miss_ranges(cursor: CursorState) -> None:
     ("change", "changed"),
     [
         pytest.param(
-            lambda cursor: cursor.acknowledge(11, NOON, has_row=False),
+            lambda cursor: _acknowledge(cursor, 11),
             {"position": 11, "acknowledged": 6, "last_success_at": NOON},
             id="success in order costs no row",
         ),
         pytest.param(
-            lambda cursor: cursor.acknowledge(13, NOON, has_row=False),
+            lambda cursor: _acknowledge(cursor, 13),
             {"ahead": b"\x04", "acknowledged": 6, "last_success_at": NOON},
             id="success out of order is ahead of the position",
         ),
         pytest.param(
-            lambda cursor: cursor.acknowledge(5, NOON, has_row=True),
+            _acknowledge_retry,
             {"resolved": (5,), "retrying": 1, "acknowledged": 6, "last_success_at": NOON},
             id="success of a retry removes its row",
         ),
         pytest.param(
-            lambda cursor: cursor.fail(11, 1, RETRY, NOON, has_row=False),
+            _fail,
             {"delivery_rows": (_retry(11, 1),), "position": 11, "retrying": 3, "last_failure_at": NOON},
             id="first failure is a row that the cursor passes",
         ),
         pytest.param(
-            lambda cursor: cursor.fail(5, 2, RETRY, NOON, has_row=True),
+            _fail_again,
             {"delivery_rows": (_retry(5, 2),), "last_failure_at": NOON},
             id="further failure changes the row only",
         ),
@@ -147,11 +186,9 @@ def _miss_ranges(cursor: CursorState) -> None:
             id="consecutive messages missed for one reason are one range",
         ),
         pytest.param(lambda cursor: cursor.skip(11, 14), {"position": 14}, id="deleted messages are counted nowhere"),
+        pytest.param(_drop_due, {"resolved": (5,), "retrying": 1}, id="deleted retry has no row"),
         pytest.param(
-            lambda cursor: cursor.drop_row(5), {"resolved": (5,), "retrying": 1}, id="deleted retry has no row"
-        ),
-        pytest.param(
-            lambda cursor: cursor.miss_retry(5, 3, "too_old", NOON),
+            _miss_due,
             {"delivery_rows": (DeliveryRow(5, "missed", 3, NOON, "too_old"),), "retrying": 1, "missed": 2},
             id="retry that is too old is missed",
         ),
@@ -168,10 +205,10 @@ def test_change_of_a_cursor_is_stored(change: Callable[[CursorState], None], cha
 def test_changes_are_taken_once_with_rising_versions() -> None:
     cursor = CursorState(RECORD)
     cursor.add_attempt(attempt_record(RECORD, 1, 11, 1, outcome=badly()))
-    cursor.fail(11, 1, RETRY, NOON, has_row=False)
+    _fail(cursor)
     assert (cursor.dirty, cursor.unflushed) == (True, 1)
     first = cursor.take()
-    cursor.on_stored()
+    cursor.on_stored(first)
     assert (cursor.dirty, cursor.unflushed) == (False, 0)
     second = cursor.take()
     assert (first.version, second.version) == (7, 8)
@@ -186,10 +223,10 @@ def test_many_details_are_stored_in_parts_and_keep_their_slots(sizes: list[int])
         cursor.add_attempt(attempt_record(RECORD, number, 11 + number, 1, outcome=badly()), os.urandom(size))
     taken = [cursor.take()]
     while cursor.dirty:
-        cursor.on_stored()
+        cursor.on_stored(taken[-1])
         assert cursor.unflushed == len(sizes) - sum(len(each.details) for each in taken)
         taken.append(cursor.take())
-    cursor.on_stored()
+    cursor.on_stored(taken[-1])
     assert cursor.unflushed == 0
     assert [attempt.id for attempt in taken[0].attempts] == list(range(len(sizes)))
     assert [attempt for each in taken for attempt, _ in each.details] == list(range(len(sizes)))
@@ -207,3 +244,24 @@ def test_key_of_a_deleted_message_is_released_once() -> None:
     # The row is read again before its removal is stored.
     cursor.release_key(row)
     assert (cursor.missed, cursor.take().resolved) == (0, (5,))
+
+
+def test_state_of_a_delivery_is_forgotten_once_it_is_stored_and_has_not_changed() -> None:
+    cursor = CursorState(RECORD)
+    _fail(cursor)
+    _retry_in_flight(cursor)
+    cursor.enter(12, DeliveryState.IN_FLIGHT)
+    first = cursor.take()
+    cursor.acknowledge(5, NOON)
+    cursor.on_stored(first)
+    assert cursor.states == {5: DeliveryState.ACKNOWLEDGED, 12: DeliveryState.IN_FLIGHT}
+    assert cursor.claimed == [5]
+
+    cursor.on_stored(cursor.take())
+    assert cursor.states == {12: DeliveryState.IN_FLIGHT}
+
+
+def test_delivery_refuses_a_transition_outside_the_table() -> None:
+    cursor = CursorState(RECORD)
+    with pytest.raises(ValueError, match="no transition"):
+        cursor.acknowledge(11, NOON)

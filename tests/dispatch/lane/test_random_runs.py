@@ -619,7 +619,7 @@ class Promises(RuleBasedStateMachine):
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
-            assert all(len(each.backlog.claimed) <= 100 for each in worker.lanes)
+            assert all(len(each.cursor.claimed) <= 100 for each in worker.lanes)
             assert running._context.inheriting.keys() <= {each.limits.inherited for each in worker.lanes}
 
     @invariant()
@@ -677,7 +677,7 @@ class Promises(RuleBasedStateMachine):
         assert await self.pending() == 0
         for worker in self.stage.workers:
             assert worker.dispatcher.handover_outcomes.in_flight == 0
-            assert all(each.is_settled and each.backlog.claimed == set() for each in worker.lanes)
+            assert all(each.is_settled and each.cursor.states == {} for each in worker.lanes)
 
     async def everything_ended(self) -> None:
         await self.stage.take_free()

@@ -10,8 +10,8 @@ import pytest
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.pulls import PullTarget
 from discue.dispatch.lane.breaker import PAUSE_MS
+from discue.dispatch.pull.broker import Waiters
 from discue.dispatch.pull.receive import RoundResult
-from discue.dispatch.pull.waiters import Waiters
 from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions

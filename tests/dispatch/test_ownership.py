@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.cluster.leadership import Leadership
-from discue.dispatch.cluster.lease import Lease
-from discue.dispatch.cluster.ownership import (
+from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lease import Leadership, Lease
+from discue.dispatch.ownership import (
     FirstSeen,
     Ownership,
     Predecessors,
@@ -19,8 +20,6 @@ from discue.dispatch.cluster.ownership import (
     to_expire,
     to_release,
 )
-from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.lane.worker import WorkerSession
 from discue.domain.ids import RowIds
 from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log

@@ -9,9 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final, Generic, Literal, TypeVar
 
-from discue.dispatch.cluster.leadership import Leadership
-from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.dispatcher import Dispatcher
+from discue.dispatch.lease import Leadership, Lease
 from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
 from discue.store import workers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.dispatch.cluster.lease import Lease
 from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lease import Lease
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import RowIds
 from discue.store import workers

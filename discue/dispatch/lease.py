@@ -1,8 +1,8 @@
-"""A worker's lease: attempts may start only while no other worker can have taken over its cursors."""
+"""A worker's lease: attempts may start only while no other worker can have taken over its cursors. And who leads."""
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -176,3 +176,19 @@ class Lease:
         self.session.held_until = sent_at + self.seconds * (1 - _SAFETY_MARGIN)
         if not was_held:
             self._on_held()
+
+
+class Leadership:
+    """Whether this worker leads. `Ownership` decides; a brief split-brain is harmless, only wasteful."""
+
+    def __init__(self, *, is_held: bool = False) -> None:
+        self.is_held = is_held
+
+    def only(self, work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+        """Return work that does nothing unless this worker leads."""
+
+        async def run() -> None:
+            if self.is_held:
+                await work()
+
+        return run

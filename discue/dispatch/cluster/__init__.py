@@ -1,1 +1,0 @@
-"""Workers of one installation: leases, and the ownership of cursors."""
