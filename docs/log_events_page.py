@@ -47,7 +47,6 @@ _NOTES = """
 
 _LEVELS: Final[dict[str, Level]] = {
     "debug": "debug",
-    "debug_unescaped": "debug",
     "info": "info",
     "warning": "warning",
     "error": "error",

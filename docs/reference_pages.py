@@ -15,7 +15,7 @@ import msgspec
 from discue.api.openapi.document import document_of
 from discue.api.structs import READ_ONLY
 from discue.domain.attempts import FailureKind
-from discue.domain.error_codes import REASONS
+from discue.domain.errors import REASONS
 from discue.guides.operations import fields_of
 from discue.product import ROUTES
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from discue.api.openapi.document import document_of
-from discue.domain.error_codes import REASONS
+from discue.domain.errors import REASONS
 from discue.guides.layout import ROOT
 from discue.guides.library import OPERATIONS, Library, documentation_folder
 from discue.guides.operations import title_of

@@ -6,8 +6,7 @@ from bisect import bisect_left
 from benchmarks.bench import Bench
 from benchmarks.medians import median
 from benchmarks.table import Row, at_most
-from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, Measures
-from discue.observability.metrics import Histogram
+from discue.observability.metrics import ACKNOWLEDGED, COMMIT_SECONDS, Histogram, Measures
 
 _MESSAGES = 50_000
 _COST_US = 1.5

@@ -17,8 +17,7 @@ from discue.domain.trace_context import TraceIds, is_sampled, parse_traceparent
 from discue.observability.logs import Log
 from discue.observability.otlp import OtlpExport
 from discue.observability.tracing import ExportPlan, Span, SpanContext, SpanResult, Tracer
-from discue.publishing.publish import NewMessage
-from discue.publishing.spans import is_any_recorded, recorded_publish
+from discue.publishing.publish import NewMessage, is_any_recorded, recorded_publish
 
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
 _MESSAGES = 100_000

@@ -19,7 +19,6 @@ from discue.domain.errors import (
     BadRequest,
     DiscueError,
     Forbidden,
-    NotAcceptable,
     NotFound,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -124,7 +123,7 @@ class App:
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
         is_for_page = is_of_page(scope.method, path) and asks_for_page(call.accept)
-        if self._missing is None or error.status != NotFound.status or not is_for_page:
+        if self._missing is None or not isinstance(error, NotFound) or not is_for_page:
             raise error
         # The error about a route is for programs.
         is_for_people = error.code != "no_route" or error.detail == self._hints[DASHBOARD]
@@ -243,7 +242,7 @@ class App:
         is_refused = negotiate(call.accept) == "nothing" and not _is_event_stream(route, call.accept)
         # The handler of a page first decides whether the page exists: a 404 is JSON whatever the client accepts.
         if is_refused and route.media_type == JSON:
-            return NotAcceptable()
+            return DiscueError(code="not_acceptable")
         return found
 
     async def _body(self, call: Call, compiled: CompiledRoute, ids: tuple[str, ...]) -> Any:
@@ -300,7 +299,10 @@ class App:
 
 
 def _content_of(response: RawResponse | EventStream, call: Call, route: Route) -> bytes:
-    """Return the content of a response that is encoded already, and set its Content-Type. Raises NotAcceptable."""
+    """Return the content of a response that is encoded already, and set its Content-Type.
+
+    Raises DiscueError if the client does not accept it.
+    """
     if isinstance(response, EventStream):
         call.response_headers[0] = ("content-type", EVENTS)
         call.stream = response.pieces
@@ -315,11 +317,10 @@ def _is_event_stream(route: Route, accept: str) -> bool:
 
 
 def _page_type(accept: str, media_type: str) -> str:
-    """Return the Content-Type of a page. Raises NotAcceptable."""
+    """Return the Content-Type of a page. Raises DiscueError if the client does not accept it."""
     if negotiate(accept, media_type) == "nothing":
-        raise NotAcceptable(
-            "This page is HTML, which the Accept header excludes. Accept `text/html`, or omit the header."
-        )
+        detail = "This page is HTML, which the Accept header excludes. Accept `text/html`, or omit the header."
+        raise DiscueError(detail, code="not_acceptable")
     return f"{media_type}; charset=utf-8"
 
 

@@ -12,7 +12,7 @@ from discue.api.structs import NOT_SENT, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, escaped, invalid
-from discue.domain.json_nesting import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
+from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.negotiation import is_json, is_of_type
 from discue.http.pipeline import given_twice

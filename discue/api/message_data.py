@@ -7,10 +7,20 @@ import msgspec
 from msgspec import UnsetType
 
 from discue.api.structs import AsSent, Text, doc, text_given
-from discue.domain import media_types
 from discue.domain.errors import invalid, missing_field
-from discue.domain.media_types import check_media_type
-from discue.domain.message_data import BYTES, Codec, Data, SentData, as_sent, data_of, data_of_base64, pieces_as_sent
+from discue.domain.message_data import (
+    BYTES,
+    MEDIA_TYPE_CHARACTERS,
+    MEDIA_TYPE_PATTERN,
+    Codec,
+    Data,
+    SentData,
+    as_sent,
+    check_media_type,
+    data_of,
+    data_of_base64,
+    pieces_as_sent,
+)
 from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
 CONTENT_TYPE: Final = doc(
@@ -18,8 +28,8 @@ CONTENT_TYPE: Final = doc(
     "`application/json` if the data is JSON, `text/plain; charset=utf-8` for other strings, and "
     "`application/octet-stream` for `data_base64`.",
     "application/xml",
-    pattern=media_types.PATTERN,
-    maxLength=media_types.MAX_CHARACTERS,
+    pattern=MEDIA_TYPE_PATTERN,
+    maxLength=MEDIA_TYPE_CHARACTERS,
 )
 _BASE64_TEXT: Final = {
     "type": "string",

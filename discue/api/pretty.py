@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.json_nesting import levels_of
+from discue.domain.json_text import levels_of
 from discue.domain.reservations import SMALL_READ_BYTES
 from discue.http.pipeline import Request
 from discue.store.ledger import Ledger

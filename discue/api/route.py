@@ -31,7 +31,7 @@ from discue.http.frame import Theme, theme_of
 from discue.http.negotiation import JSON, accepts_gzip, prefers_json
 from discue.http.pipeline import Request, port_of
 from discue.http.services import Services
-from discue.observability.measures import Operation
+from discue.observability.metrics import Operation
 from discue.store.idempotency import StoredResponse
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]

@@ -15,8 +15,8 @@ from discue.cli.declarations import Command, option
 from discue.cli.finding import Finding
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
-from discue.config.addresses import reachable
 from discue.config.settings import Settings
+from discue.config.types import reachable
 from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import key_file
 from discue.crypto.keyring import key_id_of

@@ -108,7 +108,7 @@ class DevelopmentLog(Log):
     def is_debug(self) -> bool:
         return True
 
-    def debug_unescaped(self, event: str, /, **fields: int | str) -> None:
+    def debug(self, event: str, /, **fields: object) -> None:
         if event == "attempt":
             self._show_attempt(fields, f"{fields['status']} in {fields['took_ms']} ms", is_good=True)
 
@@ -118,6 +118,6 @@ class DevelopmentLog(Log):
         else:
             self._show_attempt(fields, f"attempt {fields['number']} failed", is_good=False)
 
-    def _show_attempt(self, fields: dict[str, object] | dict[str, int | str], result: str, *, is_good: bool) -> None:
+    def _show_attempt(self, fields: dict[str, object], result: str, *, is_good: bool) -> None:
         rest = f"{fields.get('detail', '')} {fields['message']}".strip()
         self._show(ShownDelivery(self._now(), str(fields["queue"]), str(fields["listener"]), result, is_good, rest))

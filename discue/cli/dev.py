@@ -22,8 +22,8 @@ from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog
 from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
 from discue.cli.output import say
 from discue.cli.serve import serving, until_stopped
-from discue.config.addresses import is_loopback, reachable
 from discue.config.settings import Settings
+from discue.config.types import is_loopback, reachable
 from discue.control import admin, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption

@@ -78,8 +78,8 @@ def _configured(config: str | None) -> _Target:
     # A check with a URL does not wait for these.
     from pathlib import Path  # noqa: PLC0415
 
-    from discue.config.addresses import reachable  # noqa: PLC0415
     from discue.config.sources import load  # noqa: PLC0415
+    from discue.config.types import reachable  # noqa: PLC0415
     from discue.domain.errors import SettingsInvalid  # noqa: PLC0415
 
     try:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from discue.config import types
-from discue.config.addresses import is_loopback, reachable
-from discue.config.types import Networks, SettingType
+from discue.config.types import Networks, SettingType, is_loopback, reachable
 from discue.domain.attempts import AttemptDetailLevel
 from discue.domain.quotas import NAMES, Quotas, setting_of
 

@@ -8,9 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discue.config.constraints import CONSTRAINTS
 from discue.config.settings import SETTINGS, VARIABLE_PREFIX, Command, Setting, Settings
-from discue.config.types import InvalidValue
+from discue.config.types import InvalidValue, is_loopback
 from discue.domain.errors import Fault, SettingsInvalid
 from discue.domain.suggestions import suggestion
 
@@ -183,8 +182,86 @@ def _parse_error(setting: Setting, text: str, error: ValueError) -> str:
 
 
 def _broken_constraints(settings: Settings, given: Mapping[str, _Given], invalid: set[str]) -> Iterator[Fault]:
-    for names, is_broken, detail in CONSTRAINTS:
+    for names, is_broken, detail in _CONSTRAINTS:
         # Settings that are invalid themselves have no value to compare.
         if invalid.isdisjoint(names) and is_broken(settings):
             origin = next((given[name].origin for name in names if name in given), _BY_NAME[names[0]].flag)
             yield Fault(origin, detail)
+
+
+_CLEARTEXT = (
+    "cleartext is allowed on loopback only; set tls_cert and tls_key, or tls_self_signed, or set insecure behind a "
+    "proxy that terminates TLS"
+)
+
+_CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...] = (
+    (
+        ("tls_cert", "tls_key"),
+        lambda settings: (settings.tls_cert is None) != (settings.tls_key is None),
+        "set both tls_cert and tls_key, or neither",
+    ),
+    (
+        ("encryption_key", "encryption_key_file"),
+        lambda settings: settings.encryption_key is not None and settings.encryption_key_file is not None,
+        "set either encryption_key or encryption_key_file, not both",
+    ),
+    (
+        ("encryption", "encryption_key", "encryption_key_file"),
+        lambda settings: (
+            settings.encryption == "none"
+            and (settings.encryption_key is not None or settings.encryption_key_file is not None)
+        ),
+        "set encryption to none, or a key, not both",
+    ),
+    (
+        ("tls_self_signed", "tls_cert"),
+        lambda settings: settings.tls_self_signed and settings.tls_cert is not None,
+        "set either tls_self_signed or tls_cert, not both",
+    ),
+    (
+        ("host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
+        lambda settings: not (settings.is_loopback or settings.has_tls or settings.insecure),
+        _CLEARTEXT,
+    ),
+    (
+        ("metrics_port", "port"),
+        lambda settings: settings.port != 0 and settings.metrics_port == settings.port,
+        "metrics_port and port must differ: each would get some of the other's requests",
+    ),
+    (
+        ("metrics_host", "metrics_key"),
+        lambda settings: settings.metrics_key is None and not is_loopback(settings.metrics_host),
+        "anybody could read the metrics; set metrics_key, or a loopback address as metrics_host",
+    ),
+    (
+        ("dashboard_port", "port", "metrics_port"),
+        lambda settings: settings.dashboard_port in {settings.port, settings.metrics_port} - {0, None},
+        "dashboard_port, port and metrics_port must differ: each would get some of the other's requests",
+    ),
+    (
+        ("dashboard_port", "dashboard"),
+        lambda settings: settings.dashboard_port is not None and not settings.dashboard,
+        "dashboard is false, so there is nothing to serve on dashboard_port; set one of them only",
+    ),
+    (
+        ("dashboard_url", "dashboard_port"),
+        lambda settings: settings.dashboard_url is not None and settings.dashboard_port is None,
+        "the dashboard is served with the API, whose URL is public_url; set dashboard_port, too, or public_url instead",
+    ),
+    (
+        ("dashboard_host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
+        lambda settings: not (is_loopback(settings.dashboard_host) or settings.has_tls or settings.insecure),
+        _CLEARTEXT,
+    ),
+    (
+        ("backup_to", "database"),
+        lambda settings: settings.backup_to is not None and settings.database_path is None,
+        "backup_to is for SQLite; use the tools of PostgreSQL",
+    ),
+    (
+        ("backup_keep", "backup_every"),
+        lambda settings: settings.backup_keep is not None and settings.backup_keep < settings.backup_every,
+        "backup_keep must not be shorter than backup_every",
+    ),
+)
+"""Rules about several settings that are valid on their own: their names, whether a rule is broken, and what to do."""

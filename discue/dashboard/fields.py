@@ -15,8 +15,7 @@ from discue.dashboard.visit import Visit
 from discue.domain.errors import PreconditionFailed, invalid, malformed
 from discue.domain.etags import EntityTag, EntityTags, version_of
 from discue.domain.ids import is_public_id
-from discue.domain.json_nesting import MOST_LEVELS, is_too_deep
-from discue.domain.json_values import decode_value
+from discue.domain.json_text import MOST_LEVELS, decode_value, is_too_deep
 from discue.domain.model import Queue
 from discue.domain.retry import RetryOptions
 from discue.store.pagination import Selection

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from discue.domain.attempts import StoredAttempt
 from discue.domain.clock import rfc3339
 from discue.domain.errors import reason_phrase
-from discue.domain.json_nesting import levels_of
+from discue.domain.json_text import levels_of
 
 THIN_SPACE: Final = "\u202f"
 _SECOND: Final = 1_000

@@ -331,4 +331,4 @@ class Dispatcher:
             fields |= {"cause": outcome.cause} if outcome.cause else {}
             self._context.log.warning("attempt", **fields, detail=outcome.detail)
         else:
-            self._context.log.debug_unescaped("attempt", **fields)
+            self._context.log.debug("attempt", **fields)

@@ -12,19 +12,20 @@ import msgspec
 from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
-from discue.domain.json_nesting import is_too_deep
-from discue.domain.json_values import decode_value
-from discue.domain.media_types import JSON, check_media_type, is_json_type
+from discue.domain.json_text import decode_value, is_too_deep
 from discue.domain.message_data import (
     BYTES,
     DEFAULT_MEDIA_TYPES,
+    JSON_MEDIA_TYPE,
     JSON_VALUE,
     TEXT,
     Codec,
     Data,
+    check_media_type,
     data_of,
     data_of_base64,
     is_json,
+    is_json_type,
 )
 from discue.domain.messages import Entry
 
@@ -188,7 +189,7 @@ def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = ""
     }
     _check_attributes(values, pointer, "")
     declared = values.pop("datacontenttype", None)
-    media_type = JSON if declared is None else check_media_type(declared, f"{pointer}/datacontenttype")
+    media_type = JSON_MEDIA_TYPE if declared is None else check_media_type(declared, f"{pointer}/datacontenttype")
     data, encoded = members.get("data"), members.get("data_base64", _NULL)
     if bytes(encoded) != b"null":
         pointer += "/data_base64"

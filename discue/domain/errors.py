@@ -1,9 +1,266 @@
-"""Errors that are reported to a caller: one exception tree, with one HTTP status for each class."""
+"""Errors that are reported to a caller: the table of their codes, and one exception tree.
 
+Pages, the reference and the OpenAPI document are made from the table. A code keeps its meaning: programs branch on it.
+"""
+
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar, NamedTuple
+from typing import Final, NamedTuple
 
-from discue.domain.error_codes import REASONS
+
+class Reason(NamedTuple):
+    """The meaning of an error code."""
+
+    status: int
+    meaning: str
+    """A sentence."""
+    remedy: str
+    """Advice in a sentence. With the meaning, it is the `detail` of an error that has none of its own."""
+
+
+_RETRY: Final = "Try again after the seconds in `Retry-After`."
+_CORRECT: Final = "Correct the values that `errors` names."
+
+REASONS: Final[Mapping[str, Reason]] = {
+    # 400
+    "invalid_json": Reason(
+        400,
+        "The request body is not JSON in UTF-8, or is nested deeper than 900 levels.",
+        "Send valid JSON; `detail` says where it breaks.",
+    ),
+    "duplicate_field": Reason(
+        400, "The request body has a field twice.", "Send each field once: parsers disagree about which of two counts."
+    ),
+    "unknown_field": Reason(
+        400,
+        "The request body has a field that does not exist.",
+        "Correct its name: `errors` has its place and the nearest known name.",
+    ),
+    "missing_field": Reason(400, "The request body lacks a required field.", "Add the fields that `errors` names."),
+    "wrong_type": Reason(400, "A value in the request body has the wrong type.", "Send the type that `errors` names."),
+    "unknown_parameter": Reason(
+        400,
+        "The query has a parameter that does not exist here.",
+        "Correct its name, or leave it out: `detail` has the nearest known name.",
+    ),
+    "invalid_parameter": Reason(
+        400, "A query parameter has an invalid value.", "Correct the parameter that `errors` names."
+    ),
+    "invalid_header": Reason(
+        400,
+        "A request header is missing, malformed, or given more than once.",
+        "Correct the header that `detail` names.",
+    ),
+    # 401
+    "key_missing": Reason(
+        401, "An API key is required in the header X-API-KEY.", "Send an API key. `discue keys create` creates one."
+    ),
+    "key_unknown": Reason(
+        401,
+        "The API key in the header X-API-KEY is malformed or does not exist.",
+        "Send the key as it was shown when it was created. Five failed attempts within a minute lead to a lockout.",
+    ),
+    "key_disabled": Reason(401, "The API key is disabled.", "Enable the key again, or use another one."),
+    "key_expired": Reason(401, "The API key has expired.", "Extend its `expires_at`, or use another key."),
+    # 402
+    "quota_exceeded": Reason(
+        402,
+        "A quota of the organization is exceeded.",
+        "Delete what is not needed, or ask the operator to raise the quota, such as `quota_queues`.",
+    ),
+    # 403
+    "scope_missing": Reason(
+        403, "The API key does not have the required scope.", "Use a key with the scope that `detail` names."
+    ),
+    "scope_exceeded": Reason(
+        403, "An API key cannot grant more access than it has.", "Grant less, or use a key with more access."
+    ),
+    "operator_only": Reason(
+        403,
+        "Only the operator's organization may do this.",
+        "Ask the operator; `detail` names a setting if one allows it.",
+    ),
+    "system_queue_read_only": Reason(
+        403,
+        "Only the service publishes to the queue of system events.",
+        "Publish to another queue. Listeners of the system queue receive its events.",
+    ),
+    "locked_out": Reason(
+        403,
+        "Too many attempts from this client address have failed with this key or with unknown keys.",
+        "Wait for the seconds in `Retry-After`, then use a valid key. Other valid keys still work. The operator can "
+        "end the lockout with `discue unlock`.",
+    ),
+    # 404
+    "not_found": Reason(
+        404, "The resource does not exist.", "Check the URL. Resources of other organizations are not found either."
+    ),
+    "no_route": Reason(404, "The API has no such path.", "Check the path: `/docs/api` lists all."),
+    # 405, 406, 408
+    "method_not_allowed": Reason(
+        405, "The method is not supported here.", "Use one of the methods in the header `Allow`."
+    ),
+    "not_acceptable": Reason(
+        406,
+        "The response is JSON, which the Accept header excludes.",
+        "Accept `application/json`, or omit the header. Documentation pages need `text/html`.",
+    ),
+    "request_timeout": Reason(
+        408,
+        "The request body did not arrive in time.",
+        "Send the body faster, or in several requests. The limit is `request_body_timeout_seconds`.",
+    ),
+    # 409
+    "request_in_flight": Reason(
+        409,
+        "A request with this idempotency key is still in flight.",
+        "Try again after the seconds in `Retry-After`, with the same key.",
+    ),
+    "last_admin_key": Reason(
+        409, "This is the last key that can manage keys.", "Create another key with the scope `api_keys` first."
+    ),
+    "last_owner": Reason(409, "This is the last active owner.", "Make another user an owner first."),
+    "last_secret": Reason(
+        409, "This is the only secret of the listener without an expiry.", "Create a new secret before you delete it."
+    ),
+    "limit_reached": Reason(
+        409,
+        "There are as many of these as one resource can have.",
+        "Delete or finish one first; `detail` has the limit.",
+    ),
+    "wrong_mode": Reason(
+        409,
+        "The mode of the listener does not support this.",
+        "Pull from listeners in pull mode; replay to listeners in push mode.",
+    ),
+    "listener_disabled": Reason(
+        409, "The listener is disabled: its messages wait.", "Set the listener's `status` to `enabled`."
+    ),
+    "system_queue": Reason(409, "The queue of system events cannot be deleted.", "Delete its listeners instead."),
+    "operator_organization": Reason(
+        409, "The operator's organization cannot be deleted or suspended.", "Choose another organization."
+    ),
+    "has_organizations": Reason(409, "The organization has created others.", "Delete those first."),
+    "follows_founder": Reason(
+        409,
+        "The organization shares the limits and the suspension of the one that created it.",
+        "Change those of the organization that `detail` names.",
+    ),
+    # 412 to 415
+    "precondition_failed": Reason(
+        412,
+        "The resource has changed since the version in `If-Match`.",
+        "Fetch the current version, and send `If-Match` with its `ETag`.",
+    ),
+    "body_too_large": Reason(
+        413, "The request body is too large.", "Send less. `detail` states the limit, and how to send or allow more."
+    ),
+    "message_too_large": Reason(
+        413,
+        "A message is larger than its queue allows.",
+        "Send less, or raise the queue's `max_message_bytes`. The operator sets the default with `max_message_bytes`.",
+    ),
+    "uri_too_long": Reason(414, "The request URI is too long.", "Shorten the query."),
+    "unsupported_media_type": Reason(
+        415,
+        "The request body is not announced as JSON.",
+        "Add the header `content-type: application/json`: with curl, `-H 'content-type: application/json'`.",
+    ),
+    # 422
+    "invalid_value": Reason(422, "The request has invalid values.", _CORRECT),
+    "alias_taken": Reason(
+        422, "The alias is taken.", "Choose another alias, or change the resource that has it with `PUT`."
+    ),
+    "email_taken": Reason(422, "A user with this email exists.", "Change the user that has it."),
+    "immutable_field": Reason(
+        422, "The field cannot be changed after the resource is created.", "Create another resource instead."
+    ),
+    "conflicting_fields": Reason(
+        422,
+        "Fields of the request exclude each other, or do not fit the resource.",
+        "Leave out one of the fields that `errors` names.",
+    ),
+    "unknown_reference": Reason(
+        422, "The request refers to a resource that does not exist.", "Correct the id that `errors` names."
+    ),
+    "already_exists": Reason(422, "The resource exists already.", "Change the existing one, or send another value."),
+    "too_many": Reason(422, "The request would exceed a limit.", "Send fewer; `detail` has the limit."),
+    "scope_protected": Reason(
+        422,
+        "The scope cannot be granted through the API.",
+        "The operator grants it with `discue keys create --scope`.",
+    ),
+    "schema_violation": Reason(
+        422,
+        "A message does not fit the schema of its queue.",
+        "Correct the values that `errors` names, or change the schema.",
+    ),
+    "invalid_schema": Reason(422, "The schema is invalid.", _CORRECT),
+    "invalid_filter": Reason(422, "The filter is invalid.", _CORRECT),
+    "idempotency_key_reused": Reason(
+        422, "The idempotency key was used for a different request.", "Use a new key for each request."
+    ),
+    "address_refused": Reason(
+        422,
+        "Requests may not be sent to this address.",
+        "Use a public address, or ask the operator to allow it with `allow_private_targets`.",
+    ),
+    "domain_not_registered": Reason(
+        422,
+        "The organization requires registered domains, and the URL is not on one.",
+        "Create a domain with the host and port of the URL. The operator sets `require_verified_domains`.",
+    ),
+    "domain_not_verified": Reason(
+        422,
+        "The organization requires verified domains, and the URL is not on one.",
+        "Publish the challenge of the domain, then `PUT` its `verification`.",
+    ),
+    # 423 to 431
+    "organization_suspended": Reason(
+        423, "The organization is suspended.", "Ask the operator, who can resume it with `discue organizations resume`."
+    ),
+    "rate_limited": Reason(
+        429,
+        "The rate limit is exceeded.",
+        "Wait for the seconds in `Retry-After`, or ask the operator to raise `rate_limit`.",
+    ),
+    "headers_too_large": Reason(431, "The request headers are too large.", "Send fewer and shorter headers."),
+    # 500 and 503
+    "internal_error": Reason(
+        500,
+        "Internal error.",
+        "This is a fault of the service: its log has details under the request id.",
+    ),
+    "not_ready": Reason(503, "The service is starting or draining.", _RETRY),
+    "not_stored": Reason(
+        503,
+        "The database is not available at the moment. Nothing was changed.",
+        f"{_RETRY} The server's log has the cause: a full disk, or a database that is down or locked.",
+    ),
+    "outcome_unknown": Reason(
+        503,
+        "The database failed during the request: it is unknown whether the request took effect.",
+        "Try again with the same `Idempotency-Key`, or look whether it took effect. "
+        "The operator finds the cause in the server's log.",
+    ),
+    "secrets_unreadable": Reason(
+        503,
+        "The server cannot encrypt or decrypt the secrets of the listener.",
+        "All servers need the same `encryption_key`. If the secret of the `authentication` is lost, send it again.",
+    ),
+    "store_damaged": Reason(
+        503,
+        "A part of the database that the request needs is damaged and cannot be read.",
+        "The operator must restore the database from a backup; the server's log has details. Requests that need other "
+        "parts succeed.",
+    ),
+    "overloaded": Reason(
+        503,
+        "Requests arrive faster than they can be handled. Nothing was changed.",
+        f"{_RETRY} Send more slowly.",
+    ),
+}
+"""The reasons of errors by their code, in the order of their status."""
 
 
 class Fault(NamedTuple):
@@ -16,10 +273,10 @@ class Fault(NamedTuple):
 
 
 class DiscueError(Exception):
-    """Base of all errors. Each has the code of its exact reason: a key of `REASONS`."""
+    """Base of all errors. Each has the code of its exact reason: a key of `REASONS`, which decides the HTTP status."""
 
-    status: ClassVar[int] = 500
     code: str = "internal_error"
+    retry_after_seconds: int | None = None
 
     def __init__(
         self,
@@ -30,17 +287,22 @@ class DiscueError(Exception):
         retry_after_seconds: int | None = None,
         allow: tuple[str, ...] = (),
     ) -> None:
-        """`code` defaults to that of the class, and `detail` to its meaning.
+        """`code` and `retry_after_seconds` default to those of the class, `detail` to the meaning of the code.
 
         `allow` lists the methods for an `Allow` header.
         """
         if code:
             self.code = code
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
         self.detail = REASONS[self.code].meaning if detail is None else detail
         self.faults = faults
-        self.retry_after_seconds = retry_after_seconds
         self.allow = allow
         super().__init__(self.detail)
+
+    @property
+    def status(self) -> int:
+        return REASONS[self.code].status
 
 
 class _OfSeveralReasons(DiscueError):
@@ -58,29 +320,24 @@ class _OfSeveralReasons(DiscueError):
 
 
 class BadRequest(_OfSeveralReasons):
-    """The request is malformed."""
-
-    status = 400
+    """The request is malformed (400)."""
 
 
 class Unauthorized(DiscueError):
     """The request has no valid API key."""
 
-    status = 401
     code = "key_missing"
 
 
 class QuotaExceeded(DiscueError):
     """A quota of the organization is exceeded."""
 
-    status = 402
     code = "quota_exceeded"
 
 
 class Forbidden(DiscueError):
     """The API key may not do this."""
 
-    status = 403
     code = "scope_missing"
 
 
@@ -93,100 +350,58 @@ class LockedOut(Forbidden):
 class NotFound(DiscueError):
     """The resource does not exist."""
 
-    status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(DiscueError):
     """The path does not support the method."""
 
-    status = 405
     code = "method_not_allowed"
 
 
-class NotAcceptable(DiscueError):
-    """The Accept header excludes JSON."""
-
-    status = 406
-    code = "not_acceptable"
-
-
-class RequestTimeout(DiscueError):
-    """The request body did not arrive in time."""
-
-    status = 408
-    code = "request_timeout"
-
-
 class Conflict(_OfSeveralReasons):
-    """The request conflicts with the current state of the resource."""
-
-    status = 409
+    """The request conflicts with the current state of the resource (409)."""
 
 
 class PreconditionFailed(DiscueError):
     """The resource has changed since the version in If-Match."""
 
-    status = 412
     code = "precondition_failed"
 
 
 class PayloadTooLarge(DiscueError):
     """The request body, or a message in it, is too large."""
 
-    status = 413
     code = "body_too_large"
-
-
-class UriTooLong(DiscueError):
-    """The request URI is too long."""
-
-    status = 414
-    code = "uri_too_long"
 
 
 class UnsupportedMediaType(DiscueError):
     """The request body is not announced as JSON."""
 
-    status = 415
     code = "unsupported_media_type"
 
 
 class Unprocessable(_OfSeveralReasons):
-    """The request has invalid values."""
-
-    status = 422
+    """The request has invalid values (422)."""
 
 
 class Locked(DiscueError):
     """The organization is suspended."""
 
-    status = 423
     code = "organization_suspended"
 
 
 class TooManyRequests(DiscueError):
     """The rate limit is exceeded."""
 
-    status = 429
     code = "rate_limited"
-
-
-class HeadersTooLarge(DiscueError):
-    """The request headers are too large."""
-
-    status = 431
-    code = "headers_too_large"
 
 
 class Unavailable(DiscueError):
     """The request had no effect, and can be tried again soon."""
 
-    status = 503
     code = "not_stored"
-
-    def __init__(self, detail: str | None = None, *, code: str = "", retry_after_seconds: int = 1) -> None:
-        super().__init__(detail, code=code, retry_after_seconds=retry_after_seconds)
+    retry_after_seconds = 1
 
 
 class StoreUnavailable(Unavailable):
@@ -199,9 +414,7 @@ class StoreDamaged(Unavailable):
     """A part of the database is damaged. Other parts can be read and written."""
 
     code = "store_damaged"
-
-    def __init__(self, detail: str | None = None, *, code: str = "", retry_after_seconds: int = 60) -> None:
-        super().__init__(detail, code=code, retry_after_seconds=retry_after_seconds)
+    retry_after_seconds = 60
 
 
 class Overloaded(Unavailable):

@@ -7,9 +7,9 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 
 from discue.domain.errors import Fault, Unprocessable, below, invalid, unescaped
+from discue.domain.json_text import decode_strictly
 from discue.domain.patterns import MAX_MATCHED, SMALL_KIB, compiled_kib, unsupported
 from discue.domain.schema_rules import is_number
-from discue.domain.strict_json import decode_strictly
 
 MessageMember = Literal["data", "headers", "key"]
 

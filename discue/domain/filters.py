@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, Regex, parse_filter
-from discue.domain.json_values import decode_value
+from discue.domain.json_text import decode_value
 from discue.domain.message_data import is_json
 from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
 from discue.domain.patterns import matcher

@@ -1,16 +1,35 @@
 """The data of messages: from the form in which a client sends it to the bytes that listeners receive, and back."""
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from discue.domain import media_types
 from discue.domain.errors import invalid
-from discue.domain.json_nesting import SHORTEST_TOO_DEEP, is_too_deep
-from discue.domain.media_types import is_json_type
+from discue.domain.json_text import SHORTEST_TOO_DEEP, is_too_deep
+
+JSON_MEDIA_TYPE: Final = "application/json"
+MEDIA_TYPE_CHARACTERS: Final = 255
+MEDIA_TYPE_PATTERN: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*;[!-~ \t]*)?$"
+_MEDIA_TYPE: Final = re.compile(MEDIA_TYPE_PATTERN[1:-1])
+
+
+def check_media_type(media_type: str, pointer: str) -> str:
+    """Return the media type, which fits a header as it is. Raises Unprocessable."""
+    if len(media_type) > MEDIA_TYPE_CHARACTERS or _MEDIA_TYPE.fullmatch(media_type) is None:
+        raise invalid(pointer, f"must be a media type of at most {MEDIA_TYPE_CHARACTERS} characters, such as image/png")
+    return media_type
+
+
+def is_json_type(media_type: str) -> bool:
+    """Return whether data of this media type is JSON."""
+    # Suffixes such as `application/vnd.shop+json` are JSON, too (RFC 6839).
+    subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
+
 
 Codec: TypeAlias = int
 """Kind of the bytes of a body, and the form in which they were sent."""
@@ -23,7 +42,12 @@ JSON_VALUE: Final = 2
 BYTES: Final = 3
 """Bytes that were sent in base64."""
 
-DEFAULT_MEDIA_TYPES: Final = (media_types.TEXT, media_types.JSON, media_types.JSON, media_types.BYTES)
+DEFAULT_MEDIA_TYPES: Final = (
+    "text/plain; charset=utf-8",
+    JSON_MEDIA_TYPE,
+    JSON_MEDIA_TYPE,
+    "application/octet-stream",
+)
 """By codec."""
 
 QUOTE: Final = 0x22

@@ -11,11 +11,10 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from discue.domain.errors import Fault, Unprocessable, below
 from discue.domain.json_schema import Cost, Document, JsonSchema
-from discue.domain.json_values import decode_for_schema
+from discue.domain.json_text import canonical_json, decode_for_schema, decode_strictly
 from discue.domain.model import SchemaLanguage
 from discue.domain.patterns import LINEAR, MAX_MATCHED, MatchedText, Patterns, TooMuchText
 from discue.domain.schema_rules import CONSTANTS, check_rules, is_number, rules_to_json_schema
-from discue.domain.strict_json import canonical_json, decode_strictly
 
 MAX_FAULTS: Final = 100
 """Maximum faults or violations in one error."""

@@ -12,8 +12,7 @@ from discue.api.pagination import Parameter, read_parameters
 from discue.api.resources.service import BASE, filled, openapi_route
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ERROR_CODE, ApiResponse, doc
-from discue.domain.error_codes import REASONS, Reason
-from discue.domain.errors import NotFound, Overloaded, reason_phrase
+from discue.domain.errors import REASONS, NotFound, Overloaded, Reason, reason_phrase
 from discue.domain.reservations import DOCUMENT
 from discue.domain.suggestions import suggestion
 from discue.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of

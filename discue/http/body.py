@@ -10,7 +10,7 @@ from contextlib import suppress
 from math import ceil
 from typing import Any
 
-from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge, RequestTimeout
+from discue.domain.errors import BadRequest, DiscueError, Overloaded, PayloadTooLarge
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 
 FIRST_BYTE_SECONDS = 5.0
@@ -139,7 +139,7 @@ class BodyReader:
         """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key.
 
         The memory of the body is counted until the same task calls `release`.
-        Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), RequestTimeout if it
+        Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), DiscueError if it
         does not arrive within the deadline, or too slowly, and Overloaded if all bodies together take too much memory.
         """
         announced = headers.get("content-length")
@@ -301,7 +301,7 @@ class BodyReader:
             # The time of a body that arrives at the minimum rate.
             last_tick = self._first_byte_tick + ceil(length / self._bytes_per_tick)
             if self._tick - started > min(last_tick, self._last_tick):
-                self._cancel(task, RequestTimeout())
+                self._cancel(task, DiscueError(code="request_timeout"))
         for task, reading in self._large.items():
             elapsed = self._tick - reading.started
             expected = (elapsed - 1 - self._first_byte_tick) * self._bytes_per_tick
@@ -309,7 +309,7 @@ class BodyReader:
                 if elapsed > self._last_tick or not self._is_store_healthy():
                     self._cancel(task, _overloaded())
             elif elapsed > self._last_tick or reading.received < expected:
-                self._cancel(task, RequestTimeout())
+                self._cancel(task, DiscueError(code="request_timeout"))
         if self._small or self._large:
             self._schedule_tick()
         else:

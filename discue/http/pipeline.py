@@ -15,11 +15,9 @@ from discue.auth.rate_limiter import address_caller, key_of_all, rate_limit_key
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
-    HeadersTooLarge,
     LockedOut,
     Unauthorized,
     Unavailable,
-    UriTooLong,
 )
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey, RateLimitStatus
@@ -31,7 +29,7 @@ from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
 from discue.http.services import Services
 from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponse
-from discue.observability.measures import Operation
+from discue.observability.metrics import Operation
 from discue.store.ledger import Reservation
 
 DASHBOARD: Final = "dashboard"
@@ -481,15 +479,18 @@ def port_of(scope: HttpScope) -> str:
 
 
 def check_request(scope: HttpScope, headers: HttpHeaders) -> None:
-    """Raises UriTooLong, HeadersTooLarge, and BadRequest for a missing `Host` or a repeated header of `_SINGLE`."""
+    """Raise DiscueError for a URL that is too long and headers that are too large, and BadRequest for invalid headers:
+    a missing `Host` or a repeated header of `_SINGLE`.
+    """
     if len(scope.path) + len(scope.query_string) > URI_CHARACTERS:
-        raise UriTooLong(f"The URL has more than {URI_CHARACTERS} characters.")
+        raise DiscueError(f"The URL has more than {URI_CHARACTERS} characters.", code="uri_too_long")
     # Names are listed once, values once for each line: more values than names means that a header is repeated.
     names, values = headers.keys(), headers.values()
     lines = len(values)
     size = len("".join(names)) + len("".join(values)) + lines * _LINE_EXTRA
     if lines > HEADER_LINES or size > HEADER_BYTES:
-        raise HeadersTooLarge(f"The headers have more than {HEADER_LINES} lines or {HEADER_BYTES} bytes.")
+        detail = f"The headers have more than {HEADER_LINES} lines or {HEADER_BYTES} bytes."
+        raise DiscueError(detail, code="headers_too_large")
     if lacks_host(scope):
         raise BadRequest(HOST_MISSING, code="invalid_header")
     if len(names) != lines:

@@ -2,8 +2,7 @@
 
 from typing import Any, Final
 
-from discue.domain.error_codes import REASONS
-from discue.domain.errors import DiscueError, reason_phrase
+from discue.domain.errors import REASONS, DiscueError, reason_phrase
 from discue.http.negotiation import JSON, PROBLEM, Negotiated
 
 WWW_AUTHENTICATE: Final = 'ApiKey realm="discue", header="X-API-KEY"'

@@ -5,7 +5,7 @@ import logging
 import re
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,17 +62,6 @@ class Log:
     def info(self, event: str, /, **fields: object) -> None:
         self._write(logging.INFO, event, fields, None)
 
-    def debug_unescaped(self, event: str, /, **fields: int | str) -> None:
-        """`debug` for frequent events, at a quarter of its cost.
-
-        Values are not redacted, quoted or truncated: pass only numbers, ids and constants.
-        """
-        if self._logger.isEnabledFor(logging.DEBUG):
-            if _handler is None:
-                self._write(logging.DEBUG, event, dict(fields), None)
-            else:
-                _handler.write_unescaped(event, fields)
-
     def warning(self, event: str, /, **fields: object) -> None:
         self._write(logging.WARNING, event, fields, None)
 
@@ -94,12 +83,10 @@ def configure(form: LogFormat, level: str, clock: Clock, stream: TextIO) -> None
 
     `level` (debug, info, warning or error) applies to the events of discue. Libraries log from warning on.
     """
-    global _handler  # noqa: PLW0603 - like the handlers of the standard library
-    _handler = LineHandler(form, clock, stream)
     # Not shown in any line, so not collected for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
-    root.handlers[:] = [_handler]
+    root.handlers[:] = [LineHandler(form, clock, stream)]
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
 
@@ -125,7 +112,6 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def __init__(self, form: LogFormat, clock: Clock, stream: TextIO) -> None:
         super().__init__(stream)
         self.setFormatter(LineFormatter(form, clock))
-        self._is_json = form == "json"
         self._clock = clock
         self._known: OrderedDict[int, _WrittenLine] = OrderedDict()
         """By the hash of the line without its time, in the order in which they were written."""
@@ -139,21 +125,6 @@ class LineHandler(logging.StreamHandler[TextIO]):
                 self._write(line)
         except Exception:  # Logging must not stop the work that is logged
             self.handleError(record)
-
-    def write_unescaped(self, event: str, fields: Mapping[str, int | str]) -> None:
-        """Write a line at the level debug, whose values are numbers, ids and constants."""
-        time = rfc3339(self._clock.now())
-        if self._is_json:
-            shown = "".join(
-                f',"{name}":"{value}"' if isinstance(value, str) else f',"{name}":{value}'
-                for name, value in fields.items()
-            )
-            line = f'{{"time":"{time}","level":"debug","event":"{event}"{shown}}}'
-        else:
-            line = f"{time} debug {event}" + "".join(f" {name}={value}" for name, value in fields.items())
-        with suppress(OSError, ValueError):  # a closed stream must not stop the work that is logged
-            self.stream.write(line + "\n")
-            self.stream.flush()
 
     def close(self) -> None:
         with suppress(OSError, ValueError):  # a closed stream must not stop the process from exiting
@@ -192,9 +163,6 @@ class LineHandler(logging.StreamHandler[TextIO]):
     def _write(self, line: str) -> None:
         self.stream.write(line + self.terminator)
         self.flush()
-
-
-_handler: LineHandler | None = None
 
 
 class LineFormatter(logging.Formatter):

@@ -1,13 +1,14 @@
 """Publishing to queues. Messages are checked, numbered and durable when this returns; the lanes deliver them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.domain.clock import Clock
-from discue.domain.errors import Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
+from discue.domain.errors import DiscueError, Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.message_data import Codec, is_json
@@ -24,8 +25,8 @@ from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.domain.system_events import publishing_refused
 from discue.observability.tracing import Tracer
 from discue.publishing.quota_gate import QuotaGate
-from discue.publishing.spans import is_any_recorded, recorded_publish
 from discue.store.engine import (
+    AlreadyDone,
     Append,
     Appended,
     IdempotencyRecord,
@@ -36,7 +37,7 @@ from discue.store.engine import (
 from discue.store.store import Store
 from discue.store.time_slice import TimeSlice
 
-_TRIES = 5
+TRIES = 5
 _NO_OPTIONS = MessageOptions()
 
 _pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -115,8 +116,7 @@ async def _within_quotas(
 ) -> tuple[Entry, ...]:
     kept = None
     if once is not None:
-        content = _pack([(each.id, each.alias, each.due_at) for each in new])
-        kept = IdempotencyRecord(once.hash, once.fingerprint, content, publisher.row_ids.next())
+        kept = record_of(publisher, once, [(each.id, each.alias, each.due_at) for each in new])
     if queue.quotas is None:
         return await _publish(publisher, queue, messages, new, kept=kept, name=name)
     size = sum(entry.size for entry in new) + (0 if kept is None else kept.size)
@@ -133,7 +133,7 @@ async def _publish(
     kept: IdempotencyRecord | None,
     name: str,
 ) -> tuple[Entry, ...]:
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         await check_messages(messages, queue.max_message_bytes, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
@@ -150,6 +150,11 @@ async def _publish(
         else:
             return appended.entries
     raise Unavailable("The configuration of the queue changed during the request. Try again.")
+
+
+def record_of(publisher: Publisher, once: IdempotencyKey, messages: object) -> IdempotencyRecord:
+    """Return what is stored with an idempotency key: the messages, which the response to a repeated request names."""
+    return IdempotencyRecord(once.hash, once.fingerprint, _pack(messages), publisher.row_ids.next())
 
 
 async def _entries_for(
@@ -235,3 +240,48 @@ def _require_none(faults: Sequence[Fault], destination: str) -> None:
             f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
         )
         raise Unprocessable(sentence, code="schema_violation", faults=tuple(faults[:MAX_FAULTS]))
+
+
+def is_any_recorded(tracer: Tracer, messages: Sequence[NewMessage]) -> bool:
+    """Return whether the trace of any of these messages is recorded."""
+    # No generator: this runs for each publish while spans are exported.
+    for message in messages:  # noqa: SIM110
+        if message.traceparent is not None and tracer.records(message.traceparent):
+            return True
+    return False
+
+
+@contextmanager
+def recorded_publish(
+    tracer: Tracer, destination: str, ids: Sequence[str], messages: Sequence[NewMessage]
+) -> Iterator[None]:
+    """Record a span for each recorded trace that messages belong to, when the block that stores them ends."""
+    started_at, error, by_trace = tracer.now(), "", dict[str, list[str]]()
+    for public_id, message in zip(ids, messages, strict=True):
+        if message.traceparent is not None and tracer.records(message.traceparent):
+            by_trace.setdefault(message.traceparent, []).append(public_id)
+    try:
+        yield
+    except AlreadyDone:
+        # A repeated request published nothing, and its messages have other ids.
+        by_trace.clear()
+        raise
+    except DiscueError as failure:
+        error = failure.code
+        raise
+    finally:
+        for creation, published in by_trace.items():
+            attributes: dict[str, str | int] = {"messaging.operation.type": "send"}
+            if len(published) == 1:
+                attributes["messaging.message.id"] = published[0]
+            else:
+                attributes["messaging.batch.message_count"] = len(published)
+            tracer.end(
+                "publish",
+                destination,
+                "producer",
+                creation=creation,
+                started_at=started_at,
+                attributes=attributes,
+                error=error,
+            )

@@ -1,7 +1,8 @@
 """Publishing to topics. Messages are routed by channels into queues: into all of them in one commit, or into none."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 
 import msgspec
@@ -11,8 +12,16 @@ from discue.domain.errors import NotFound, Unavailable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
-from discue.publishing.publish import NewMessage, Publisher, check_messages, entry_for
-from discue.publishing.spans import is_any_recorded, recorded_publish
+from discue.publishing.publish import (
+    TRIES,
+    NewMessage,
+    Publisher,
+    check_messages,
+    entry_for,
+    is_any_recorded,
+    record_of,
+    recorded_publish,
+)
 from discue.store import topics
 from discue.store.engine import (
     Append,
@@ -27,10 +36,11 @@ from discue.store.time_slice import TimeSlice
 MAX_ROWS = 5_000
 """Limit of rows per request, over all queues together."""
 
-_TRIES = 5
 _NO_OPTIONS = MessageOptions()
+_NOTHING = nullcontext()
 
-_pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_Destinations = list[tuple[QueueRecord, list[int]]]
+"""Queues, each with the indexes of the messages routed there."""
 
 
 class RoutedMessage(msgspec.Struct, frozen=True, array_like=True):
@@ -54,13 +64,6 @@ class RoutedMessages(msgspec.Struct, frozen=True):
     stored_at: int
 
 
-class _Destination(msgspec.Struct):
-    """A queue, and the indexes of the messages routed there."""
-
-    queue: QueueRecord
-    messages: list[int]
-
-
 async def publish_to_topic(
     publisher: Publisher,
     topic: TopicRecord,
@@ -76,33 +79,27 @@ async def publish_to_topic(
     before, and what `publish` raises for any of the queues.
     """
     ids = [publisher.public_ids.next() for _ in messages]
-    if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
-        with recorded_publish(publisher.tracer, topic.alias, ids, messages):
-            return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
-    return await _publish_with(publisher, topic, ids, messages, once=once, name=name)
-
-
-async def _publish_with(
-    publisher: Publisher,
-    topic: TopicRecord,
-    ids: Sequence[str],
-    messages: Sequence[NewMessage],
-    *,
-    once: IdempotencyKey | None,
-    name: str,
-) -> RoutedMessages:
     # Kept between tries: a channel that did not change takes the same messages again.
     taken: dict[Way, list[int]] = {}
-    for _ in range(_TRIES):
-        try:
-            return await _publish(publisher, topic, ids, messages, taken=taken, once=once)
-        except StaleConfiguration:
-            await publisher.cache.catch_up()
-            topic = await publisher.cache.topic(topic.organization, topic.public_id)
-            if name and topic.alias != name:
-                # Renamed by another worker. Another topic may have the name by now.
-                raise NotFound from None
-    raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
+    with _recorded(publisher, topic, ids, messages):
+        for _ in range(TRIES):
+            try:
+                return await _publish(publisher, topic, ids, messages, taken=taken, once=once)
+            except StaleConfiguration:
+                await publisher.cache.catch_up()
+                topic = await publisher.cache.topic(topic.organization, topic.public_id)
+                if name and topic.alias != name:
+                    # Renamed by another worker. Another topic may have the name by now.
+                    raise NotFound from None
+        raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
+
+
+def _recorded(
+    publisher: Publisher, topic: TopicRecord, ids: Sequence[str], messages: Sequence[NewMessage]
+) -> AbstractContextManager[None]:
+    if publisher.tracer is None or not is_any_recorded(publisher.tracer, messages):
+        return _NOTHING
+    return recorded_publish(publisher.tracer, topic.alias, ids, messages)
 
 
 async def _publish(
@@ -118,16 +115,14 @@ async def _publish(
     await _match(topic.ways, messages, taken)
     destinations = await _destinations(publisher, topic, messages, taken)
     queues_of: list[list[str]] = [[] for _ in messages]
-    for each in destinations:
-        for index in each.messages:
-            queues_of[index].append(each.queue.public_id)
+    for queue, indexes in destinations:
+        for index in indexes:
+            queues_of[index].append(queue.public_id)
     placed = [
         RoutedMessage(public_id, message.alias, tuple(sorted(queues)), message.deliver_at)
         for public_id, message, queues in zip(ids, messages, queues_of, strict=True)
     ]
-    kept = None
-    if once is not None:
-        kept = IdempotencyRecord(once.hash, once.fingerprint, _pack(placed), publisher.row_ids.next())
+    kept = None if once is None else record_of(publisher, once, placed)
     now, kept_bytes = publisher.clock.now(), 0 if kept is None else kept.size
     if not destinations:
         # This also checks that no other worker has just added a channel.
@@ -135,20 +130,18 @@ async def _publish(
         work = partial(topics.store_unrouted, key=key, idempotency_record=kept, now=now)
         if kept is None:
             await publisher.store.read(work)
-        elif topic.quotas is None:
-            await publisher.store.write(work)
         else:
-            async with publisher.quotas.reserve(topic.account, topic.quotas, PublishUsage(bytes=kept_bytes)):
+            async with _reserved(publisher, topic, PublishUsage(bytes=kept_bytes)):
                 await publisher.store.write(work)
         return RoutedMessages(tuple(placed), now)
     routed = _routed(publisher, topic, destinations, ids, messages=messages, once=kept)
-    if topic.quotas is None:
+    async with _reserved(publisher, topic, PublishUsage(routed.rows, routed.bytes_in_queues + kept_bytes)):
         appended = await publisher.store.append_to_topic(routed)
-    else:
-        more = PublishUsage(routed.rows, routed.bytes_in_queues + kept_bytes)
-        async with publisher.quotas.reserve(topic.account, topic.quotas, more):
-            appended = await publisher.store.append_to_topic(routed)
     return RoutedMessages(tuple(placed), appended[0].entries[0].stored_at)
+
+
+def _reserved(publisher: Publisher, topic: TopicRecord, more: PublishUsage) -> AbstractAsyncContextManager[None]:
+    return _NOTHING if topic.quotas is None else publisher.quotas.reserve(topic.account, topic.quotas, more)
 
 
 async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dict[Way, list[int]]) -> None:
@@ -173,7 +166,7 @@ async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dic
 
 async def _destinations(
     publisher: Publisher, topic: TopicRecord, messages: Sequence[NewMessage], taken: dict[Way, list[int]]
-) -> list[_Destination]:
+) -> _Destinations:
     """Return the destinations by row id of the queue. Raises Unprocessable and PayloadTooLarge."""
     chosen = [(way, taken[way]) for way in topic.ways if taken[way]]
     rows = sum(len(indexes) for _, indexes in chosen)
@@ -181,7 +174,7 @@ async def _destinations(
         raise invalid(
             "/messages", f"would store {rows} messages in all queues together; the limit is {MAX_ROWS}", code="too_many"
         )
-    destinations = []
+    destinations: _Destinations = []
     time_slice = TimeSlice()
     for way, indexes in chosen:
         await time_slice.pause_if_over()
@@ -192,21 +185,21 @@ async def _destinations(
             raise StaleConfiguration from None
         routed, name = [messages[index] for index in indexes], f"the queue {queue.public_id} (channel {way.alias})"
         await check_messages(routed, queue.max_message_bytes, queue.checker, destination=name)
-        destinations.append(_Destination(queue, indexes))
+        destinations.append((queue, indexes))
     # The order in which their heads are locked.
-    return sorted(destinations, key=lambda each: each.queue.id)
+    return sorted(destinations, key=lambda each: each[0].id)
 
 
 def _routed(
     publisher: Publisher,
     topic: TopicRecord,
-    destinations: Sequence[_Destination],
+    destinations: _Destinations,
     ids: Sequence[str],
     *,
     messages: Sequence[NewMessage],
     once: IdempotencyRecord | None,
 ) -> TopicAppend:
-    uses = Counter(index for each in destinations for index in each.messages)
+    uses = Counter(index for _, indexes in destinations for index in indexes)
     # A body that goes to several queues is stored once, and deleted with the last of its messages.
     bodies = {
         index: SharedBody(publisher.row_ids.next(), messages[index].body, count)
@@ -217,15 +210,14 @@ def _routed(
     made: dict[tuple[int, bool], NewEntry] = {}
     now = publisher.clock.now()
     appends: list[Append] = []
-    for each in destinations:
-        queue = each.queue
-        for index in each.messages:
+    for queue, indexes in destinations:
+        for index in indexes:
             if (index, queue.ordered) not in made:
                 body_id = bodies[index].id if index in bodies else None
                 made[index, queue.ordered] = entry_for(
                     ids[index], messages[index], ordered=queue.ordered, body_id=body_id
                 )
-        entries = tuple(made[index, queue.ordered] for index in each.messages)
+        entries = tuple(made[index, queue.ordered] for index in indexes)
         # The first one holds the idempotency record for all.
         kept = None if appends else once
         appends.append(Append(queue.organization, queue.id, queue.config_version, now, entries, kept))

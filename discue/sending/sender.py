@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
-from discue.observability.measures import Measures
+from discue.observability.metrics import Measures
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
 from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
 from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head

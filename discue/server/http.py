@@ -16,8 +16,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.net import SocketSpec  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
-from discue.config.addresses import reachable
-from discue.config.types import Networks
+from discue.config.types import Networks, reachable
 from discue.domain.errors import SettingsInvalid
 from discue.domain.reservations import FEW_ROWS
 from discue.http.sockets import limit_unacknowledged

@@ -9,8 +9,7 @@ from discue.control.context import ControlContext
 from discue.control.hosts import HostChecks
 from discue.crypto import key_file
 from discue.crypto.keyring import Keyring
-from discue.domain.clock import Clock
-from discue.domain.database_clock import DatabaseClock
+from discue.domain.clock import Clock, DatabaseClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
 from discue.observability.logs import Log

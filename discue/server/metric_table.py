@@ -13,16 +13,20 @@ from discue import __version__
 from discue.control.installation import files_of
 from discue.dispatch.lane.states import BreakerState
 from discue.domain.model import MISSED_REASONS, ListenerMode
-from discue.observability.measures import (
+from discue.observability.metrics import (
     ATTEMPT_OUTCOMES,
+    OTHER,
     STATUSES,
     TIMED_OPERATIONS,
     CommitKind,
+    Histogram,
+    Metric,
     Operation,
+    Samples,
+    Snapshot,
     Stage,
     zeros,
 )
-from discue.observability.metrics import OTHER, Histogram, Metric, Samples, SizeHistogram, Snapshot
 from discue.observability.tracing import SpanResult
 from discue.server.worker import Worker
 
@@ -57,7 +61,7 @@ _BACKLOGS: Final[tuple[tuple[str, ListenerMode], ...]] = (
     ("disabled", "pull"),
 )
 
-Measured = float | Histogram | SizeHistogram
+Measured = float | Histogram
 Reading = Measured | Mapping[Any, Measured] | None
 """A value, or values by the value of one label or the values of several. None, or no values, if it is not measured."""
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from discue.observability.measures import Measures
+from discue.observability.metrics import Measures
 
 _LOOP_SECONDS: Final = 0.25
 

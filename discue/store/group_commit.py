@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from discue.domain.errors import StoreUnavailable
-from discue.observability.metrics import Histogram, SizeHistogram
+from discue.observability.metrics import Histogram
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class GroupCommit:
         commit_time: CommitTime,
         *,
         seconds: Histogram,
-        parts: SizeHistogram,
+        parts: Histogram,
         works_at_once: int,
         on_taken: Callable[[Sequence[Sized[Any]]], None],
         on_end: Callable[[BatchOutcome | None], None],

@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
-from discue.domain.clock import SystemClock
-from discue.domain.database_clock import DatabaseClock
+from discue.domain.clock import DatabaseClock, SystemClock
 from discue.domain.errors import Overloaded, StoreDamaged
-from discue.observability.measures import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Measures
-from discue.observability.metrics import Histogram
+from discue.observability.metrics import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Histogram, Measures
 from discue.store import tallies
 from discue.store.engine import (
     Append,

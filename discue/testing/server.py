@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from discue.config.addresses import reachable
 from discue.config.settings import Settings
+from discue.config.types import reachable
 from discue.control.organizations import ensure_operator
 from discue.dashboard.users.sign_in import one_time_code
 from discue.domain.egress import EgressPolicy

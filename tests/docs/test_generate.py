@@ -7,7 +7,7 @@ import pytest
 from discue.cli.main import command_parser
 from discue.config.settings import SETTINGS, Setting
 from discue.domain.attempts import FailureKind
-from discue.domain.error_codes import REASONS
+from discue.domain.errors import REASONS
 from docs import generate
 from docs.commands_page import commands_of, commands_page, own_arguments
 from docs.reference_pages import FAILURES, reference_pages

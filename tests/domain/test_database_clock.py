@@ -1,6 +1,6 @@
 """The database's clock, as a worker knows it from what it reads."""
 
-from discue.domain.database_clock import DatabaseClock
+from discue.domain.clock import DatabaseClock
 from tests.support.clocks import StandingClock
 
 HOUR_MS = 3_600_000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.json_nesting import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
+from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 
 LIMIT = MOST_LEVELS
 ARRAYS = b"[" * LIMIT + b"]" * LIMIT

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from discue.domain.json_values import decode_value
+from discue.domain.json_text import decode_value
 
 
 @pytest.mark.parametrize("number", ["1e308", "-1.5e-310", "5e-324", "17", "1.25"])

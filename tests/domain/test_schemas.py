@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Fault, Unprocessable
+from discue.domain.json_text import canonical_json
 from discue.domain.schemas import compile_schema, parse_schema
-from discue.domain.strict_json import canonical_json
 from tests.support.clocks import no_time
 
 Rule = dict[str, Any]

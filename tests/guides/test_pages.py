@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from discue.api.openapi.document import document_of
-from discue.domain.error_codes import REASONS
+from discue.domain.errors import REASONS
 from discue.guides import layout
 from discue.guides.library import OPERATIONS, Library, documentation_folder
 from discue.guides.search import SearchEntry

@@ -105,25 +105,6 @@ def test_disabled_levels_write_nothing(form: LogFormat) -> None:
     assert Lines(form, "debug").log.is_debug
 
 
-def test_frequent_events_are_written_at_debug_only() -> None:
-    silent = Lines("text", "info")
-    silent.log.debug_unescaped("attempt", status=200)
-    silent.log.debug("attempt")
-    assert silent.taken() == []
-    text = Lines("text")
-    text.log.debug_unescaped("attempt", status=200, error="none")
-    assert text.only() == "2023-11-14T22:13:20.007Z debug attempt status=200 error=none"
-    as_json = Lines("json")
-    as_json.log.debug_unescaped("attempt", status=200, error="none")
-    assert json.loads(as_json.only()) == {
-        "time": "2023-11-14T22:13:20.007Z",
-        "level": "debug",
-        "event": "attempt",
-        "status": 200,
-        "error": "none",
-    }
-
-
 def test_error_line_has_exception_and_traceback() -> None:
     lines = Lines("json")
     try:

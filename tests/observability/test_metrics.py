@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from discue.observability.metrics import (
     Histogram,
     Metric,
-    SizeHistogram,
     Snapshot,
     decode_snapshot,
     encode_snapshot,
@@ -95,15 +94,6 @@ def test_bucket_counts_the_observations_up_to_its_bound(values: list[float]) -> 
     for index, bound in enumerate((*BOUNDS, math.inf)):
         assert sum(counts[: index + 1]) == sum(value <= bound for value in values)
     assert total == pytest.approx(sum(values))
-
-
-@given(sizes=st.lists(st.integers(0, 3_000), max_size=50))
-def test_sizes_are_counted_like_other_observations(sizes: list[int]) -> None:
-    by_size, reference = SizeHistogram((1, 64, 1_024)), Histogram((1, 64, 1_024))
-    for size in sizes:
-        by_size.observe(size)
-        reference.observe(size)
-    assert by_size.observed() == reference.observed()
 
 
 def test_snapshot_of_another_worker_is_decoded_unchanged() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discue.domain.json_values import decode_value
+from discue.domain.json_text import decode_value
 from discue.domain.schemas import compile_schema
 from discue.guides.library import Library, documentation_folder
 from discue.guides.search import SearchIndex

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
-from discue.domain.database_clock import DatabaseClock
+from discue.domain.clock import DatabaseClock
 from discue.sending.fetch import FetchResult
 from discue.store import cursors, purge, workers
 from discue.store.engine import Transaction

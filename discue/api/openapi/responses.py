@@ -6,8 +6,7 @@ from typing import Any
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
 from discue.api.route import Method, Route
 from discue.api.structs import NamedBody
-from discue.domain.error_codes import REASONS
-from discue.domain.errors import reason_phrase
+from discue.domain.errors import REASONS, reason_phrase
 from discue.http.negotiation import EVENTS, JSON, PROBLEM
 from discue.http.problems import WWW_AUTHENTICATE
 

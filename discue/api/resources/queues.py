@@ -37,10 +37,10 @@ from discue.control.queues import (
     QueueFields,
 )
 from discue.domain.errors import Fault, Unprocessable
+from discue.domain.json_text import MAX_BYTES as SCHEMA_BYTES
 from discue.domain.model import LONGEST_CUSTOMER
 from discue.domain.reservations import LARGE_RESOURCE
 from discue.domain.schemas import FIELDS, Schema
-from discue.domain.strict_json import MAX_BYTES as SCHEMA_BYTES
 
 # Allows for a schema that is too large: that error has a pointer.
 _BODY_BYTES: Final = SMALL_BODY + 2 * SCHEMA_BYTES

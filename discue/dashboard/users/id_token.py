@@ -17,7 +17,7 @@ from joserfc.jws import CompactSignature, JWSRegistry
 from joserfc.jwt import JWTClaimsRegistry
 
 from discue.domain.errors import Unprocessable
-from discue.domain.strict_json import decode_strictly
+from discue.domain.json_text import decode_strictly
 
 MOST_TOKEN_CHARACTERS: Final = 16_384
 MOST_KEYS: Final = 100

@@ -13,7 +13,7 @@ from discue.dispatch.lease import Leadership
 from discue.domain.aliases import check_alias
 from discue.domain.errors import DiscueError, NotFound, StoreDamaged, Unavailable, Unprocessable, invalid
 from discue.domain.headers import check_headers
-from discue.domain.json_nesting import is_too_deep
+from discue.domain.json_text import is_too_deep
 from discue.domain.message_data import data_of
 from discue.domain.messages import MessageOptions
 from discue.domain.reservations import STEP

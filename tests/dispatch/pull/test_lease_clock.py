@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from discue.control.pulls import LeasedMessage
-from discue.domain.clock import SystemClock
-from discue.domain.database_clock import DatabaseClock
+from discue.domain.clock import DatabaseClock, SystemClock
 from discue.store.store import Store
 from tests.dispatch.stage import Stage
 from tests.support.clocks import StandingClock
