@@ -22,8 +22,6 @@ _UNBIASED_LIMIT = 248
 _TRANSLATION = bytes(ord(ALPHABET[byte % _BASE]) for byte in range(256))
 _DROPPED = bytes(range(_UNBIASED_LIMIT, 256))
 
-_COUNTERS = tuple(high + low for high in ALPHABET for low in ALPHABET)
-
 RandomBytes = Callable[[int], bytes]
 
 
@@ -68,7 +66,7 @@ class PublicIds:
         # The clock stands still or went back. Ids must increase nevertheless, so take the next millisecond in advance.
         elif self._counter == _COUNTER_LIMIT:
             self._start(self._millisecond + 1)
-        text = self._prefix + _COUNTERS[self._counter] + self._text.take(_RANDOM_CHARACTERS)
+        text = self._prefix + _PAIRS[self._counter] + self._text.take(_RANDOM_CHARACTERS)
         self._counter += 1
         return text
 
@@ -101,20 +99,10 @@ class RowIds:
         self._last = -1
         self.slot = slot
 
-    @property
-    def slot(self) -> int:
-        return self._slot
-
-    @slot.setter
-    def slot(self, slot: int) -> None:
-        if not 0 <= slot < SLOTS:
-            raise ValueError(f"{slot} is not a slot")
-        self._slot = slot
-
     def next(self) -> int:
         # Without the slot bits: ids must increase even if the slot changes to a lower one.
         incremented = ((self._last >> _SLOT_BITS) + 1) << _SLOT_BITS
-        self._last = max(self._clock.now() << _SEQUENCE_BITS, incremented) | self._slot
+        self._last = max(self._clock.now() << _SEQUENCE_BITS, incremented) | self.slot
         return self._last
 
 

@@ -40,7 +40,6 @@ _MAX_TRACE_CHARACTERS = 4_096
 _UNQUOTED = re.compile(r'[^\s"=\\]+')
 _RESERVED_FOR_END = 64
 _MIN_FIELD_BYTES = 128
-_MAX_PLAIN_INTEGER = 1 << 64
 _REPEATED_SECONDS = 10.0
 _LINES_KNOWN = 1_024
 
@@ -292,16 +291,8 @@ def _is_secret(name: str) -> bool:
 def _value(name: str, value: object) -> str:
     if _is_secret(name):
         return _REDACTED
-    if value is None or isinstance(value, bool):
-        return _Number(json.dumps(value))
-    if type(value) is int and -_MAX_PLAIN_INTEGER < value < _MAX_PLAIN_INTEGER:
-        return _Number(value)
-    if isinstance(value, int | float):
-        return _number(value)
-    return redact(_text(value))
-
-
-def _number(value: float) -> str:
+    if value is not None and not isinstance(value, int | float):
+        return redact(_text(value))
     try:
         return _Number(json.dumps(value, allow_nan=False))
     except ValueError:

@@ -15,13 +15,13 @@ from discue.dispatch.ownership import (
     FirstSeen,
     Ownership,
     Predecessors,
+    Rendezvous,
     candidates,
     to_claim,
     to_expire,
     to_release,
 )
 from discue.domain.ids import RowIds
-from discue.domain.rendezvous import Rendezvous
 from discue.observability.logs import Log
 from discue.store import listeners, organizations, queues, workers
 from discue.store.cursors import claim, release

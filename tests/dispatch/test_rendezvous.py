@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch.ownership import Rendezvous
 from discue.domain.ids import row_id_at
-from discue.domain.rendezvous import Rendezvous
 from tests.support.clocks import NOON
 
 members = st.lists(st.integers(1, 2**62), min_size=2, max_size=6, unique=True)
