@@ -85,7 +85,7 @@ class Dashboard:
             is_use = LIVE_HEADER not in visit.headers and visit.path != LIVE
             visit.signed_in = user = await sessions.session_of(self._control, visit.token, is_use=is_use)
             if user is not None:
-                visit.organization, visit.principal = user.organization, user.principal
+                visit.organization, visit.principal = user.organization, sessions.principal_of(user)
         await self._steps.admission.count(visit)
         if visit.scope.method == "POST":
             self._steps.require_own_origin(visit.scope, "this dashboard")

@@ -12,6 +12,7 @@ HALF_HOUR: Final = 6
 """Periods of five minutes in a column of a day."""
 
 _LABELLED_MS: Final = 4 * 3_600_000
+_COUNTED: Final = ("published", "acknowledged", "failed")
 _GAP: Final = 0.25
 _LOWEST: Final = 1.0
 _FIGURES: Final = (1, 2, 5)
@@ -49,22 +50,13 @@ def columns(activity: Sequence[Activity], together: int) -> Columns:
     """Return the chart of attempts. Each column has `together` periods, and begins at a multiple of their length."""
     length = (activity[1].started_at - activity[0].started_at) * together
     groups = [list(group) for _, group in groupby(activity, key=lambda each: each.started_at // length)]
-    values = [
-        (
-            group[0].started_at,
-            sum(each.published for each in group),
-            sum(each.acknowledged for each in group),
-            sum(each.failed for each in group),
-        )
-        for group in groups
-    ]
-    top = round_up(max([1, *(good + bad for _, _, good, bad in values)]))
-    step = 100 / len(values)
+    top = round_up(max([1, *(sum(each.acknowledged + each.failed for each in group) for group in groups)]))
+    step = 100 / len(groups)
     shown = []
-    for index, (started_at, published, good, bad) in enumerate(values):
-        x, width = round(index * step, 3), round(step * (1 - _GAP), 3)
-        heights = (_height(good, top), _height(bad, top))
-        shown.append(Column(started_at, x, width, *heights, published, good, bad))
+    for index, group in enumerate(groups):
+        published, good, bad = (sum(getattr(each, name) for each in group) for name in _COUNTED)
+        place = (round(index * step, 3), round(step * (1 - _GAP), 3), _height(good, top), _height(bad, top))
+        shown.append(Column(group[0].started_at, *place, published, good, bad))
     labels = [(each.x, each.started_at) for each in shown if each.started_at % _LABELLED_MS == 0]
     return Columns(shown, top, labels)
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from discue import __version__
-from discue.dashboard import formats, navigation, static
-from discue.dashboard.exchange import PageResponse, page_response
+from discue.dashboard import formats, navigation
+from discue.dashboard.exchange import FILES, PageResponse, page_response
 from discue.dashboard.fields import faults_below
 from discue.dashboard.forms import LABELS, FieldFaults
 from discue.dashboard.pages.listeners import STATE_WORDS
@@ -51,7 +51,7 @@ def _environment() -> Environment:
         shortcuts=navigation.LISTED,
         shortcuts_of_rows=navigation.OF_ROWS,
         state_words=STATE_WORDS,
-        assets={name: file.path for name, file in static.FILES.items()},
+        assets={name: file.path for name, file in FILES.items()},
     )
     return made
 

@@ -12,8 +12,7 @@ from discue.dashboard.provider_sign_in import providers_offered
 from discue.dashboard.render import bare_response
 from discue.dashboard.steps import read_form, require_opened
 from discue.dashboard.users import sessions, sign_in, users
-from discue.dashboard.users.device_cookie import new_device_cookie
-from discue.dashboard.users.sign_in import NewSession, PasswordSignIn
+from discue.dashboard.users.sign_in import NewSession, PasswordSignIn, new_device_cookie
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.frame import read_cookie
@@ -51,7 +50,7 @@ async def show(visit: Visit, error: DiscueError | None = None, fields: Mapping[s
 
 
 async def enter(visit: Visit) -> PageResponse:
-    fields = await _form(visit)
+    fields = await fields_of(await read_form(visit))
     try:
         opened = await _opened(visit, fields)
     except DiscueError as error:
@@ -142,7 +141,7 @@ async def show_invitation(
 
 async def accept(visit: Visit) -> PageResponse:
     """Set the password. Without one, show who the token invites: the script of the page asks for it."""
-    fields, email = await _form(visit), ""
+    fields, email = await fields_of(await read_form(visit)), ""
     token = fields.get("token", "").strip()
     refusal: DiscueError | None = None
     try:
@@ -183,10 +182,6 @@ async def _set_password(visit: Visit, token: str, password: str) -> str:
     if user is None or user.password_hash is None:
         raise NotFound(_INVITATION_ENDED)
     return new_device_cookie(user.password_hash, visit.control.random_text)
-
-
-async def _form(visit: Visit) -> Mapping[str, str]:
-    return await fields_of(await read_form(visit))
 
 
 def session_response(visit: Visit, token: str, path: str, *, device: str = "", resends: bool = False) -> PageResponse:

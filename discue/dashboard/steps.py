@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from discue.dashboard import static
 from discue.dashboard.exchange import (
+    BY_PATH,
     SECURITY_HEADERS,
     PageResponse,
+    StaticFile,
     page_response,
     plain_response,
     redirect_response,
@@ -75,7 +76,7 @@ class PageSteps:
         visit.api_url = self._api_url
         check_request(scope, visit.headers)
         if scope.method in {"GET", "HEAD"}:
-            file = static.BY_PATH.get(visit.path)
+            file = BY_PATH.get(visit.path)
             if file is not None:
                 return _static_response(visit.headers, file)
             if script is not None:
@@ -210,7 +211,7 @@ def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
     return response
 
 
-def _static_response(headers: HttpHeaders, file: static.StaticFile) -> PageResponse:
+def _static_response(headers: HttpHeaders, file: StaticFile) -> PageResponse:
     shown = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
     if not accepts_gzip(headers.get("accept-encoding") or ""):
         return PageResponse(200, shown, file.content)

@@ -13,7 +13,7 @@ from discue.dashboard.exchange import SECURITY_HEADERS, Headers, PageResponse
 from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.users.provider import Provider
-from discue.dashboard.users.sessions import SessionDetails
+from discue.dashboard.users.session_table import FoundSession
 from discue.dashboard.users.sign_in import Browser
 from discue.domain.errors import DiscueError
 from discue.domain.ids import is_public_id
@@ -108,7 +108,7 @@ class Visit(Request):
         """The URL of the API, for commands to copy."""
         self.token = ""
         """The token of the session; empty if the browser has sent none."""
-        self.signed_in: SessionDetails | None = None
+        self.signed_in: FoundSession | None = None
         """The session of the signed-in user; None without one, and in the portal."""
         self.ids: tuple[str, ...] = ()
         """The ids in the path, in order."""
@@ -126,7 +126,7 @@ class Visit(Request):
         """Providers whose users may sign in, by name."""
 
     @property
-    def user(self) -> SessionDetails:
+    def user(self) -> FoundSession:
         if self.signed_in is None:
             raise RuntimeError("This page needs a user of the dashboard.")
         return self.signed_in

@@ -9,7 +9,7 @@ import pytest
 
 from discue import __version__
 from discue.control import jobs
-from discue.dashboard import static
+from discue.dashboard import exchange
 from tests.support.dashboard_paths import paths_of
 from tests.support.dashboard_shop import HOSTS, Shop
 from tests.support.dashboards import SAME_ORIGIN, DashboardService, deep_list
@@ -420,7 +420,7 @@ def test_files_are_cached_forever_under_the_hash_of_their_content(service: Dashb
 
 def test_scripts_and_styles_stay_small() -> None:
     sizes: dict[str, int] = {"js": 0, "css": 0}
-    for name, file in static.FILES.items():
+    for name, file in exchange.FILES.items():
         kind = name.rpartition(".")[2]
         if kind in sizes:
             sizes[kind] += file.content.count(b"\n") if kind == "js" else len(file.content)

@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import pytest
 
 from discue.dashboard import listing
-from discue.dashboard.pages import search
 from discue.dashboard.visit import PER_PAGE
 from discue.store.engine import Transaction
 from discue.store.pagination import Selection
@@ -137,7 +136,6 @@ def test_pages_are_cheap_and_small(counting: Counting) -> None:
 def test_later_and_filtered_pages_of_lists_are_as_cheap(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     # Short pages, so that lists of the shop have several.
     monkeypatch.setattr(listing, "Selection", lambda per_page: Selection(per_page=min(2, per_page)))
-    monkeypatch.setattr(search, "PER_PAGE", 2)
     service, shop = counting
     browser, made, later = service.browser(), {}, set()
     since = datetime.fromtimestamp(service.control.clock.now() // 1_000 - 4 * 3_600, UTC).strftime("%Y-%m-%dT%H:%M")

@@ -18,33 +18,20 @@ _FILTERS: Final = ("listener", "queue", "reason")
 async def show(visit: Visit) -> Page:
     filters = {name: visit.query.get(name, "") for name in _FILTERS}
     selection = selection_of(visit, *_FILTERS)
-    with noting_faults(visit):
-        if selection.listener is not None:
-            public_id = await _id_of(visit, "listener", selection.listener)
-            # Links to other pages have the id, which need not be found again.
-            visit.query = {**visit.query, "listener": public_id}
-            selection = replace(selection, listener=public_id)
-    with noting_faults(visit):
-        if selection.queue is not None:
-            public_id = await _id_of(visit, "queue", selection.queue)
-            visit.query = {**visit.query, "queue": public_id}
-            selection = replace(selection, queue=public_id)
+    for name, given in (("listener", selection.listener), ("queue", selection.queue)):
+        if given is not None:
+            with noting_faults(visit):
+                found_id = {name: await _id_of(visit, name, given)}
+                # Links to other pages have the id, which need not be found again.
+                visit.query = {**visit.query, **found_id}
+                selection = replace(selection, **found_id)
     found = NO_ROWS
     if not visit.wrong:
         with noting_faults(visit):
             found = await missed.page_of_all(visit.control, visit.principal, selection)
     # The positions in this list are not ids of messages: the same message may be missed by several listeners.
     page = shown(visit, found, [], *_FILTERS)
-    return Page(
-        "missed.html",
-        "Missed",
-        {
-            "list": page,
-            "filters": filters,
-            "reasons": MISSED_REASONS,
-        },
-        is_live=True,
-    )
+    return Page("missed.html", "Missed", {"list": page, "filters": filters, "reasons": MISSED_REASONS}, is_live=True)
 
 
 async def _id_of(visit: Visit, name: str, given: str) -> str:

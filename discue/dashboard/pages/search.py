@@ -10,14 +10,13 @@ from discue.control import messages, search
 from discue.control.search import Found
 from discue.dashboard.fields import instant_of
 from discue.dashboard.formats import PREVIEW_BYTES
-from discue.dashboard.listing import STATES, STATUS_RULE, ShownList, is_position, is_status, shown
-from discue.dashboard.visit import PER_PAGE, Page, PageRoute, Redirect, Visit
+from discue.dashboard.listing import STATES, STATUS_RULE, ShownList, is_status, selection_of, shown
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.errors import BadRequest, DiscueError, Unprocessable
 from discue.domain.ids import is_public_id
 from discue.domain.model import Listener, Queue
 from discue.domain.suggestions import suggestion
 from discue.store.aliases import OFFERED_KINDS, NamedMatch, OfferedKind
-from discue.store.pagination import Selection
 
 QUALIFIERS: Final[Mapping[str, str]] = {
     "key": "messages with this key, such as key:customer-9",
@@ -178,16 +177,14 @@ async def _messages(visit: Visit, asked: Search) -> ShownList:
     """Return messages, of one queue or of all. Raises BadRequest for a queue or a listener that does not exist."""
     listener = await _listener(visit, asked.listener, asked.queue) if asked.listener else None
     queue = await _queue(visit, asked.queue) if asked.queue and listener is None else None
-    asked_for = {
-        "per_page": PER_PAGE,
-        "alias": asked.text or None,
-        "key": asked.key or None,
-        "state": asked.state or None,
-        "created_after": asked.since - 1 if asked.since else None,
-        "listener": None if listener is None else listener.public_id,
-    }
-    position = {name: visit.query[name] for name in ("after", "before") if is_position(visit.query.get(name, ""))}
-    selection = msgspec.convert({**asked_for, **position}, Selection)
+    selection = msgspec.structs.replace(
+        selection_of(visit),
+        alias=asked.text or None,
+        key=asked.key or None,
+        state=asked.state or None,
+        created_after=asked.since - 1 if asked.since else None,
+        listener=None if listener is None else listener.public_id,
+    )
     if queue is not None:
         found = await messages.page_of_queue(visit.control, visit.principal, queue, selection)
     else:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from discue.dashboard import cookies, static
+from discue.dashboard import cookies
 from discue.dashboard.exchange import (
+    FILES,
     SECURITY_HEADERS,
     PageResponse,
     page_response,
@@ -150,7 +151,7 @@ async def _own_fields(visit: PortalVisit, content: bytes) -> Mapping[str, str]:
 
 def _embed_script() -> PageResponse:
     # Pages of other sites load it as a script.
-    script = static.FILES["embed.js"]
+    script = FILES["embed.js"]
     shared = [each for each in SECURITY_HEADERS if each[0] != "cross-origin-resource-policy"]
     headers = [("content-type", script.content_type), _FOR_MINUTES, *shared]
     return PageResponse(200, [*headers, ("cross-origin-resource-policy", "cross-origin")], script.content)

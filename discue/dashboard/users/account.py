@@ -12,10 +12,10 @@ from discue.control.changes import changed_settings
 from discue.control.context import ControlContext, Record
 from discue.crypto import passwords
 from discue.dashboard.users import second_factor, session_table
-from discue.dashboard.users.device_cookie import new_device_cookie
 from discue.dashboard.users.second_factor import Enrolment
-from discue.dashboard.users.sessions import SessionDetails
-from discue.dashboard.users.sign_in import Browser, NewSession, SessionRequest, open_session
+from discue.dashboard.users.session_table import FoundSession
+from discue.dashboard.users.sessions import principal_of
+from discue.dashboard.users.sign_in import Browser, NewSession, SessionRequest, new_device_cookie, open_session
 from discue.domain.errors import Forbidden, NotFound, invalid
 from discue.domain.lockout import LockoutSubject
 from discue.domain.model import User
@@ -30,14 +30,15 @@ class Account:
     the session.
     """
 
-    def __init__(self, control: ControlContext, authenticator: Authenticator, details: SessionDetails) -> None:
+    def __init__(self, control: ControlContext, authenticator: Authenticator, details: FoundSession) -> None:
         """Raises Forbidden for a session without a user."""
         if details.user is None:
             raise Forbidden("This session was opened on the command line. Only users have an account.")
         self.user = details.user
         self._control = control
         self._authenticator = authenticator
-        self._details = details
+        self._session = details.session
+        self._principal = principal_of(details)
         self._subjects = [LockoutSubject.device(details.session.public_id, self.user.email)]
 
     async def confirm(self, password: str, browser: Browser) -> NewSession:
@@ -72,7 +73,7 @@ class Account:
         return await self._confirmed(browser)
 
     async def _confirmed(self, browser: Browser) -> NewSession:
-        session = self._details.session
+        session = self._session
         request = SessionRequest(
             browser,
             session.method,
@@ -104,10 +105,10 @@ class Account:
                 raise NotFound("The password was changed meanwhile. Sign in again.")
             changed = replace(stored, password_hash=new_hash, updated_at=now)
             await users.update(tx, changed)
-            await session_table.delete_of_user(tx, stored.organization, stored.id, but=self._details.session.id)
+            await session_table.delete_of_user(tx, stored.organization, stored.id, but=self._session.id)
             await record("user_updated", changed, changes=changed_settings(stored, changed))
 
-        await control.write_as(self._details.principal, work)
+        await control.write_as(self._principal, work)
         return new_device_cookie(new_hash, control.random_text)
 
     async def begin_second_factor(self, password: str) -> Enrolment:
@@ -120,12 +121,12 @@ class Account:
 
     async def confirm_second_factor(self, code: str) -> tuple[str, ...]:
         """Require the second factor from now on, and return the recovery codes. Raises what `confirm` raises."""
-        return await second_factor.confirm(self._control, self._details.principal, self.user, code)
+        return await second_factor.confirm(self._control, self._principal, self.user, code)
 
     async def remove_second_factor(self, password: str) -> None:
         """Remove the second factor. Raises what `require_proof` raises."""
         await self.require_proof(password)
-        await second_factor.remove(self._control, self._details.principal, self.user.public_id)
+        await second_factor.remove(self._control, self._principal, self.user.public_id)
 
     async def has_second_factor(self) -> bool:
         return await self._control.store.read(partial(second_factor.is_required, user=self.user))
@@ -133,7 +134,7 @@ class Account:
     @property
     def needs_confirmation(self) -> bool:
         """Whether `require_proof` refuses the session until it is confirmed: the user has no password to ask for."""
-        return self.user.password_hash is None and self._details.session.needs_confirmation(self._control.clock.now())
+        return self.user.password_hash is None and self._session.needs_confirmation(self._control.clock.now())
 
     async def require_proof(self, password: str) -> None:
         """Raise Unprocessable unless the password is right, or the user has none and the sign-in is recent.

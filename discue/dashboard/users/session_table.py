@@ -126,7 +126,22 @@ class FoundSession(msgspec.Struct, frozen=True):
     session: BrowserSession
     organization: Organization
     user: User | None
-    """None for a session without a user, and if the user was deleted."""
+    """None for a session that was opened on the command line, and if the user was deleted."""
+
+    @property
+    def role(self) -> Role:
+        """The user's current role."""
+        return role_of(self.session, self.user)
+
+    @property
+    def name(self) -> str:
+        """The name or the email address that pages show."""
+        return "Opened on the command line" if self.user is None else self.user.display_name or self.user.email
+
+
+def role_of(session: BrowserSession, user: User | None) -> Role:
+    """Return the role of a session. A user who was deleted has the least."""
+    return user.role if user is not None else session.role or "viewer"
 
 
 async def find(tx: Transaction, token_hash: bytes) -> FoundSession | None:

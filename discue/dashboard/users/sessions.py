@@ -9,8 +9,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from discue.control.context import ControlContext, require_found
 from discue.dashboard.users import session_table
 from discue.dashboard.users.session_table import (
@@ -18,11 +16,12 @@ from discue.dashboard.users.session_table import (
     BrowserSession,
     FoundSession,
     ends_at,
+    role_of,
 )
 from discue.dashboard.users.users import require_rank, scopes_of_role
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import Forbidden, Locked, Unavailable
-from discue.domain.model import Organization, Role, User
+from discue.domain.model import User
 from discue.domain.scopes import Access, Principal
 from discue.store import events, users
 from discue.store.engine import Transaction
@@ -35,24 +34,7 @@ _LONGEST_TOKEN: Final = 128
 _NO_USER: Final = 0
 
 
-class SessionDetails(msgspec.Struct, frozen=True):
-    session: BrowserSession
-    organization: Organization
-    user: User | None
-    """None for a session that was opened on the command line."""
-    principal: Principal
-
-    @property
-    def role(self) -> Role:
-        return _role_of(self.session, self.user)
-
-    @property
-    def name(self) -> str:
-        """The name or the email address that pages show."""
-        return "Opened on the command line" if self.user is None else self.user.display_name or self.user.email
-
-
-async def session_of(control: ControlContext, token: str, *, is_use: bool = True) -> SessionDetails | None:
+async def session_of(control: ControlContext, token: str, *, is_use: bool = True) -> FoundSession | None:
     """Return the session with a token; None if there is none, it has ended, or it still lacks the second factor.
 
     `is_use` is false for requests that a page makes by itself: they do not keep a session from ending. Raises Locked if
@@ -69,7 +51,7 @@ async def session_of(control: ControlContext, token: str, *, is_use: bool = True
         # A full disk must not lock operators out of the pages that show it: the session just ends a little earlier.
         with suppress(Unavailable):
             await control.store.write(partial(session_table.saw, session=found.session, at=now, idle_at=idle_at))
-    return _details(found)
+    return found
 
 
 async def sign_out(control: ControlContext, token: str) -> None:
@@ -112,7 +94,7 @@ async def revoke(control: ControlContext, principal: Principal, public_id: str) 
         user = await users.by_id(tx, session.organization, session.user_id) if session.user_id else None
         if not _is_own(principal, session):
             principal.require("users", "write", *([user.public_id] if user else []))
-            require_rank(principal, _role_of(session, user))
+            require_rank(principal, role_of(session, user))
         await session_table.delete(tx, session.organization, session.id)
         if session.state == "active":
             ref, name = session.public_id, session.public_id if user is None else user.email
@@ -169,24 +151,18 @@ async def find(control: ControlContext, token: str) -> FoundSession | None:
     return found
 
 
-def _details(found: FoundSession) -> SessionDetails:
+def principal_of(found: FoundSession) -> Principal:
+    """Return the principal of a session, with the scopes of its role."""
     session, organization, user = found.session, found.organization, found.user
-    role = _role_of(session, user)
-    principal = Principal(
+    return Principal(
         organization=organization.id,
         organization_public_id=organization.public_id,
         key=session.id if user is None else user.id,
         key_public_id="" if user is None else user.public_id,
-        scopes=scopes_of_role(role),
+        scopes=scopes_of_role(found.role),
         is_operator=organization.is_operator,
-        role=role,
+        role=found.role,
     )
-    return SessionDetails(session, organization, user, principal)
-
-
-def _role_of(session: BrowserSession, user: User | None) -> Role:
-    """Return the role of a session. A user who was deleted has the least."""
-    return user.role if user is not None else session.role or "viewer"
 
 
 def _is_own(principal: Principal, session: BrowserSession) -> bool:

@@ -3,7 +3,7 @@
 from discue.auth.authenticator import Authenticator
 from discue.control.context import ControlContext
 from discue.dashboard.users import sessions, sign_in, users
-from discue.dashboard.users.sessions import SessionDetails
+from discue.dashboard.users.session_table import FoundSession
 from discue.dashboard.users.sign_in import Browser, NewSession, PasswordSignIn
 from discue.dashboard.users.users import UserFields
 from discue.domain.model import User
@@ -35,13 +35,13 @@ class Door:
         assert opened is not None
         return opened
 
-    async def see(self, opened: NewSession) -> SessionDetails | None:
+    async def see(self, opened: NewSession) -> FoundSession | None:
         return await sessions.session_of(self.control, opened.token)
 
     async def principal(self, opened: NewSession) -> Principal:
         details = await self.see(opened)
         assert details is not None
-        return details.principal
+        return sessions.principal_of(details)
 
 
 async def a_user(cast: Cast, email: str = ADA, role: str = "developer", owner: Principal | None = None) -> User:

@@ -3,7 +3,7 @@
 import pytest
 
 from discue.crypto.passwords import SALT_BYTES, hash_password
-from discue.dashboard.users.device_cookie import DEVICE_CHARACTERS, device_cookie, device_of, is_device_cookie
+from discue.dashboard.users.sign_in import DEVICE_CHARACTERS, device_cookie, device_of, is_device_cookie
 from tests.support.passwords import CHEAP
 
 DEVICE = "d" * DEVICE_CHARACTERS

@@ -11,7 +11,7 @@ from discue.control.usage import EventSelection
 from discue.dashboard.users import identities, identity_table, sessions, sign_in, users
 from discue.dashboard.users.identities import ProviderResponse
 from discue.dashboard.users.provider import KEPT_BYTES, Provider, ProviderSettings, SignInRefused
-from discue.dashboard.users.sessions import SessionDetails
+from discue.dashboard.users.session_table import FoundSession
 from discue.dashboard.users.sign_in import Browser, NewSession
 from discue.dashboard.users.users import UserFields
 from discue.domain.egress import EgressPolicy
@@ -47,7 +47,7 @@ class Company:
         browser = Browser("192.0.2.1", "a browser", token)
         return await identities.sign_in(self.door.control, self.door.authenticator, response, browser)
 
-    async def see(self, opened: NewSession) -> SessionDetails:
+    async def see(self, opened: NewSession) -> FoundSession:
         details = await self.door.see(opened)
         assert details is not None
         return details
@@ -164,7 +164,7 @@ async def test_provider_of_an_organization_that_does_not_exist_refuses(cast: Cas
 
 async def test_provider_without_an_organization_is_the_operators(cast: Cast, theirs: IdentityProvider) -> None:
     company = Company(cast, theirs, organization="")
-    assert (await company.see(await company.sign_in())).principal.is_operator
+    assert sessions.principal_of(await company.see(await company.sign_in())).is_operator
 
 
 async def test_sign_in_ends_the_session_that_the_browser_brings(cast: Cast, company: Company) -> None:

@@ -9,9 +9,8 @@ from discue.control.queues import QueueFields
 from discue.crypto import passwords
 from discue.crypto.passwords import STRANGERS
 from discue.dashboard.users import command_line, sessions, sign_in, users
-from discue.dashboard.users.device_cookie import DEVICE_CHARACTERS, device_cookie
 from discue.dashboard.users.session_table import CODE_MS, IDLE_MS, LIFETIME_MS, SEEN_EVERY_MS, SESSIONS_OF_A_USER
-from discue.dashboard.users.sign_in import Browser, NewSession
+from discue.dashboard.users.sign_in import DEVICE_CHARACTERS, Browser, NewSession, device_cookie
 from discue.dashboard.users.users import ROLES, UserFields, scopes_of_role
 from discue.domain.errors import Forbidden, Locked, LockedOut, NotFound, Overloaded, TooManyRequests
 from discue.domain.lockout import FAILURES, FAILURES_OF, FIRST_LOCK_MS
@@ -38,8 +37,9 @@ async def test_session_grants_the_scopes_of_the_role_in_the_users_organization(
     details = await door.see(await door.sign_in())
     assert details is not None
     assert details.user == user
-    assert details.principal.organization == details.organization.id == cast.alice.principal.organization
-    assert (details.principal.scopes, details.principal.is_operator) == (scopes_of_role(role), False)
+    principal = sessions.principal_of(details)
+    assert principal.organization == details.organization.id == cast.alice.principal.organization
+    assert (principal.scopes, principal.is_operator) == (scopes_of_role(role), False)
 
 
 async def test_wrong_email_password_or_organization_opens_no_session(cast: Cast, door: Door) -> None:
@@ -335,9 +335,10 @@ async def test_code_without_a_user_opens_a_session_with_its_role(cast: Cast, doo
     assert opened is not None
     details = await door.see(opened)
     assert details is not None
-    assert (details.user, details.role, details.principal.key_public_id) == (None, "developer", "")
-    assert await sessions.sessions_of(cast.control, details.principal) == [opened.session]
-    await sessions.revoke(cast.control, details.principal, opened.session.public_id)
+    principal = sessions.principal_of(details)
+    assert (details.user, details.role, principal.key_public_id) == (None, "developer", "")
+    assert await sessions.sessions_of(cast.control, principal) == [opened.session]
+    await sessions.revoke(cast.control, principal, opened.session.public_id)
     assert await door.see(opened) is None
 
 
