@@ -37,8 +37,8 @@ def _document(*, aliases: bool) -> dict[str, Any]:
     return document_of(ROUTES, service.BASE, aliases=aliases)
 
 
-DOCUMENTATION: Final = documentation_of(_document)
-ROUTES: Final[tuple[Route, ...]] = (*_DESCRIBED, *DOCUMENTATION.routes)
+_PAGES, MISSING_PAGE = documentation_of(_document)
+ROUTES: Final[tuple[Route, ...]] = (*_DESCRIBED, *_PAGES)
 
 
 def edge(*, routes: Sequence[Route] = (), inbox: Inbox | None = None) -> Edge:
@@ -55,7 +55,7 @@ def _applications(services: Services, *, routes: Sequence[Route], inbox: Inbox |
     settings = services.control.settings
 
     def api(services: Services) -> App:
-        return App(services, (*ROUTES, *routes), missing=DOCUMENTATION.missing)
+        return App(services, (*ROUTES, *routes), missing=MISSING_PAGE)
 
     pages: dict[str, Site[Any]] = {}
     if settings.portal:
@@ -67,9 +67,7 @@ def _applications(services: Services, *, routes: Sequence[Route], inbox: Inbox |
     if settings.dashboard_port is None:
         return Applications(Pipeline(with_dashboard, api(with_dashboard), {**pages, **dashboard}))
     # The commands in the documentation are for the address of the API.
-    documentation = App(
-        with_dashboard, DOCUMENTATION.routes, public_url=settings.service_url, missing=DOCUMENTATION.missing
-    )
+    documentation = App(with_dashboard, _PAGES, public_url=settings.service_url, missing=MISSING_PAGE)
     own = Pipeline(with_dashboard, documentation, dashboard)
     return Applications(Pipeline(services, api(services), pages), own)
 

@@ -9,12 +9,10 @@ import msgspec
 from discue.api.decoding import EventBody, event_reader
 from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of, shows_data
-from discue.api.path_names import PathNames, give_name
-from discue.api.pretty import indented, is_pretty
 from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
-from discue.api.router import CompiledRoute, Match, Router
+from discue.api.router import Match, PathNames, Router, give_name
 from discue.api.structs import NamedBody
-from discue.api.unknown_paths import dashboard_hint, is_of_page, metrics_hint
+from discue.config.settings import Settings
 from discue.domain.errors import (
     BadRequest,
     DiscueError,
@@ -25,25 +23,29 @@ from discue.domain.errors import (
 )
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
-from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, STREAM, Publishes, ReadBound
+from discue.domain.json_text import levels_of
+from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, SMALL_READ_BYTES, STREAM, Publishes, ReadBound
 from discue.http.negotiation import (
     EVENTS,
     HTML,
     JSON,
     asks_for_page,
+    headers_of,
     is_json,
     negotiate,
     prefers_events,
+    problem_of,
 )
 from discue.http.pipeline import (
     DASHBOARD,
+    KEY,
     Admission,
+    Request,
     base_url,
     check_request,
     first_step,
     traceparent_of,
 )
-from discue.http.problems import headers_of, problem_of
 from discue.http.rsgi import HttpHeaders
 from discue.http.services import Services
 from discue.store.time_slice import ON_THREAD_BYTES
@@ -55,9 +57,15 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
+_MOST_INDENTED_BYTES: Final = 2_097_152
+"""The largest size of an indented response. Larger ones stay compact."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""
 
+_WITH_PAGES: Final = ("/docs", "/dashboard")
+"""How paths begin that people type, and follow links to."""
+_MOST_STEPS: Final = 16
+"""Steps in the path of a page. More of them would make every link of the page that is not found longer."""
 
 MissingPage: TypeAlias = Callable[[Call, str], Awaitable[RawResponse]]
 """Returns the page for a path that leads to no page, from what is wrong."""
@@ -99,13 +107,13 @@ class App:
         """Return the content of the response. Raises DiscueError."""
         found = self._route(call)
         if isinstance(found, DiscueError):
-            await self._admission.admit_unrouted(call)
+            await self._admission.admit(call, needs_key=len(call.headers.get_all(KEY)) == 1, has_route=False)
             return await self._missing_page(call, found)
         call.operation = found.route.operation
         # Counting comes before authorization: a valid key without the scope uses its rate limit, too.
-        await self._admission.admit(call, needs_key=found.route.row.needs is not None)
+        await self._admission.admit(call, needs_key=found.route.needs is not None)
         if call.scope.query_string:
-            require_known(call.scope.query_string, found.route.parameters)
+            require_known(call.scope.query_string, found.route.known_parameters)
         if found.has_names:
             return await self._handle_named(call, found)
         try:
@@ -122,7 +130,7 @@ class App:
         scope, version, path = call.scope, "", call.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        is_for_page = is_of_page(scope.method, path) and asks_for_page(call.accept)
+        is_for_page = _is_of_page(scope.method, path) and asks_for_page(call.accept)
         if self._missing is None or not isinstance(error, NotFound) or not is_for_page:
             raise error
         # The error about a route is for programs.
@@ -152,7 +160,7 @@ class App:
                     raise
         return await self._handle(call, named)
 
-    async def _reserve(self, call: Call, compiled: CompiledRoute, body_bytes: int = 0) -> None:
+    async def _reserve(self, call: Call, route: Route, body_bytes: int = 0) -> None:
         """Reserve what the handler reads, and the time to decode a large body. Raises Overloaded.
 
         The memory of the body is counted while the body is read.
@@ -160,8 +168,8 @@ class App:
         # A request with names may be handled twice, with one reservation.
         if call.reservation is not None:
             return
-        organization, reads = call.principal.organization, compiled.reads
-        is_large = organization and (body_bytes > LARGE_BYTES or compiled.row.events == "many")
+        organization, reads = call.principal.organization, route.reads
+        is_large = organization and (body_bytes > LARGE_BYTES or route.events == "many")
         rows = 1 + body_bytes // ROW_BYTES if is_large else 0
         if reads is STREAM:
             # It takes over the reservation of the round that leases its messages.
@@ -178,27 +186,26 @@ class App:
 
     async def _handle(self, call: Call, found: Match) -> bytes:
         scope = call.scope
-        compiled, ids = found.route, found.ids
-        route = compiled.row
+        route, ids = found.route, found.ids
         if route.needs is not None:
             route.needs.check(call.principal, ids)
         if found.missing and (not found.creates_named or "if-match" in call.headers):
             raise NotFound(found.missing)
-        if compiled.publishes:
+        if route.publishes:
             # Before the body is read: under overload, refusing must be cheap.
             self._ledger.note(call.principal.organization)
             self._check_capacity(call.principal.organization)
         base = (self._public_url or base_url(scope, call.headers)) + found.version
         # Headers are read before the body: a request that is refused for them need not be received.
-        given_key = key_in(call.headers) if compiled.creates and KEY_HEADER in call.headers else None
-        match = _etags(call.headers, "If-Match") if compiled.changes else None
-        body = await (self._body(call, compiled, ids) if compiled.takes_body else self._reserve(call, compiled))
+        given_key = key_in(call.headers) if route.creates and KEY_HEADER in call.headers else None
+        match = _etags(call.headers, "If-Match") if route.changes else None
+        body = await (self._body(call, route, ids) if route.takes_body else self._reserve(call, route))
         if found.creates_named and isinstance(body, NamedBody):
             give_name(body, found.name)
         call.ids, call.base, call.path, call.body = ids, base, found.path, body
         call.parameters, call.match, call.name, call.version = route.query, match, found.name, ""
         call.idempotency_key = None
-        call.traceparent = traceparent_of(call.headers) if compiled.publishes else None
+        call.traceparent = traceparent_of(call.headers) if route.publishes else None
         if given_key is not None:
             organization = call.principal.organization
             call.idempotency_key = idempotency_key(organization, given_key, scope.method, found.path, body=call.content)
@@ -209,7 +216,7 @@ class App:
                 content = _content_of(response, call, route)
             else:
                 content = _encode(response)
-        if call.version and compiled.has_etag:
+        if call.version and route.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
             is_large = len(content) > ON_THREAD_BYTES
             etag = (
@@ -223,8 +230,8 @@ class App:
         if scope.query_string and is_pretty(call):
             # After the entity tag, which is that of the compact body: both are the same version of the resource.
             if len(content) > ON_THREAD_BYTES:
-                return await asyncio.to_thread(indented, call, content, self._ledger)
-            return indented(call, content, self._ledger)
+                return await asyncio.to_thread(indented, call, content)
+            return indented(call, content)
         return content
 
     def _route(self, call: Call) -> Match | DiscueError:
@@ -238,15 +245,16 @@ class App:
             return NotFound(hint, code=error.code) if hint else error
         except DiscueError as error:
             return error
-        route = found.route.row
-        is_refused = negotiate(call.accept) == "nothing" and not _is_event_stream(route, call.accept)
+        route = found.route
+        is_stream = route.streams and prefers_events(call.accept)
+        is_refused = negotiate(call.accept) == "nothing" and not is_stream
         # The handler of a page first decides whether the page exists: a 404 is JSON whatever the client accepts.
         if is_refused and route.media_type == JSON:
             return DiscueError(code="not_acceptable")
         return found
 
-    async def _body(self, call: Call, compiled: CompiledRoute, ids: tuple[str, ...]) -> Any:
-        route, headers = compiled.row, call.headers
+    async def _body(self, call: Call, route: Route, ids: tuple[str, ...]) -> Any:
+        headers = call.headers
         length = headers.get("content-length")
         read_events = event_reader(headers, route.events) if route.events is not None else None
         is_supported = read_events is not None or is_json(headers.get("content-type", ""))
@@ -273,15 +281,15 @@ class App:
         if content and not is_supported:
             raise UnsupportedMediaType
         # Most requests publish one small message.
-        if not compiled.publishes or route.events == "many" or len(content) > LARGE_BYTES:
-            await self._reserve(call, compiled, len(content))
+        if not route.publishes or route.events == "many" or len(content) > LARGE_BYTES:
+            await self._reserve(call, route, len(content))
         is_large = len(content) > ON_THREAD_BYTES
         if read_events is not None:
             events: EventBody = await asyncio.to_thread(read_events, content) if is_large else read_events(content)
             call.content = events.content
             return events
         call.content = content
-        return await asyncio.to_thread(compiled.decode, content) if is_large else compiled.decode(content)
+        return await asyncio.to_thread(route.decode, content) if is_large else route.decode(content)
 
     def problem(self, call: Call, error: DiscueError) -> bytes:
         """Return the content of an error, as JSON or as a problem document."""
@@ -295,7 +303,55 @@ class App:
             # The error may be that the Host header is not a host: its links are relative to the service then.
             origin = ""
         content = _encode(problem_of(error, call.id, origin))
-        return indented(call, content, self._ledger) if is_pretty(call) else content
+        return indented(call, content) if is_pretty(call) else content
+
+
+def is_pretty(request: Request) -> bool:
+    """Return whether the client asks for an indented response, and the response is JSON."""
+    query = request.scope.query_string
+    return "pretty=true" in query.split("&") and request.response_headers[0][1].endswith("json")
+
+
+def indented(request: Request, content: bytes) -> bytes:
+    """Return the content of a response, indented if the read has reserved the memory for that."""
+    if len(content) > _MOST_INDENTED_BYTES:
+        return content
+    # Data of a message can be nested so deeply that each of its values begins with hundreds of spaces.
+    lines = content.count(b",") + 2 * (content.count(b"{") + content.count(b"["))
+    # A line adds its end, its indentation and the space after a name.
+    size = len(content) + lines * (2 + 2 * levels_of(content))
+    reserved = SMALL_READ_BYTES if request.reservation is None else request.reservation.bytes
+    if size > min(reserved, _MOST_INDENTED_BYTES):
+        return content
+    try:
+        return msgspec.json.format(content)
+    except RecursionError:
+        # Data of a message can be nested that deeply.
+        return content
+
+
+def _is_of_page(method: str, path: str) -> bool:
+    """Return whether a browser that asks for this path looks for a page. `path` has no version."""
+    return method in {"GET", "HEAD"} and path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
+
+
+def dashboard_hint(settings: Settings) -> str:
+    """Return the error for requests to the dashboard on the port of the API; "" unless it has a port of its own."""
+    if settings.dashboard_port is None or not settings.dashboard or settings.role == "dispatch":
+        return ""
+    if settings.dashboard_url is None:
+        # Clients of the API need not know the address that the dashboard listens on.
+        return "The dashboard has a port of its own: the setting `dashboard_port` says which."
+    return f"The dashboard is at {settings.dashboard_url.rstrip('/')}/dashboard."
+
+
+def metrics_hint(settings: Settings) -> str:
+    """Return the error for requests for metrics on the port of the API; "" if that port serves them."""
+    if settings.metrics_port is not None:
+        return "The metrics have a port of their own: the setting `metrics_port` says which."
+    if settings.metrics_key:
+        return ""
+    return "No metrics are served. Set `metrics_key` or `metrics_port`."
 
 
 def _content_of(response: RawResponse | EventStream, call: Call, route: Route) -> bytes:
@@ -308,20 +364,11 @@ def _content_of(response: RawResponse | EventStream, call: Call, route: Route) -
         call.stream = response.pieces
         return b""
     if route.media_type != JSON:
-        call.response_headers[0] = ("content-type", _page_type(call.accept, route.media_type))
+        if negotiate(call.accept, route.media_type) == "nothing":
+            detail = "This page is HTML, which the Accept header excludes. Accept `text/html`, or omit the header."
+            raise DiscueError(detail, code="not_acceptable")
+        call.response_headers[0] = ("content-type", f"{route.media_type}; charset=utf-8")
     return response.content
-
-
-def _is_event_stream(route: Route, accept: str) -> bool:
-    return route.streams and prefers_events(accept)
-
-
-def _page_type(accept: str, media_type: str) -> str:
-    """Return the Content-Type of a page. Raises DiscueError if the client does not accept it."""
-    if negotiate(accept, media_type) == "nothing":
-        detail = "This page is HTML, which the Accept header excludes. Accept `text/html`, or omit the header."
-        raise DiscueError(detail, code="not_acceptable")
-    return f"{media_type}; charset=utf-8"
 
 
 def _etags(headers: HttpHeaders, name: str) -> EntityTags | None:

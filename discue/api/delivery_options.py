@@ -33,7 +33,7 @@ from discue.domain.trace_context import TRACE_MODES
 LONGEST_DELAY_SECONDS: Final = 31_536_000
 DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
 KEY_CHARACTERS: Final = range(1, 256)
-KEY_LIMITS: Final = {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
+KEY_LIMITS: Final[dict[str, Any]] = {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
 
 _DELAYS: Final[dict[str, Any]] = {"maxItems": DELAYS_LIMIT, "items": {"type": "integer", **within(RETRY_DELAY_SECONDS)}}
 _STATUSES: Final = [{"type": "integer", **within(STATUSES)}, {"type": "string", "enum": list(STATUS_CLASSES)}]

@@ -25,8 +25,6 @@ _MOST_PARAMETERS: Final = 64
 _SHOWN_NAME: Final = 100
 _LONGEST_NUMBER: Final = 9
 _LATEST: Final = 999_999_999_999_999
-_DELIVERY_STATES: Final[tuple[DeliveryState, ...]] = get_args(DeliveryState)
-_MESSAGE_STATES: Final[tuple[MessageState, ...]] = get_args(MessageState)
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -78,15 +76,16 @@ def shows_data(query: str) -> bool:
     return "data=true" in query or "%" in query
 
 
-def one_of(name: str, description: str, words: Sequence[str], example: str, *, field: str = "") -> Parameter:
-    """Describe a parameter with a closed set of values."""
-    return Parameter(name, description, {"type": "string", "enum": list(words)}, example, field=field)
+def text_parameter(
+    name: str, description: str, example: str, rule: str = "", *, field: str = "", **schema: Any
+) -> Parameter:
+    """Describe a parameter that is a text. `schema` has its limits."""
+    return Parameter(name, description, {"type": "string", **schema}, example, rule, field)
 
 
 def id_parameter(name: str, description: str) -> Parameter:
     """Describe a parameter that is the id of a resource."""
-    schema = {"type": "string", "pattern": PUBLIC_ID}
-    return Parameter(name, description, schema, EXAMPLE_IDS["queue_id"], "must be an id")
+    return text_parameter(name, description, EXAMPLE_IDS["queue_id"], "must be an id", pattern=PUBLIC_ID)
 
 
 def number_parameter(name: str, description: str, bounds: range, default: int) -> Parameter:
@@ -106,18 +105,13 @@ def _without_default(parameter: Parameter) -> Parameter:
 
 
 def _missed_position(name: str, description: str) -> Parameter:
-    schema = {"type": "string", "pattern": POSITION_PATTERN}
-    return Parameter(name, description, schema, "0LygHAWm4JB00000000004", "must be a position from a link")
+    rule = "must be a position from a link"
+    return text_parameter(name, description, "0LygHAWm4JB00000000004", rule, pattern=POSITION_PATTERN)
 
 
-def _alias_parameter(name: str, description: str) -> Parameter:
-    schema = {"type": "string", "minLength": 1, "maxLength": 254, "pattern": "^[^\\u0000]*$"}
-    return Parameter(name, description, schema, "orders", "must have 1 to 254 characters")
-
-
-def _customer_parameter(description: str) -> Parameter:
-    schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_CUSTOMER, "pattern": "^[^\\u0000]*$"}
-    return Parameter("customer", description, schema, "acme", f"must have 1 to {LONGEST_CUSTOMER} characters")
+def _name_parameter(name: str, description: str, example: str, longest: int = 254) -> Parameter:
+    limits: dict[str, Any] = {"minLength": 1, "maxLength": longest, "pattern": "^[^\\u0000]*$"}
+    return text_parameter(name, description, example, f"must have 1 to {longest} characters", **limits)
 
 
 def _creation_times(what: str) -> tuple[Parameter, Parameter]:
@@ -129,18 +123,17 @@ def _creation_times(what: str) -> tuple[Parameter, Parameter]:
     )
 
 
-PRETTY: Final = Parameter(
+PRETTY: Final = text_parameter(
     "pretty",
     "`true` indents the response, unless it is large or deeply nested. Other values have no effect.",
-    {"type": "string"},
     "true",
 )
-ALIASES: Final = one_of(
+ALIASES: Final = text_parameter(
     "aliases",
     "`false` leaves out operations that are other names of operations: `PUT` on a collection, and `/api_clients`. "
     "Generators of clients then make one function of each operation. Default: `true`.",
-    ("true", "false"),
     "false",
+    enum=["true", "false"],
 )
 _PAGE: Final = number_parameter(
     "page",
@@ -154,56 +147,62 @@ _POSITION: Final = (
     id_parameter("after", "Only items that follow this id in the list: older ones."),
     id_parameter("before", "Only items that precede this id in the list: newer ones."),
 )
-_NAME: Final = _alias_parameter("name", "A synonym of `alias`.")
+_NAME: Final = _name_parameter("name", "A synonym of `alias`.", "orders")
 _CREATED: Final = _creation_times("items created")
-_DATA: Final = Parameter(
+_DATA: Final = text_parameter(
     "data",
     "`true` shows the data of each message, of at most 1 MiB in all: larger messages come without.",
-    {"type": "string", "enum": ["true", "false"], "default": "false"},
     "true",
+    enum=["true", "false"],
+    default="false",
 )
-_STATE: Final = one_of(
+_STATE: Final = text_parameter(
     "state",
     "Only messages in this state: for the `listener` if there is one, else for all listeners, as lists show it.",
-    _MESSAGE_STATES,
     "missed",
+    enum=list(get_args(MessageState)),
 )
 
-PAGES: Final = (*_POSITION, _alias_parameter("alias", "Only items with this alias."), _NAME, *_CREATED)
+PAGES: Final = (*_POSITION, _name_parameter("alias", "Only items with this alias.", "orders"), _NAME, *_CREATED)
 """Parameters of every list of named resources."""
 
-QUEUE_PAGES: Final = (*PAGES, _customer_parameter("Only queues of this customer."))
-LISTENER_PAGES: Final = (*PAGES, _customer_parameter("Only listeners of this customer."))
+QUEUE_PAGES: Final = (*PAGES, _name_parameter("customer", "Only queues of this customer.", "acme", LONGEST_CUSTOMER))
+LISTENER_PAGES: Final = (
+    *PAGES,
+    _name_parameter("customer", "Only listeners of this customer.", "acme", LONGEST_CUSTOMER),
+)
 MESSAGE_PAGES: Final = (
     *PAGES,
     id_parameter("listener", "Only messages published for this listener, that is after it was created."),
     _STATE,
-    Parameter(
+    text_parameter(
         "key",
         "Only messages with this key.",
-        {"type": "string", **KEY_LIMITS},
         "customer-9",
         f"must have {KEY_LIMITS['minLength']} to {KEY_LIMITS['maxLength']} characters",
+        **KEY_LIMITS,
     ),
-    Parameter(
+    text_parameter(
         "header",
         "Only messages with this header: `name`, or `name:value` for one with this value.",
-        {"type": "string", "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}(?::.{0,4096})?$"},
         "x-shop:north",
         "must be the name of a header, or name:value",
+        pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}(?::.{0,4096})?$",
     ),
     _DATA,
 )
 LISTENER_ATTEMPT_PAGES: Final = (
     *_POSITION,
     *_CREATED,
-    one_of("state", "Only attempts with this outcome.", get_args(AttemptState), "failed", field="outcome"),
-    Parameter(
+    text_parameter(
+        "state", "Only attempts with this outcome.", "failed", field="outcome", enum=list(get_args(AttemptState))
+    ),
+    text_parameter(
         "status",
         "Only attempts with this response status, or a class of them such as `5xx`; `0`: no response.",
-        {"type": "string", "pattern": "^(?:0|[1-9][0-9]{2}|[1-9]xx)$"},
         "5xx",
         "must be a status such as 503, a class of them such as 5xx, or 0",
+        pattern="^(?:0|[1-9][0-9]{2}|[1-9]xx)$",
     ),
 )
 MESSAGE_ATTEMPT_PAGES: Final = (
@@ -213,13 +212,13 @@ MESSAGE_ATTEMPT_PAGES: Final = (
 DELIVERY_PAGES: Final = (
     *_POSITION,
     *_CREATED,
-    one_of("state", "Only deliveries in this state.", _DELIVERY_STATES, "retrying"),
+    text_parameter("state", "Only deliveries in this state.", "retrying", enum=list(get_args(DeliveryState))),
 )
 """`after` and `before` are ids of listeners."""
 
 _MISSED_FILTERS: Final = (
     *_creation_times("messages stored"),
-    one_of("reason", "Only messages missed for this reason.", MISSED_REASONS, "too_old"),
+    text_parameter("reason", "Only messages missed for this reason.", "too_old", enum=list(MISSED_REASONS)),
 )
 MISSED_PAGES: Final = (*_POSITION, *_MISSED_FILTERS)
 ALL_MISSED_PAGES: Final = (

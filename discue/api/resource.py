@@ -1,10 +1,10 @@
 """Resources of the API: one declaration of a kind, from which its routes, responses and links follow."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Annotated, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -16,42 +16,49 @@ from discue.api.pagination import PAGES, Parameter, selected
 from discue.api.route import CREATE, DELETE, GET, PUT, SMALL_BODY, BodyLimit, Call, Handler, Method, Needs, Route
 from discue.api.structs import ApiResponse, Body, DeletedResponse, ItemView, Link, Links, NoBody, doc
 from discue.control.context import ControlContext
+from discue.domain.etags import version_of
 from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE, PageBound, ReadBound
 from discue.domain.scopes import Principal
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 T = TypeVar("T")
 R = TypeVar("R", bound=ApiResponse)
+V = TypeVar("V", bound=msgspec.Struct)
+F = TypeVar("F", bound=msgspec.Struct)
 
 # Reserved even in responses without such a page: a client that follows `next` must not arrive at a queue of that name.
 _RESERVED_LINKS: Final = frozenset({"self", "next", "prev"})
 
 
-class _Stored(Protocol):
-    @property
-    def public_id(self) -> str: ...
-    @property
-    def alias(self) -> str: ...
-    @property
-    def created_at(self) -> int: ...
-    @property
-    def updated_at(self) -> int: ...
+@cache
+def _attributes_of(view_type: type[msgspec.Struct]) -> Sequence[tuple[str, tuple[str, str], bool]]:
+    """Return each field of a view with the attributes that it can show, and whether it can be omitted."""
+    defaults = msgspec.structs.fields(view_type)
+    public = {name: f"{name.removesuffix('_id')}_public_id" for name in view_type.__struct_fields__}
+    public |= {"id": "public_id", "name": "alias"}
+    return [(each.name, (public[each.name], each.name), each.default is UNSET) for each in defaults]
 
 
-class _Listed(Protocol):
-    @property
-    def id(self) -> str: ...
+def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
+    """Return a view. Each field that is not given is the attribute with its name of the first source that has one.
+
+    Ids are public ids, and the name is the alias. A field that can be omitted is so if its attribute is None or "".
+    """
+    for name, attributes, is_optional in _attributes_of(view_type):
+        if name in fields:
+            continue
+        known = (getattr(source, each, UNSET) for source in sources for each in attributes)
+        value = next((each for each in known if each is not UNSET), UNSET)
+        if value is not UNSET and not (is_optional and (value is None or value == "")):
+            fields[name] = value
+    return view_type(**fields)
 
 
-def base_fields(stored: _Stored) -> dict[str, Any]:
-    """Return the fields of a View."""
-    return {
-        "id": stored.public_id,
-        "alias": stored.alias,
-        "name": stored.alias,
-        "created_at": stored.created_at,
-        "updated_at": stored.updated_at,
-    }
+def fields_of(call: Call, kind: type[F], **fields: Any) -> F:
+    """Return the fields of a resource in a request. Those that are not given are the fields of the body."""
+    names, body = call.names(), call.body
+    sent = {name: getattr(body, name) for name in kind.__struct_fields__ if hasattr(body, name)}
+    return kind(**{**sent, **names._asdict(), **fields})
 
 
 def or_unset(value: T | None) -> T | UnsetType:
@@ -119,8 +126,8 @@ class ResourceKind(Generic[T]):
     noun: str = ""
     """The kind in sentences, if `name` does not say it."""
     view_type: type[ItemView]
-    view: Callable[[Call, T], ItemView]
-    """Returns what clients see of a resource in lists."""
+    view: Callable[[Call, T], ItemView] | None = None
+    """Returns what clients see of a resource in lists, unless that is `view_of` it."""
     stored: Callable[[T], msgspec.Struct] = lambda shown: shown  # type: ignore[assignment,return-value]
     """Returns all that requests can change of a resource: its version is the ETag."""
     below: str = ""
@@ -152,14 +159,16 @@ class ResourceKind(Generic[T]):
 
     def one(self, call: Call, item: T, **fields: Any) -> ApiResponse:
         """Return the response with one resource, and its ETag. `fields` of its view are not shown in lists."""
-        view = self.view(call, item)
+        view = self._view(call, item)
         if fields:
             view = replace(view, **fields)
         url = call.url_of(view.id)
         references = getattr(view, self.below) if self.below else ()
         below = (LinkTarget(each.alias, each.id, f"{url}/{self.below}/{each.id}") for each in references)
         member: dict[str, Any] = {self.name: view}
-        return call.with_etag(self.stored(item), self.response(links=links_of(url, below), **member))
+        # The response shows one resource: it has an ETag.
+        call.version = version_of(self.stored(item))
+        return self.response(links=links_of(url, below), **member)
 
     def list_route(
         self,
@@ -180,7 +189,7 @@ class ResourceKind(Generic[T]):
         async def handle(call: Call) -> ApiResponse:
             fetch = partial(page, call.control, call.principal, *call.ids)
             place = None if collection is None else lambda item: f"{call.base}{collection(item)}"
-            return await paged(call, self.page_response, fetch, partial(self.view, call), collection=place)
+            return await paged(call, self.page_response, fetch, partial(self._view, call), collection=place)
 
         row = {"response": self.page_response, "codes": codes, "query": query, "reads": reads}
         return self._route(GET, path or self.path, handle, text, needs=self.needs[1], **row)
@@ -247,6 +256,9 @@ class ResourceKind(Generic[T]):
         row = {"response": DeletedResponse, "codes": codes, "reads": reads}
         return self._route(DELETE, self.item, handle, text, needs=self.needs[2], **row)
 
+    def _view(self, call: Call, item: T) -> ItemView:
+        return view_of(self.view_type, item) if self.view is None else self.view(call, item)
+
     async def _fields(self, call: Call) -> object:
         fields = self.fields(call)
         return await fields if inspect.isawaitable(fields) else fields
@@ -266,7 +278,7 @@ async def paged(
     call: Call,
     response: type[R],
     fetch: Callable[[Selection], Awaitable[Listing[T]]],
-    view: Callable[[T], _Listed],
+    view: Callable[[T], Any],
     *,
     collection: Callable[[T], str] | None = None,
     links_items: bool = True,
@@ -276,7 +288,7 @@ async def paged(
     Adds the Link header (RFC 8288). `collection` returns the URL below which an item is found, if that is not the
     request's. Items without a URL have no links. Raises BadRequest.
     """
-    given = selected(call.query, call.parameters)
+    given = selected(call.scope.query_string, call.parameters)
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
     # `after` and `before` name items, not offsets: a page does not shift when newer items are added or others deleted.
     listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))

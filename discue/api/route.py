@@ -4,38 +4,29 @@ One row of the table of routes drives routing, authorization and documentation.
 """
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_type_hints
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
-from discue.api.decoding import EventFormat
-from discue.api.pagination import Parameter
-from discue.api.structs import (
-    Body,
-    GivenNames,
-    Link,
-    Links,
-    NoBody,
-    names_given,
-)
+from discue.api.decoding import BodyDecoder, EventFormat
+from discue.api.pagination import PRETTY, Parameter, read_parameters
+from discue.api.structs import Body, GivenNames, Link, Links, NoBody, names_given
 from discue.control.context import ControlContext
-from discue.domain.etags import EntityTags, version_of
+from discue.domain.etags import EntityTags
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.message_data import LONGEST_ESCAPE, Codec, most_bytes_as_sent
 from discue.domain.reservations import SMALL_READ_BYTES, ReadBound, Reads
 from discue.domain.scopes import Access, Principal
-from discue.http.frame import Theme, theme_of
-from discue.http.negotiation import JSON, accepts_gzip, prefers_json
+from discue.http.negotiation import JSON
 from discue.http.pipeline import Request, port_of
 from discue.http.services import Services
 from discue.observability.metrics import Operation
+from discue.store.aliases import NAMED_KINDS, NamedKind
 from discue.store.idempotency import StoredResponse
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
-Response = TypeVar("Response", bound=msgspec.Struct)
 
 GET: Final[tuple[Method, ...]] = ("GET",)
 POST: Final[tuple[Method, ...]] = ("POST",)
@@ -52,6 +43,9 @@ BATCH_MESSAGES: Final = 1_000
 
 VERSION: Final = "/v1"
 """The version that paths may begin with."""
+
+NAMED: Final[Mapping[str, NamedKind]] = {f"{{{kind}_id}}": kind for kind in NAMED_KINDS}
+"""The steps in braces for which the alias of the resource can stand, too."""
 
 
 def body_limit(data_bytes: int) -> int:
@@ -95,23 +89,9 @@ class Call(Request):
     """The trace that a publish belongs to, as `parse_traceparent` returns it; None for other requests."""
 
     @property
-    def query(self) -> str:
-        return self.scope.query_string
-
-    @property
-    def prefers_json(self) -> bool:
-        """Whether the client prefers JSON to HTML, for a route that has both."""
-        return prefers_json(self.accept)
-
-    @property
-    def accepts_gzip(self) -> bool:
-        """Whether to compress the response. Clients that want it indented read or compare the text."""
-        return "pretty=" not in self.query and accepts_gzip(self.headers.get("accept-encoding", ""))
-
-    @property
-    def theme(self) -> Theme:
-        """The theme of pages that the browser has chosen."""
-        return theme_of(self.headers)
+    def given(self) -> dict[str, Any]:
+        """The value of each query parameter: as given, or its default, or None. Raises BadRequest."""
+        return read_parameters(self.scope.query_string, self.parameters)
 
     async def reserve_data(self, size: int, codec: Codec) -> None:
         """Reserve a read of data and the response that shows it. Raises Overloaded."""
@@ -157,11 +137,6 @@ class Call(Request):
         if given == (None, None) and None in (body.alias, body.name) and self.ids and self.path.endswith(self.ids[-1]):
             return GivenNames(self.ids[-1], None)
         return given
-
-    def with_etag(self, stored: msgspec.Struct, response: Response) -> Response:
-        """Give the response an ETag: it shows one resource, and all that requests can change of it is `stored`."""
-        self.version = version_of(stored)
-        return response
 
 
 class RawResponse(msgspec.Struct, frozen=True):
@@ -215,14 +190,8 @@ class Needs(msgspec.Struct, frozen=True):
                 principal.require(self.reads, "read", *ids)
 
 
-class _Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A route with the reservation for its reads."""
-
-    reads: Reads
-    """The reservation of each request, made before it reads: see docs/architecture/event-loop-limits.md."""
-
-
-class Route(_Reading, frozen=True):
+@dataclass(eq=False)
+class Route:
     """A row of the table of routes. The docstring of its handler is its summary (first sentence) and description."""
 
     methods: tuple[Method, ...]
@@ -234,6 +203,9 @@ class Route(_Reading, frozen=True):
     request: type[Body] = NoBody
     response: type[msgspec.Struct] | None = None
     """The struct of the response, if it is not the return type of the handler."""
+    _: KW_ONLY
+    reads: Reads
+    """The reservation of each request, made before it reads: see docs/architecture/event-loop-limits.md."""
     codes: tuple[str, ...] = ()
     """Codes of errors that do not follow from the rest of the row."""
     limit: BodyLimit | int = SMALL_BODY
@@ -253,30 +225,43 @@ class Route(_Reading, frozen=True):
     """Fields of the body that this route needs although their type makes them optional."""
     required_unless: tuple[str, str] | None = None
     """A field and a value of it with which the `required` fields are forbidden."""
-    required_either: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    required_either: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Fields of the body of which this route needs exactly one, each with the schema of a value that counts as sent."""
     example: Mapping[str, Any] | None = None
     """A body that works as it is, unless the example of the body's struct does."""
 
-    @property
-    def creates(self) -> bool:
-        """Whether it accepts an idempotency key."""
+    def __post_init__(self) -> None:
+        # Computed once: each request reads these.
         writes = "POST" in self.methods and self.needs is not None and self.needs.access == "write"
-        return writes and not self.ignores_idempotency_key
-
-    @property
-    def changes(self) -> bool:
+        self.creates = writes and not self.ignores_idempotency_key
+        """Whether it accepts an idempotency key."""
+        is_single_resource = self.path.endswith("}")
+        self.changes = is_single_resource and ("PUT" in self.methods or "DELETE" in self.methods)
         """Whether it accepts `If-Match`: its path names what it changes or deletes."""
-        return self.is_single_resource and ("PUT" in self.methods or "DELETE" in self.methods)
-
-    @property
-    def is_single_resource(self) -> bool:
-        return self.path.endswith("}")
-
-    @property
-    def publishes(self) -> bool:
+        self.has_etag = is_single_resource or self.creates
+        self.publishes = self.events is not None
         """Whether it is refused before its body is read if too much waits for the store already."""
-        return self.events is not None
+        self.operation = self._operation()
+        """The kind of its requests in the metrics."""
+        self.takes_body = self.request is not NoBody
+        self.decode = BodyDecoder[Body](self.request).decode
+        self.known_parameters = frozenset({PRETTY.name, *(parameter.name for parameter in self.query)})
+        self.kinds = tuple(NAMED.get(step) for step in self.path.split("/") if step.startswith("{"))
+        """The kind of each step in braces; None if only ids can stand there."""
+
+    def _operation(self) -> Operation:
+        if self.needs is None:
+            return "other"
+        if self.publishes:
+            return "publish"
+        if self.streams:
+            return "pull"
+        return "read" if self.methods == GET else "change"
+
+    def path_of(self, ids: Sequence[str]) -> str:
+        """Return the path of a request that names its resources by these ids."""
+        left = iter(ids)
+        return "/".join(next(left) if step.startswith("{") else step for step in self.path.split("/"))
 
     def way_out(self, limit: int) -> str:
         """Return a sentence that says how to send less, or how to allow more, if a body exceeds the limit."""
@@ -288,24 +273,9 @@ class Route(_Reading, frozen=True):
         return f"A message may have {most} bytes of data: raise `max_message_bytes` of its queue to allow more."
 
     @property
-    def operation(self) -> Operation:
-        """The kind of its requests in the metrics."""
-        if self.needs is None:
-            return "other"
-        if self.publishes:
-            return "publish"
-        if self.streams:
-            return "pull"
-        return "read" if self.methods == GET else "change"
-
-    @property
     def has_json(self) -> bool:
         """Whether its response is JSON, or can be."""
         return self.media_type == JSON or self.response is not None
-
-    @property
-    def takes_body(self) -> bool:
-        return self.request is not NoBody
 
     @property
     def request_example(self) -> Mapping[str, Any]:

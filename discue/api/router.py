@@ -3,23 +3,25 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
-from discue.api.decoding import BodyDecoder
-from discue.api.pagination import PRETTY
-from discue.api.route import VERSION, Route
-from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, Body
-from discue.api.unknown_paths import no_route
+from discue.api.route import NAMED, VERSION, Route
+from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, NamedBody, names_given
+from discue.auth.control_plane_cache import PublishedKind
+from discue.control import aliases
+from discue.control.aliases import UNKNOWN, PathStep
+from discue.control.context import ControlContext
 from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
-from discue.domain.errors import MethodNotAllowed
+from discue.domain.errors import MethodNotAllowed, NotFound, invalid
 from discue.domain.ids import is_public_id
-from discue.store.aliases import NAMED_KINDS, NamedKind
+from discue.domain.scopes import Principal
+from discue.domain.suggestions import nearest
 
 _CACHED_PATHS: Final = 4_096
 _AFTER_VERSION: Final = frozenset({"/", ""})
-
-NAMED: Final[Mapping[str, NamedKind]] = {f"{{{kind}_id}}": kind for kind in NAMED_KINDS}
-"""The steps in braces for which the alias of the resource can stand, too."""
+_SHOWN_PATH: Final = 200
+_VERSION: Final = re.compile(r"v[0-9]{1,3}")
 
 _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{schema_id}": re.compile(SCHEMA_ID).fullmatch,
@@ -30,54 +32,10 @@ _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
 """The steps in braces that are not the id of a resource."""
 
 
-class CompiledRoute:
-    """A route with what serving it needs, computed once."""
-
-    __slots__ = (
-        "below",
-        "changes",
-        "creates",
-        "decode",
-        "has_etag",
-        "kinds",
-        "maker",
-        "operation",
-        "parameters",
-        "publishes",
-        "reads",
-        "row",
-        "takes_body",
-    )
-
-    def __init__(self, route: Route) -> None:
-        self.row = route
-        self.decode = BodyDecoder[Body](route.request).decode
-        self.takes_body = route.takes_body
-        self.publishes = route.publishes
-        self.operation = route.operation
-        self.reads = route.reads
-        self.creates = route.creates
-        self.changes = route.changes
-        self.parameters = frozenset({PRETTY.name, *(parameter.name for parameter in route.query)})
-        """The names of the query parameters that it knows."""
-        self.has_etag = route.is_single_resource or route.creates
-        self.kinds = tuple(NAMED.get(step) for step in route.path.split("/") if step.startswith("{"))
-        """The kind of each step in braces; None if only ids can stand there."""
-        self.maker: CompiledRoute | None = None
-        """The route that creates what `PUT` on this one names, if no resource has that name."""
-        self.below: Collection[str] = ()
-        """The fixed steps that can follow the path."""
-
-    def path_of(self, ids: Sequence[str]) -> str:
-        """Return the path of a request that names its resources by these ids."""
-        left = iter(ids)
-        return "/".join(next(left) if step.startswith("{") else step for step in self.row.path.split("/"))
-
-
 class Match(NamedTuple):
     """The route of a request."""
 
-    route: CompiledRoute
+    route: Route
     ids: tuple[str, ...]
     version: str
     """`/v1` or empty."""
@@ -91,10 +49,14 @@ class Match(NamedTuple):
     """Whether it creates what `PUT` names and does not exist."""
     missing: str = ""
     """A sentence about an alias in the path that names nothing; empty if there is none, as far as is known."""
+    maker: Route | None = None
+    """The route that creates what `PUT` on this one names, if no resource has that name."""
+    below: Collection[str] = ()
+    """The fixed steps that can follow the path."""
 
 
 class _Node:
-    __slots__ = ("id", "matches", "named", "routes", "steps")
+    __slots__ = ("id", "maker", "matches", "named", "routes", "steps")
 
     def __init__(self) -> None:
         self.steps: dict[str, _Node] = {}
@@ -103,7 +65,8 @@ class _Node:
         """Checks the step that leads to this node, if it is in braces."""
         self.named = False
         """Whether the alias of a resource can lead to this node."""
-        self.routes: dict[str, CompiledRoute] = {}
+        self.routes: dict[str, Route] = {}
+        self.maker: Route | None = None
 
     def name_in(self, steps: Sequence[str]) -> Sequence[str]:
         """Return the first steps if they are an alias that leads to this node; empty if they are not.
@@ -120,7 +83,7 @@ class _Node:
         """Raise Unprocessable if `PUT` on these last steps of a path would create what they name, but for its alias."""
         route = self.routes.get("PUT")
         is_below = any(step in self.steps for step in steps[1:])
-        if route is None or route.maker is None or is_below or not {"", ".", ".."}.isdisjoint(steps):
+        if route is None or self.maker is None or is_below or not {"", ".", ".."}.isdisjoint(steps):
             return
         if any(map(is_public_id, steps)):
             return
@@ -151,13 +114,12 @@ class Router:
                 node.id.matches = _FORMS.get(step, is_public_id)
                 node.id.named = step in NAMED
             node = node.id
-        compiled = CompiledRoute(route)
-        compiled.below = node.steps
         if node.named and "PUT" in route.methods:
-            compiled.maker = above.routes.get("PUT")
+            node.maker = above.routes.get("PUT")
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
-            if node.routes.setdefault(method, compiled) is not compiled:
+            if method in node.routes:
                 raise ValueError(f"Two routes for {method} {route.path}")
+            node.routes[method] = route
 
     def _find(self, method: str, path: str) -> Match:
         """Raises NotFound, MethodNotAllowed with the allowed methods, and Unprocessable for an invalid alias."""
@@ -182,16 +144,152 @@ class Router:
                         following.require_alias(steps[at:])
                     takes_id = following is not None and following.matches is is_public_id and not following.named
                     wrong, ends_here = bool(version) + 1 + at, bool(node.routes)
-                    raise no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)
+                    raise _no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)
                 if name:
                     step, has_names, length = "/".join(name), True, len(name)
                 ids.append(step)
             node = following
             at += length
         if not node.routes:
-            raise no_route(method, path, bool(version) + 1 + at, node.steps)
+            raise _no_route(method, path, bool(version) + 1 + at, node.steps)
         route = node.routes.get(method)
         if route is None:
             allowed = tuple(sorted(node.routes))
             raise MethodNotAllowed(f"{method} is not supported here. Allowed: {', '.join(allowed)}.", allow=allowed)
-        return Match(route, tuple(ids), version, rest, has_names)
+        return Match(route, tuple(ids), version, rest, has_names, maker=node.maker, below=node.steps)
+
+
+def _no_route(
+    method: str, path: str, wrong: int, known: Iterable[str], *, ends_here: bool = False, takes_id: bool = False
+) -> NotFound:
+    """Return the error for a path.
+
+    `wrong` is the index of its first wrong step in `path.split("/")`, and `known` are those that could stand there.
+    `ends_here` says that the path without this step has a route, and `takes_id` that an id could stand there.
+    """
+    steps = path.split("/")
+    step = steps[wrong] if wrong < len(steps) else ""
+    right = nearest(step, known) or ("v1" if wrong == 1 and _VERSION.fullmatch(step) else "")
+    way_out = ". /docs/api lists all paths."
+    if right:
+        way_out = f"; did you mean {_shown('/'.join([*steps[:wrong], right, *steps[wrong + 1 :]]))}?"
+    elif ends_here and not step and wrong == len(steps) - 1:
+        way_out = f"; did you mean {_shown('/'.join(steps[:wrong]))}?"
+    elif takes_id and step:
+        way_out = f': "{_shown(step)}" is not an id, which has 21 letters and digits.'
+    return NotFound(f"No route for {method} {_shown(path)}{way_out}", code="no_route")
+
+
+class PathNames:
+    """Finds the resources that paths name by their aliases, among those of the caller's organization."""
+
+    def __init__(self, control: ControlContext) -> None:
+        self._control = control
+
+    async def find(self, principal: Principal, given: Match, method: str, *, cached: bool = True) -> Match:
+        """Return the request with ids for names, or the creation of what it names.
+
+        A queue or topic to publish to may come from the cache, and have another name by now: publishing finds out.
+        """
+        route = given.route
+        if route.publishes and cached:
+            kind: PublishedKind = "topic" if route.kinds[0] == "topic" else "queue"
+            found = await self._control.cache.id_of(principal.organization, kind, given.ids[0])
+            ids: tuple[str, ...] = (found or UNKNOWN,)
+        else:
+            ids = await aliases.ids_of(self._control, principal, _steps(given))
+        if UNKNOWN in ids:
+            return self._missing(given, ids, method)
+        # An id that is given wins over an equal alias, and is what it was.
+        is_published_to = route.publishes and not is_public_id(given.ids[0])
+        return _with_ids(given, route, ids, name=given.ids[0] if is_published_to else "")
+
+    async def find_lookalikes(self, principal: Principal, given: Match) -> Match | None:
+        """Return the request with ids for aliases that have the form of an id. None if there are no such aliases."""
+        if not any(given.route.kinds):
+            return None
+        ids = await aliases.ids_of_lookalikes(self._control, principal, _steps(given))
+        return None if ids == given.ids else _with_ids(given, given.route, ids)
+
+    async def missing(self, principal: Principal, given: Match, named: Match) -> NotFound:
+        """Return the error for an alias in the path that names nothing, with the way out.
+
+        `named` is what `find` has returned for the path. It never suggests aliases that the caller may not list.
+        """
+        first = named.ids.index(UNKNOWN) if UNKNOWN in named.ids else len(given.ids) - 1
+        step, sentence = _steps(given)[first], named.missing
+        below = _misspelled_below(given, step.text)
+        if below:
+            return NotFound(f"{sentence.removesuffix('.')}; did you mean {below}?")
+        close = await aliases.similar_alias(self._control, principal, step, named.ids[first - 1] if first else "")
+        if close:
+            return NotFound(f"{sentence.removesuffix('.')}{close}")
+        return NotFound(f"{sentence} GET {_collection(given, first)} lists the {_word(step.kind)}s.")
+
+    def _missing(self, given: Match, ids: Sequence[str], method: str) -> Match:
+        first = ids.index(UNKNOWN)
+        word = _word(given.route.kinds[first])
+        detail = f'{word[:1].upper()}{word[1:]} "{given.ids[first]}" not found.'
+        maker = given.maker
+        if maker is None or method != "PUT" or first != len(ids) - 1:
+            return _with_ids(given, given.route, ids, missing=detail)
+        return _with_ids(given, maker, ids[:-1], name=given.ids[-1], missing=detail, creates_named=True)
+
+
+def give_name(body: NamedBody, name: str) -> None:
+    """Give what a body creates the name that the path has for it. Raises Unprocessable if the body has another one."""
+    for field, value in names_given(body)._asdict().items():
+        if value not in (None, name):
+            raise invalid(
+                f"/{field}",
+                f'must be "{name}", as in the path, to create what the path names',
+                code="conflicting_fields",
+            )
+    body.alias = name
+
+
+def _word(kind: str | None) -> str:
+    return str(kind).replace("api_key", "API key")
+
+
+def _steps(given: Match) -> list[PathStep]:
+    return [PathStep(text, kind) for text, kind in zip(given.ids, given.route.kinds, strict=True)]
+
+
+def _with_ids(given: Match, route: Route, ids: Sequence[str], **rest: Any) -> Match:
+    return Match(route, tuple(ids), given.version, route.path_of(ids), **rest)
+
+
+def _misspelled_below(given: Match, alias: str) -> str:
+    """Return the path that was meant, if its unknown last part was taken for a part of the alias; "" if none is.
+
+    `/queues/orders/message` is read as the queue `orders/message`.
+    """
+    steps = alias.split("/")
+    if not given.path.endswith(alias):
+        return ""
+    for index, step in enumerate(steps[1:], 1):
+        right = nearest(step, given.below)
+        if right:
+            meant = "/".join([*steps[:index], right, *steps[index + 1 :]])
+            return f"{given.version}{given.path.removesuffix(alias)}{meant}"
+    return ""
+
+
+def _collection(given: Match, first: int) -> str:
+    """Return the path that lists the resources of which one is named by the step in braces with this number."""
+    names = iter(given.ids)
+    steps: list[str] = []
+    for step in given.route.path.split("/"):
+        if step.startswith("{"):
+            if first == 0:
+                break
+            first -= 1
+            steps.append(quote(next(names), safe=""))
+        else:
+            steps.append(step)
+    return given.version + "/".join(steps)
+
+
+def _shown(path: str) -> str:
+    return path[:_SHOWN_PATH].encode(errors="replace").decode()

@@ -10,9 +10,8 @@ import msgspec
 
 from discue.domain.errors import DiscueError
 from discue.http.frame import ICON, STYLE
-from discue.http.negotiation import negotiate
+from discue.http.negotiation import headers_of, negotiate, problem_of
 from discue.http.pipeline import Request
-from discue.http.problems import headers_of, problem_of
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

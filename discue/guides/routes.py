@@ -1,28 +1,54 @@
-"""The routes of the documentation."""
+"""The routes of the documentation, with the pages that show the results of a search, and that a path leads nowhere."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
+from urllib.parse import quote_plus
 
 import msgspec
 
 from discue.api.app import MissingPage
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
-from discue.api.pagination import Parameter, read_parameters
+from discue.api.pagination import Parameter
 from discue.api.resources.service import BASE, filled, openapi_route
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ERROR_CODE, ApiResponse, doc
 from discue.domain.errors import REASONS, NotFound, Overloaded, Reason, reason_phrase
 from discue.domain.reservations import DOCUMENT
 from discue.domain.suggestions import suggestion
-from discue.guides.layout import HTML_TYPE, SECURITY_HEADERS, SLOTS, page, prose, relative, text, values_of
+from discue.guides.layout import (
+    ANYWHERE,
+    HTML_TYPE,
+    QUERY,
+    ROOT,
+    SEARCH,
+    SECURITY_HEADERS,
+    SLOTS,
+    Group,
+    base_of,
+    page,
+    prose,
+    relative,
+    text,
+    values_of,
+)
 from discue.guides.library import OPERATIONS, Library, documentation_folder
 from discue.guides.operations import openapi_page, operation_entries
-from discue.guides.results import missing_document, missing_values, search_document, search_values, words_of
-from discue.guides.search import Searches, SearchIndex
+from discue.guides.search import LONGEST_QUERY, Searches, SearchIndex, SearchResult
+from discue.http.frame import theme_of
+from discue.http.negotiation import prefers_json
 
 _ERRORS: Final = "docs/reference/errors"
 """The path of the page about errors, which every page about one of them belongs to."""
+
+_RESULTS: Final = "\0results\0"
+_PROBLEM: Final = "\0problem\0"
+
+_EXAMPLES: Final = ("verify signature", "missed messages", "rotate secret", "max_waiting_bytes", "POST /queues")
+_SUGGESTIONS: Final = 5
+_SHOWN_PATH: Final = 200
+_WORD: Final = re.compile(r"[^\W_]+")
 
 _LIBRARY: Final = Library(documentation_folder())
 
@@ -63,23 +89,68 @@ async def error(call: Call) -> RawResponse | ErrorCodeResponse:
     reason = REASONS.get(code)
     if reason is None:
         raise NotFound(f'There is no error code "{code}"{suggestion(code, REASONS) or "."}')
-    if not call.prefers_json:
+    if not prefers_json(call.accept):
         return _shown(call, await _ERROR_PAGES[code].get(), varies=("cookie", "accept"))
     call.response_headers.append(("vary", "accept"))
     shown = ErrorCodeView(code, reason_phrase(reason.status), reason.status, reason.meaning, reason.remedy)
     return ErrorCodeResponse(error=shown, links=call.links())
 
 
-class Documentation(NamedTuple):
-    """The pages of the documentation."""
+def _search_document(contents: Sequence[Group]) -> RenderedDocument:
+    """Return the page of a search, with slots for `search_values`."""
+    body = f'<h1>Search</h1><div id="results">{_RESULTS}</div>'
+    made = page("Search", body, path=SEARCH, contents=contents)
+    return RenderedDocument(made, (QUERY.encode(), _RESULTS.encode(), *SLOTS))
 
-    routes: tuple[Route, ...]
-    missing: MissingPage
-    """Returns the page for a path below the documentation that leads to no page, from what is wrong."""
+
+def search_values(query: str, found: Sequence[SearchResult]) -> tuple[bytes, bytes]:
+    """Return what the page shows of a search: the query, and its results or how to search."""
+    shown = query[:LONGEST_QUERY].strip()
+    if found:
+        count = "1 result" if len(found) == 1 else f"{len(found)} results"
+        content = f'<p class="soft sr">{count}</p>{_list(found, base_of(SEARCH))}'
+    elif shown:
+        content = f'<p class="soft">Nothing found for “{text(shown)}”.</p>'
+    else:
+        links = (f'<a href="{relative(SEARCH, SEARCH)}?q={quote_plus(each)}">{text(each)}</a>' for each in _EXAMPLES)
+        content = f"<p>Search for words, a setting, a route or the code of an error: {', '.join(links)}.</p>"
+    return text(shown).encode(), content.encode()
 
 
-def documentation_of(document: Callable[..., dict[str, Any]]) -> Documentation:
-    """Return the documentation. `document` makes the OpenAPI document, with `aliases` or without."""
+def _missing_document(contents: Sequence[Group]) -> RenderedDocument:
+    """Return the page for a path that leads to no page, with slots for `_missing_values`."""
+    start = f'<p><a href="{relative(ROOT, ANYWHERE)}">All pages of the documentation</a></p>'
+    body = f'<p class="soft">404</p><h1>Page not found</h1><p>{_PROBLEM}</p>{start}{_RESULTS}'
+    made = page("Page not found", body, path=ANYWHERE, contents=contents)
+    return RenderedDocument(made, (ANYWHERE.encode(), _PROBLEM.encode(), _RESULTS.encode(), *SLOTS))
+
+
+def _missing_values(path: str, detail: str, found: Sequence[SearchResult]) -> tuple[bytes, bytes, bytes]:
+    """Return what the page shows for a path. `detail` says what is wrong; `found` are pages that it may mean."""
+    base = base_of(path.removeprefix("/"))
+    similar = f"<h2>Similar pages</h2>{_list(found[:_SUGGESTIONS], base)}" if found else ""
+    return base.encode(), text(detail).encode(), similar.encode()
+
+
+def _words_of(path: str) -> str:
+    """Return the words in the path of a page, to search for it."""
+    return " ".join(_WORD.findall(path.removeprefix(f"/{ROOT}")[:_SHOWN_PATH]))
+
+
+def _list(found: Iterable[SearchResult], base: str) -> str:
+    items = []
+    for entry, excerpt in found:
+        page_title = "" if entry.page == entry.title else f" <em>{text(entry.page)}</em>"
+        title = f"<strong>{text(entry.title)}</strong>{page_title}"
+        items.append(f'<li><a href="{base}{text(entry.path)}">{title}<span>{excerpt}</span></a></li>')
+    return f'<ol class="results">{"".join(items)}</ol>'
+
+
+def documentation_of(document: Callable[..., dict[str, Any]]) -> tuple[tuple[Route, ...], MissingPage]:
+    """Return the routes of the documentation, and what makes the page for a path below it that leads to no page.
+
+    `document` makes the OpenAPI document, with `aliases` or without.
+    """
 
     def operations_page() -> RenderedDocument:
         once = document(aliases=False)
@@ -89,8 +160,8 @@ def documentation_of(document: Callable[..., dict[str, Any]]) -> Documentation:
 
     operations_html = BuiltOnce(operations_page)
     searches = Searches(lambda: SearchIndex(_LIBRARY.search_entries()))
-    results_html = BuiltOnce(lambda: search_document(_LIBRARY.contents))
-    missing_html = BuiltOnce(lambda: missing_document(_LIBRARY.contents))
+    results_html = BuiltOnce(lambda: _search_document(_LIBRARY.contents))
+    missing_html = BuiltOnce(lambda: _missing_document(_LIBRARY.contents))
 
     async def operations(call: Call) -> RawResponse:
         """Read this document as a page. Each operation has a command for curl."""
@@ -98,7 +169,7 @@ def documentation_of(document: Callable[..., dict[str, Any]]) -> Documentation:
 
     async def search(call: Call) -> RawResponse:
         """Search the documentation. A page with the best sections, operations and errors."""
-        query = read_parameters(call.query, call.parameters).get("q") or ""
+        query = call.given["q"] or ""
         found = await searches.search(query) if query else []
         return _shown(call, await results_html.get(), *search_values(query, found))
 
@@ -135,13 +206,13 @@ def documentation_of(document: Callable[..., dict[str, Any]]) -> Documentation:
     async def missing(call: Call, detail: str) -> RawResponse:
         """Return the page for a path that leads to no page. `detail` says what is wrong; similar pages are listed."""
         try:
-            found = await searches.search(words_of(call.path))
+            found = await searches.search(_words_of(call.path))
         except Overloaded:
             # The page is as useful without similar ones.
             found = []
-        return _shown(call, await missing_html.get(), *missing_values(call.path, detail, found))
+        return _shown(call, await missing_html.get(), *_missing_values(call.path, detail, found))
 
-    return Documentation(routes, missing)
+    return routes, missing
 
 
 def _shown(call: Call, document: RenderedDocument, *values: bytes, varies: Sequence[str] = ("cookie",)) -> RawResponse:
@@ -149,4 +220,4 @@ def _shown(call: Call, document: RenderedDocument, *values: bytes, varies: Seque
     call.response_headers.extend(SECURITY_HEADERS)
     # The dashboard has no version in its path, so that the relative link to it leads nowhere from a path with one.
     has_dashboard = call.services.has_dashboard and call.base == call.root
-    return filled(call, document, (*values, *values_of(call.theme, has_dashboard=has_dashboard)), *varies)
+    return filled(call, document, (*values, *values_of(theme_of(call.headers), has_dashboard=has_dashboard)), *varies)

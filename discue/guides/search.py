@@ -89,11 +89,6 @@ class SearchIndex:
 
     def __init__(self, entries: Iterable[SearchEntry]) -> None:
         self._entries = tuple(entries)
-        self._routes = {number: entry.route for number, entry in enumerate(self._entries) if entry.route}
-        self._called: defaultdict[str, list[int]] = defaultdict(list)
-        for number, entry in enumerate(self._entries):
-            for name in entry.calls:
-                self._called[name].append(number)
         self._database = apsw.Connection(":memory:")
         self._database.execute(_TABLE)
         with self._database:
@@ -118,14 +113,10 @@ class SearchIndex:
         for number, score in self._database.execute(_SCORES, (words,)) if words else ():
             entry = self._entries[number]
             scores[number] = score * entry.share * (_TITLE_START if entry.title.lower().startswith(query) else 1)
-        for number in self._asked_for(query):
-            scores[number] += _EXACT
+        for number, entry in enumerate(self._entries):
+            if query in entry.calls or (entry.route and _is_for(query, entry.route)):
+                scores[number] += _EXACT
         return scores
-
-    def _asked_for(self, query: str) -> list[int]:
-        """Return the entries that a query names: by a name alone, or by a route."""
-        routes = self._routes.items() if "/" in query else ()
-        return [*self._called.get(query, ()), *(number for number, route in routes if _is_for(query, route))]
 
     def _best(self, scores: Mapping[int, float]) -> Iterator[int]:
         shown: Counter[str] = Counter()

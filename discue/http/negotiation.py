@@ -1,8 +1,10 @@
-"""Content negotiation: the Accept header (RFC 9110, 12.5.1), and Content-Type."""
+"""Content negotiation (RFC 9110, 12.5), Content-Type, and errors as problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Final, Literal
+
+from discue.domain.errors import REASONS, DiscueError, reason_phrase
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -17,6 +19,8 @@ _CACHED = 64
 
 ACCEPT_CHARACTERS = 1_024
 """Characters of an Accept header that are read. Reading 32 KiB would take the event loop for milliseconds."""
+
+WWW_AUTHENTICATE: Final = 'ApiKey realm="discue", header="X-API-KEY"'
 
 _CHARSETS = frozenset({"utf-8", "utf8"})
 
@@ -103,3 +107,35 @@ def is_of_type(content_type: str, wanted: str) -> bool:
         return False
     pairs = (parameter.partition("=") for parameter in parameters)
     return all(name.strip() != "charset" or value.strip().strip('"') in _CHARSETS for name, _, value in pairs)
+
+
+def problem_of(error: DiscueError, request_id: str, origin: str) -> dict[str, Any]:
+    """Return the body of an error: see `Problem` in `discue/api/openapi/responses.py`.
+
+    `origin` is the URL of the service, without a version; empty: `type` is a path.
+    """
+    meaning, remedy = REASONS[error.code][1:]
+    problem: dict[str, Any] = {
+        "type": f"{origin}/docs/errors/{error.code}",
+        "code": error.code,
+        "title": reason_phrase(error.status),
+        "status": error.status,
+        "request_id": request_id,
+        "detail": f"{meaning} {remedy}" if error.detail == meaning else error.detail,
+    }
+    if error.faults:
+        problem["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in error.faults]
+    return problem
+
+
+def headers_of(error: DiscueError, negotiated: Negotiated) -> list[tuple[str, str]]:
+    """Return the headers of an error, Content-Type first."""
+    headers = [("content-type", PROBLEM if negotiated == "problem" else JSON)]
+    # RFC 9110 requires the header of a 401 (15.5.2) and that of a 405 (15.5.6).
+    if error.status == 401:
+        headers.append(("www-authenticate", WWW_AUTHENTICATE))
+    if error.allow:
+        headers.append(("allow", ", ".join(error.allow)))
+    if error.retry_after_seconds is not None:
+        headers.append(("retry-after", str(error.retry_after_seconds)))
+    return headers

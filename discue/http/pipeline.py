@@ -25,9 +25,8 @@ from discue.domain.reservations import ReadBound
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.negotiation import ACCEPT_CHARACTERS, HTML, JSON
-from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope
+from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope, connection_of
 from discue.http.services import Services
-from discue.http.sockets import connection_of
 from discue.http.unread import SMALL_BYTES, UnreadResponse
 from discue.observability.metrics import Operation
 from discue.store.ledger import Reservation
@@ -58,7 +57,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_PREFIX_BYTES: Final = 6
 _WITH_BODY = frozenset({"POST", "PUT"})
 
-_KEY = "x-api-key"
+KEY: Final = "x-api-key"
 _HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
 
 
@@ -135,29 +134,18 @@ class Admission:
         self._address_of = services.addresses.of
         self._authenticate = services.authenticator.authenticate
 
-    async def admit(self, request: Request, *, needs_key: bool) -> None:
+    async def admit(self, request: Request, *, needs_key: bool, has_route: bool = True) -> None:
         """Set the caller of the request.
 
         Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
-        TooManyRequests.
+        TooManyRequests. A key without a route is checked too, because failed attempts count everywhere, but of the
+        errors about it only LockedOut is raised.
         """
         request.address = self._address(request)
         # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
         refusal = await self._identify(request) if needs_key else None
         await self.count(request)
-        if refusal is not None:
-            raise refusal
-
-    async def admit_unrouted(self, request: Request) -> None:
-        """Count a request for which there is no route. Raises LockedOut and TooManyRequests.
-
-        A key is checked too: failed attempts count everywhere, and a caller that is locked out is told so.
-        """
-        request.address = self._address(request)
-        presents_key = len(request.headers.get_all(_KEY)) == 1
-        refusal = await self._identify(request) if presents_key else None
-        await self.count(request)
-        if isinstance(refusal, LockedOut):
+        if refusal is not None and (has_route or isinstance(refusal, LockedOut)):
             raise refusal
 
     def rate_headers(self, request: Request) -> list[tuple[str, str]]:
@@ -236,7 +224,7 @@ class Admission:
         phase = self._readiness.phase
         if phase != "serving":
             return Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
-        presented: str = request.headers.get(_KEY, "")
+        presented: str = request.headers.get(KEY, "")
         if not presented:
             return Unauthorized()
         try:

@@ -1,11 +1,50 @@
-"""The parts of RSGI 1.x that are used here."""
+"""The interface of the HTTP server: the parts of RSGI 1.x that are used, and the sockets that it keeps to itself.
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+The server cannot close a connection, nor say how much of a response its client has read. The operating system can: the
+sockets are found among the files of this process.
+"""
+
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NamedTuple, Protocol
 
 from granian._granian import RSGIProtocolClosed as ClientGone
 
-__all__ = ["Application", "ClientGone", "HttpHeaders", "HttpProtocol", "HttpScope", "ResponseStream"]
+__all__ = [
+    "AcknowledgedBytes",
+    "Application",
+    "ClientConnection",
+    "ClientGone",
+    "HttpHeaders",
+    "HttpProtocol",
+    "HttpScope",
+    "ResponseStream",
+    "close_connections",
+    "connection_of",
+    "descriptors",
+    "held",
+    "inode_of",
+    "limit_unacknowledged",
+    "peer_of",
+    "reset",
+]
+
+_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
+_UNACKNOWLEDGED_MS: Final = 30_000
+
+_TCP_NOTSENT_LOWAT: Final = 25
+"""Linux. The `socket` module has it since Python 3.12."""
+
+_UNSENT_BYTES: Final = 131_072
+_RESET: Final = struct.pack("ii", 1, 0)
+
+# The offset of `tcpi_bytes_acked` in `struct tcp_info` of Linux, which only ever grows at its end.
+_ACKNOWLEDGED: Final = struct.Struct("@120xQ")
 
 
 class HttpHeaders(Protocol):
@@ -74,3 +113,146 @@ class Application(Protocol):
     """Called by the HTTP server for each request."""
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None: ...
+
+
+class ClientConnection(NamedTuple):
+    """A connection of a client."""
+
+    port: int
+    """The port of the server."""
+    client: str
+    """Address and port of the client, as in a request's scope."""
+
+
+def connection_of(scope: HttpScope) -> ClientConnection:
+    """Return the connection on which a request came."""
+    return ClientConnection(int(scope.server.rpartition(":")[2]), scope.client)
+
+
+def descriptors() -> list[int]:
+    """Return the numbers of this process's open files. Empty where the system does not list them."""
+    for folder in _FOLDERS:
+        with suppress(OSError):
+            return [int(name) for name in os.listdir(folder)]  # noqa: PTH208 - there may be 10,000
+    return []
+
+
+def inode_of(descriptor: int) -> int | None:
+    """Return what identifies a socket while it is open; None if it is not a socket."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_ino if stat.S_ISSOCK(found.st_mode) else None
+
+
+@contextmanager
+def held(descriptor: int) -> Iterator[socket.socket | None]:
+    """Hold an open socket for the block, even if the server closes it meanwhile; None if it is closed already."""
+    if inode_of(descriptor) is None:
+        yield None
+        return
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        yield None
+        return
+    if inode_of(copy) is None:
+        # Another thread has closed the socket and opened a file in its place. The copy must stay open: if it is that of
+        # a database, closing it would release the database's locks.
+        yield None
+        return
+    with socket.socket(fileno=copy) as ours:
+        yield ours
+
+
+def peer_of(found: socket.socket) -> ClientConnection | None:
+    """Return the connection of a socket; None if it is none over TCP."""
+    if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
+        return None
+    try:
+        port, (host, client_port, *rest) = found.getsockname()[1], found.getpeername()
+    except OSError:
+        return None
+    if found.family == socket.AF_INET:
+        return ClientConnection(port, f"{host}:{client_port}")
+    # A link-local address has the number of its interface, where Python shows the name.
+    zone = f"%{rest[1]}" if rest[1] else ""
+    return ClientConnection(port, f"[{host.partition('%')[0]}{zone}]:{client_port}")
+
+
+def close_connections(connections: Collection[ClientConnection]) -> None:
+    """Close connections at once, with all requests in flight. Connections that are closed already are left out."""
+    left = set(connections)
+    for descriptor in descriptors():
+        if not left:
+            break
+        with held(descriptor) as found:
+            connection = None if found is None else peer_of(found)
+            if found is not None and connection in left:
+                reset(found)
+                left.remove(connection)
+
+
+def limit_unacknowledged(port: int) -> None:
+    """Make the system close connections to a port whose clients acknowledge nothing for 30 seconds.
+
+    What was sent on such a connection is in the memory of this process or of the system. Applies to connections that
+    are accepted later. Does nothing where the system has no such limit.
+    """
+    if sys.platform != "linux":
+        return
+    for descriptor in descriptors():
+        with held(descriptor) as found:
+            if found is not None and _listens_on(found, port):
+                # Connections inherit both.
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+                found.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
+def _listens_on(found: socket.socket, port: int) -> bool:
+    if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
+        return False
+    listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return bool(listens) and found.getsockname()[1] == port
+
+
+def reset(found: socket.socket) -> None:
+    """End a connection, without sending the rest of its responses."""
+    with suppress(OSError):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        found.shutdown(socket.SHUT_RDWR)
+
+
+class AcknowledgedBytes:
+    """How many bytes the machine of a client has acknowledged."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self._descriptor = -1
+
+    def count(self) -> int | None:
+        """Return the number since the connection was opened; None if it is closed, or the system does not say."""
+        if sys.platform != "linux":
+            return None
+        for descriptor in self._candidates():
+            with held(descriptor) as found:
+                if found is not None and peer_of(found) == self.connection:
+                    self._descriptor = descriptor
+                    return _acknowledged(found)
+        return None
+
+    def _candidates(self) -> Iterator[int]:
+        yield self._descriptor
+        yield from descriptors()
+
+
+def _acknowledged(found: socket.socket) -> int | None:
+    try:
+        content = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+    except OSError:
+        return None
+    if len(content) < _ACKNOWLEDGED.size:
+        return None
+    number: int = _ACKNOWLEDGED.unpack(content)[0]
+    return number

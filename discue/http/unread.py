@@ -12,8 +12,14 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from discue.http.rsgi import ClientGone, HttpProtocol, ResponseStream
-from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections
+from discue.http.rsgi import (
+    AcknowledgedBytes,
+    ClientConnection,
+    ClientGone,
+    HttpProtocol,
+    ResponseStream,
+    close_connections,
+)
 from discue.store.ledger import Ledger, Reservation
 from discue.store.time_slice import TimeSlice
 

@@ -13,8 +13,17 @@ from typing import Final
 
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
 from discue.config.types import Networks
-from discue.http.rsgi import Application, HttpProtocol, HttpScope
-from discue.http.sockets import ClientConnection, descriptors, held, inode_of, peer_of, reset
+from discue.http.rsgi import (
+    Application,
+    ClientConnection,
+    HttpProtocol,
+    HttpScope,
+    descriptors,
+    held,
+    inode_of,
+    peer_of,
+    reset,
+)
 from discue.observability.logs import Log
 
 FIRST_REQUEST_SECONDS: Final = 15.0

@@ -19,7 +19,7 @@ from granian.server.embed import Server
 from discue.config.types import Networks, reachable
 from discue.domain.errors import SettingsInvalid
 from discue.domain.reservations import FEW_ROWS
-from discue.http.sockets import limit_unacknowledged
+from discue.http.rsgi import limit_unacknowledged
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.server.connection_limits import ConnectionLimits, accepted_connections

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
+from discue.api.app import indented
 from discue.api.pagination import rows_of
-from discue.api.pretty import indented
 from discue.api.resource import LinkTarget, links_of
 from discue.domain.reservations import FEW_ROWS, RESOURCE, ReadBound
 from discue.store.ledger import Ledger
 from discue.store.store import Store
-from discue.store.time_slice import ON_THREAD_BYTES
 from tests.support.served_api import Cast, cast_of, served
 
 
@@ -108,53 +107,36 @@ def test_a_line_is_logged_for_each_request_where_that_is_wanted(tmp_path_factory
 
 async def _read(ledger: Ledger, bound: ReadBound | None) -> Any:
     """Return a request with a reservation, or without one."""
-    reservation = None if bound is None else await ledger.reserve(1, bound)
-    return SimpleNamespace(principal=SimpleNamespace(organization=1), reservation=reservation)
+    return SimpleNamespace(reservation=None if bound is None else await ledger.reserve(1, bound))
 
 
 async def test_response_that_is_nested_too_deeply_to_be_indented_is_sent_as_it_is() -> None:
-    ledger = Ledger()
-    request = await _read(ledger, ReadBound(1, 1 << 21))
-    assert indented(request, b'{"data":[1]}', ledger) == b'{\n  "data": [\n    1\n  ]\n}'
+    request = await _read(Ledger(), ReadBound(1, 1 << 21))
+    assert indented(request, b'{"data":[1]}') == b'{\n  "data": [\n    1\n  ]\n}'
     # As deep as the data of a message can be, and deeper.
     for depth in (900, 2_000):
         nested = b"[" * depth + b"]" * depth
-        assert b"".join(indented(request, nested, ledger).split()) == nested
+        assert b"".join(indented(request, nested).split()) == nested
 
 
 async def test_response_that_would_have_millions_of_spaces_is_not_indented() -> None:
-    ledger = Ledger()
-    request = await _read(ledger, ReadBound(1, 1 << 24))
-    many = b"[" + b",".join([b"1"] * 100_000) + b"]"
-    assert len(indented(request, many, ledger).split(b"\n")) == 100_002
+    request = await _read(Ledger(), ReadBound(1, 1 << 24))
+    many = b"[" + b",".join([b"1"] * 10_000) + b"]"
+    assert len(indented(request, many).split(b"\n")) == 10_002
     deep = b"[" * 500 + many + b"]" * 500
-    assert indented(request, deep, ledger) == deep
+    assert indented(request, deep) == deep
 
 
-async def test_response_is_not_indented_beyond_the_reservation_of_its_read() -> None:
-    ledger = Ledger()
-    request = await _read(ledger, RESOURCE)
-    deep = b"[" * 90 + b",".join([b"1"] * 300) + b"]" * 90
-    assert len(indented(request, deep, ledger)) > ON_THREAD_BYTES
-    deeper = b"[" * 90 + b",".join([b"1"] * 600) + b"]" * 90
-    assert indented(request, deeper, ledger) == deeper
-    assert ledger.held == RESOURCE.bytes
-
-
-@pytest.mark.parametrize("bound", [FEW_ROWS, None])
-async def test_small_reservation_is_extended_for_an_indented_response_while_there_is_room(
-    bound: ReadBound | None,
-) -> None:
+@pytest.mark.parametrize(("bound", "room"), [(RESOURCE, RESOURCE.bytes), (FEW_ROWS, FEW_ROWS.bytes), (None, 16_384)])
+async def test_response_is_not_indented_beyond_the_reservation_of_its_read(bound: ReadBound | None, room: int) -> None:
     ledger = Ledger()
     request = await _read(ledger, bound)
-    rows = b"[" + b",".join([b'{"a":1}'] * 1_000) + b"]"
-    with ledger.hold(2, 64 << 20):
-        assert indented(request, rows, ledger) == rows
-    shown = indented(request, rows, ledger)
-    assert shown.count(b"\n") > 3_000
-    assert len(shown) <= request.reservation.bytes == ledger.held
-    larger = b"[" + b",".join([b'{"a":1}'] * 5_000) + b"]"
-    assert indented(request, larger, ledger) == larger
+    held = ledger.held
+    rows = b"[" + b",".join([b'{"a":1}'] * (room // 60)) + b"]"
+    assert len(rows) < len(indented(request, rows)) <= room
+    more = b"[" + b",".join([b'{"a":1}'] * (room // 20)) + b"]"
+    assert indented(request, more) == more
+    assert ledger.held == held
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every route and every job declares what it reads."""
 
-import msgspec
+from dataclasses import replace
+
 import pytest
 
 from discue.api.route import Route
@@ -25,7 +26,7 @@ def test_job_without_a_reservation_is_rejected() -> None:
 
 
 def test_bound_without_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    unnamed = msgspec.structs.replace(ROUTES[0], reads=ReadBound(17, 4_711))
+    unnamed = replace(ROUTES[0], reads=ReadBound(17, 4_711))
     monkeypatch.setattr(reservations_table, "ROUTES", (unnamed,))
     with pytest.raises(LookupError, match="4711"):
         reservations_table.reservations_table()

@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.errors import Overloaded
 from discue.guides.library import Library, documentation_folder
-from discue.guides.results import search_values
+from discue.guides.routes import search_values
 from discue.guides.search import LONGEST_QUERY, SearchEntry, Searches, SearchIndex, match_expression
 from tests.support.served_api import Cast
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from discue.domain.reservations import ReadBound
-from discue.http.rsgi import ClientGone
-from discue.http.sockets import AcknowledgedBytes, ClientConnection, close_connections, descriptors
+from discue.http.rsgi import AcknowledgedBytes, ClientConnection, ClientGone, close_connections, descriptors
 from discue.http.unread import READ_SECONDS, StreamProgress, StreamWindow, UnreadResponse, UnreadResponses
 from discue.store.ledger import Ledger
 

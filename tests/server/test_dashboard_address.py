@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discue.api.unknown_paths import dashboard_hint, metrics_hint
+from discue.api.app import dashboard_hint, metrics_hint
 from discue.config.settings import Settings
 from tests.support.ports import free_port
 from tests.support.served_process import KEY, served_process

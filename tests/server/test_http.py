@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discue.http.sockets import ClientConnection, connection_of, descriptors, held, peer_of
+from discue.http.rsgi import ClientConnection, connection_of, descriptors, held, peer_of
 from discue.server.http import Address, HttpServer
 
 # The start of an HTTP/2 connection: the preface and empty settings.

@@ -40,7 +40,7 @@ from discue.http.pipeline import Pipeline
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
-from discue.product import DOCUMENTATION, ROUTES
+from discue.product import MISSING_PAGE, ROUTES
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
@@ -205,7 +205,7 @@ class _Thread:
                 ),
                 UnreadResponses(store.ledger),
             )
-            app = App(services, (*ROUTES, *self._routes), missing=DOCUMENTATION.missing)
+            app = App(services, (*ROUTES, *self._routes), missing=MISSING_PAGE)
             installation.cache.follow(pulls.on_change)
             store.on_append = [pulls.on_appended]
             server = HttpServer(Pipeline(services, app), Address("127.0.0.1", 0), max_connections=1_000)

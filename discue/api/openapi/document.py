@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from discue import __version__
-from discue.api.openapi.responses import HEADERS, error_codes_of, problem_components, responses_of, shows_one
+from discue.api.openapi.responses import HEADERS, Problem, error_codes_of, problem_components, responses_of, shows_one
 from discue.api.openapi.schemas import (
     CLOUDEVENT_COMPONENTS,
     FILTER_COMPONENTS,
@@ -20,9 +19,7 @@ from discue.api.openapi.schemas import (
     with_required,
 )
 from discue.api.pagination import ALIASES, PRETTY, Parameter
-from discue.api.problems import Problem
-from discue.api.route import Method, Route
-from discue.api.router import NAMED
+from discue.api.route import NAMED, Method, Route
 from discue.api.structs import ERROR_CODE, EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 from discue.http.negotiation import JSON
@@ -158,7 +155,7 @@ def _without_aliases(routes: Iterable[Route]) -> Iterator[Route]:
     for route in routes:
         methods = tuple(method for method in route.methods if _original_of(method, route) is None)
         if methods:
-            yield msgspec.structs.replace(route, methods=methods)
+            yield replace(route, methods=methods)
 
 
 def _marks(method: Method, route: Route, routes: Sequence[Route]) -> dict[str, Any]:

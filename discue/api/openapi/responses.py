@@ -1,14 +1,15 @@
 """The responses of a route in the OpenAPI document: statuses, headers and bodies."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
 from discue.api.route import Method, Route
-from discue.api.structs import NamedBody
+from discue.api.structs import ERROR_CODE, NamedBody, doc
 from discue.domain.errors import REASONS, reason_phrase
-from discue.http.negotiation import EVENTS, JSON, PROBLEM
-from discue.http.problems import WWW_AUTHENTICATE
+from discue.http.negotiation import EVENTS, JSON, PROBLEM, WWW_AUTHENTICATE
 
 _NOT_MODIFIED = 304
 
@@ -56,6 +57,27 @@ _ETAG = {"type": "string", "pattern": '^"[!#-~]+"$'}
 _ETAG_EXAMPLE = '"kZ0dVJq0W4mDg0Ww.2yD0cQvKx3bN1f7A"'
 _SECONDS = {"type": "integer", "minimum": 0}
 _REQUESTS = {**_SECONDS, "maximum": 2_147_483_647}
+
+
+class ErrorView(msgspec.Struct, frozen=True):
+    """A value of a request that is wrong."""
+
+    pointer: Annotated[str, doc("A JSON pointer (RFC 6901) into the body, or `?` and a parameter's name.", "/alias")]
+    detail: Annotated[str, doc("The rule that the value breaks.", "is taken")]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every response with an error."""
+
+    type: Annotated[str, doc("A page about this code.", "https://discue.example.com/docs/errors/not_found")]
+    code: Annotated[str, doc("The exact reason, for programs.", "not_found", pattern=ERROR_CODE)]
+    title: Annotated[str, doc("The status in words.", "Not Found")]
+    status: Annotated[int, doc("The status of the response.", 404, minimum=400, maximum=599)]
+    request_id: Annotated[
+        str, doc("The id of the request, as in `X-Request-Id`.", "5a1f0c9e-1", pattern="^[A-Za-z0-9._-]{1,128}$")
+    ]
+    detail: Annotated[str, doc("The error, and what to do.", 'Queue "orders" not found.')] = ""
+    errors: Annotated[tuple[ErrorView, ...], doc("The values that are wrong.", [])] = ()
 
 
 def _header(description: str, schema: Schema, example: object, *, required: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from discue.api.resource import ResourceKind, base_fields
+from discue.api.resource import ResourceKind, fields_of, view_of
 from discue.api.route import Call, Needs
 from discue.api.structs import (
     STATUS,
@@ -109,19 +109,13 @@ class ApiKeyView(View, kw_only=True, frozen=True):
 def _fields(call: Call) -> KeyFields:
     body: ApiKeyBody = call.body
     scopes = UNSET if body.scopes is UNSET else parse_scopes(body.scopes)
-    return KeyFields(*call.names(), status_given(body.status), scopes, body.expires_at)
+    return fields_of(call, KeyFields, status=status_given(body.status), scopes=scopes)
 
 
 def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     """Return what clients see of a key: of a new one its complete `text`, later only its first characters."""
-    return ApiKeyView(
-        **base_fields(key),
-        status=key.status,
-        key=visible_prefix(key.public_id) if text is None else text,
-        scopes=render_scopes(api_keys.scopes_of(key)),
-        last_used_at=key.last_used_at,
-        expires_at=key.expires_at,
-    )
+    shown = visible_prefix(key.public_id) if text is None else text
+    return view_of(ApiKeyView, key, key=shown, scopes=render_scopes(api_keys.scopes_of(key)))
 
 
 _KEYS: Final = ResourceKind[model.ApiKey](

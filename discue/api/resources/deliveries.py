@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
 
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
-from discue.api.resource import ResourceKind, by_path, paged
+from discue.api.resource import ResourceKind, by_path, paged, view_of
 from discue.api.route import GET, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, LISTENER_ID, ApiResponse, ItemView, doc, id_doc, instant_doc
 from discue.control import messages
@@ -201,18 +201,18 @@ async def list_deliveries(call: Call) -> DeliveriesResponse:
 
 def delivery_view(delivery: model.Delivery) -> DeliveryView:
     """Return what clients see of a delivery."""
-    return DeliveryView(
-        delivery.listener_public_id,
-        delivery.state,
-        delivery.attempts,
-        delivery.last_status,
-        delivery.next_attempt_at or UNSET,
-        delivery.reason or UNSET,
-        delivery.blocked_by or UNSET,
-        delivery.waits_for or UNSET,
-        delivery.last_error or UNSET,
-        delivery.last_detail or UNSET,
+    return view_of(
+        DeliveryView,
+        delivery,
+        next_attempt_at=delivery.next_attempt_at or UNSET,
+        missed_reason=delivery.reason or UNSET,
     )
+
+
+def last_failure_fields(attempt: StoredAttempt | None) -> dict[str, Any]:
+    """Return the fields that show the last failed attempt, if there is one and it is kept."""
+    status, cause = (0, "") if attempt is None else (attempt.status, attempt.cause)
+    return {"last_failure_status": status, "last_failure_msg": cause}
 
 
 def _with_details(call: Call, details: AttemptDetails) -> ApiResponse:
@@ -223,21 +223,9 @@ def _with_details(call: Call, details: AttemptDetails) -> ApiResponse:
 
 
 def _attempt_view(attempt: StoredAttempt) -> AttemptView:
-    return AttemptView(
-        id=attempt.id,
-        message_id=attempt.message_id or UNSET,
-        listener_id=attempt.listener_public_id,
-        number=attempt.number,
-        state=attempt.state,
-        status=attempt.status,
-        error=attempt.error,
-        detail=attempt.detail,
-        took_ms=0 if attempt.withheld else attempt.duration_ms,
-        started_at=attempt.ended_at - (0 if attempt.withheld else attempt.duration_ms),
-        withheld=attempt.withheld,
-        created_at=attempt.ended_at,
-        replay_id=attempt.replay_id or UNSET,
-    )
+    took_ms = 0 if attempt.withheld else attempt.duration_ms
+    times = {"started_at": attempt.ended_at - took_ms, "created_at": attempt.ended_at}
+    return view_of(AttemptView, attempt, took_ms=took_ms, **times)
 
 
 def detail_fields(detail: AttemptDetail) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import ResourceKind, base_fields, links_of
+from discue.api.resource import ResourceKind, fields_of, links_of, view_of
 from discue.api.route import PUT, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
@@ -78,18 +78,9 @@ class DomainView(View, kw_only=True, frozen=True):
     verification: Annotated[VerificationView, doc("Whether it is verified.")]
 
 
-def _fields(call: Call) -> DomainFields:
-    return DomainFields(*call.names(), call.body.hostname, call.body.port)
-
-
 def _view(domain: Domain) -> DomainView:
-    return DomainView(
-        **base_fields(domain),
-        hostname=domain.hostname,
-        port=domain.port,
-        challenge=ChallengeView(msgspec.convert(domain.challenge, HttpsChallengeView, from_attributes=True)),
-        verification=msgspec.convert(domain.verification, VerificationView, from_attributes=True),
-    )
+    challenge = ChallengeView(view_of(HttpsChallengeView, domain.challenge))
+    return view_of(DomainView, domain, challenge=challenge, verification=view_of(VerificationView, domain.verification))
 
 
 _DOMAINS: Final = ResourceKind[Domain](
@@ -99,7 +90,7 @@ _DOMAINS: Final = ResourceKind[Domain](
     view=lambda _, domain: _view(domain),
     needs=Needs.of("domains"),
     body=DomainBody,
-    fields=_fields,
+    fields=lambda call: fields_of(call, DomainFields),
     codes=("alias_taken",),
 )
 

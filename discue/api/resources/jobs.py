@@ -1,14 +1,18 @@
-"""Redeliveries of missed messages, and replays of a part of the queue."""
+"""Missed messages, their redeliveries, and replays of a part of the queue."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
-from discue.api.resource import ResourceKind, by_path, or_unset
-from discue.api.route import POST, Call, Needs
+from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES
+from discue.api.resource import ResourceKind, by_path, paged, view_of
+from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS, last_failure_fields
+from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
+from discue.api.route import GET, POST, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
     LISTENER_ID,
@@ -28,11 +32,13 @@ from discue.api.structs import (
     text_given,
     within,
 )
+from discue.control import missed
 from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
-from discue.domain.reservations import RESOURCE
+from discue.domain.reservations import PAGE, RESOURCE
+from discue.store.missed_messages import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -45,6 +51,64 @@ _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are
 
 _READ = Needs("listeners", "read")
 _WRITE = Needs("listeners", "write")
+
+
+class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
+    """A message that a listener missed."""
+
+    id: Annotated[str, id_doc("message_id", "The id of the message.")]
+    alias: Annotated[str, MESSAGE_ALIAS]
+    name: Annotated[str, MESSAGE_NAME]
+    queue_id: Annotated[str, QUEUE_ID]
+    listener_id: Annotated[str, LISTENER_ID]
+    stored_at: Annotated[int, instant_doc("When the message was stored")]
+    missed_at: Annotated[int, instant_doc("When it was missed", 1_795_795_480_000)]
+    reason: Annotated[
+        str,
+        doc(
+            "Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too "
+            "old.",
+            "attempts_used_up",
+            enum=list(MISSED_REASONS),
+        ),
+    ]
+    attempts: Annotated[int, doc("Number of attempts.", 1, minimum=0)]
+    last_failure_status: Annotated[int, LAST_FAILURE_STATUS]
+    last_failure_msg: Annotated[str, LAST_FAILURE_MSG]
+
+
+class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
+    missed: Annotated[list[MissedMessageView], doc("The missed messages, newest first.")]
+
+
+async def list_missed(call: Call) -> MissedMessagesResponse:
+    """List the messages that a listener missed."""
+    fetch = partial(missed.page, call.control, call.principal, call.ids[:2])
+    messages = f"{call.base}/queues/{call.ids[0]}/messages"
+    return await paged(
+        call, MissedMessagesResponse, fetch, partial(_missed_view, call.ids), collection=lambda _: messages
+    )
+
+
+async def list_all_missed(call: Call) -> MissedMessagesResponse:
+    """List the missed messages of all listeners.
+
+    By listener, the newest first, and for each listener from its newest missed message to its oldest. A message that
+    several listeners missed is listed for each. `after` and `before` are positions from `_links`. A page can be short
+    or empty and still have a `next`: the list ends at the page without one.
+    """
+    return await paged(
+        call,
+        MissedMessagesResponse,
+        partial(missed.page_of_all, call.control, call.principal),
+        partial(_missed_view, ()),
+        collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
+    )
+
+
+def _missed_view(path: tuple[str, ...], item: MissedMessage) -> MissedMessageView:
+    ids = dict(zip(("queue_id", "listener_id"), path, strict=False))
+    return view_of(MissedMessageView, item, **ids, **last_failure_fields(item.last_failure))
 
 
 class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -157,23 +221,14 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
 
 
 def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:
-    counts = msgspec.convert(redelivery, RedeliveryCountsView, from_attributes=True)
-    return RedeliveryView(**_progress(call, redelivery), counts=counts)
+    counts = view_of(RedeliveryCountsView, redelivery)
+    return view_of(RedeliveryView, redelivery, **_progress(call, redelivery), counts=counts)
 
 
 def _progress(call: Call, job: Redelivery | Replay) -> dict[str, Any]:
-    return {
-        "id": job.public_id,
-        "alias": job.public_id,
-        "name": job.public_id,
-        "queue_id": call.ids[0],
-        "listener_id": call.ids[1],
-        "state": job.state,
-        "pace": or_unset(job.pace),
-        "created_at": job.created_at,
-        "updated_at": job.updated_at,
-        "ended_at": job.ended_at or 0,
-    }
+    queue, listener, *_ = call.ids
+    own = {"alias": job.public_id, "name": job.public_id, "ended_at": job.ended_at or 0}
+    return {**own, "queue_id": queue, "listener_id": listener}
 
 
 class ReplayBody(ResourceBody, kw_only=True):
@@ -274,8 +329,8 @@ def _replay_params(body: ReplayBody) -> ReplayParams:
 
 
 def _replay_view(call: Call, replay: Replay) -> ReplayView:
-    counts = msgspec.convert(replay, ReplayCountsView, from_attributes=True)
-    return ReplayView(**_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
+    counts = view_of(ReplayCountsView, replay)
+    return view_of(ReplayView, replay, **_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
 
 
 def _with_job(response: type[ApiResponse], kind: ResourceKind[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:
@@ -312,6 +367,10 @@ _REPLAYS: Final = ResourceKind[Replay](
 )
 
 ROUTES = (
+    Route(
+        GET, "/missed", list_all_missed, Needs("listeners", "read", listing=True), query=ALL_MISSED_PAGES, reads=PAGE
+    ),
+    Route(GET, f"{PATH}/missed", list_missed, _READ, query=MISSED_PAGES, reads=PAGE),
     _REDELIVERIES.list_route(by_path(REDELIVERIES.page), "List the redeliveries of a listener."),
     _REDELIVERIES.create_route(
         by_path(REDELIVERIES.create),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from discue.api.delivery_options import (
     FILTER_EXAMPLE,
@@ -27,16 +27,9 @@ from discue.api.delivery_options import (
     retry_given,
     retry_view,
 )
-from discue.api.endpoint_authentication import (
-    URL_LIMITS,
-    AuthenticationBody,
-    AuthenticationView,
-    authentication_given,
-    authentication_view,
-)
 from discue.api.pagination import LISTENER_PAGES
-from discue.api.resource import ResourceKind, base_fields, or_unset
-from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS
+from discue.api.resource import ResourceKind, fields_of, or_unset, view_of
+from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS, last_failure_fields
 from discue.api.route import Call, Needs
 from discue.api.structs import (
     NOT_SENT,
@@ -69,19 +62,47 @@ from discue.control.listener_options import (
     RateFields,
 )
 from discue.control.listeners import ListenerDetails
-from discue.domain.model import LONGEST_CUSTOMER
+from discue.crypto.endpoint_credentials import (
+    MAX_PEM_CHARACTERS,
+    MAX_SECRET_CHARACTERS,
+    MAX_USERNAME_CHARACTERS,
+    TYPES,
+    AuthenticationFields,
+)
+from discue.domain.model import LONGEST_CUSTOMER, Authentication
 from discue.domain.waiting import DAMAGED
+
+_URL_LIMITS: Final = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
+"""Limits of URLs that requests are sent to."""
+
+_SECRET_TEXT: Final = {"minLength": 1, "maxLength": MAX_SECRET_CHARACTERS}
+_PEM: Final = {"minLength": 1, "maxLength": MAX_PEM_CHARACTERS}
+_AUTHENTICATION_TYPE: Final = doc("The authentication scheme.", "oauth2", enum=list(TYPES))
+_USERNAME: Final = doc(
+    "`basic`: the user name, without a colon.", "discue", minLength=1, maxLength=MAX_USERNAME_CHARACTERS
+)
+_TOKEN_URL: Final = doc("`oauth2`: the token endpoint.", "https://login.example.com/token", **_URL_LIMITS)
+_CLIENT_ID: Final = doc("`oauth2`: the client id.", "discue", **_SECRET_TEXT)
+_SCOPE: Final = doc("`oauth2`: the requested scopes.", "orders:write", **_SECRET_TEXT)
+_AUDIENCE: Final = doc(
+    "`oauth2`: the audience of the token, if the token endpoint requires one.", "orders", **_SECRET_TEXT
+)
+_CERTIFICATE: Final = doc(
+    "`certificate`: the client certificate in PEM, followed by its intermediate certificates.",
+    "-----BEGIN CERTIFICATE-----\n…",
+    **_PEM,
+)
 
 _NOTIFY_URL: Final = doc(
     "Where messages are sent: an http or https URL without credentials and fragment. Push mode only.",
     "https://example.com/notify",
-    **URL_LIMITS,
+    **_URL_LIMITS,
 )
 _LIVENESS_URL: Final = doc(
     "Where the listener's liveness is checked: an http or https URL without credentials and fragment. null: nowhere. "
     "Push mode only.",
     "https://example.com/live",
-    **URL_LIMITS,
+    **_URL_LIMITS,
 )
 _CUSTOMER: Final = doc(
     "Your name or id of the customer that the listener belongs to. Sessions of the portal see only the listeners of "
@@ -102,6 +123,47 @@ _MODE: Final = doc(
 _TIMEOUT: Final = doc("Timeout of an attempt, response body included, in seconds.", 15, **within(TIMEOUT_SECONDS))
 _MAX_IN_FLIGHT: Final = doc("Maximum number of requests in flight.", 50, **within(MAX_IN_FLIGHT))
 _FILTER_TEXT: Final = "Which messages it receives: conditions on their data, headers and key."
+
+
+class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How requests authenticate to the listener. The type decides which of the other fields are needed."""
+
+    type: Annotated[str, _AUTHENTICATION_TYPE]
+    username: Annotated[str | None, _USERNAME] = None
+    password: Annotated[
+        str | None, doc("`basic`: the password. Never shown.", "correct horse battery", **_SECRET_TEXT)
+    ] = None
+    token_url: Annotated[str | None, _TOKEN_URL] = None
+    client_id: Annotated[str | None, _CLIENT_ID] = None
+    client_secret: Annotated[
+        str | None, doc("`oauth2`: the client secret. Never shown.", "correct horse battery", **_SECRET_TEXT)
+    ] = None
+    scope: Annotated[str | None, _SCOPE] = None
+    audience: Annotated[str | None, _AUDIENCE] = None
+    certificate: Annotated[str | None, _CERTIFICATE] = None
+    private_key: Annotated[
+        str | None,
+        doc(
+            "`certificate`: the private key in PEM, not encrypted. Never shown.",
+            "-----BEGIN PRIVATE KEY-----\n…",
+            **_PEM,
+        ),
+    ] = None
+
+    def __repr__(self) -> str:
+        return f"AuthenticationBody(type={self.type!r})"
+
+
+class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How requests authenticate to the listener, without secrets."""
+
+    type: Annotated[str, _AUTHENTICATION_TYPE]
+    username: Annotated[str | UnsetType, _USERNAME] = UNSET
+    token_url: Annotated[str | UnsetType, _TOKEN_URL] = UNSET
+    client_id: Annotated[str | UnsetType, _CLIENT_ID] = UNSET
+    scope: Annotated[str | UnsetType, _SCOPE] = UNSET
+    audience: Annotated[str | UnsetType, _AUDIENCE] = UNSET
+    certificate: Annotated[str | UnsetType, _CERTIFICATE] = UNSET
 
 
 @read_only("queue_id", "status_reason", "status_changed_at", "liveness", "messages", "secret", "effective")
@@ -236,33 +298,28 @@ def _fields(call: Call) -> ListenerFields:
         trace=body.trace,
         description=body.description,
     )
-    return ListenerFields(
-        *call.names(),
-        status_given(body.status),
+    return fields_of(
+        call,
+        ListenerFields,
+        status=status_given(body.status),
         # null resets a field to its default, here as in every other field.
-        "push" if body.mode is None else text_given(body.mode),
-        text_given(body.notify_url),
-        body.liveness_url,
-        options,
-        authentication_given(body.authentication),
-        body.customer,
+        mode="push" if body.mode is None else text_given(body.mode),
+        notify_url=text_given(body.notify_url),
+        options=options,
+        authentication=_authentication_given(body.authentication),
     )
 
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options, counts = details.listener, details.listener.options, details.counts
     is_damaged = (listener.organization, listener.queue) in call.control.store.damage.parts()
-    return ListenerView(
-        **base_fields(listener),
-        queue_id=listener.queue_public_id,
-        status=listener.status,
+    return view_of(
+        ListenerView,
+        listener,
+        options,
         status_reason=details.condition.reason or (DAMAGED if is_damaged else ""),
         status_changed_at=details.status_changed_at,
-        mode=listener.mode,
-        notify_url=listener.notify_url or UNSET,
-        liveness_url=listener.liveness_url or UNSET,
-        lease_seconds=or_unset(options.lease_seconds),
-        liveness=msgspec.convert(details.liveness, LivenessView, from_attributes=True),
+        liveness=view_of(LivenessView, details.liveness),
         messages=ListenerMessagesView(
             acknowledged_count=counts.acknowledged,
             missed=details.missed,
@@ -270,23 +327,31 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
             pending_count=counts.pending,
             last_success_at=counts.last_success_at,
             last_failure_at=counts.last_failure_at,
-            last_failure_status=details.last_failure.status if details.last_failure else 0,
-            last_failure_msg=details.last_failure.cause if details.last_failure else "",
+            **last_failure_fields(details.last_failure),
         ),
         effective=effective_view(listener, call.control.settings),
-        headers=dict(options.headers) if options.headers else UNSET,
+        headers=dict(options.headers) or UNSET,
         timeout=or_unset(options.timeout_seconds),
-        max_in_flight=or_unset(options.max_in_flight),
         rate_limit=rate_view(options.rate_limit),
         retry=retry_view(options.retry),
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
         trace=UNSET if options.trace == "propagate" else options.trace,
-        description=options.description or UNSET,
-        customer=listener.customer or UNSET,
-        authentication=authentication_view(options.authentication),
+        authentication=_authentication_view(options.authentication),
         secret=details.secret or UNSET,
     )
+
+
+def _authentication_given(sent: AuthenticationBody | None | UnsetType) -> AuthenticationFields | None | UnsetType:
+    """Return the authentication that was sent, if it was."""
+    return AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent
+
+
+def _authentication_view(stored: Authentication | None) -> AuthenticationView | UnsetType:
+    """Return the authentication without its secrets, if one was set."""
+    if stored is None:
+        return UNSET
+    return AuthenticationView(**{name: value for name, value in asdict(stored).items() if value})
 
 
 class _Listeners(ResourceKind[ListenerDetails]):

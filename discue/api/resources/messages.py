@@ -32,7 +32,7 @@ from discue.api.message_data import (
     fields_of_any_data,
 )
 from discue.api.pagination import MESSAGE_PAGES
-from discue.api.resource import LinkTarget, ResourceKind, links_of, or_unset
+from discue.api.resource import LinkTarget, ResourceKind, links_of, or_unset, view_of
 from discue.api.resources.deliveries import DeliveryView, delivery_view
 from discue.api.route import (
     BATCH_BYTES,
@@ -70,6 +70,7 @@ from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import invalid
+from discue.domain.etags import version_of
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.reservations import FEW_ROWS, MESSAGE, MESSAGES, PUBLISHES
@@ -245,17 +246,19 @@ async def create(call: Call) -> ApiResponse:
     [message] = messages_of_events(call, body) if isinstance(body, EventBody) else [message_of_body(call, body, "")]
     queue = await _queue(call)
     (entry,) = await publish(call.services.publisher, queue, (message,), once=call.idempotency_key, name=call.name)
-    return _created(call, _published(entry.id, message.alias, entry.stored_at, message.deliver_at))
+    shown = _published(entry.id, message.alias, entry.stored_at, message.deliver_at)
+    return _response(message=shown, links=call.links(shown.id))
 
 
 def create_again(call: Call, stored: StoredResponse) -> ApiResponse:
-    """Recreate the response of `create`."""
-    [(message_id, alias, deliver_at)] = stored_messages(stored.content)
-    return _created(call, _published(message_id, alias, stored.stored_at, deliver_at))
-
-
-def _created(call: Call, message: MessageView) -> ApiResponse:
-    return _response(message=message, links=call.links(message.id))
+    """Recreate the response of `create` or `create_batch`."""
+    shown = [
+        _published(message_id, alias, stored.stored_at, deliver_at)
+        for message_id, alias, deliver_at in stored_messages(stored.content)
+    ]
+    if call.path.endswith("/batch"):
+        return _created_batch(call, shown)
+    return _response(message=shown[0], links=call.links(shown[0].id))
 
 
 async def create_batch(call: Call) -> ApiResponse:
@@ -275,15 +278,6 @@ async def create_batch(call: Call) -> ApiResponse:
     return _created_batch(call, shown)
 
 
-def create_batch_again(call: Call, stored: StoredResponse) -> ApiResponse:
-    """Recreate the response of `create_batch`."""
-    shown = [
-        _published(message_id, alias, stored.stored_at, deliver_at)
-        for message_id, alias, deliver_at in stored_messages(stored.content)
-    ]
-    return _created_batch(call, shown)
-
-
 def _created_batch(call: Call, shown: list[MessageView]) -> ApiResponse:
     url = call.url.removesuffix("/batch")
     below = [LinkTarget(message.alias, message.id, f"{url}/{message.id}") for message in shown]
@@ -297,7 +291,6 @@ async def get(call: Call) -> ApiResponse:
     return _MESSAGES.one(
         call,
         msgspec.structs.replace(details.message, body=None),
-        updated_at=details.message.updated_at,
         content_type=options.given_media_type or UNSET,
         state=or_unset(details.state),
         deliveries=[delivery_view(delivery) for delivery in details.deliveries],
@@ -312,8 +305,11 @@ async def get(call: Call) -> ApiResponse:
 async def change(call: Call) -> ApiResponse:
     """Change the alias of a message."""
     changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
-    view = _view(msgspec.structs.replace(changed, body=None))
-    return call.with_etag(changed, _response(message=view, links=call.links()))
+    shown = msgspec.structs.replace(
+        _published(changed.id, changed.alias, changed.stored_at), updated_at=changed.updated_at
+    )
+    call.version = version_of(changed)
+    return _response(message=shown, links=call.links())
 
 
 async def message_limit(services: Services, principal: Principal, ids: tuple[str, ...]) -> int:
@@ -413,26 +409,18 @@ def _published(message_id: str, given: str | None, stored_at: int, deliver_at: i
     )
 
 
-def _view(message: StoredMessage) -> MessageView:
-    shown = _published(message.id, message.alias, message.stored_at)
-    if message.body is None:
-        return msgspec.structs.replace(shown, updated_at=message.updated_at)
-    return msgspec.structs.replace(
-        shown,
-        updated_at=message.updated_at,
-        content_type=message.options.given_media_type or UNSET,
-        **data_fields(message.body, message.codec),
-    )
-
-
 def _listed(message: StoredMessage) -> MessageView:
-    options = message.options
-    return msgspec.structs.replace(
-        _view(message),
+    options, data = message.options, {}
+    if message.body is not None:
+        data = {"content_type": options.given_media_type or UNSET, **data_fields(message.body, message.codec)}
+    return view_of(
+        MessageView,
+        message,
+        created_at=message.stored_at,
+        expires_at=UNSET,
         key=or_unset(options.key),
-        headers=dict(options.headers) if options.headers else UNSET,
-        size=message.size,
-        state=or_unset(message.state),
+        headers=dict(options.headers) or UNSET,
+        **data,
     )
 
 
@@ -468,7 +456,7 @@ ROUTES = (
         _MESSAGES.page_response,
         codes=("system_queue_read_only",),
         limit=batch_limit,
-        repeat=create_batch_again,
+        repeat=create_again,
         events="many",
         reads=PUBLISHES,
     ),

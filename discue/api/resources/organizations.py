@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.resource import ResourceKind, base_fields
+from discue.api.resource import ResourceKind, fields_of, view_of
 from discue.api.resources.api_keys import ApiKeyView, key_view
 from discue.api.route import Call, Needs, Route
 from discue.api.structs import (
@@ -119,15 +119,15 @@ def _fields(call: Call) -> OrganizationFields:
     if isinstance(body.quotas, QuotasBody):
         sent = {name: getattr(body.quotas, name) for name in quotas.NAMES}
         limits = {name: limit for name, limit in sent.items() if limit is not UNSET}
-    return OrganizationFields(*call.names(), body.rate_limit, body.require_verified_domains, limits, body.retention)
+    return fields_of(call, OrganizationFields, quotas=limits, retention_seconds=body.retention)
 
 
 def _view(organization: model.Organization) -> OrganizationView:
     settings = organization.settings
     limits = {name: settings[setting] for name in quotas.NAMES if (setting := quotas.setting_of(name)) in settings}
-    return OrganizationView(
-        **base_fields(organization),
-        state=organization.state,
+    return view_of(
+        OrganizationView,
+        organization,
         rate_limit=settings.get("rate_limit", UNSET),
         quotas=QuotasView(**limits) if limits else UNSET,
         retention=settings.get("retention_seconds", UNSET),

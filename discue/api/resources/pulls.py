@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.message_data import Base64Shown
-from discue.api.pagination import number_parameter, read_parameters
+from discue.api.pagination import number_parameter
 from discue.api.resource import or_unset
 from discue.api.resources.jobs import PATH
 from discue.api.route import GET, POST, Call, EventStream, Needs, Route
@@ -31,8 +31,7 @@ from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
 from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
 from discue.domain.reservations import RESOURCE, STREAM
 from discue.domain.trace_context import TRACEPARENT_PATTERN
-from discue.http.negotiation import prefers_events
-from discue.http.problems import problem_of
+from discue.http.negotiation import prefers_events, problem_of
 from discue.http.rsgi import ClientGone
 
 RECEIPTS_AT_MOST = 1_000
@@ -168,7 +167,7 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
     ends. With `Accept: text/event-stream`, messages are streamed as events until the client disconnects
     or its key expires.
     """
-    given = read_parameters(call.query, call.parameters)
+    given = call.given
     limit, wait_ms = given["max"], min(given["wait"] * 1_000, _key_left_ms(call))
     if prefers_events(call.accept) and call.scope.method != "HEAD":
         return EventStream(_events(call, await _target(call), limit))

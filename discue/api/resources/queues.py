@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.pagination import QUEUE_PAGES
-from discue.api.resource import ResourceKind, base_fields, or_unset
+from discue.api.resource import ResourceKind, fields_of, or_unset, view_of
 from discue.api.route import GET, SMALL_BODY, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
@@ -149,16 +149,8 @@ class QueueSchemaResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def _fields(call: Call) -> QueueFields:
     body: QueueBody = call.body
-    return QueueFields(
-        *call.names(),
-        body.retention,
-        body.max_message_bytes,
-        await _schema(call.control, body),
-        retry_given(body.retry),
-        body.ordered,
-        body.on_missed,
-        body.customer,
-    )
+    schema, retry = await _schema(call.control, body), retry_given(body.retry)
+    return fields_of(call, QueueFields, retention_seconds=body.retention, schema=schema, retry=retry)
 
 
 async def _schema(control: ControlContext, body: QueueBody) -> Schema | ClearedSchema | UnsetType:
@@ -181,19 +173,15 @@ def _view(details: QueueDetails) -> QueueView:
     queue = details.queue
     schema: msgspec.Raw | UnsetType = UNSET if queue.schema is None else msgspec.Raw(queue.schema.encode())
     has_rules = queue.schema_language == "rules"
-    return QueueView(
-        **base_fields(queue),
-        listeners=[ReferenceView(listener.public_id, listener.alias, listener.alias) for listener in details.listeners],
+    return view_of(
+        QueueView,
+        queue,
+        listeners=[view_of(ReferenceView, listener) for listener in details.listeners],
         messages=QueueMessagesView(details.head.published_count, details.head.last_stored_at),
-        ordered=queue.ordered,
-        on_missed=queue.on_missed,
         retention=or_unset(queue.retention_seconds),
-        max_message_bytes=or_unset(queue.max_message_bytes),
         schema=schema if has_rules else UNSET,
         json_schema=UNSET if has_rules else schema,
-        schema_id=or_unset(queue.schema_id),
         retry=UNSET if queue.retry is None else retry_view(queue.retry),
-        customer=queue.customer or UNSET,
     )
 
 

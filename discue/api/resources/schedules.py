@@ -27,7 +27,7 @@ from discue.api.message_data import (
     data_given,
     sent_data,
 )
-from discue.api.resource import ResourceKind, base_fields, or_unset
+from discue.api.resource import ResourceKind, fields_of, view_of
 from discue.api.route import Call, Needs, body_limit
 from discue.api.structs import (
     INSTANT,
@@ -57,7 +57,6 @@ from discue.domain.schedule import (
     MACROS,
     MAX_CRON_CHARACTERS,
     Schedule,
-    ScheduleRun,
     SkipReason,
     UnknownTimeZone,
     next_runs,
@@ -190,21 +189,16 @@ class ScheduleView(View, kw_only=True, frozen=True):
 
 def _fields(call: Call) -> ScheduleFields:
     body: ScheduleBody = call.body
-    return ScheduleFields(
-        *call.names(),
-        status_given(body.status),
-        text_given(body.cron),
-        body.time_zone,
-        body.starts_at,
-        body.ends_at,
-        body.missed_runs,
-        body.catch_up_limit,
-        _data(body),
-        UNSET if body.content_type is UNSET else content_type_given(body.content_type, ""),
-        UNSET if body.key is UNSET else key_given(body.key, "/key"),
-        headers.check_headers(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
-        retry_given(body.retry),
-        body.expires_in,
+    return fields_of(
+        call,
+        ScheduleFields,
+        status=status_given(body.status),
+        cron=text_given(body.cron),
+        data=_data(body),
+        content_type=UNSET if body.content_type is UNSET else content_type_given(body.content_type, ""),
+        key=UNSET if body.key is UNSET else key_given(body.key, "/key"),
+        headers=headers.check_headers(body.headers or {}, "/headers") if body.headers is not UNSET else UNSET,
+        retry=retry_given(body.retry),
     )
 
 
@@ -220,23 +214,19 @@ def _data(body: ScheduleBody) -> SentData | None:
 
 def _view(schedule: Schedule) -> ScheduleView:
     timing, options = schedule.timing, schedule.options
-    return ScheduleView(
-        **base_fields(schedule),
-        queue_id=schedule.queue_public_id,
-        status=schedule.status,
-        cron=timing.cron,
-        time_zone=timing.time_zone,
+    last = schedule.last_run
+    return view_of(
+        ScheduleView,
+        schedule,
+        timing,
+        options,
         missed_runs=schedule.missed.runs,
         catch_up_limit=schedule.missed.limit,
         next_runs=_next_runs(schedule),
-        last_run=UNSET if schedule.last_run is None else _run(schedule.last_run),
-        starts_at=or_unset(timing.starts_at),
-        ends_at=or_unset(timing.ends_at),
-        content_type=or_unset(options.content_type),
-        key=or_unset(options.key),
-        headers=dict(options.headers) if options.headers else UNSET,
+        last_run=UNSET if last is None else view_of(RunView, last, state="skipped" if last.reason else "published"),
+        headers=dict(options.headers) or UNSET,
         retry=retry_view(options.retry),
-        expires_in=or_unset(schedule.expires_in),
+        data=UNSET,
     )
 
 
@@ -246,16 +236,6 @@ def _next_runs(schedule: Schedule) -> list[int]:
     except UnknownTimeZone:
         # The worker that runs it reports this as the reason of its last run.
         return []
-
-
-def _run(run: ScheduleRun) -> RunView:
-    return RunView(
-        scheduled_at=run.scheduled_at,
-        ran_at=run.ran_at,
-        state="skipped" if run.reason else "published",
-        message_id=run.message_id or UNSET,
-        reason=run.reason or UNSET,
-    )
 
 
 class _Schedules(ResourceKind[Schedule]):

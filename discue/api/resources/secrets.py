@@ -110,24 +110,11 @@ def _fields(call: Call) -> SecretFields:
     return SecretFields(kind, text_given(body.secret), default.expire_previous_in if overlap is None else overlap)
 
 
-def _view(secret: ShownSecret) -> SecretView:
-    return SecretView(
-        id=secret.id,
-        type=secret.type,
-        fingerprint=secret.fingerprint,
-        created_at=secret.created_at,
-        updated_at=secret.updated_at,
-        expires_at=secret.expires_at,
-        public_key=secret.public_key or UNSET,
-    )
-
-
 _SECRETS: Final = ResourceKind[ShownSecret](
     path="/queues/{queue_id}/listeners/{listener_id}/secrets",
     name="secret",
     noun="signing secret",
     view_type=SecretView,
-    view=lambda _, secret: _view(secret),
     needs=(_READ, _READ, Needs("listeners", "write")),
     body=SecretBody,
     fields=_fields,

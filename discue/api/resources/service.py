@@ -8,12 +8,13 @@ from msgspec import UNSET, UnsetType
 
 from discue import __version__
 from discue.api.openapi.rendered import BuiltOnce, RenderedDocument
-from discue.api.pagination import ALIASES, read_parameters
+from discue.api.pagination import ALIASES
 from discue.api.resource import LinkTarget, links_of
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.api.structs import ApiResponse, doc
 from discue.domain.errors import Unavailable
 from discue.domain.reservations import DOCUMENT, FEW_ROWS
+from discue.http.negotiation import accepts_gzip
 
 _COLLECTIONS: Final = (
     "api_clients",
@@ -108,8 +109,7 @@ def openapi_route(document: Callable[..., dict[str, Any]]) -> Route:
 
     async def openapi(call: Call) -> RawResponse:
         """Get this document. OpenAPI 3.1."""
-        given = read_parameters(call.query, call.parameters)
-        found = await (once if given.get("aliases") == "false" else whole).get()
+        found = await (once if call.given["aliases"] == "false" else whole).get()
         # The URL, as it is within a string of JSON.
         return filled(call, found, (msgspec.json.encode(call.base)[1:-1],))
 
@@ -119,7 +119,8 @@ def openapi_route(document: Callable[..., dict[str, Any]]) -> Route:
 def filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *varies: str) -> RawResponse:
     """Return a document with values in its slots, compressed if the client accepts that."""
     call.response_headers.append(("vary", ", ".join(("accept-encoding", *varies))))
-    if not call.accepts_gzip:
+    # Clients that want it indented read or compare the text.
+    if "pretty=" in call.scope.query_string or not accepts_gzip(call.headers.get("accept-encoding", "")):
         return RawResponse(document.plain(values))
     call.response_headers.append(("content-encoding", "gzip"))
     return RawResponse(document.gzipped(values))

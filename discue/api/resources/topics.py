@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.api.decoding import EventBody
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
-from discue.api.resource import LinkTarget, ResourceKind, base_fields, links_of, or_unset
+from discue.api.resource import LinkTarget, ResourceKind, fields_of, links_of, or_unset, view_of
 from discue.api.resources.messages import (
     BATCH,
     BatchBody,
@@ -152,26 +152,13 @@ class TopicMessagesResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 def _view(details: TopicDetails) -> TopicView:
-    topic = details.topic
-    return TopicView(
-        **base_fields(topic),
-        channels=[ReferenceView(channel.public_id, channel.alias, channel.alias) for channel in details.channels],
-    )
+    channels = [view_of(ReferenceView, channel) for channel in details.channels]
+    return view_of(TopicView, details.topic, channels=channels)
 
 
 def _channel_fields(call: Call) -> ChannelFields:
     body: ChannelBody = call.body
-    return ChannelFields(*call.names(), text_given(body.queue_id), body.pattern, filter_given(body.filter))
-
-
-def _channel_view(channel: model.Channel) -> ChannelView:
-    return ChannelView(
-        **base_fields(channel),
-        topic_id=channel.topic_public_id,
-        queue_id=channel.queue_public_id,
-        pattern=or_unset(channel.pattern),
-        filter=filter_view(channel.filter),
-    )
+    return fields_of(call, ChannelFields, queue=text_given(body.queue_id), filter=filter_given(body.filter))
 
 
 async def publish(call: Call) -> TopicMessageResponse:
@@ -191,9 +178,10 @@ async def publish(call: Call) -> TopicMessageResponse:
     return _published(call, published.messages, published.stored_at)
 
 
-def publish_again(call: Call, stored: StoredResponse) -> TopicMessageResponse:
-    """Recreate the response of `publish`."""
-    return _published(call, stored_routed_messages(stored.content), stored.stored_at)
+def publish_again(call: Call, stored: StoredResponse) -> TopicMessageResponse | TopicMessagesResponse:
+    """Recreate the response of `publish` or `publish_batch`."""
+    respond = _published_batch if call.path.endswith("/batch") else _published
+    return respond(call, stored_routed_messages(stored.content), stored.stored_at)
 
 
 def _published(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessageResponse:
@@ -212,11 +200,6 @@ async def publish_batch(call: Call) -> TopicMessagesResponse:
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
     published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key, name=call.name)
     return _published_batch(call, published.messages, published.stored_at)
-
-
-def publish_batch_again(call: Call, stored: StoredResponse) -> TopicMessagesResponse:
-    """Recreate the response of `publish_batch`."""
-    return _published_batch(call, stored_routed_messages(stored.content), stored.stored_at)
 
 
 def _published_batch(call: Call, published: Sequence[RoutedMessage], stored_at: int) -> TopicMessagesResponse:
@@ -300,14 +283,14 @@ _TOPICS: Final = ResourceKind[TopicDetails](
     below="channels",
     needs=Needs.of("topics"),
     body=TopicBody,
-    fields=lambda call: TopicFields(*call.names()),
+    fields=lambda call: fields_of(call, TopicFields),
     codes=("alias_taken",),
 )
 _CHANNELS: Final = ResourceKind[model.Channel](
     path="/topics/{topic_id}/channels",
     name="channel",
     view_type=ChannelView,
-    view=lambda _, channel: _channel_view(channel),
+    view=lambda _, channel: view_of(ChannelView, channel, filter=filter_view(channel.filter)),
     needs=Needs.of("channels"),
     body=ChannelBody,
     fields=_channel_fields,
@@ -357,7 +340,7 @@ ROUTES = (
         TopicBatchBody,
         codes=("too_many",),
         limit=batch_limit,
-        repeat=publish_batch_again,
+        repeat=publish_again,
         events="many",
         reads=PUBLISHES,
     ),

@@ -14,7 +14,6 @@ from discue.api.pagination import (
     Parameter,
     id_parameter,
     number_parameter,
-    read_parameters,
     time_parameter,
 )
 from discue.api.resource import links_of, paged
@@ -204,7 +203,7 @@ async def list_events(call: Call) -> EventsResponse:
 
     With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
     """
-    given = read_parameters(call.query, call.parameters)
+    given = call.given
     if any(given[parameter.name] is not None for parameter in EVENT_PAGES):
         return await _list_pages(call, given)
     stored_at, public_id = given["startAfter"], given["startAfterId"]

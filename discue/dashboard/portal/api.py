@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import ResourceKind
+from discue.api.resource import ResourceKind, view_of
 from discue.api.route import GET, POST, PUT, Call, Needs, Route
 from discue.api.structs import ApiResponse, Body, ResourceBody, View, doc, id_doc, instant_doc, within
 from discue.control.context import one_of
@@ -178,19 +178,9 @@ def _fields(call: Call) -> PortalSessionFields:
 
 
 def _view(session: PortalSession) -> PortalSessionView:
-    return PortalSessionView(
-        id=session.public_id,
-        alias=session.customer,
-        name=session.customer,
-        customer=session.customer,
-        state="open" if session.opened_at else "new",
-        queues=session.grant.queues,
-        topics=session.grant.topics,
-        may=session.grant.may,
-        created_at=session.created_at,
-        updated_at=session.opened_at or session.created_at,
-        expires_at=session.expires_at,
-    )
+    names = {"alias": session.customer, "name": session.customer}
+    state, changed_at = ("open", session.opened_at) if session.opened_at else ("new", session.created_at)
+    return view_of(PortalSessionView, session, session.grant, **names, state=state, updated_at=changed_at)
 
 
 def _with_url(call: Call, made: NewPortalSession) -> ApiResponse:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from discue.api.resource import ResourceKind, links_of
+from discue.api.resource import ResourceKind, links_of, view_of
 from discue.api.route import POST, VERSION, Call, Needs, Route
 from discue.api.structs import (
     ApiResponse,
@@ -117,26 +117,11 @@ def _fields(body: UserBody) -> UserFields:
     )
 
 
-def _view(user: model.User) -> UserView:
-    return UserView(
-        id=user.public_id,
-        alias=user.email,
-        name=user.email,
-        email=user.email,
-        display_name=user.display_name,
-        role=user.role,
-        status=user.status,
-        state=user.state,
-        created_at=user.created_at,
-        updated_at=user.updated_at,
-    )
-
-
 _USERS: Final = ResourceKind[model.User](
     path="/users",
     name="user",
     view_type=UserView,
-    view=lambda _, user: _view(user),
+    view=lambda _, user: view_of(UserView, user, alias=user.email, name=user.email),
     needs=Needs.of("users"),
     body=UserBody,
     fields=lambda call: _fields(call.body),
