@@ -55,7 +55,7 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
 
 
 def fields_of(call: Call, kind: type[F], **fields: Any) -> F:
-    """Return the fields of a resource in a request. Those that are not given are the fields of the body."""
+    """Return the fields of a resource in a request. A field that is not given is that of the body."""
     names, body = call.names(), call.body
     sent = {name: getattr(body, name) for name in kind.__struct_fields__ if hasattr(body, name)}
     return kind(**{**sent, **names._asdict(), **fields})
