@@ -2,11 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
+from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, decode_value, is_too_deep
 
 LIMIT = MOST_LEVELS
 ARRAYS = b"[" * LIMIT + b"]" * LIMIT
@@ -44,3 +45,14 @@ def test_levels_of_the_innermost_value_count(levels: int, inner: bytes) -> None:
 def test_shortest_text_that_is_too_deep_is_not_overlooked() -> None:
     assert len(ARRAYS) == SHORTEST_TOO_DEEP
     assert is_too_deep(b"[" + ARRAYS + b"]")
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1.5e-310", "5e-324", "17", "1.25"])
+def test_numbers_have_the_values_that_python_gives_them(number: str) -> None:
+    assert decode_value(f"[{number},{number}]".encode()) == json.loads(f"[{number},{number}]")
+
+
+@pytest.mark.parametrize("text", [b"1e309", b"[-1e400]", b"NaN", b"{"])
+def test_texts_without_a_value_are_refused(text: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_value(text)
