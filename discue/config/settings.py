@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from discue.config import types
-from discue.config.types import Networks, SettingType, is_loopback, reachable
+from discue.config.types import Networks, SettingType, reachable
 from discue.domain.attempts import AttemptDetailLevel
 from discue.domain.quotas import NAMES, Quotas, setting_of
 
@@ -413,11 +413,6 @@ class Settings:
     @property
     def has_tls(self) -> bool:
         return self.tls_self_signed or self.tls_cert is not None
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the service listens on a loopback address."""
-        return is_loopback(self.host)
 
     def __repr__(self) -> str:
         # Not the repr of the dataclass, which would show keys and passwords in a traceback.

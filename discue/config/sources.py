@@ -220,7 +220,7 @@ _CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...
     ),
     (
         ("host", "insecure", "tls_cert", "tls_key", "tls_self_signed"),
-        lambda settings: not (settings.is_loopback or settings.has_tls or settings.insecure),
+        lambda settings: not (is_loopback(settings.host) or settings.has_tls or settings.insecure),
         _CLEARTEXT,
     ),
     (

@@ -131,12 +131,9 @@ def after_failure(before: FailureHistory, now: int, limit: int = FAILURES) -> Fa
     failed_at = tuple(sorted([*recent, now]))
     if len(failed_at) < limit:
         return FailureHistory(failed_at, locks, before.locked_until)
-    return FailureHistory((), min(locks + 1, _MAX_LOCKS), now + lock_ms(locks))
-
-
-def lock_ms(locks_before: int) -> int:
-    """Return the duration of a lockout: a minute, doubled for each one before it, at most 15 minutes."""
-    return min(FIRST_LOCK_MS << min(locks_before, _MAX_LOCKS), MAX_LOCK_MS)
+    # A minute, doubled for each lockout before it, at most 15 minutes.
+    duration = min(FIRST_LOCK_MS << min(locks, _MAX_LOCKS), MAX_LOCK_MS)
+    return FailureHistory((), min(locks + 1, _MAX_LOCKS), now + duration)
 
 
 def code_refusal_ms(wrong: int) -> int:
