@@ -10,7 +10,7 @@ from discue.api.app import App
 from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.api.route import Route
-from discue.backup.plan import plan_of
+from discue.backup.create import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
 from discue.dashboard.app import Dashboard

@@ -55,7 +55,6 @@ def rate_limit_key(organization: Organization, principal: Principal, settings: S
         # Organizations of one account have customers of their own, and its limits in common.
         caller = tallies.number_of(f"{organization.id} {principal.customer}")
     limit = organization.settings.get("rate_limit", default)
-    limit = organization.settings.get("rate_limit", default)
     # The organization's account, without a call: this runs for each request.
     return RateLimitKey(organization.founder or organization.id, caller, limit)
 

@@ -34,11 +34,14 @@ _CONFIG: Final = Config(
 
 
 class Bucket:
-    """`destination.Destination` on a bucket, or on the objects below a prefix of it.
+    """A bucket with backups, or the objects below a prefix of it. It has the methods of a `Folder`.
 
     Requests name the bucket in their path, which all stores understand. A store keeps an object as a whole or not at
     all, and refuses a body that does not match its signed SHA-256.
     """
+
+    path: Final = None
+    """Unlike a folder, it has no place in which new backups are written."""
 
     def __init__(self, text: str, environ: Mapping[str, str]) -> None:
         """Take a URL such as s3://bucket/prefix, and the variables that all S3 clients read."""
@@ -61,10 +64,6 @@ class Bucket:
 
     def __str__(self) -> str:
         return f"{SCHEME}{self._name}/{self._prefix}".rstrip("/")
-
-    @property
-    def spool(self) -> None:
-        return None
 
     def require(self) -> None:
         """Raise DiscueError if the bucket cannot be listed: better before the work than after it."""

@@ -1,27 +1,63 @@
 """Making a backup: a copy of one moment is checked, packed into one file, and gets its name when that is whole."""
 
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from discue import __version__
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
-from discue.backup.destination import Destination
-from discue.backup.folder import new_file, sync
-from discue.backup.plan import BackupPlan
+from discue.backup.destination import Destination, require_usable, sync
+from discue.config.settings import Settings
+from discue.crypto.keyring import read_keys
 from discue.domain.clock import Clock
-from discue.domain.errors import DiscueError
+from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.domain.ids import RandomBytes
 from discue.store.sqlite.connection import alone_with, give_to_owner
-from discue.store.sqlite.schema import Identity, copy_snapshot, identity_of, size_of
+from discue.store.sqlite.schema import copy_snapshot, identity_of, size_of
 
 COPY_SUFFIX: Final = ".backup-copy"
 _LOCK_SUFFIX: Final = ".backup-lock"
 _LEFT_FREE_BYTES: Final = 64 << 20
 """Room on a disk that a backup leaves for others: above all for messages that come meanwhile."""
+
+
+class BackupPlan(NamedTuple):
+    """A database, the destination for its backups, and how they are made."""
+
+    database: Path
+    destination: str
+    """A folder, or a bucket in the form s3://bucket/prefix."""
+    key: bytes | None = None
+    """Encrypts the backup; None if it is not encrypted."""
+    keep_seconds: float | None = None
+    """Age from which older backups of the installation are deleted; None: never."""
+
+
+def plan_of(settings: Settings, environ: Mapping[str, str]) -> BackupPlan | None:
+    """Return the plan of the settings; None if there is none.
+
+    Raises SettingsInvalid if its key cannot be read or its destination cannot be used.
+    """
+    if settings.backup_to is None or settings.database_path is None:
+        return None
+    key = None if settings.backup_key_file is None else backup_keys(settings.backup_key_file)[0]
+    require_usable(settings.backup_to, environ)
+    return BackupPlan(settings.database_path, settings.backup_to, key, settings.backup_keep)
+
+
+def backup_keys(path: Path) -> tuple[bytes, ...]:
+    """Return the keys in a file: the first one encrypts, each decrypts. Raises SettingsInvalid if there is none."""
+    keys = read_keys(path)
+    if not keys:
+        raise SettingsInvalid(
+            f"{path} has no key: create one with `openssl rand -base64 32 > {path}`, and keep a copy of it where the "
+            "backups are not."
+        )
+    return keys
 
 
 class BackupResult(NamedTuple):
@@ -85,17 +121,24 @@ def _create(plan: BackupPlan, destination: Destination, clock: Clock, random_byt
     _remove_copy(copy)
     size = size_of(plan.database)
     destination.require()
-    spool = destination.spool or plan.database.parent
+    spool = destination.path or plan.database.parent
     _require_room([plan.database.parent, spool], size, "A backup", "Make room, or name a folder on another disk.")
     created_at = clock.now()
     try:
         identity = copy_snapshot(plan.database, copy)
         wal_bytes = _wal_bytes(plan.database)
-        header = _header(identity, created_at, copy.stat().st_size)
-        with new_file(spool, header.installation) as new:
-            header = archive.write(copy, new.file, header, plan.key, random_bytes=random_bytes)
-            archive.verify(new.path)
-            path = destination.publish(new.path, header)
+        header = Header(
+            installation=identity.installation,
+            discue=__version__,
+            schema_version=identity.schema_version,
+            compatible_from=identity.compatible_from,
+            created_at=created_at,
+            database_bytes=copy.stat().st_size,
+        )
+        with _new_file(spool, header.installation) as (new, file):
+            header = archive.write(copy, file, header, plan.key, random_bytes=random_bytes)
+            archive.verify(new)
+            path = destination.publish(new, header)
     finally:
         _remove_copy(copy)
     deleted, problems = _delete_old(destination, header, plan.keep_seconds)
@@ -105,17 +148,6 @@ def _create(plan: BackupPlan, destination: Destination, clock: Clock, random_byt
 def _wal_bytes(database: Path) -> int:
     wal = database.with_name(database.name + "-wal")
     return wal.stat().st_size if wal.exists() else 0
-
-
-def _header(identity: Identity, created_at: int, size: int) -> Header:
-    return Header(
-        installation=identity.installation,
-        discue=__version__,
-        schema_version=identity.schema_version,
-        compatible_from=identity.compatible_from,
-        created_at=created_at,
-        database_bytes=size,
-    )
 
 
 def newest_of(database: Path, destination: Destination) -> int | None:
@@ -180,4 +212,22 @@ def _alone(database: Path) -> Iterator[None]:
 
 def _remove_copy(copy: Path) -> None:
     for path in (copy, copy.with_name(copy.name + "-journal")):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _new_file(folder: Path, installation: str) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Open a new file in a folder, which is removed at the end unless it was renamed.
+
+    Files that killed processes have left are removed first: only one process at a time makes backups of an
+    installation.
+    """
+    for left in folder.glob(f".discue-{installation}-*.partial"):
+        left.unlink(missing_ok=True)
+    path = folder / f".discue-{installation}-{os.getpid()}.partial"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield path, file
+    finally:
         path.unlink(missing_ok=True)

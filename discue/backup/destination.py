@@ -1,17 +1,25 @@
-"""Destinations for backups: what a folder and a bucket have in common, and the names of backups in them."""
+"""Destinations for backups: folders and buckets, and the names of backups in them."""
 
+import os
 import re
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from discue.backup.archive import BackupUnusable, Header
+from discue.backup import archive
+from discue.backup.archive import BackupUnusable, Header, read_header
+from discue.domain.errors import SettingsInvalid
+
+if TYPE_CHECKING:
+    from discue.backup.bucket import Bucket
 
 SCHEME: Final = "s3://"
 """The beginning of the names of buckets, unlike those of folders."""
 
+_LIBRARY: Final = "botocore"
 _NAME: Final = re.compile(r"discue-([0-9a-f]+)-(\d{8}T\d{6}\.\d{3})Z\.backup")
 _TIME: Final = "%Y%m%dT%H%M%S.%f"
 _SHOWN: Final = "%Y-%m-%d %H:%M:%SZ"
@@ -34,45 +42,76 @@ class StoredBackups(NamedTuple):
     problems: list[str]
 
 
-class Destination(Protocol):
-    """Keeps backups under their names. Its `str` names it in messages.
+class Folder:
+    """A folder with backups. `str` names it in messages.
 
-    All methods block, and raise DiscueError or OSError if the destination cannot be reached.
+    All methods block, and raise DiscueError or OSError if the folder cannot be reached.
     """
 
-    @property
-    def spool(self) -> Path | None:
-        """A folder of the destination, in which new backups are written; None if it has none."""
-        ...
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def require(self) -> None:
         """Raise DiscueError if the destination does not exist."""
-        ...
+        if not self.path.is_dir():
+            raise BackupUnusable(f"The folder {self.path} does not exist. Create it, or mount it.")
 
     def contents(self, installation: str | None = None) -> StoredBackups:
         """List the backups of one installation, or of all."""
-        ...
+        backups, problems = list[StoredBackup](), list[str]()
+        try:
+            paths = list(self.path.iterdir())
+        except OSError as error:
+            raise BackupUnusable(f"{self.path} cannot be read: {error.strerror}.") from error
+        for path in paths:
+            backup = parse_name(path.name, 0)
+            if backup is None or installation not in (None, backup.installation):
+                continue
+            try:
+                backups.append(backup._replace(size=archive.HEADER_BYTES + read_header(path).content_bytes))
+            except BackupUnusable as error:
+                problems.append(error.detail)
+            except OSError as error:
+                problems.append(f"{path} cannot be read: {error.strerror}.")
+        return StoredBackups(in_order(backups, installation), problems)
 
     def publish(self, file: Path, header: Header) -> str:
         """Store a complete file under the name of its backup, as a whole or not at all. Returns where it is."""
-        ...
+        path = self.path / name_of(header)
+        sync(file)
+        # Two backups of one millisecond: the clock was set back. Neither may replace the other.
+        if path.exists():
+            raise BackupUnusable(f"{path} exists already.")
+        file.rename(path)
+        sync(self.path)
+        return str(path)
 
-    def fetch(self, name: str, into: Path) -> AbstractContextManager[Path]:
+    @contextmanager
+    def fetch(self, name: str, into: Path) -> Iterator[Path]:
         """Yield a local file with the content of a backup.
 
         If the destination is remote, the file is a copy in the folder `into`, which is removed at the end.
         """
-        ...
+        del into
+        yield self.path / name
 
     def verify(self, backup: StoredBackup) -> None:
         """Raise BackupUnusable if a backup is not whole."""
-        ...
+        archive.verify(self.path / backup.name)
 
-    def delete(self, name: str) -> None: ...
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink()
 
     def where(self, name: str) -> str:
         """Return the full name of a backup, for messages."""
-        ...
+        return str(self.path / name)
+
+
+Destination: TypeAlias = "Folder | Bucket"
+"""A bucket has the methods of a folder."""
 
 
 def name_of(header: Header) -> str:
@@ -111,3 +150,38 @@ def newest(destination: Destination, at: int | None = None) -> StoredBackup:
         raise BackupUnusable(f"{destination} has no backup of that time: its oldest one is of {oldest:{_SHOWN}}.")
     damaged = f" {len(found.problems)} are damaged." if found.problems else ""
     raise BackupUnusable(f"{destination} has no whole backup.{damaged}")
+
+
+def destination_of(text: str, environ: Mapping[str, str]) -> Destination:
+    """Return the folder or the bucket that a text names. Raises SettingsInvalid like `require_usable`."""
+    require_usable(text, environ)
+    if not text.startswith(SCHEME):
+        return Folder(Path(text))
+    from discue.backup.bucket import Bucket  # noqa: PLC0415 - an extra, and half a second of imports
+
+    return Bucket(text, environ)
+
+
+def require_usable(destination: str, environ: Mapping[str, str]) -> None:
+    """Raise SettingsInvalid unless a bucket has a name and an access key, and the extra `s3` is installed."""
+    if not destination.startswith(SCHEME):
+        return
+    if destination.startswith(f"{SCHEME}/") or destination == SCHEME:
+        raise SettingsInvalid(f"{destination} names no bucket.")
+    missing = [each for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not environ.get(each)]
+    if missing:
+        raise SettingsInvalid(f"{destination} needs {' and '.join(missing)} in the environment.")
+    if find_spec(_LIBRARY) is None:
+        raise SettingsInvalid(
+            f"{destination} needs the packages of the extra s3, which are not installed: run "
+            "`pip install --require-hashes -r requirements/s3.txt` in a clone of the repository."
+        )
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names of the files in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,9 +8,7 @@ from typing import Final, NamedTuple
 
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable, Header
-from discue.backup.destination import SCHEME, newest, parse_name
-from discue.backup.folder import sync
-from discue.backup.plan import destination_of
+from discue.backup.destination import SCHEME, destination_of, newest, parse_name, sync
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
 from discue.store.sqlite.connection import give_to_owner

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from discue.backup.child import create_in_child
-from discue.backup.plan import BackupPlan, backup_keys, require_usable
-from discue.backup.schedule import BackupSchedule
+from discue.backup.create import BackupPlan, backup_keys
+from discue.backup.destination import require_usable
+from discue.backup.schedule import BackupSchedule, create_in_child
 from discue.cli.command import Invocation, operator_command
 from discue.cli.declarations import Command, argument, option
 from discue.cli.output import note, say

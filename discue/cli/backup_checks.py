@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from discue.backup.archive import Header, read_header
-from discue.backup.create import newest_of
-from discue.backup.plan import backup_keys, destination_of
+from discue.backup.create import backup_keys, newest_of
+from discue.backup.destination import destination_of
 from discue.backup.restore import selected_backup, unpack_and_check
 from discue.cli.command import Invocation, utc
 from discue.cli.finding import Finding
 from discue.control.encryption import missing_keys
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError
 from discue.server.installation import open_installation
@@ -94,7 +94,7 @@ async def _open(call: Invocation, database: Path) -> None:
 
 def _encryption(call: Invocation, contents: Contents) -> Iterator[Finding]:
     needed = contents.identity.encryption.needed
-    available = [key_id_of(key) for key in key_file.current_keys(call.settings)]
+    available = [key_id_of(key) for key in keyring.current_keys(call.settings)]
     missing = [key for key in needed if key not in available]
     if missing:
         yield Finding("encryption", missing_keys(call.settings, missing), is_problem=True)

@@ -18,7 +18,7 @@ from discue.cli.tls import load_pair, validity_problem
 from discue.config.settings import Settings
 from discue.config.types import reachable
 from discue.control.encryption import default_key_file, missing_keys
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.dashboard.users.provider import read_providers
 from discue.domain.errors import SettingsInvalid, StoreUnusable
@@ -40,15 +40,15 @@ _IN_THE_CLEAR = (
 
 def encryption_findings(settings: Settings, stands: Encryption | None) -> Iterator[Finding]:
     """Check that the encryption keys that the next start needs are available. `stands` None: not known."""
-    place = key_file.key_file_path(settings)
+    place = keyring.key_file_path(settings)
     try:
-        keys = [key_id_of(key) for key in key_file.current_keys(settings)]
+        keys = [key_id_of(key) for key in keyring.current_keys(settings)]
     except SettingsInvalid as error:
         yield Finding(_SUBJECT, error.detail, is_problem=True)
         return
     if stands is None:
         return
-    if place is not None and place.is_file() and not key_file.is_private(place):
+    if place is not None and place.is_file() and not keyring.is_private(place):
         yield Finding(_SUBJECT, f"other users can read {place}; run chmod 600 {place}", is_problem=True)
     yield _encryption_finding(settings, place, keys, stands)
 
@@ -79,7 +79,7 @@ def provider_findings(invocation: Invocation) -> Iterator[Finding]:
     except SettingsInvalid as error:
         yield Finding("identity_providers", error.detail.removeprefix("identity_providers: "), is_problem=True)
         return
-    if any(provider.client_secret for provider in providers) and not key_file.is_private(path):
+    if any(provider.client_secret for provider in providers) and not keyring.is_private(path):
         detail = f"other users can read the secrets in {path}; run chmod 600 {path}"
         yield Finding("identity_providers", detail, is_problem=True)
     names = ", ".join(provider.name for provider in providers)

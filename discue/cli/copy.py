@@ -14,7 +14,7 @@ from discue.cli.output import say
 from discue.cli.progress import ProgressLine, resumable
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.installation import inspect_database, open_engine
 from discue.server.process import alone_on
@@ -70,13 +70,13 @@ def run(invocation: Invocation) -> None:
 
 def _copy_keys(source: Settings, target: Settings) -> str:
     """Make sure that the copied secrets can be decrypted. Returns a sentence about the keys, "" if there is none."""
-    old, new = key_file.key_file_path(source), key_file.key_file_path(target)
-    keys = key_file.read_keys(old) if old is not None else source.encryption_key or ()
+    old, new = keyring.key_file_path(source), keyring.key_file_path(target)
+    keys = keyring.read_keys(old) if old is not None else source.encryption_key or ()
     if not keys or old == new:
         return "The new database needs the same encryption keys." if keys else ""
     if new is None:
         return f"The new database needs the encryption keys in {old}: set encryption_key_file to that file."
-    key_file.insert_keys(new, keys)
+    keyring.insert_keys(new, keys)
     return f"The encryption keys in {old} were copied to {new}."
 
 

@@ -30,7 +30,7 @@ from discue.control.encryption import ensure_encryption
 from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import ensure_operator
 from discue.control.queues import QueueFields
-from discue.crypto.key_file import write_temporary
+from discue.crypto.keyring import write_temporary
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.users.sign_in import one_time_code
 from discue.domain import api_key

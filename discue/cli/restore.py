@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from discue.backup import restore as restoring
-from discue.backup.plan import backup_keys
+from discue.backup.create import backup_keys
 from discue.backup.restore import RestoreResult, require_replaceable, selected_backup
 from discue.cli.command import Invocation, operator_command
 from discue.cli.declarations import Command, argument, option, switch
 from discue.cli.output import say, when
 from discue.cli.user.arguments import moment
 from discue.config.settings import Settings
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.server.process import alone_on
 
@@ -66,10 +66,10 @@ def _say_consequences(found: RestoreResult) -> None:
 
 def _say_keys(found: RestoreResult, target: Path) -> None:
     needed = found.contents.identity.encryption.needed
-    path = key_file.key_file_path(Settings(database=f"sqlite:///{target}"))
+    path = keyring.key_file_path(Settings(database=f"sqlite:///{target}"))
     if not needed or path is None:
         return
-    available = [key_id_of(key) for key in key_file.read_keys(path)]
+    available = [key_id_of(key) for key in keyring.read_keys(path)]
     missing = [key for key in needed if key not in available]
     if missing:
         say(

@@ -10,7 +10,7 @@ from discue.cli.progress import ProgressLine, resumable
 from discue.control import encryption
 from discue.control.context import ControlContext
 from discue.control.encryption import missing_keys
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.server.installation import open_installation
@@ -49,13 +49,13 @@ async def _run(invocation: Invocation) -> None:
 
 
 def _make_key(invocation: Invocation) -> None:
-    path = key_file.key_file_path(invocation.settings)
+    path = keyring.key_file_path(invocation.settings)
     if path is None:
         raise SettingsInvalid(
             "There is no key file. Add a new key before the others in encryption_key instead; "
             "`openssl rand -base64 32` creates one."
         )
-    say(f"{path} has the new key {key_id_of(key_file.add_new_key(path, os.urandom))}. Keep a copy of the file.")
+    say(f"{path} has the new key {key_id_of(keyring.add_new_key(path, os.urandom))}. Keep a copy of the file.")
 
 
 class _Rotation:

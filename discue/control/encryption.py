@@ -13,10 +13,18 @@ import msgspec
 
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
-from discue.crypto import key_file, signing
-from discue.crypto.endpoint_credentials import Credentials, decode_credentials, encode_credentials
-from discue.crypto.keyring import NONCE_BYTES, DecryptionFailed, UnknownKey, key_id_in, key_id_of
-from discue.crypto.signing import SigningSecret, associated_data, decode_secrets, encode_secrets
+from discue.crypto import signing
+from discue.crypto.endpoint_credentials import Credentials, ListenerSecrets, decode_secrets, encode_secrets
+from discue.crypto.keyring import (
+    NONCE_BYTES,
+    DecryptionFailed,
+    UnknownKey,
+    create_key_file,
+    key_file_path,
+    key_id_in,
+    key_id_of,
+)
+from discue.crypto.signing import SigningSecret, associated_data
 from discue.domain.errors import SettingsInvalid, StoreUnusable, Unavailable
 from discue.domain.model import Listener
 from discue.observability.logs import Log
@@ -51,7 +59,7 @@ async def sealed(
     credentials: Credentials | None = None,
 ) -> bytes:
     """Return a listener's secrets, encrypted for storage by this exclusive transaction. Raises Unavailable."""
-    return await sealed_content(tx, control, row, encode_credentials(secrets, credentials))
+    return await sealed_content(tx, control, row, encode_secrets(ListenerSecrets(tuple(secrets), credentials)))
 
 
 async def sealed_content(tx: Transaction, control: ControlContext, row: RowKey, content: bytes) -> bytes:
@@ -69,7 +77,7 @@ async def sealed_content(tx: Transaction, control: ControlContext, row: RowKey, 
 
 def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, ...]:
     """Return a listener's signing secrets. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener, decode_secrets)
+    return _read(control, listener).signing
 
 
 def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes:
@@ -88,12 +96,12 @@ def credentials_of(control: ControlContext, listener: Listener) -> Credentials |
 
 def held_by(control: ControlContext, listener: Listener) -> Credentials | None:
     """Return a listener's credentials, None if lost. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener, decode_credentials)
+    return _read(control, listener).credentials
 
 
-def _read(control: ControlContext, listener: Listener, read: Callable[[bytes], T]) -> T:
+def _read(control: ControlContext, listener: Listener) -> ListenerSecrets:
     row = (listener.organization, listener.id)
-    return _open(control, row, listener.secrets, read=read, what="the secrets of the listener")
+    return _open(control, row, listener.secrets, read=decode_secrets, what="the secrets of the listener")
 
 
 def _open(control: ControlContext, row: RowKey, stored: bytes, *, read: Callable[[bytes], T], what: str) -> T:
@@ -181,7 +189,7 @@ async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: S
     secret = SigningSecret(
         signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()
     )
-    if await encryption.replace(tx, row, _seal(control, key_id, row.key, encode_secrets((secret,)))):
+    if await encryption.replace(tx, row, _seal(control, key_id, row.key, encode_secrets(ListenerSecrets((secret,))))):
         await feed.record(tx, "listener", *row.key)
 
 
@@ -208,7 +216,7 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
     if settings.encryption == "none":
         path = None
     if state.current == CLEAR and not keyring.first and path is not None:
-        keyring.knows(key_id_of(key_file.create_key_file(path, os.urandom)[0]))
+        keyring.knows(key_id_of(create_key_file(path, os.urandom)[0]))
         log.info("encryption_key_created", file=str(path), hint="Keep a copy, apart from the copies of the database.")
     if not keyring.first:
         if settings.encryption != "none":
@@ -226,12 +234,12 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
 
 def default_key_file(settings: Settings) -> Path | None:
     """Return the key file next to a SQLite file, which is created if no key is configured. None if one is."""
-    return key_file.key_file_path(settings) if settings.encryption_key_file is None else None
+    return key_file_path(settings) if settings.encryption_key_file is None else None
 
 
 def missing_keys(settings: Settings, missing: list[str]) -> str:
     """Return the error text for missing keys, with the remedy."""
-    place = key_file.key_file_path(settings)
+    place = key_file_path(settings)
     given = "encryption_key" if place is None else str(place)
     keys = f"key {missing[0]}" if len(missing) == 1 else f"keys {', '.join(missing)}"
     return (

@@ -152,10 +152,7 @@ async def _secrets(
     tx: Transaction, control: ControlContext, principal: Principal, access: Access, *, path: ListenerPath
 ) -> tuple[Listener, tuple[signing.SigningSecret, ...]]:
     listener = await own_listener(tx, principal, access, path)
-    # A secret from before secrets had ids takes the id and age of its listener.
-    first = {"id": listener.public_id, "created_at": listener.created_at}
-    secrets = encryption.opened(control, listener)
-    return listener, tuple(each if each.id else msgspec.structs.replace(each, **first) for each in secrets)
+    return listener, encryption.opened(control, listener)
 
 
 def _text(control: ControlContext, fields: SecretFields) -> str:

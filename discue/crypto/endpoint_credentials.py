@@ -3,8 +3,8 @@
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Callable, Mapping
+from typing import Final, get_args
 from urllib.parse import quote_plus
 
 import msgspec
@@ -78,28 +78,28 @@ class AuthenticationFields(msgspec.Struct, frozen=True):
         return f"AuthenticationFields(type={self.type!r})"
 
 
-class _Stored(msgspec.Struct, frozen=True):
-    """Signing secrets and credentials, stored together."""
+class ListenerSecrets(msgspec.Struct, frozen=True):
+    """The secrets of a listener, which are stored together."""
 
-    signing: tuple[SigningSecret, ...]
+    signing: tuple[SigningSecret, ...] = ()
     credentials: Credentials | None = None
 
 
-_decode = msgspec.json.Decoder(_Stored | list[Any]).decode
+_decode = msgspec.json.Decoder(ListenerSecrets | tuple[SigningSecret, ...]).decode
 
 
-def encode_credentials(secrets: Sequence[SigningSecret], credentials: Credentials | None) -> bytes:
-    """Return the stored form of signing secrets and credentials; without credentials, that of the secrets alone."""
-    return msgspec.json.encode(secrets if credentials is None else _Stored(tuple(secrets), credentials))
+def encode_secrets(secrets: ListenerSecrets) -> bytes:
+    """Return the stored form of secrets. Without credentials, it is a list of the signing secrets."""
+    return msgspec.json.encode(secrets.signing if secrets.credentials is None else secrets)
 
 
-def decode_credentials(content: bytes) -> Credentials | None:
-    """Raises ValueError if the content is invalid; the message does not contain it."""
+def decode_secrets(content: bytes) -> ListenerSecrets:
+    """Decode stored secrets. Raises ValueError if the content is invalid; the message does not contain it."""
     try:
         stored = _decode(content)
     except ValueError:
-        raise ValueError("the credentials cannot be decoded") from None
-    return stored.credentials if isinstance(stored, _Stored) else None
+        raise ValueError("the secrets cannot be decoded") from None
+    return stored if isinstance(stored, ListenerSecrets) else ListenerSecrets(stored)
 
 
 def is_unchanged(stored: Authentication | None, fields: AuthenticationFields) -> bool:

@@ -117,7 +117,6 @@ class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     """The secret itself."""
     id: str = ""
-    """"" for a secret from before secrets had ids. It was created with its listener."""
     type: SecretType = "hmac"
     created_at: int = 0
     expires_at: int = 0
@@ -144,30 +143,6 @@ class TooManySecrets(Exception):
 
 class LastSecret(Exception):
     """The secret is the only one without an expiry."""
-
-
-class _Held(msgspec.Struct, frozen=True):
-    """Secrets that are stored together with credentials, which are ignored here."""
-
-    signing: list[SigningSecret | str]
-
-
-_decode = msgspec.json.Decoder(list[SigningSecret | str] | _Held).decode
-
-
-def encode_secrets(secrets: Sequence[SigningSecret]) -> bytes:
-    return msgspec.json.encode(secrets)
-
-
-def decode_secrets(content: bytes) -> tuple[SigningSecret, ...]:
-    """Raises ValueError if the content is invalid; the message does not contain it."""
-    try:
-        found = _decode(content)
-    except ValueError:
-        raise ValueError("the signing secrets cannot be decoded") from None
-    if isinstance(found, _Held):
-        found = found.signing
-    return tuple(SigningSecret(each) if isinstance(each, str) else each for each in found)
 
 
 def signing_key_of(secret: SigningSecret) -> SigningKey:

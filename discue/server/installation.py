@@ -7,7 +7,7 @@ from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.hosts import HostChecks
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import Keyring
 from discue.domain.clock import Clock, DatabaseClock
 from discue.domain.egress import EgressPolicy
@@ -79,7 +79,7 @@ async def open_installation(
             random_bytes=machine.random_bytes,
             egress=egress_policy(settings),
             settings=settings,
-            keyring=Keyring(key_file.current_keys(settings), lambda: key_file.current_keys(settings)),
+            keyring=Keyring(keyring.current_keys(settings), lambda: keyring.current_keys(settings)),
             hosts=HostChecks(machine.resolve),
         )
 

@@ -9,8 +9,8 @@ import apsw
 import pytest
 
 from discue.backup import archive, restore
-from discue.backup.create import BackupResult, create_backup
-from discue.backup.plan import BackupPlan, destination_of
+from discue.backup.create import BackupPlan, BackupResult, create_backup
+from discue.backup.destination import destination_of
 from discue.backup.restore import BackupFile, RestoreResult
 from discue.store.sqlite import schema
 from tests.backup.databases import filled

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from discue.backup import bucket
-from discue.backup import plan as plans
+from discue.backup import destination as destinations
 from discue.backup.archive import HEADER_BYTES
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupPlan
 from discue.domain.errors import DiscueError, SettingsInvalid
 from tests.backup.databases import messages_in
 from tests.backup.fake_s3 import FakeS3, serving_s3
@@ -199,7 +199,7 @@ def test_commands_back_up_to_a_bucket_and_restore_from_it(s3: FakeS3, tmp_path: 
 
 
 def test_missing_extra_is_an_error_with_a_remedy(s3: FakeS3, plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "_LIBRARY", "a_library_that_is_not_installed")
+    monkeypatch.setattr(destinations, "_LIBRARY", "a_library_that_is_not_installed")
     with pytest.raises(SettingsInvalid, match=r"s3://.* needs the packages of the extra s3, .*-r requirements/s3\.txt"):
         made(plan, environ=s3.environ)
 

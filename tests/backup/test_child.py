@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from discue.backup.child import create_in_child, newest_in_child
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupPlan
+from discue.backup.schedule import create_in_child, newest_in_child
 from discue.domain.clock import SystemClock
 from discue.domain.errors import DiscueError
 from tests.backup.databases import messages_in
@@ -77,7 +77,7 @@ async def test_child_is_killed_when_the_work_must_stop(plan: BackupPlan, silent_
 
 def test_child_ends_with_its_parent(plan: BackupPlan, silent_store: socket.socket) -> None:
     order = msgspec.json.encode(plan._replace(destination="s3://bucket"), enc_hook=str)
-    child = subprocess.Popen([sys.executable, "-m", "discue.backup.child", "create"], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-m", "discue.backup.schedule", "create"], stdin=subprocess.PIPE)
     with child:
         assert child.stdin is not None
         child.stdin.write(order + b"\n")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from discue.backup.archive import BackupUnusable
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupPlan
 from discue.backup.restore import unpack_and_check
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.store.sqlite import schema

@@ -38,7 +38,7 @@ def until_policy(process: subprocess.Popen[bytes], policy: int) -> None:
 
 
 def test_backup_uses_idle_processors_unless_there_are_none() -> None:
-    program = f"from discue.backup.priority import yield_processors; yield_processors()\n{BUSY}"
+    program = f"from discue.backup.schedule import _yield_processors; _yield_processors()\n{BUSY}"
     with on_one_processor(program) as backup:
         until_policy(backup, os.SCHED_IDLE)
         with on_one_processor(BUSY):

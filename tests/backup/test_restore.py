@@ -9,7 +9,7 @@ import pytest
 
 from discue.backup import archive
 from discue.backup.archive import BackupUnusable
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupPlan
 from discue.backup.restore import require_replaceable
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.process import alone_on

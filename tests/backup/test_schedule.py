@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.backup.create import BackupResult, newest_of
-from discue.backup.plan import BackupPlan, destination_of
+from discue.backup.create import BackupPlan, BackupResult, newest_of
+from discue.backup.destination import destination_of
 from discue.backup.schedule import BackupSchedule
 from discue.dispatch.lease import Leadership
 from discue.observability.logs import Log

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.backup.create import create_backup
-from discue.backup.folder import Folder
-from discue.backup.plan import BackupPlan
+from discue.backup.create import BackupPlan, create_backup
+from discue.backup.destination import Folder
 from discue.domain.clock import SystemClock
 from tests.cli.commands import request, run, running, serving
 from tests.support.clocks import StandingClock

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.crypto import key_file
+from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.store.encryption import Encryption
 from tests.cli.commands import DISCUE, environment, request, run, running, serving
@@ -56,7 +56,7 @@ def test_dev_stores_only_its_keys_and_url_with_postgresql(tmp_path: Path, databa
     assert names == {".gitignore", "encryption_key", "key", "url"}
     path = tmp_path / ".discue/encryption_key"
     assert path.stat().st_mode & 0o777 == 0o600
-    (key,) = key_file.read_keys(path)
+    (key,) = keyring.read_keys(path)
     assert state(database)[0] == Encryption(key_id_of(key))
     assert PASSWORD not in said
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.crypto import key_file, signing
+from discue.crypto import keyring, signing
 from discue.crypto.keyring import key_id_in, key_id_of
 from discue.domain.clock import SystemClock
 from discue.store import encryption as encryption_rows
@@ -102,7 +102,7 @@ def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, rec
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
     assert (secret.encode() in stored, signing.decode_secret(secret) in stored) == (False, False)
-    (key,) = key_file.read_keys(path)
+    (key,) = keyring.read_keys(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted with the key {key_id_of(key)}"
     for line in (text(key), key.hex()):
@@ -127,7 +127,7 @@ def test_unencrypted_secrets_are_encrypted_at_the_next_start(tmp_path: Path, rec
 @pytest.mark.parametrize("command", ["serve", "init", "dev"])
 def test_missing_key_prevents_the_start_and_prints_the_remedy(tmp_path: Path, command: str) -> None:
     assert run(tmp_path, "init").returncode == 0
-    (key,) = key_file.read_keys(tmp_path / "discue.db.key")
+    (key,) = keyring.read_keys(tmp_path / "discue.db.key")
     (tmp_path / "discue.db.key").unlink()
     database = f"sqlite:///{tmp_path}/discue.db"
     for given in ({}, {"DISCUE_ENCRYPTION_KEY": text(NEW)}):
@@ -173,7 +173,7 @@ def test_one_command_rotates_the_key_while_a_server_runs(tmp_path: Path, receipt
         before = client.listen(receipts.url)
         rotated = run(tmp_path, "rotate-key", "--new-key")
         assert rotated.returncode == 0, rotated.stderr
-        new, old = key_file.read_keys(tmp_path / "discue.db.key")
+        new, old = keyring.read_keys(tmp_path / "discue.db.key")
         assert f"All secrets are encrypted with the key {key_id_of(new)}" in rotated.stdout
         after = client.listen(receipts.url)
         client.publish()

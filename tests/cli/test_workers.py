@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from discue.crypto import key_file
+from discue.crypto import keyring
 from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, request, run, running, serving
 from tests.cli.test_serve import hanging_listener, one_line, publish_to
 
@@ -50,7 +50,7 @@ def test_all_workers_serve_at_one_address_and_create_one_organization(tmp_path: 
 
     assert statuses == [200] * 12
     assert server.out.text.count("dsk_") == 1
-    assert len(key_file.read_keys(tmp_path / "discue.db.key")) == 1
+    assert len(keyring.read_keys(tmp_path / "discue.db.key")) == 1
     assert sorted(pids) == [1, 2, 3]
     assert server.process.pid not in pids.values()
     assert len(set(re.findall(r" url=(\S+)", server.log.text))) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.backup.folder import Folder
+from discue.backup.destination import Folder
 from tests.cli.commands import environment
 from tests.faults.checker import check_history
 from tests.faults.conftest import Tell

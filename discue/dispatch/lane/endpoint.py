@@ -5,9 +5,9 @@ from typing import Self
 
 import msgspec
 
-from discue.crypto.endpoint_credentials import decode_credentials
+from discue.crypto.endpoint_credentials import decode_secrets
 from discue.crypto.keyring import Keyring
-from discue.crypto.signing import SigningKey, associated_data, decode_secrets, signing_key_of
+from discue.crypto.signing import SigningKey, associated_data, signing_key_of
 from discue.dispatch.delivery_rules import message_policy, policy_of
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
@@ -60,17 +60,17 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
     Raises ValueError and DiscueError for a row that cannot be used.
     """
     options = record.options
-    opened = keyring.open(record.secrets, associated_data(record.organization, record.listener))
-    secrets, credentials = decode_secrets(opened), decode_credentials(opened)
+    secrets = decode_secrets(keyring.open(record.secrets, associated_data(record.organization, record.listener)))
+    credentials = secrets.credentials
     if options.authentication != (None if credentials is None else credentials.public):
         raise ValueError("the secret of a listener's authentication is lost")
     authentication = credentials_of(credentials, record.listener_public_id)
-    expiries = tuple(secret.expires_at for secret in secrets)
+    expiries = tuple(secret.expires_at for secret in secrets.signing)
     is_enabled = record.status == "enabled"
     is_probed = is_enabled and record.may_probe and record.liveness_url != ""
     return Endpoint(
         target=parse_target(record.notify_url, "/notify_url"),
-        keys=tuple(signing_key_of(secret) for secret in secrets),
+        keys=tuple(signing_key_of(secret) for secret in secrets.signing),
         enabled=is_enabled and record.may_send,
         config_version=record.config_version,
         max_in_flight=options.max_in_flight or max_in_flight,

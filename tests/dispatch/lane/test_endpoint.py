@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from discue.crypto.endpoint_credentials import Credentials, encode_credentials
+from discue.crypto.endpoint_credentials import Credentials, ListenerSecrets, encode_secrets
 from discue.crypto.keyring import Keyring
 from discue.crypto.signing import (
     SigningSecret,
@@ -15,7 +15,6 @@ from discue.crypto.signing import (
     decode_private_key,
     decode_secret,
     encode_public_key,
-    encode_secrets,
 )
 from discue.dispatch.lane.endpoint import endpoint_of
 from discue.domain.model import Authentication, DeliveryOptions, Listener
@@ -27,7 +26,9 @@ RECORD = msgspec.structs.replace(SOME_RECORD, liveness_url="https://example.com/
 KEY, NONCE, SIGNING = b"k" * 32, b"n" * 12, b"s" * 32
 SECRET = SigningSecret("whsec_" + b64encode(SIGNING).decode(), "s" * 21)
 RING = Keyring((KEY,))
-SEALED = RING.seal(RING.first, encode_secrets((SECRET,)), associated_data(RECORD.organization, RECORD.listener), NONCE)
+SEALED = RING.seal(
+    RING.first, encode_secrets(ListenerSecrets((SECRET,))), associated_data(RECORD.organization, RECORD.listener), NONCE
+)
 OLD, NEW = ("whsec_" + b64encode(text * 32).decode() for text in (b"o", b"n"))
 PRIVATE = "whsk_" + b64encode(b"p" * 32).decode()
 BASIC = Credentials(Authentication("basic", username="ada"), "s3cr3t")
@@ -45,7 +46,7 @@ async def _set_secrets(stage: Stage, listener: Listener, encoded: bytes, authent
     await stage.configure(listener, options=DeliveryOptions(authentication=authentication))
 
 
-@pytest.mark.parametrize("stored", [SEALED, encode_secrets((SECRET,)), msgspec.json.encode([SECRET.text])])
+@pytest.mark.parametrize("stored", [SEALED, encode_secrets(ListenerSecrets((SECRET,)))])
 def test_secrets_are_opened_however_they_are_stored(stored: bytes) -> None:
     endpoint = _endpoint(msgspec.structs.replace(RECORD, secrets=stored), RING)
     assert endpoint.keys == (SIGNING,)
@@ -67,7 +68,7 @@ def test_an_unknown_key_is_named() -> None:
 
 
 def test_key_pair_signs_with_the_shared_secret() -> None:
-    stored = encode_secrets((SigningSecret(PRIVATE, type="ed25519"), SigningSecret(NEW)))
+    stored = encode_secrets(ListenerSecrets((SigningSecret(PRIVATE, type="ed25519"), SigningSecret(NEW))))
     pair, shared = _endpoint(msgspec.structs.replace(RECORD, secrets=stored), RING).keys
     assert not isinstance(pair, bytes)
     assert (encode_public_key(pair), shared) == (encode_public_key(decode_private_key(PRIVATE)), decode_secret(NEW))
@@ -76,7 +77,7 @@ def test_key_pair_signs_with_the_shared_secret() -> None:
 async def test_an_older_secret_ends_in_a_running_lane_by_the_clock_alone(stage: Stage) -> None:
     queue, listener = await stage.running()
     ends_at = stage.clock.now() + 60_000
-    secrets = encode_secrets((SigningSecret(NEW), SigningSecret(OLD, expires_at=ends_at)))
+    secrets = encode_secrets(ListenerSecrets((SigningSecret(NEW), SigningSecret(OLD, expires_at=ends_at))))
     await _set_secrets(stage, listener, secrets, None)
     for wait, expected in ((0, (NEW, OLD)), (59_999, (NEW, OLD)), (1, (NEW,)), (60_000, (NEW,))):
         await stage.advance(wait)
@@ -90,7 +91,7 @@ async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> Non
     queue, listener = await stage.running()
     for credentials in (BASIC, OAUTH2, CERTIFICATE, None):
         public = None if credentials is None else credentials.public
-        await _set_secrets(stage, listener, encode_credentials((), credentials), public)
+        await _set_secrets(stage, listener, encode_secrets(ListenerSecrets((), credentials)), public)
         await stage.publish(queue)
         (sent,) = stage.courier.in_flight
         found = (bool(sent.request.headers), sent.request.grant is not None, sent.request.identity is not None)
