@@ -38,7 +38,7 @@ class InstallationState(msgspec.Struct, frozen=True):
     """The workers on the database, and what this one has measured."""
 
     workers: Sequence[WorkerRow]
-    """Those that are not declared dead, by slot."""
+    """Workers that are not declared dead, by slot."""
     commits: Sequence[Commits]
     files: DatabaseFiles | None
     """None with PostgreSQL."""

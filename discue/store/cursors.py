@@ -156,10 +156,6 @@ _LISTENER_KEY = "organization, listener"
 _KEY = f"{_LISTENER_KEY}, stream"
 
 
-CLAIM_OF_ONE: Final = (_CLAIM.format(_among(_KEY, 1), _KEY), _TAKE_ALONG.format(_among(_LISTENER_KEY, 1), _KEY))
-"""The statements that claim one live cursor: that of a new listener, whose first message waits for it."""
-
-
 async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> list[CursorKey]:
     """Make `owner` the only writer of those cursors that have no owner; returns these, in key order.
 

@@ -143,6 +143,7 @@ def by_index(column: str, value: str) -> str:
 _BY_INDEX: Final = re.compile(r"== ([a-z_0-9.]+)")
 
 
+@lru_cache(1_024)
 def on_server(sql: str) -> str:
     """Return a statement as PostgreSQL gets it."""
     return _BY_INDEX.sub(r"= ANY (ARRAY[\1])", sql)

@@ -17,7 +17,7 @@ _INSERT: Final = """
     VALUES ($1, clock_ms() + $2, 0, $3, $4, $2, 0)"""
 _SLOTS: Final = "SELECT slot FROM worker WHERE dead = 0 ORDER BY slot"
 _RENEW: Final = "UPDATE worker SET lease_until = clock_ms() + $1, lease_ms = $1 WHERE session_id = $2 AND dead = 0"
-HOLD: Final = "UPDATE worker SET is_leaving = is_leaving WHERE session_id = $1 AND dead = 0 AND is_leaving = 0"
+_HOLD: Final = "UPDATE worker SET is_leaving = is_leaving WHERE session_id = $1 AND dead = 0 AND is_leaving = 0"
 _BEGIN_LEAVING: Final = "UPDATE worker SET is_leaving = 1 WHERE session_id = $1"
 _DECLARE_DEAD: Final = "UPDATE worker SET dead = 1 WHERE session_id = $1 AND dead = 0"
 # A lease that ends later than it can was granted before the database's clock was set back: it counts as expired.
@@ -78,7 +78,7 @@ async def claim_cursors(tx: Transaction, session_id: int, cursors: Sequence[Curs
     lease must be renewed.
     """
     won = await claim(tx, session_id, cursors)
-    if won and await tx.execute(HOLD, session_id) == 0:
+    if won and await tx.execute(_HOLD, session_id) == 0:
         raise MayNotClaim
     return won
 

@@ -113,7 +113,7 @@ def test_unencrypted_secrets_are_encrypted_at_the_next_start(tmp_path: Path, rec
     database = f"sqlite:///{tmp_path}/discue.db"
     client, secret = with_listener(tmp_path, receipts)
     file = apsw.Connection(str(tmp_path / "discue.db"))
-    file.execute("UPDATE listener SET secrets = ?", (json.dumps([secret]).encode(),))
+    file.execute("UPDATE listener SET secrets = ?", (json.dumps([{"text": secret, "id": "s" * 21}]).encode(),))
     file.execute("UPDATE meta SET value = '' WHERE key = 'encryption'")
     file.close()
     (tmp_path / "discue.db.key").unlink()

@@ -39,8 +39,7 @@ class Prepared(NamedTuple):
         async with engine._working.connection() as connection:
             await connection.client.execute("BEGIN")
             try:
-                # Other transactions start again for each new statement, which is slow with as many as here.
-                return await work(PostgresTransaction(connection.statements, may_prepare=True))
+                return await work(PostgresTransaction(connection.client))
             finally:
                 await connection.client.execute("ROLLBACK")
 

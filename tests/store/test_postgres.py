@@ -1,7 +1,7 @@
 """The PostgreSQL engine with several processes, and with other sessions on the server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -182,32 +182,6 @@ async def test_a_work_that_is_chosen_to_end_a_deadlock_runs_again(postgres_clust
         assert made.places == []
 
 
-def exclusive_work(locks: list[int], kept: int) -> Callable[[Transaction], Awaitable[str]]:
-    """Return a work of six statements that no connection has prepared. It notes how many locks it holds at each."""
-
-    async def work(tx: Transaction) -> str:
-        await tx.exclusive()
-        for number in range(5):
-            row = await tx.row(
-                f"SELECT {number}, count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
-            )
-            assert row is not None
-            locks.append(row[1])
-        await tx.execute("INSERT INTO meta (key, value) VALUES ($1, '')", f"kept {kept}")
-        return "done"
-
-    return work
-
-
-async def test_an_exclusive_work_holds_the_lock_only_when_all_its_statements_are_prepared(made: Opened) -> None:
-    """A worker that has just started would hold up the exclusive works of all others, once per statement."""
-    locks: list[int] = []
-    assert await made.work(exclusive_work(locks, 0)) == "done"
-    assert locks == [0] * (len(locks) - 5) + [1] * 5
-    assert await made.rows("SELECT key FROM meta WHERE key LIKE 'kept %'") == [("kept 0",)]
-    assert made.places == []
-
-
 async def test_a_warning_of_a_statement_says_nothing_about_the_commit(made: Opened) -> None:
     """A session of a dead worker may end by itself just before it is ended."""
 
@@ -218,18 +192,6 @@ async def test_a_warning_of_a_statement_says_nothing_about_the_commit(made: Open
 
     assert await made.work(work) == "done"
     assert await made.rows("SELECT key FROM meta WHERE key = 'kept'") == [("kept",)]
-
-
-async def test_statements_that_one_connection_had_to_prepare_are_prepared_on_the_others(made: Opened) -> None:
-    async def open_a_connection(tx: Transaction) -> None:
-        await tx.exclusive()
-
-    await asyncio.gather(*(made.work(open_a_connection) for _ in range(3)))
-    await made.work(exclusive_work([], 0))
-    locks: list[int] = []
-    works = [exclusive_work(locks, number) for number in range(1, 4)]
-    assert await asyncio.gather(*map(made.work, works)) == ["done"] * 3
-    assert locks == [1] * 15
 
 
 async def test_a_message_with_a_text_that_cannot_be_stored_fails_alone_and_says_why(made: Opened) -> None:

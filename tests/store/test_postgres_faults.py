@@ -34,7 +34,6 @@ from discue.store.postgres import pool
 from discue.store.postgres.connection import CommitUncertain
 from discue.store.store import Store
 from tests.store.postgres_engine import (
-    ORGANIZATION,
     QUEUE,
     Opened,
     becomes,
@@ -45,14 +44,13 @@ from tests.store.postgres_engine import (
     opened,
     some_blocked,
 )
-from tests.store.rows import a_queue, an_append, public_id, row_id
+from tests.store.rows import an_append, public_id, row_id
 from tests.support.clocks import NOON
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
 from tests.support.postgres.processes import until
 from tests.support.postgres.proxy import Proxy
 from tests.support.postgres.standby import Pair
-from tests.support.postgres.tapped import PARSE, QUERY, Talk, TappedProxy
 from tests.support.stores import store_on
 
 
@@ -197,14 +195,15 @@ async def test_connections_that_are_cut_in_the_middle_of_commits_lose_nothing_th
 async def test_connection_that_ends_right_after_a_statement_is_an_outage(
     made: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = asyncpg.prepared_stmt.PreparedStatement.fetch
+    execute = asyncpg.Connection.execute
 
-    async def fetch_and_end(statement: Any, *values: object) -> object:
-        found = await fetch(statement, *values)
-        statement._connection.terminate()
-        return found
+    async def execute_and_end(client: Any, sql: str, *values: object) -> object:
+        status = await execute(client, sql, *values)
+        if values:
+            client.terminate()
+        return status
 
-    monkeypatch.setattr(asyncpg.prepared_stmt.PreparedStatement, "fetch", fetch_and_end)
+    monkeypatch.setattr(asyncpg.Connection, "execute", execute_and_end)
     with pytest.raises(StoreUnavailable) as raised:
         await made.work(lambda tx: tx.execute("UPDATE queue_head SET tail = $1", 1))
     assert raised.value.code == "not_stored"
@@ -430,58 +429,6 @@ def taking_no_writes(cluster: Cluster) -> Iterator[None]:
             session.run("SELECT pg_reload_conf()")
 
 
-@asynccontextmanager
-async def tapped(address: str, notes: Callable[[Talk, bytes], None]) -> AsyncIterator[tuple[TappedProxy, Opened]]:
-    """An engine, and what it tells its server."""
-
-    def note(talk: Talk, kind: bytes) -> bool:
-        notes(talk, kind)
-        return False
-
-    port = _port(address)
-    async with TappedProxy("127.0.0.1", port) as proxy:
-        proxy.stops_after = note
-        async with opened(address.replace(f":{port}/", f":{proxy.port}/")) as made:
-            yield proxy, made
-
-
-async def test_transactions_that_write_prepare_nothing(address: str) -> None:
-    """Between prepare and execute the server waits for its client without the limit for idle transactions."""
-    executed_before: list[int] = []
-    notes = lambda talk, kind: executed_before.append(talk.executed) if kind == PARSE else None  # noqa: E731
-    async with tapped(address, notes) as (_, made):
-        await made.lay()
-        await made.rows("SELECT 1")
-    assert len(executed_before) > 5
-    assert set(executed_before) == {-1}
-
-
-async def test_new_connection_prepares_what_transactions_have_used(address: str) -> None:
-    kinds: list[bytes] = []
-    async with tapped(address, lambda _, kind: kinds.append(kind)) as (proxy, made):
-        await made.work(partial(queues.insert, queue=QUEUE))
-        first = kinds.count(QUERY)
-        await proxy.reset()
-        await _recovered(made)
-        del kinds[:]
-        other = a_queue(ORGANIZATION, 12)
-        await made.work(partial(queues.insert, queue=other))
-    assert first > 4
-    assert PARSE not in kinds
-    assert kinds.count(QUERY) == 2
-
-
-async def test_work_starts_again_once_only_when_round_trips_are_long(address: str) -> None:
-    kinds: list[bytes] = []
-    async with tapped(address, lambda _, kind: kinds.append(kind)) as (proxy, made):
-        await made.rows("SELECT 1")
-        del kinds[:]
-        proxy.delay_seconds = 0.11
-        await made.work(partial(queues.insert, queue=QUEUE))
-    assert kinds.count(PARSE) > 1
-    assert kinds.count(QUERY) == 4
-
-
 async def test_session_of_a_worker_is_found_by_its_id_and_ended(own_cluster: Cluster, made: Opened) -> None:
     async with opened(made.engine._address) as other:
         other.engine.begin_session(7)
@@ -555,6 +502,17 @@ async def test_session_of_a_stopped_process_without_a_lease_is_ended(own_cluster
         # Like two workers that find it at the same moment.
         ended = await asyncio.gather(*(other.engine.end_stuck_sessions() for _ in range(2)))
         assert {each for names in ended for each in names} == {name}
+        assert await made.work(lambda tx: tx.exclusive()) is None
+
+
+async def test_session_that_hangs_between_the_steps_of_a_statement_is_ended(own_cluster: Cluster, address: str) -> None:
+    """The transaction is far younger than the time after which others are ended."""
+    async with stopped_in_a_transaction(address) as name, opened(address) as made:
+        ended: list[str] = []
+        async with asyncio.timeout(20):
+            while not ended:
+                ended += await made.engine.end_stuck_sessions()
+        assert ended == [name]
         assert await made.work(lambda tx: tx.exclusive()) is None
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import types
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from secrets import token_hex
 from typing import Any, Final, TypeVar, cast
@@ -22,11 +21,9 @@ T = TypeVar("T")
 
 EXCLUSIVE_KEY: Final = 0x64_69_73_63
 """The advisory lock of exclusive transactions."""
-
-EXCLUSIVELY: Final = "SELECT pg_advisory_xact_lock($1)"
+_EXCLUSIVELY: Final = "SELECT pg_advisory_xact_lock($1)"
 
 _CACHED_STATEMENTS: Final = 512
-_SLOW_SECONDS: Final = 0.1
 _IDLE_SECONDS: Final = 5
 _PROBE_SECONDS: Final = 2
 _PROBES: Final = 3
@@ -142,13 +139,20 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()
     AND pg_has_role(usesysid, 'USAGE')"""
 
+_UNSENT_SECONDS: Final = 3
+"""How long the server may wait between the two steps of a statement that the client has not prepared before."""
+
 # Each process aborts its own transactions earlier. A commit may wait longer for a standby: ending its session would not
-# help. Migrations may take long: `schema.migrate` sets their limits.
+# help. Migrations may take long: `schema.migrate` sets their limits. Between the steps of a statement, the server waits
+# for its client without the limit for idle transactions.
 END_STUCK_SESSIONS: Final = f"""
 SELECT application_name, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'discue %' AND application_name NOT LIKE '{_MIGRATION}%'
-    AND xact_start < clock_timestamp() - $1::float * interval '1 second' AND wait_event IS DISTINCT FROM 'SyncRep'
-    AND pid <> pg_backend_pid() AND pg_has_role(usesysid, 'USAGE')"""
+    AND pid <> pg_backend_pid() AND pg_has_role(usesysid, 'USAGE') AND (
+        (xact_start < clock_timestamp() - $1::float * interval '1 second' AND wait_event IS DISTINCT FROM 'SyncRep')
+        OR (query_start < clock_timestamp() - interval '{_UNSENT_SECONDS} seconds'
+            AND state = 'active' AND wait_event = 'ClientRead')
+    )"""
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -174,113 +178,44 @@ _KEEPALIVE: Final = (
 )
 
 
-class Statements:
-    """The prepared statements of one connection. Of too many, the least recently used ones are closed."""
-
-    def __init__(self, client: asyncpg.Connection) -> None:
-        self.client = client
-        self.are_slow = False
-        """Whether it took long to prepare the last one: round trips to the server do."""
-        self.known_through = 0
-        """How many of the statements that a pool has learned are prepared."""
-        self._prepared: OrderedDict[str, asyncpg.prepared_stmt.PreparedStatement] = OrderedDict()
-
-    def get(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement | None:
-        """Return a statement; None if it is not prepared."""
-        found = self._prepared.get(sql)
-        if found is not None:
-            self._prepared.move_to_end(sql)
-        return found
-
-    async def prepare(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement:
-        """Prepare a statement. Until the next one runs, the server keeps a transaction open that has no row locks."""
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
-        made = self._prepared[sql] = await self.client.prepare(on_server(sql))
-        self.are_slow = loop.time() - started_at > _SLOW_SECONDS
-        if len(self._prepared) > _CACHED_STATEMENTS:
-            self._prepared.popitem(last=False)
-        return made
-
-    def clear(self) -> None:
-        """Prepare all statements again when they are needed: the schema has changed."""
-        self._prepared.clear()
-        self.known_through = 0
-
-
-class Unprepared(Exception):
-    """A transaction needs a statement that is not prepared."""
-
-    def __init__(self, sql: str, *, is_exclusive: bool) -> None:
-        super().__init__(type(self).__doc__)
-        self.sql = sql
-        self.is_exclusive = is_exclusive
-        """Whether the transaction has asked for the exclusive lock."""
-
-
 class PostgresTransaction:
-    """`engine.Transaction` on one connection.
+    """`engine.Transaction` on one connection, on which a transaction has begun."""
 
-    The client sends a new statement in two steps. In between, the server waits for the second one without a limit: its
-    limit for idle transactions holds only between statements. So that a process that hangs there holds no locks, a
-    statement that is not prepared raises Unprepared, unless `may_prepare`.
-    """
-
-    __slots__ = ("_is_exclusive", "_is_rehearsal", "_may_prepare", "_statements", "failure", "heads", "is_asking")
+    __slots__ = ("_client", "failure", "heads", "is_asking")
     inline_bytes = (1 << 31) - 1
     """The server moves long values out of their rows by itself."""
 
-    def __init__(self, statements: Statements, *, may_prepare: bool = False, is_rehearsal: bool = False) -> None:
-        """Begin in an open transaction. A rehearsal never takes the exclusive lock: its caller rolls it back."""
-        self._statements = statements
-        self._may_prepare = may_prepare
-        self._is_rehearsal = is_rehearsal
-        self._is_exclusive = False
+    def __init__(self, client: asyncpg.Connection) -> None:
+        self._client = client
         self.failure: Exception | None = None
         self.heads: dict[QueueKey, int] = {}
         self.is_asking = False
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        statement = await self._prepared(sql)
-        found = await self._ask(statement.fetchrow, *values)
+        found = await self._ask(self._client.fetchrow, sql, *values)
         return None if found is None else tuple(found)
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        statement = await self._prepared(sql)
-        return [tuple(row) for row in await self._ask(statement.fetch, *values)]
+        return [tuple(row) for row in await self._ask(self._client.fetch, sql, *values)]
 
     async def execute(self, sql: str, *values: Value) -> int:
-        if not values:
-            # The server parses and runs it in one step.
-            return _changed(await self._ask(self._statements.client.execute, sql))
-        return await self._ask(_execute, await self._prepared(sql), *values)
+        """See `engine.Transaction.execute`. Returns 0 for statements without a count, such as `CREATE TABLE`."""
+        count = (await self._ask(self._client.execute, sql, *values)).rpartition(" ")[2]
+        return int(count) if count.isdecimal() else 0
 
     async def exclusive(self) -> None:
-        self._is_exclusive = True
-        if not self._is_rehearsal:
-            await self.row(EXCLUSIVELY, EXCLUSIVE_KEY)
+        await self.row(_EXCLUSIVELY, EXCLUSIVE_KEY)
 
     async def end_sessions(self, session_id: int) -> None:
         await self.rows(_END_SESSIONS, application_name(session_id))
 
-    async def _prepared(self, sql: str) -> asyncpg.prepared_stmt.PreparedStatement:
-        statement = self._statements.get(sql)
-        if statement is None:
-            if not self._may_prepare:
-                self.failure = Unprepared(sql, is_exclusive=self._is_exclusive)
-                raise self.failure
-            statement = await self._ask(self._statements.prepare, sql)
-        return statement
-
-    async def _ask(self, call: Callable[..., Awaitable[T]], *values: Any) -> T:
+    async def _ask(self, call: Callable[..., Awaitable[T]], sql: str, *values: Any) -> T:
         self.is_asking = True
         try:
             # On a connection that is lost, the call itself fails.
-            return await call(*values)
+            return await call(on_server(sql), *values)
         except Exception as error:  # Kept, and raised as a store error
             self.failure = error
-            if isinstance(error, (asyncpg.InternalClientError, asyncpg.InvalidCachedStatementError)):
-                self._statements.clear()
             raise translated(error, before_commit=True) from without_data(error)
         finally:
             self.is_asking = False
@@ -304,18 +239,6 @@ def run_work(work: Work[T], tx: PostgresTransaction) -> Generator[Any, Any, T]:
             resume, value = running.send, (yield waits_for)
         except BaseException as error:  # Raised in the work
             resume, value = running.throw, error
-
-
-async def _execute(statement: asyncpg.prepared_stmt.PreparedStatement, *values: Value) -> int:
-    await statement.fetch(*values)
-    # If the connection has ended meanwhile, this fails.
-    return _changed(statement.get_statusmsg())
-
-
-def _changed(status: str) -> int:
-    """Return the count in `UPDATE 3` or `INSERT 0 3`; 0 for `CREATE TABLE`."""
-    count = status.rpartition(" ")[2]
-    return int(count) if count.isdecimal() else 0
 
 
 def _each_host(address: str) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.cursors import CLAIM_OF_ONE
 from discue.store.engine import (
     Appended,
     Batch,
@@ -30,12 +29,10 @@ from discue.store.postgres import schema
 from discue.store.postgres.commit import OneIsStale, append, append_to_topics, empty_append, empty_settle, settle
 from discue.store.postgres.connection import (
     END_STUCK_SESSIONS,
-    EXCLUSIVELY,
     FAILURES_TO_OPEN,
     OUTAGES,
     PostgresTransaction,
     Server,
-    Unprepared,
     application_name,
     concerns_one_part,
     is_conflict,
@@ -47,7 +44,6 @@ from discue.store.postgres.connection import (
 from discue.store.postgres.notify import Notifier
 from discue.store.postgres.pool import Pool, Report, ServerConnection, ServerConnections
 from discue.store.postgres.schema import DIALECT
-from discue.store.workers import HOLD
 
 T = TypeVar("T")
 
@@ -152,7 +148,7 @@ class PostgresEngine:
         self._appending = Pool(self._connections, _APPENDS)
         self._settling = Pool(self._connections, _SETTLES)
         # An urgent work finds a connection, whatever the others wait for.
-        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS, known=(EXCLUSIVELY, *CLAIM_OF_ONE, HOLD))
+        self._working = Pool(self._connections, _WORKS + _URGENT_WORKS)
         self._reading = Pool(self._connections, _READS)
         self._notifier = Notifier(self._connections, self._report)
 
@@ -296,36 +292,46 @@ class PostgresEngine:
 
     async def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> Any:
         """Run a work, note the heads that it raises, and return its result or exception. Raises the server's error."""
-        progress = _Progress()
+        is_committing = asyncio.Event()
         try:
             return await self._retried(
-                self._working, lambda connection: self._prepared(connection, work, heads, progress)
+                self._working, lambda connection: self._transact(connection, work, heads, is_committing)
             )
         except Exception as error:  # Reported, and raised as a store error
-            raise self._failure("commit", error, before_commit=not progress.is_committing) from without_data(error)
+            raise self._failure("commit", error, before_commit=not is_committing.is_set()) from without_data(error)
 
-    async def _prepared(
-        self, connection: ServerConnection, work: Work[Any], heads: dict[QueueKey, int], progress: "_Progress"
-    ) -> Any:
-        """Run a work in a transaction. It starts again after each statement of it that has to be prepared.
+    async def _transact(
+        self, connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int], is_committing: asyncio.Event
+    ) -> T | Exception:
+        """Run a work in a transaction, note the heads that it raises, and return its result or exception.
 
-        Until all are prepared, an exclusive work is rehearsed: without the lock, which all workers' exclusive works
-        wait for in their order, and rolled back at the end. A worker that has just started would else hold the lock,
-        and wait for it, once per statement.
+        Raises the server's error, even if the work ignored it. Sets `is_committing` before the server may be told to
+        commit: from then on the outcome of a lost connection is unknown.
         """
-        progress.rehearses = False
-        while True:
+        client = connection.client
+        is_committing.clear()
+        with connection.committing(self._commit_seconds):
+            await client.execute("BEGIN")
+            tx = PostgresTransaction(client)
+            result: T | Exception
             try:
-                with connection.committing(self._commit_seconds):
-                    result = await _transact(connection, work, heads, progress)
-            except Unprepared as missing:
-                with connection.limited(self._commit_seconds):
-                    await self._working.prepare(connection, missing.sql)
-                progress.rehearses = missing.is_exclusive
-                continue
-            if not progress.rehearses:
+                result = await run_work(work, tx)
+            except Exception as error:  # It is the work's result
+                result = error
+            if tx.failure is None and not isinstance(result, Exception):
+                if connection.is_open:
+                    is_committing.set()
+                # Statements may have warned of something else, such as a session to be ended that has just ended by
+                # itself.
+                connection.warning = None
+                await client.execute("COMMIT")
+                heads.update(tx.heads)
                 return result
-            progress.rehearses = False
+            if connection.is_open:
+                await client.execute("ROLLBACK")
+            if tx.failure is not None and not concerns_one_part(tx.failure):
+                raise tx.failure
+        return result if isinstance(result, Exception) else RuntimeError("work went on after an error of its own")
 
     async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
         """Run what commits, and retry if it did nothing because of a conflict; never if the outcome is unknown."""
@@ -367,8 +373,7 @@ class PostgresEngine:
 
     async def _read_work(self, connection: ServerConnection, work: Work[T]) -> T:
         await connection.client.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        # It holds no lock that others wait for.
-        tx = PostgresTransaction(connection.statements, may_prepare=True)
+        tx = PostgresTransaction(connection.client)
         try:
             return await run_work(work, tx)
         finally:
@@ -382,43 +387,3 @@ class PostgresEngine:
             return error
         self._report(place, without_data(error))
         return translated(error, before_commit=before_commit)
-
-
-class _Progress:
-    """How far the last try of a work came."""
-
-    rehearses = False
-    """Whether it is rolled back at its end."""
-    is_committing = False
-    """Whether the server may have been told to commit: from then on the outcome of a lost connection is unknown."""
-
-
-async def _transact(
-    connection: ServerConnection, work: Work[T], heads: dict[QueueKey, int], progress: _Progress
-) -> T | Exception:
-    """Run a work in a transaction, note the heads that it raises, and return its result or exception.
-
-    Raises the server's error, even if the work ignored it, and Unprepared if the work must start again. On a slow
-    network that would take too long. A rehearsal is rolled back.
-    """
-    client, progress.is_committing = connection.client, False
-    await client.execute("BEGIN")
-    may_prepare, rehearses = connection.statements.are_slow, progress.rehearses
-    tx = PostgresTransaction(connection.statements, may_prepare=may_prepare, is_rehearsal=rehearses)
-    result: T | Exception
-    try:
-        result = await run_work(work, tx)
-    except Exception as error:  # It is the work's result
-        result = error
-    if tx.failure is None and not isinstance(result, Exception) and not rehearses:
-        progress.is_committing = connection.is_open
-        # Statements may have warned of something else, such as a session to be ended that has just ended by itself.
-        connection.warning = None
-        await client.execute("COMMIT")
-        heads.update(tx.heads)
-        return result
-    if connection.is_open:
-        await client.execute("ROLLBACK")
-    if tx.failure is not None and not concerns_one_part(tx.failure):
-        raise tx.failure
-    return result if isinstance(result, Exception) else RuntimeError("work went on after a statement of it had failed")

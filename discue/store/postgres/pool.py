@@ -1,15 +1,14 @@
 """Connections to the server: when they are made, discarded, lost, and made again."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import asyncpg
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.postgres.connection import CommitUncertain, ConnectionCut, Server, Statements, without_data
+from discue.store.postgres.connection import CommitUncertain, ConnectionCut, Server, without_data
 
 Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""
@@ -17,8 +16,6 @@ Report = Callable[[str, BaseException], None]
 _WAIT_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 5.0
-_PREPARE_SECONDS: Final = 1.0
-_KNOWN_STATEMENTS: Final = 256
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -30,7 +27,6 @@ class ServerConnection:
         self, client: asyncpg.Connection, generation: int, on_end: Callable[["ServerConnection"], None]
     ) -> None:
         self.client = client
-        self.statements = Statements(client)
         self.name: str = client.get_settings().application_name
         self.generation = generation
         """How many losses there had been when it was made."""
@@ -211,63 +207,28 @@ class ServerConnections:
 class Pool:
     """A limited number of connections for one purpose, made when they are needed."""
 
-    def __init__(self, connections: ServerConnections, size: int, known: Iterable[str] = ()) -> None:
-        """`known` are statements of transactions that must not take longer the first time."""
+    def __init__(self, connections: ServerConnections, size: int) -> None:
         self._connections = connections
         self._slots = asyncio.Semaphore(size)
         self._idle: list[ServerConnection] = []
-        self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
-        self._learned = len(self._known)
-        """How many statements were ever known."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ServerConnection]:
         """Use a connection alone. Raises StoreUnavailable, after a second if all are in use."""
         await self._enter()
         try:
-            idle = self._take_idle()
-            connection = idle or await self._connections.connect()
+            connection = self._take_idle() or await self._connections.connect()
             connection.is_idle = False
             try:
-                statements = connection.statements
-                # On a slow network what others have prepared takes too long to wait for, as a lease's renewal would.
-                is_prepared = statements.known_through == self._learned or (idle is not None and statements.are_slow)
-                if not is_prepared or connection.name != self._connections.server.application_name:
-                    await self._make_ready(connection)
+                name = self._connections.server.application_name
+                if connection.name != name:
+                    with connection.limited(_READY_SECONDS):
+                        await connection.take_name(name)
                 yield connection
             finally:
                 self._put_back(connection)
         finally:
             self._slots.release()
-
-    async def prepare(self, connection: ServerConnection, sql: str) -> None:
-        """Prepare a statement that transactions use; on the other connections, too, before they are used next."""
-        await connection.statements.prepare(sql)
-        if sql in self._known:
-            return
-        self._known[sql] = None
-        self._learned += 1
-        if len(self._known) > _KNOWN_STATEMENTS:
-            self._known.popitem(last=False)
-
-    async def _make_ready(self, connection: ServerConnection) -> None:
-        """Give a connection its name, and prepare the statements that transactions have used so far."""
-        loop, learned = asyncio.get_running_loop(), self._learned
-        ends_at = loop.time() + _PREPARE_SECONDS
-        with connection.limited(_READY_SECONDS):
-            for sql in tuple(self._known):
-                if loop.time() > ends_at:
-                    break
-                if connection.statements.get(sql) is None:
-                    try:
-                        await connection.statements.prepare(sql)
-                    except asyncpg.PostgresError:
-                        # A newer program has changed the schema.
-                        self._known.pop(sql, None)
-            # Statements that failed, or that came too late, are prepared when they are needed.
-            connection.statements.known_through = learned
-            # This also ends the transaction in which the server has prepared them.
-            await connection.take_name(self._connections.server.application_name)
 
     async def _enter(self) -> None:
         if not self._slots.locked():
