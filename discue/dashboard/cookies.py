@@ -23,7 +23,7 @@ _THEME_SECONDS: Final = 31_536_000
 def session_name(url: str) -> str:
     """Return the name of the session's cookie at the service's URL, as the browser sees it."""
     parts = urlsplit(url)
-    return LOOPBACK_NAME if parts.scheme == "http" and _is_loopback(parts.hostname or "") else SECURE_NAME
+    return LOOPBACK_NAME if parts.scheme == "http" and is_loopback(parts.hostname or "") else SECURE_NAME
 
 
 def session(name: str, token: str) -> tuple[str, str]:
@@ -80,6 +80,7 @@ def theme(chosen: Theme) -> tuple[str, str]:
     return "set-cookie", f"{THEME_COOKIE}={chosen}; Path=/; SameSite=Lax; Max-Age={_THEME_SECONDS}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, as browsers see it."""
     address = literal_address(host)
     return host == "localhost" or (address is not None and address.is_loopback)

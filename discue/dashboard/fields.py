@@ -115,14 +115,9 @@ def value_of(text: str, kind: str, pointer: str = "/data") -> bytes:
     try:
         decode_value(content)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise malformed(pointer, f"must be JSON: {_in_plain_words(error)}", code="wrong_type") from None
+        fault = str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "its end is missing")
+        raise malformed(pointer, f"must be JSON: {fault}", code="wrong_type") from None
     return content.strip()
-
-
-def _in_plain_words(error: Exception) -> str:
-    """Return what is wrong with JSON, from the message of the decoder."""
-    message = str(error).removeprefix("JSON is malformed: ")
-    return message.replace("Input data was truncated", "its end is missing")
 
 
 def is_number(text: str) -> bool:

@@ -18,7 +18,7 @@ from discue.store.aliases import OfferedKind
 from discue.store.pagination import Listing, Selection
 
 _TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
-_POSITION_CHARACTERS: Final = 64
+_POSITION: Final = re.compile("[0-9A-Za-z]{1,64}")
 
 STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
 """The states of messages, as filters."""
@@ -53,7 +53,7 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
         if name in names and name in given:
             with noting_faults(visit):
                 chosen[name] = _checked(name, given[name])
-    position = next((name for name in ("after", "before") if is_position(given.get(name, ""))), None)
+    position = next((name for name in ("after", "before") if _POSITION.fullmatch(given.get(name, ""))), None)
     if position is not None:
         chosen[position] = given[position]
     return msgspec.structs.replace(Selection(per_page=per_page), **chosen)
@@ -67,11 +67,9 @@ def noting_faults(visit: Visit) -> Iterator[None]:
     except (BadRequest, Unprocessable) as error:
         if not error.faults:
             raise
-        visit.wrong.append(Unprocessable(error.detail, code=error.code, faults=tuple(map(_at_field, error.faults))))
-
-
-def _at_field(fault: Fault) -> Fault:
-    return Fault(f"/{fault.pointer[1:]}", fault.detail) if fault.pointer.startswith("?") else fault
+        # A parameter is the field with its name.
+        faults = tuple(Fault(re.sub(r"^\?", "/", fault.pointer), fault.detail) for fault in error.faults)
+        visit.wrong.append(Unprocessable(error.detail, code=error.code, faults=faults))
 
 
 def _checked(name: str, value: str) -> str:
@@ -112,10 +110,6 @@ async def names_offered(visit: Visit, kind: OfferedKind, page: ShownList) -> Seq
 
 def _query(kept: Mapping[str, str], name: str, position: str | None) -> str:
     return "" if position is None else "?" + urlencode({**kept, name: position})
-
-
-def is_position(text: str) -> bool:
-    return 0 < len(text) <= _POSITION_CHARACTERS and text.isascii() and text.isalnum()
 
 
 def id_given(visit: Visit, name: str) -> str:

@@ -8,7 +8,6 @@ from discue.dashboard.exchange import (
     BY_PATH,
     SECURITY_HEADERS,
     PageResponse,
-    StaticFile,
     page_response,
     plain_response,
     redirect_response,
@@ -78,7 +77,15 @@ class PageSteps:
         if scope.method in {"GET", "HEAD"}:
             file = BY_PATH.get(visit.path)
             if file is not None:
-                return _static_response(visit.headers, file)
+                shown = [
+                    ("content-type", file.content_type),
+                    _IMMUTABLE,
+                    *SECURITY_HEADERS,
+                    ("vary", "accept-encoding"),
+                ]
+                if not accepts_gzip(visit.headers.get("accept-encoding") or ""):
+                    return PageResponse(200, shown, file.content)
+                return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
             if script is not None:
                 return script
         visit.url = self._url_of(scope)
@@ -209,13 +216,6 @@ def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
     if error.retry_after_seconds is not None:
         response.headers.append(("retry-after", str(error.retry_after_seconds)))
     return response
-
-
-def _static_response(headers: HttpHeaders, file: StaticFile) -> PageResponse:
-    shown = [("content-type", file.content_type), _IMMUTABLE, *SECURITY_HEADERS, ("vary", "accept-encoding")]
-    if not accepts_gzip(headers.get("accept-encoding") or ""):
-        return PageResponse(200, shown, file.content)
-    return PageResponse(200, [*shown, ("content-encoding", "gzip")], file.compressed)
 
 
 def _response(done: Page | Redirect | Download, visit: Visit, render: Callable[[Page], bytes]) -> PageResponse:

@@ -43,7 +43,8 @@ class InboxRow:
 
 
 async def show(visit: Visit) -> Page:
-    inbox, below = _inbox(visit), _number(visit.query.get("below", "")) or 0
+    inbox, given = _inbox(visit), visit.query.get("below", "")
+    below = int(given) if is_number(given) else 0
     found = [each for each in inbox.received if not below or each.number < below]
     rows = [_row(each) for each in found[:PER_PAGE]]
     older = f"?below={rows[-1].request.number}" if len(found) > PER_PAGE else ""
@@ -62,10 +63,9 @@ async def show(visit: Visit) -> Page:
 
 async def decide(visit: Visit) -> Redirect:
     text = visit.form.get("times", "1").strip()
-    times = _number(text)
-    if text and times is None:
+    if text and not is_number(text):
         raise invalid("/times", f"must be a number from {TIMES.start} to {TIMES.stop - 1}")
-    _inbox(visit).respond_with(visit.form.get("action", ""), times)
+    _inbox(visit).respond_with(visit.form.get("action", ""), int(text) if text else None)
     return Redirect(_PATH)
 
 
@@ -92,10 +92,6 @@ def _row(request: ReceivedRequest) -> InboxRow:
 def _id_in(request: ReceivedRequest, header: str) -> str:
     value = request.header(header)
     return value if is_public_id(value) else ""
-
-
-def _number(text: str) -> int | None:
-    return int(text) if is_number(text) else None
 
 
 ROUTES: Final = (PageRoute(_PATH, show, decide, needs="messages", writes="listeners"),)

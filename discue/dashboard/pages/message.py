@@ -138,7 +138,9 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=SHOWN_LISTENERS)
     found = await messages.timeline(visit.control, visit.principal, visit.ids, selection, reserve=visit.reserve_data)
     drawing = draw(found, visit.now)
-    opened = _opened(visit, drawing)
+    made = (each for lane in drawing.lanes for each in lane.attempts)
+    # The page has the request and the response of the attempt of the query, or of one that failed.
+    opened = next((each for each in made if each.of.attempt.id == visit.query.get("attempt")), drawing.opened)
     states = {delivery.state for delivery in found.all_deliveries}
     # A single state may be `filtered`, which lists do not distinguish from `acknowledged`.
     last = "".join(states) if len(states) == 1 else "acknowledged"
@@ -163,12 +165,6 @@ async def show(visit: Visit) -> Page:
         },
         is_live=True,
     )
-
-
-def _opened(visit: Visit, drawing: Drawing) -> ShownAttempt | None:
-    """Return the attempt whose request and response the page has: that of the query, or one that failed."""
-    shown = (each for lane in drawing.lanes for each in lane.attempts)
-    return next((each for each in shown if each.of.attempt.id == visit.query.get("attempt")), drawing.opened)
 
 
 async def message_of(visit: Visit, public_id: str) -> StoredMessage:

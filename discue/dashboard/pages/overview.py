@@ -34,14 +34,15 @@ async def show(visit: Visit) -> Page:
     activity: Sequence[Activity] = ()
     if visit.principal.may("stats", "read"):
         activity = await usage.activity(visit.control, visit.principal)
-    worst: Sequence[ListenerDetails] = ()
+    worst: list[ListenerDetails] = []
     attention: Sequence[ListenerRow] = ()
     found: Sequence[ListenerDetails] = ()
     has_more = False
     if visit.principal.may("listeners", "read"):
         page = await listeners.newest_and_inactive(visit.control, visit.principal, LISTENERS_READ)
         found, has_more = page.items, page.has_next
-        worst = sorted((each for each in found if _needs_attention(each)), key=_urgency, reverse=True)
+        worst = [each for each in found if state_of(each) not in ("acknowledged", "pending") or each.counts.missed]
+        worst.sort(key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
     hour = activity[-_HOUR:]
     chart: Columns | None = columns(activity, HALF_HOUR) if activity else None
@@ -94,10 +95,6 @@ def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:
     before, current = activity[-2:]
     elapsed = now - current.started_at
     return {name: rate_a_minute(getattr(before, name), getattr(current, name), elapsed) for name in _RATES}
-
-
-def _needs_attention(details: ListenerDetails) -> bool:
-    return state_of(details) not in ("acknowledged", "pending") or details.counts.missed > 0
 
 
 def _urgency(details: ListenerDetails) -> tuple[bool, int, int]:

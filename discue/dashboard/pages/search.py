@@ -106,7 +106,9 @@ async def show(visit: Visit) -> Page | Redirect:
     try:
         asked = parse_search(text, visit.now)
         if asked.status:
-            return await _attempts(visit, asked)
+            listener = await _listener(visit, asked.listener, asked.queue)
+            path = f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
+            return Redirect(f"{path}?status={asked.status}#attempts")
         if asked.is_about_messages:
             values["list"] = await _messages(visit, asked)
             items = values["list"].items
@@ -165,12 +167,6 @@ def _only_path(found: Found) -> str:
     paths += [f"/queues/{each.queue_public_id}/listeners/{each.public_id}" for each in found.listeners]
     paths += [f"/queues/{each.queue_public_id}/messages/{each.id}" for each in found.messages]
     return paths[0] if len(paths) == 1 else ""
-
-
-async def _attempts(visit: Visit, asked: Search) -> Redirect:
-    """Lead to the attempts of the listener. Raises BadRequest if none has the name."""
-    listener = await _listener(visit, asked.listener, asked.queue)
-    return Redirect(f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}?status={asked.status}#attempts")
 
 
 async def _messages(visit: Visit, asked: Search) -> ShownList:

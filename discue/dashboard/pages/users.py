@@ -82,7 +82,7 @@ async def _page(visit: Visit, template: str, heading: str = "") -> Page:
         "words": _WORDS,
         "heading": heading,
         "roles": _roles(visit),
-        "manages": _manages(visit, user),
+        "manages": visit.principal.may("users", "write", user.public_id) and user.role in _roles(visit),
         "is_own": user.public_id == visit.principal.key_public_id,
         "has_factor": bool(await second_factor.users_with(visit.control, [user])),
         "sessions": await sessions.sessions_of(visit.control, visit.principal, user.public_id),
@@ -94,11 +94,6 @@ def _require_other(visit: Visit) -> None:
     """Raise Forbidden for the user's own account, where a session alone must not be enough to take it over for good."""
     if visit.ids[0] == visit.principal.key_public_id:
         raise Forbidden("Use your account page.")
-
-
-def _manages(visit: Visit, user: User) -> bool:
-    own = visit.principal.role
-    return visit.principal.may("users", "write", user.public_id) and own is not None and may_manage(own, user.role)
 
 
 def _roles(visit: Visit) -> list[str]:

@@ -80,7 +80,8 @@ class Portal:
         if visit.opened is None:
             raise Unauthorized(_ENDED)
         if visit.path == THEME and visit.scope.method != "POST":
-            return _theme(visit.opened)
+            headers = [("content-type", "text/css; charset=utf-8"), ("cache-control", "no-store"), *SECURITY_HEADERS]
+            return PageResponse(200, headers, stylesheet(visit.opened.theme))
         return await self._page(visit, visit.opened)
 
     async def _open(self, visit: PortalVisit) -> PageResponse:
@@ -155,8 +156,3 @@ def _embed_script() -> PageResponse:
     shared = [each for each in SECURITY_HEADERS if each[0] != "cross-origin-resource-policy"]
     headers = [("content-type", script.content_type), _FOR_MINUTES, *shared]
     return PageResponse(200, [*headers, ("cross-origin-resource-policy", "cross-origin")], script.content)
-
-
-def _theme(details: PortalDetails) -> PageResponse:
-    headers = [("content-type", "text/css; charset=utf-8"), ("cache-control", "no-store"), *SECURITY_HEADERS]
-    return PageResponse(200, headers, stylesheet(details.theme))

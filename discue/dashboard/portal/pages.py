@@ -12,7 +12,7 @@ from discue.control import listener_activity, listener_secrets, listeners
 from discue.control.listener_fields import ListenerFields
 from discue.control.listener_options import OptionFields, RateFields
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.fields import decimal_of, indented
+from discue.dashboard.fields import decimal_of, indented, is_number
 from discue.dashboard.formats import SHOWN_BYTES, beginning
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages import listener_actions, message, selected
@@ -159,8 +159,6 @@ async def delete(visit: Visit) -> Redirect:
 SHOWN_TYPES: Final = 10
 """Event types on one page. The size of a page is that of their schemas."""
 
-_LONGEST_NUMBER: Final = 4
-
 
 @dataclass(frozen=True, slots=True)
 class EventType:
@@ -176,25 +174,16 @@ class EventType:
 async def show_event_types(visit: Visit) -> Page:
     details = of_portal(visit).details
     names = await sessions.event_types(visit.control, details)
-    number, ids = _number(visit.query.get("page", ""), names), list(names)
+    ids, pages, asked = list(names), max(1, -(-len(names) // SHOWN_TYPES)), visit.query.get("page", "")
+    number = int(asked) if is_number(asked) and int(asked) in range(1, pages + 1) else 1
     shown = ids[(number - 1) * SHOWN_TYPES : number * SHOWN_TYPES]
     types, time_slice = [], TimeSlice()
     for queue in await sessions.schemas_of(visit.control, details, shown):
         types.append(event_type_of(queue))
         # A large schema takes some milliseconds.
         await time_slice.pause_if_over()
-    values = {"types": types, "number": number, "pages": _pages(names)}
+    values = {"types": types, "number": number, "pages": pages}
     return Page("event_types.html", "Event types", values)
-
-
-def _pages(names: Mapping[str, str]) -> int:
-    return max(1, -(-len(names) // SHOWN_TYPES))
-
-
-def _number(text: str, names: Mapping[str, str]) -> int:
-    """Return the number of the page that a query asks for: the first, unless there is such a page."""
-    is_number = text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
-    return int(text) if is_number and int(text) in range(1, _pages(names) + 1) else 1
 
 
 def event_type_of(queue: Queue) -> EventType:

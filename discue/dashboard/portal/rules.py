@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from discue.domain.egress import literal_address
+from discue.dashboard.cookies import is_loopback
 from discue.domain.errors import invalid
 from discue.domain.scopes import Access, Principal, Scope
 
@@ -158,16 +158,11 @@ def origin_of(text: str, pointer: str) -> str:
         raise wrong from None
     host = parts.hostname or ""
     is_bare = text.lower().rstrip("/") == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc
-    if not is_bare or _HOST.fullmatch(host) is None or not _is_trustworthy(parts.scheme, host):
+    is_trustworthy = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not is_bare or _HOST.fullmatch(host) is None or not is_trustworthy:
         raise wrong
     default = 443 if parts.scheme == "https" else 80
     return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
-
-
-def _is_trustworthy(scheme: str, host: str) -> bool:
-    address = literal_address(host)
-    is_loopback = host == "localhost" or (address is not None and address.is_loopback)
-    return scheme == "https" or (scheme == "http" and is_loopback)
 
 
 def _is_web_url(url: str) -> bool:

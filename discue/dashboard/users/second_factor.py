@@ -85,7 +85,8 @@ def uri_of(secret: bytes, issuer: str, account: str) -> str:
 
 def new_recovery_codes(random_bytes: RandomBytes) -> tuple[str, ...]:
     """Return codes that each sign in once without the device, such as `k3fa-9xqz-…`."""
-    return tuple(_recovery_code(random_bytes(_RECOVERY_BYTES)) for _ in range(RECOVERY_CODES))
+    texts = [b32encode(random_bytes(_RECOVERY_BYTES)).decode().casefold() for _ in range(RECOVERY_CODES)]
+    return tuple("-".join(text[start : start + _GROUP] for start in range(0, len(text), _GROUP)) for text in texts)
 
 
 def recovery_hash(code: str) -> str:
@@ -99,11 +100,6 @@ def without_recovery_code(hashes: Sequence[str], code: str) -> tuple[str, ...] |
     entered = recovery_hash(code)
     left = tuple(stored for stored in hashes if not hmac.compare_digest(stored, entered))
     return left if len(left) < len(hashes) else None
-
-
-def _recovery_code(random: bytes) -> str:
-    text = b32encode(random).decode().casefold()
-    return "-".join(text[start : start + _GROUP] for start in range(0, len(text), _GROUP))
 
 
 _APP_NAME: Final = "discue"
@@ -191,7 +187,9 @@ async def check(control: ControlContext, user: User, code: str, *, without: bool
             return without
         left_ms = remaining_ms(stored.refused_until, now, MAX_REFUSAL_MS)
         if left_ms:
-            raise _refused(left_ms)
+            seconds = -(-left_ms // 1_000)
+            detail = f"Too many codes were wrong. Codes are accepted again in {seconds} seconds."
+            raise LockedOut(detail, retry_after_seconds=seconds)
         step = step_of(_secret_of(control, stored), code, now, stored.last_step)
         if step is not None:
             return await second_factor_table.use_step(tx, stored, step)
@@ -238,12 +236,6 @@ async def remove(control: ControlContext, principal: Principal, public_id: str) 
             await record(tx, occurrence, "second_factor_deleted", user)
 
     await control.store.write_exclusively(work)
-
-
-def _refused(left_ms: int) -> LockedOut:
-    seconds = -(-left_ms // 1_000)
-    detail = f"Too many codes were wrong. Codes are accepted again in {seconds} seconds."
-    return LockedOut(detail, retry_after_seconds=seconds)
 
 
 def _exists() -> Unprocessable:

@@ -92,7 +92,8 @@ async def revoke(control: ControlContext, principal: Principal, public_id: str) 
     async def work(tx: Transaction) -> None:
         session = require_found(await session_table.get(tx, principal.organization, public_id))
         user = await users.by_id(tx, session.organization, session.user_id) if session.user_id else None
-        if not _is_own(principal, session):
+        is_own = principal.role is not None and principal.key == (session.user_id or session.id)
+        if not is_own:
             principal.require("users", "write", *([user.public_id] if user else []))
             require_rank(principal, role_of(session, user))
         await session_table.delete(tx, session.organization, session.id)
@@ -163,10 +164,6 @@ def principal_of(found: FoundSession) -> Principal:
         is_operator=organization.is_operator,
         role=found.role,
     )
-
-
-def _is_own(principal: Principal, session: BrowserSession) -> bool:
-    return principal.role is not None and principal.key == (session.user_id or session.id)
 
 
 async def _owner(tx: Transaction, principal: Principal, user: str, access: Access) -> int:
