@@ -93,11 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explain_missing_client(error: ModuleNotFoundError, name: str) -> int:
     """Print that a command needs the client, and return the exit code. Raises other errors again."""
-    from discue.testing.client_missing import CLIENT, REMEDY  # noqa: PLC0415 - only errors need it
+    from discue.testing import CLIENT, CLIENT_REMEDY  # noqa: PLC0415 - only errors need it
 
     if error.name != CLIENT:
         raise error
-    return say_error(f"`discue {name}` {REMEDY}", FAILED)
+    return say_error(f"`discue {name}` {CLIENT_REMEDY}", FAILED)
 
 
 class _Parser(argparse.ArgumentParser):

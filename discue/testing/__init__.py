@@ -9,13 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from discue.testing.errors import KitClosed, NotSettled
-    from discue.testing.kit import Kit, KitClock
+    from discue.testing.applications import signed_headers
+    from discue.testing.kit import Kit, KitClock, KitClosed, NotSettled
     from discue.testing.listeners import ApplicationListener, KitListener, ScriptedListener
-    from discue.testing.pool import ServerPool
-    from discue.testing.requests import Received, Reply
-    from discue.testing.serving import connect, serve
-    from discue.testing.signatures import signed_headers
+    from discue.testing.receiver import Received, Reply
+    from discue.testing.serving import ServerPool, connect, serve
 
 __all__ = [
     "ApplicationListener",
@@ -33,14 +31,19 @@ __all__ = [
     "signed_headers",
 ]
 
+CLIENT = "discue_client"
+CLIENT_REMEDY = (
+    "needs the Python client, which is not installed. The client is not on a package index: run "
+    "`pip install ./clients/python` in a clone of the repository."
+)
+"""The rest of a sentence. It does not name the package: anyone could register that name on a package index."""
+
 _MODULES = {
-    **dict.fromkeys(("KitClosed", "NotSettled"), "errors"),
-    **dict.fromkeys(("Kit", "KitClock"), "kit"),
+    **dict.fromkeys(("Kit", "KitClock", "KitClosed", "NotSettled"), "kit"),
     **dict.fromkeys(("ApplicationListener", "KitListener", "ScriptedListener"), "listeners"),
-    **dict.fromkeys(("Received", "Reply"), "requests"),
-    **dict.fromkeys(("connect", "serve"), "serving"),
-    "ServerPool": "pool",
-    "signed_headers": "signatures",
+    **dict.fromkeys(("Received", "Reply"), "receiver"),
+    **dict.fromkeys(("ServerPool", "connect", "serve"), "serving"),
+    "signed_headers": "applications",
 }
 """The module of each name. pytest imports this package in every run, so nothing is imported before it is used."""
 
@@ -51,10 +54,8 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
-        from discue.testing.client_missing import CLIENT, REMEDY  # noqa: PLC0415 - only errors need it
-
         if error.name == CLIENT:
-            raise ModuleNotFoundError(f"The test kit {REMEDY}", name=CLIENT) from None
+            raise ModuleNotFoundError(f"The test kit {CLIENT_REMEDY}", name=CLIENT) from None
         raise
     found = globals()[name] = getattr(module, name)
     return found

@@ -1,18 +1,24 @@
-"""ASGI and WSGI applications as listeners, called without a server of their own."""
+"""Handlers that are called without a server of their own: ASGI and WSGI applications, and headers for others."""
 
 import asyncio
 import inspect
 import io
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from discue.testing.requests import Received, Reply
+from discue.crypto.signing import decode_private_key, decode_secret, sign
+from discue.domain.clock import SystemClock
+from discue.domain.ids import PublicIds
+from discue.testing.receiver import Received, Reply
 
 Environment = MutableMapping[str, Any]
 WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -66,10 +72,12 @@ class ApplicationEndpoint:
         future.add_done_callback(lambda ended: self._running.pop(ended, None))
         return future
 
-    @property
-    def unanswered(self) -> Sequence[Received]:
-        """The requests that the application has not responded to yet."""
-        return tuple(self._running.values())
+    def waits_for(self, message_id: str) -> str:
+        """Return why a message is in flight; "" if this does not explain it."""
+        for request in tuple(self._running.values()):
+            if request.fields["webhook-id"] == message_id:
+                return f"The application has not responded to {request.method} {request.path}."
+        return ""
 
     def abandon(self) -> Sequence[Received]:
         """Cancel the calls that do not return within a moment: a test may end in the middle of one. Return these."""
@@ -184,3 +192,22 @@ def call_wsgi(application: WsgiApplication, received: Received) -> Reply:
         raise RuntimeError("The application returned without a response.")
     status, headers = started[-1]
     return Reply(int(status.split(" ", 1)[0]), tuple(headers), b"".join(written))
+
+
+def signed_headers(
+    body: bytes, secret: str, *, message_id: str | None = None, at: datetime | None = None, attempt: int = 1
+) -> dict[str, str]:
+    """Return the headers of a request with this body, as discue sends it: signed now, or at another time.
+
+    `secret` is `whsec_…`, or a private key `whsk_…`. Raises ValueError for another one.
+    """
+    key = decode_private_key(secret) if secret.startswith("whsk_") else decode_secret(secret)
+    timestamp = int(time.time() if at is None else at.timestamp())
+    message_id = message_id or PublicIds(SystemClock(), os.urandom).next()
+    return {
+        "content-type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign((key,), message_id, timestamp, body),
+        "discue-attempt": str(attempt),
+    }

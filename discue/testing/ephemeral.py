@@ -1,8 +1,7 @@
 """A server for tests in a process of its own, whose clock is moved by requests."""
 
 import hmac
-import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +14,35 @@ from discue.domain.errors import reason_phrase
 from discue.http.rsgi import Application, HttpProtocol, HttpScope
 from discue.observability.logs import Log
 from discue.testing.clock import milliseconds_of
-from discue.testing.sender import AttemptKey
+from discue.testing.receiver import AttemptKey
 from discue.testing.server import SETTLE_SECONDS, Running, StillWorking, Timeline, running
 
 PREFIX: Final = "/testing/"
 _NOT_SETTLED: Final = "Something that is due was not done in time. `waits_for` in its deliveries says why."
 
 
-class SettleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /testing/clock`, which changes nothing. The other bodies have its fields, too."""
+
+    held: tuple[AttemptKey, ...] = ()
+    """Attempts that a listener of the test keeps waiting."""
+
+    async def run(self, timeline: Timeline) -> None:
+        """Do what the request asks for."""
+
+
+class Settle(Action, frozen=True):
     """The body of `POST /testing/settle`."""
 
     seconds: float = SETTLE_SECONDS
-    held: tuple[AttemptKey, ...] = ()
     pulls: bool = True
     """Whether messages count that consumers can pull or hold."""
 
+    async def run(self, timeline: Timeline) -> None:
+        await timeline.settle(self.seconds, lambda: self.held, pulls=self.pulls)
 
-class AdvanceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+
+class Advance(Action, frozen=True):
     """The body of `POST /testing/advance`: `by` or `to`. Without both, the clock moves to what is due next."""
 
     by: str | float | None = None
@@ -40,36 +51,45 @@ class AdvanceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A time in milliseconds since the epoch. The clock does not move to a time that has passed."""
     seconds: float = SETTLE_SECONDS
     """How long each step may take, in real time."""
-    held: tuple[AttemptKey, ...] = ()
-    """Attempts that a listener of the test keeps waiting."""
+
+    async def run(self, timeline: Timeline) -> None:
+        if self.by is not None and self.to is not None:
+            raise ValueError("Send either `by` or `to`, not both.")
+        if self.by is not None:
+            await timeline.advance_by(milliseconds_of(self.by), lambda: self.held, self.seconds)
+        elif self.to is not None:
+            await timeline.advance_to(self.to, lambda: self.held, self.seconds)
+        else:
+            await timeline.advance_to_next(lambda: self.held, self.seconds)
 
 
-class FreezeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Freeze(Action, frozen=True):
     """The body of `POST /testing/freeze`."""
 
     stands_still: bool = True
     """False: the clock runs again."""
 
+    async def run(self, timeline: Timeline) -> None:
+        await timeline.freeze(stands_still=self.stands_still)
 
-class AvailabilityBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+
+class SetAvailability(Action, frozen=True, kw_only=True):
     """The body of `POST /testing/availability`."""
 
     is_available: bool
     """False: all requests to the API get `503`."""
 
-
-class ClockBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /testing/clock`, which changes nothing."""
-
-    held: tuple[AttemptKey, ...] = ()
+    async def run(self, timeline: Timeline) -> None:
+        await timeline.set_available(is_available=self.is_available)
 
 
-class ClockResponse(msgspec.Struct, frozen=True):
-    """The state of the clock. Times are in milliseconds since the epoch."""
-
-    now: int
-    next_at: int | None
-    """When a delivery, delayed message or schedule is next due; None if none is."""
+_ACTIONS: Final[Mapping[str, type[Action]]] = {
+    "settle": Settle,
+    "advance": Advance,
+    "freeze": Freeze,
+    "clock": Action,
+    "availability": SetAvailability,
+}
 
 
 class MovableApplication:
@@ -88,65 +108,26 @@ class MovableApplication:
         status, content = await self._respond(scope, exchange)
         if isinstance(content, str):
             content = {"title": reason_phrase(status), "status": status, "detail": content}
-        body = json.dumps(content).encode()
-        exchange.response_bytes(status, [("content-type", "application/json")], body)
+        exchange.response_bytes(status, [("content-type", "application/json")], msgspec.json.encode(content))
 
     async def _respond(self, scope: HttpScope, exchange: HttpProtocol) -> tuple[int, Any]:
         """Return the status, and the content of the response: for errors, their detail."""
         if not hmac.compare_digest(scope.headers.get("x-api-key", "").encode(), self._key):
             return 401, "Send the key that discue dev --ephemeral printed in x-api-key."
-        actions = {
-            "settle": self._settle,
-            "advance": self._advance,
-            "freeze": self._freeze,
-            "clock": self._clock,
-            "availability": self._set_available,
-        }
-        action = actions.get(scope.path.removeprefix(PREFIX))
-        if action is None:
-            return 404, f"No route for {scope.path}. There are {', '.join(PREFIX + name for name in actions)}."
+        body = _ACTIONS.get(scope.path.removeprefix(PREFIX))
+        if body is None:
+            return 404, f"No route for {scope.path}. There are {', '.join(PREFIX + name for name in _ACTIONS)}."
         if scope.method != "POST":
             return 405, f"{scope.path} needs POST."
-        body = await exchange()
         try:
-            return 200, msgspec.to_builtins(await action(body or b"{}"))
+            action = msgspec.json.decode(await exchange() or b"{}", type=body)
+            await action.run(self._timeline)
         except (ValueError, msgspec.MsgspecError) as error:
             return 400, str(error)
         except StillWorking:
             return 409, _NOT_SETTLED
-
-    async def _settle(self, content: bytes) -> ClockResponse:
-        body = msgspec.json.decode(content, type=SettleBody)
-        await self._timeline.settle(body.seconds, lambda: body.held, pulls=body.pulls)
-        return await self._state(body.held)
-
-    async def _advance(self, content: bytes) -> ClockResponse:
-        body = msgspec.json.decode(content, type=AdvanceBody)
-        if body.by is not None and body.to is not None:
-            raise ValueError("Send either `by` or `to`, not both.")
-        if body.by is not None:
-            await self._timeline.advance_by(milliseconds_of(body.by), lambda: body.held, body.seconds)
-        elif body.to is not None:
-            await self._timeline.advance_to(body.to, lambda: body.held, body.seconds)
-        else:
-            await self._timeline.advance_to_next(lambda: body.held, body.seconds)
-        return await self._state(body.held)
-
-    async def _freeze(self, content: bytes) -> ClockResponse:
-        body = msgspec.json.decode(content, type=FreezeBody)
-        await self._timeline.freeze(stands_still=body.stands_still)
-        return await self._state(())
-
-    async def _set_available(self, content: bytes) -> ClockResponse:
-        body = msgspec.json.decode(content, type=AvailabilityBody)
-        await self._timeline.set_available(is_available=body.is_available)
-        return await self._state(())
-
-    async def _clock(self, content: bytes) -> ClockResponse:
-        return await self._state(msgspec.json.decode(content, type=ClockBody).held)
-
-    async def _state(self, held: Sequence[AttemptKey]) -> ClockResponse:
-        return ClockResponse(await self._timeline.now(), self._timeline.next_delivery_at(held))
+        # The time of the next delivery, delayed message or schedule is null if there is none.
+        return 200, {"now": await self._timeline.now(), "next_at": self._timeline.next_delivery_at(action.held)}
 
 
 @asynccontextmanager

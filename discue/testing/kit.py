@@ -9,19 +9,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from discue.testing.applications import ApplicationEndpoint
 from discue.testing.clock import milliseconds_of
-from discue.testing.errors import KitClosed, NotSettled
 from discue.testing.listeners import ANYTHING, ApplicationListener, KitListener, ScriptedListener
 from discue.testing.loop_thread import LoopThread, either
-from discue.testing.receiver import EndpointConnection, Receiver
-from discue.testing.requests import Received, Reply
-from discue.testing.script import Script
-from discue.testing.sender import AttemptKey
-from discue.testing.server import SETTLE_SECONDS, Held, StillWorking
+from discue.testing.receiver import AttemptKey, EndpointConnection, Received, Receiver, Reply, Script
+from discue.testing.remote import RemoteServer
+from discue.testing.server import SETTLE_SECONDS, Held, InProcessServer, StillWorking, Timeline
 from discue_client import AsyncDiscue, Discue
 from discue_client.models import Listener, Message
 
@@ -33,32 +30,27 @@ _APPLICATION_SECONDS: Final = 5.0
 _SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 
 
-class Clockwork(Protocol):
-    """Moves the clock of a server, and waits for what is due: see `Timeline`."""
-
-    async def settle(self, seconds: float, but: Held, *, pulls: bool) -> None: ...
-    async def advance_by(self, milliseconds: int, but: Held) -> None: ...
-    async def advance_to(self, instant: int, but: Held) -> None: ...
-    async def advance_to_next(self, but: Held) -> None: ...
-    async def freeze(self, *, stands_still: bool) -> None: ...
-    async def set_available(self, *, is_available: bool) -> None: ...
-    async def now(self) -> int: ...
+Host: TypeAlias = InProcessServer | RemoteServer
+Clockwork: TypeAlias = Timeline | RemoteServer
 
 
-class Host(Protocol):
-    """A server that a kit uses: in this process, or in another one."""
+class NotSettled(AssertionError):
+    """Something that is due was not done in time. `str()` says what, and what it waits for."""
 
-    @property
-    def url(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def thread(self) -> LoopThread: ...
-    @property
-    def timeline(self) -> Clockwork: ...
-    @property
-    def http_client(self) -> Any: ...
-    def require_running(self) -> None: ...
+    def __init__(self, seconds: float, waiting: Sequence[str]) -> None:
+        listed = waiting or ["The server still works on something that no message waits for."]
+        super().__init__("\n  ".join([f"After {seconds:g} s, discue has not settled:", *listed]))
+        self.waiting = tuple(waiting)
+
+
+class KitClosed(RuntimeError):
+    """The kit is used after its test or its `with` block."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This discue belonged to a test that has ended. Ask for the fixture `discue` in each test that uses it, "
+            "or use discue.testing.serve() as a context manager."
+        )
 
 
 class Kit:

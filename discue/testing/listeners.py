@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from discue.domain.clock import rfc3339
 from discue.testing.applications import ApplicationEndpoint
-from discue.testing.requests import Received
-from discue.testing.script import Script
+from discue.testing.receiver import Received, Script
 from discue_client import Discue, Event, Webhook
 
 if TYPE_CHECKING:
@@ -24,7 +23,17 @@ _SAID_CHARACTERS: Final = 160
 class KitListener:
     """A listener of the kit. `id`, `alias` and `queue` name it in the API. `secret` signs its requests."""
 
-    def __init__(self, client: Discue, queue: str, *, id: str, alias: str, secret: str) -> None:  # noqa: A002
+    def __init__(
+        self,
+        endpoint: Script | ApplicationEndpoint,
+        client: Discue,
+        queue: str,
+        *,
+        id: str,  # noqa: A002 - as in the API
+        alias: str,
+        secret: str,
+    ) -> None:
+        self._endpoint = endpoint
         self._client = client
         self.queue = queue
         self.id = id
@@ -34,12 +43,12 @@ class KitListener:
     @property
     def requests(self) -> Sequence[Received]:
         """All requests as they arrived, oldest first: one for each attempt."""
-        raise NotImplementedError
+        return self._endpoint.requests
 
     @property
     def errors(self) -> Sequence[Exception]:
         """The exceptions that the application or a callback has raised, oldest first. discue got a `500` for each."""
-        raise NotImplementedError
+        return self._endpoint.errors
 
     @property
     def received(self) -> list[Event[Any]]:
@@ -107,8 +116,7 @@ class KitListener:
 
     def waits_for(self, message_id: str) -> str:
         """Return what the kit knows of a message that is in flight; "" if it knows nothing."""
-        del message_id
-        return ""
+        return self._endpoint.waits_for(message_id)
 
     def table(self) -> str:
         """Return the last fifty attempts as a table, oldest first."""
@@ -154,8 +162,7 @@ class ScriptedListener(KitListener):
     """
 
     def __init__(self, script: Script, client: Discue, queue: str, **names: str) -> None:
-        super().__init__(client, queue, **names)
-        self._script = script
+        super().__init__(script, client, queue, **names)
         self.respond = script.respond
         self.retry_after = script.retry_after
         self.gone = script.gone
@@ -165,36 +172,6 @@ class ScriptedListener(KitListener):
         self.hang = script.hang
         self.callback = script.callback
 
-    @property
-    def requests(self) -> Sequence[Received]:
-        return self._script.requests
-
-    @property
-    def errors(self) -> Sequence[Exception]:
-        return self._script.errors
-
-    def waits_for(self, message_id: str) -> str:
-        hangs = any(key.message_id == message_id for key in self._script.held)
-        return "It hangs, as the test says, until the clock has moved by its timeout." if hangs else ""
-
 
 class ApplicationListener(KitListener):
     """A listener that is an ASGI or WSGI application in the process of the test."""
-
-    def __init__(self, endpoint: ApplicationEndpoint, client: Discue, queue: str, **names: str) -> None:
-        super().__init__(client, queue, **names)
-        self._endpoint = endpoint
-
-    @property
-    def requests(self) -> Sequence[Received]:
-        return self._endpoint.requests
-
-    @property
-    def errors(self) -> Sequence[Exception]:
-        return self._endpoint.errors
-
-    def waits_for(self, message_id: str) -> str:
-        for request in self._endpoint.unanswered:
-            if request.fields["webhook-id"] == message_id:
-                return f"The application has not responded to {request.method} {request.path}."
-        return ""

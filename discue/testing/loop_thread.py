@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -16,20 +16,14 @@ class LoopEnded(RuntimeError):
     """The thread has ended, so nothing runs on it any more."""
 
 
-class Done(Generic[T]):
-    """The result of work that has ended. `await` returns it, too."""
+class Done:
+    """Work that has ended: `await` returns at once."""
 
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._result().__await__()
-
-    async def _result(self) -> T:
-        return self.value
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
-def either(work: Callable[[], T]) -> Awaitable[T]:
+def either(work: Callable[[], None]) -> Awaitable[None]:
     """Do the work at once where no event loop runs; inside a coroutine, return a coroutine for `await`.
 
     Waiting there must not block the loop: a handler on it may have to respond first.
@@ -37,7 +31,8 @@ def either(work: Callable[[], T]) -> Awaitable[T]:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return Done(work())
+        work()
+        return Done()
     return asyncio.to_thread(work)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from discue.testing.kit import Kit, KitClock
     from discue.testing.listeners import ScriptedListener
-    from discue.testing.pool import ServerPool
+    from discue.testing.serving import ServerPool
     from discue_client import Discue
 
 

@@ -26,7 +26,7 @@ class RemoteServer:
         # Each request is sent once: `settle` would wait twice.
         self._client = AsyncDiscue(url, key, attempts=1)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Close the connections. The server goes on."""
         self.thread.run(self._client.aclose())
         self.thread.stop()

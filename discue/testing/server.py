@@ -19,12 +19,15 @@ from discue.config.settings import Settings
 from discue.config.types import reachable
 from discue.control.organizations import ensure_operator
 from discue.dashboard.users.sign_in import one_time_code
+from discue.domain.attempts import Outcome
 from discue.domain.egress import EgressPolicy
 from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.http.rsgi import Application
 from discue.observability.logs import Log
 from discue.product import edge
+from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
@@ -32,9 +35,9 @@ from discue.server.worker import Worker, served
 from discue.store.migrations import migrations
 from discue.store.sqlite import schema
 from discue.store.sqlite.connection import connect
-from discue.testing.clock import BEYOND, LATEST, MovableClock
+from discue.testing.clock import BEYOND, LATEST, MovableClock, SendingClock
 from discue.testing.loop_thread import LoopThread
-from discue.testing.sender import AttemptKey, KitSender
+from discue.testing.receiver import AttemptKey
 
 if TYPE_CHECKING:
     import httpx2
@@ -100,6 +103,35 @@ def _copy_empty_database(folder: Path) -> None:
     (folder / _FILE).write_bytes(_empty_database())
 
 
+class KitSender(Sender):
+    """A sender that knows its requests in flight."""
+
+    def __init__(self, clock: MovableClock, limits: SenderLimits, **options: Any) -> None:
+        super().__init__(clock=SendingClock(clock), limits=limits, **options)
+        self._moved = clock
+        self._open: dict[AttemptKey, int] = {}
+        """The end of each request in flight, in milliseconds since the epoch on the clock of the test."""
+
+    def is_busy(self, but: Collection[AttemptKey] = ()) -> bool:
+        """Whether a request is in flight, except for those of `but`."""
+        return any(key not in but for key in self._open)
+
+    def next_deadline(self, of: Collection[AttemptKey]) -> int | None:
+        """Return when the first of these requests times out, in milliseconds since the epoch."""
+        return min((at for key, at in self._open.items() if key in of), default=None)
+
+    def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+        key = AttemptKey(request.listener_id, request.message_id, request.number, request.replay_id)
+        # The timer that applies timeouts compares fractions of a millisecond.
+        self._open[key] = self._moved.now() + request.timeout_ms + 1
+
+        def end(outcome: Outcome) -> None:
+            self._open.pop(key, None)
+            done(outcome)
+
+        super().send(request, end)
+
+
 class Timeline:
     """Moves the clock of a worker step by step, and waits for what is due. Belongs to the loop of the worker."""
 
@@ -157,7 +189,9 @@ class Timeline:
         self.is_moved = True
         while True:
             await self.settle(seconds, but)
-            due_at = self.next_at(but())
+            # Also of what no test sees.
+            known = (self._dispatcher.timers.next_at, self._worker.jobs.scheduler.next_at)
+            due_at = _earliest(*known, self._sender.next_deadline(but()))
             if due_at is None or due_at > instant:
                 break
             await self._move_to(due_at)
@@ -181,11 +215,6 @@ class Timeline:
     async def set_available(self, *, is_available: bool) -> None:
         """Respond to requests again, or with `503` as while a server starts. Deliveries go on."""
         self._worker.readiness.phase = "serving" if is_available else "starting"
-
-    def next_at(self, held: Collection[AttemptKey] = ()) -> int | None:
-        """Return when anything is next due, also of what no test sees, in milliseconds since the epoch."""
-        known = (self._dispatcher.timers.next_at, self._worker.jobs.scheduler.next_at)
-        return _earliest(*known, self._sender.next_deadline(held))
 
     def next_delivery_at(self, held: Collection[AttemptKey] = ()) -> int | None:
         """Return when a delivery is next due or times out, in milliseconds since the epoch."""
@@ -252,16 +281,11 @@ Wrap = Callable[[Application, Timeline, str], Application]
 """Adds to what is served, for holders of the operator's key."""
 
 
-def _as_it_is(application: Application, timeline: Timeline, key: str) -> Application:
-    del timeline, key
-    return application
-
-
 @asynccontextmanager
 async def running(
     settings: Settings,
     log: Log,
-    wrap: Wrap = _as_it_is,
+    wrap: Wrap | None = None,
     *,
     clock: MovableClock | None = None,
     make_sender: Callable[..., KitSender] = KitSender,
@@ -280,7 +304,8 @@ async def running(
             sender = make_sender(clock, limits, policy=control.egress, details=settings.attempt_details, public=public)
             worker = Worker(control, log, edge(), sender=sender, machine=machine or Machine(random=lambda: 0.0))
             timeline = Timeline(worker, clock, sender)
-            worker.application = wrap(worker.application, timeline, key)
+            if wrap is not None:
+                worker.application = wrap(worker.application, timeline, key)
             url = Address(reachable(settings.host), port).url
             address = Address(settings.host, port, shared=True)
             async with served(worker, address, max_connections=settings.max_connections) as server:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
 from discue.sending.response import classify_response
-from discue.testing.sender import KitSender
+from discue.testing.server import KitSender
 from tests.support.dashboards import DashboardService
 
 _BROKEN_FROM: Final = 4_780

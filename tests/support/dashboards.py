@@ -30,8 +30,7 @@ from discue.server.machine import Machine
 from discue.server.worker import Worker, served
 from discue.testing.clock import MovableClock
 from discue.testing.loop_thread import LoopThread
-from discue.testing.sender import KitSender
-from discue.testing.server import Timeline, settings_for_tests
+from discue.testing.server import KitSender, Timeline, settings_for_tests
 
 T = TypeVar("T")
 

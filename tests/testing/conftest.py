@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.testing import Kit, connect
-from discue.testing.pool import ServerPool
+from discue.testing import Kit, ServerPool, connect
 from tests.support.coroutines import pytest_pyfunc_call, runner
 
 __all__ = ["pytest_pyfunc_call", "runner"]

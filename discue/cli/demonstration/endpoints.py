@@ -18,7 +18,8 @@ from discue.domain.egress import IPAddress
 from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
 from discue.sending.response import Failure, SenderLimits, classify_response
 from discue.testing.clock import MovableClock
-from discue.testing.sender import AttemptKey, KitSender
+from discue.testing.receiver import AttemptKey
+from discue.testing.server import KitSender
 
 HOUR_MS: Final = 3_600_000
 
