@@ -124,7 +124,7 @@ async def _serve(settings: Settings) -> None:
         async with served(worker, address, max_connections=settings.max_connections) as server:
             freeze_memory()
             _say({"port": server.address.port, "session_id": worker.lease.session.id})
-            await until_stopped(stop, server)
+            await until_stopped(stop, server.ended())
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
 

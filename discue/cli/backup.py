@@ -1,23 +1,25 @@
-"""`discue backup`: backs up a SQLite database, once or at intervals."""
+"""`discue backup` and `discue restore`: back up a SQLite database while it is served, and restore it."""
 
 import argparse
-import asyncio
 import os
 from pathlib import Path
-from typing import Final
 
 from discue.backup.create import BackupPlan, backup_keys
 from discue.backup.destination import require_usable
-from discue.backup.schedule import BackupSchedule, create_in_child
+from discue.backup.restore import RestoreResult, require_replaceable, selected_backup
+from discue.backup.restore import restore as restored
+from discue.backup.schedule import create_in_child
 from discue.cli.command import Invocation, operator_command
-from discue.cli.declarations import Command, argument, option
-from discue.cli.output import note, say
+from discue.cli.declarations import Command, argument, option, switch
+from discue.cli.output import note, say, when
+from discue.cli.user.arguments import moment
+from discue.config.settings import Settings
 from discue.config.types import DURATION
-from discue.dispatch.lease import Leadership
-from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
+from discue.crypto import keyring
+from discue.crypto.keyring import key_id_of
+from discue.domain.errors import DiscueError, StoreUnusable
+from discue.server.process import alone_on
 from discue.server.signals import completed, stop_on_signal
-
-_CHECK_SECONDS: Final = 1.0
 
 
 def command() -> Command:
@@ -29,7 +31,6 @@ def command() -> Command:
             "existing folder, ideally on the disk of another machine, or s3://bucket/prefix, with the variables AWS_…",
             metavar="DEST",
         ),
-        option("--every TIME", "keep running, and make a backup at this interval, such as 10m or 1d", duration),
         option(
             "--keep TIME",
             "afterwards, delete whole backups of this installation that are older than this, such as 7d",
@@ -56,21 +57,14 @@ async def _run(call: Invocation) -> None:
         raise StoreUnusable(
             "discue backup is for SQLite. Back up PostgreSQL with pg_basebackup and WAL archiving, see docs/backup.md."
         )
-    if arguments.every is not None and arguments.keep is not None and arguments.keep < arguments.every:
-        raise SettingsInvalid("--keep must not be shorter than --every.")
     key = None if arguments.encrypt is None else backup_keys(arguments.encrypt)[0]
     require_usable(arguments.destination, os.environ)
     plan = BackupPlan(database, arguments.destination, key, arguments.keep)
-    stop = stop_on_signal(call.log)
-    if arguments.every is None:
-        if not await completed(_make_once(plan), stop):
-            raise DiscueError("Stopped. No backup was made.")
-    else:
-        schedule = BackupSchedule(plan, arguments.every, call.clock, log=call.log, leadership=Leadership(is_held=True))
-        await completed(_repeat(schedule), stop)
+    if not await completed(_make(plan), stop_on_signal(call.log)):
+        raise DiscueError("Stopped. No backup was made.")
 
 
-async def _make_once(plan: BackupPlan) -> None:
+async def _make(plan: BackupPlan) -> None:
     made = await create_in_child(plan)
     header = made.header
     say(f"{plan.database} was backed up to {made.path}.")
@@ -81,7 +75,55 @@ async def _make_once(plan: BackupPlan) -> None:
         note(f"discue: {problem} It was not deleted.")
 
 
-async def _repeat(schedule: BackupSchedule) -> None:
-    while True:
-        await schedule.round()
-        await asyncio.sleep(_CHECK_SECONDS)
+def restore() -> Command:
+    return operator_command(
+        "restore",
+        _restore,
+        argument(
+            "backup",
+            "a backup file, or a folder or s3://bucket/prefix, whose newest backup is restored",
+            metavar="BACKUP",
+        ),
+        option("--to FILE", "the database file to create", Path, required=True),
+        option("--at TIME", "select the newest backup before this time, such as 2h or 2026-07-01T12:00Z", moment),
+        option("--decrypt FILE", "file with the key of an encrypted backup, or several keys", Path),
+        switch("--force", "replace an existing database, and keep it under another name"),
+        description="Verifies the whole backup, and checks the database in it, before it replaces anything. Stop the "
+        "servers of the database first.",
+    )
+
+
+def _restore(call: Invocation) -> None:
+    arguments = call.arguments
+    target: Path = arguments.to
+    keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
+    require_replaceable(target, force=arguments.force)
+    with (
+        alone_on(target),
+        selected_backup(arguments.backup, arguments.at, target.parent, os.environ) as backup,
+    ):
+        found = restored(backup.path, target, keys, call.clock)
+        say(f"{backup.name} was restored to {target}.")
+    counts = ", ".join(f"{name}: {count:,}" for name, count in found.contents.counts.items())
+    say(f"  Schema version {found.contents.identity.schema_version}; {counts}.")
+    if found.replaced is not None:
+        say(f"The database that was there before is {found.replaced}.")
+    say(f"The database is as it was at {when(found.header.created_at)}. Everything since then is forgotten:")
+    say("  Messages published since are lost, although they were confirmed: their producers must send them again.")
+    say("  Messages delivered since are delivered again, with the same webhook-id.")
+    say("  Keys, queues and listeners are as they were: what was revoked or deleted since works again.")
+    _say_keys(found, target)
+
+
+def _say_keys(found: RestoreResult, target: Path) -> None:
+    needed = found.contents.identity.encryption.needed
+    path = keyring.key_file_path(Settings(database=f"sqlite:///{target}"))
+    if not needed or path is None:
+        return
+    available = [key_id_of(key) for key in keyring.read_keys(path)]
+    missing = [key for key in needed if key not in available]
+    if missing:
+        say(
+            f"The signing secrets need the encryption key {', '.join(missing)}, which {path} does not contain: copy it "
+            "there, or set encryption_key_file, before the next start."
+        )

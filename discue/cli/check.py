@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import os
 import shutil
-import ssl
+import tempfile
 from collections.abc import Iterable, Iterator
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from discue.cli.backup_checks import backup_findings, drill_findings
+from discue.backup.archive import read_header
+from discue.backup.create import backup_keys, newest_of
+from discue.backup.destination import destination_of
+from discue.backup.restore import selected_backup, unpack_and_check
 from discue.cli.command import Invocation, operator_command, utc
 from discue.cli.declarations import Command, option
-from discue.cli.finding import Finding
+from discue.cli.health import Target, response_of
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.config.settings import Settings
@@ -21,21 +25,71 @@ from discue.control.encryption import default_key_file, missing_keys
 from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.dashboard.users.provider import read_providers
-from discue.domain.errors import SettingsInvalid, StoreUnusable
+from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.http import Address, free_port, is_taken
-from discue.server.installation import inspect_database
+from discue.server.installation import inspect_database, open_installation
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
+from discue.store.sqlite.schema import Contents
 
 if TYPE_CHECKING:
     from discue.store.postgres.schema import ServerStatus
 
-
+_LEAST_FREE_BYTES: Final = 1 << 30
+_CLOCK_TOLERANCE_SECONDS: Final = 60
+_PLAUSIBLE_YEARS: Final = range(2025, 2100)
+_LATE: Final = 2
+"""A backup is late after this many intervals."""
+_COST: Final = {
+    "fsync": "acknowledged messages can be lost when the machine fails",
+    "full_page_writes": "the database can be corrupted when the machine fails",
+}
 _SUBJECT = "encryption"
 _IN_THE_CLEAR = (
     "signing secrets are stored unencrypted; set encryption_key (`openssl rand -base64 32` makes one) or "
     "encryption_key_file for all servers, and run discue rotate-key"
 )
+
+
+class Finding(NamedTuple):
+    """A result of a check. `subject` is a setting or a part of the machine."""
+
+    subject: str
+    detail: str
+    is_problem: bool = False
+
+
+def command() -> Command:
+    return operator_command(
+        "check",
+        run,
+        option(
+            "--restore DEST",
+            "instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
+            "of it; TMPDIR says where",
+        ),
+        option("--decrypt FILE", "file with the key of an encrypted backup", Path),
+        description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
+        "settings are invalid.",
+    )
+
+
+def run(invocation: Invocation) -> int:
+    if invocation.arguments.restore is not None:
+        return _say(drill_findings(invocation))
+    findings = [Finding("settings", "valid"), *database_findings(invocation)]
+    for check in (port_findings, clock_findings, tls_findings, disk_findings, backup_findings, provider_findings):
+        findings += check(invocation)
+    return _say(findings)
+
+
+def _say(findings: Iterable[Finding]) -> int:
+    problems = 0
+    for finding in findings:
+        say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
+        problems += finding.is_problem
+    say(f"{problems or 'No'} problem{'' if problems == 1 else 's'}.")
+    return 1 if problems else 0
 
 
 def encryption_findings(settings: Settings, stands: Encryption | None) -> Iterator[Finding]:
@@ -58,15 +112,15 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
     if missing:
         return Finding(_SUBJECT, missing_keys(settings, missing), is_problem=True)
     if not keys and settings.encryption == "none":
-        return Finding(_SUBJECT, "encryption = none allows signing secrets in clear text", is_problem=False)
+        return Finding(_SUBJECT, "encryption = none allows signing secrets in clear text")
     if not keys and place is not None and place == default_key_file(settings):
-        return Finding(_SUBJECT, f"the next start creates a key for signing secrets in {place}", is_problem=False)
+        return Finding(_SUBJECT, f"the next start creates a key for signing secrets in {place}")
     if not keys:
         return Finding(_SUBJECT, _IN_THE_CLEAR, is_problem=True)
     if stands.leaving or stands.current not in (CLEAR, keys[0]):
         detail = f"some secrets are not encrypted with the first key, {keys[0]}; run discue rotate-key"
         return Finding(_SUBJECT, detail, is_problem=True)
-    return Finding(_SUBJECT, f"signing secrets are encrypted with the key {keys[0]}", is_problem=False)
+    return Finding(_SUBJECT, f"signing secrets are encrypted with the key {keys[0]}")
 
 
 def provider_findings(invocation: Invocation) -> Iterator[Finding]:
@@ -83,50 +137,7 @@ def provider_findings(invocation: Invocation) -> Iterator[Finding]:
         detail = f"other users can read the secrets in {path}; run chmod 600 {path}"
         yield Finding("identity_providers", detail, is_problem=True)
     names = ", ".join(provider.name for provider in providers)
-    detail = f"users can sign in with {names}" if names else f"{path} names no provider"
-    yield Finding("identity_providers", detail, is_problem=False)
-
-
-_LEAST_FREE_BYTES = 1 << 30
-_CLOCK_TOLERANCE_SECONDS = 60
-_COST = {
-    "fsync": "acknowledged messages can be lost when the machine fails",
-    "full_page_writes": "the database can be corrupted when the machine fails",
-}
-_PLAUSIBLE_YEARS = range(2025, 2100)
-
-
-def command() -> Command:
-    return operator_command(
-        "check",
-        run,
-        option(
-            "--restore DEST",
-            "instead, restore a backup (of a folder or bucket, the newest one) into a temporary folder and check all "
-            "of it; TMPDIR says where",
-        ),
-        option("--decrypt FILE", "file with the key of an encrypted backup", Path),
-        description="Changes nothing. Safe while servers run. The exit code is 1 if a problem is found, and 2 if "
-        "settings are invalid.",
-    )
-
-
-def run(invocation: Invocation) -> int:
-    if invocation.arguments.restore is not None:
-        return _say(drill_findings(invocation))
-    findings = [Finding("settings", "valid", is_problem=False), *database_findings(invocation)]
-    for check in (port_findings, clock_findings, tls_findings, disk_findings, backup_findings, provider_findings):
-        findings += check(invocation)
-    return _say(findings)
-
-
-def _say(findings: Iterable[Finding]) -> int:
-    problems = 0
-    for finding in findings:
-        say(f"{'PROBLEM' if finding.is_problem else 'ok':8}{finding.subject}: {finding.detail}")
-        problems += finding.is_problem
-    say(f"{problems or 'No'} problem{'' if problems == 1 else 's'}.")
-    return 1 if problems else 0
+    yield Finding("identity_providers", f"users can sign in with {names}" if names else f"{path} names no provider")
 
 
 def database_findings(invocation: Invocation) -> Iterator[Finding]:
@@ -141,11 +152,9 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
     if settings.database_path is None:
         yield from server_findings(invocation, found)
     elif found.exists:
-        state = f"{settings.database_shown} is writable; {_schema_state(found, settings)}"
-        yield Finding("database", state, is_problem=False)
+        yield Finding("database", f"{settings.database_shown} is writable; {_schema_state(found, settings)}")
     else:
-        state = f"{settings.database_shown} does not exist; {_first_start('it', settings)}"
-        yield Finding("database", state, is_problem=False)
+        yield Finding("database", f"{settings.database_shown} does not exist; {_first_start('it', settings)}")
     yield from encryption_findings(settings, decode(found.encryption))
 
 
@@ -174,7 +183,7 @@ def server_findings(invocation: Invocation, found: DatabaseInspection) -> Iterat
         yield Finding("database", error.detail, is_problem=True)
         return
     state = f"{settings.database_shown} is served by PostgreSQL {status.version}; {_schema_state(found, settings)}"
-    yield Finding("database", state, is_problem=False)
+    yield Finding("database", state)
     for problem in _server_problems(status, found):
         yield Finding("database", problem, is_problem=True)
     needed, free = settings.workers * CONNECTIONS, status.connections - status.taken
@@ -187,7 +196,7 @@ def server_findings(invocation: Invocation, found: DatabaseInspection) -> Iterat
     ahead_ms = status.clock_ms - invocation.clock.now()
     seconds, way = abs(ahead_ms) / 1_000, "ahead of" if ahead_ms > 0 else "behind"
     if seconds <= _CLOCK_TOLERANCE_SECONDS:
-        yield Finding("clock", "the clock of the database agrees with this machine", is_problem=False)
+        yield Finding("clock", "the clock of the database agrees with this machine")
     else:
         detail = f"the clock of the database is {seconds:.0f} s {way} this machine; correct the wrong one"
         yield Finding("clock", detail, is_problem=True)
@@ -242,7 +251,7 @@ def tls_findings(invocation: Invocation) -> Iterator[Finding]:
     settings = invocation.settings
     if settings.tls_cert is None or settings.tls_key is None:
         kind = "self-signed, for testing" if settings.tls_self_signed else "off; requests are served in cleartext"
-        yield Finding("tls", kind, is_problem=False)
+        yield Finding("tls", kind)
         return
     try:
         certificate = load_pair(settings.tls_cert, settings.tls_key)
@@ -253,10 +262,6 @@ def tls_findings(invocation: Invocation) -> Iterator[Finding]:
     problem = validity_problem(certificate, utc(invocation.clock.now()))
     good = f"certificate and key match; valid until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     yield Finding("tls_cert", problem or good, is_problem=problem is not None)
-
-
-_ASKED_SECONDS = 2.0
-_READ_BYTES = 65_536
 
 
 def port_findings(invocation: Invocation) -> Iterator[Finding]:
@@ -271,30 +276,20 @@ def port_findings(invocation: Invocation) -> Iterator[Finding]:
             yield Finding("port", error.detail.partition(": ")[2], is_problem=True)
         else:
             running = f"discue {version} listens on {settings.host}:{settings.port}; another start needs another port"
-            yield Finding("port", running, is_problem=False)
+            yield Finding("port", running)
         return
-    yield Finding("port", f"{settings.host}:{settings.port} is free" if settings.port else "any", is_problem=False)
+    yield Finding("port", f"{settings.host}:{settings.port} is free" if settings.port else "any")
 
 
 def _served_version(settings: Settings) -> str | None:
     """Return the version of the discue that listens at the address of the settings; None for another program."""
-    place = (reachable(settings.host), settings.port)
-    if settings.has_tls:
-        # Unverified: a self-signed certificate, and a name that is not the host, are expected. Nothing secret is sent.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection: HTTPConnection = HTTPSConnection(*place, timeout=_ASKED_SECONDS, context=context)
-    else:
-        connection = HTTPConnection(*place, timeout=_ASKED_SECONDS)
     try:
-        connection.request("GET", "/")
-        found = json.loads(connection.getresponse().read(_READ_BYTES))
+        _, body = response_of(Target(reachable(settings.host), settings.port, settings.has_tls), "/")
+        found = json.loads(body)
         return str(found["version"]) if found["name"] == "discue" else None
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         # Whatever answers like this is not discue.
         return None
-    finally:
-        connection.close()
 
 
 def disk_findings(invocation: Invocation) -> Iterator[Finding]:
@@ -305,3 +300,75 @@ def disk_findings(invocation: Invocation) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(folder).free
     yield Finding("disk", f"{free >> 20} MiB free for the database", is_problem=free < _LEAST_FREE_BYTES)
+
+
+def backup_findings(call: Invocation) -> Iterator[Finding]:
+    """Check that the newest backup is as recent as the settings want it."""
+    settings = call.settings
+    if settings.backup_to is None or settings.database_path is None or not settings.database_path.exists():
+        return
+    try:
+        destination = destination_of(settings.backup_to, os.environ)
+        made_at = newest_of(settings.database_path, destination)
+    except DiscueError as error:
+        yield Finding("backup", error.detail, is_problem=True)
+        return
+    if made_at is None:
+        yield Finding("backup", f"{settings.backup_to} has no backup of this database yet")
+        return
+    seconds = (call.clock.now() - made_at) / 1_000
+    yield Finding(
+        "backup",
+        f"the newest one in {settings.backup_to} is of {utc(made_at):%Y-%m-%d %H:%M:%S} UTC",
+        is_problem=seconds > _LATE * settings.backup_every,
+    )
+
+
+def drill_findings(call: Invocation) -> Iterator[Finding]:
+    """Restore a backup into a temporary folder, open it as a server would, and check everything in it."""
+    arguments = call.arguments
+    try:
+        keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
+        with (
+            tempfile.TemporaryDirectory(prefix="discue-drill-") as folder,
+            selected_backup(arguments.restore, None, Path(folder), os.environ) as backup,
+        ):
+            header = read_header(backup.path)
+            made = f"{backup.name} of {utc(header.created_at):%Y-%m-%d %H:%M:%S} UTC, made by discue {header.discue}"
+            yield Finding("backup", made)
+            needed, free = header.database_bytes, shutil.disk_usage(folder).free
+            if free < needed:
+                raise DiscueError(
+                    f"The drill needs {needed >> 20:,} MiB in {Path(folder).parent}, and {free >> 20:,} MiB are free. "
+                    "Set TMPDIR to a folder with more room."
+                )
+            database = Path(folder) / "discue.db"
+            _, contents = unpack_and_check(backup.path, database, keys)
+            yield from _contained(contents)
+            asyncio.run(_open(call, database))
+            yield Finding("start", "the database opens as at a start of this version")
+        yield from _drill_encryption(call, contents)
+    except DiscueError as error:
+        yield Finding("restore", error.detail, is_problem=True)
+
+
+def _contained(contents: Contents) -> Iterator[Finding]:
+    counts = ", ".join(f"{name}: {count:,}" for name, count in contents.counts.items())
+    newest = f"; newest message of {utc(contents.newest_message_at):%Y-%m-%d %H:%M:%S} UTC"
+    yield Finding("restore", "checksums, pages, indexes and cursors are consistent")
+    yield Finding("content", f"{counts}{newest if contents.newest_message_at else ''}")
+
+
+async def _open(call: Invocation, database: Path) -> None:
+    async with open_installation(replace(call.settings, database=f"sqlite:///{database}"), call.clock, call.log):
+        pass
+
+
+def _drill_encryption(call: Invocation, contents: Contents) -> Iterator[Finding]:
+    needed = contents.identity.encryption.needed
+    available = [key_id_of(key) for key in keyring.current_keys(call.settings)]
+    missing = [key for key in needed if key not in available]
+    if missing:
+        yield Finding("encryption", missing_keys(call.settings, missing), is_problem=True)
+    elif needed:
+        yield Finding("encryption", "the keys of its signing secrets are available")

@@ -1,4 +1,4 @@
-"""Shared parts of operators' commands: settings, errors, and the database."""
+"""Shared parts of operators' commands: settings, errors, the database, and progress."""
 
 import argparse
 import asyncio
@@ -6,33 +6,35 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from discue.cli.argument_names import with_arguments
 from discue.cli.declarations import Argument, Command, OneOf, option
-from discue.cli.exit_codes import FAILED, UsageInvalid, guarded, say_error
+from discue.cli.exit_codes import FAILED, UsageInvalid, guarded, say_error, with_arguments
+from discue.cli.output import note
 from discue.config.settings import Command as SettingsCommand
 from discue.config.settings import Settings
 from discue.config.sources import add_flags, flags_of, load
 from discue.control.context import ControlContext
 from discue.domain.clock import Clock, SystemClock
-from discue.domain.errors import DiscueError, NotFound, SettingsInvalid, StoreUnusable, sentence_of
+from discue.domain.errors import DiscueError, NotFound, SettingsInvalid, StoreUnusable, Unavailable, sentence_of
 from discue.domain.model import ApiKey, Organization, User
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server.installation import inspect_database, open_installation
+from discue.server.signals import stop_on_signal
 from discue.store import organizations
 from discue.store.pagination import Listing, Selection
 
 Item = TypeVar("Item", ApiKey, Organization, User)
 
 _PER_PAGE: Final = 100
+_PROGRESS_SECONDS: Final = 5.0
 
 ORGANIZATION: Final = option("--organization ALIAS", "alias of the organization; default: the operator's", dest="owner")
 
@@ -122,6 +124,43 @@ async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> li
         items += listing.items
         if not listing.has_next:
             return items
+
+
+class Progress:
+    """The progress of long work, as a line on the error output every few seconds. A signal stops the work."""
+
+    def __init__(self, call: Invocation) -> None:
+        self._clock, self._stop = call.clock, stop_on_signal(call.log)
+        self.begin(0)
+
+    def begin(self, total: int) -> None:
+        """Start a phase over `total` rows."""
+        self._started_at = self._shown_at = self._clock.monotonic()
+        self._total = total
+
+    def show(self, what: str, done: int) -> None:
+        """Report the current step and the number of processed rows. Raises Unavailable after a signal."""
+        self.require_running()
+        now = self._clock.monotonic()
+        if now - self._shown_at >= _PROGRESS_SECONDS:
+            self._shown_at = now
+            # Rows may be added meanwhile: never more than 100%.
+            share = 100 * done // max(self._total, done, 1)
+            rate = round(done / (now - self._started_at))
+            note(f"{what}: {done:,} of {self._total:,} rows, {share}%, {rate:,} per second")
+
+    def require_running(self) -> None:
+        if self._stop.is_set():
+            raise Unavailable("Stopped.")
+
+
+@contextmanager
+def resumable(call: Invocation, hint: str) -> Iterator[Progress]:
+    """Yield the progress of long work. Errors say how to resume it: `hint`."""
+    try:
+        yield Progress(call)
+    except Unavailable as error:
+        raise DiscueError(f"{error.detail} {hint}") from error
 
 
 def utc(at: int) -> datetime:

@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from discue.cli.command import Invocation, operator_command
+from discue.cli.command import Invocation, Progress, operator_command, resumable
 from discue.cli.declarations import Command, option
 from discue.cli.output import say
-from discue.cli.progress import ProgressLine, resumable
 from discue.config.settings import Settings
 from discue.config.types import DATABASE, InvalidValue
 from discue.crypto import keyring
@@ -106,13 +105,10 @@ async def _require_current(source: Settings, target: Settings) -> None:
             )
 
 
-async def _run(invocation: Invocation, source_settings: Settings, target_settings: Settings) -> None:
-    with resumable(invocation, _HINT) as line:
-        async with _opened(invocation, source_settings) as source, _opened(invocation, target_settings) as target:
-            copy = _Copy(source, target, line)
-            await copy.fill(invocation.clock.now())
-            await copy.verify()
-    copy.say_summary()
+async def _run(invocation: Invocation, source: Settings, target: Settings) -> None:
+    with resumable(invocation, _HINT) as progress:
+        async with _opened(invocation, source) as old, _opened(invocation, target) as new:
+            await _copy(invocation, old, new, progress)
 
 
 @asynccontextmanager
@@ -122,49 +118,33 @@ async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[S
         yield Side(store, settings.database_shown, is_held=settings.database_path is not None)
 
 
-class _Copy:
-    """A copy from one database to another, with a progress line."""
-
-    def __init__(self, source: Side, target: Side, line: ProgressLine) -> None:
-        self._source = source
-        self._target = target
-        self._line = line
-        self._total = 0
-        self._rows = dict.fromkeys((table.name for table in TABLES), 0)
-        self._bytes = 0
-
-    async def fill(self, now: int) -> None:
-        """Copy all rows."""
-        self._copy = await copying.begin(self._source, self._target, now, secrets.token_hex(8))
-        if self._copy.starts_again:
-            say(f"The rows of an unfinished copy in {self._target.name} are deleted first.")
-        for spec in TABLES:
-            self._line.require_running()
-            self._total += await copying.count(self._source.store, spec)
-        self._line.begin(0, self._total)
-        done = 0
-        async for table, rows in copying.fill(self._copy):
-            done += rows
-            self._line.show(f"copying {table}", done)
-
-    async def verify(self) -> None:
-        """Compare both databases and allow the target to be served. Raises DiscueError if they differ."""
-        self._line.begin(0, self._total)
-        differences = []
-        async for batch in compare(self._copy):
-            self._rows[batch.table] += batch.rows
-            self._bytes += batch.bytes
-            self._line.show(f"comparing {batch.table}", sum(self._rows.values()))
-            if batch.difference:
-                differences.append(batch.difference)
-        if differences:
-            text = "The copy differs from its source and cannot be served. Run the same command again to copy again."
-            raise DiscueError("\n  ".join([text, *differences]))
-        await copying.finish(self._copy)
-
-    def say_summary(self) -> None:
-        say(f"{self._source.name} was copied to {self._target.name}. Both contain the same rows:")
-        for name, rows in self._rows.items():
-            bodies = f", {self._bytes:,} bytes of messages" if name == "log" else ""
-            say(f"  {name:14}{rows:>14,}{bodies}")
-        say("Serve only the new database: the old one would deliver the same messages again.")
+async def _copy(invocation: Invocation, source: Side, target: Side, progress: Progress) -> None:
+    """Copy all rows, compare both databases, and allow the target to be served. Raises DiscueError if they differ."""
+    copy = await copying.begin(source, target, invocation.clock.now(), secrets.token_hex(8))
+    if copy.starts_again:
+        say(f"The rows of an unfinished copy in {target.name} are deleted first.")
+    total = done = 0
+    for spec in TABLES:
+        progress.require_running()
+        total += await copying.count(source.store, spec)
+    progress.begin(total)
+    async for table, rows in copying.fill(copy):
+        done += rows
+        progress.show(f"copying {table}", done)
+    progress.begin(total)
+    compared, size, differences = dict.fromkeys((table.name for table in TABLES), 0), 0, list[str]()
+    async for batch in compare(copy):
+        compared[batch.table] += batch.rows
+        size += batch.bytes
+        progress.show(f"comparing {batch.table}", sum(compared.values()))
+        if batch.difference:
+            differences.append(batch.difference)
+    if differences:
+        text = "The copy differs from its source and cannot be served. Run the same command again to copy again."
+        raise DiscueError("\n  ".join([text, *differences]))
+    await copying.finish(copy)
+    say(f"{source.name} was copied to {target.name}. Both contain the same rows:")
+    for name, rows in compared.items():
+        bodies = f", {size:,} bytes of messages" if name == "log" else ""
+        say(f"  {name:14}{rows:>14,}{bodies}")
+    say("Serve only the new database: the old one would deliver the same messages again.")

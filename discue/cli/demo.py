@@ -1,8 +1,6 @@
 """`discue demo`: a service with the traffic of a shop, to look at the dashboard."""
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -22,7 +20,6 @@ BASE: Final = {
     "rate_limit": "0",
 }
 
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a folder with a random name in it is used
 _LONGEST_HISTORY_HOURS: Final = 72
 _FASTEST: Final = 200.0
 _SPEED: Final = 0.05
@@ -49,7 +46,8 @@ def command() -> Command:
 
 def run(invocation: Invocation) -> None:
     # Other commands do without the test kit and the client.
-    from discue.cli.demonstration.story import show  # noqa: PLC0415
+    from discue.cli.demo_shop import show  # noqa: PLC0415
+    from discue.testing.server import temporary_folder  # noqa: PLC0415
 
     arguments, settings = invocation.arguments, invocation.settings
     if not 0 <= arguments.speed <= _FASTEST:
@@ -58,12 +56,9 @@ def run(invocation: Invocation) -> None:
         arguments.parser.error(f"--hours must be from 0 to {_LONGEST_HISTORY_HOURS}")
     require_cleartext(settings)
     prepare_process()
-    in_memory = _MEMORY if _MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="discue-demo-", dir=in_memory) as folder:
+    with temporary_folder() as folder:
         settings, place = replace(settings, role="all", dashboard_port=None), f"Data is stored in {settings.database}"
         if settings.database == Settings().database:
-            settings, place = (
-                replace(settings, database=f"sqlite:///{folder}/discue.db"),
-                "Its data is deleted at the end",
-            )
+            settings = replace(settings, database=f"sqlite:///{folder}/discue.db")
+            place = "Its data is deleted at the end"
         uvloop.run(show(replace(invocation, settings=settings), place))

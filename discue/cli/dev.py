@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from contextlib import ExitStack
-from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Address
 from pathlib import Path
 from shlex import quote
@@ -15,12 +14,11 @@ import uvloop
 
 from discue import __version__
 from discue.auth.control_plane_cache import KeyRejected
-from discue.cli import ephemeral
 from discue.cli.command import DEVELOPMENT_DATABASE, DEVELOPMENT_URL, Invocation, operator_command
 from discue.cli.declarations import Command, switch
-from discue.cli.delivery_lines import DeliveryLines, DevelopmentLog
-from discue.cli.inbox import INBOX_PATH, InboxEndpoint, delivery_of
-from discue.cli.output import say
+from discue.cli.health import Target, response_of
+from discue.cli.inbox import INBOX_PATH, DeliveryLines, DevelopmentLog, InboxEndpoint, delivery_of
+from discue.cli.output import say, say_json
 from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
 from discue.config.types import is_loopback, reachable
@@ -185,7 +183,6 @@ BASE: Final = {
 }
 
 _PORTS_TRIED: Final = 100
-_ASKED_SECONDS: Final = 1.0
 
 
 def command() -> Command:
@@ -212,7 +209,8 @@ def run(invocation: Invocation) -> None:
         arguments.parser.error("--ephemeral has a database of its own; leave out the setting `database`")
     require_cleartext(invocation.settings)
     if arguments.ephemeral:
-        ephemeral.run(invocation)
+        prepare_process()
+        uvloop.run(_serve_ephemeral(invocation))
         return
     wanted = invocation.settings
     with ExitStack() as held:
@@ -268,16 +266,26 @@ def _next_free(host: str, wanted: int, held: ExitStack) -> int:
 
 def _holder(settings: Settings) -> str:
     """Return which program listens at the address of the settings. `discue dev` is recognized by its inbox."""
-    connection = HTTPConnection(reachable(settings.host), settings.port, timeout=_ASKED_SECONDS)
     try:
-        connection.request("HEAD", INBOX_PATH)
-        is_dev = connection.getresponse().getheader(INBOX_HEADER) is not None
-    except (OSError, HTTPException):
+        head, _ = response_of(Target(reachable(settings.host), settings.port, has_tls=False), INBOX_PATH)
+    except OSError:
         # Another protocol, or no response in time.
-        is_dev = False
-    finally:
-        connection.close()
-    return "another `discue dev`" if is_dev else "another program"
+        head = b""
+    return "another `discue dev`" if INBOX_HEADER.encode() in head.lower() else "another program"
+
+
+async def _serve_ephemeral(invocation: Invocation) -> None:
+    """Serve a new database until a signal comes, for the tests of programs in any language."""
+    # Imported here: other commands do without it.
+    from discue.testing.ephemeral import ephemeral  # noqa: PLC0415
+
+    stop = stop_on_signal(invocation.log)
+    async with ephemeral(invocation.settings, invocation.log) as server:
+        if invocation.arguments.json:
+            say_json({"url": server.url, "api_key": server.key})
+        else:
+            say(f"discue {__version__} is ready at {server.url} with the API key {server.key}. Press Ctrl-C to stop.")
+        await until_stopped(stop, server.ended())
 
 
 async def _develop(invocation: Invocation) -> None:
@@ -316,5 +324,5 @@ async def _develop(invocation: Invocation) -> None:
             say(_welcome(url, key, place, dashboard, has_inbox=not refusal))
             if refusal:
                 say(refusal)
-            await until_stopped(stop, server)
+            await until_stopped(stop, server.ended())
             say("Stopping.")

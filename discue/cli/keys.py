@@ -4,6 +4,7 @@ import argparse
 from functools import partial
 from typing import Final, Literal
 
+from discue.api.resources.api_keys import key_view
 from discue.cli.command import (
     ORGANIZATION,
     Invocation,
@@ -17,10 +18,8 @@ from discue.cli.declarations import JSON, CommandGroup, OneOf, argument, option,
 from discue.cli.output import say, say_data, say_result
 from discue.control import admin
 from discue.control.api_keys import scopes_of
-from discue.domain import api_key
 from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
-from discue.domain.model import ApiKey
 from discue.domain.scopes import Scope, Scopes
 
 _DAY_MS = 86_400_000
@@ -116,13 +115,13 @@ async def _create(call: Invocation) -> None:
         owner = await organization_of(control, arguments)
         made = await admin.create_key(control, owner, arguments.alias, scopes, expires_at=expires_at)
     text = f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}"
-    say_result({"api_key": {**_shown(made.key), "key": made.text}}, text, as_json=arguments.json)
+    say_result({"api_key": key_view(made.key, made.text)}, text, as_json=arguments.json)
 
 
 async def _list(call: Invocation) -> None:
     owner, keys = await items_of_organization(call, admin.page_of_keys)
     if call.arguments.json:
-        say_data({"api_keys": [_shown(key) for key in keys]})
+        say_data({"api_keys": [key_view(key) for key in keys]})
         return
     say(f"Keys of {owner}, newest first:")
     for key in keys:
@@ -141,20 +140,6 @@ async def _change(status: Literal["enabled", "disabled", "deleted"], call: Invoc
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {status}.")
-
-
-def _shown(key: ApiKey) -> dict[str, object]:
-    return {
-        "id": key.public_id,
-        "alias": key.alias,
-        "status": key.status,
-        "key": api_key.visible_prefix(key.public_id),
-        "scopes": access.render_scopes(scopes_of(key)),
-        "created_at": key.created_at,
-        "updated_at": key.updated_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-    }
 
 
 def _day(at: int) -> str:

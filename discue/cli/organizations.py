@@ -1,9 +1,9 @@
 """`discue organizations`: lists, suspends, resumes and limits organizations."""
 
 import argparse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from discue.cli.command import Invocation, all_items, existing_installation, operator_command, utc
 from discue.cli.declarations import JSON, CommandGroup, argument, option
@@ -18,28 +18,21 @@ _NONE = "none"
 _DIGITS_LIMIT = 18
 
 
-class Limit(NamedTuple):
-    """A limit of an organization: its flag, and the setting that stores it."""
-
-    flag: str
-    setting: str
-    help: str
-
-
-LIMITS: Final = (
-    Limit("rate-limit", "rate_limit", "requests per minute and key; 0: no limit"),
-    Limit("quota-queues", "quota_queues", "maximum number of queues"),
-    Limit("quota-listeners", "quota_listeners", "maximum number of listeners, over all queues"),
-    Limit("quota-topics", "quota_topics", "maximum number of topics"),
-    Limit("quota-domains", "quota_domains", "maximum number of domains"),
-    Limit("quota-api-keys", "quota_api_keys", "maximum number of API keys"),
-    Limit("quota-users", "quota_users", "maximum number of users"),
-    Limit("quota-portal-sessions", "quota_portal_sessions", "maximum number of portal sessions"),
-    Limit("quota-creations-a-day", "quota_creations_a_day", "resources created per day (UTC)"),
-    Limit("quota-messages-a-day", "quota_messages_a_day", "messages published per day (UTC)"),
-    Limit("quota-bytes-stored", "quota_bytes_stored", "bytes of stored messages, schedules and responses"),
-    Limit("retention", "retention_seconds", "retention of messages in queues without their own, in seconds"),
-)
+_LIMITS: Final[Mapping[str, str]] = {
+    "rate_limit": "requests per minute and key; 0: no limit",
+    "quota_queues": "maximum number of queues",
+    "quota_listeners": "maximum number of listeners, over all queues",
+    "quota_topics": "maximum number of topics",
+    "quota_domains": "maximum number of domains",
+    "quota_api_keys": "maximum number of API keys",
+    "quota_users": "maximum number of users",
+    "quota_portal_sessions": "maximum number of portal sessions",
+    "quota_creations_a_day": "resources created per day (UTC)",
+    "quota_messages_a_day": "messages published per day (UTC)",
+    "quota_bytes_stored": "bytes of stored messages, schedules and responses",
+    "retention_seconds": "retention of messages in queues without their own, in seconds",
+}
+"""Settings that organizations can override, and what the flag for each sets."""
 
 _LIVE = "Safe while servers run; they apply the change within a second."
 
@@ -70,8 +63,8 @@ def command() -> CommandGroup:
                 alias,
                 # Settings have such names, too, and are read from all arguments that have one.
                 *(
-                    option(f"--{each.flag} N", each.help, _number_or_none, dest=f"set_{each.setting}")
-                    for each in LIMITS
+                    option(f"--{_flag(setting)} N", usage, _number_or_none, dest=f"set_{setting}")
+                    for setting, usage in _LIMITS.items()
                 ),
                 summary="change an organization's limits",
                 description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
@@ -92,7 +85,7 @@ def _number_or_none(text: str) -> int | str:
 
 async def _set(call: Invocation) -> None:
     given = vars(call.arguments)
-    sent = {limit.setting: given[f"set_{limit.setting}"] for limit in LIMITS}
+    sent = {setting: given[f"set_{setting}"] for setting in _LIMITS}
     limits = {name: None if value == _NONE else value for name, value in sent.items() if value is not None}
     if not limits:
         detail = "No limit is given. Run `discue organizations set --help` to see the limits."
@@ -138,7 +131,7 @@ def _shown(organization: Organization) -> dict[str, object]:
         "alias": organization.alias,
         "state": organization.state,
         "is_operator": organization.is_operator,
-        "limits": {limit.setting: organization.settings.get(limit.setting) for limit in LIMITS},
+        "limits": {setting: organization.settings.get(setting) for setting in _LIMITS},
         "created_at": organization.created_at,
         "updated_at": organization.updated_at,
     }
@@ -146,4 +139,8 @@ def _shown(organization: Organization) -> dict[str, object]:
 
 def _limits_shown(organization: Organization) -> str:
     settings = organization.settings
-    return ", ".join(f"{limit.flag} {settings[limit.setting]}" for limit in LIMITS if limit.setting in settings)
+    return ", ".join(f"{_flag(each)} {settings[each]}" for each in _LIMITS if each in settings)
+
+
+def _flag(setting: str) -> str:
+    return setting.removesuffix("_seconds").replace("_", "-")

@@ -1,25 +1,28 @@
-"""`discue serve`: serves the API and delivers messages, with one or several worker processes."""
+"""`discue serve` serves the API and delivers messages, with one or several processes; `discue init` prepares it."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
 import uvloop
 
 from discue import __version__
-from discue.cli import init
 from discue.cli.command import Invocation, exit_code_of, operator_command
-from discue.cli.declarations import Command
+from discue.cli.declarations import JSON, Command
 from discue.cli.exit_codes import FINE
+from discue.cli.output import say, say_data
 from discue.cli.tls import certificate_files, require_valid_certificate
 from discue.config.settings import Settings
+from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
+from discue.control.organizations import ensure_operator
 from discue.domain.errors import DiscueError
+from discue.domain.model import Organization
 from discue.observability.logs import Log
 from discue.observability.span_export import traced
 from discue.product import edge
@@ -32,7 +35,7 @@ from discue.server.process import alone_on, freeze_memory, prepare_process
 from discue.server.process_watch import CollectorWatch
 from discue.server.processes import WorkerProcesses, all_predecessors
 from discue.server.sd_notify import ServiceManager, beating
-from discue.server.signals import stop_on_signal, stop_with_parent
+from discue.server.signals import completed, stop_on_signal, stop_with_parent
 from discue.server.worker import Worker, served
 from discue.server.worker_pipe import WorkerPipe
 
@@ -50,6 +53,10 @@ def command() -> Command:
         description="If the database is empty, creates the operator's organization and prints its first API key once. "
         "SIGTERM or Ctrl-C waits for requests in flight and exits; another one after more than a second exits at once.",
     )
+
+
+def init() -> Command:
+    return operator_command("init", _init, JSON, description="Does nothing if an organization already exists.")
 
 
 def run(invocation: Invocation) -> int:
@@ -127,7 +134,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         traced(os.environ, log, control.clock, control.random_bytes, reports=reports) as tracer,
     ):
         await ensure_encryption(control, log)
-        await init.create_operator(control)
+        await _create_operator(control)
         if pipe is None:
             worker = Worker(control, log, edge(), predecessors=all_predecessors(settings), tracer=tracer)
             manager = ServiceManager(os.environ, log)
@@ -136,7 +143,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
                 serving(invocation, worker) as server,
                 manager.informed(lambda: worker.readiness.obstacle),
             ):
-                await until_stopped(stop, server)
+                await until_stopped(stop, server.ended())
         else:
             worker = Worker(
                 control,
@@ -152,7 +159,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
             ):
                 pipe.report_serving()
                 async with beating(pipe.beat_seconds, pipe.report_beat):
-                    await until_stopped(stop, server)
+                    await until_stopped(stop, server.ended())
 
 
 @asynccontextmanager
@@ -181,24 +188,9 @@ async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe |
         yield
 
 
-class Ending(Protocol):
-    """A server that may end by itself."""
-
-    async def ended(self) -> None:
-        """Return when the server has stopped, for any reason."""
-        ...
-
-
-async def until_stopped(stop: asyncio.Event, server: Ending) -> None:
-    """Return when `stop` is set. Raises DiscueError if the server ends before that."""
-    asked = asyncio.ensure_future(stop.wait())
-    ended = asyncio.ensure_future(server.ended())
-    try:
-        await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        asked.cancel()
-        ended.cancel()
-    if not stop.is_set():
+async def until_stopped(stop: asyncio.Event, ended: Coroutine[Any, Any, None]) -> None:
+    """Return when `stop` is set. Raises DiscueError if the server ends before that: `ended` returns then."""
+    if await completed(ended, stop) and not stop.is_set():
         raise DiscueError("The HTTP server ended unexpectedly.")
 
 
@@ -237,3 +229,34 @@ async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -
         )
         yield server
     invocation.log.info("server_stopped", **fields)
+
+
+async def _create_operator(control: ControlContext) -> None:
+    """Create the operator's organization if there is none, and print its first key."""
+    organization, key = await _ensured(control)
+    if key is not None:
+        say(_announcement(organization, key))
+
+
+async def _init(invocation: Invocation) -> None:
+    async with open_installation(invocation.settings, invocation.clock, invocation.log) as control:
+        await ensure_encryption(control, invocation.log)
+        organization, key = await _ensured(control)
+    if invocation.arguments.json:
+        shown = {"id": organization.public_id, "alias": organization.alias}
+        say_data({"organization": shown, "api_key": key})
+    elif key is not None:
+        say(_announcement(organization, key))
+    else:
+        say(f"The operator's organization is {organization.alias}.")
+
+
+async def _ensured(control: ControlContext) -> tuple[Organization, str | None]:
+    """Return the organization, and its first key if this call created a random one."""
+    settings = control.settings
+    organization, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)
+    return organization, key if settings.bootstrap_key is None else None
+
+
+def _announcement(organization: Organization, key: str) -> str:
+    return f"The operator's organization is {organization.alias}. Its first API key, shown only once:\n{key}"

@@ -114,16 +114,12 @@ def _user(text: str) -> str:
 
 def _run(invocation: Invocation) -> None:
     config = getattr(invocation.arguments, "config", None)
-    say(
-        unit(
-            invocation.settings, user=invocation.arguments.user, config=None if config is None else Path(config)
-        ).rstrip()
-    )
+    say(unit(invocation.settings, user=invocation.arguments.user, config=config).rstrip())
 
 
-def unit(settings: Settings, *, user: str, config: Path | None) -> str:
+def unit(settings: Settings, *, user: str, config: str | None) -> str:
     """Return the unit. Raises SettingsInvalid if a path has characters that units give a meaning."""
-    command = [*_program(), "serve", *([] if config is None else ["--config", _plain(config.absolute())])]
+    command = [*_program(), "serve", *([] if config is None else ["--config", _plain(Path(config).absolute())])]
     folders = [f"ReadWritePaths={_plain(folder)}\n" for folder in _written(settings)]
     ports = settings.port, settings.dashboard_port, settings.metrics_port
     needs_capability = any(0 < port < _FIRST_UNPRIVILEGED_PORT for port in ports if port is not None)

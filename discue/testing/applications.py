@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
+from wsgiref.util import setup_testing_defaults
 
 from discue.crypto.signing import decode_private_key, decode_secret, sign
 from discue.domain.clock import SystemClock
@@ -162,14 +163,11 @@ def call_wsgi(application: WsgiApplication, received: Received) -> Reply:
         "SERVER_PORT": str(_SERVER[1]),
         "SERVER_PROTOCOL": "HTTP/1.1",
         "REMOTE_ADDR": _CLIENT[0],
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(received.body),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
     }
+    setup_testing_defaults(environ)
     for name, value in received.headers:
         key = name.upper().replace("-", "_")
         environ[key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"] = value
@@ -185,9 +183,8 @@ def call_wsgi(application: WsgiApplication, received: Received) -> Reply:
     try:
         written.extend(chunks)
     finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
+        if hasattr(chunks, "close"):
+            chunks.close()
     if not started:
         raise RuntimeError("The application returned without a response.")
     status, headers = started[-1]

@@ -1,10 +1,10 @@
 """A server for tests in a process of its own, whose clock is moved by requests."""
 
 import hmac
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -131,8 +131,9 @@ class MovableApplication:
 
 
 @asynccontextmanager
-async def ephemeral(settings: Settings, folder: Path, log: Log) -> AsyncIterator[Running]:
-    """Serve a new database in the folder, with a clock that requests can move."""
-    settings = replace(settings, database=f"sqlite:///{folder}/discue.db", drain_timeout_seconds=0)
-    async with running(settings, log, MovableApplication) as found:
-        yield found
+async def ephemeral(settings: Settings, log: Log) -> AsyncIterator[Running]:
+    """Serve a new database in a temporary folder, with a clock that requests can move."""
+    with tempfile.TemporaryDirectory(prefix="discue-") as folder:
+        settings = replace(settings, database=f"sqlite:///{folder}/discue.db", role="all", drain_timeout_seconds=0)
+        async with running(settings, log, MovableApplication) as found:
+            yield found

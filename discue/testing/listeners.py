@@ -62,13 +62,11 @@ class KitListener:
 
         They are recorded when they end.
         """
-        return self._with_details(self._recorded())
+        return self._attempts()
 
-    def _recorded(self) -> "list[Attempt]":
-        return list(self._client.listeners.attempts(self.queue, self.id))[::-1]
-
-    def _with_details(self, attempts: "Sequence[Attempt]") -> "list[Attempt]":
-        return [self._client.listeners.attempt(self.queue, self.id, attempt.id) for attempt in attempts]
+    def _attempts(self, limit: int | None = None) -> "list[Attempt]":
+        recorded = self._client.listeners.attempts(self.queue, self.id, limit=limit)
+        return [self._client.listeners.attempt(self.queue, self.id, each.id) for each in recorded][::-1]
 
     def assert_received(self, count: int | None = None, *, data: Any = ANYTHING, key: Any = ANYTHING) -> None:
         """Fail unless so many requests came with this data and key; without a count, at least one.
@@ -130,7 +128,7 @@ class KitListener:
                 f"{attempt.took_ms} ms",
                 data.get(attempt.message_id, ""),
             )
-            for attempt in self._with_details(self._recorded()[-_ATTEMPTS_SHOWN:])
+            for attempt in self._attempts(_ATTEMPTS_SHOWN)
         ]
         if not rows:
             waits = self._client.listeners.get(self.queue, self.id).messages.pending_count

@@ -182,7 +182,7 @@ class Script:
 
     def __init__(self) -> None:
         self._steps: list[tuple[Handle, int | None]] = []
-        """What responds, and to how many requests; None for all from now on."""
+        """Functions that respond, and the number of requests for each; None for all from now on."""
         self._lock = threading.Lock()
         self._held: set[AttemptKey] = set()
         self.requests: list[Received] = []

@@ -31,6 +31,7 @@ from discue.sending.sender import Sender
 from discue.server.http import Address, held_port
 from discue.server.installation import open_installation
 from discue.server.machine import Machine
+from discue.server.signals import completed
 from discue.server.worker import Worker, served
 from discue.store.migrations import migrations
 from discue.store.sqlite import schema
@@ -83,14 +84,15 @@ def settings_for_tests(folder: Path, **settings: Any) -> Settings:
     return Settings(**{**ours, **settings})
 
 
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder in memory, where the system has one."""
     return tempfile.TemporaryDirectory(prefix="discue-test-", dir=_MEMORY if _MEMORY.is_dir() else None)
 
 
 @cache
 def _empty_database() -> bytes:
     """Return the content of a database in which there is nothing but tables."""
-    with _temporary_folder() as place:
+    with temporary_folder() as place:
         path = Path(place, _FILE)
         connection = connect(path)
         schema.migrate(connection, migrations(schema.DIALECT))
@@ -384,15 +386,9 @@ class InProcessServer:
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
-        with _temporary_folder() as place:
+        with temporary_folder() as place:
             _copy_empty_database(Path(place))
             async with running(settings_for_tests(Path(place), **self._settings), Log("testing")) as found:
                 self._started.set_result(found)
-                stopped, died = asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(found.ended())
-                try:
-                    await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    stopped.cancel()
-                    died.cancel()
-                if not self._stopping.is_set():
+                if await completed(found.ended(), self._stopping):
                     raise DiscueError("its HTTP server stopped")

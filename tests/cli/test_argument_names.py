@@ -2,7 +2,7 @@ from argparse import ArgumentParser
 
 import pytest
 
-from discue.cli.argument_names import argument_of, with_arguments
+from discue.cli.exit_codes import argument_of, with_arguments
 from discue.cli.main import command_parser
 
 

@@ -10,7 +10,7 @@ import pytest
 from discue.backup.create import BackupPlan, create_backup
 from discue.backup.destination import Folder
 from discue.domain.clock import SystemClock
-from tests.cli.commands import request, run, running, serving
+from tests.cli.commands import request, run, serving
 from tests.support.clocks import StandingClock
 
 
@@ -75,7 +75,6 @@ def test_restore_elsewhere_names_the_key_that_is_missing(installation: Path) -> 
         (("backup", "s3://bucket"), 1, "s3://bucket needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the env"),
         (("backup", "s3:///prefix"), 1, "s3:///prefix names no bucket."),
         (("backup", "backups", "--keep", "soon"), 2, "'soon' is not a duration such as 90s, 10m, 24h or 7d"),
-        (("backup", "backups", "--every", "1d", "--keep", "1h"), 1, "--keep must not be shorter than --every."),
         (("backup", "backups", "--encrypt", "none"), 1, "none has no key: create one with `openssl rand -base64 32 > "),
         (("backup", "backups", "--database", "postgresql://localhost/x"), 1, "discue backup is for SQLite. Back up"),
         (("restore", "backups", "--to", "new.db"), 1, "discue: backups has no whole backup.\n"),
@@ -182,12 +181,3 @@ def test_late_or_missing_backup_is_found(installation: Path) -> None:
     assert "ok      backup: backups has no backup of this database yet" in none.stdout
     assert "PROBLEM backup: missing cannot be read: No such file or directory." in missing.stdout
     assert "PROBLEM backup: the newest one in backups is of " in found.stdout
-
-
-def test_backups_at_intervals_end_with_a_signal(installation: Path) -> None:
-    with running(installation, "backup", "backups", "--every", "1s") as process:
-        process.log.wait_for_count("backup_made", 2)
-        assert process.stop() == 0
-
-    assert len(backups_in(installation)) >= 2
-    assert all(path.suffix == ".backup" for path in backups_in(installation))

@@ -11,8 +11,8 @@ import pytest
 
 from discue import __version__
 from discue.cli import check
+from discue.cli.check import Finding
 from discue.cli.command import Invocation
-from discue.cli.finding import Finding
 from discue.cli.main import command_parser
 from discue.config.settings import Settings
 from discue.domain.clock import Clock

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from discue.cli.check import server_findings
+from discue.cli.check import Finding, server_findings
 from discue.cli.command import Invocation
-from discue.cli.finding import Finding
 from discue.cli.main import command_parser
 from discue.config.settings import Settings
 from discue.domain.clock import SystemClock

@@ -1,62 +1,31 @@
-import io
+import argparse
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from discue import __version__
-from discue.cli.progress import ProgressLine
+from discue.cli.command import Invocation, Progress
+from discue.config.settings import Settings
+from discue.observability.logs import Log
 from tests.cli.commands import run
 from tests.support.clocks import StandingClock
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_progress_is_a_line_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    async def work() -> None:
+        clock = StandingClock()
+        progress = Progress(Invocation(argparse.Namespace(), Settings(), clock, Log()))
+        progress.begin(5_000)
+        for second in range(12):
+            progress.show("copying log", 100 * second)
+            clock.advance(1_000)
 
+    asyncio.run(work())
 
-def begun(stream: io.StringIO) -> tuple[ProgressLine, StandingClock]:
-    clock = StandingClock()
-    line = ProgressLine(stream, clock, lambda: None)
-    line.begin(1_000, 5_000)
-    return line, clock
-
-
-def test_progress_line_is_redrawn_and_cleared_on_a_terminal() -> None:
-    stream = Terminal()
-    line, clock = begun(stream)
-    for done in (2_000, 2_001, 3_000):
-        clock.advance(0 if done == 2_001 else 500)
-        line.show("copying log", done)
-    line.end()
-
-    assert stream.getvalue() == (
-        "\r\x1b[Kcopying log: 2,000 of 5,000 rows, 40%, 2,000 per second"
-        "\r\x1b[Kcopying log: 3,000 of 5,000 rows, 60%, 2,000 per second"
-        "\r\x1b[K"
-    )
-
-
-def test_progress_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    stream = Terminal()
-    line, clock = begun(stream)
-    clock.advance(500)
-    line.show("copying log", 2_000)
-
-    assert stream.getvalue() == "\r\x1b[Kcopying log: 2,000 "
-
-
-def test_progress_line_is_repeated_without_a_terminal() -> None:
-    stream = io.StringIO()
-    line, clock = begun(stream)
-    for second in range(25):
-        line.show("copying log", 1_000 + 100 * second)
-        clock.advance(1_000)
-    line.end()
-
-    assert stream.getvalue() == (
-        "copying log: 2,000 of 5,000 rows, 40%, 100 per second\ncopying log: 3,000 of 5,000 rows, 60%, 100 per second\n"
+    assert capsys.readouterr().err == (
+        "copying log: 500 of 5,000 rows, 10%, 100 per second\ncopying log: 1,000 of 5,000 rows, 20%, 100 per second\n"
     )
 
 

@@ -252,7 +252,8 @@ def test_database_that_dev_made_for_another_user_is_left_alone(command: list[str
 
 def test_unexpected_end_of_the_http_server_is_a_failure() -> None:
     async def wait_for_one_that_does_not_run() -> None:
-        await until_stopped(asyncio.Event(), HttpServer(None, Address("127.0.0.1", 0), max_connections=1))
+        server = HttpServer(None, Address("127.0.0.1", 0), max_connections=1)
+        await until_stopped(asyncio.Event(), server.ended())
 
     with pytest.raises(DiscueError, match="ended unexpectedly"):
         asyncio.run(asyncio.wait_for(wait_for_one_that_does_not_run(), 10))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,7 +19,6 @@ from discue.cli.user.wanted import SINGULAR, Wanted, WantedFile, read_wanted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from discue.cli.user.listener_secrets import Secrets, SecretsFile
     from discue_client import Discue
     from discue_client.models import Listener
 
@@ -27,6 +27,10 @@ _MADE_BY: Final = {"system/": "the service creates it", "listen/": "`discue list
 _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 """Fields of `authentication` that the service never shows, and that are not printed."""
 _VALUE_SHOWN: Final = 60
+_OTHERS: Final = 0o077
+
+Secrets: TypeAlias = dict[str, dict[str, str]]
+"""Secrets by the alias of the listener, by the alias of its queue."""
 
 
 def command() -> Command:
@@ -69,8 +73,6 @@ class Left(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> int | None:
-    from discue.cli.user.listener_secrets import SecretsFile  # noqa: PLC0415 - it needs the client
-
     if arguments.misplaced is not None:
         raise UsageInvalid(f"Name the file with -f: discue apply -f {arguments.misplaced}")
     found = read_wanted(file_content(arguments.file), arguments.file)
@@ -214,6 +216,48 @@ def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | No
     """Return the aliases and customers in a collection of the service."""
     listed = getattr(client, path[-1]).list(*path[1::2])
     return [(each.alias, getattr(each, "customer", None)) for each in listed]
+
+
+class SecretsFile:
+    """A JSON file with the secrets of new listeners, which only its owner can read. Keeps those that it has."""
+
+    def __init__(self, name: str) -> None:
+        """Read the file, if it exists. Raises CommandFailed if others can read it, or if it has other content."""
+        # A symbolic link stays: its target is replaced.
+        self._path = Path(name).resolve()
+        self._read()
+
+    def write(self, new: Secrets) -> None:
+        """Add the secrets, and replace the file in one step. Raises CommandFailed."""
+        from discue.cli.user.profiles import write_private  # noqa: PLC0415 - it needs the client
+
+        secrets = self._read()
+        for queue, listeners in new.items():
+            secrets.setdefault(queue, {}).update(listeners)
+        try:
+            write_private(self._path, json.dumps(secrets, indent=2) + "\n")
+        except OSError as error:
+            raise CommandFailed(f"Cannot write {self._path}: {error.strerror}. Name another file.") from None
+
+    def _read(self) -> Secrets:
+        try:
+            if not self._path.exists():
+                return {}
+            if not self._path.is_file():
+                raise CommandFailed(f"{self._path} is not a regular file. Name another file.")
+            if self._path.stat().st_mode & _OTHERS:
+                raise CommandFailed(
+                    f"Other users can read or change {self._path}. Run `chmod 600 {self._path}`, or name another file."
+                )
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise CommandFailed(f"Cannot read {self._path}: {error.strerror}. Name another file.") from None
+        try:
+            return msgspec.json.decode(content, type=Secrets)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise CommandFailed(
+                f"{self._path} is not a file of secrets from `discue apply`. Name another file."
+            ) from None
 
 
 def _gets_secret(change: Difference) -> bool:

@@ -1,14 +1,16 @@
-"""Shared parts of users' commands: arguments, the client, and exit codes of its errors."""
+"""Shared parts of users' commands: arguments, the client, what it logs, interrupts, and exit codes of its errors."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from discue.cli.argument_names import with_arguments
 from discue.cli.declarations import JSON, Argument, Command, OneOf, option
 from discue.cli.exit_codes import (
     FAILED,
@@ -18,7 +20,9 @@ from discue.cli.exit_codes import (
     UsageInvalid,
     guarded,
     say_error,
+    with_arguments,
 )
+from discue.cli.output import note
 
 if TYPE_CHECKING:
     from discue.cli.user.profiles import ServiceTarget
@@ -32,6 +36,7 @@ Run: TypeAlias = Callable[[argparse.Namespace], int | None]
 _PROFILE: Final = option("--profile NAME", "profile that `discue login --profile NAME` has stored")
 _DEADLINE_SECONDS: Final = 10.0
 """How long a request is retried: a user waits for it."""
+_SILENT_SECONDS: Final = 1.0
 _LOCKED_OUT: Final = "locked_out"
 
 
@@ -65,13 +70,12 @@ def connect(arguments: argparse.Namespace, **options: Any) -> Iterator[Discue]:
     """
     # Commands that need no service do not wait for the client.
     from discue.cli.user.profiles import target_of  # noqa: PLC0415
-    from discue.cli.user.waiting import waiting_is_shown  # noqa: PLC0415
     from discue_client import Discue  # noqa: PLC0415
 
     target = target_of(arguments.profile)
     given = {"deadline": _DEADLINE_SECONDS, **options}
     is_for_programs = getattr(arguments, "json", False)
-    shown = nullcontext() if is_for_programs else waiting_is_shown(given["deadline"])
+    shown = nullcontext() if is_for_programs else _waiting_shown(given["deadline"])
     with _sources_named(target), Discue(target.url, target.api_key, **given) as client, shown:
         yield client
 
@@ -102,6 +106,65 @@ def _sources_named(target: ServiceTarget) -> Iterator[None]:
         if hidden := hidden_server(target):
             error.add_note(hidden)
         raise
+
+
+def _waiting_shown(deadline: float) -> AbstractContextManager[None]:
+    """Say once what a command waits for, if that takes a second. `deadline` is the one of its requests."""
+    started_at = time.monotonic()
+    is_said = False
+
+    def show(record: logging.LogRecord) -> None:
+        nonlocal is_said
+        # What the client logs before it sends a request again: the pause, and the error.
+        if is_said or not isinstance(record.args, tuple) or len(record.args) != 2:
+            return
+        pause, error = record.args
+        waited = time.monotonic() - started_at
+        if waited + float(str(pause)) >= _SILENT_SECONDS:
+            is_said = True
+            note(f"discue: {error} Trying again for up to {deadline - waited:.0f} s.")
+
+    return _client_log_shown(show)
+
+
+def warnings_shown(show: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Show what the client warns of, and when its consumer can fetch messages again."""
+
+    def show_record(record: logging.LogRecord) -> None:
+        # Not each attempt to send a request again.
+        if record.levelno >= logging.WARNING or record.module == "consumer":
+            show(record.getMessage())
+
+    return _client_log_shown(show_record)
+
+
+@contextmanager
+def _client_log_shown(show: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    log, handler = logging.getLogger("discue_client"), logging.Handler(logging.INFO)
+    handler.emit = show  # type: ignore[assignment, method-assign]
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def until_interrupt(work: Callable[[], None]) -> None:
+    """Run the work until Ctrl-C or SIGTERM, which end it at once, also while the service does not respond."""
+    # Not a context manager: a signal between its beginning and that of the block would end the command.
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in kept:
+            signal.signal(number, signal.default_int_handler)
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def readable(read: Callable[[], Found]) -> Found | None:

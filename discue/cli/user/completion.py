@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Final, TypeAlias
 
 from discue.cli.declarations import Command, argument
@@ -59,11 +60,11 @@ def _entries(parser: argparse.ArgumentParser, path: str = "") -> Iterator[tuple[
 
 
 def _commands(entries: _Entries) -> list[str]:
-    return [_quoted(path) for path in entries if path and " --" not in path]
+    return [quote(path) for path in entries if path and " --" not in path]
 
 
 def _bash(entries: _Entries) -> str:
-    cases = [f"      {_quoted(path)}) found={_quoted(' '.join(words))} ;;" for path, words in entries.items()]
+    cases = [f"      {quote(path)}) found={quote(' '.join(words))} ;;" for path, words in entries.items()]
     return f"""\
 _discue() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" path="" found="" word
@@ -87,8 +88,8 @@ complete -F _discue discue"""
 def _zsh(entries: _Entries) -> str:
     cases = []
     for path, words in entries.items():
-        described = (_quoted(f"{word}:{text.replace(':', ' -')}") for word, text in words.items())
-        cases.append(f"      {_quoted(path)}) found=({' '.join(described)}) ;;")
+        described = (quote(f"{word}:{text.replace(':', ' -')}") for word, text in words.items())
+        cases.append(f"      {quote(path)}) found=({' '.join(described)}) ;;")
     return f"""\
 #compdef discue
 _discue() {{
@@ -118,8 +119,8 @@ def _fish(entries: _Entries) -> str:
             given = f"-f -a {word}"
             if word.startswith("--"):
                 values = " ".join(entries.get(f"{path} {word}", ()))
-                given = f"-l {word.removeprefix('--')}" + (f" -x -a {_quoted(values)}" if values else "")
-            lines.append(f"complete -c discue -n {_quoted(condition)} {given} -d {_quoted(text)}")
+                given = f"-l {word.removeprefix('--')}" + (f" -x -a {quote(values)}" if values else "")
+            lines.append(f"complete -c discue -n {quote(condition)} {given} -d {quote(text)}")
     return f"""\
 function __discue_command
   set -l found
@@ -131,7 +132,3 @@ function __discue_command
   string join -- " " $found
 end
 {chr(10).join(lines)}"""
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

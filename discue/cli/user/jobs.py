@@ -13,8 +13,7 @@ from discue.cli.declarations import Argument, Command, option, repeated, switch
 from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import note, say, say_json
 from discue.cli.user.arguments import LISTENER, QUEUE, content_of, json_of, moment, name, positive
-from discue.cli.user.command import connect, is_confirmed, user_command
-from discue.cli.user.interrupts import interrupts, until_interrupt
+from discue.cli.user.command import connect, is_confirmed, until_interrupt, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -138,14 +137,13 @@ def _start(arguments: argparse.Namespace, kind: JobKind, client: Discue, selecti
     if not (arguments.yes or is_confirmed(f"{kind.verb.capitalize()} {shown}?")):
         note("Nothing is changed.")
         return FAILED
-    with interrupts() as interrupted:
-        limits = {} if arguments.pace is None else {"pace": arguments.pace}
-        started = getattr(resources.create(*place, **selection, **limits), kind.resource)
-        if arguments.detach:
-            _show_result(arguments, started)
-            return None
-        note(f"Started {started.id}. Ctrl-C leaves it to the service.")
-        return _progress(arguments, kind, client, started.id, is_interrupted=interrupted.is_set)
+    limits = {} if arguments.pace is None else {"pace": arguments.pace}
+    started = getattr(resources.create(*place, **selection, **limits), kind.resource)
+    if arguments.detach:
+        _show_result(arguments, started)
+        return None
+    beginning = f"Started {started.id}. Ctrl-C leaves it to the service."
+    return _progress(arguments, kind, client, started.id, beginning=beginning)
 
 
 def _warn(arguments: argparse.Namespace, listener: Listener) -> None:
@@ -159,12 +157,7 @@ def _warn(arguments: argparse.Namespace, listener: Listener) -> None:
 
 
 def _progress(
-    arguments: argparse.Namespace,
-    kind: JobKind,
-    client: Discue,
-    job_id: str,
-    *,
-    is_interrupted: Callable[[], bool] = lambda: False,
+    arguments: argparse.Namespace, kind: JobKind, client: Discue, job_id: str, *, beginning: str = ""
 ) -> int | None:
     """Show the progress until the job is done, or until Ctrl-C, which leaves it to the service."""
     is_terminal = sys.stderr.isatty()
@@ -172,7 +165,9 @@ def _progress(
 
     def follow() -> None:
         nonlocal found
-        while not is_interrupted():
+        if beginning:
+            note(beginning)
+        while True:
             found = getattr(client, kind.resources).get(arguments.queue, arguments.listener, job_id)
             if found.state == _DONE:
                 break

@@ -1,4 +1,4 @@
-"""`discue listen`: forwards the messages of queues to a server on this machine."""
+"""`discue listen`: forwards the messages of queues to a server on this machine, signed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import getpass
 import hashlib
 import os
 import re
+import secrets
 import socket
-from typing import Final
+from typing import Final, NamedTuple
 
 from discue.cli.declarations import Command, argument, option, repeated, switch
 from discue.cli.exit_codes import UsageInvalid
 from discue.cli.output import say
 from discue.cli.user.arguments import content_of, duration, header, json_of, moment, name, positive
 from discue.cli.user.command import user_command
+from discue.crypto.signing import SigningKey, decode_private_key, decode_secret, new_secret
+from discue.domain.egress import Target, parse_target
+from discue.domain.errors import DiscueError
 
 _CONCURRENCY: Final = 50
 _LEASE_SECONDS: Final = 30
 _TIMEOUT_SECONDS: Final = 15.0
 _STYLES: Final = ("lines", "json", "quiet")
+_SECRET_VARIABLE: Final = "DISCUE_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+_PRIVATE_KEY: Final = "whsk_"
+_LOCAL_NAMES: Final = (".localhost", ".local", ".test", ".internal", ".home.arpa")
 
 
 def command() -> Command:
@@ -30,8 +37,24 @@ def command() -> Command:
         switch("--all", "all queues that there are now, except system queues"),
         option("--filter JSON", "filter that messages must pass; @FILE reads it from a file"),
         option("--since TIME", "begin with messages of the past, such as 2h", moment),
-        *_REQUEST,
-        *_OUTPUT,
+        option(
+            "--secret SECRET",
+            "sign with this secret (whsec_…); default: DISCUE_WEBHOOK_SECRET, or one of your own that stays the same",
+        ),
+        switch("--print-secret", "print the secret that requests are signed with, and end"),
+        repeated("--header NAME:VALUE", "additional header of each request; can be repeated", header),
+        option(
+            "--timeout TIME",
+            f"how long the local server may take to respond; default: {_TIMEOUT_SECONDS:.0f}s",
+            duration,
+            default=_TIMEOUT_SECONDS,
+        ),
+        switch("--insecure", "accept any certificate of the local server"),
+        option("--cacert FILE", "certificates in PEM that the local server is verified with"),
+        switch("--allow-remote", "allow a URL on another machine"),
+        option("--output", "a line or a JSON object per request, or refusals only", choices=_STYLES, default="lines"),
+        option("--count N", "end after N messages", positive),
+        option("--for TIME", "end after this time", duration, dest="for_seconds"),
         option("--name ALIAS", "alias of the listener; default: by user and URL", name),
         switch("--keep", "leave the listener at the end, so that messages wait"),
         option(
@@ -54,34 +77,8 @@ def command() -> Command:
     )
 
 
-_REQUEST: Final = (
-    option(
-        "--secret SECRET",
-        "sign with this secret (whsec_…); default: DISCUE_WEBHOOK_SECRET, or one of your own that stays the same",
-    ),
-    switch("--print-secret", "print the secret that requests are signed with, and end"),
-    repeated("--header NAME:VALUE", "additional header of each request; can be repeated", header),
-    option(
-        "--timeout TIME",
-        f"how long the local server may take to respond; default: {_TIMEOUT_SECONDS:.0f}s",
-        duration,
-        default=_TIMEOUT_SECONDS,
-    ),
-    switch("--insecure", "accept any certificate of the local server"),
-    option("--cacert FILE", "certificates in PEM that the local server is verified with"),
-    switch("--allow-remote", "allow a URL on another machine"),
-)
-_OUTPUT: Final = (
-    option("--output", "a line or a JSON object per request, or refusals only", choices=_STYLES, default=_STYLES[0]),
-    option("--count N", "end after N messages", positive),
-    option("--for TIME", "end after this time", duration, dest="for_seconds"),
-)
-
-
 def run(arguments: argparse.Namespace) -> int | None:
-    # A tenth of a second that `discue listen --help` does not take.
-    from discue.cli.user.listening.run import listen  # noqa: PLC0415
-    from discue.cli.user.listening.target import signing_of  # noqa: PLC0415
+    from discue.cli.user.listen_session import listen  # noqa: PLC0415 - it needs the client
 
     if arguments.print_secret:
         say(signing_of(arguments.secret).text)
@@ -107,3 +104,79 @@ def listener_name(url: str) -> str:
         user = str(os.getuid())
     person = re.sub(r"[^A-Za-z0-9._-]", "-", f"{user}-{socket.gethostname()}")[:40]
     return f"listen/{person}/{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def local_target(text: str, *, allow_remote: bool) -> Target:
+    """Parse the URL to forward to. Raises UsageInvalid.
+
+    Data of a queue is sent to another machine only if that is said.
+    """
+    target = target_at(text)
+    if not (allow_remote or _is_local(target)):
+        raise UsageInvalid(
+            f"{target.host} is another machine. Add --allow-remote if it may receive the messages of the queue."
+        )
+    return target
+
+
+def target_at(text: str) -> Target:
+    """Parse a URL, or its short form: `8000/hook` and `localhost:8000/hook` mean this machine, by http.
+
+    Raises UsageInvalid.
+    """
+    if text.partition("/")[0].isdecimal():
+        text = f"localhost:{text}"
+    url = text if "://" in text else f"http://{text}"
+    try:
+        return parse_target(url, "")
+    except DiscueError as error:
+        rule = error.faults[0].detail if error.faults else error.detail
+        raise UsageInvalid(f"The URL {url} {rule}.") from None
+
+
+def _is_local(target: Target) -> bool:
+    if target.literal is not None:
+        return not target.literal.is_global
+    return "." not in target.host or target.host.endswith(_LOCAL_NAMES)
+
+
+class Signing(NamedTuple):
+    """The keys that requests are signed with."""
+
+    keys: tuple[SigningKey, ...]
+    text: str
+    """The secrets, separated by spaces: the value of `DISCUE_WEBHOOK_SECRET`."""
+    source: str
+    is_new: bool = False
+
+    def __repr__(self) -> str:
+        return f"Signing(source={self.source!r})"
+
+
+def signing_of(given: str | None) -> Signing:
+    """Return the secret that was given, that of the environment, or one of this user's own, which stays the same.
+
+    The receiver is configured once: another run of the command signs with the same secret. Raises UsageInvalid.
+    """
+    if given:
+        return Signing(keys_of(given, "--secret"), given, "--secret")
+    if exported := os.environ.get(_SECRET_VARIABLE, ""):
+        return Signing(keys_of(exported, _SECRET_VARIABLE), exported, _SECRET_VARIABLE)
+    from discue.cli.user.profiles import folder, write_private  # noqa: PLC0415 - only this needs the client
+
+    path = folder() / "listen-secret"
+    kept = path.read_text("ascii").strip() if path.exists() else ""
+    text = kept or new_secret(secrets.token_bytes)
+    if not kept:
+        write_private(path, text + "\n")
+    return Signing(keys_of(text, str(path)), text, str(path), is_new=not kept)
+
+
+def keys_of(text: str, source: str) -> tuple[SigningKey, ...]:
+    try:
+        return tuple(
+            decode_private_key(each) if each.startswith(_PRIVATE_KEY) else decode_secret(each) for each in text.split()
+        )
+    except ValueError as error:
+        # Without the text, which is a secret.
+        raise UsageInvalid(f"{source} cannot sign: {error}. A public key (whpk_…) only verifies.") from None

@@ -15,7 +15,7 @@ from discue.cli.user.resources import Resource, deletion, listing, place_of
 
 if TYPE_CHECKING:
     from discue_client import Discue
-    from discue_client.models import Attempt, Delivery, Message
+    from discue_client.models import Attempt, Message
 
 _LIMIT = 20
 _STATES = ("acknowledged", "pending", "retrying", "missed", "no_listeners")
@@ -89,7 +89,16 @@ def _get(arguments: argparse.Namespace) -> None:
     )
     if message.deliveries:
         say("")
-        rows = [_delivery_row(each, names) for each in message.deliveries]
+        rows = [
+            (
+                names.get(each.listener_id, each.listener_id),
+                each.state,
+                str(each.attempts),
+                str(each.last_status or each.last_error or ""),
+                each.waits_for or each.missed_reason or "",
+            )
+            for each in message.deliveries
+        ]
         say_table(("LISTENER", "STATE", "ATTEMPTS", "STATUS", "WAITS FOR"), rows)
     if attempts:
         say("")
@@ -114,18 +123,6 @@ def _names(client: Discue, queues: Iterable[str]) -> dict[str, str]:
             names[found.id] = found.alias
             names |= {each.id: each.alias or each.id for each in found.listeners}
     return names
-
-
-def _delivery_row(delivery: Delivery, names: dict[str, str]) -> tuple[str, ...]:
-    reason = delivery.waits_for or delivery.missed_reason or ""
-    name_ = names.get(delivery.listener_id, delivery.listener_id)
-    return (
-        name_,
-        delivery.state,
-        str(delivery.attempts),
-        str(delivery.last_status or delivery.last_error or ""),
-        reason,
-    )
 
 
 def _attempt_row(attempt: Attempt, names: dict[str, str]) -> tuple[str, ...]:

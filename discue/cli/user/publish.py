@@ -121,11 +121,12 @@ def _data(arguments: argparse.Namespace) -> Any:
         if arguments.content_type is None:
             raise UsageInvalid("--file needs --content-type: receivers must know what the bytes are.")
         return file_content(arguments.file)
-    content = content_of(arguments.data)
-    return _text(content, "The data") if arguments.text else json_of(content, "The data (use --text for text)")
+    return _parsed(arguments, content_of(arguments.data), "The data")
 
 
-def _text(content: bytes, what: str) -> str:
+def _parsed(arguments: argparse.Namespace, content: bytes, what: str) -> Any:
+    if not arguments.text:
+        return json_of(content, f"{what} (use --text for text)")
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -157,15 +158,11 @@ def _lines(arguments: argparse.Namespace) -> Iterator[tuple[int, Any]]:
     """Yield the data of each line of the standard input that is not empty, with its number."""
     for number, line in enumerate(sys.stdin.buffer, 1):
         if content := line.rstrip(b"\r\n"):
-            yield number, _line(number, content, arguments)
-
-
-def _line(number: int, content: bytes, arguments: argparse.Namespace) -> Any:
-    what = f"Line {number}"
-    try:
-        return _text(content, what) if arguments.text else json_of(content, f"{what} (use --text for text)")
-    except UsageInvalid as error:
-        raise UsageInvalid(f"{error} The lines before it are published.") from None
+            try:
+                data = _parsed(arguments, content, f"Line {number}")
+            except UsageInvalid as error:
+                raise UsageInvalid(f"{error} The lines before it are published.") from None
+            yield number, data
 
 
 def _say_id(number: int, published: Future[str], *, as_json: bool) -> None:

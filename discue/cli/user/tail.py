@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from discue.cli.declarations import Command, option, switch
 from discue.cli.output import DIM, GREEN, RED, clock_time, coloured, printable, say, say_json
 from discue.cli.user.arguments import QUEUE, duration, moment, name
-from discue.cli.user.command import connect, user_command
-from discue.cli.user.interrupts import until_interrupt
+from discue.cli.user.command import connect, until_interrupt, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -77,14 +77,8 @@ class _Tail:
             return [self._only]
         return [each.alias or each.id for each in self._client.queues.get(self._queue).listeners]
 
-    def _attempts(self, listener: str) -> list[Attempt]:
-        listed = self._client.listeners.attempts(
-            self._queue,
-            listener,
-            created_after=self._since - 1,
-            state=self._state,
-        )
-        return list(listed)
+    def _attempts(self, listener: str) -> Iterable[Attempt]:
+        return self._client.listeners.attempts(self._queue, listener, created_after=self._since - 1, state=self._state)
 
 
 def _show(listener: str, attempt: Attempt, *, as_json: bool) -> None:

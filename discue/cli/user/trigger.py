@@ -107,19 +107,13 @@ def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> 
 
 def _set(data: Any, path: list[str], value: Any) -> None:
     """Change a value. Raises UsageInvalid if the data has no such place."""
-    for step in path[:-1]:
-        data = _below(data, step, path)
-    if isinstance(data, list) and path[-1].isdecimal() and int(path[-1]) < len(data):
-        data[int(path[-1])] = value
-    elif isinstance(data, dict):
-        data[path[-1]] = value
-    else:
-        raise UsageInvalid(f"The data has no place {'.'.join(path)}: see it with --dry-run.")
+    *steps, last = path
+    for step in steps:
+        data = data.setdefault(step, {}) if isinstance(data, dict) else data[_index(data, step, path)]
+    data[last if isinstance(data, dict) else _index(data, last, path)] = value
 
 
-def _below(data: Any, step: str, path: list[str]) -> Any:
+def _index(data: Any, step: str, path: list[str]) -> int:
     if isinstance(data, list) and step.isdecimal() and int(step) < len(data):
-        return data[int(step)]
-    if isinstance(data, dict):
-        return data.setdefault(step, {})
+        return int(step)
     raise UsageInvalid(f"The data has no place {'.'.join(path)}: see it with --dry-run.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from discue.cli.user import apply, listener_secrets
+from discue.cli.user import apply, profiles
 from discue.cli.user.profiles import write_private
 from discue_client import ConnectionFailed, Discue
 from tests.cli.commands import REPOSITORY, running
@@ -374,7 +374,7 @@ def test_file_of_secrets_that_cannot_be_written_fails_before_anything_is_changed
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(listener_secrets, "write_private", full)
+    monkeypatch.setattr(profiles, "write_private", full)
     result = shop.run("apply", "-f", "discue.yaml", "--secrets", "secrets.json")
 
     assert result.returncode == 1
@@ -388,7 +388,7 @@ def test_secret_that_cannot_be_written_any_more_is_printed(shop: Service, monkey
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_private(path, text)
 
-    monkeypatch.setattr(listener_secrets, "write_private", full)
+    monkeypatch.setattr(profiles, "write_private", full)
     result = shop.run("apply", "-f", "discue.yaml", "--secrets", "secrets.json")
     (secret,) = re.findall(r"^secret shop/orders billing (whsec_\S+)$", result.stdout, re.MULTILINE)
 

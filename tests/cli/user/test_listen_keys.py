@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from discue.cli.user.listening.terminal import keys_in
+from discue.cli.user.listen_screen import keys_in
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, environment
 from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service

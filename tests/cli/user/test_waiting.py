@@ -2,7 +2,7 @@
 
 import pytest
 
-from discue.cli.user import command, waiting
+from discue.cli.user import command
 from tests.cli.user.service import Service
 from tests.support.ports import free_port
 
@@ -11,7 +11,7 @@ from tests.support.ports import free_port
 def test_silent_service_is_reported_after_a_second(
     service: Service, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], lines: int
 ) -> None:
-    monkeypatch.setattr(waiting, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(command, "_SILENT_SECONDS", 0.05)
     monkeypatch.setattr(command, "_DEADLINE_SECONDS", 0.6)
     url = f"http://127.0.0.1:{free_port()}"
     result = service.run("publish", "orders", "1", *arguments, DISCUE_URL=url)
@@ -23,6 +23,6 @@ def test_silent_service_is_reported_after_a_second(
 
 
 def test_service_that_responds_at_once_is_not_reported(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(command, "_SILENT_SECONDS", 0.0)
 
     assert service.run("queues", "list").stderr == ""

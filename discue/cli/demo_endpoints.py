@@ -58,53 +58,50 @@ def _crm_is_down(_: AttemptRequest, hours: float, __: float) -> bool:
     return -5 <= hours < -4.2 or -0.24 <= hours < 0.2 or (hours > 1 and hours % 1 < 0.1)
 
 
-ENDPOINTS: Final[Mapping[str, ShopEndpoint]] = {
-    f"erp.{DOMAIN}": ShopEndpoint(45),
-    f"warehouse.{DOMAIN}": ShopEndpoint(900, Response(202)),
-    f"crm.{DOMAIN}": ShopEndpoint(
+_ENDPOINTS: Final[Mapping[str, ShopEndpoint]] = {
+    "warehouse": ShopEndpoint(900, Response(202)),
+    "crm-sync": ShopEndpoint(
         95,
         fails=_crm_is_down,
         failure=Response(503, b'{"error":"upstream connect error or disconnect/reset before headers"}', b"20"),
     ),
-    f"search.{DOMAIN}": ShopEndpoint(
+    "search-index": ShopEndpoint(
         28,
         fails=lambda request, _, draw: request.number == 1 and draw < 0.09,
         failure=Response(500, b'{"error":{"type":"es_rejected_execution_exception","reason":"queue capacity 200"}}'),
     ),
-    f"tax.{DOMAIN}": ShopEndpoint(
+    "tax-report": ShopEndpoint(
         60,
         fails=lambda request, hours, _: hours > -7 and b'"CHF"' in request.body,
         failure=Response(422, b'{"error":"unsupported_currency","detail":"CHF is not configured"}'),
     ),
-    f"fraud.{DOMAIN}": ShopEndpoint(
+    "fraud-check": ShopEndpoint(
         310,
         fails=lambda _, __, draw: draw < 0.05,
         failure=Failure("timeout", "No complete response within 5000 ms."),
     ),
-    "hooks.acme.example": ShopEndpoint(
+    "acme-orders": ShopEndpoint(
         140,
         fails=lambda _, hours, __: hours > -2.8,
-        failure=Failure("tls", "The certificate of hooks.acme.example has expired."),
+        failure=Failure("tls", f"The certificate of acme-orders.{DOMAIN} has expired."),
     ),
-    "api.globex.example": ShopEndpoint(45),
-    f"old.{DOMAIN}": ShopEndpoint(
+    "old-shop": ShopEndpoint(
         45, fails=lambda _, hours, __: hours > -2, failure=Response(410, b'{"error":"This webhook was removed."}')
     ),
-    f"accounting.{DOMAIN}": ShopEndpoint(
+    "accounting": ShopEndpoint(
         75,
         fails=lambda request, hours, _: hours > -0.8 and f'"{REFUSED}"'.encode() in request.body,
         failure=Response(500, b'{"error":"duplicate ledger entry","ledger":"AR-2026","customer":"customer-7"}'),
     ),
-    f"archive.{DOMAIN}": ShopEndpoint(18),
-    "api.mailer.example": ShopEndpoint(
+    "mailer": ShopEndpoint(
         55,
         Response(202, b'{"queued":true}'),
         fails=lambda _, __, draw: draw < 0.015,
         failure=Response(429, b'{"message":"Too many requests"}', b"30"),
     ),
-    f"pos.{DOMAIN}": ShopEndpoint(65),
 }
-"""By host."""
+"""By the alias of the listener, which is also the name of the host."""
+_RELIABLE: Final = ShopEndpoint(45)
 
 
 class ShopSender(KitSender):
@@ -125,11 +122,11 @@ class ShopSender(KitSender):
         return self._replies[0][0] if self._replies else super().next_deadline(of)
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        endpoint = ENDPOINTS.get(request.target.host)
-        if endpoint is None:
+        alias, _, domain = request.target.host.partition(".")
+        if domain != DOMAIN:
             super().send(request, done)
             return
-        outcome = self._outcome(request, endpoint)
+        outcome = self._outcome(request, _ENDPOINTS.get(alias, _RELIABLE))
         heappush(self._replies, (self._moved.now() + outcome.duration_ms, next(self._numbers), done, outcome))
         if not self._moved.is_frozen:
             asyncio.get_running_loop().call_later((outcome.duration_ms + 1) / 1_000, self.sweep)
@@ -142,27 +139,22 @@ class ShopSender(KitSender):
             done(outcome)
 
     def _outcome(self, request: AttemptRequest, endpoint: ShopEndpoint) -> Outcome:
-        now, random = self._moved.now(), self._random
-        fails = endpoint.fails(request, (now - self._started_at) / HOUR_MS, random.random())
+        now = self._moved.now()
+        fails = endpoint.fails(request, (now - self._started_at) / HOUR_MS, self._random.random())
         response = endpoint.failure if fails else endpoint.response
-        is_reused = random.random() < 0.85
-        resolve_ms, connect_ms, tls_ms = (None, None, None) if is_reused else (3, 11, 20)
-        first_byte_ms, headers, body = None, [], b""
         if isinstance(response, Failure):
             total_ms = request.timeout_ms if response.kind == "timeout" else 34
-            outcome = Outcome(0, response.kind, response.detail, total_ms)
-        else:
-            # Seldom much longer than usual, and never much shorter.
-            first_byte_ms = round(endpoint.around_ms * (0.6 + random.expovariate(2.2)))
-            total_ms = first_byte_ms + (0 if is_reused else 34) + 3
-            body, retry_after = response.body, response.retry_after
-            headers = [(b"content-type", b"application/json"), (b"server", b"nginx")]
-            headers += [(b"retry-after", retry_after)] if retry_after else []
-            outcome = classify_response(response.status, body, total_ms, retry_after=retry_after, now=now)
-        timings = Timings(resolve_ms, connect_ms, tls_ms, first_byte_ms, total_ms)
+            return Outcome(0, response.kind, response.detail, total_ms)
+        # Seldom much longer than usual, and never much shorter.
+        total_ms = round(endpoint.around_ms * (0.6 + self._random.expovariate(2.2)))
+        headers = [(b"content-type", b"application/json"), (b"server", b"nginx")]
+        headers += [(b"retry-after", response.retry_after)] if response.retry_after else []
+        outcome = classify_response(response.status, response.body, total_ms, retry_after=response.retry_after, now=now)
+        timings = Timings(None, None, None, total_ms, total_ms)
         address = f"203.0.113.{sum(request.target.host.encode()) % 200 + 10}:{request.target.port}"
         head = attempt_head(self._heads.preamble(request), request, now // 1_000)
-        return replace(outcome, trace=Trace(head, tuple(headers), body, len(body), address, is_reused, timings))
+        trace = Trace(head, tuple(headers), response.body, len(response.body), address, is_reused=True, timings=timings)
+        return replace(outcome, trace=trace)
 
 
 async def resolve_loopback(host: str, _: int) -> Sequence[IPAddress]:
