@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -54,12 +55,17 @@ def format_json(content: bytes) -> str:
     return msgspec.json.format(content, indent=2).decode()
 
 
+def json_text(value: Any) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _without_none(value: Any, *, is_content: bool = False) -> Any:
     """Return the value without fields that are None. The content of a message keeps its nulls."""
-    import msgspec  # noqa: PLC0415 - a command imports it with the client
-
-    if isinstance(value, msgspec.Struct):
-        names = ((each.encode_name, getattr(value, each.name)) for each in msgspec.structs.fields(value))
+    if (fields := getattr(value, "__struct_fields__", None)) is not None:
+        names = (
+            (name, getattr(value, field)) for name, field in zip(value.__struct_encode_fields__, fields, strict=True)
+        )
         return {name: _without_none(each, is_content=True) for name, each in names if each is not None}
     if isinstance(value, dict):
         kept = value.items() if is_content else ((name, each) for name, each in value.items() if each is not None)

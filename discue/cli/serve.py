@@ -135,35 +135,27 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     ):
         await ensure_encryption(control, log)
         await _create_operator(control)
-        if pipe is None:
-            worker = Worker(control, log, edge(), predecessors=all_predecessors(settings), tracer=tracer)
-            manager = ServiceManager(os.environ, log)
-            async with (
-                _metrics_served(settings, worker),
-                serving(invocation, worker) as server,
-                manager.informed(lambda: worker.readiness.obstacle),
-            ):
-                await until_stopped(stop, server.ended())
-        else:
-            worker = Worker(
-                control,
-                log,
-                edge(),
-                predecessors=pipe.predecessors,
-                tracer=tracer,
-                announce=pipe.report_session_id,
-            )
-            async with (
-                _metrics_served(settings, worker, pipe),
-                serving(invocation, worker, worker=pipe.number) as server,
-            ):
+        worker = Worker(
+            control,
+            log,
+            edge(),
+            predecessors=all_predecessors(settings) if pipe is None else pipe.predecessors,
+            tracer=tracer,
+            announce=None if pipe is None else pipe.report_session_id,
+        )
+        fields = {} if pipe is None else {"worker": pipe.number}
+        async with _metrics_served(settings, worker, pipe), serving(invocation, worker, **fields) as server:
+            if pipe is None:
+                reporting = ServiceManager(os.environ, log).informed(lambda: worker.readiness.obstacle)
+            else:
                 pipe.report_serving()
-                async with beating(pipe.beat_seconds, pipe.report_beat):
-                    await until_stopped(stop, server.ended())
+                reporting = beating(pipe.beat_seconds, pipe.report_beat)
+            async with reporting:
+                await until_stopped(stop, server.ended())
 
 
 @asynccontextmanager
-async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe | None = None) -> AsyncIterator[None]:
+async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe | None) -> AsyncIterator[None]:
     """Serve the metrics of the worker, and of those that share a parent with it, as the settings say."""
     if settings.metrics_port is None and settings.metrics_key is None:
         yield

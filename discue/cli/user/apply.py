@@ -14,7 +14,7 @@ from discue.cli.exit_codes import FAILED, FINE, CommandFailed, UsageInvalid
 from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, say, say_json
 from discue.cli.user.arguments import file_content
 from discue.cli.user.command import connect, is_confirmed, user_command
-from discue.cli.user.wanted import SINGULAR, Wanted, WantedFile, read_wanted
+from discue.cli.user.wanted import Wanted, WantedFile, read_wanted, singular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,11 +65,8 @@ class Difference(NamedTuple):
     """Values of the fields that differ, for a change."""
 
 
-class Left(NamedTuple):
-    """A resource that the file leaves out, and that `--prune` does not delete."""
-
-    label: str
-    reason: str
+Left: TypeAlias = dict[str, str]
+"""Resources that the file leaves out and `--prune` does not delete, and the reasons."""
 
 
 def run(arguments: argparse.Namespace) -> int | None:
@@ -79,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int | None:
     file = SecretsFile(arguments.secrets) if arguments.secrets else None
     with connect(arguments) as client:
         _check_queues(client, found)
-        changes, left = [change for each in found.resources if (change := _change_of(client, each))], list[Left]()
+        changes, left = [change for each in found.resources if (change := _change_of(client, each))], Left()
         if arguments.prune:
             deletions, left = _deletions(client, found)
             changes += deletions
@@ -137,7 +134,7 @@ def _current(client: Discue, path: tuple[str, ...]) -> dict[str, Any] | None:
         content = client.request("GET", path_of(*path))
     except NotFound:
         return None
-    found: dict[str, Any] = msgspec.json.decode(content)[SINGULAR[path[-2]]]
+    found: dict[str, Any] = msgspec.json.decode(content)[singular(path[-2])]
     return found
 
 
@@ -166,13 +163,13 @@ def _is_same(current: Any, wanted: Any) -> bool:
     return bool(current == wanted and isinstance(current, bool) == isinstance(wanted, bool))
 
 
-def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], list[Left]]:
+def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], Left]:
     """Return the resources to delete, and those that the file leaves out but that stay.
 
     Children come before their parents.
     """
     named = {each.path for each in found.resources}
-    deletions, left = list[Difference](), list[Left]()
+    deletions, left = list[Difference](), Left()
     for path in reversed(found.collections):
         # A parent that is about to be created has no children.
         if len(path) > 1 and _current(client, path[:-1]) is None:
@@ -182,7 +179,7 @@ def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], lis
                 continue
             wanted = Wanted((*path, alias), {})
             if reason := _reason_to_stay(client, wanted.path, customer):
-                left.append(Left(wanted.label, reason))
+                left[wanted.label] = reason
             else:
                 deletions.append(Difference("delete", wanted, {}))
     return deletions, left
@@ -266,9 +263,7 @@ def _gets_secret(change: Difference) -> bool:
     return change.action == "create" and wanted.kind == "listeners" and wanted.fields.get("mode") != "pull"
 
 
-def _made(
-    client: Discue, changes: list[Difference], left: list[Left], file: SecretsFile | None, *, as_json: bool
-) -> int:
+def _made(client: Discue, changes: list[Difference], left: Left, file: SecretsFile | None, *, as_json: bool) -> int:
     """Make the changes, and write or print the secrets of new listeners, even if the run ends early."""
     printed: Secrets = {}
 
@@ -349,15 +344,15 @@ def _place(change: Difference) -> str:
     return path_of(*change.wanted.path)
 
 
-def _report(changes: list[Difference], left: list[Left]) -> dict[str, Any]:
+def _report(changes: list[Difference], left: Left) -> dict[str, Any]:
     shown = [
         {"action": each.action, "resource": each.wanted.label, "fields": sorted(each.before or each.wanted.fields)}
         for each in changes
     ]
-    return {"changes": shown, "left": [{"resource": each.label, "reason": each.reason} for each in left]}
+    return {"changes": shown, "left": [{"resource": label, "reason": reason} for label, reason in left.items()]}
 
 
-def _show(changes: list[Difference], left: list[Left]) -> None:
+def _show(changes: list[Difference], left: Left) -> None:
     if not changes:
         say("Nothing differs.")
     for change in changes:
@@ -372,8 +367,8 @@ def _show(changes: list[Difference], left: list[Left]) -> None:
                 say(f"~ {change.wanted.label}")
                 for name, value in change.before.items():
                     say(f"    {name}: {_text(value)} → {_text(change.wanted.fields.get(name, '(changed)'))}")
-    for each in left:
-        say(printable(f"= {each.label} stays: {each.reason}"))
+    for label, reason in left.items():
+        say(printable(f"= {label} stays: {reason}"))
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ from discue.cli.output import note
 
 if TYPE_CHECKING:
     from discue.cli.user.profiles import ServiceTarget
-    from discue_client import APIError, AsyncDiscue, Discue
+    from discue_client import AsyncDiscue, Discue
     from discue_client.errors import DiscueError
 
 Found = TypeVar("Found")
@@ -228,13 +228,9 @@ def explain(error: DiscueError) -> str:
     # An error about a certificate has its own advice.
     way_out = "" if "SSL_CERT_FILE" in text else _WAYS_OUT.get(type(error).__name__, "")
     if getattr(error, "code", None) == _LOCKED_OUT:
-        way_out = _after(error)
+        wait = getattr(error, "retry_after", None)
+        way_out = f"Try again in {wait:.0f} s." if wait else ""
     way_out = " ".join(filter(None, [*getattr(error, "__notes__", ()), way_out]))
     if not way_out:
         return text
     return f"{text}{'' if text.endswith(('.', ']')) else '.'} {way_out}"
-
-
-def _after(error: DiscueError | APIError) -> str:
-    wait = getattr(error, "retry_after", None)
-    return f"Try again in {wait:.0f} s." if wait else ""

@@ -195,10 +195,9 @@ def _bar(done: int, selected: int) -> str:
 
 
 def _show_result(arguments: argparse.Namespace, found: Redelivery | Replay) -> None:
-    import msgspec  # noqa: PLC0415 - imported with the client
-
     if arguments.json:
         say_json({type(found).__name__.lower(): found})
         return
-    counts = ", ".join(f"{value:,} {name_}" for name_, value in msgspec.to_builtins(found.counts).items() if value)
+    named = ((field, getattr(found.counts, field)) for field in found.counts.__struct_fields__)
+    counts = ", ".join(f"{value:,} {field}" for field, value in named if value)
     say(f"{found.id}  {found.state}: {counts or 'nothing'}")

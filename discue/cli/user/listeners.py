@@ -34,7 +34,6 @@ _WITHHELD = (
 )
 _RESOURCE: Final = Resource(
     "listeners",
-    "listener",
     "queue",
     facts={
         **ALIAS,

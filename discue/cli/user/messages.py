@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from discue.cli.declarations import CommandGroup, option
-from discue.cli.output import excerpt, say, say_fields, say_json, say_table, when
+from discue.cli.output import excerpt, json_text, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import limit, moment, name
 from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.resources import Resource, deletion, listing, place_of
@@ -29,7 +29,6 @@ def command() -> CommandGroup:
     since = option("--since TIME", "only newer ones: a time, or 2h for two hours", moment, dest="created_after")
     resource = Resource(
         "messages",
-        "message",
         "queue",
         columns={
             "ID": lambda each: each.id,
@@ -167,12 +166,10 @@ def _missed(arguments: argparse.Namespace) -> None:
 
 
 def _data(message: Message) -> str:
-    import msgspec  # noqa: PLC0415 - a command imports it with the client
-
     if message.data_base64 is not None:
         return f"{message.content_type or 'bytes'}, {message.size or '?'} bytes"
     if message.data is None and message.size not in (None, _NULL_BYTES):
         # The data did not fit into the page, which shows 1 MiB: null would have four bytes.
         return f"not listed: {message.size:,} bytes"
-    text = message.data if isinstance(message.data, str) else msgspec.json.encode(message.data).decode()
+    text = message.data if isinstance(message.data, str) else json_text(message.data)
     return excerpt(text)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argument, option, switch
-from discue.cli.output import say_fields, say_json, say_result, say_table, when
+from discue.cli.output import json_text, say_fields, say_json, say_result, say_table, when
 from discue.cli.user.arguments import (
     HEADERS,
     alias,
@@ -36,7 +36,6 @@ class Resource(NamedTuple):
 
     plural: str
     """The name of the command, and of the attribute of the client."""
-    noun: str
     within: str = ""
     """The noun of the parent resource; "" for a resource without a parent."""
     columns: Mapping[str, Shown] = {}
@@ -55,6 +54,10 @@ class Resource(NamedTuple):
     """A phrase about the content that is deleted with it."""
     names: str = "alias or id"
     """The names that paths accept for it."""
+
+    @property
+    def noun(self) -> str:
+        return self.plural.removesuffix("s")
 
     @property
     def parent(self) -> tuple[Argument, ...]:
@@ -170,9 +173,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 def _json_text(value: Any) -> str:
-    import msgspec  # noqa: PLC0415 - imported with the client
-
-    return "" if value is None else msgspec.json.encode(value).decode()
+    return "" if value is None else json_text(value)
 
 
 def queue_names(client: Discue) -> dict[str, str]:
@@ -189,7 +190,6 @@ _COLUMNS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": 
 def queues() -> CommandGroup:
     resource = Resource(
         "queues",
-        "queue",
         columns={
             **_COLUMNS,
             "PUBLISHED": lambda each: f"{each.messages.published_count:,}",
@@ -225,7 +225,6 @@ def topics() -> CommandGroup:
 
     resource = Resource(
         "topics",
-        "topic",
         columns={**_COLUMNS, "CHANNELS": channels_of},
         facts={**ALIAS, "channels": channels_of, **CREATED},
         about="A topic copies each message into the queues of its channels.",
@@ -241,7 +240,6 @@ def channels() -> CommandGroup:
     }
     resource = Resource(
         "channels",
-        "channel",
         "topic",
         columns={**_COLUMNS, **{title.upper(): shown for title, shown in facts.items()}},
         facts={**ALIAS, **facts, **CREATED},
@@ -258,7 +256,6 @@ def channels() -> CommandGroup:
 def schedules() -> CommandGroup:
     resource = Resource(
         "schedules",
-        "schedule",
         "queue",
         columns={
             **_COLUMNS,

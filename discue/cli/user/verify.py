@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -134,8 +136,6 @@ def _mistakes(body: bytes, headers: dict[str, str], secrets: list[str]) -> Itera
 
 
 def _other_bodies(body: bytes) -> Iterator[tuple[bytes, str]]:
-    import json  # noqa: PLC0415 - only failures need it
-
     yield (
         body.rstrip(b"\r\n"),
         "The body has a line break at its end that was not sent: write it with printf, not echo.",
@@ -156,8 +156,6 @@ def _other_bodies(body: bytes) -> Iterator[tuple[bytes, str]]:
 
 
 def _other_secrets(secret: str) -> Iterator[tuple[str, str]]:
-    from base64 import b64encode, urlsafe_b64decode  # noqa: PLC0415 - only failures need it
-
     bare = secret.strip("\"' ")
     if bare != secret:
         yield bare, "The secret has quotation marks or spaces around it."

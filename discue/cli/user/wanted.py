@@ -13,14 +13,6 @@ from discue.domain.suggestions import suggestion
 CHILDREN: Final[Mapping[str, tuple[str, ...]]] = {"queues": ("listeners", "schedules"), "topics": ("channels",)}
 """Resources at the top of the file, and those that each of them has."""
 
-SINGULAR: Final[Mapping[str, str]] = {
-    "queues": "queue",
-    "listeners": "listener",
-    "schedules": "schedule",
-    "topics": "topic",
-    "channels": "channel",
-}
-
 
 class Wanted(NamedTuple):
     """A resource of the file."""
@@ -35,7 +27,7 @@ class Wanted(NamedTuple):
 
     @property
     def label(self) -> str:
-        return f"{SINGULAR[self.kind]} {'/'.join(self.path[1::2])}"
+        return f"{singular(self.kind)} {'/'.join(self.path[1::2])}"
 
 
 class WantedFile(NamedTuple):
@@ -45,6 +37,10 @@ class WantedFile(NamedTuple):
     """Parents come before their children, and queues before the channels that lead to them."""
     collections: tuple[tuple[str, ...], ...]
     """Paths of the collections that the file lists, which `--prune` compares."""
+
+
+def singular(kind: str) -> str:
+    return kind.removesuffix("s")
 
 
 def read_wanted(content: bytes, name: str) -> WantedFile:
@@ -101,7 +97,7 @@ def _form(content: list[Any], path: tuple[str, ...]) -> str:
     fields = dict(first) if isinstance(first, dict) else {}
     alias = next((fields.pop(each) for each in ("alias", "name") if each in fields), first)
     if not isinstance(alias, str):
-        alias = f"ALIAS_OF_THE_{SINGULAR[path[-1]].upper()}"
+        alias = f"ALIAS_OF_THE_{singular(path[-1]).upper()}"
     steps = [*path, alias]
     lines = [f"{'  ' * depth}{step}:" for depth, step in enumerate(steps, 1)]
     lines += [f"{'  ' * (len(steps) + 1)}{field}: …" for field in fields]
