@@ -16,7 +16,7 @@ from discue.backup.destination import destination_of
 from discue.backup.restore import selected_backup, unpack_and_check
 from discue.cli.command import Invocation, operator_command, utc
 from discue.cli.declarations import Command, option
-from discue.cli.health import Target, response_of
+from discue.cli.health import HealthTarget, response_of
 from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.config.settings import Settings
@@ -284,7 +284,7 @@ def port_findings(invocation: Invocation) -> Iterator[Finding]:
 def _served_version(settings: Settings) -> str | None:
     """Return the version of the discue that listens at the address of the settings; None for another program."""
     try:
-        _, body = response_of(Target(reachable(settings.host), settings.port, settings.has_tls), "/")
+        _, body = response_of(HealthTarget(reachable(settings.host), settings.port, settings.has_tls), "/")
         found = json.loads(body)
         return str(found["version"]) if found["name"] == "discue" else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -16,7 +16,7 @@ from discue import __version__
 from discue.auth.control_plane_cache import KeyRejected
 from discue.cli.command import DEVELOPMENT_DATABASE, DEVELOPMENT_URL, Invocation, operator_command
 from discue.cli.declarations import Command, switch
-from discue.cli.health import Target, response_of
+from discue.cli.health import HealthTarget, response_of
 from discue.cli.inbox import INBOX_PATH, DeliveryLines, DevelopmentLog, InboxEndpoint, delivery_of
 from discue.cli.output import say, say_json
 from discue.cli.serve import serving, until_stopped
@@ -267,7 +267,7 @@ def _next_free(host: str, wanted: int, held: ExitStack) -> int:
 def _holder(settings: Settings) -> str:
     """Return which program listens at the address of the settings. `discue dev` is recognized by its inbox."""
     try:
-        head, _ = response_of(Target(reachable(settings.host), settings.port, has_tls=False), INBOX_PATH)
+        head, _ = response_of(HealthTarget(reachable(settings.host), settings.port, has_tls=False), INBOX_PATH)
     except OSError:
         # Another protocol, or no response in time.
         head = b""

@@ -23,7 +23,7 @@ _OK: Final = 200
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-class Target(NamedTuple):
+class HealthTarget(NamedTuple):
     """A server to ask."""
 
     host: str
@@ -57,7 +57,7 @@ def command() -> Command:
     )
 
 
-def _target_of(text: str) -> Target:
+def _target_of(text: str) -> HealthTarget:
     """Parse the URL of a server. Raises ArgumentTypeError if it is none."""
     try:
         parts = urlsplit(text)
@@ -66,14 +66,14 @@ def _target_of(text: str) -> Target:
         raise argparse.ArgumentTypeError(f"{text!r} is not a URL: {error}") from error
     if parts.scheme not in _PORTS or host is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as http://127.0.0.1:3000")
-    return Target(host, port or _PORTS[parts.scheme], parts.scheme == "https", parts.path.rstrip("/"))
+    return HealthTarget(host, port or _PORTS[parts.scheme], parts.scheme == "https", parts.path.rstrip("/"))
 
 
 def _start(parsed: argparse.Namespace) -> int:
     return guarded(lambda: _require(parsed.url or _configured(parsed.config), "live" if parsed.live else "ready"))
 
 
-def _configured(config: str | None) -> Target:
+def _configured(config: str | None) -> HealthTarget:
     """Return the address that a server with these settings listens on. Raises CommandFailed if they are invalid."""
     # A check with a URL does not wait for these.
     from pathlib import Path  # noqa: PLC0415
@@ -86,10 +86,10 @@ def _configured(config: str | None) -> Target:
         settings = load({} if config is None else {"config": config}, os.environ, Path.read_bytes)
     except SettingsInvalid as error:
         raise CommandFailed(error.detail) from error
-    return Target(reachable(settings.host), settings.port, settings.has_tls)
+    return HealthTarget(reachable(settings.host), settings.port, settings.has_tls)
 
 
-def _require(target: Target, state: str) -> None:
+def _require(target: HealthTarget, state: str) -> None:
     """Raise CommandFailed unless the server responds that it is in the state."""
     try:
         head, body = response_of(target, f"{target.path}/health/{state}")
@@ -107,7 +107,7 @@ def _require(target: Target, state: str) -> None:
         raise CommandFailed(f"{target.url} is not {state}: {detail}")
 
 
-def response_of(target: Target, path: str) -> tuple[bytes, bytes]:
+def response_of(target: HealthTarget, path: str) -> tuple[bytes, bytes]:
     """Return head and body of the response to a GET. Raises OSError, TimeoutError after 3 seconds in total."""
     ends_at = time.monotonic() + _TIMEOUT_SECONDS
     request = f"GET {path} HTTP/1.1\r\nHost: {target.host}\r\nConnection: close\r\n\r\n"
@@ -124,7 +124,7 @@ def response_of(target: Target, path: str) -> tuple[bytes, bytes]:
     return head, body
 
 
-def _connected(target: Target) -> socket.socket:
+def _connected(target: HealthTarget) -> socket.socket:
     connection = socket.create_connection((target.host, target.port), timeout=_TIMEOUT_SECONDS)
     if not target.has_tls:
         return connection

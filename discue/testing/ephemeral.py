@@ -31,7 +31,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Do what the request asks for."""
 
 
-class Settle(Action, frozen=True):
+class SettleAction(Action, frozen=True):
     """The body of `POST /testing/settle`."""
 
     seconds: float = SETTLE_SECONDS
@@ -42,7 +42,7 @@ class Settle(Action, frozen=True):
         await timeline.settle(self.seconds, lambda: self.held, pulls=self.pulls)
 
 
-class Advance(Action, frozen=True):
+class AdvanceAction(Action, frozen=True):
     """The body of `POST /testing/advance`: `by` or `to`. Without both, the clock moves to what is due next."""
 
     by: str | float | None = None
@@ -63,7 +63,7 @@ class Advance(Action, frozen=True):
             await timeline.advance_to_next(lambda: self.held, self.seconds)
 
 
-class Freeze(Action, frozen=True):
+class FreezeAction(Action, frozen=True):
     """The body of `POST /testing/freeze`."""
 
     stands_still: bool = True
@@ -73,7 +73,7 @@ class Freeze(Action, frozen=True):
         await timeline.freeze(stands_still=self.stands_still)
 
 
-class SetAvailability(Action, frozen=True, kw_only=True):
+class AvailabilityAction(Action, frozen=True, kw_only=True):
     """The body of `POST /testing/availability`."""
 
     is_available: bool
@@ -84,11 +84,11 @@ class SetAvailability(Action, frozen=True, kw_only=True):
 
 
 _ACTIONS: Final[Mapping[str, type[Action]]] = {
-    "settle": Settle,
-    "advance": Advance,
-    "freeze": Freeze,
+    "settle": SettleAction,
+    "advance": AdvanceAction,
+    "freeze": FreezeAction,
     "clock": Action,
-    "availability": SetAvailability,
+    "availability": AvailabilityAction,
 }
 
 
