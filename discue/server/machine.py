@@ -9,7 +9,7 @@ from discue.domain.clock import Clock, SystemClock
 from discue.domain.ids import RandomBytes
 from discue.sending.dialer import Resolve
 from discue.store.engine import Engine
-from discue.store.sqlite.engine import SerialThread, StartThread
+from discue.store.sqlite.connection import SerialThread, StartThread
 
 # No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
 # take the interpreter.

@@ -58,14 +58,6 @@ class Copy(NamedTuple):
     """Whether the target has rows of a copy that was interrupted."""
 
 
-class _Source(NamedTuple):
-    """The source of a copy at its beginning."""
-
-    epoch: str
-    schema_version: str
-    state: tuple[Row, ...]
-
-
 async def require_finished(tx: Transaction, name: str) -> None:
     """Raise StoreUnusable if the database is the target of an unfinished copy."""
     if await _meta(tx, "copy"):
@@ -81,9 +73,11 @@ async def begin(source: Side, target: Side, now: int, copy_id: str) -> Copy:
     not those of an unfinished copy.
     """
     await _require_empty_intake(source)
-    found = await source.store.read(lambda tx: _inspect(tx, source))
-    starts_again = await target.store.write_exclusively(lambda tx: _begin(tx, target, found, copy_id))
-    return Copy(source, target, copy_id, found.state, now, starts_again)
+    epoch, version, state = await source.store.read(lambda tx: _inspect(tx, source))
+    starts_again = await target.store.write_exclusively(
+        lambda tx: _begin(tx, target, copy_id, source_epoch=epoch, source_version=version)
+    )
+    return Copy(source, target, copy_id, state, now, starts_again)
 
 
 async def fill(copy: Copy) -> AsyncGenerator[tuple[str, int], None]:
@@ -123,21 +117,22 @@ def as_copied(table: tables.TableSpec, columns: Sequence[str], rows: list[Row], 
     return rows
 
 
-async def _inspect(tx: Transaction, source: Side) -> _Source:
+async def _inspect(tx: Transaction, source: Side) -> tuple[str, str, tuple[Row, ...]]:
+    """Return the epoch, the schema version and the state of the source."""
     await require_finished(tx, source.name)
     await _require_unserved(tx, source)
-    return _Source(await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx))
+    return await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx)
 
 
-async def _begin(tx: Transaction, target: Side, source: _Source, copy_id: str) -> bool:
+async def _begin(tx: Transaction, target: Side, copy_id: str, *, source_epoch: str, source_version: str) -> bool:
     """Mark the target. Returns whether it was marked before."""
     await _require_unserved(tx, target)
-    if await _meta(tx, "epoch") == source.epoch:
+    if await _meta(tx, "epoch") == source_epoch:
         raise StoreUnusable(f"{target.name} is the source itself, or a copy of its file. Name another database.")
     schema_version = await _meta(tx, "schema_version")
-    if schema_version != source.schema_version:
+    if schema_version != source_version:
         raise StoreUnusable(
-            f"{target.name} has schema version {schema_version}, and the other database {source.schema_version}. "
+            f"{target.name} has schema version {schema_version}, and the other database {source_version}. "
             "Run `discue migrate` on the older one."
         )
     was_marked = bool(await _meta(tx, "copy"))

@@ -29,8 +29,7 @@ from discue.store.engine import (
 from discue.store.group_commit import resolve
 from discue.store.sqlite import engine as sqlite
 from discue.store.sqlite import schema
-from discue.store.sqlite.connection import SqliteTransaction, run_to_end
-from discue.store.sqlite.engine import SqliteEngine
+from discue.store.sqlite.engine import SqliteEngine, SqliteTransaction, run_to_end
 from tests.faults.broken import put
 from tests.simulation.locks import Held, Locks, rows_of_works
 from tests.simulation.loop import HOST, Host

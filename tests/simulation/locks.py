@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from discue.store.engine import Batch, Work
-from discue.store.sqlite.connection import SqliteTransaction, run_to_end
+from discue.store.sqlite.engine import SqliteTransaction, run_to_end
 from tests.simulation.loop import Host
 from tests.simulation.network import Network
 

@@ -20,7 +20,7 @@ import socket
 from random import Random
 
 from discue.domain.clock import SystemClock
-from discue.store.sqlite.engine import SerialThread
+from discue.store.sqlite.connection import SerialThread
 from tests.simulation.guard import guard
 
 guard(lambda: 0.0, Random(1))

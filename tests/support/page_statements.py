@@ -12,7 +12,7 @@ import pytest
 from discue.dashboard.app import Dashboard
 from discue.dashboard.portal.app import Portal
 from discue.store.postgres.connection import PostgresTransaction
-from discue.store.sqlite.connection import SqliteTransaction
+from discue.store.sqlite.engine import SqliteTransaction
 from discue.store.store import Store
 
 _is_of_page: ContextVar[bool] = ContextVar("is_of_page", default=False)

@@ -1,23 +1,23 @@
-"""SQLite connections with the settings of this service, their transactions and errors, and locks on files."""
+"""SQLite connections with the settings of this service, their errors, threads, and locks on files."""
 
+import asyncio
 import fcntl
 import os
-from collections.abc import Awaitable, Coroutine, Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Final, Protocol, TypeVar
 
 import apsw
 
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import DiscueError, StoreDamaged, StoreUnavailable, StoreUnusable
-from discue.store.engine import QueueKey, Row, UniqueViolation, Value
 
 T = TypeVar("T")
-
-_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 
 INLINE_BYTES: Final = 700
 """A longer body is stored in the table `body`, so that its row in the log fits into a page.
@@ -145,58 +145,38 @@ def opening_error(error: apsw.Error, path: Path) -> StoreUnusable:
     return StoreUnusable(f"The database {path} cannot be opened: {reason}.")
 
 
-class SqliteTransaction:
-    """`engine.Transaction` on one connection. Nothing here suspends."""
+class Serial(Protocol):
+    """Runs functions one after another, in the order of `submit`, and never within it."""
 
-    __slots__ = ("_connection", "heads")
-    inline_bytes = INLINE_BYTES
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work` after everything that was submitted before. It must not raise."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self.heads: dict[QueueKey, int] = {}
-
-    async def row(self, sql: str, *values: Value) -> Row | None:
-        try:
-            found = self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-        return found[0] if found else None
-
-    async def rows(self, sql: str, *values: Value) -> list[Row]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-
-    async def execute(self, sql: str, *values: Value) -> int:
-        before = self._connection.total_changes()
-        try:
-            self._connection.execute(sql, values)
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
-        return self._connection.total_changes() - before
-
-    async def exclusive(self) -> None:
-        """Do nothing: every write transaction begins by locking the file."""
-
-    async def end_sessions(self, session_id: int) -> None:
-        """Do nothing: a process that has ended holds no lock, and one that hangs is ended by its parent."""
+    async def close(self) -> None:
+        """Return when everything that was submitted has run. Nothing may be submitted any more."""
 
 
-def _violation(error: apsw.ConstraintError) -> Exception:
-    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
+StartThread = Callable[[str], Serial]
+"""Starts a thread with a name."""
 
 
-def run_to_end(work: Awaitable[T]) -> T:
-    """Run work that never suspends, and return its result: on this engine every statement answers at once."""
-    running = cast("Coroutine[Any, Any, T]", work)
-    try:
-        running.send(None)
-    except StopIteration as finished:
-        result: T = finished.value
-        return result
-    running.close()
-    raise RuntimeError("work inside a transaction waited for something that is not the transaction")
+class SerialThread:
+    """A daemon thread: it does not keep a process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._works: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        self._works.put(work)
+
+    async def close(self) -> None:
+        self._works.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (work := self._works.get()) is not None:
+            work()
 
 
 _LOCK_FILES: Final = (".next", ".turn")

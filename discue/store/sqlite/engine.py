@@ -6,12 +6,11 @@ another thread, and in WAL mode no reader waits for the writer.
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar, cast
 
 import apsw
 
@@ -28,6 +27,7 @@ from discue.store.engine import (
     QueueKey,
     Row,
     Transaction,
+    UniqueViolation,
     Value,
     Work,
     WorkerRow,
@@ -39,12 +39,13 @@ from discue.store.sqlite import schema
 from discue.store.sqlite.commit import append, append_to_topics, settle
 from discue.store.sqlite.connection import (
     BUSY_TIMEOUT_MS,
-    SqliteTransaction,
+    INLINE_BYTES,
+    SerialThread,
+    StartThread,
     Turn,
     connect,
     make_private,
     opening_error,
-    run_to_end,
     translated,
     turn_at,
 )
@@ -53,6 +54,7 @@ from discue.store.time_slice import SLICE_SECONDS, SharedSlice
 
 T = TypeVar("T")
 
+_UNIQUE_CODES = (apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY)
 _CHECKPOINT_PAGES = 4_000
 _RESTART_PAGES = 16_384
 _RESTART_BUSY_MS = 5
@@ -84,40 +86,6 @@ Report = Callable[[str, BaseException], None]
 """Called with the place of an internal failure, and the error."""
 
 
-class Serial(Protocol):
-    """Runs functions one after another, in the order of `submit`, and never within it."""
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` after everything that was submitted before. It must not raise."""
-
-    async def close(self) -> None:
-        """Return when everything that was submitted has run. Nothing may be submitted any more."""
-
-
-StartThread = Callable[[str], Serial]
-"""Starts a thread with a name."""
-
-
-class SerialThread:
-    """A daemon thread: it does not keep a process from ending."""
-
-    def __init__(self, name: str) -> None:
-        self._works: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def submit(self, work: Callable[[], None]) -> None:
-        self._works.put(work)
-
-    async def close(self) -> None:
-        self._works.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _run(self) -> None:
-        while (work := self._works.get()) is not None:
-            work()
-
-
 class _Order:
     """A batch for the writer thread. It is claimed once: by the thread, which begins it, or by the event loop, which
     gives up.
@@ -132,6 +100,48 @@ class _Order:
 
     def claim(self) -> bool:
         return self._claim.acquire(blocking=False)
+
+
+class SqliteTransaction:
+    """`engine.Transaction` on one connection. Nothing here suspends."""
+
+    __slots__ = ("_connection", "heads")
+    inline_bytes = INLINE_BYTES
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.heads: dict[QueueKey, int] = {}
+
+    async def row(self, sql: str, *values: Value) -> Row | None:
+        try:
+            found = self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return found[0] if found else None
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        before = self._connection.total_changes()
+        try:
+            self._connection.execute(sql, values)
+        except apsw.ConstraintError as error:
+            raise _violation(error) from error
+        return self._connection.total_changes() - before
+
+    async def exclusive(self) -> None:
+        """Do nothing: every write transaction begins by locking the file."""
+
+    async def end_sessions(self, session_id: int) -> None:
+        """Do nothing: a process that has ended holds no lock, and one that hangs is ended by its parent."""
+
+
+def _violation(error: apsw.ConstraintError) -> Exception:
+    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
 
 
 class SqliteEngine:
@@ -504,6 +514,18 @@ def _read_on(connection: apsw.Connection, work: Work[T]) -> T:
         # After an I/O error, the transaction has ended already: report that error.
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def run_to_end(work: Awaitable[T]) -> T:
+    """Run work that never suspends, and return its result: on this engine every statement answers at once."""
+    running = cast("Coroutine[Any, Any, T]", work)
+    try:
+        running.send(None)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result
+    running.close()
+    raise RuntimeError("work inside a transaction waited for something that is not the transaction")
 
 
 async def _poll(tx: Transaction, queues: Sequence[QueueKey]) -> ClusterSnapshot:
