@@ -28,7 +28,7 @@ from discue.guides.routes import documentation_of
 from discue.http.pipeline import Pipeline, Site
 from discue.http.services import Services
 from discue.observability.logs import Log
-from discue.server.edge import Applications, Edge
+from discue.server.parts import Applications, Edge
 
 _DESCRIBED: Final = described(portal=portal.ROUTES, users=users.ROUTES)
 

@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 
 from discue.api.structs import AsSent, Integer, Text, doc, number_given, within
 from discue.config.settings import Settings
-from discue.control.listener_options import (
+from discue.control.listener_fields import (
     ATTEMPTS,
     BURST,
     DELAYS_LIMIT,
@@ -21,7 +21,7 @@ from discue.control.listener_options import (
     STATUS_CLASSES,
     STATUSES,
 )
-from discue.control.listener_options import DELAY_SECONDS as RETRY_DELAY_SECONDS
+from discue.control.listener_fields import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid

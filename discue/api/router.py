@@ -9,9 +9,9 @@ from urllib.parse import quote
 from discue.api.route import NAMED, VERSION, Route
 from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, NamedBody, names_given
 from discue.auth.control_plane_cache import PublishedKind
-from discue.control import aliases
-from discue.control.aliases import UNKNOWN, PathStep
+from discue.control import search
 from discue.control.context import ControlContext
+from discue.control.search import UNKNOWN, PathStep
 from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
 from discue.domain.errors import MethodNotAllowed, NotFound, invalid
 from discue.domain.ids import is_public_id
@@ -197,7 +197,7 @@ class PathNames:
             found = await self._control.cache.id_of(principal.organization, kind, given.ids[0])
             ids: tuple[str, ...] = (found or UNKNOWN,)
         else:
-            ids = await aliases.ids_of(self._control, principal, _steps(given))
+            ids = await search.ids_of(self._control, principal, _steps(given))
         if UNKNOWN in ids:
             return self._missing(given, ids, method)
         # An id that is given wins over an equal alias, and is what it was.
@@ -208,7 +208,7 @@ class PathNames:
         """Return the request with ids for aliases that have the form of an id. None if there are no such aliases."""
         if not any(given.route.kinds):
             return None
-        ids = await aliases.ids_of_lookalikes(self._control, principal, _steps(given))
+        ids = await search.ids_of(self._control, principal, _steps(given), lookalikes=True)
         return None if ids == given.ids else _with_ids(given, given.route, ids)
 
     async def missing(self, principal: Principal, given: Match, named: Match) -> NotFound:
@@ -221,7 +221,7 @@ class PathNames:
         below = _misspelled_below(given, step.text)
         if below:
             return NotFound(f"{sentence.removesuffix('.')}; did you mean {below}?")
-        close = await aliases.similar_alias(self._control, principal, step, named.ids[first - 1] if first else "")
+        close = await search.similar_alias(self._control, principal, step, named.ids[first - 1] if first else "")
         if close:
             return NotFound(f"{sentence.removesuffix('.')}{close}")
         return NotFound(f"{sentence} GET {_collection(given, first)} lists the {_word(step.kind)}s.")

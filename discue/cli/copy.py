@@ -113,7 +113,7 @@ async def _run(invocation: Invocation, source: Settings, target: Settings) -> No
 
 @asynccontextmanager
 async def _opened(invocation: Invocation, settings: Settings) -> AsyncIterator[Side]:
-    async with open_engine(settings, invocation.clock, invocation.log) as engine:
+    async with open_engine(settings, invocation.log) as engine:
         store = Store(engine, max_waiting_bytes=settings.max_waiting_bytes)
         yield Side(store, settings.database_shown, is_held=settings.database_path is not None)
 

@@ -14,7 +14,7 @@ from discue.cli.command import Invocation
 from discue.cli.demo_endpoints import DOMAIN, HOUR_MS, REFUSED, ShopSender, resolve_loopback
 from discue.cli.output import say
 from discue.cli.serve import until_stopped
-from discue.server.machine import Machine
+from discue.server.installation import Machine
 from discue.server.signals import completed, stop_on_signal
 from discue.testing.clock import MovableClock
 from discue.testing.server import Timeline, running

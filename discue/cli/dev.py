@@ -22,7 +22,7 @@ from discue.cli.output import say, say_json
 from discue.cli.serve import serving, until_stopped
 from discue.config.settings import Settings
 from discue.config.types import is_loopback, reachable
-from discue.control import admin, listeners, queues
+from discue.control import api_keys, listeners, queues
 from discue.control.context import ControlContext
 from discue.control.encryption import ensure_encryption
 from discue.control.listener_fields import ListenerFields
@@ -70,7 +70,7 @@ async def _developer(control: ControlContext, key: str) -> Principal:
         return (await control.cache.authenticate(key)).principal
     except KeyRejected:
         # The database is older than the key, or the key was disabled or deleted.
-        await admin.restore_key(control, organization, key)
+        await api_keys.restore_key(control, organization, key)
     return (await control.cache.authenticate(key)).principal
 
 

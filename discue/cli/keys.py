@@ -16,7 +16,7 @@ from discue.cli.command import (
 )
 from discue.cli.declarations import JSON, CommandGroup, OneOf, argument, option, repeated, switch
 from discue.cli.output import say, say_data, say_result
-from discue.control import admin
+from discue.control import api_keys
 from discue.control.api_keys import scopes_of
 from discue.domain import scopes as access
 from discue.domain.errors import DiscueError, NotFound
@@ -113,13 +113,13 @@ async def _create(call: Invocation) -> None:
     scopes = _granted(arguments)
     async with existing_installation(call) as control:
         owner = await organization_of(control, arguments)
-        made = await admin.create_key(control, owner, arguments.alias, scopes, expires_at=expires_at)
+        made = await api_keys.create_for(control, owner, arguments.alias, scopes, expires_at=expires_at)
     text = f"The key {made.key.alias} of {owner}, shown only once:\n{made.text}"
     say_result({"api_key": key_view(made.key, made.text)}, text, as_json=arguments.json)
 
 
 async def _list(call: Invocation) -> None:
-    owner, keys = await items_of_organization(call, admin.page_of_keys)
+    owner, keys = await items_of_organization(call, api_keys.page_for)
     if call.arguments.json:
         say_data({"api_keys": [key_view(key) for key in keys]})
         return
@@ -136,7 +136,7 @@ async def _change(status: Literal["enabled", "disabled", "deleted"], call: Invoc
     async with existing_installation(call) as control:
         owner = await organization_of(control, call.arguments)
         try:
-            await admin.change_key(control, owner, key, status)
+            await api_keys.change_for(control, owner, key, status)
         except NotFound:
             raise NotFound(f"{owner} has no key with the id {key}. Run `discue keys list` to see its keys.") from None
     say(f"The key {key} of {owner} is {status}.")

@@ -26,18 +26,22 @@ from discue.domain.model import Organization
 from discue.observability.logs import Log
 from discue.observability.span_export import traced
 from discue.product import edge
-from discue.server.disk_space import lacks_room, wait_for_room
 from discue.server.http import Address, HttpServer, held_port
 from discue.server.installation import open_installation
 from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics, measured
-from discue.server.process import alone_on, freeze_memory, prepare_process
-from discue.server.process_watch import CollectorWatch
-from discue.server.processes import WorkerProcesses, all_predecessors
+from discue.server.process import (
+    alone_on,
+    collections_measured,
+    freeze_memory,
+    lacks_room,
+    prepare_process,
+    wait_for_room,
+)
+from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessors
 from discue.server.sd_notify import ServiceManager, beating
 from discue.server.signals import completed, stop_on_signal, stop_with_parent
 from discue.server.worker import Worker, served
-from discue.server.worker_pipe import WorkerPipe
 
 _METRICS_CONNECTIONS: Final = 64
 _DASHBOARD_CONNECTIONS: Final = 1_000
@@ -162,14 +166,12 @@ async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe |
         return
     number, folder = (1, None) if pipe is None else (pipe.number, pipe.folder)
     metrics = WorkerMetrics(partial(measured, worker), number=number, folder=folder)
-    watch = CollectorWatch(worker.control.store.measures)
     if settings.metrics_key is not None:
         worker.application = MetricsApplication(metrics, key=settings.metrics_key, others=worker.application)
     async with AsyncExitStack() as stack:
         await metrics.start()
         stack.push_async_callback(metrics.stop)
-        watch.start()
-        stack.callback(watch.stop)
+        stack.enter_context(collections_measured(worker.control.store.measures))
         if settings.metrics_port is not None:
             application = MetricsApplication(metrics, key=settings.metrics_key)
             address = _metrics_address(settings, settings.metrics_port)

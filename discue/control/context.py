@@ -1,17 +1,17 @@
 """The context of the control plane: what every operation gets, and how it commits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from msgspec import UnsetType
 
-from discue.auth.control_plane_cache import ControlPlaneCache
+from discue.auth.control_plane_cache import ControlPlaneCache, LruCache
 from discue.config.settings import Settings
-from discue.control.activity import ActivityCache
 from discue.control.hosts import HostChecks
 from discue.crypto.keyring import Keyring
 from discue.crypto.passwords import PasswordHashing
@@ -31,7 +31,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
-from discue.domain.model import ApiKey, Channel, Listener, Queue, Topic, User
+from discue.domain.model import ApiKey, Channel, DeliveryOptions, Listener, Queue, Topic, User
 from discue.domain.quotas import check as check_quota
 from discue.domain.quotas import is_reported, most_creations_of_a_customer, quotas_of
 from discue.domain.scopes import Principal
@@ -43,6 +43,28 @@ from discue.store.feed import FeedKind
 from discue.store.store import Store
 from discue.store.tallies import EventKind
 
+_ACTIVITIES: Final = 100
+"""Organizations whose past day is kept. Each takes about 30 kB."""
+
+_LEFT_OUT: Final = {
+    *("config_version", "updated_at", "status_changed_at", "disabled_by", "schema_id", "schema_set_at", "secrets"),
+    *("title", "secret_hash", "last_used_at", "invitation_hash", "invitation_expires_at", "verification"),
+}
+"""Fields that follow from others, or that no request changes."""
+
+_STATES: Final = frozenset({"state", "status"})
+
+_NAMES: Final = {
+    "alias": "name",
+    "password_hash": "password",
+    "retention_seconds": "retention",
+    "schema_language": "schema",
+    "timeout_seconds": "timeout",
+}
+"""The names of fields in the API, where they differ."""
+
+
+P = ParamSpec("P")
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 Resource = TypeVar("Resource", bound=msgspec.Struct)
@@ -111,7 +133,8 @@ class ControlContext:
     keyring: Keyring = field(default_factory=Keyring)
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
     hosts: HostChecks = field(default_factory=HostChecks)
-    activities: ActivityCache = field(default_factory=ActivityCache)
+    activities: LruCache[int, Sequence[Any]] = field(default_factory=lambda: LruCache(_ACTIVITIES))
+    """The past day of organizations: see `control.activity`."""
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while a thread checks a schema or tests a filter: one at a time takes a share of the processor only."""
 
@@ -235,6 +258,30 @@ class ControlContext:
         return stored
 
 
+def reading(
+    work: Callable[Concatenate[Transaction, Principal, P], Awaitable[T]],
+) -> Callable[Concatenate[ControlContext, Principal, P], Coroutine[Any, Any, T]]:
+    """Make an operation of work that reads: it runs in a transaction of its own."""
+
+    @wraps(work)
+    async def operation(control: ControlContext, principal: Principal, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await control.store.read(lambda tx: work(tx, principal, *args, **kwargs))
+
+    return operation
+
+
+def searching(
+    work: Callable[Concatenate[Transaction, Principal, P], Awaitable[T]],
+) -> Callable[Concatenate[ControlContext, Principal, P], Coroutine[Any, Any, T]]:
+    """Make an operation of work that reads and may take long, like `reading`."""
+
+    @wraps(work)
+    async def operation(control: ControlContext, principal: Principal, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await control.store.search(lambda tx: work(tx, principal, *args, **kwargs))
+
+    return operation
+
+
 @contextmanager
 def after_commit() -> Iterator[None]:
     """Raise failures of the store with the code `outcome_unknown`: a part of the request has been stored already."""
@@ -267,6 +314,26 @@ async def record(
         await feed.record(tx, _CACHED[type(changed)], changed.organization, changed.id)
     name = changed.email if isinstance(changed, User) else changed.alias
     await events.record(tx, occurrence, kind, changed.organization, ref=changed.public_id, name=name, changes=changes)
+
+
+def changed_settings(before: msgspec.Struct, after: msgspec.Struct) -> Sequence[str]:
+    """Return the names of the settings in which a resource differs, as in the API.
+
+    A status or a state is named by its new value. Other values are left out: they can be secret.
+    """
+    found: dict[str, None] = {}
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if name in _LEFT_OUT or old == new:
+            continue
+        if isinstance(new, DeliveryOptions):
+            names = changed_settings(old, new)
+        elif isinstance(new, dict):
+            names = [_NAMES.get(key, key) for key in sorted(old | new) if old.get(key) != new.get(key)]
+        else:
+            names = [new if name in _STATES else _NAMES.get(name, name)]
+        found |= dict.fromkeys(names)
+    return tuple(found)
 
 
 def chosen(stored: T, given: T | UnsetType | None, default: T) -> T:

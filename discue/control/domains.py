@@ -8,8 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, after_commit, record, require_found
+from discue.control.context import ControlContext, Record, after_commit, changed_settings, record, require_found
 from discue.domain import domain_challenge, egress
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.domain_challenge import Domain

@@ -7,8 +7,7 @@ import msgspec
 from msgspec import UnsetType
 
 from discue.control import encryption, usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, one_of, require_found
+from discue.control.context import ControlContext, Record, changed_settings, one_of, reading, require_found
 from discue.control.listener_fields import (
     MODES,
     ListenerFields,
@@ -168,17 +167,14 @@ async def create(
     return await control.write_as(principal, work)
 
 
+@reading
 async def get(
-    control: ControlContext, principal: Principal, queue_public_id: str, public_id: str, *, with_missed: bool = True
+    tx: Transaction, principal: Principal, queue_public_id: str, public_id: str, *, with_missed: bool = True
 ) -> ListenerDetails:
     """Return a listener, with or without its last failed attempt and the ids of its missed messages."""
-
-    async def work(tx: Transaction) -> ListenerDetails:
-        listener, facts = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))
-        details = await details_of(tx, listener, facts, with_missed=with_missed)
-        return (await _with_failures(tx, principal.organization, [details]))[0] if with_missed else details
-
-    return await control.store.read(work)
+    own = await own_with_facts(tx, principal, "read", (queue_public_id, public_id))
+    found = await _with_facts(tx, [own], with_missed=with_missed)
+    return (await _with_failures(tx, principal.organization, found) if with_missed else found)[0]
 
 
 async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
@@ -188,18 +184,16 @@ async def names(control: ControlContext, principal: Principal, public_ids: Colle
     return await control.store.read(lambda tx: listeners.aliases_of(tx, principal.organization, public_ids))
 
 
-async def holds(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
+@reading
+async def holds(tx: Transaction, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
     """Return why nothing is sent to listeners, as `held_by` says it, by the ids of those that get nothing."""
     principal.require("listeners", "read")
     if not public_ids:
         return {}
-
-    async def work(tx: Transaction) -> dict[str, str]:
-        found = await listeners.page(tx, principal.organization, Selection(per_page=len(public_ids)), public_ids)
-        details = await _without_failures(tx, principal.organization, found.items, with_missed=False)
-        return {each.listener.public_id: each.condition.held_by for each in details if each.condition.held_by}
-
-    return await control.store.read(work)
+    found = await listeners.page(tx, principal.organization, Selection(per_page=len(public_ids)), public_ids)
+    facts = await listeners.read_facts(tx, principal.organization, found.items)
+    details = await _with_facts(tx, [(each, facts[each.id]) for each in found.items], with_missed=False)
+    return {each.listener.public_id: each.condition.held_by for each in details if each.condition.held_by}
 
 
 async def waiting_since(control: ControlContext, details: ListenerDetails) -> int:
@@ -211,21 +205,8 @@ async def waiting_since(control: ControlContext, details: ListenerDetails) -> in
     return await control.store.read(lambda tx: message_log.stored_at_after(tx, of.organization, of.queue, position))
 
 
-async def page(
-    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE, *, with_missed: bool = True
-) -> Listing[ListenerDetails]:
-    """Return listeners of all queues, with the ids of their missed messages or without."""
-    targets = principal.targets_of("listeners", "read")
-
-    async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        found = await listeners.page(tx, principal.organization, seen_by(principal, selection), targets)
-        items = await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed)
-        return Listing(items, found.has_next, found.has_previous)
-
-    return await control.store.read(work)
-
-
-async def newest_and_inactive(control: ControlContext, principal: Principal, count: int) -> Listing[ListenerDetails]:
+@reading
+async def newest_and_inactive(tx: Transaction, principal: Principal, count: int) -> Listing[ListenerDetails]:
     """Return the newest listeners of all queues, and the newest that are inactive: at most `count` of each.
 
     Without a page before it. The ids of missed messages are left out, and so are inactive listeners if the principal
@@ -233,20 +214,27 @@ async def newest_and_inactive(control: ControlContext, principal: Principal, cou
     """
     targets = principal.targets_of("listeners", "read")
     selection = seen_by(principal, Selection(per_page=count))
-
-    async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        newest = await listeners.page(tx, principal.organization, selection, targets)
-        found = {each.id: each for each in newest.items}
-        if newest.has_next and targets is None and selection.customer is None:
-            found |= {each.id: each for each in await listeners.inactive(tx, principal.organization, count)}
-        items = await _details_of_all(tx, principal.organization, list(found.values()), with_missed=False)
-        return Listing(items, newest.has_next, False)
-
-    return await control.store.read(work)
+    newest = await listeners.page(tx, principal.organization, selection, targets)
+    found = {each.id: each for each in newest.items}
+    if newest.has_next and targets is None and selection.customer is None:
+        found |= {each.id: each for each in await listeners.inactive(tx, principal.organization, count)}
+    items = await _details_of_all(tx, principal.organization, list(found.values()), with_missed=False)
+    return Listing(items, newest.has_next, False)
 
 
+@reading
+async def page(
+    tx: Transaction, principal: Principal, selection: Selection = FIRST_PAGE, *, with_missed: bool = True
+) -> Listing[ListenerDetails]:
+    """Return listeners of all queues, with the ids of their missed messages or without."""
+    targets = principal.targets_of("listeners", "read")
+    found = await listeners.page(tx, principal.organization, seen_by(principal, selection), targets)
+    return found.with_items(await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed))
+
+
+@reading
 async def page_of_queue(
-    control: ControlContext,
+    tx: Transaction,
     principal: Principal,
     queue: Queue | str,
     selection: Selection = FIRST_PAGE,
@@ -254,16 +242,10 @@ async def page_of_queue(
     with_missed: bool = True,
 ) -> Listing[ListenerDetails]:
     """Return listeners of a queue: of that with a public id, or of one that the caller has just read."""
-    targets = principal.targets_of("listeners", "read")
-    only = None if targets is not None and public_id_of(queue) in targets else targets
-
-    async def work(tx: Transaction) -> Listing[ListenerDetails]:
-        of = await own_queue(tx, principal, queue)
-        found = await listeners.page_of_queue(tx, of, seen_by(principal, selection), only)
-        items = await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed)
-        return Listing(items, found.has_next, found.has_previous)
-
-    return await control.store.read(work)
+    only = targets_in(principal, "listeners", queue)
+    of = await own_queue(tx, principal, queue)
+    found = await listeners.page_of_queue(tx, of, seen_by(principal, selection), only)
+    return found.with_items(await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed))
 
 
 async def change(
@@ -363,8 +345,11 @@ async def own_queue(tx: Transaction, principal: Principal, queue: Queue | str) -
     return require_found(await queues.get(tx, principal.organization, queue))
 
 
-def public_id_of(queue: Queue | str) -> str:
-    return queue if isinstance(queue, str) else queue.public_id
+def targets_in(principal: Principal, resource: str, queue: Queue | str) -> frozenset[str] | None:
+    """Return what the principal may read of a queue: its targets, None for all."""
+    targets = principal.targets_of(resource, "read")
+    public_id = queue if isinstance(queue, str) else queue.public_id
+    return None if targets is not None and public_id in targets else targets
 
 
 def seen_by(principal: Principal, selection: Selection) -> Selection:
@@ -407,19 +392,27 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
-    details = await _without_failures(tx, organization, found, with_missed=with_missed)
-    return await _with_failures(tx, organization, details)
+    """Return listeners with what is known of them, with the ids of their missed messages or without."""
+    facts = await listeners.read_facts(tx, organization, found)
+    shown = [(each, require_found(facts.get(each.id))) for each in found]
+    return await _with_failures(tx, organization, await _with_facts(tx, shown, with_missed=with_missed))
 
 
-async def _without_failures(
-    tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool
+async def _with_facts(
+    tx: Transaction, found: Sequence[tuple[Listener, ListenerFacts]], *, with_missed: bool
 ) -> list[ListenerDetails]:
-    facts_of = await listeners.read_facts(tx, organization, found)
     verified = domains.VerifiedDomains(tx)
-    return [
-        await details_of(tx, each, require_found(facts_of.get(each.id)), with_missed=with_missed, verified=verified)
-        for each in found
-    ]
+    shown = []
+    for listener, facts in found:
+        missed_ids = await missed.newest_ids(tx, listener) if facts.counts.missed and with_missed else []
+        is_verified = (
+            not facts.must_be_verified
+            or listener.mode == "pull"
+            or await verified.has(listener.organization, listener.notify_url)
+        )
+        without_secrets = msgspec.structs.replace(listener, secrets=NO_SECRETS)
+        shown.append(ListenerDetails(without_secrets, facts, is_verified, tuple(missed_ids)))
+    return shown
 
 
 async def _with_failures(
@@ -429,21 +422,3 @@ async def _with_failures(
     failed = [each.listener.id for each in found if each.counts.last_failure_at]
     failures = await attempts.last_failures_of_listeners(tx, organization, failed)
     return tuple(msgspec.structs.replace(each, last_failure=failures.get(each.listener.id)) for each in found)
-
-
-async def details_of(
-    tx: Transaction,
-    listener: Listener,
-    facts: ListenerFacts,
-    *,
-    with_missed: bool = False,
-    verified: domains.VerifiedDomains | None = None,
-) -> ListenerDetails:
-    """Return a listener with what the facts say about it, and with the ids of its missed messages or without."""
-    missed_ids = await missed.newest_ids(tx, listener) if facts.counts.missed and with_missed else []
-    shown = msgspec.structs.replace(listener, secrets=NO_SECRETS)
-    is_verified = not facts.must_be_verified or listener.mode == "pull"
-    if not is_verified:
-        verified = verified or domains.VerifiedDomains(tx)
-        is_verified = await verified.has(listener.organization, listener.notify_url)
-    return ListenerDetails(shown, facts, is_verified, tuple(missed_ids))

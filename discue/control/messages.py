@@ -1,4 +1,4 @@
-"""Published messages, their deliveries and attempts. The content of a message never changes."""
+"""Published messages, their deliveries and attempts, and those that were missed. Their content never changes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -6,20 +6,30 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from discue.control.context import ControlContext, require_found
-from discue.control.listeners import ListenerDetails, ListenerPath, own_listener, own_queue, public_id_of, seen_by
+from discue.control.context import ControlContext, reading, require_found, searching
+from discue.control.listeners import (
+    ListenerDetails,
+    ListenerPath,
+    own_listener,
+    own_queue,
+    own_with_facts,
+    recipient_of,
+    seen_by,
+    targets_in,
+)
 from discue.domain.aliases import NameFields, changed_alias
 from discue.domain.attempts import AttemptDetail, StoredAttempt, decode_detail
-from discue.domain.errors import malformed
+from discue.domain.errors import Forbidden, malformed
 from discue.domain.message_data import Codec
 from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.waiting import SendingDefaults
-from discue.store import attempts, deliveries, feed, listeners, message_log, messages, timelines
+from discue.store import attempts, deliveries, feed, listeners, message_log, messages, missed, timelines
 from discue.store.attempts import Glance, MessageKey
 from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import Transaction
+from discue.store.missed_messages import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
@@ -188,8 +198,7 @@ async def page_of_queue(
 
     `queue` is a public id, or a queue that the caller has just read.
     """
-    targets = principal.targets_of("messages", "read")
-    only = None if targets is not None and public_id_of(queue) in targets else targets
+    only = targets_in(principal, "messages", queue)
 
     async def work(tx: Transaction) -> Listing[StoredMessage]:
         return await messages.page_of_queue(tx, await own_queue(tx, principal, queue), selection, only)
@@ -210,7 +219,6 @@ async def _with_states(
     of_queues: dict[int, list[StoredMessage]] = {}
     for message in found.items:
         of_queues.setdefault(message.queue, []).append(message)
-
     organization = found.items[0].organization
     states = await control.store.search(lambda tx: messages.states_of_all(tx, organization, of_queues))
     return found.with_items(
@@ -298,21 +306,18 @@ async def page_of_deliveries(
     return found
 
 
+@reading
 async def page_of_attempts(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], selection: Selection
+    tx: Transaction, principal: Principal, path: tuple[str, ...], selection: Selection
 ) -> Listing[StoredAttempt]:
     """Return attempts of a message. Raises BadRequest if the selected listener does not belong to the queue."""
-
-    async def work(tx: Transaction) -> Listing[StoredAttempt]:
-        message = await _own(tx, principal, "read", path)
-        if selection.listener is not None:
-            listener = await listeners.get(tx, message.organization, selection.listener)
-            if listener is None or listener.queue != message.queue:
-                rule = "must be the id of a listener of this queue"
-                raise malformed("?listener", rule, code="invalid_parameter")
-        return await attempts.of_message(tx, message, selection)
-
-    return await control.store.read(work)
+    message = await _own(tx, principal, "read", path)
+    if selection.listener is not None:
+        listener = await listeners.get(tx, message.organization, selection.listener)
+        if listener is None or listener.queue != message.queue:
+            rule = "must be the id of a listener of this queue"
+            raise malformed("?listener", rule, code="invalid_parameter")
+    return await attempts.of_message(tx, message, selection)
 
 
 async def last_failures_of_listeners(
@@ -324,34 +329,58 @@ async def last_failures_of_listeners(
     return await control.store.read(lambda tx: attempts.last_failures_of_listeners(tx, organization, ids))
 
 
+@reading
 async def page_of_listener_attempts(
-    control: ControlContext, principal: Principal, at: ListenerPath | ListenerDetails, selection: Selection
+    tx: Transaction, principal: Principal, at: ListenerPath | ListenerDetails, selection: Selection
 ) -> Listing[StoredAttempt]:
-    async def work(tx: Transaction) -> Listing[StoredAttempt]:
-        return await attempts.of_listener(tx, await own_listener(tx, principal, "read", at), selection)
-
-    return await control.store.read(work)
+    return await attempts.of_listener(tx, await own_listener(tx, principal, "read", at), selection)
 
 
+@reading
 async def get_attempt(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], public_id: str
+    tx: Transaction, principal: Principal, path: tuple[str, ...], public_id: str, *, of_listener: bool = False
 ) -> AttemptDetails:
-    async def work(tx: Transaction) -> AttemptDetails:
-        return await _details(tx, await _own(tx, principal, "read", path), public_id)
-
-    return await control.store.read(work)
-
-
-async def get_listener_attempt(
-    control: ControlContext, principal: Principal, path: tuple[str, ...], public_id: str
-) -> AttemptDetails:
-    async def work(tx: Transaction) -> AttemptDetails:
-        return await _details(tx, await own_listener(tx, principal, "read", path), public_id)
-
-    return await control.store.read(work)
-
-
-async def _details(tx: Transaction, of: StoredMessage | Listener, public_id: str) -> AttemptDetails:
+    """Return an attempt of the message, or of the listener, at a path."""
+    of: Listener | StoredMessage = await (own_listener if of_listener else _own)(tx, principal, "read", path)
     attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
     content = await attempts.content(tx, of.organization, public_id)
-    return AttemptDetails(attempt, decode_detail(content) if content is not None else None)
+    return AttemptDetails(attempt, None if content is None else decode_detail(content))
+
+
+@searching
+async def page_of_missed(
+    tx: Transaction,
+    principal: Principal,
+    at: ListenerPath | ListenerDetails,
+    selection: Selection = FIRST_PAGE,
+    *,
+    by_position: bool = False,
+) -> Listing[MissedMessage]:
+    """Return the messages that a listener has missed. The page continues at their ids.
+
+    With `by_position`, it continues at positions, as in the list of all listeners, and takes fewer statements.
+    """
+    read = missed.page_of_one if by_position else missed.page_of_listener
+    of = recipient_of(*await own_with_facts(tx, principal, "read", at))
+    return await _with_failures(tx, principal.organization, await read(tx, of, selection))
+
+
+@searching
+async def page_of_all_missed(
+    tx: Transaction, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[MissedMessage]:
+    """Return the messages that any listener of the organization has missed, as far as the caller may read it."""
+    targets = principal.targets_of("listeners", "read")
+    if principal.customer is not None:
+        raise Forbidden("A customer sees the missed messages of one listener at a time.")
+    found = await missed.page(tx, principal.organization, selection, targets)
+    return await _with_failures(tx, principal.organization, found)
+
+
+async def _with_failures(tx: Transaction, organization: int, found: Listing[MissedMessage]) -> Listing[MissedMessage]:
+    """Add the last failed attempt of each message that was sent."""
+    tried = [each.delivery for each in found.items if each.attempts]
+    failures = await attempts.last_failures_of_deliveries(tx, organization, tried)
+    return found.with_items(
+        msgspec.structs.replace(each, last_failure=failures.get(each.delivery)) for each in found.items
+    )

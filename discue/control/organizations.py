@@ -8,8 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, after_commit, record, require_found, require_none
+from discue.control.context import ControlContext, after_commit, changed_settings, record, require_found, require_none
 from discue.control.queues import new_system_queue
 from discue.domain import aliases
 from discue.domain.aliases import NameFields, changed_alias, new_alias

@@ -9,9 +9,17 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import topics, usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, chosen, one_of, require_found, within
-from discue.control.listener_options import chosen_retry
+from discue.control.context import (
+    ControlContext,
+    Record,
+    changed_settings,
+    chosen,
+    one_of,
+    reading,
+    require_found,
+    within,
+)
+from discue.control.listener_fields import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, check_alias, check_customer, new_alias
 from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
@@ -138,8 +146,9 @@ async def summary(control: ControlContext, principal: Principal, public_id: str)
     return QueueSummary(*require_found(found))
 
 
+@reading
 async def page(
-    control: ControlContext,
+    tx: Transaction,
     principal: Principal,
     selection: Selection = FIRST_PAGE,
     *,
@@ -150,18 +159,14 @@ async def page(
     Raises Forbidden without the scope, and BadRequest for a numbered page that is too far from the first.
     """
     targets = principal.targets_of("queues", "read")
-
-    async def work(tx: Transaction) -> Listing[QueueDetails]:
-        found = await queues.page(tx, principal.organization, selection, targets)
-        ids = [queue.id for queue in found.items]
-        heads = await queues.heads(tx, principal.organization, ids)
-        shown: Mapping[int, list[ResourceRef]] = {}
-        if shown_listeners:
-            shown = await queues.listeners_of(tx, principal.organization, ids, shown_listeners)
-        items = [QueueDetails(queue, heads[queue.id], tuple(shown.get(queue.id, ()))) for queue in found.items]
-        return Listing(tuple(items), found.has_next, found.has_previous)
-
-    return await control.store.read(work)
+    found = await queues.page(tx, principal.organization, selection, targets)
+    ids = [queue.id for queue in found.items]
+    heads = await queues.heads(tx, principal.organization, ids)
+    shown: Mapping[int, list[ResourceRef]] = {}
+    if shown_listeners:
+        shown = await queues.listeners_of(tx, principal.organization, ids, shown_listeners)
+    items = [QueueDetails(queue, heads[queue.id], tuple(shown.get(queue.id, ()))) for queue in found.items]
+    return found.with_items(items)
 
 
 async def names(control: ControlContext, principal: Principal, public_ids: AbstractSet[str]) -> dict[str, str]:

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.auth.control_plane_cache import QueueRecord
-from discue.control.context import ControlContext, chosen, one_of, require_found, within
-from discue.control.listener_options import chosen_retry
+from discue.control.context import ControlContext, chosen, one_of, reading, require_found, within
+from discue.control.listener_fields import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import Conflict, invalid, missing_field
@@ -105,23 +105,18 @@ async def create(
     return await control.write(work)
 
 
-async def get(control: ControlContext, principal: Principal, queue_public_id: str, public_id: str) -> Schedule:
-    async def work(tx: Transaction) -> Schedule:
-        return (await _own(tx, principal, "read", (queue_public_id, public_id)))[1]
-
-    return await control.store.read(work)
+@reading
+async def get(tx: Transaction, principal: Principal, queue_public_id: str, public_id: str) -> Schedule:
+    return (await _own(tx, principal, "read", (queue_public_id, public_id)))[1]
 
 
+@reading
 async def page(
-    control: ControlContext, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
+    tx: Transaction, principal: Principal, queue_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[Schedule]:
     principal.require("messages", "read", queue_public_id)
-
-    async def work(tx: Transaction) -> Listing[Schedule]:
-        queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
-        return await schedules.page(tx, queue.organization, queue.id, selection)
-
-    return await control.store.read(work)
+    queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
+    return await schedules.page(tx, queue.organization, queue.id, selection)
 
 
 async def page_of_all(

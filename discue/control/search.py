@@ -1,17 +1,18 @@
-"""Finding resources by their id or their name, as far as the caller may read them."""
+"""Finding resources by their id or their alias: those that paths name, and those that a caller may read."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 
-from discue.control.context import ControlContext
+from discue.control.context import ControlContext, reading
 from discue.domain.ids import is_public_id
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
+from discue.domain.suggestions import suggestion
 from discue.store import aliases, listeners, messages, queues
-from discue.store.aliases import OFFERED_KINDS, NamedMatch, OfferedKind
+from discue.store.aliases import ANY_ORGANIZATION, OFFERED_KINDS, NamedKind, NamedMatch, OfferedKind
 from discue.store.engine import Transaction
 from discue.store.pagination import Selection
 
@@ -96,3 +97,68 @@ async def _by_name(tx: Transaction, organization: int, name: str, kinds: Collect
         (await listeners.page(tx, organization, named)).items if "listeners" in kinds else (),
         (await messages.page(tx, organization, named)).items if "messages" in kinds else (),
     )
+
+
+UNKNOWN = ""
+"""The id of what an unknown alias names. It is no target of a scope."""
+
+_NEIGHBOURS: Final = 25
+
+
+class PathStep(NamedTuple):
+    """A step of a path that names a resource. `kind` is None for resources that only ids name."""
+
+    text: str
+    kind: NamedKind | None
+
+
+@reading
+async def ids_of(
+    tx: Transaction, principal: Principal, steps: Sequence[PathStep], *, lookalikes: bool = False
+) -> tuple[str, ...]:
+    """Return the ids of what the steps name: of the caller's organization, UNKNOWN for aliases that name nothing.
+
+    A step with the form of an id is returned as it is, even if it names nothing. With `lookalikes`, aliases of that
+    form are found, too. An id wins over an equal alias.
+    """
+    ids: list[str] = []
+    for step in steps:
+        found = step.text
+        if step.kind is not None and not is_public_id(found):
+            found = await _by_alias(tx, principal, step, ids)
+        elif (
+            lookalikes
+            and step.kind is not None
+            and not await aliases.has_id(tx, step.kind, _scope(principal, step), found)
+        ):
+            found = await _by_alias(tx, principal, step, ids) or found
+        ids.append(found)
+    return tuple(ids)
+
+
+async def similar_alias(control: ControlContext, principal: Principal, step: PathStep, parent: str) -> str:
+    """Return "; did you mean ALIAS?" for an alias that names nothing; "" if none is similar, as far as is looked.
+
+    Looks at some aliases before and after it in their order, however many there are, and only for a caller who may
+    list them all. `parent` is the public id of the queue that a listener is in.
+    """
+    kind = step.kind
+    if kind not in ("queue", "listener", "topic") or not principal.allows_all(f"{kind}s", "read"):
+        return ""
+    found = await control.store.read(
+        lambda tx: aliases.neighbours(tx, kind, principal.organization, step.text, parent=parent, most=_NEIGHBOURS)
+    )
+    return suggestion(step.text, found)
+
+
+async def _by_alias(tx: Transaction, principal: Principal, step: PathStep, before: Sequence[str]) -> str:
+    if step.kind is None or UNKNOWN in before:
+        return UNKNOWN
+    parent = before[-1] if before else ""
+    found = await aliases.find(tx, step.kind, _scope(principal, step), step.text, parent=parent)
+    return UNKNOWN if found is None else found.public_id
+
+
+def _scope(principal: Principal, step: PathStep) -> int:
+    is_everywhere = step.kind == "organization" and principal.is_operator
+    return ANY_ORGANIZATION if is_everywhere else principal.organization

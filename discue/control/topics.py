@@ -4,8 +4,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, chosen, require_found
+from discue.control.context import ControlContext, Record, changed_settings, chosen, reading, require_found
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, malformed
 from discue.domain.filter_parser import check_filter
@@ -46,25 +45,18 @@ async def create(control: ControlContext, principal: Principal, fields: TopicFie
     return await control.write_as(principal, work)
 
 
-async def get(control: ControlContext, principal: Principal, public_id: str) -> TopicDetails:
-    async def work(tx: Transaction) -> TopicDetails:
-        return await _details(tx, await _own(tx, principal, "read", public_id))
-
-    return await control.store.read(work)
+@reading
+async def get(tx: Transaction, principal: Principal, public_id: str) -> TopicDetails:
+    return await _details(tx, await _own(tx, principal, "read", public_id))
 
 
-async def page(
-    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
-) -> Listing[TopicDetails]:
+@reading
+async def page(tx: Transaction, principal: Principal, selection: Selection = FIRST_PAGE) -> Listing[TopicDetails]:
     targets = principal.targets_of("topics", "read")
-
-    async def work(tx: Transaction) -> Listing[TopicDetails]:
-        found = await topics.page(tx, principal.organization, selection, targets)
-        shown = await topics.channel_references(tx, principal.organization, [topic.id for topic in found.items])
-        items = [TopicDetails(topic, tuple(shown.get(topic.id, ()))) for topic in found.items]
-        return Listing(tuple(items), found.has_next, found.has_previous)
-
-    return await control.store.read(work)
+    found = await topics.page(tx, principal.organization, selection, targets)
+    shown = await topics.channel_references(tx, principal.organization, [topic.id for topic in found.items])
+    items = [TopicDetails(topic, tuple(shown.get(topic.id, ()))) for topic in found.items]
+    return found.with_items(items)
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
@@ -172,17 +164,14 @@ async def get_channel(control: ControlContext, principal: Principal, topic_publi
     return await control.store.read(lambda tx: _own_channel(tx, principal, "read", (topic_public_id, public_id)))
 
 
+@reading
 async def page_of_channels(
-    control: ControlContext, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
+    tx: Transaction, principal: Principal, topic_public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[Channel]:
     targets = principal.targets_of("channels", "read")
     only = None if targets is not None and topic_public_id in targets else targets
-
-    async def work(tx: Transaction) -> Listing[Channel]:
-        topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
-        return await topics.channel_page(tx, topic, selection, only)
-
-    return await control.store.read(work)
+    topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
+    return await topics.channel_page(tx, topic, selection, only)
 
 
 async def change_channel(

@@ -1,20 +1,19 @@
 """Usage of an organization: quotas and what is used of them, event counts, and the events of the past day."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, TypeAlias, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol, cast
 
 import msgspec
 
-from discue.control.activity import Activity
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, reading, require_found
 from discue.domain import quotas as quota
 from discue.domain.ids import last_id_of, millisecond_in
 from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
 from discue.domain.system_events import QuotaNear
-from discue.store import accounts, events, organizations, system_events, tallies
+from discue.store import accounts, api_keys, events, listeners, organizations, system_events, tallies, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 from discue.store.message_log import ABOVE_EVERY_ID
@@ -56,7 +55,9 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
         quotas = quotas_of(organization.settings, control.settings.default_quotas)
         used: dict[quota.QuotaName, int] = {
             **{
-                name: await accounts.count_resources(tx, organization.account, name, _bound(getattr(quotas, name)))
+                name: await accounts.count_resources(
+                    tx, organization.account, name, max(getattr(quotas, name) or 0, _COUNT_LIMIT)
+                )
                 for name in quota.RESOURCES
             },
             "creations_a_day": await accounts.count_creations(tx, organization.account, today.start),
@@ -86,12 +87,7 @@ async def require_room(
         await system_events.record(tx, owner.account, created.id, event)
 
 
-def _bound(most: int | None) -> int:
-    return _COUNT_LIMIT if most is None else max(most, _COUNT_LIMIT)
-
-
 HOUR_MS: Final = 3_600_000
-_MINUTE_MS: Final = 60_000
 
 _NAMES: Final = {number: name for name, number in tallies.EVENT_KINDS.items()}
 
@@ -111,31 +107,6 @@ async def event_counts(control: ControlContext, principal: Principal) -> EventCo
     first = tallies.period_of(starts[0])
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, first))
     return EventCounts(*(_counts(rows, tallies.period_of(start)) for start in starts))
-
-
-async def activity(control: ControlContext, principal: Principal) -> Sequence[Activity]:
-    """Return the activity of the past 24 hours, the oldest period first; the last one has not ended."""
-    return await control.activities.past_day(control.store, principal.organization, control.clock.now())
-
-
-def rate_a_minute(before: int, current: int, elapsed_ms: int) -> float:
-    """Return the average per minute over the past five minutes.
-
-    `current` was counted in the period that has begun `elapsed_ms` ago, and `before` in the one before it. Of `before`,
-    only the part within the five minutes counts, as if it had been even.
-    """
-    overlap = max(0.0, 1 - elapsed_ms / tallies.PERIOD_MS)
-    return (before * overlap + current) * _MINUTE_MS / tallies.PERIOD_MS
-
-
-ActivityMark: TypeAlias = tuple[int, int]
-"""A value that differs after messages, attempts or changes of resources: a period, and what was counted since."""
-
-
-async def activity_mark(control: ControlContext, organization: int) -> ActivityMark:
-    """Return the mark of the present, in one statement on a few rows."""
-    period = tallies.period_of(control.clock.now()) - 1
-    return period, await control.store.read(lambda tx: tallies.count_all(tx, organization, period))
 
 
 def _counts(rows: list[Row], first: int) -> Mapping[str, int]:
@@ -250,3 +221,32 @@ def _onward(query: EventQuery, found: events.EventBatch, settled: str) -> str:
         return settled if found.end is None else found.end
     first, last = found.events[0].id, found.events[-1].id
     return settled if first <= settled < last else last
+
+
+class EventNames(msgspec.Struct, frozen=True):
+    """Names for the ids in events. Ids of deleted resources are absent."""
+
+    users: Mapping[str, str]
+    """The names of users, or their emails, by their ids."""
+    keys: Mapping[str, str]
+    """The aliases of API keys by their ids."""
+    queues: Mapping[str, str]
+    """The ids of the queues that listeners are in, by the ids of the listeners."""
+
+
+@reading
+async def names_of(tx: Transaction, principal: Principal, events: Sequence[UsageEvent]) -> EventNames:
+    """Return the names for a page of events, with at most one statement for each kind."""
+    authors = _readable(principal, "users", {each.user for each in events})
+    clients = _readable(principal, "api_keys", {each.client for each in events})
+    changed = _readable(principal, "listeners", {each.ref for each in events if each.subject == "listener"})
+    own = principal.organization
+    return EventNames(
+        await users.names_of(tx, own, authors),
+        await api_keys.aliases_of(tx, own, clients),
+        await listeners.queues_of(tx, own, changed),
+    )
+
+
+def _readable(principal: Principal, resource: str, public_ids: Collection[str]) -> list[str]:
+    return sorted(each for each in public_ids if each and principal.may(resource, "read", each))

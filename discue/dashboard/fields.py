@@ -10,7 +10,7 @@ import msgspec
 
 from discue.control import queues
 from discue.control.context import ControlContext
-from discue.control.listener_options import ATTEMPTS, DELAYS_LIMIT, FINAL_LIMIT
+from discue.control.listener_fields import ATTEMPTS, DELAYS_LIMIT, FINAL_LIMIT
 from discue.dashboard.visit import Visit
 from discue.domain.errors import PreconditionFailed, invalid, malformed
 from discue.domain.etags import EntityTag, EntityTags, version_of

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeAlias
 
-from discue.control import usage
-from discue.control.usage import ActivityMark
+from discue.control import activity
+from discue.control.activity import ActivityMark
 from discue.dashboard.inbox import Inbox
 from discue.domain.errors import Overloaded, Unavailable
 from discue.domain.scopes import Principal
@@ -114,7 +114,7 @@ class LiveStreams:
         try:
             # The inbox also receives requests that no worker has counted.
             received = 0 if self._inbox is None else self._inbox.total
-            mark = (await usage.activity_mark(self._control, organization), received)
+            mark = (await activity.activity_mark(self._control, organization), received)
         except Unavailable:
             # The page shows what it has until the store is back.
             return None

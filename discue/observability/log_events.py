@@ -80,7 +80,6 @@ FIELDS: Final[Mapping[str, Field]] = {
     "queue": Field(_TEXT, "Id of the queue."),
     "reason": Field(_TEXT, "The reason."),
     "reasons": Field(_TEXT, "Number of messages for each reason."),
-    "repeated": Field(_INTEGER, "How many such failures were left out since the last line about them."),
     "replay": Field(_TEXT, "Id of the replay."),
     "request_id": Field(_TEXT, "Id of the request: `x-request-id` of its response."),
     "role": Field(_TEXT, "The setting `role`."),

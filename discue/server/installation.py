@@ -1,7 +1,10 @@
-"""An installation: an open database with the control plane on it, for the server and for every command."""
+"""An installation: an open database with the control plane on it, and the machine that the process runs on."""
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
 
 from discue.auth.control_plane_cache import ControlPlaneCache
 from discue.config.settings import Settings
@@ -9,37 +12,42 @@ from discue.control.context import ControlContext
 from discue.control.hosts import HostChecks
 from discue.crypto import keyring
 from discue.crypto.keyring import Keyring
-from discue.domain.clock import Clock, DatabaseClock
+from discue.domain.clock import Clock, DatabaseClock, SystemClock
 from discue.domain.egress import EgressPolicy
-from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomText, RowIds
+from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomBytes, RandomText, RowIds
 from discue.observability.logs import Log
-from discue.server.machine import Machine
+from discue.sending.dialer import Resolve
 from discue.store import copying
 from discue.store.engine import Engine
 from discue.store.migrations import DatabaseInspection, newest
 from discue.store.sqlite import schema
+from discue.store.sqlite.connection import SerialThread, StartThread
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 
-_LOG_INTERVAL_SECONDS = 10.0
+# No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
+# take the interpreter.
+_jitter = Random().random  # noqa: S311
 
 
-class StoreFailureLog:
-    """Logs failures of the store. A failure that persists is logged every ten seconds, with a count."""
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The time, randomness, threads and name resolution of a process: all of its machine except connections and files.
 
-    def __init__(self, log: Log, clock: Clock) -> None:
-        self._log = log
-        self._clock = clock
-        self._logged: dict[tuple[str, type[BaseException]], tuple[float, int]] = {}
+    It is read while the parts of a process are built, and not afterwards.
+    """
 
-    def report(self, place: str, error: BaseException) -> None:
-        kind, now = (place, type(error)), self._clock.monotonic()
-        logged_at, since = self._logged.get(kind, (-_LOG_INTERVAL_SECONDS, 0))
-        if now - logged_at < _LOG_INTERVAL_SECONDS:
-            self._logged[kind] = (logged_at, since + 1)
-            return
-        self._logged[kind] = (now, 0)
-        self._log.error("store_failed", place=place, repeated=since, exc_info=error)
+    clock: Clock = field(default_factory=SystemClock)
+    """For leases, polls and the database. Tests may move the clock of the control plane, but not this one."""
+    random_bytes: RandomBytes = os.urandom
+    start_thread: StartThread = SerialThread
+    """Starts the threads that write to SQLite."""
+    resolve: Resolve | None = None
+    """Resolves host names; None: the resolver of the system."""
+    database: Engine | None = None
+    """A database that several simulated machines share; None: the one that the settings name."""
+    random: Callable[[], float] = _jitter
+    """Spreads retries and probes."""
 
 
 @asynccontextmanager
@@ -48,7 +56,7 @@ async def open_installation(
 ) -> AsyncIterator[ControlContext]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
     machine = machine or Machine()
-    async with open_engine(settings, clock, log, machine) as engine:
+    async with open_engine(settings, log, machine) as engine:
         await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
         database_clock = DatabaseClock(clock)
         if settings.database_path is None:
@@ -85,11 +93,9 @@ async def open_installation(
 
 
 @asynccontextmanager
-async def open_engine(
-    settings: Settings, clock: Clock, log: Log, machine: Machine | None = None
-) -> AsyncIterator[Engine]:
+async def open_engine(settings: Settings, log: Log, machine: Machine | None = None) -> AsyncIterator[Engine]:
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
-    engine = engine_of(settings, clock, log, machine)
+    engine = engine_of(settings, log, machine)
     await engine.open()
     if engine.migrated_from:
         versions = {"from_version": engine.migrated_from, "to_version": newest()}
@@ -100,12 +106,16 @@ async def open_engine(
         await engine.close()
 
 
-def engine_of(settings: Settings, clock: Clock, log: Log, machine: Machine | None = None) -> Engine:
+def engine_of(settings: Settings, log: Log, machine: Machine | None = None) -> Engine:
     """Return the engine for the database URL, not opened yet."""
     machine = machine or Machine()
     if machine.database is not None:
         return machine.database
-    report, path = StoreFailureLog(log, clock).report, settings.database_path
+    path = settings.database_path
+
+    def report(place: str, error: BaseException) -> None:
+        log.error("store_failed", place=place, exc_info=error)
+
     if path is not None:
         return SqliteEngine(
             path,

@@ -70,7 +70,7 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 @dataclass(slots=True)
-class Backlog:
+class BacklogSum:
     """The deliveries that wait at some listeners."""
 
     waiting: int = 0
@@ -100,7 +100,7 @@ class Scrape:
         self.measures = worker.control.store.measures
         self.files = files_of(worker.control)
         self.push_by_state = zeros(_LISTENER_STATES)
-        self.backlogs = {labels: Backlog() for labels in _BACKLOGS}
+        self.backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
         for lane in worker.delivery.dispatcher.lanes:
             state = "active"
             if not lane.endpoint.enabled:

@@ -22,7 +22,7 @@ from discue.observability.metrics import (
     encode_snapshot,
     exposition,
 )
-from discue.server.metric_table import METRICS, Backlog, snapshot_of
+from discue.server.metric_table import METRICS, BacklogSum, snapshot_of
 from discue.server.worker import Worker
 
 PATH: Final = "/metrics"
@@ -73,10 +73,10 @@ DETAILED: Final = (
 
 def details_of(worker: Worker, asked: Details) -> Snapshot:
     """Return the metrics of the listeners or queues that a worker reports."""
-    found: dict[tuple[str, ...], Backlog] = {}
+    found: dict[tuple[str, ...], BacklogSum] = {}
 
-    def backlog_of(queue: str, listener: str) -> Backlog:
-        return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), Backlog())
+    def backlog_of(queue: str, listener: str) -> BacklogSum:
+        return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), BacklogSum())
 
     for lane in worker.delivery.dispatcher.lanes:
         if asked.queue in {"", lane.record.queue_public_id}:

@@ -1,8 +1,13 @@
-"""The parts of a worker: those that deliver, the background jobs, and the services of requests."""
+"""The parts of a worker: those that deliver, the background jobs, those of the edge, and the services of requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
+from discue.api.app import App
+from discue.api.openapi.document import document_of
+from discue.api.resources import described, service
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.rate_limiter import RateLimiter
@@ -11,7 +16,7 @@ from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
-from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.jobs.retention import DeleteEnded, Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.jobs.system_events import DamageReports, MissedReports
 from discue.dispatch.lane.probes import ProbeSender
@@ -22,6 +27,8 @@ from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy
 from discue.domain.trace_context import TraceIds
 from discue.http.body import BodyReader
+from discue.http.pipeline import Pipeline
+from discue.http.rsgi import Application
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
@@ -34,8 +41,58 @@ from discue.sending.fetch import Fetcher
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.sending.test_sender import EndpointTester
-from discue.server.edge import Backups, Edge
-from discue.server.machine import Machine
+from discue.server.installation import Machine
+
+
+class Applications(NamedTuple):
+    """The applications of a worker."""
+
+    api: Application
+    dashboard: Application | None = None
+    """The dashboard at its own address. None: it is turned off, or at the address of the API."""
+
+
+class Backups(Protocol):
+    """Backups at intervals."""
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Age of the newest backup, or time without one; None if another worker makes the backups."""
+
+    async def round(self) -> None:
+        """Make a backup if one is due, and log the result."""
+
+
+def api_alone(services: Services) -> Applications:
+    """Return the core's part of the API."""
+    routes = described()
+
+    def document(*, aliases: bool) -> dict[str, Any]:
+        return document_of(routes, service.BASE, aliases=aliases)
+
+    return Applications(Pipeline(services, App(services, (*routes, service.openapi_route(document)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The parts that an installation adds to a worker."""
+
+    applications: Callable[[Services], Applications] = api_alone
+    """Returns those of a worker that does not only deliver."""
+    backups: Callable[[ControlContext, Log, Leadership], Backups | None] | None = None
+    """Returns the backups of the settings, which the leader makes; None if there are none."""
+    delete_ended: Sequence[DeleteEnded] = ()
+    """Deletions for the retention, from tables that the core does not read."""
+
+    def applications_of(self, services: Services) -> Applications:
+        """Return the applications of a worker. Raises SettingsInvalid."""
+        if services.control.settings.role == "dispatch":
+            # A worker that only delivers still serves the version and the health endpoints.
+            return Applications(Pipeline(services, App(services, service.ROUTES)))
+        return self.applications(services)
+
+
+CORE_ALONE: Final = Edge()
 
 
 class DeliveryParts:

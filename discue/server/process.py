@@ -1,18 +1,31 @@
-"""The operating system process of a worker: its limits, its garbage collector, and its lock on a SQLite database."""
+"""The operating system process of a worker: limits, pauses, and the lock on a SQLite database and room for it."""
 
+import asyncio
+import errno
 import gc
+import os
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from discue.domain.errors import StoreUnusable
+from discue.observability.logs import Log
+from discue.observability.metrics import Measures
 from discue.store.sqlite.connection import alone_with
 
 _SWITCH_INTERVAL_SECONDS: Final = 0.0005
 _YOUNGEST_GENERATION: Final = 20_000
+_LOOP_SECONDS: Final = 0.25
+
+_ROOM_BYTES: Final = 1 << 20
+"""Enough for a new database with its journal. A migration of a large one needs more."""
+_ROOM_RETRY_SECONDS: Final = 1.0
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -42,3 +55,62 @@ def prepare_process() -> None:
     gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def watch_loop(measures: Measures, monotonic: Callable[[], float]) -> None:
+    """Measure again and again how late the event loop does what is due."""
+    while True:
+        started_at = monotonic()
+        await asyncio.sleep(_LOOP_SECONDS)
+        measures.loop_lag.observe(max(0.0, monotonic() - started_at - _LOOP_SECONDS))
+
+
+@contextmanager
+def collections_measured(measures: Measures) -> Iterator[None]:
+    """Measure the pauses of garbage collections for the duration of the block."""
+    started_at = 0.0
+
+    def on_phase(phase: str, _: dict[str, int]) -> None:
+        nonlocal started_at
+        if phase == "start":
+            started_at = time.perf_counter()
+        else:
+            measures.gc_seconds += time.perf_counter() - started_at
+
+    gc.callbacks.append(on_phase)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(on_phase)
+
+
+def lacks_room(database: Path) -> str:
+    """Return which limit keeps a file of that size from being written next to the database, or "".
+
+    Writes a temporary file. Other errors are ignored here: opening the database reports them.
+    """
+    try:
+        # Unbuffered: closing a buffered file would try, and fail, to write once more.
+        with tempfile.TemporaryFile(dir=database.parent, buffering=0) as file:
+            written = 0
+            while written < _ROOM_BYTES:
+                written += file.write(bytes(_ROOM_BYTES - written))
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno in _FULL else ""
+    return ""
+
+
+async def wait_for_room(database: Path, log: Log, stop: asyncio.Event) -> bool:
+    """Wait until there is room. Returns False if the process was asked to stop instead."""
+    has_waited = False
+    while reason := lacks_room(database):
+        log.warning("disk_full", database=str(database), reason=reason, detail="Free 1 MiB: the start waits for it.")
+        has_waited = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ROOM_RETRY_SECONDS):
+                await stop.wait()
+        if stop.is_set():
+            return False
+    if has_waited:
+        log.info("disk_has_room", database=str(database))
+    return True

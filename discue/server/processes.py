@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
@@ -22,7 +23,6 @@ from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.server.sd_notify import ServiceManager
 from discue.server.signals import SIGNAL_SECONDS, STOPPING, received_signals
-from discue.server.worker_pipe import BEATS, SERVES, WorkerPipe
 
 _LONGEST_FOLDER: Final = 80
 """The longest path of a folder for sockets, in bytes: the path of a socket can have 103 on some systems."""
@@ -39,6 +39,45 @@ _HALTED_SECONDS: Final = 5.0
 """A worker that stays halted this long is killed."""
 _PREDECESSORS_KEPT: Final = 16
 _READ_BYTES: Final = 65_536
+
+SERVES: Final = b"serves"
+BEATS: Final = b"beats"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPipe:
+    """A worker's connection to its parent."""
+
+    number: int
+    """Number of the worker, from 1."""
+    predecessors: Predecessors
+    """Earlier workers that are known to have ended."""
+    parent_pipe: int
+    """Descriptor that becomes readable when the parent drains or ends."""
+    reports: int
+    """Descriptor for reports to the parent."""
+    folder: Path
+    """A folder of the installation's workers on this machine, for sockets."""
+    beat_seconds: float = 0.0
+    """Time between two calls of `report_beat`; 0: the parent expects none."""
+
+    def report_session_id(self, session_id: int) -> None:
+        """Report the session id. Call this before anything is stored under it, so that the parent knows what died."""
+        self._write(b"%d" % session_id)
+
+    def report_serving(self) -> None:
+        """Report that the worker serves requests."""
+        self._write(SERVES)
+
+    def report_beat(self) -> None:
+        """Report that the event loop of the worker runs."""
+        self._write(BEATS)
+
+    def _write(self, word: bytes) -> None:
+        # A broken pipe means that the parent has ended: `parent_pipe` says so, too.
+        with suppress(BrokenPipeError):
+            os.write(self.reports, word + b"\n")
+
 
 Serve = Callable[[WorkerPipe], int]
 """Serves as one worker, in a process of its own, and returns its exit code."""

@@ -21,13 +21,12 @@ from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.observability.tracing import Tracer
 from discue.sending.sender import Sender
-from discue.server.edge import CORE_ALONE, Edge
 from discue.server.heartbeat import SECONDS as HEARTBEAT_SECONDS
 from discue.server.heartbeat import Heartbeat
 from discue.server.http import Address, HttpServer
-from discue.server.machine import Machine
-from discue.server.parts import DeliveryParts, WorkerJobs, services_of
-from discue.server.process_watch import watch_loop
+from discue.server.installation import Machine
+from discue.server.parts import CORE_ALONE, DeliveryParts, Edge, WorkerJobs, services_of
+from discue.server.process import watch_loop
 from discue.store.engine import Notification
 from discue.store.ledger import Ledger, Reservation
 

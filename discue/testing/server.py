@@ -29,8 +29,7 @@ from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 from discue.server.http import Address, held_port
-from discue.server.installation import open_installation
-from discue.server.machine import Machine
+from discue.server.installation import Machine, open_installation
 from discue.server.signals import completed
 from discue.server.worker import Worker, served
 from discue.store.migrations import migrations

@@ -7,7 +7,7 @@ import pytest
 
 from discue.auth.authenticator import Authenticator
 from discue.auth.control_plane_cache import KeyRecord, KeyRejected
-from discue.control import admin, api_keys, organizations
+from discue.control import api_keys, organizations
 from discue.control.api_keys import KeyFields
 from discue.domain import api_key
 from discue.domain.errors import DiscueError, Locked, LockedOut, Overloaded
@@ -247,7 +247,7 @@ async def test_flood_from_one_address_leaves_room_for_checks_of_others(
 async def test_disabled_or_expired_key_is_rejected_without_counting(cast: Cast, here: Worker) -> None:
     disabled, expired = await cast.bob({"queues": Scope("write")}), await cast.bob({"queues": Scope("write")})
     alias = "com.example.alice"
-    await admin.change_key(cast.control, alias, disabled.principal.key_public_id, "disabled")
+    await api_keys.change_for(cast.control, alias, disabled.principal.key_public_id, "disabled")
     fields = KeyFields(expires_at=cast.clock.now() + 1)
     await api_keys.change(cast.control, cast.alice.principal, expired.principal.key_public_id, fields)
     cast.clock.advance(2)

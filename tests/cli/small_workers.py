@@ -13,9 +13,8 @@ from discue.domain.errors import StoreUnusable
 from discue.observability import logs
 from discue.observability.logs import Log
 from discue.server import processes
-from discue.server.processes import WorkerProcesses
+from discue.server.processes import WorkerPipe, WorkerProcesses
 from discue.server.sd_notify import ServiceManager
-from discue.server.worker_pipe import WorkerPipe
 
 log = Log()
 

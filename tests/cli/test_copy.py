@@ -13,7 +13,6 @@ import pytest
 
 from discue.config.settings import Settings
 from discue.crypto import signing
-from discue.domain.clock import SystemClock
 from discue.observability.logs import Log
 from discue.server.installation import open_engine
 from discue.store.sqlite.schema import identity_of
@@ -71,7 +70,7 @@ def on_store(database: str, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do something with a database that no command does."""
 
     async def opened() -> T:
-        async with open_engine(Settings(database=database), SystemClock(), Log()) as engine:
+        async with open_engine(Settings(database=database), Log()) as engine:
             return await work(Store(engine, max_waiting_bytes=WAITING_BYTES))
 
     return asyncio.run(opened())

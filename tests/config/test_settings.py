@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from discue.config.settings import SETTINGS, Command, Setting, Settings
 from discue.config.sources import describe
 from discue.config.types import ORGANIZATION, integer, is_loopback
-from discue.control.listener_options import MAX_IN_FLIGHT, TIMEOUT_SECONDS
+from discue.control.listener_fields import MAX_IN_FLIGHT, TIMEOUT_SECONDS
 from discue.domain.aliases import check_organization_alias
 from discue.domain.errors import DiscueError
 

@@ -6,8 +6,7 @@ from msgspec import UNSET
 
 from discue.control import encryption, listener_secrets, listener_tests, listeners, queues
 from discue.control.context import ControlContext
-from discue.control.listener_fields import ListenerFields
-from discue.control.listener_options import OptionFields
+from discue.control.listener_fields import ListenerFields, OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listeners import ListenerDetails
 from discue.control.queues import QueueFields

@@ -7,8 +7,7 @@ import pytest
 
 from discue.control import listener_secrets, listener_tests, listeners, organizations, queues
 from discue.control.context import ControlContext
-from discue.control.listener_fields import ListenerFields
-from discue.control.listener_options import OptionFields
+from discue.control.listener_fields import ListenerFields, OptionFields
 from discue.control.listener_secrets import SecretFields
 from discue.control.listener_tests import LONGEST_SECONDS, DeliveryTestResult, SampleMessage
 from discue.control.organizations import OrganizationFields

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from discue.config.settings import Settings
-from discue.control import admin, api_keys, organizations
+from discue.control import api_keys, organizations
 from discue.control.context import ControlContext
 from discue.domain.clock import SystemClock
 from discue.domain.errors import Conflict
@@ -62,7 +62,7 @@ async def test_concurrent_deletions_leave_one_key_that_manages_keys(workers: lis
     principal = await operator(workers)
     organization = principal.organization
     keys = [
-        await admin.create_key(workers[0], ALIAS, None, principal.scopes, expires_at=0) for _ in range(TOGETHER - 1)
+        await api_keys.create_for(workers[0], ALIAS, None, principal.scopes, expires_at=0) for _ in range(TOGETHER - 1)
     ]
     first = (await api_keys.page(workers[0], principal, FIRST_PAGE)).items[-1]
     ids = [first.public_id, *(made.key.public_id for made in keys)]

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from discue.control import admin, api_keys, listeners, organizations, queues, usage
+from discue.control import api_keys, listeners, organizations, queues, usage
+from discue.control.activity import rate_a_minute
 from discue.control.api_keys import KeyFields
 from discue.control.context import ControlContext
 from discue.control.listener_fields import ListenerFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position, rate_a_minute
+from discue.control.usage import DAY_MS, SETTLING_MS, EventPage, EventSelection, event_position
 from discue.domain import quotas as domain_quotas
 from discue.domain.errors import (
     BadRequest,
@@ -326,9 +327,9 @@ async def test_new_organization_sees_the_key_event_and_its_creator_the_organizat
 
 async def test_events_of_commands_have_no_author(cast: Cast, control: ControlContext) -> None:
     alias, alice = "com.example.alice", cast.alice.principal
-    made = (await admin.create_key(control, alias, "spare", {})).key
-    await admin.change_key(control, alias, made.public_id, "disabled")
-    await admin.change_key(control, alias, made.public_id, "deleted")
+    made = (await api_keys.create_for(control, alias, "spare", {})).key
+    await api_keys.change_for(control, alias, made.public_id, "disabled")
+    await api_keys.change_for(control, alias, made.public_id, "deleted")
     await organizations.set_state(control, alias, "suspended")
     assert (await told(control, alice))[1:] == [
         ("api_key_added", "spare", ""),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from discue.control.usage import activity_mark
+from discue.control.activity import activity_mark
 from discue.dashboard import live
 from discue.domain.errors import Overloaded
 from discue.http.rsgi import ClientGone

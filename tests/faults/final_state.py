@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.messages import decode_options
-from discue.server.machine import Machine
+from discue.server.installation import Machine
 from discue.store import listeners
 from discue.store.engine import Row, Transaction
 from tests.faults.history import Counts, History, Log, Recorded, ReplayCounts, Run

@@ -4,8 +4,7 @@ from typing import TypeVar
 
 from discue.config.settings import Settings
 from discue.observability.logs import Log
-from discue.server.installation import open_engine
-from discue.server.machine import Machine
+from discue.server.installation import Machine, open_engine
 from discue.store.engine import Transaction, Work
 from tests.support.tallied import drift
 
@@ -30,5 +29,5 @@ async def read_from(database: str, work: Work[T], machine: Machine | None = None
         return await work(tx)
 
     machine = machine or Machine()
-    async with open_engine(Settings(database=database), machine.clock, Log(), machine) as engine:
+    async with open_engine(Settings(database=database), Log(), machine) as engine:
         return await engine.read(checked)

@@ -18,8 +18,7 @@ from discue.dispatch.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
 from discue.product import edge
-from discue.server.installation import open_installation
-from discue.server.machine import Machine
+from discue.server.installation import Machine, open_installation
 from discue.server.worker import Worker
 from discue.store.engine import Engine
 from tests.faults.client import KEY

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from discue.config.settings import Settings
-from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnusable
 from discue.observability.logs import Log
 from discue.server.installation import engine_of, inspect_database
@@ -29,7 +28,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def engine_at(database: str) -> Engine:
-    return engine_of(Settings(database=database), SystemClock(), Log())
+    return engine_of(Settings(database=database), Log())
 
 
 async def run_sql(database: str, sql: str) -> list[Row]:

@@ -25,8 +25,7 @@ from discue.observability.logs import Log
 from discue.product import edge
 from discue.sending.response import SenderLimits
 from discue.server.http import Address
-from discue.server.installation import open_installation
-from discue.server.machine import Machine
+from discue.server.installation import Machine, open_installation
 from discue.server.worker import Worker, served
 from discue.testing.clock import MovableClock
 from discue.testing.loop_thread import LoopThread

@@ -21,7 +21,7 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.rate_limiter import RateLimiter
 from discue.config.settings import Settings
-from discue.control import admin
+from discue.control import api_keys
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
 from discue.crypto.passwords import PasswordHashing
@@ -126,7 +126,9 @@ class Service:
 
     def key(self, organization_alias: str, scopes: Mapping[str, Scope] | None = None) -> str:
         """A key of an organization with any scopes at all, made as the operator makes them."""
-        made = admin.create_key(self.installation, organization_alias, None, all_scopes() if scopes is None else scopes)
+        made = api_keys.create_for(
+            self.installation, organization_alias, None, all_scopes() if scopes is None else scopes
+        )
         return self.run(made).text
 
     def raw(self, request: bytes, *, until_closed: bool = False) -> bytes:

@@ -277,7 +277,7 @@ ROUTES = (
         LISTENER_ATTEMPT_PAGES,
     ),
     _OF_LISTENER.get_route(
-        by_path(messages.get_listener_attempt),
+        by_path(partial(messages.get_attempt, of_listener=True)),
         "Get an attempt to deliver to a listener. With details, if they were kept.",
         respond=_with_details,
     ),

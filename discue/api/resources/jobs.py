@@ -32,7 +32,7 @@ from discue.api.structs import (
     text_given,
     within,
 )
-from discue.control import missed
+from discue.control import messages
 from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
@@ -83,11 +83,9 @@ class MissedMessagesResponse(ApiResponse, kw_only=True, frozen=True):
 
 async def list_missed(call: Call) -> MissedMessagesResponse:
     """List the messages that a listener missed."""
-    fetch = partial(missed.page, call.control, call.principal, call.ids[:2])
-    messages = f"{call.base}/queues/{call.ids[0]}/messages"
-    return await paged(
-        call, MissedMessagesResponse, fetch, partial(_missed_view, call.ids), collection=lambda _: messages
-    )
+    fetch = partial(messages.page_of_missed, call.control, call.principal, call.ids[:2])
+    place = f"{call.base}/queues/{call.ids[0]}/messages"
+    return await paged(call, MissedMessagesResponse, fetch, partial(_missed_view, call.ids), collection=lambda _: place)
 
 
 async def list_all_missed(call: Call) -> MissedMessagesResponse:
@@ -100,7 +98,7 @@ async def list_all_missed(call: Call) -> MissedMessagesResponse:
     return await paged(
         call,
         MissedMessagesResponse,
-        partial(missed.page_of_all, call.control, call.principal),
+        partial(messages.page_of_all_missed, call.control, call.principal),
         partial(_missed_view, ()),
         collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )

@@ -53,11 +53,12 @@ from discue.api.structs import (
     within,
 )
 from discue.control import listeners
-from discue.control.listener_fields import MODES, ListenerFields
-from discue.control.listener_options import (
+from discue.control.listener_fields import (
     LONGEST_DESCRIPTION,
     MAX_IN_FLIGHT,
+    MODES,
     TIMEOUT_SECONDS,
+    ListenerFields,
     OptionFields,
     RateFields,
 )

@@ -64,7 +64,7 @@ from discue.api.structs import (
 )
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages
-from discue.control.listener_options import chosen_retry
+from discue.control.listener_fields import chosen_retry
 from discue.control.messages import MessageFields
 from discue.domain import headers
 from discue.domain.aliases import check_alias, reconcile

@@ -24,7 +24,7 @@ from discue.api.structs import (
     within,
 )
 from discue.control import pulls
-from discue.control.listener_options import LEASE_SECONDS
+from discue.control.listener_fields import LEASE_SECONDS
 from discue.domain.errors import DiscueError, invalid
 from discue.domain.headers import without_trace_headers
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES

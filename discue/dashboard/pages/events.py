@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from typing import Final
 
-from discue.control import event_names, usage
-from discue.control.event_names import EventNames
+from discue.control import usage
+from discue.control.usage import EventNames
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.store.events import UsageEvent
@@ -19,7 +19,7 @@ _LISTS: Final = {"queue": "queues", "topic": "topics", "domain": "domains", "api
 async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=_EVENTS)
     found = await usage.list_of_events(visit.control, visit.principal, selection, has_messages=False)
-    names = await event_names.names_of(visit.control, visit.principal, found.items)
+    names = await usage.names_of(visit.control, visit.principal, found.items)
     deleted = {each.ref for each in found.items if each.type.endswith("_deleted")}
     values = {
         "list": shown(visit, found, [each.id for each in found.items]),

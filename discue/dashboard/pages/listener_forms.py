@@ -8,12 +8,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import listeners, queues
-from discue.control.listener_fields import ListenerFields
-from discue.control.listener_options import (
+from discue.control.listener_fields import (
     BURST,
     LEASE_SECONDS,
     MAX_IN_FLIGHT,
     TIMEOUT_SECONDS,
+    ListenerFields,
     OptionFields,
     RateFields,
 )

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from discue.control import jobs, listener_activity, listener_secrets, listeners, messages, missed
-from discue.control.activity import Activity
+from discue.control import activity, jobs, listener_secrets, listeners, messages
+from discue.control.activity import PERIODS_AN_HOUR, Activity, ListenerPeriod, rate_a_minute, total
 from discue.control.jobs import REDELIVERIES, REPLAYS
-from discue.control.listener_activity import PERIODS_AN_HOUR, ListenerPeriod, total
-from discue.control.listener_fields import ListenerFields
-from discue.control.listener_options import LEASED_FOR_SECONDS
+from discue.control.listener_fields import LEASED_FOR_SECONDS, ListenerFields
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
 from discue.dashboard.listing import NO_ROWS, names_offered, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
@@ -73,7 +70,7 @@ class ListenerRow:
 
 
 async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[ListenerRow]:
-    hours = await listener_activity.past_hour(visit.control, [each.listener for each in found])
+    hours = await activity.past_hour(visit.control, [each.listener for each in found])
     return [ListenerRow(each, hours[each.listener.id]) for each in found]
 
 
@@ -96,7 +93,7 @@ _JOBS: Final = 10
 async def show(visit: Visit) -> Page:
     details = await details_of(visit)
     since = await listeners.waiting_since(visit.control, details) if details.counts.pending else 0
-    day = await listener_activity.of_listener(visit.control, details.listener)
+    day = await activity.of_listener(visit.control, details.listener)
     return Page(
         "listener.html",
         details.listener.alias,
@@ -141,7 +138,7 @@ async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
     selection, found = selection_of(visit, "reason"), NO_ROWS
     if not visit.wrong:
-        found = await missed.positions(visit.control, visit.principal, details, selection)
+        found = await messages.page_of_missed(visit.control, visit.principal, details, selection, by_position=True)
     values = {
         **frame(visit, details),
         "list": shown(visit, found, [], "reason"),

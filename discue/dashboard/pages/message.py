@@ -179,7 +179,7 @@ async def show_data(visit: Visit) -> Download:
 
 
 async def show_response(visit: Visit) -> Download:
-    made = await messages.get_listener_attempt(visit.control, visit.principal, visit.ids[:2], visit.ids[2])
+    made = await messages.get_attempt(visit.control, visit.principal, visit.ids[:2], visit.ids[2], of_listener=True)
     detail = require_found(made.detail)
     return Download(detail.body, made.attempt.id)
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from discue.control import missed, search
+from discue.control import messages, search
 from discue.control.search import Kind
 from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Visit
@@ -28,7 +28,7 @@ async def show(visit: Visit) -> Page:
     found = NO_ROWS
     if not visit.wrong:
         with noting_faults(visit):
-            found = await missed.page_of_all(visit.control, visit.principal, selection)
+            found = await messages.page_of_all_missed(visit.control, visit.principal, selection)
     # The positions in this list are not ids of messages: the same message may be missed by several listeners.
     page = shown(visit, found, [], *_FILTERS)
     return Page("missed.html", "Missed", {"list": page, "filters": filters, "reasons": MISSED_REASONS}, is_live=True)

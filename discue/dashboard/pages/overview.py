@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from discue.control import listeners, usage
-from discue.control.activity import Activity
+from discue.control import activity, listeners
+from discue.control.activity import Activity, rate_a_minute
 from discue.control.listeners import ListenerDetails
-from discue.control.usage import rate_a_minute
 from discue.dashboard.charts import HALF_HOUR, Columns, columns
 from discue.dashboard.fields import newest_queues
 from discue.dashboard.pages.listeners import ListenerRow, rows_of, state_of
@@ -31,9 +30,9 @@ class NextStep(NamedTuple):
 
 
 async def show(visit: Visit) -> Page:
-    activity: Sequence[Activity] = ()
+    day: Sequence[Activity] = ()
     if visit.principal.may("stats", "read"):
-        activity = await usage.activity(visit.control, visit.principal)
+        day = await activity.past_day(visit.control, visit.principal.organization, visit.now)
     worst: list[ListenerDetails] = []
     attention: Sequence[ListenerRow] = ()
     found: Sequence[ListenerDetails] = ()
@@ -44,8 +43,8 @@ async def show(visit: Visit) -> Page:
         worst = [each for each in found if state_of(each) not in ("acknowledged", "pending") or each.counts.missed]
         worst.sort(key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
-    hour = activity[-_HOUR:]
-    chart: Columns | None = columns(activity, HALF_HOUR) if activity else None
+    hour = day[-_HOUR:]
+    chart: Columns | None = columns(day, HALF_HOUR) if day else None
     return Page(
         "overview.html",
         "Overview",
@@ -57,7 +56,7 @@ async def show(visit: Visit) -> Page:
             "waiting": sum(each.counts.pending for each in found),
             "waited_for": sum(each.counts.pending > 0 for each in found),
             "missed": sum(each.counts.missed for each in found),
-            "rates": _rates(activity, visit.now),
+            "rates": _rates(day, visit.now),
             "chart": chart,
             "step": await _next_step(visit, found) if chart is not None and chart.is_empty else None,
             "attention": attention,

@@ -8,9 +8,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import listener_activity, listener_secrets, listeners
-from discue.control.listener_fields import ListenerFields
-from discue.control.listener_options import OptionFields, RateFields
+from discue.control import activity, listener_secrets, listeners
+from discue.control.listener_fields import ListenerFields, OptionFields, RateFields
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.fields import decimal_of, indented, is_number
 from discue.dashboard.formats import SHOWN_BYTES, beginning
@@ -117,7 +116,7 @@ def _name_of(queue: str) -> str:
 
 async def show(visit: Visit) -> Page:
     details = await details_of(visit)
-    day = await listener_activity.of_listener(visit.control, details.listener)
+    day = await activity.of_listener(visit.control, details.listener)
     values = {**frame(visit, details), **drawn(day), **await last_attempts(visit, details)}
     return Page("endpoint.html", "Endpoint", values)
 

@@ -8,8 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from discue.auth.authenticator import Authenticator
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record
+from discue.control.context import ControlContext, Record, changed_settings
 from discue.crypto import passwords
 from discue.dashboard.users import second_factor, session_table
 from discue.dashboard.users.second_factor import Enrolment

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from discue.auth.authenticator import Authenticator, sign_in_subject
 from discue.control import usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record
+from discue.control.context import ControlContext, Record, changed_settings
 from discue.dashboard.users import identity_table, session_table
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER, UserIdentity
 from discue.dashboard.users.provider import ExternalIdentity, PendingSignIn, Provider, ProviderSettings, SignInRefused

@@ -8,8 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.control import usage
-from discue.control.changes import changed_settings
-from discue.control.context import ControlContext, Record, one_of, require_found
+from discue.control.context import ControlContext, Record, changed_settings, one_of, require_found
 from discue.crypto import passwords
 from discue.crypto.passwords import Invitation, new_invitation
 from discue.dashboard.users import identity_table, second_factor_table, session_table

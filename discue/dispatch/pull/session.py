@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from discue.auth.keyed_semaphore import KeyedSemaphore
-from discue.control.listener_options import LEASED_FOR_SECONDS
+from discue.control.listener_fields import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_policy, policy_of, steps_of_page
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
