@@ -1,6 +1,6 @@
 """Domains. An organization proves that it controls a host by answering a challenge there."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class DomainChecker(Protocol):
 
     async def check(self, domain: Domain) -> str: ...
 
-    def slot(self, organization: int) -> AbstractContextManager[None]: ...
+    def slot(self, organization: int) -> AbstractAsyncContextManager[None]: ...
 
 
 async def create(control: ControlContext, principal: Principal, fields: DomainFields) -> Domain:
@@ -138,7 +138,7 @@ async def verify(control: ControlContext, principal: Principal, public_id: str, 
         return await _tried(tx, stored, now), True
 
     # The transaction that takes the domain moves its next check, so that no other worker checks it at the same time.
-    with checks.slot(principal.organization):
+    async with checks.slot(principal.organization):
         domain, is_taken = await control.store.write_exclusively(take)
         if not is_taken:
             return domain

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from discue.domain.egress import EgressPolicy, IPAddress, parse_target
 from discue.domain.errors import Unprocessable
-from discue.sending.dialer import Resolve, Resolver, mark_retrieved
+from discue.sending.dialer import Resolve, Resolver, SharedTasks
 
 _LOOKUPS_AT_ONCE: Final = 16
 _LOOKUP_SECONDS: Final = 1.0
@@ -22,7 +23,7 @@ class HostChecks:
     def __init__(self, resolve: Resolve | None = None, lookup_seconds: float = _LOOKUP_SECONDS) -> None:
         self._resolve = resolve or Resolver(_LOOKUPS_AT_ONCE)
         self._lookup_seconds = lookup_seconds
-        self._lookups: set[asyncio.Future[Sequence[IPAddress]]] = set()
+        self._lookups = SharedTasks[tuple[str, int], Sequence[IPAddress]]()
 
     async def refused(self, urls: Iterable[str], policy: EgressPolicy) -> frozenset[str]:
         """Return those of the URLs whose host is a name that has refused addresses only."""
@@ -42,13 +43,10 @@ class HostChecks:
         # slow name servers could start any number of them.
         if target.literal is not None or len(self._lookups) >= _LOOKUPS_AT_ONCE:
             return False
-        lookup = asyncio.ensure_future(self._resolve(target.host, target.port))
-        self._lookups.add(lookup)
-        lookup.add_done_callback(self._lookups.discard)
-        lookup.add_done_callback(mark_retrieved)
+        name = (target.host, target.port)
         try:
             async with asyncio.timeout(self._lookup_seconds):
-                addresses = await asyncio.shield(lookup)
+                addresses = await self._lookups.result(name, partial(self._resolve, *name))
         except OSError:
             return False
         return bool(addresses) and all(policy.refusal(address) is not None for address in addresses)

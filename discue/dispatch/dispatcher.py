@@ -8,20 +8,18 @@ from typing import Final
 
 import msgspec
 
-from discue.crypto.keyring import Keyring
-from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt, endpoint_of
-from discue.dispatch.lane.flush import write_until_stored
+from discue.dispatch.lane.endpoint import InFlightAttempt, endpoint_of
 from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.lane import Lane, LaneContext, Leaving, SendAttempt
-from discue.dispatch.lane.limits import ConcurrencyLimiter
-from discue.dispatch.lane.probes import HealthWriter, Probe, Prober
+from discue.dispatch.lane.lane import Lane, LaneContext, SendAttempt
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
+from discue.dispatch.lane.owned_cursor import write_until_stored
+from discue.dispatch.lane.probes import Probe, Prober
 from discue.dispatch.lane.replay import ReplaySlots
-from discue.dispatch.lane.selector import FilterTurns
 from discue.dispatch.lane.worker import (
     BodyBudget,
     DetailBudget,
     LimitedReads,
-    ReservedReads,
+    Sources,
     Tuning,
     WorkerContext,
     WorkerSession,
@@ -30,13 +28,9 @@ from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
-from discue.domain.clock import Clock
-from discue.domain.ids import RowIds
 from discue.domain.model import DisableReason
-from discue.domain.trace_context import TraceIds, trace_id_of
-from discue.observability.logs import Log
+from discue.domain.trace_context import trace_id_of
 from discue.observability.supervisor import BackgroundTasks
-from discue.observability.tracing import Tracer
 from discue.sending.request import AttemptRequest
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
@@ -59,20 +53,6 @@ class DispatchLimits(msgspec.Struct, frozen=True):
     disable_after_seconds: int
     attempt_details_bytes_per_hour: int
     tuning: Tuning = Tuning()
-
-
-class Sources(msgspec.Struct, frozen=True):
-    """Time, randomness, ids and keys, and what records events and spans."""
-
-    clock: Clock
-    random: Callable[[], float]
-    """Returns a random number from [0, 1)."""
-    row_ids: RowIds
-    trace_ids: TraceIds
-    log: Log
-    keyring: Keyring = msgspec.field(default_factory=Keyring)
-    tracer: Tracer | None = None
-    """Records the attempts of sampled messages; None unless spans are exported."""
 
 
 class Dispatcher:
@@ -100,15 +80,10 @@ class Dispatcher:
         self.tasks = BackgroundTasks(sources.log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
-        self.limiter = ConcurrencyLimiter(
-            limits.max_in_flight, starts_per_turn=tuning.starts_per_turn, monotonic=self._monotonic
-        )
+        self.limiter = ConcurrencyLimiter(limits.max_in_flight, Turns(self._monotonic, most=tuning.starts_per_turn))
         worker = WorkerContext(
+            **msgspec.structs.asdict(sources),
             store=store,
-            log=sources.log,
-            clock=sources.clock,
-            row_ids=sources.row_ids,
-            random=sources.random,
             session=session,
             deadline_ms=limits.deadline_ms,
             tuning=tuning,
@@ -116,31 +91,16 @@ class Dispatcher:
             wake_at=self.timers.wake_at,
         )
         self.replay_slots = ReplaySlots(worker)
-        self.registry = LaneRegistry(
-            self.lanes,
-            worker,
-            make_endpoint=partial(
-                endpoint_of,
-                keyring=sources.keyring,
-                max_in_flight=limits.listener_max_in_flight,
-                timeout_ms=limits.timeout_ms,
-            ),
-            make_lane=self._make_lane,
-            on_unowned=on_unowned,
-            on_all_closed=self.replay_slots.invalidate,
-        )
         details = DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers)
-        self._leaving = Leaving(self.registry.drop, self.registry.lose)
         self.handover_outcomes = HandoverOutcomes(worker, details, self._disable, self._on_outcomes_stored)
-        self._health_writer = HealthWriter(worker)
-        self.prober = Prober(probe, worker, self._health_writer)
+        self.prober = Prober(probe, worker)
         self._context = LaneContext(
             **msgspec.structs.asdict(worker),
             reads=LimitedReads(store),
             send_request=self._send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
-            filter_turns=FilterTurns(sources.clock.monotonic),
+            filter_turns=Turns(self._monotonic),
             replay_slots=self.replay_slots,
             disable_after_seconds=limits.disable_after_seconds,
             details=details,
@@ -151,9 +111,23 @@ class Dispatcher:
             on_missed=on_missed,
             waiting_for_lease={},
             inheriting={},
-            trace_ids=sources.trace_ids,
-            tracer=sources.tracer,
         )
+        self.registry = LaneRegistry(
+            self.lanes,
+            self._context,
+            make_endpoint=partial(
+                endpoint_of,
+                keyring=sources.keyring,
+                max_in_flight=limits.listener_max_in_flight,
+                timeout_ms=limits.timeout_ms,
+            ),
+            on_unowned=on_unowned,
+        )
+
+    @property
+    def has_turns_to_come(self) -> bool:
+        """Whether a lane waits for its turn on the event loop, to send or to filter."""
+        return self.limiter.turns.has_waiting or self._context.filter_turns.has_waiting
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
         """Give cursors up, with everything that their lanes know. Returns when the store has all of it.
@@ -163,23 +137,18 @@ class Dispatcher:
         lanes = self.lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_draining()
-        await self._health_writer.store(lanes)
+        await self.prober.health.store(lanes)
         without_lane = [key for key in cursors if key not in self.lanes]
         # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._context.store.engine.notify(Notification(cursors=True))
 
-    @property
-    def has_turns_to_come(self) -> bool:
-        """Whether a lane waits for its turn on the event loop, to send or to filter."""
-        return self.limiter.has_waiting or self._context.filter_turns.has_waiting
-
     def _send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         """Make an attempt, and note how long it took to start."""
         started_at = self._monotonic()
         self._send_attempt(request, done)
-        self.limiter.on_started(self._monotonic() - started_at)
+        self.limiter.turns.spend(self._monotonic() - started_at)
 
     def on_appended(self, appended: Appended) -> None:
         """Pass stored messages to the lanes of their queue."""
@@ -256,7 +225,7 @@ class Dispatcher:
                 await self.handover_outcomes.wait_until_stored()
         self.registry.close_all()
         self.handover_outcomes.close()
-        self._health_writer.is_closed = True
+        self.prober.health.is_closed = True
         self.timers.stop()
 
     async def _give_up(self, lanes: Sequence[Lane], without_lane: Sequence[CursorKey]) -> None:
@@ -294,13 +263,6 @@ class Dispatcher:
         if await write_until_stored(partial(self._context.store.write, disable)):
             self._context.log.info("listener_disabled", listener=record.listener_public_id, reason=reason)
         self.registry.reload_listener(record.organization, record.listener)
-
-    def _make_lane(self, record: LaneRecord, endpoint: Endpoint) -> Lane:
-        context = self._context
-        if record.replay is not None:
-            reads = ReservedReads(context.store, record.organization, context.reads.slots)
-            context = msgspec.structs.replace(context, reads=reads)
-        return Lane(record, endpoint, context, self._leaving)
 
     def _on_outcomes_stored(self) -> None:
         self._context.store.engine.notify(Notification(cursors=True))

@@ -84,10 +84,6 @@ class Lease:
         self._renewal_lock = asyncio.Lock()
 
     @property
-    def slot(self) -> int:
-        return self._row_ids.slot
-
-    @property
     def renewal_seconds(self) -> float:
         """How long to wait between renewals: one or two may fail before the lease is over."""
         return self.seconds / _RENEWALS_PER_LEASE

@@ -8,11 +8,13 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, S
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from discue.dispatch.lane.endpoint import Endpoint
-from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.lane import Lane, LaneContext
 from discue.dispatch.lane.limits import FairShare
-from discue.dispatch.lane.worker import WorkerContext
+from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS
+from discue.dispatch.lane.worker import ReservedReads
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers
@@ -102,12 +104,10 @@ class LaneRegistry:
     def __init__(
         self,
         lanes: LaneIndex,
-        context: WorkerContext,
+        context: LaneContext,
         *,
         make_endpoint: Callable[[LaneRecord], Endpoint],
-        make_lane: Callable[[LaneRecord, Endpoint], Lane],
         on_unowned: Callable[[], None],
-        on_all_closed: Callable[[], None],
     ) -> None:
         self.is_closed = False
         """Set to take no cursors any more."""
@@ -115,11 +115,8 @@ class LaneRegistry:
         self._context = context
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
-        self._make_lane = make_lane
         self._on_unowned = on_unowned
         """Called when a listener changed that has no lane here: its cursor may be free to claim."""
-        self._on_all_closed = on_all_closed
-        """Called when all lanes were dropped: the session or the store may have changed."""
         self._to_reload: dict[ListenerKey, None] = {}
         self._reload_task: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
@@ -169,7 +166,7 @@ class LaneRegistry:
     def close_all(self) -> None:
         for lane in self._lanes:
             self.drop(lane)
-        self._on_all_closed()
+        self._context.replay_slots.invalidate()
 
     def drop(self, lane: Lane) -> None:
         """Close a lane and remove it."""
@@ -277,8 +274,10 @@ class LaneRegistry:
 
     async def _bring_up(self, only: Sequence[CursorKey] | None) -> None:
         """Bring up a lane for each cursor of this worker, or for those of `only`, which are in key order."""
-        wanted = None if only is None else frozenset(only)
-        after, last = _span(only)
+        wanted, after, last = None, (0, 0, 0), LAST_CURSOR
+        if only is not None:
+            organization, listener, stream = only[0]
+            wanted, after, last = frozenset(only), (organization, listener, stream - 1), only[-1]
         owner, limit = self._context.session.id, self._context.tuning.lanes_per_read
         read = partial(lanes_after, owner=owner, limit=limit, last=last)
         is_full, made = True, list[Lane]()
@@ -316,7 +315,11 @@ class LaneRegistry:
             return None
         if (endpoint := self._endpoint(record)) is None:
             return None
-        lane = self._make_lane(record, endpoint)
+        context = self._context
+        if record.replay is not None:
+            reads = ReservedReads(context.store, record.organization, context.reads.slots)
+            context = msgspec.structs.replace(context, reads=reads)
+        lane = Lane(record, endpoint, context, self)
         self._lanes.add(lane)
         return lane
 
@@ -337,11 +340,3 @@ class LaneRegistry:
         except (DiscueError, ValueError) as error:
             self._context.log.error("listener_unusable", exc_info=error, listener=record.listener_public_id)
             return None
-
-
-def _span(cursors: Sequence[CursorKey] | None) -> tuple[CursorKey, CursorKey]:
-    """Return a key before the first and the key of the last of these cursors, which are in key order; None: of all."""
-    if cursors is None:
-        return (0, 0, 0), LAST_CURSOR
-    organization, listener, stream = cursors[0]
-    return (organization, listener, stream - 1), cursors[-1]

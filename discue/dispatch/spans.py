@@ -3,7 +3,7 @@
 Names follow the semantic conventions of OpenTelemetry for messaging; the page about tracing lists them.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from discue.control.pulls import LeasedMessage
 from discue.dispatch.lane.endpoint import InFlightAttempt
@@ -16,25 +16,6 @@ SettledAs = Literal["acknowledged", "retry", "missed"]
 
 _DELIVER = "deliver"
 _SETTLE = "settle"
-
-
-class PushedOutcome(NamedTuple):
-    """The outcome of a sampled attempt, until it is stored."""
-
-    attempt: InFlightAttempt
-    trace: AttemptTrace
-    state: SettledAs
-    ended_at: float
-    """By the clock of the tracer."""
-
-
-class PulledOutcome(NamedTuple):
-    """The end of the lease of a sampled message, until it is stored."""
-
-    message_id: str
-    number: int
-    creation: str
-    state: SettledAs
 
 
 def recorded_trace(tracer: Tracer, attempt: InFlightAttempt) -> AttemptTrace | None:
@@ -72,9 +53,13 @@ def record_pushed(tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, 
     )
 
 
-def record_pushed_settled(tracer: Tracer, record: LaneRecord, outcome: PushedOutcome) -> None:
-    """Record that the outcome of a pushed attempt is stored."""
-    attempt, trace, state, ended_at = outcome
+def record_pushed_settled(
+    tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, state: SettledAs, *, ended_at: float
+) -> None:
+    """Record that the outcome of a pushed attempt is stored, if its trace is recorded. `ended_at` is by the tracer."""
+    trace = recorded_trace(tracer, attempt)
+    if trace is None:
+        return
     tracer.end(
         _SETTLE,
         record.queue_alias,
@@ -105,17 +90,26 @@ def record_pulled(tracer: Tracer, record: LaneRecord, message: LeasedMessage, st
     )
 
 
-def record_pulled_settled(tracer: Tracer, record: LaneRecord, outcome: PulledOutcome, started_at: float) -> None:
+def record_pulled_settled(
+    tracer: Tracer,
+    record: LaneRecord,
+    message_id: str,
+    number: int,
+    *,
+    creation: str,
+    state: SettledAs,
+    started_at: float,
+) -> None:
     """Record that the end of a lease is stored."""
     tracer.end(
         _SETTLE,
         record.queue_alias,
         "server",
-        creation=outcome.creation,
+        creation=creation,
         started_at=started_at,
-        attributes=_settled(record, outcome.message_id, outcome.number, outcome.state),
+        attributes=_settled(record, message_id, number, state),
         # The span of the attempt is not stored: any worker may have handed the message out.
-        span=SpanContext(links=(outcome.creation,)),
+        span=SpanContext(links=(creation,)),
     )
 
 

@@ -7,13 +7,13 @@ import ssl
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target
 from discue.sending.request import ClientIdentity
@@ -25,6 +25,42 @@ Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 _LOOKUPS_AT_ONCE: Final = 64
 
 
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class SharedTasks(Generic[Key, Value]):
+    """Tasks, at most one at a time for each key. All callers that ask for the key wait for it, and share its result."""
+
+    def __init__(self) -> None:
+        self._running: dict[Key, asyncio.Future[Value]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def result(self, key: Key, work: Callable[[], Awaitable[Value]]) -> Value:
+        """Return or raise what the task of a key does. `work` makes it if none is running."""
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.ensure_future(work())
+            task.add_done_callback(partial(self._end, key))
+        # A caller that is cancelled must not cancel the task for the others.
+        return await asyncio.shield(task)
+
+    async def cancel(self) -> None:
+        """Cancel all tasks."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, key: Key, task: asyncio.Future[Value]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            # Retrieved even if every caller was cancelled: it would be logged.
+            task.exception()
+
+
 class Resolver:
     """Resolves host names. Concurrent lookups of a name share one; nothing is cached.
 
@@ -34,18 +70,10 @@ class Resolver:
 
     def __init__(self, lookups_at_once: int = _LOOKUPS_AT_ONCE) -> None:
         self._free = asyncio.Semaphore(lookups_at_once)
-        self._in_flight: dict[tuple[str, int], asyncio.Task[list[IPAddress]]] = {}
+        self._in_flight = SharedTasks[tuple[str, int], list[IPAddress]]()
 
     async def __call__(self, host: str, port: int) -> list[IPAddress]:
-        key = (host, port)
-        lookup = self._in_flight.get(key)
-        if lookup is None:
-            lookup = asyncio.get_running_loop().create_task(self._look_up(host, port))
-            self._in_flight[key] = lookup
-            lookup.add_done_callback(lambda _: self._in_flight.pop(key))
-            lookup.add_done_callback(mark_retrieved)
-        # A caller that is cancelled must not cancel the lookup for the others.
-        return await asyncio.shield(lookup)
+        return await self._in_flight.result((host, port), partial(self._look_up, host, port))
 
     async def _look_up(self, host: str, port: int) -> list[IPAddress]:
         # A lookup that hangs keeps its thread until the system gives up: without a limit, the threads would run out.
@@ -82,25 +110,19 @@ class TlsContexts:
 
     def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
         self._make = make
-        self._contexts: OrderedDict[str, asyncio.Task[ssl.SSLContext]] = OrderedDict()
+        self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+        self._in_flight = SharedTasks[str, ssl.SSLContext]()
 
     async def context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
         """Return the context of an identity. Raises ssl.SSLError if its certificate cannot be used."""
-        task = self._contexts.get(identity.name)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self._made, identity))
-            task.add_done_callback(mark_retrieved)
-            self._contexts[identity.name] = task
+        context = self._contexts.get(identity.name)
+        if context is None:
+            make = partial(asyncio.to_thread, self._made, identity)
+            context = self._contexts[identity.name] = await self._in_flight.result(identity.name, make)
             if len(self._contexts) > _KEPT:
                 self._contexts.popitem(last=False)
         self._contexts.move_to_end(identity.name)
-        try:
-            # A caller that is cancelled must not cancel it for the others.
-            return await asyncio.shield(task)
-        except OSError:
-            if self._contexts.get(identity.name) is task:
-                del self._contexts[identity.name]
-            raise
+        return context
 
     def _made(self, identity: ClientIdentity) -> ssl.SSLContext:
         context = self._make()
@@ -112,12 +134,6 @@ class TlsContexts:
             file.seek(0)
             context.load_cert_chain(f"/dev/fd/{file.fileno()}")
         return context
-
-
-def mark_retrieved(task: asyncio.Task[Any]) -> None:
-    """Mark the exception of a shared task as retrieved, even if every caller was cancelled: it would be logged."""
-    if not task.cancelled():
-        task.exception()
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
 from discue.domain.headers import Headers
-from discue.sending.dialer import mark_retrieved
+from discue.sending.dialer import SharedTasks
 from discue.sending.fetch import Fetcher, FetchResult
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant
 from discue.sending.sender import Sender
@@ -109,7 +110,7 @@ class AccessTokens:
         self._fetcher = fetcher
         self._clock = clock
         self._tokens: OrderedDict[str, Token] = OrderedDict()
-        self._in_flight: dict[str, asyncio.Task[Token | str]] = {}
+        self._in_flight = SharedTasks[str, Token]()
 
     async def get(self, grant: TokenGrant) -> Token:
         """Return a valid token. Raises TokenRefused."""
@@ -117,17 +118,7 @@ class AccessTokens:
         if token is not None and self._clock.monotonic() < token.ends_at:
             self._tokens.move_to_end(grant.name)
             return token
-        task = self._in_flight.get(grant.name)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._fetch(grant))
-            self._in_flight[grant.name] = task
-            task.add_done_callback(lambda _: self._in_flight.pop(grant.name))
-            task.add_done_callback(mark_retrieved)
-        # A caller that is cancelled must not cancel the request for the others.
-        found = await asyncio.shield(task)
-        if isinstance(found, str):
-            raise TokenRefused(found)
-        return found
+        return await self._in_flight.result(grant.name, partial(self._fetch, grant))
 
     def refuse(self, grant: TokenGrant, token: Token) -> bool:
         """Remove a token that the listener rejected. Returns whether the next attempt gets a new one.
@@ -143,37 +134,32 @@ class AccessTokens:
 
     async def close(self) -> None:
         """Cancel all token requests."""
-        tasks = list(self._in_flight.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._in_flight.cancel()
 
-    async def _fetch(self, grant: TokenGrant) -> Token | str:
+    async def _fetch(self, grant: TokenGrant) -> Token:
         fetched = await self._fetcher.post_form(grant.target, grant.authorization, grant.form, TOKEN_TIMEOUT_SECONDS)
-        token = _token_in(fetched, self._clock.monotonic())
-        if isinstance(token, Token):
-            self._tokens[grant.name] = token
-            self._tokens.move_to_end(grant.name)
-            if len(self._tokens) > _TOKENS_KEPT:
-                self._tokens.popitem(last=False)
+        token = self._tokens[grant.name] = _token_in(fetched, self._clock.monotonic())
+        self._tokens.move_to_end(grant.name)
+        if len(self._tokens) > _TOKENS_KEPT:
+            self._tokens.popitem(last=False)
         return token
 
 
-def _token_in(fetched: FetchResult, now: float) -> Token | str:
-    """Return the token in a response, or the reason why there is none."""
+def _token_in(fetched: FetchResult, now: float) -> Token:
+    """Return the token in a response. Raises TokenRefused."""
     if fetched.error:
-        return f"No access token: the token URL could not be asked ({fetched.error})."
+        raise TokenRefused(f"No access token: the token URL could not be asked ({fetched.error}).")
     if fetched.status != _OK:
-        return f"No access token: the token URL responded with {fetched.status // 100}xx."
+        raise TokenRefused(f"No access token: the token URL responded with {fetched.status // 100}xx.")
     try:
         response = _decode(fetched.body)
         life_seconds = _UNKNOWN_LIFE_SECONDS if response.expires_in is None else float(response.expires_in)
     except (ValueError, OverflowError, RecursionError):
-        return "No access token: the response of the token URL cannot be read."
+        raise TokenRefused("No access token: the response of the token URL cannot be read.") from None
     if response.token_type.lower() != "bearer" or _TOKEN.fullmatch(response.access_token) is None:
-        return "No access token: the response of the token URL has none that can be sent."
+        raise TokenRefused("No access token: the response of the token URL has none that can be sent.")
     if not life_seconds > 0:
-        return "No access token: the token has already expired."
+        raise TokenRefused("No access token: the token has already expired.")
     # Not used to its end: it must still be valid when the request arrives, by the listener's clock.
     life_seconds = min(life_seconds, _LONGEST_LIFE_SECONDS)
     return Token(response.access_token, now, now + life_seconds - min(life_seconds * _MARGIN, _LARGEST_MARGIN_SECONDS))

@@ -131,22 +131,16 @@ class RequestHeads:
             and known.origin[3] == identity
         ):
             return known
-        built = _preamble(request, identity)
+        target = request.target
+        _require(_ID, request.queue_id, "The queue's id")
+        _require(_ID, request.listener_id, "The listener's id")
+        ids = f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
+        head = f"{_head_start('POST', target)}{ids}".encode("ascii")
+        built = Preamble(target, request.queue_id, (target.scheme, target.host, target.port, identity), head)
         if known is None and len(self._preambles) >= self._capacity:
             self._preambles.popitem(last=False)
         self._preambles[request.listener_id] = built
         return built
-
-
-def _preamble(request: AttemptRequest, identity: str) -> Preamble:
-    target = request.target
-    _require(_ID, request.queue_id, "The queue's id")
-    _require(_ID, request.listener_id, "The listener's id")
-    head = (
-        f"{_head_start('POST', target)}discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
-    )
-    origin = (target.scheme, target.host, target.port, identity)
-    return Preamble(target, request.queue_id, origin, head.encode("ascii"))
 
 
 def get_head(target: Target) -> bytes:

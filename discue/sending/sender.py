@@ -189,7 +189,11 @@ class Sender:
         if exchange.dial is not None:
             exchange.dial.on_opened(connection.opened_at)
             self._measures.connections["false"] += 1
-            self._measure_stages(exchange.dial)
+            dial, stages = exchange.dial, self._measures.stage_seconds
+            stages["resolve"].observe(dial.resolved_at - dial.started_at)
+            stages["connect"].observe(dial.connected_at - dial.resolved_at)
+            if dial.has_tls:
+                stages["tls"].observe(dial.opened_at - dial.connected_at)
             connection.address = exchange.dial.address
             connection.is_withheld = self._public.withholds(connection.address)
         exchange.deadline = exchange.ends_at
@@ -201,13 +205,6 @@ class Sender:
             self._fail(exchange, _EXPIRED)
             return
         connection.transmit(exchange)
-
-    def _measure_stages(self, dial: DialTimings) -> None:
-        stages = self._measures.stage_seconds
-        stages["resolve"].observe(dial.resolved_at - dial.started_at)
-        stages["connect"].observe(dial.connected_at - dial.resolved_at)
-        if dial.has_tls:
-            stages["tls"].observe(dial.opened_at - dial.connected_at)
 
     def on_response_started(self, connection: Connection) -> None:
         """Note the time of the first bytes of a response of which more is expected."""

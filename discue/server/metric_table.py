@@ -103,7 +103,7 @@ class Scrape:
         self.backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
         for lane in worker.delivery.dispatcher.lanes:
             state = "active"
-            if not lane.endpoint.enabled:
+            if not lane.owned.endpoint.enabled:
                 state = "disabled"
             elif lane.limits.breaker.state is BreakerState.OPEN:
                 state = "inactive"

@@ -12,7 +12,7 @@ from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
 from discue.auth.rate_limiter import RateLimiter
 from discue.control.context import ControlContext
-from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.dispatcher import Dispatcher, DispatchLimits
 from discue.dispatch.jobs.domain_checks import DomainVerifier
 from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
@@ -20,7 +20,7 @@ from discue.dispatch.jobs.retention import DeleteEnded, Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.jobs.system_events import DamageReports, MissedReports
 from discue.dispatch.lane.probes import ProbeSender
-from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lane.worker import Sources, WorkerSession
 from discue.dispatch.lease import Leadership
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext

@@ -142,7 +142,7 @@ class Worker:
         await self._ownership.begin(self._predecessors)
         self._start_jobs()
         dispatcher.tasks.spawn(self._warm_up())
-        self.log.info("worker_joined", session_id=self.lease.session.id, slot=self.lease.slot)
+        self.log.info("worker_joined", session_id=self.lease.session.id, slot=self.control.row_ids.slot)
         self.readiness.phase = "serving"
 
     def begin_drain(self) -> None:

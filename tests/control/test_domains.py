@@ -1,7 +1,7 @@
 """Domains: their challenges, and how they are verified."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
 import pytest
@@ -35,13 +35,13 @@ class Answers:
             await self._meanwhile()
         return self.error
 
-    def slot(self, organization: int) -> AbstractContextManager[None]:
+    def slot(self, organization: int) -> AbstractAsyncContextManager[None]:
         self.places.append(organization)
         return nullcontext()
 
 
 class NoRoom(Answers):
-    def slot(self, organization: int) -> AbstractContextManager[None]:
+    def slot(self, organization: int) -> AbstractAsyncContextManager[None]:
         raise TooManyRequests(f"Organization {organization} has none.")
 
 

@@ -9,9 +9,9 @@ from random import Random
 
 import msgspec
 
-from discue.dispatch.dispatcher import Dispatcher, DispatchLimits, Sources
+from discue.dispatch.dispatcher import Dispatcher, DispatchLimits
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.worker import Tuning, WorkerSession
+from discue.dispatch.lane.worker import Sources, Tuning, WorkerSession
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds
@@ -347,7 +347,7 @@ class Stage:
     def _has_turns_to_come(self) -> bool:
         dispatchers = [worker.dispatcher for worker in self.workers]
         limiters = [limiter for each in dispatchers for limiter in (each.limiter, each.prober._limiter)]
-        return any(limiter._starts_left < limiter._starts_per_turn for limiter in limiters)
+        return any(limiter.turns.is_on for limiter in limiters)
 
     async def advance(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds)

@@ -74,7 +74,7 @@ async def test_lease_is_not_held_before_the_worker_has_joined(life: Life) -> Non
 async def test_joining_sets_the_session_id_and_the_slot_of_the_row_ids(life: Life) -> None:
     await life.lease.join()
     [member] = await life.members()
-    assert (member.session_id, member.slot, member.lease_ms) == (life.session.id, life.lease.slot, 10_000)
+    assert (member.session_id, member.slot, member.lease_ms) == (life.session.id, life.row_ids.slot, 10_000)
     assert life.row_ids.slot == 0
     assert life.joining == [life.session.id]
 

@@ -14,10 +14,10 @@ import pytest
 from discue.config.settings import Settings
 from discue.control.pulls import PullTarget
 from discue.dispatch import poller
-from discue.dispatch.dispatcher import Dispatcher, Sources
+from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lane.worker import Sources, WorkerSession
 from discue.dispatch.lease import Leadership, Lease
 from discue.dispatch.ownership import Ownership
 from discue.dispatch.poller import Poller

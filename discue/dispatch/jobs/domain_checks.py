@@ -1,11 +1,11 @@
 """Verification of domains: in rounds when they are due, and on demand."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
+from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control import domains
 from discue.control.context import ControlContext
 from discue.dispatch.lease import Leadership
@@ -17,6 +17,7 @@ from discue.sending.fetch import Fetcher
 _DUE_PER_STEP: Final = 50
 _SLOTS_PER_ORGANIZATION: Final = 5
 _RETRY_AFTER_SECONDS: Final = 2
+_REFUSAL: Final = f"{_SLOTS_PER_ORGANIZATION} domains of this organization are already being verified. Try again soon."
 
 
 class DomainVerifier:
@@ -30,7 +31,15 @@ class DomainVerifier:
         self._control = control
         self._fetcher = fetcher
         self._leadership = leadership
-        self._on_demand: Counter[int] = Counter()
+        self._slots = KeyedSemaphore[int](
+            limit=_SLOTS_PER_ORGANIZATION,
+            max_waiting=0,
+            refusal=partial(TooManyRequests, _REFUSAL, retry_after_seconds=_RETRY_AFTER_SECONDS),
+        )
+
+    def slot(self, organization: int) -> AbstractAsyncContextManager[None]:
+        """Hold a slot for a check on demand. Raises TooManyRequests if the organization has none left."""
+        return self._slots.hold(organization)
 
     async def round(self) -> None:
         """Check every domain that is due. Returns when none is left."""
@@ -46,19 +55,3 @@ class DomainVerifier:
         target = domain_challenge.target_of(domain.host_key, domain.port, domain.challenge)
         fetched = await self._fetcher.get(target, domain_challenge.CHECK_TIMEOUT_SECONDS)
         return domain_challenge.check_error(fetched.error, fetched.status, fetched.body, domain.challenge)
-
-    @contextmanager
-    def slot(self, organization: int) -> Iterator[None]:
-        """Take a slot for a check on demand. Raises TooManyRequests if the organization has none left."""
-        if self._on_demand[organization] >= _SLOTS_PER_ORGANIZATION:
-            raise TooManyRequests(
-                f"{_SLOTS_PER_ORGANIZATION} domains of this organization are already being verified. Try again soon.",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            )
-        self._on_demand[organization] += 1
-        try:
-            yield
-        finally:
-            self._on_demand[organization] -= 1
-            if not self._on_demand[organization]:
-                del self._on_demand[organization]

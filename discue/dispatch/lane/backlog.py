@@ -7,13 +7,12 @@
 """The messages that a lane has read and not sent yet, and reading more of them."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
-from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS
 from discue.dispatch.lane.ordering import WaitingByKey
-from discue.dispatch.lane.owned_cursor import OwnedCursor
+from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.store_checks import READ_RETRY_MS
 from discue.dispatch.lane.worker import PAGE_BYTES, BodyBudget
 from discue.domain.errors import StoreDamaged, Unavailable
@@ -159,23 +158,18 @@ class Backlog:
         self.new.clear()
         self.retries.clear()
 
-    def needs_retries(self, now: int) -> bool:
-        is_due = 0 < self.due_at <= now or self._sweep.is_on
-        return is_due and not self.retries and self._may_read
+    def read_on(self, now: int, may_read_page: Callable[[int], bool]) -> None:
+        """Read retries that are due, new messages or both in the background, if memory has none.
 
-    def needs_page(self) -> bool:
-        return self.read_through < self.head and not self.new and self._may_read
-
-    @property
-    def _may_read(self) -> bool:
-        return not self._is_reading and (
-            not self._damaged_until or self._worker.clock.monotonic() >= self._damaged_until
-        )
-
-    def read(self, now: int, *, retries: bool, page: bool) -> None:
-        """Read retries, new messages or both in the background. Until that ends nothing else is read."""
-        self._is_reading = True
-        self._worker.spawn(self._read(self.epoch, now, retries=retries, page=page))
+        Until that ends nothing else is read. `may_read_page` is asked before new messages are read.
+        """
+        if self._is_reading or (self._damaged_until and self._worker.clock.monotonic() < self._damaged_until):
+            return
+        retries = not self.retries and (0 < self.due_at <= now or self._sweep.is_on)
+        page = self.read_through < self.head and not self.new and may_read_page(now)
+        if retries or page:
+            self._is_reading = True
+            self._worker.spawn(self._read(self.epoch, now, retries=retries, page=page))
 
     async def _read(self, epoch: int, now: int, *, retries: bool, page: bool) -> None:
         try:

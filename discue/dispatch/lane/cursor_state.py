@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import Final
 
+from discue.dispatch.delivery_rules import SKIP
 from discue.dispatch.lane.ordering import HeldKey, Ordering
 from discue.dispatch.lane.states import DELIVERY_TRANSITIONS, DeliveryState
 from discue.domain.attempts import Attempt, Outcome, shown_outcome
@@ -189,10 +190,13 @@ class CursorState:
         row = DeliveryRow(seq, "retry", attempts, due_at, "")
         self._write(row, DeliveryState.RETRYING, DeliveryState.DETACHED)
 
-    def drop(self, seq: int, *, is_filtered: bool = False) -> None:
-        """Settle a delivery with a row whose message was deleted, or is rejected by the filter after it was blocked."""
+    def settle_due(self, seq: int, attempts: int, reason: str, now: int, *, is_there: bool) -> None:
+        """Settle a delivery with a row that is not sent: its message was deleted, or `reason` is as in `settle_new`."""
+        if is_there and reason != SKIP:
+            self.miss(seq, attempts, reason, now)
+            return
         self._settle(seq, DeliveryState.SKIPPED)
-        if is_filtered:
+        if is_there:
             self._count_filtered()
 
     def block(self, held: HeldKey, seqs: list[int]) -> None:
@@ -216,20 +220,17 @@ class CursorState:
         self.window.settle_range(first, last)
         self.dirty = True
 
-    def skip_new(self, entry: Entry) -> None:
-        """Settle a new message that the listener's filter rejects."""
-        self.skip(entry.seq, entry.seq)
-        self._count_filtered()
-        if self.ordering is not None:
-            self.ordering.skip(entry)
-
-    def miss_new(self, entry: Entry, reason: str, now: int) -> None:
-        """Miss a message that was never sent."""
-        if self.ordering is not None and self.ordering.blocks:
+    def settle_new(self, entry: Entry, reason: str, now: int) -> None:
+        """Settle a new message that is not sent. The reason is `SKIP` if the filter rejects it, or why it is missed."""
+        if reason == SKIP:
+            self.skip(entry.seq, entry.seq)
+            self._count_filtered()
+        elif self.ordering is not None and self.ordering.blocks:
             self.ordering.begin(entry)
             self.miss(entry.seq, 0, reason, now)
             return
-        self.miss_range(entry.seq, entry.seq, reason, now)
+        else:
+            self.miss_range(entry.seq, entry.seq, reason, now)
         if self.ordering is not None:
             self.ordering.skip(entry)
 

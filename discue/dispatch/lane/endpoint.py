@@ -1,7 +1,7 @@
 """A listener's configuration as its requests need it, and the attempts to deliver messages to it."""
 
 from collections.abc import Callable
-from typing import Self
+from dataclasses import dataclass
 
 import msgspec
 
@@ -89,38 +89,26 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
     )
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class InFlightAttempt:
     """A request in flight."""
 
-    __slots__ = (
-        "endpoint",
-        "entry",
-        "epoch",
-        "hand_over_outcome",
-        "is_retry",
-        "number",
-        "seq",
-        "started_at",
-        "trace",
-        "traceparent",
-    )
-
-    def __init__(self, entry: Entry, number: int, endpoint: Endpoint, *, epoch: int, is_retry: bool) -> None:
-        self.entry = entry
-        self.seq = entry.seq
-        self.number = number
-        self.endpoint = endpoint
-        self.epoch = epoch
-        """`AdaptiveLimit.epoch` when it was sent."""
-        self.is_retry = is_retry
-        self.hand_over_outcome: Callable[[Self, Outcome], None] | None = None
-        """Takes the outcome once the lane has given the request away."""
-        self.traceparent: str | None = None
-        """The trace that the message was published in; None without one."""
-        self.trace: AttemptTrace | None = None
-        """None if the publisher's context, or none, is passed on."""
-        self.started_at = 0.0
-        """When its request was built, by the monotonic clock. Of attempts with `trace` only."""
+    entry: Entry
+    seq: int
+    number: int
+    endpoint: Endpoint
+    epoch: int
+    """`AdaptiveLimit.epoch` when it was sent."""
+    is_retry: bool
+    """Whether it takes one of the slots for retries. The delivery has a row."""
+    hand_over_outcome: "Callable[[InFlightAttempt, Outcome], None] | None" = None
+    """Takes the outcome once the lane has given the request away."""
+    traceparent: str | None = None
+    """The trace that the message was published in; None without one."""
+    trace: AttemptTrace | None = None
+    """None if the publisher's context, or none, is passed on."""
+    started_at: float = 0.0
+    """When its request was built, by the monotonic clock. Of attempts with `trace` only."""
 
     @property
     def policy(self) -> RetryPolicy:

@@ -16,7 +16,7 @@ from typing import Final
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.cursor_state import attempt_record
 from discue.dispatch.lane.endpoint import InFlightAttempt
-from discue.dispatch.lane.flush import write_until_stored
+from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.store_checks import StoreCheck
 from discue.dispatch.lane.worker import DetailBudget, WorkerContext
 from discue.domain.attempts import Outcome

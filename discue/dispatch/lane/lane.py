@@ -2,21 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Protocol
 
 import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
-from discue.dispatch.lane.flush import Flush
 from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import OwnedCursor
+from discue.dispatch.lane.owned_cursor import Flush, OwnedCursor
 from discue.dispatch.lane.probes import Prober
 from discue.dispatch.lane.replay import ReplayRun, ReplaySlots
-from discue.dispatch.lane.selector import FilterTurns, Selector
+from discue.dispatch.lane.selector import Selector
 from discue.dispatch.lane.states import (
     FILTERS,
     IDLE,
@@ -27,7 +26,6 @@ from discue.dispatch.lane.states import (
     STORE,
     WORKER,
     Blocked,
-    BlockedBy,
     DeliveryState,
     LaneState,
 )
@@ -40,9 +38,7 @@ from discue.domain.listener_health import Liveness, should_disable
 from discue.domain.messages import Entry
 from discue.domain.model import DisableReason
 from discue.domain.retry import settle
-from discue.domain.trace_context import TraceIds
 from discue.domain.window import SPAN
-from discue.observability.tracing import Tracer
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
@@ -51,14 +47,14 @@ SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
 """Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
 
 
-class LaneContext(WorkerContext, frozen=True):
+class LaneContext(WorkerContext, frozen=True, kw_only=True):
     """Everything that the lanes of a worker share."""
 
     reads: LimitedReads
     send_request: SendAttempt
     limiter: ConcurrencyLimiter
     budget: BodyBudget
-    filter_turns: FilterTurns
+    filter_turns: Turns
     replay_slots: ReplaySlots
     disable_after_seconds: int
     """How long a listener may only fail until it is disabled; 0 for ever."""
@@ -73,18 +69,14 @@ class LaneContext(WorkerContext, frozen=True):
     """Slots of lanes that found the worker's lease lapsed, in that order. They are pumped when it is renewed."""
     inheriting: dict[InheritedRequests, None]
     """Inherited requests that are in flight, in the order in which their lanes began."""
-    trace_ids: TraceIds
-    tracer: Tracer | None = None
-    """None unless spans are exported."""
 
 
-class Leaving(NamedTuple):
-    """Callbacks of a worker for lanes that leave it by themselves."""
+class LaneOwner(Protocol):
+    """Drops the lanes of replays that are done, and reads the cursors of lanes again whose writes are refused."""
 
-    on_ended: Callable[["Lane"], None]
-    """The lane belonged to a replay that is done."""
-    on_lost: Callable[["Lane"], None]
-    """A write was refused: the cursor has changed, and is to be read again."""
+    def drop(self, lane: "Lane") -> None: ...
+
+    def lose(self, lane: "Lane") -> None: ...
 
 
 class Lane:
@@ -94,7 +86,7 @@ class Lane:
     due time, a probe, a change of the listener, the worker's lease, a free slot.
     """
 
-    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, leaving: Leaving) -> None:
+    def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, owner: LaneOwner) -> None:
         self.record = record
         self.key = record.key
         self.cursor = CursorState(record, None if record.replay is None else ReplayCounts(context.clock))
@@ -103,7 +95,7 @@ class Lane:
         self.has_flushed = False
         """Whether the store has accepted a flush."""
         self._context = context
-        self._leaving = leaving
+        self._owner = owner
         self._delivery_lag = context.store.measures.delivery_lag
         self._in_flight: dict[int, InFlightAttempt] = {}
         self.limits = Limits(self.owned, context.limiter)
@@ -111,7 +103,7 @@ class Lane:
         self.redelivery = RedeliveryRunner(self.owned)
         if record.has_inherited_requests:
             self.limits.inherited = InheritedRequests(self.backlog, context.handover_outcomes)
-        self._flush = Flush(self.owned, context.tracer)
+        self._flush = Flush(self.owned)
         self._selector = Selector(self.backlog, self.limits, context.filter_turns, self._in_flight)
         self._replay: ReplayRun | None = None
         if record.replay is not None:
@@ -126,14 +118,6 @@ class Lane:
             self._keys = KeyReader(self.owned, ordering)
             if record.blocks:
                 self._deletions = DeletionWatch(self.owned)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.owned.endpoint
-
-    @property
-    def state(self) -> LaneState:
-        return self.owned.state
 
     @property
     def is_active(self) -> bool:
@@ -189,7 +173,7 @@ class Lane:
     def on_loaded(self) -> None:
         """Follow a read of keys or of inherited requests: send once both are known."""
         inherited = self.limits.inherited
-        if self.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
+        if self.owned.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
             self.owned.enter(LaneState.LOADING_INHERITED)
             if inherited is not None:
                 inherited.request()
@@ -199,7 +183,7 @@ class Lane:
         if inherited is not None and inherited.is_done:
             self.limits.inherited = None
             self._context.inheriting.pop(inherited, None)
-        if self.state is LaneState.LOADING_INHERITED and (inherited is None or inherited.is_known):
+        if self.owned.state is LaneState.LOADING_INHERITED and (inherited is None or inherited.is_known):
             self.owned.enter(LaneState.RUNNING)
         self.advance()
 
@@ -258,7 +242,7 @@ class Lane:
 
     def configure(self, endpoint: Endpoint) -> None:
         """Use a new configuration for all attempts from now on."""
-        before, self.owned.endpoint = self.endpoint, endpoint
+        before, self.owned.endpoint = self.owned.endpoint, endpoint
         self.limits.configure(before, endpoint)
         self._selector.configure(endpoint)
         if not endpoint.enabled:
@@ -291,7 +275,7 @@ class Lane:
 
     async def miss_older_than(self, before: int) -> None:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
-        if self._selector.is_quiet and (self._replay is None or self._replay.may_miss(before)):
+        if self._selector.is_quiet and (self.record.replay is None or self.record.replay.created_at < before):
             try:
                 await self._selector.miss_older_than(before)
             except StoreDamaged:
@@ -359,11 +343,11 @@ class Lane:
 
     def on_ended(self) -> None:
         """Leave the worker: the lane belonged to a replay that is done."""
-        self._leaving.on_ended(self)
+        self._owner.drop(self)
 
     def on_lost(self) -> None:
         """Leave the worker, and read the cursor again: memory and store differ."""
-        self._leaving.on_lost(self)
+        self._owner.lose(self)
 
     def _held_back(self) -> Blocked | None:
         """Return why the lane may not even look for a message; None if it may."""
@@ -378,17 +362,14 @@ class Lane:
 
     def _start_some(self) -> Blocked:
         """Start what may start, read more if needed, and return why no more may start."""
-        now = self._context.time_to_start()
-        if now is None:
+        if not self._context.session.is_held():
             return LEASE
+        now = self._context.clock.now()
         while isinstance(found := self._eligible(now), InFlightAttempt):
             self._send(found)
         if self.cursor.dirty:
             self._flush.request()
-        retries = self.backlog.needs_retries(now)
-        page = self.backlog.needs_page() and self._may_read_page(now)
-        if retries or page:
-            self.backlog.read(now, retries=retries, page=page)
+        self.backlog.read_on(now, self._may_read_page)
         return found
 
     def _eligible(self, now: int) -> InFlightAttempt | Blocked:
@@ -398,17 +379,17 @@ class Lane:
         return self.limits.blocked(now) or self._selector.next(now)
 
     def _wait(self, blocked: Blocked) -> None:
-        """Have the lane called again. `BlockedBy` says what else calls it."""
+        """Have the lane called again. `states.py` says what else calls it."""
         if blocked.until:
             self.wake_at(blocked.until)
         elif blocked is LEASE:
             self._context.waiting_for_lease[self.limits] = None
         elif blocked is WORKER:
             self._context.limiter.wait(self.limits)
-        elif blocked is SHARE and self.limits.fair_share is not None:
-            self.limits.fair_share.wait(self.limits)
         elif blocked is FILTERS:
             self._context.filter_turns.wait(self.limits)
+        elif blocked is SHARE and self.limits.fair_share is not None:
+            self.limits.fair_share.wait(self.limits)
 
     @property
     def _can_start(self) -> bool:
@@ -416,7 +397,7 @@ class Lane:
 
     def _may_read_page(self, now: int) -> bool:
         if now < self.limits.throttle.until:
-            self._wait(Blocked(BlockedBy.THROTTLE, self.limits.throttle.until))
+            self._wait(Blocked("throttle", self.limits.throttle.until))
             return False
         if not self.limits.has_free_slot:
             return False
@@ -463,9 +444,9 @@ class Lane:
             breaker = self.limits.breaker
             before = breaker.liveness
             if breaker.on_success(attempt.seq, now):
-                context.prober.note(self)
+                context.prober.health.note(self)
             if breaker.liveness is not before:
-                context.prober.on_change(self, before, breaker.liveness)
+                context.prober.health.on_change(self, before, breaker.liveness)
             cursor.acknowledge(attempt.seq, now)
         else:
             next_attempt_at = self._record_failure(attempt, outcome, now)
@@ -497,8 +478,8 @@ class Lane:
 
     def _disable(self, config_version: int, reason: DisableReason) -> None:
         # A configuration that came after the request is not judged by it.
-        if self.endpoint.enabled and self.endpoint.config_version == config_version:
-            self.owned.endpoint = msgspec.structs.replace(self.endpoint, enabled=False)
+        if self.owned.endpoint.enabled and self.owned.endpoint.config_version == config_version:
+            self.owned.endpoint = msgspec.structs.replace(self.owned.endpoint, enabled=False)
             self.backlog.unread()
             self._context.disable(self.record, config_version, reason)
 

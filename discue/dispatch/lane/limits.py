@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -11,8 +10,7 @@ from discue.dispatch.lane.breaker import CircuitBreaker, Throttle
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.owned_cursor import OwnedCursor
-from discue.dispatch.lane.states import SHARE, SLOTS, WORKER, Blocked, BlockedBy, BreakerState
-from discue.dispatch.lane.worker import STARTS_PER_TURN
+from discue.dispatch.lane.states import SHARE, SLOTS, WORKER, Blocked, BreakerState
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_slot
@@ -27,6 +25,9 @@ _TRIED_PER_RELEASE: Final = 4
 
 # Slots without a request to start cost little, but there can be thousands of them.
 _TRIED_PER_TURN: Final = 64
+
+
+_UNBOUNDED: Final = 1 << 62
 
 
 class Slots:
@@ -68,60 +69,99 @@ class _Waiting:
         return slots
 
 
-class ConcurrencyLimiter:
-    """A worker's cap on requests in flight, shared fairly between organizations and their listeners.
+class Turns:
+    """Bounds what lanes do in a turn of the event loop: a number of things, and 5 ms.
 
-    It also bounds how many requests start at a stretch. A request that fails at once takes little time on the network
-    and all of it on the event loop: hundreds of listeners that refuse connections would leave none to publishers.
+    Then other work runs, for as long as those things took if that was more than 5 ms. Lanes that have more to do wait
+    for the next turn, in which organizations alternate. Times are measured, because they depend on the data in too many
+    ways.
     """
 
     def __init__(
         self,
-        cap: int,
-        call_soon: Callable[[Callable[[], None]], object] | None = None,
+        monotonic: Callable[[], float],
         *,
-        starts_per_turn: int = STARTS_PER_TURN,
-        monotonic: Callable[[], float] = time.monotonic,
+        most: int = _UNBOUNDED,
+        call_soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
-        self._cap = cap
-        self._starts_per_turn = starts_per_turn
+        self._most = most
         self._call_soon = call_soon or _call_soon
-        self.in_flight = 0
-        self._starts_left = starts_per_turn
-        """How many requests may start in this turn of the event loop."""
+        self.left = most
+        """How many things may be done in this turn; 0 also if its time is over."""
+        self.is_on = False
+        """Whether something was done in this turn, so that the next one begins by itself."""
         self._time_slice = TimeSlice(monotonic)
-        """The time that requests took to start in this turn.
-
-        Most take a tenth of a millisecond; signing a large message with several keys takes a few milliseconds.
-        """
-        self._by_organization: dict[int, int] = {}
         self._waiting = _Waiting()
-        """Slots of lanes that found no free one."""
-        self._next_turn = _Waiting()
-        """Slots of lanes that came when the starts of a turn were used up."""
 
     @property
     def has_waiting(self) -> bool:
         """Whether a lane waits for the next turn, so that it goes on by itself."""
-        return bool(self._next_turn)
+        return bool(self._waiting)
 
-    @property
-    def has_starts_left(self) -> bool:
-        """Whether a request may start in this turn of the event loop."""
-        return self._starts_left > 0
+    def wait(self, slots: Slots) -> None:
+        """Call `pump` of slots in a later turn."""
+        if not slots.is_queued:
+            self._waiting.add(slots)
+
+    def enter(self) -> None:
+        """Let the next turn begin by itself."""
+        self.is_on = True
+        self._call_soon(self._begin)
+
+    def spend(self, seconds: float) -> None:
+        """Note how long something took."""
+        self._time_slice.spent += seconds
+        if not self.is_on:
+            self.enter()
+        if self._time_slice.is_over:
+            self.left = 0
+
+    def _begin(self) -> None:
+        if self._time_slice.is_over:
+            self._time_slice.call_after_rest(self._begin)
+            self._time_slice.begin()
+            return
+        self._time_slice.begin()
+        self.left = self._most
+        self.is_on = False
+        tried = 0
+        while self._waiting and self.left and tried < _TRIED_PER_TURN:
+            self._waiting.take().pump()
+            tried += 1
+        if self._waiting and not self.is_on:
+            # None of them did anything.
+            self.enter()
+
+
+class ConcurrencyLimiter:
+    """A worker's cap on requests in flight, shared fairly between organizations and their listeners.
+
+    It also bounds how many requests start in a turn. A request that fails at once takes little time on the network and
+    all of it on the event loop: hundreds of listeners that refuse connections would leave none to publishers. Most
+    requests take a tenth of a millisecond to start; signing a large message with several keys takes a few milliseconds.
+    """
+
+    def __init__(self, cap: int, turns: Turns) -> None:
+        self._cap = cap
+        self.turns = turns
+        self.in_flight = 0
+        self._by_organization: dict[int, int] = {}
+        self._waiting = _Waiting()
+        """Slots of lanes that found no free one."""
 
     def acquire(self, slots: Slots) -> bool:
         """Take a slot. False if there is none now."""
-        if not self._starts_left:
+        turns = self.turns
+        if not turns.left:
             return False
         organization = slots.organization
         taken = self._by_organization.get(organization, 0)
         limit = slots.adaptive.allowed
         if may_send(self._cap, self.in_flight, taken, slots.in_flight, lane_limit=limit):
-            if self._starts_left == self._starts_per_turn:
-                self._call_soon(self._begin_turn)
-            self._starts_left -= 1
+            if not turns.is_on:
+                turns.enter()
+            turns.left -= 1
             self.in_flight += 1
             slots.in_flight += 1
             self._by_organization[organization] = taken + 1
@@ -130,18 +170,10 @@ class ConcurrencyLimiter:
 
     def wait(self, slots: Slots) -> None:
         """Call `pump` of slots that have got none when there may be one."""
-        if slots.is_queued:
-            return
-        if not self._starts_left:
-            self._next_turn.add(slots)
-        elif slots.in_flight < slots.adaptive.allowed:
+        if not self.turns.left:
+            self.turns.wait(slots)
+        elif slots.in_flight < slots.adaptive.allowed and not slots.is_queued:
             self._waiting.add(slots)
-
-    def on_started(self, seconds: float) -> None:
-        """Note how long a request that has a slot took to start."""
-        self._time_slice.spent += seconds
-        if self._time_slice.is_over:
-            self._starts_left = 0
 
     def release(self, slots: Slots) -> None:
         """Give a slot back. `pump_waiting` then pumps lanes that wait for one."""
@@ -158,29 +190,14 @@ class ConcurrencyLimiter:
         tried = 0
         while self._waiting and tried < _TRIED_PER_RELEASE:
             slots = self._waiting.take()
-            if not self._starts_left:
-                self._next_turn.add(slots)
+            if not self.turns.left:
+                self.turns.wait(slots)
                 tried += 1
                 continue
             before = self.in_flight
             slots.pump()
             # Slots that had nothing left to send have used no turn.
             tried += slots.is_queued or self.in_flight != before
-
-    def _begin_turn(self) -> None:
-        if self._time_slice.is_over:
-            self._time_slice.call_after_rest(self._begin_turn)
-            self._time_slice.begin()
-            return
-        self._time_slice.begin()
-        self._starts_left = self._starts_per_turn
-        tried = 0
-        while self._next_turn and self._starts_left and tried < _TRIED_PER_TURN:
-            self._next_turn.take().pump()
-            tried += 1
-        if self._next_turn and self._starts_left == self._starts_per_turn:
-            # None of them could start, so no start has asked for the next turn.
-            self._call_soon(self._begin_turn)
 
 
 def _call_soon(function: Callable[[], None]) -> None:
@@ -195,7 +212,7 @@ class Limits(Slots):
         super().__init__(record.organization, AdaptiveLimit(endpoint.max_in_flight), owned.lane.pump)
         self.owned = owned
         self._cursor = owned.cursor
-        self._limiter = limiter
+        self.limiter = limiter
         self._clock = worker.clock
         tuning, now, replay = worker.tuning, worker.clock.monotonic(), record.replay
         self._is_replay = replay is not None
@@ -263,20 +280,20 @@ class Limits(Slots):
         """Return why slots, rates or fair share let no request start; None if they do."""
         if not self.has_free_slot:
             return SLOTS
-        if not self._limiter.has_starts_left:
+        if not self.limiter.turns.left:
             return WORKER
         if self._own_rate and (until := self._starts_at(self._own_rate, now)):
-            return Blocked(BlockedBy.RATE, until)
+            return Blocked("rate", until)
         if self.fair_share is not None:
             return None if self.fair_share.may_start(self) else SHARE
         if self.rate.limit is not None and (until := self._starts_at(self.rate, now)):
-            return Blocked(BlockedBy.RATE, until)
+            return Blocked("rate", until)
         return None
 
     def acquire(self, *, is_retry: bool) -> bool:
         """Take a slot of the worker, and tokens, for a request that starts. False if there is no slot."""
         # The slot comes first, because only the slot can be refused: a token taken before it would be lost.
-        if not self._limiter.acquire(self):
+        if not self.limiter.acquire(self):
             return False
         self.retries_in_flight += is_retry
         if self.lead.rate.limit is not None:
@@ -289,7 +306,7 @@ class Limits(Slots):
 
     def release(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         """Give back what an attempt has taken, and adapt the number of slots to its outcome."""
-        self._limiter.release(self)
+        self.limiter.release(self)
         self.retries_in_flight -= attempt.is_retry
         self.lead.adaptive.ended(outcome, attempt.epoch)
 

@@ -1,47 +1,42 @@
-"""A cursor that this worker owns, as all parts of its lane need it."""
+"""A cursor that this worker owns, as all parts of its lane need it, and the flush that stores its changes."""
 
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from discue.dispatch.lane.cursor_state import CursorState
-from discue.dispatch.lane.endpoint import Endpoint
+from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.dispatch.lane.worker import LimitedReads, WorkerContext
+from discue.dispatch.spans import SettledAs, record_pushed_settled, recorded_trace
+from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 
 
 class LaneCalls(Protocol):
-    """The calls that the parts of a lane make when something has happened."""
+    """The calls that the parts of a lane make when something has happened. `Lane` describes them."""
 
-    def wake_at(self, due_at: int) -> None:
-        """Call `wake` at a time in milliseconds since the epoch, or earlier."""
+    def wake_at(self, due_at: int) -> None: ...
 
-    def pump(self) -> None:
-        """Start whatever may start now, in this lane and in those that share its listener."""
+    def pump(self) -> None: ...
 
-    def start(self) -> None:
-        """Start whatever may start now in this lane."""
+    def start(self) -> None: ...
 
-    def reopen(self) -> None:
-        """Send everything that waits: the listener works again."""
+    def reopen(self) -> None: ...
 
-    def advance(self) -> None:
-        """Store what a read has changed, and start what may start."""
+    def advance(self) -> None: ...
 
-    def on_loaded(self) -> None:
-        """Follow a read of keys or of inherited requests."""
+    def on_loaded(self) -> None: ...
 
-    def hand_over_in_flight(self) -> None:
-        """Prepare the flush that gives the cursor up."""
+    def hand_over_in_flight(self) -> None: ...
 
-    def on_flushed(self, settle: Settle) -> None:
-        """Go on after a flush."""
+    def on_flushed(self, settle: Settle) -> None: ...
 
-    def on_ended(self) -> None:
-        """Leave the worker: the lane belonged to a replay that is done."""
+    def on_ended(self) -> None: ...
 
-    def on_lost(self) -> None:
-        """Leave the worker, and read the cursor again: memory and store differ."""
+    def on_lost(self) -> None: ...
 
 
 class OwnedCursor:
@@ -85,3 +80,101 @@ class OwnedCursor:
     def on_damage(self) -> None:
         """Report that data of the queue is damaged."""
         self.worker.store.damage.note((self.record.organization, self.record.queue))
+
+
+T = TypeVar("T")
+
+STORE_RETRY_SECONDS: Final = 0.25
+"""How long a write waits until it is repeated."""
+
+DAMAGED_RETRY_SECONDS: Final = 15.0
+"""How long to wait before a read or write of damaged data is repeated."""
+
+
+async def write_until_stored(
+    write: Callable[[], Awaitable[T]],
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+    on_unavailable: Callable[[], None] = lambda: None,
+) -> T | None:
+    """Repeat a write while the store is unavailable. Returns its result, or None if it is not wanted any more."""
+    while is_wanted():
+        try:
+            return await write()
+        except (Unavailable, StoreUnusable) as error:
+            on_unavailable()
+            await asyncio.sleep(DAMAGED_RETRY_SECONDS if isinstance(error, StoreDamaged) else STORE_RETRY_SECONDS)
+    return None
+
+
+class Flush:
+    """The only task of a lane that writes its cursor."""
+
+    def __init__(self, owned: OwnedCursor) -> None:
+        self._owned = owned
+        self._cursor = owned.cursor
+        self._task: asyncio.Task[None] | None = None
+        self._releases = False
+        self._spans: list[Callable[[], None]] = []
+        """Record the outcomes of sampled attempts that the next flush stores."""
+        self.is_stalled = False
+        """Whether the store is unavailable, and the same write is repeated. No outcome could be stored meanwhile."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is stored."""
+        return self._task is None and not self._cursor.dirty
+
+    def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
+        """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
+        tracer, record = self._owned.worker.tracer, self._owned.record
+        if tracer is not None and recorded_trace(tracer, attempt) is not None:
+            self._spans.append(partial(record_pushed_settled, tracer, record, attempt, state, ended_at=tracer.now()))
+
+    def request(self) -> None:
+        """Store the changes, now or after the flush that runs."""
+        if self._task is None and (self._cursor.dirty or self._releases) and not self._owned.is_closed:
+            self._task = self._owned.worker.spawn(self._run())
+
+    async def release(self) -> None:
+        """Store everything, and give the cursor up with that. Returns when that has ended."""
+        self._releases = True
+        self.request()
+        if self._task is not None:
+            # A caller that stops waiting must not cancel the flush.
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        owned, cursor = self._owned, self._cursor
+        stored: bool | None = True
+        try:
+            while (cursor.dirty or self._releases) and not owned.is_closed:
+                # The row that gives the cursor up must be the last one: details that do not fit are stored before.
+                releases = self._releases and cursor.fits_one_flush
+                if releases:
+                    owned.lane.hand_over_in_flight()
+                settle = cursor.take(releases=releases)
+                spans, self._spans = self._spans, []
+                stored = None
+                stored = await write_until_stored(
+                    partial(owned.worker.store.settle, settle),
+                    # A closed lane must not repeat its write: with another history of the store the old version could
+                    # fit.
+                    is_wanted=lambda: not owned.is_closed,
+                    on_unavailable=self._on_unavailable,
+                )
+                self.is_stalled = False
+                if not stored:
+                    return
+                cursor.on_stored(settle)
+                for record_span in spans:
+                    record_span()
+                owned.lane.on_flushed(settle)
+        finally:
+            self._task = None
+            # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
+            if not stored and not owned.is_closed:
+                owned.lane.on_lost()
+
+    def _on_unavailable(self) -> None:
+        self.is_stalled = True

@@ -8,10 +8,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.flush import STORE_RETRY_SECONDS
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots
-from discue.dispatch.lane.owned_cursor import OwnedCursor
-from discue.dispatch.lane.worker import WorkerContext
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
+from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS, OwnedCursor
+from discue.dispatch.lane.worker import STARTS_PER_TURN, WorkerContext
 from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.egress import Target
 from discue.domain.errors import StoreUnusable, Unavailable
@@ -52,8 +51,7 @@ class ProbedLane(Protocol):
     backlog: Backlog
     limits: Limits
 
-    def on_probe(self, liveness: Liveness) -> None:
-        """Follow the state of the listener after a probe."""
+    def on_probe(self, liveness: Liveness) -> None: ...
 
 
 class ProbeSender:
@@ -102,20 +100,17 @@ class HealthWriter:
         self.is_closed = False
         """Set to store nothing any more."""
 
-    def _log_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
-        log, listener = self._context.log, lane.owned.record.listener_public_id
-        if after.state == "inactive":
-            log.warning("listener_inactive", listener=listener, reason=after.last_failure_msg)
-        elif before.state == "inactive":
-            log.info("listener_recovered", listener=listener, state=after.state)
-        else:
-            log.debug("liveness", listener=listener, state=after.state, before=before.state)
-
     def on_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
         """Store what a probe or the end of trials has changed."""
+        log, listener = self._context.log, lane.owned.record.listener_public_id
         if before.state != after.state:
-            self._log_change(lane, before, after)
             self._stored.setdefault(lane, before.state)
+            if after.state == "inactive":
+                log.warning("listener_inactive", listener=listener, reason=after.last_failure_msg)
+            elif before.state == "inactive":
+                log.info("listener_recovered", listener=listener, state=after.state)
+            else:
+                log.debug("liveness", listener=listener, state=after.state, before=before.state)
         if needs_notification(before, after):
             self._late.pop(lane, None)
             self._due[lane] = None
@@ -124,7 +119,9 @@ class HealthWriter:
             self.note(lane)
 
     def note(self, lane: ProbedLane) -> None:
-        """Store the health of a listener some time."""
+        """Store the health of a listener some time. Replays have none."""
+        if lane.owned.key[2]:
+            return
         if not self._late:
             self._context.wake_at(self, self._context.clock.now() + LATE_MS)
         if lane not in self._due:
@@ -238,11 +235,13 @@ class Prober:
     not use all slots.
     """
 
-    def __init__(self, probe: Probe, context: WorkerContext, health_writer: HealthWriter) -> None:
+    def __init__(self, probe: Probe, context: WorkerContext) -> None:
         self._probe = probe
         self._context = context
-        self._health_writer = health_writer
-        self._limiter = ConcurrencyLimiter(context.tuning.probes_at_once)
+        self.health = HealthWriter(context)
+        self._limiter = ConcurrencyLimiter(
+            context.tuning.probes_at_once, Turns(context.clock.monotonic, most=STARTS_PER_TURN)
+        )
         self._urls: dict[str, _ProbedUrl] = {}
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 
@@ -254,20 +253,17 @@ class Prober:
 
     def configured(self, lane: ProbedLane) -> None:
         """Follow a change of the listener's configuration."""
-        now, listener, target = (
-            self._context.clock.now(),
-            self._listeners.get(lane.owned.key),
-            lane.owned.endpoint.probed,
-        )
+        now, endpoint = self._context.clock.now(), lane.owned.endpoint
+        listener, target = self._listeners.get(lane.owned.key), endpoint.probed
         if lane.owned.key[2]:
             return
-        if listener is None or target is None or lane.owned.endpoint.liveness_url != listener.url.url:
+        if listener is None or target is None or endpoint.liveness_url != listener.url.url:
             if listener is not None:
                 self._remove(listener)
             if target is not None:
                 self._add(lane, target, self._soon(now), now)
-        elif listener.config_version != lane.owned.endpoint.config_version:
-            listener.config_version, listener.changed_at = lane.owned.endpoint.config_version, now
+        elif listener.config_version != endpoint.config_version:
+            listener.config_version, listener.changed_at = endpoint.config_version, now
             self._hasten(listener, now)
 
     def unfollow(self, lane: ProbedLane) -> None:
@@ -276,21 +272,12 @@ class Prober:
         if listener is not None and listener.lane is lane:
             self._remove(listener)
 
-    def on_change(self, lane: ProbedLane, before: Liveness, after: Liveness) -> None:
-        """Store the liveness that deliveries have changed."""
-        self._health_writer.on_change(lane, before, after)
-
     def on_failure(self, lane: ProbedLane, *, health_changed: bool) -> None:
         """Probe a listener soon whose attempt failed, if it is probed rarely. Store its health if that changed."""
         if health_changed:
-            self.note(lane)
+            self.health.note(lane)
         if (listener := self._listeners.get(lane.owned.key)) is not None and listener.interval == IDLE_INTERVAL_MS:
             self._hasten(listener, self._context.clock.now())
-
-    def note(self, lane: ProbedLane) -> None:
-        """Store the health of a listener some time."""
-        if not lane.owned.key[2]:
-            self._health_writer.note(lane)
 
     def _first_at(self, lane: ProbedLane, created_at: int, now: int) -> int:
         known = lane.limits.breaker.liveness
@@ -368,7 +355,7 @@ class Prober:
         listener.due_at = now + with_jitter(listener.interval, self._context.random())
         if after is not before:
             lane.on_probe(after)
-            self._health_writer.on_change(lane, before, after)
+            self.health.on_change(lane, before, after)
 
     def _interval(self, lane: ProbedLane, known: Liveness, changed_at: int, now: int) -> int:
         """Return the milliseconds to the next probe. A listener is idle if nothing waits, and no news came lately."""

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from discue.dispatch.lane.backlog import Backlog
-from discue.dispatch.lane.flush import write_until_stored
+from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.states import LaneState
 from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.errors import Unavailable
@@ -52,10 +52,6 @@ class ReplayRun:
         """Give up the slot."""
         self._slots.leave(self)
 
-    def may_miss(self, before: int) -> bool:
-        """Whether messages that were stored before a time are too old. They wait since the replay was created."""
-        return self._plan.created_at < before
-
     def end_if_done(self) -> None:
         """Remove the cursor in the background if everything is sent and stored."""
         owned = self._owned
@@ -80,14 +76,14 @@ class ReplayRun:
                 owned.enter(LaneState.RUNNING)
                 self.pump()
 
-    def _may_end(self) -> bool:
-        return self._owned.state is LaneState.ENDING and self._is_through and self._is_settled()
-
     async def _remove_cursor(self) -> bool:
         owned, worker = self._owned, self._owned.worker
         version, now = owned.cursor.version, worker.clock.now()
         end = partial(replays.end, key=owned.key, token=owned.record.token, version=version, now=now)
         return await worker.store.write(end)
+
+    def _may_end(self) -> bool:
+        return self._owned.state is LaneState.ENDING and self._is_through and self._is_settled()
 
 
 class _Share:

@@ -1,95 +1,22 @@
 """The selector of a lane: the order in which messages get their turn, and the settlement of those that are not sent."""
 
-import asyncio
-from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, steps_of_page
+from discue.dispatch.delivery_rules import DeliveryRules, Gap, steps_of_page
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
-from discue.dispatch.lane.limits import Limits, Slots
-from discue.dispatch.lane.states import FILTERS, IDLE, REQUESTS, WORKER, Blocked, BlockedBy, DeliveryState
+from discue.dispatch.lane.limits import Limits, Turns
+from discue.dispatch.lane.states import FILTERS, IDLE, REQUESTS, WORKER, Blocked, DeliveryState
 from discue.dispatch.lane.worker import PAGE_BYTES
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.store.delivery_rows import retries_up_to
 from discue.store.message_log import last_seq_stored_before
-from discue.store.time_slice import SLICE_SECONDS, TimeSlice
+from discue.store.time_slice import SLICE_SECONDS
 
 _PAGES: Final = 20
 """The pages of old messages that a run of the job looks at, where it must look at each message."""
-
-
-class FilterTurns:
-    """Shares the event loop between the filters of a worker's lanes and all other work.
-
-    A message that is published to a hundred listeners is filtered a hundred times at once, and a lane may pass over
-    thousands of messages before one that its listener accepts. When the filters have used 5 ms without letting other
-    work run, their turn is over. They then pause for as long as the turn took, because a long message may take much
-    longer than 5 ms. The remaining lanes continue in the next turns, alternating between organizations.
-
-    Times are measured, because the cost of a filter depends on the message and the filter in many ways.
-    """
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._time_slice = TimeSlice(monotonic)
-        """The time that filters have taken in this turn."""
-        self._is_on = False
-        """Whether the turn has begun."""
-        self._started_at = 0.0
-        self._waiting: dict[int, dict[Slots, None]] = {}
-        """The slots of lanes that wait for the next turn, by organization."""
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a lane waits for the next turn, so that it goes on by itself."""
-        return bool(self._waiting)
-
-    def wait(self, slots: Slots) -> None:
-        """Pump a lane in a later turn."""
-        self._waiting.setdefault(slots.organization, {})[slots] = None
-
-    def begin(self) -> bool:
-        """Whether a lane may filter a message now, after which it calls `end`."""
-        if self._time_slice.is_over:
-            return False
-        if not self._is_on:
-            self._is_on = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        self._started_at = self._monotonic()
-        return True
-
-    def end(self) -> None:
-        """Note that a message was filtered."""
-        self._time_slice.spent += self._monotonic() - self._started_at
-
-    def _end_turn(self) -> None:
-        if self._time_slice.is_over:
-            self._time_slice.call_after_rest(self._begin_turn)
-        else:
-            self._time_slice.begin()
-            self._is_on = False
-
-    def _begin_turn(self) -> None:
-        started_at = self._monotonic()
-        self._time_slice.begin()
-        self._is_on = False
-        while self._waiting and not self._time_slice.is_over:
-            organization = next(iter(self._waiting))
-            waiting = self._waiting.pop(organization)
-            slots = next(iter(waiting))
-            del waiting[slots]
-            if waiting:
-                # The others of its organization come after those of other organizations.
-                self._waiting[organization] = waiting
-            slots.pump()
-            # Sending accepted messages takes time, too.
-            self._time_slice.spent = max(self._time_slice.spent, self._monotonic() - started_at)
-        if self._time_slice.is_over and not self._is_on:
-            self._is_on = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
 
 
 class Selector:
@@ -100,14 +27,16 @@ class Selector:
     """
 
     def __init__(
-        self, backlog: Backlog, limits: Limits, turns: FilterTurns, in_flight: dict[int, InFlightAttempt]
+        self, backlog: Backlog, limits: Limits, filter_turns: Turns, in_flight: dict[int, InFlightAttempt]
     ) -> None:
+        """`filter_turns` bounds how long the filters of all lanes of a worker hold the event loop."""
         owned = self._owned = limits.owned
         self._cursor = owned.cursor
         self._backlog = backlog
         self._limits = limits
         self._tuning = owned.worker.tuning
-        self._turns = turns
+        self._filter_turns = filter_turns
+        self._monotonic = owned.worker.clock.monotonic
         self._in_flight = in_flight
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
@@ -177,20 +106,16 @@ class Selector:
         retry = retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
-        if filters and not self._turns.begin():
+        started_at = self._monotonic() if filters else 0.0
+        if filters and not self._filter_turns.left:
             return FILTERS
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self.rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if filters:
-            self._turns.end()
-        if entry is None:
-            self._cursor.drop(retry.seq)
-        elif reason == SKIP:
-            self._cursor.drop(retry.seq, is_filtered=True)
-        elif reason:
-            self._cursor.miss(retry.seq, retry.attempts, reason, now)
-        else:
+            self._filter_turns.spend(self._monotonic() - started_at)
+        if entry is not None and not reason:
             return self._start(entry, retry.attempts + 1, is_retry=True)
+        self._cursor.settle_due(retry.seq, retry.attempts, reason, now, is_there=entry is not None)
         retries.popleft()
         return None
 
@@ -213,21 +138,19 @@ class Selector:
 
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | Blocked | None:
         filters = self.rules.has_filter
-        if filters and not self._turns.begin():
+        started_at = self._monotonic() if filters else 0.0
+        if filters and not self._filter_turns.left:
             return FILTERS
         reason = self.rules.decide_new(entry, now)
         if filters:
-            self._turns.end()
+            self._filter_turns.spend(self._monotonic() - started_at)
         if reason:
             self._backlog.take_new()
-            if reason == SKIP:
-                self._cursor.skip_new(entry)
-            else:
-                self._cursor.miss_new(entry, reason, now)
+            self._cursor.settle_new(entry, reason, now)
             return None
         throttle = self._limits.throttle
-        if self._is_throttled(now):
-            return Blocked(BlockedBy.THROTTLE, throttle.until)
+        if throttle.only_fails and self._is_throttled(now):
+            return Blocked("throttle", throttle.until)
         turn = self._start(entry, 1, is_retry=False)
         if throttle.only_fails and isinstance(turn, InFlightAttempt):
             throttle.on_start(now, self._cursor.open_rows)
@@ -243,7 +166,7 @@ class Selector:
             self._backlog.take_new()
         self._was_retry = is_retry
         epoch = self._limits.adaptive.epoch
-        return InFlightAttempt(entry, number, self._owned.endpoint, epoch=epoch, is_retry=is_retry)
+        return InFlightAttempt(entry, entry.seq, number, self._owned.endpoint, epoch, is_retry)
 
     def _detach_busiest(self, now: int) -> bool:
         """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""
@@ -311,11 +234,7 @@ class Selector:
                 continue
             held = None if ordering is None else ordering.holder(step)
             if held is None:
-                reason = rules.decide_new(step, now)
-                if reason == SKIP:
-                    cursor.skip_new(step)
-                else:
-                    cursor.miss_new(step, reason or "too_old", now)
+                cursor.settle_new(step, rules.decide_new(step, now) or "too_old", now)
             elif held.row is not None:
                 cursor.block(held, [step.seq])
             else:
@@ -339,10 +258,7 @@ class Selector:
             if retry.seq in cursor.states:
                 continue
             cursor.claim(retry.seq)
-            if retry.is_there:
-                cursor.miss(retry.seq, retry.attempts, "too_old", now)
-            else:
-                cursor.drop(retry.seq)
+            cursor.settle_due(retry.seq, retry.attempts, "too_old", now, is_there=retry.is_there)
 
     async def _last_stored_before(self, before: int, bounds: tuple[int, int]) -> int:
         organization, queue = self._owned.record.organization, self._owned.record.queue

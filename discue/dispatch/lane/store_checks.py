@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from discue.dispatch.lane.flush import DAMAGED_RETRY_SECONDS
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import OwnedCursor
+from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.store import delivery_rows

@@ -7,14 +7,17 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from discue.crypto.keyring import Keyring
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, MOST_TRIALS, RETRYING_LIMIT
 from discue.dispatch.timers import Sleeper
 from discue.domain.attempts import Outcome, encode_detail, shown_trace
 from discue.domain.clock import Clock
 from discue.domain.ids import RowIds
 from discue.domain.reservations import ReadBound
+from discue.domain.trace_context import TraceIds
 from discue.domain.window import SPAN
 from discue.observability.logs import Log
+from discue.observability.tracing import Tracer
 from discue.store.engine import LogPage, QueueKey, Work
 from discue.store.store import Store
 
@@ -106,15 +109,24 @@ class WorkerSession:
         return self.clock.monotonic() < self.held_until
 
 
-class WorkerContext(msgspec.Struct, frozen=True):
+class Sources(msgspec.Struct, frozen=True):
+    """Sources of time, random numbers, ids and keys of a worker, and what records its events and spans."""
+
+    clock: Clock
+    random: Callable[[], float]
+    """Returns a random number from [0, 1)."""
+    row_ids: RowIds
+    trace_ids: TraceIds
+    log: Log
+    keyring: Keyring = msgspec.field(default_factory=Keyring)
+    tracer: Tracer | None = None
+    """Records the attempts of sampled messages; None unless spans are exported."""
+
+
+class WorkerContext(Sources, frozen=True, kw_only=True):
     """Everything that the parts of a dispatcher share."""
 
     store: Store
-    log: Log
-    clock: Clock
-    row_ids: RowIds
-    random: Callable[[], float]
-    """Returns a random number from [0, 1)."""
     session: WorkerSession
     deadline_ms: int
     """How long a message may wait until it is missed."""
@@ -122,10 +134,6 @@ class WorkerContext(msgspec.Struct, frozen=True):
     spawn: Spawn
     wake_at: Callable[[Sleeper, int], None]
     """Wakes a sleeper at a time in milliseconds since the epoch."""
-
-    def time_to_start(self) -> int | None:
-        """Return the time, in milliseconds since the epoch; None without the lease."""
-        return self.clock.now() if self.session.is_held() else None
 
 
 _HOUR_MS: Final = 3_600_000

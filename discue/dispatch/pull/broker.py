@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
-from discue.dispatch.pull.receive import RoundResult, has_work, read_new, run_round, size_of
+from discue.dispatch.pull.receive import RoundResult, has_work, read_new, run_round, size_of, store_changes
 from discue.dispatch.pull.session import PullContext, PullSession
 from discue.dispatch.timers import Timers
 from discue.domain.errors import DiscueError, Overloaded, StoreDamaged
@@ -211,7 +211,7 @@ class Waiters:
         """Release messages whose consumer is gone: they are due again, as if they had not been leased."""
         releases = [Decision(message.receipt, "release") for message in messages]
         if releases:
-            self._broker.release(self.target, releases)
+            self._broker.waiters_of(self.target).decide_soon(releases)
 
     def _fail(self, batches: Sequence[DecisionBatch], error: Exception) -> None:
         for batch in batches:
@@ -300,11 +300,11 @@ class PullBroker:
         """Lease up to `most` messages, waiting up to `wait_ms` for the first one."""
         if not client.is_active:
             return []
-        return await self._waiters_of(target).poll(client, most, self.context.clock.now() + wait_ms)
+        return await self.waiters_of(target).poll(client, most, self.context.clock.now() + wait_ms)
 
     async def decide(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
         """Apply decisions, and return their results when they are stored."""
-        return await self._waiters_of(target).decide(decisions)
+        return await self.waiters_of(target).decide(decisions)
 
     def on_appended(self, appended: Appended) -> None:
         """Wake the consumers of a queue in which this worker stored messages."""
@@ -342,7 +342,10 @@ class PullBroker:
         """Miss deliveries that have waited longer than the deadline, also of listeners without consumers."""
         async for record in self._unsettled():
             try:
-                await self._miss_too_old(record)
+                # The next run of the job looks at the rest.
+                for _ in range(_OLD_ROUNDS):
+                    if not await self._miss_some(record):
+                        break
             except StoreDamaged:
                 self.context.store.damage.note((record.organization, record.queue))
 
@@ -366,16 +369,10 @@ class PullBroker:
                 return
             after = records[-1].key
 
-    async def _miss_too_old(self, record: LaneRecord) -> None:
-        """Miss deliveries of a listener. The next run of the job looks at the rest."""
-        for _ in range(_OLD_ROUNDS):
-            if not await self._miss_some(record):
-                break
-
     async def _miss_some(self, record: LaneRecord) -> bool:
         """Return whether another round would find more. If the cursor changes meanwhile, the next run looks again."""
         context, store, now = self.context, self.context.store, self.context.clock.now()
-        before = now - context.deadline_ms
+        before, losses = now - context.deadline_ms, context.losses
         snapshot = await store.read(partial(pull_leases.read_snapshot, listener=record.key[:2], now=now, seqs=()))
         if snapshot is None:
             return False
@@ -392,22 +389,13 @@ class PullBroker:
                 session.lease_new(await read_new(store, session, found), 0)
         for each in snapshot.due:
             session.miss_if_old(each, before)
-        settle = session.take()
-        if settle is None or not await store.settle(settle):
-            return False
-        if settle.new_misses is not None:
-            context.on_missed()
-        return found.position < session.position < last
+        return await store_changes(context, session, losses) and found.position < session.position < last
 
     def on_round(self, waiters: Waiters, result: RoundResult) -> None:
         """Notify other workers, whose consumers may wait for messages that the round made due."""
         store, target = self.context.store, waiters.target
         if result.makes_due and store.has_other_workers:
             store.engine.notify(Notification(heads=(((target.organization, target.queue), result.head),)))
-
-    def release(self, target: PullTarget, releases: list[Decision]) -> None:
-        """Release messages whose consumer is gone."""
-        self._waiters_of(target).decide_soon(releases)
 
     def on_closed(self, waiters: Waiters) -> None:
         """Remove waiters that have no request left."""
@@ -428,7 +416,7 @@ class PullBroker:
             for waiters in tuple(self._waiters.values()):
                 waiters.disconnect_inactive()
 
-    def _waiters_of(self, target: PullTarget) -> Waiters:
+    def waiters_of(self, target: PullTarget) -> Waiters:
         waiters = self._waiters.get(target)
         if waiters is None:
             waiters = self._waiters[target] = Waiters(target, self)

@@ -13,7 +13,7 @@ import msgspec
 
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage, PullTarget
 from discue.dispatch.pull.session import BODY_BYTES, PullContext, PullSession
-from discue.dispatch.spans import record_pulled, record_pulled_settled
+from discue.dispatch.spans import record_pulled
 from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.domain.message_data import LONGEST_ESCAPE, bytes_as_string
 from discue.store import message_log, pull_leases
@@ -112,13 +112,13 @@ async def _try_round(
             # The reads of SQLite let nothing else run. A message wakes the consumers of all listeners of its queue, and
             # the rounds of hundreds of them must not follow each other without a pause.
             await asyncio.sleep(0)
-        if not await _stored(context, session, losses):
+        if not await store_changes(context, session, losses):
             return None
         if context.tracer is not None:
             for message in messages:
                 record_pulled(context.tracer, snapshot.record, message, started_at)
-            for outcome in session.traced:
-                record_pulled_settled(context.tracer, snapshot.record, outcome, started_at)
+            for record_span in session.spans:
+                record_span(started_at=started_at)
         on_failure.pop_all()
     return RoundResult(
         messages=messages,
@@ -147,11 +147,11 @@ async def has_work(context: PullContext, listener: tuple[int, int]) -> bool:
         session = PullSession(snapshot, context, now=now)
         if snapshot.handed_out or await _lease(context.store, session, snapshot.record, 1):
             return True
-        if await _stored(context, session, losses) and not session.has_more:
+        if await store_changes(context, session, losses) and not session.has_more:
             return False
 
 
-async def _stored(context: PullContext, session: PullSession, losses: int) -> bool:
+async def store_changes(context: PullContext, session: PullSession, losses: int) -> bool:
     """Store the changes of a session, if there are any. Returns False if another round was faster."""
     settle = session.take()
     if settle is None:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -10,12 +11,12 @@ import msgspec
 from discue.auth.keyed_semaphore import KeyedSemaphore
 from discue.control.listener_fields import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
-from discue.dispatch.delivery_rules import SKIP, DeliveryRules, Gap, message_policy, policy_of, steps_of_page
+from discue.dispatch.delivery_rules import DeliveryRules, Gap, message_policy, policy_of, steps_of_page
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.dispatch.lane.worker import BodyBudget
-from discue.dispatch.spans import PulledOutcome, SettledAs
+from discue.dispatch.spans import SettledAs, record_pulled_settled
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.errors import Overloaded
@@ -49,10 +50,6 @@ _MOST_WAITING: Final = 100_000
 """More than there are open requests: each listener has one round at most."""
 
 
-def _round_slots() -> KeyedSemaphore[int]:
-    return KeyedSemaphore(limit=_ROUNDS_AT_ONCE, max_waiting=_MOST_WAITING, refusal=Overloaded)
-
-
 class PullContext(msgspec.Struct):
     """The dependencies and settings of every round."""
 
@@ -72,7 +69,9 @@ class PullContext(msgspec.Struct):
     """None unless spans are exported."""
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
-    rounds: KeyedSemaphore[int] = msgspec.field(default_factory=_round_slots)
+    rounds: KeyedSemaphore[int] = msgspec.field(
+        default_factory=lambda: KeyedSemaphore(limit=_ROUNDS_AT_ONCE, max_waiting=_MOST_WAITING, refusal=Overloaded)
+    )
     """The rounds of an organization that look at their messages at once. The others wait."""
 
 
@@ -89,9 +88,7 @@ class PullSession:
         self._snapshot = snapshot
         self._record = record
         self._now = now
-        self._row_ids = context.row_ids
-        self._random = context.random
-        self._trace_ids = context.trace_ids
+        self._context = context
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
         self._policy = policy_of(record)
         filters = [] if options.filter is None else [compile_filter(options.filter)]
@@ -115,11 +112,9 @@ class PullSession:
                 self._cursor.release_key(row)
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
-        self._tracer = context.tracer
-        self.traced: list[PulledOutcome] = []
-        """Ends of leases of messages whose traces are recorded."""
+        self.spans: list[Callable[..., None]] = []
+        """Record the ends of leases of messages whose traces are recorded. The argument is when the round began."""
         self.bytes_left = BODY_BYTES
-        self._monotonic = context.clock.monotonic
         # The messages behind deleted ones that blocked their keys are due now.
         self.has_more = bool(snapshot.gone)
         """Whether another round may lease more messages at once."""
@@ -227,19 +222,17 @@ class PullSession:
                 return None
             entry = msgspec.structs.replace(found.entry, body=body)
         reason = self._rules.decide_due(entry, found.waits_since, self._now, is_first=is_first)
-        if reason == SKIP or entry is None:
-            cursor.drop(found.seq)
-        elif reason:
-            cursor.miss(found.seq, found.attempts, reason, self._now)
-        else:
+        if entry is not None and not reason:
             return self._lease(entry, found.attempts + 1, is_new=False)
+        cursor.settle_due(found.seq, found.attempts, reason, self._now, is_there=entry is not None)
         return None
 
     def lease_new(self, page: LogPage, most: int) -> list[LeasedMessage]:
         """Lease up to `most` new messages from the position on. Settles what is not for the listener on the way."""
         cursor, leased = self._cursor, list[LeasedMessage]()
         # A round filters for as long as a turn of the event loop may take. Other rounds look at the rest.
-        until = self._monotonic() + SLICE_SECONDS if self._rules.has_filter else inf
+        monotonic = self._context.clock.monotonic
+        until = monotonic() + SLICE_SECONDS if self._rules.has_filter else inf
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
                 cursor.skip(step.first, step.last)
@@ -249,15 +242,13 @@ class PullSession:
                 cursor.block(held, [step.seq])
                 continue
             reason = self._rules.decide_new(step, self._now)
-            if reason == SKIP:
-                cursor.skip_new(step)
-            elif reason:
-                cursor.miss_new(step, reason, self._now)
+            if reason:
+                cursor.settle_new(step, reason, self._now)
             elif len(leased) < most:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
                 break
-            if until < inf and self._monotonic() >= until:
+            if until < inf and monotonic() >= until:
                 break
         self.has_more = self.has_more or self.position < page.head
         return leased
@@ -273,10 +264,9 @@ class PullSession:
     def miss_if_old(self, found: OpenDelivery, before: int) -> None:
         """Miss a delivery that is due and has waited since before a time. An expired lease first ends as an attempt."""
         self._cursor.claim(found.seq, is_leased=found.state == "leased")
-        if found.entry is None:
-            self._cursor.drop(found.seq)
-        elif found.waits_since < before and (found.state != "leased" or self._expire_lease(found)):
-            self._cursor.miss(found.seq, found.attempts, "too_old", self._now)
+        is_there = found.entry is not None
+        if not is_there or (found.waits_since < before and (found.state != "leased" or self._expire_lease(found))):
+            self._cursor.settle_due(found.seq, found.attempts, "too_old", self._now, is_there=is_there)
 
     def take(self) -> Settle | None:
         """Return the changes to store; None if there are none."""
@@ -337,18 +327,19 @@ class PullSession:
     def _fail(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Settlement:
         outcome = self._end_attempt(found, error, ended_at)
         policy = self._policy if found.entry is None else message_policy(self._policy, found.entry.extra)
-        settlement = settle(found.attempts, outcome, policy, self._now, random=self._random())
+        settlement = settle(found.attempts, outcome, policy, self._now, random=self._context.random())
         self._cursor.fail(found.seq, found.attempts, settlement, self._now)
         self._trace(found, settlement.state)
         return settlement
 
     def _trace(self, found: OpenDelivery, state: SettledAs) -> None:
-        entry = found.entry
-        if self._tracer is None or entry is None:
+        entry, tracer = found.entry, self._context.tracer
+        if tracer is None or entry is None:
             return
         creation = traceparent_of(entry.extra)
-        if creation is not None and self._tracer.records(creation):
-            self.traced.append(PulledOutcome(entry.id, found.attempts, creation, state))
+        if creation is not None and tracer.records(creation):
+            end = partial(record_pulled_settled, tracer, self._record, entry.id, found.attempts)
+            self.spans.append(partial(end, creation=creation, state=state))
 
     def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _FAILURE_DETAILS[error]
@@ -356,12 +347,12 @@ class PullSession:
         duration_ms = max(0, ended_at - millisecond_of(found.token or 0))
         outcome = Outcome(0, error, detail, duration_ms)
         self._cursor.add_attempt(
-            attempt_record(self._record, self._row_ids.next(), found.seq, found.attempts, outcome=outcome)
+            attempt_record(self._record, self._context.row_ids.next(), found.seq, found.attempts, outcome=outcome)
         )
         return outcome
 
     def _lease(self, entry: Entry, attempt: int, *, is_new: bool) -> LeasedMessage:
-        receipt = ReceiptHandle(entry.seq, self._row_ids.next())
+        receipt = ReceiptHandle(entry.seq, self._context.row_ids.next())
         until = self._now + self._lease_ms
         if is_new:
             if self._ordering is not None:
@@ -372,5 +363,5 @@ class PullSession:
         traceparent = traceparent_of(entry.extra)
         if traceparent is None:
             return LeasedMessage(entry, attempt, receipt, until)
-        trace = begin_attempt(traceparent, self._record.options.trace, self._trace_ids)
+        trace = begin_attempt(traceparent, self._record.options.trace, self._context.trace_ids)
         return LeasedMessage(entry, attempt, receipt, until, trace)

@@ -182,12 +182,13 @@ async def test_internal_error_of_a_check_does_not_affect_others(site: Site, stag
 
 async def test_an_organization_has_five_domains_checked_on_demand_at_once(site: Site) -> None:
     verifier = site.verifier()
-    with verifier.slot(1), verifier.slot(1), verifier.slot(1), verifier.slot(1):
-        with verifier.slot(1), verifier.slot(2):
-            with pytest.raises(TooManyRequests) as refused, verifier.slot(1):
-                pass
+    async with verifier.slot(1), verifier.slot(1), verifier.slot(1), verifier.slot(1):
+        async with verifier.slot(1), verifier.slot(2):
+            with pytest.raises(TooManyRequests) as refused:
+                async with verifier.slot(1):
+                    pass
             assert refused.value.retry_after_seconds
-        with verifier.slot(1):
+        async with verifier.slot(1):
             pass
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch.delivery_rules import SKIP
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.dispatch.lane.states import DeliveryState
@@ -96,12 +97,12 @@ def _fail_again(cursor: CursorState) -> None:
 
 def _drop_due(cursor: CursorState) -> None:
     cursor.claim(5)
-    cursor.drop(5)
+    cursor.settle_due(5, 3, SKIP, NOON, is_there=False)
 
 
 def _miss_due(cursor: CursorState) -> None:
     cursor.claim(5)
-    cursor.miss(5, 3, "too_old", NOON)
+    cursor.settle_due(5, 3, "too_old", NOON, is_there=True)
 
 
 def _fail_for_good(cursor: CursorState) -> None:

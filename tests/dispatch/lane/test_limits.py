@@ -1,11 +1,12 @@
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots, Turns
 from discue.dispatch.lane.worker import STARTS_PER_TURN
 from discue.domain.concurrency import AdaptiveLimit
 from discue.store.time_slice import SLICE_SECONDS
@@ -16,7 +17,7 @@ class Limiter(ConcurrencyLimiter):
 
     def __init__(self, cap: int) -> None:
         self._next: list[Callable[[], None]] = []
-        super().__init__(cap, self._in_next_turn)
+        super().__init__(cap, Turns(time.monotonic, most=STARTS_PER_TURN, call_soon=self._in_next_turn))
 
     def _in_next_turn(self, function: Callable[[], None]) -> None:
         self._next.append(function)
@@ -149,12 +150,12 @@ def test_outcomes_start_no_more_than_a_turn_allows() -> None:
 def test_requests_that_take_long_to_start_leave_as_much_time_to_others() -> None:
     async def start_three() -> list[float]:
         loop, started, ended = asyncio.get_running_loop(), list[float](), asyncio.Event()
-        limiter = ConcurrencyLimiter(100)
+        limiter = ConcurrencyLimiter(100, Turns(time.monotonic, most=STARTS_PER_TURN))
 
         def pump() -> None:
             while len(started) < 3 and limiter.acquire(slots):
                 started.append(loop.time())
-                limiter.on_started(SLICE_SECONDS)
+                limiter.turns.spend(SLICE_SECONDS)
             if len(started) == 3:
                 ended.set()
             else:
@@ -182,13 +183,13 @@ def test_organizations_without_a_free_slot_hold_up_nobody_else() -> None:
     for lane in hanging:
         lane.slots.adaptive.limit_to(50)
     started = [lane for lane in hanging if lane.waiting]
-    limiter._starts_left = 0
+    limiter.turns.left = 0
     for lane in started:
         lane.pump()
     other = Lane(limiter, 1_000, 1)
     other.pump()
     assert other.sent == 0
-    limiter._call_soon(limiter._begin_turn)
+    limiter.turns.enter()
     limiter.end_turns()
     assert other.sent == 1
 

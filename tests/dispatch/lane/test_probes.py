@@ -284,7 +284,7 @@ async def test_probes_are_spread_over_time_after_a_start(stage: Stage) -> None:
         times.extend([second] * len(stage.scout.in_flight))
         await stage.answer_probes()
     assert len(set(times)) > 10
-    assert set(stage.scout.asked) == {lane.endpoint.liveness_url for lane in stage.lanes}
+    assert set(stage.scout.asked) == {lane.owned.endpoint.liveness_url for lane in stage.lanes}
 
 
 async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(

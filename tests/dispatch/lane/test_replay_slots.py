@@ -312,7 +312,7 @@ def _delay_results(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> asyncio.Eve
 
 
 def _replay_lanes(stage: Stage) -> int:
-    return sum(lane.key[2] > 0 and lane.state is LaneState.RUNNING for lane in stage.lanes)
+    return sum(lane.key[2] > 0 and lane.owned.state is LaneState.RUNNING for lane in stage.lanes)
 
 
 async def test_result_from_before_lost_connections_is_ignored(
