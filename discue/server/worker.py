@@ -1,7 +1,6 @@
 """A worker: one process of the service. Builds its parts from the settings, and starts, drains and stops them."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -67,7 +66,7 @@ class Worker:
         self._machine = machine = machine or Machine(control.clock)
         self.control = control
         self.log = log
-        self.started_at = time.time()
+        self.started_at = machine.clock.now() / 1_000
         """In seconds since the epoch."""
         self.trusted_proxies = settings.trusted_proxies
         self._predecessors = predecessors
