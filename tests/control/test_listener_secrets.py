@@ -103,21 +103,6 @@ async def test_given_private_key_can_include_its_public_key(cast: Cast, control:
     assert made.shown.public_key == "whpk_" + b64encode(PUBLIC).decode()
 
 
-async def test_secret_stored_without_an_id_takes_the_id_of_its_listener(cast: Cast, control: ControlContext) -> None:
-    path = await listener_of(control, cast.alice)
-    organization = cast.alice.principal.organization
-    listener = await control.store.read(lambda tx: listener_rows.get(tx, organization, path[1]))
-    assert listener is not None
-    await control.store.write(
-        lambda tx: listener_rows.set_secrets(tx, organization, listener.id, b'["%b"]' % OWN.encode())
-    )
-    (shown,) = (await listener_secrets.page(control, cast.alice.principal, path)).items
-    assert (shown.id, shown.created_at) == (listener.public_id, listener.created_at)
-    await add(cast, path)
-    await listener_secrets.delete(control, cast.alice.principal, path, shown.id)
-    assert OWN not in [each.text for each in await kept(control, cast.alice, path)]
-
-
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [

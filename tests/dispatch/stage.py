@@ -424,7 +424,7 @@ class Stage:
     ) -> Listener:
         """Create a listener as the API does, by default with a liveness URL of its own, and let the workers follow."""
         self._number += 1
-        secrets = msgspec.json.encode([SECRET])
+        secrets = msgspec.json.encode([{"text": SECRET}])
         made = msgspec.structs.replace(
             a_listener(queue, self._number),
             secrets=secrets,

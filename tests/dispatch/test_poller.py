@@ -194,7 +194,7 @@ def only_hints(monkeypatch: pytest.MonkeyPatch) -> None:
 async def make_queue(store: Store) -> Queue:
     organization = an_organization(1)
     queue = a_queue(organization.id, 2)
-    listener = msgspec.structs.replace(a_listener(queue, 3), secrets=msgspec.json.encode([SECRET]))
+    listener = msgspec.structs.replace(a_listener(queue, 3), secrets=msgspec.json.encode([{"text": SECRET}]))
 
     async def work(tx: Transaction) -> None:
         await organizations.insert(tx, organization)

@@ -92,7 +92,7 @@ def a_listener(queue: Queue, number: int, alias: str | None = None) -> Listener:
         config_version=1,
         created_at=NOON,
         updated_at=NOON,
-        secrets=b'["whsec_one"]',
+        secrets=b'[{"text":"whsec_one"}]',
     )
 
 
