@@ -56,9 +56,9 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
 
 def fields_of(call: Call, kind: type[F], **fields: Any) -> F:
     """Return the fields of a resource in a request. A field that is not given is that of the body."""
-    names, body = call.names(), call.body
-    sent = {name: getattr(body, name) for name in kind.__struct_fields__ if hasattr(body, name)}
-    return kind(**{**sent, **names._asdict(), **fields})
+    (alias, name), body = call.names(), call.body
+    sent = {each: getattr(body, each) for each in kind.__struct_fields__ if hasattr(body, each)}
+    return kind(**{**sent, "alias": alias, "name": name, **fields})
 
 
 def or_unset(value: T | None) -> T | UnsetType:

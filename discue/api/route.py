@@ -12,7 +12,7 @@ import msgspec
 
 from discue.api.decoding import BodyDecoder, EventFormat
 from discue.api.pagination import PRETTY, Parameter, read_parameters
-from discue.api.structs import Body, GivenNames, Link, Links, NoBody, names_given
+from discue.api.structs import Body, Link, Links, NoBody, names_given
 from discue.control.context import ControlContext
 from discue.domain.etags import EntityTags
 from discue.domain.idempotency import IdempotencyKey
@@ -130,12 +130,12 @@ class Call(Request):
         """Return the links of a response without sub-resources, to `url_of` the given id or to the request's URL."""
         return {"self": Link(self.url if public_id is None else self.url_of(public_id))}
 
-    def names(self) -> GivenNames:
+    def names(self) -> tuple[str | None, str | None]:
         """Return the names in the body. null resets the alias of an existing resource to its id."""
         given, body = names_given(self.body), self.body
         # A new resource without a name gets its id as the alias anyway. An existing one would keep its alias.
         if given == (None, None) and None in (body.alias, body.name) and self.ids and self.path.endswith(self.ids[-1]):
-            return GivenNames(self.ids[-1], None)
+            return self.ids[-1], None
         return given
 
 

@@ -238,7 +238,7 @@ class PathNames:
 
 def give_name(body: NamedBody, name: str) -> None:
     """Give what a body creates the name that the path has for it. Raises Unprocessable if the body has another one."""
-    for field, value in names_given(body)._asdict().items():
+    for field, value in zip(("alias", "name"), names_given(body), strict=True):
         if value not in (None, name):
             raise invalid(
                 f"/{field}",

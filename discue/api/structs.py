@@ -6,7 +6,7 @@ document is derived from these annotations.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -198,16 +198,9 @@ class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
     """The response to every `DELETE`."""
 
 
-class GivenNames(NamedTuple):
-    """The two synonyms as a request gives them; None if it does not."""
-
-    alias: str | None
-    name: str | None
-
-
-def names_given(body: NamedBody) -> GivenNames:
-    """Return the names of a resource to create, where null means that none is given."""
-    return GivenNames(*(text if isinstance(text, str) else None for text in (body.alias, body.name)))
+def names_given(body: NamedBody) -> tuple[str | None, str | None]:
+    """Return the alias and the name in a request, which are synonyms. None: it is null or not given."""
+    return text_given(body.alias), text_given(body.name)
 
 
 def status_given(sent: Text) -> Literal["enabled", "disabled"] | None:
