@@ -14,7 +14,7 @@ from discue.backup.archive import read_header
 from discue.backup.create import backup_keys, newest_of
 from discue.backup.destination import destination_of
 from discue.backup.restore import selected_backup, unpack_and_check
-from discue.cli.command import Invocation, operator_command, utc
+from discue.cli.command import Invocation, open_once, operator_command, utc
 from discue.cli.declarations import Command, option
 from discue.cli.health import HealthTarget, response_of
 from discue.cli.output import say
@@ -27,7 +27,7 @@ from discue.crypto.keyring import key_id_of
 from discue.dashboard.users.provider import read_providers
 from discue.domain.errors import DiscueError, SettingsInvalid, StoreUnusable
 from discue.server.http import Address, free_port, is_taken
-from discue.server.installation import inspect_database, open_installation
+from discue.server.installation import inspect_database
 from discue.store.encryption import CLEAR, Encryption, decode
 from discue.store.migrations import DatabaseInspection
 from discue.store.sqlite.schema import Contents
@@ -345,7 +345,7 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
             database = Path(folder) / "discue.db"
             _, contents = unpack_and_check(backup.path, database, keys)
             yield from _contained(contents)
-            asyncio.run(_open(call, database))
+            asyncio.run(open_once(replace(call, settings=replace(call.settings, database=f"sqlite:///{database}"))))
             yield Finding("start", "the database opens as at a start of this version")
         yield from _drill_encryption(call, contents)
     except DiscueError as error:
@@ -357,11 +357,6 @@ def _contained(contents: Contents) -> Iterator[Finding]:
     newest = f"; newest message of {utc(contents.newest_message_at):%Y-%m-%d %H:%M:%S} UTC"
     yield Finding("restore", "checksums, pages, indexes and cursors are consistent")
     yield Finding("content", f"{counts}{newest if contents.newest_message_at else ''}")
-
-
-async def _open(call: Invocation, database: Path) -> None:
-    async with open_installation(replace(call.settings, database=f"sqlite:///{database}"), call.clock, call.log):
-        pass
 
 
 def _drill_encryption(call: Invocation, contents: Contents) -> Iterator[Finding]:

@@ -80,6 +80,12 @@ async def existing_installation(call: Invocation) -> AsyncIterator[ControlContex
         yield control
 
 
+async def open_once(call: Invocation) -> None:
+    """Open the database as a server would, which applies pending migrations, and close it."""
+    async with open_installation(call.settings, call.clock, call.log):
+        pass
+
+
 async def require_database(settings: Settings) -> None:
     """Raise StoreUnusable if no database exists, or if it is empty."""
     if not (await inspect_database(settings)).version:

@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 from discue.backup.create import copy_database
-from discue.cli.command import Invocation, no_database, operator_command
+from discue.cli.command import Invocation, no_database, open_once, operator_command
 from discue.cli.declarations import Command, switch
 from discue.cli.output import say
-from discue.server.installation import inspect_database, open_installation
+from discue.server.installation import inspect_database
 from discue.store.migrations import COMPATIBLE_FROM
 
 
@@ -34,18 +34,13 @@ def _migrate(call: Invocation) -> None:
             copy_database(settings.database_path, copy)
             say(f"{copy} is a copy of the database from before the migration.")
             _say_how_to_go_back(settings.database_path, found.version)
-        asyncio.run(_apply(call))
+        asyncio.run(open_once(call))
     for migration in found.pending:
         say(f"{migration} {'would be applied' if dry_run else 'was applied'}.")
     if found.pending and not dry_run:
         say(f"{settings.database_shown} has schema version {asyncio.run(inspect_database(settings)).version}.")
     if not found.pending:
         say("No migrations are pending.")
-
-
-async def _apply(call: Invocation) -> None:
-    async with open_installation(call.settings, call.clock, call.log):
-        pass
 
 
 def _say_how_to_go_back(database: Path, version: int) -> None:

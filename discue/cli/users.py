@@ -56,9 +56,9 @@ async def _create(call: Invocation) -> None:
     async with existing_installation(call) as control:
         owner = await organization_of(control, arguments)
         made = await command_line.create_user(control, owner, arguments.email, arguments.user_role)
-    _say_link(
-        call, made, f"{made.user.email} is {_with_article(made.user.role)} of {owner}. To choose a password, open"
-    )
+    role = made.user.role
+    article = "an" if role[0] in "ao" else "a"
+    _say_link(call, made, f"{made.user.email} is {article} {role} of {owner}. To choose a password, open")
 
 
 async def _link(call: Invocation) -> None:
@@ -97,10 +97,6 @@ def _say_link(call: Invocation, made: UserDetails, sentence: str) -> None:
         say(f"If browsers reach the dashboard elsewhere, change the start of the link, or set `{name}`.")
     if made.user.status == "disabled":
         say("The user is disabled: the link works once an owner has enabled them.")
-
-
-def _with_article(role: str) -> str:
-    return f"an {role}" if role[0] in "ao" else f"a {role}"
 
 
 def _state(user: User) -> str:

@@ -15,7 +15,7 @@ from discue.cli.user.command import connect, exit_code, readable, user_command
 
 if TYPE_CHECKING:
     from discue_client import Discue
-    from discue_client.models import ApiKey, Limits
+    from discue_client.models import Limits
 
 _PREFIX: Final = "dsk_"
 _ID_LENGTH: Final = 21
@@ -128,7 +128,7 @@ def _told(client: Discue, api_key: str) -> dict[str, Any]:
     limits = limits_of(client)
     is_limited = limits is not None and limits.rate_limit.limit < _UNLIMITED
     shown: dict[str, Any] = {"requests_left": limits.rate_limit.remaining} if limits and is_limited else {}
-    found = _own(client, api_key)
+    found = readable(lambda: client.api_keys.get(api_key.removeprefix(_PREFIX)[:_ID_LENGTH]))
     if found is not None:
         scopes = {name: scope["access"] for name, scope in found.scopes.items()}
         shown |= {"alias": found.alias, "scopes": scopes, "expires_at": found.expires_at}
@@ -145,8 +145,3 @@ def limits_of(client: Discue) -> Limits | None:
         if error.code != "scope_missing":
             raise
         return None
-
-
-def _own(client: Discue, api_key: str) -> ApiKey | None:
-    """Return the key's own record; None if it may not read keys."""
-    return readable(lambda: client.api_keys.get(api_key.removeprefix(_PREFIX)[:_ID_LENGTH]))

@@ -134,7 +134,9 @@ def _get(resource: Resource, arguments: argparse.Namespace) -> None:
 def set_resource(resource: Resource, arguments: argparse.Namespace) -> None:
     """Create or change the resource that the arguments name, and show it."""
     given = {each.dest: getattr(arguments, each.dest) for each in resource.options}
-    fields = {key: _READ.get(key, _same)(value) for key, value in given.items() if value not in (None, [])}
+    fields = {
+        key: _READ[key](value) if key in _READ else value for key, value in given.items() if value not in (None, [])
+    }
     with connect(arguments) as client:
         made = getattr(client, resource.plural).update(*place_of(arguments), **fields)
     show(resource, made, as_json=arguments.json)
@@ -152,10 +154,6 @@ def show(resource: Resource, found: Any, *, as_json: bool) -> None:
         say_json({resource.noun: found})
     else:
         say_fields((title, shown(found)) for title, shown in resource.facts.items())
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _json(what: str, text: str) -> Any:

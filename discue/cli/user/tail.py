@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -41,44 +41,35 @@ def run(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     started_at = time.monotonic()
     with connect(arguments) as client:
-        tail = _Tail(client, arguments)
-        while True:
-            for listener, attempt in tail.new():
+        for batch in _batches(client, arguments):
+            for listener, attempt in batch:
                 _show(listener, attempt, as_json=arguments.json)
             if arguments.for_seconds is not None and time.monotonic() - started_at >= arguments.for_seconds:
                 return
             time.sleep(_POLL_SECONDS)
 
 
-class _Tail:
-    """Finds the attempts of a queue that were not shown yet."""
-
-    def __init__(self, client: Discue, arguments: argparse.Namespace) -> None:
-        self._client = client
-        self._queue: str = arguments.queue
-        self._only: str | None = arguments.listener
-        self._state: Literal["failed"] | None = "failed" if arguments.failed else None
-        self._since: int = arguments.since or round(time.time() * 1_000)
-        self._shown: dict[str, int] = {}
-        """Attempts that may be listed again, and when they ended."""
-
-    def new(self) -> list[tuple[str, Attempt]]:
-        """Return the names of listeners, and their attempts, in the order in which these ended."""
-        found = [(alias, each) for alias in self._listeners() for each in self._attempts(alias)]
-        new = [(alias, each) for alias, each in found if each.id not in self._shown]
-        self._shown |= {each.id: each.created_at for _, each in new}
-        newest = max([self._since, *self._shown.values()])
-        self._since = max(self._since, newest - _LATE_MS)
-        self._shown = {each: at for each, at in self._shown.items() if at >= self._since}
-        return sorted(new, key=lambda pair: pair[1].created_at)
-
-    def _listeners(self) -> list[str]:
-        if self._only is not None:
-            return [self._only]
-        return [each.alias or each.id for each in self._client.queues.get(self._queue).listeners]
-
-    def _attempts(self, listener: str) -> Iterable[Attempt]:
-        return self._client.listeners.attempts(self._queue, listener, created_after=self._since - 1, state=self._state)
+def _batches(client: Discue, arguments: argparse.Namespace) -> Iterator[list[tuple[str, Attempt]]]:
+    """Yield the attempts that are new at each look, by the time of their end, with the names of their listeners."""
+    queue: str = arguments.queue
+    state: Literal["failed"] | None = "failed" if arguments.failed else None
+    since: int = arguments.since or round(time.time() * 1_000)
+    # Attempts that may be listed again, and when they ended.
+    shown: dict[str, int] = {}
+    while True:
+        names = [arguments.listener]
+        if arguments.listener is None:
+            names = [each.alias or each.id for each in client.queues.get(queue).listeners]
+        new = [
+            (name, each)
+            for name in names
+            for each in client.listeners.attempts(queue, name, created_after=since - 1, state=state)
+            if each.id not in shown
+        ]
+        shown |= {each.id: each.created_at for _, each in new}
+        since = max(since, max(shown.values(), default=0) - _LATE_MS)
+        shown = {each: at for each, at in shown.items() if at >= since}
+        yield sorted(new, key=lambda pair: pair[1].created_at)
 
 
 def _show(listener: str, attempt: Attempt, *, as_json: bool) -> None:
