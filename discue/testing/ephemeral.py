@@ -1,6 +1,7 @@
 """A server for tests in a process of its own, whose clock is moved by requests."""
 
 import hmac
+import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -108,7 +109,7 @@ class MovableApplication:
         status, content = await self._respond(scope, exchange)
         if isinstance(content, str):
             content = {"title": reason_phrase(status), "status": status, "detail": content}
-        exchange.response_bytes(status, [("content-type", "application/json")], msgspec.json.encode(content))
+        exchange.response_bytes(status, [("content-type", "application/json")], json.dumps(content).encode())
 
     async def _respond(self, scope: HttpScope, exchange: HttpProtocol) -> tuple[int, Any]:
         """Return the status, and the content of the response: for errors, their detail."""
