@@ -14,7 +14,7 @@ from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
 from discue.domain.model import LONGEST_CUSTOMER, MISSED_REASONS, DeliveryState
 from discue.domain.suggestions import suggestion
-from discue.store.missed_messages import POSITION_PATTERN
+from discue.store.missed_scan import POSITION_PATTERN
 from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE
 
 _PER_PAGE: Final = re.compile(r"(?:^|&)per_page=([0-9]{1,3})(?:&|$)")

@@ -8,8 +8,8 @@ import msgspec
 
 from discue.control.context import ControlContext
 from discue.domain.model import Listener
-from discue.store import listener_tallies, tallies
-from discue.store.listener_tallies import ListenerTally
+from discue.store import tallies
+from discue.store.tallies import ListenerTally
 
 _LATE_PERIODS: Final = 12
 """An hour. Counts are stored within seconds, or when the store is back: older ones are taken as final."""
@@ -99,7 +99,7 @@ async def of_listener(control: ControlContext, listener: Listener) -> Sequence[L
     """
     periods = tallies.past_day(control.clock.now())
     key = (listener.organization, listener.id)
-    stored = await control.store.read(lambda tx: listener_tallies.of_listener(tx, *key, periods.start))
+    stored = await control.store.read(lambda tx: tallies.of_listener(tx, *key, periods.start))
     here = control.store.listener_counts.of_listener(*key, periods)
     return [
         ListenerPeriod(period * tallies.PERIOD_MS, stored.get(period, NOTHING).plus(here.get(period, NOTHING)))
@@ -113,7 +113,7 @@ async def past_hour(control: ControlContext, listeners: Sequence[Listener]) -> M
         return {}
     hour = tallies.past_day(control.clock.now())[-PERIODS_AN_HOUR:]
     organization, ids = listeners[0].organization, [each.id for each in listeners]
-    stored = await control.store.read(lambda tx: listener_tallies.sums(tx, organization, ids, hour.start))
+    stored = await control.store.read(lambda tx: tallies.sums_of_listeners(tx, organization, ids, hour.start))
     counts = control.store.listener_counts
     return {
         each: reduce(

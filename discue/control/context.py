@@ -36,7 +36,7 @@ from discue.domain.quotas import check as check_quota
 from discue.domain.quotas import is_reported, most_creations_of_a_customer, quotas_of
 from discue.domain.scopes import Principal
 from discue.domain.system_events import QuotaNear
-from discue.store import accounts, events, feed, idempotency, organizations, system_events, tallies
+from discue.store import events, feed, idempotency, organizations, system_events, tallies
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Notification, Transaction, UniqueViolation, Work
 from discue.store.events import Occurrence
 from discue.store.feed import FeedKind
@@ -219,7 +219,7 @@ class ControlContext:
         owner = require_found(await organizations.get(tx, organization))
         most = quotas_of(owner.settings, self.settings.default_quotas).bytes_stored
         if most is not None and more > 0:
-            check_quota("bytes_stored", most, await accounts.bytes_stored(tx, owner.account), more)
+            check_quota("bytes_stored", most, await organizations.bytes_stored(tx, owner.account), more)
 
     async def count_creation(self, tx: Transaction, principal: Principal, organization: int, event_id: int) -> None:
         """Count a resource that an organization creates. Runs in an exclusive transaction, before the feed entry.
@@ -242,7 +242,7 @@ class ControlContext:
                     detail = f"{who} can create at most {allowed} endpoints, redeliveries and replays a day. "
                     remedy = "Try again after midnight (UTC)."
                     raise TooManyRequests(f"{detail}{remedy}", retry_after_seconds=-((now - end) // 1_000))
-        used = await accounts.count_creation(tx, owner.account, today.start)
+        used = await organizations.count_creation(tx, owner.account, today.start)
         check_quota("creations_a_day", most, used - 1)
         if most is not None and is_reported(most, used) and not is_reported(most, used - 1):
             event = QuotaNear(at=now, quota="creations_a_day", limit=most, used=used)

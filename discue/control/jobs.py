@@ -18,14 +18,13 @@ from discue.domain.filter_parser import check_filter
 from discue.domain.ids import event_id_of
 from discue.domain.model import JobListener, Listener, MissedSelection, Redelivery, Replay, ReplaySpec
 from discue.domain.scopes import Access, Principal
-from discue.store import feed, recipients, redeliveries, replay_slots, replays
+from discue.store import feed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
-from discue.store.jobs import REDELIVERY_TABLE, Job, JobPreview, JobTable
 from discue.store.listeners import ListenerFacts
-from discue.store.log_bounds import WHOLE_LOG, span_of_times
-from discue.store.message_log import last_seq_stored_before, rows_by_id
+from discue.store.message_log import WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
+from discue.store.redeliveries import REDELIVERY_TABLE, Job, JobPreview, JobTable
 from discue.store.replays import REPLAY_TABLE
 
 MAX_OPEN_REDELIVERIES: Final = 10
@@ -233,7 +232,7 @@ async def waits_for_turns(control: ControlContext, principal: Principal, shown: 
     """Return whether any of the replays waits while other replays have all slots of the organization."""
     if all(each.state != "waiting" for each in shown):
         return False
-    return not await control.store.read(partial(replay_slots.has_free, organization=principal.organization))
+    return not await control.store.read(partial(replays.has_free_slot, organization=principal.organization))
 
 
 async def _settled_seqs(

@@ -25,11 +25,11 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.waiting import SendingDefaults
-from discue.store import attempts, deliveries, feed, listeners, message_log, messages, missed, timelines
+from discue.store import attempts, deliveries, feed, listeners, message_log, messages, missed
 from discue.store.attempts import Glance, MessageKey
 from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import Transaction
-from discue.store.missed_messages import MissedMessage
+from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
 
@@ -122,7 +122,7 @@ async def timeline(
         rows = await attempts.rows_of_message(tx, message, customer)
         last = deliveries.last_of(rows)
         facts = MessageFacts(message, last, filters, _defaults(control))
-        first, found = await timelines.page_of_message(tx, facts, selection)
+        first, found = await deliveries.timeline_page(tx, facts, selection)
         named = (*first, *found.items)
         shown_ids = {each.listener: each.delivery.listener_public_id for each in named}
         made = attempts.newest_of(rows, message, shown_ids, TIMELINE_ATTEMPTS)
@@ -343,7 +343,7 @@ async def get_attempt(
     """Return an attempt of the message, or of the listener, at a path."""
     of: Listener | StoredMessage = await (own_listener if of_listener else _own)(tx, principal, "read", path)
     attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
-    content = await attempts.content(tx, of.organization, public_id)
+    content = (await attempts.contents(tx, of.organization, [public_id])).get(public_id)
     return AttemptDetails(attempt, None if content is None else decode_detail(content))
 
 

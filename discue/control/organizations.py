@@ -16,7 +16,7 @@ from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, QuotaExce
 from discue.domain.model import Organization, Queue
 from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
 from discue.domain.scopes import Access, Principal
-from discue.store import accounts, api_keys, domains, events, feed, organizations, purge, queues, tallies
+from discue.store import api_keys, domains, events, feed, organizations, purge, queues, tallies
 from discue.store.engine import Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -217,7 +217,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         if await organizations.created_by_tenant(tx, stored.id):
             raise Conflict("This organization has created others. Delete them first.", code="has_organizations")
         if stored.founder:
-            await accounts.carry_messages(tx, stored.id, stored.founder, tallies.day_of(now).start)
+            await organizations.carry_messages(tx, stored.id, stored.founder, tallies.day_of(now).start)
         await organizations.mark_deleted(tx, stored.id, now)
         await purge.enqueue(tx, Job(stored.id, job_id, "purge_organization"))
         await _record(tx, occurrence, "organization_deleted", stored, seen_by=principal.organization)

@@ -13,7 +13,7 @@ from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
 from discue.domain.system_events import QuotaNear
-from discue.store import accounts, api_keys, events, listeners, organizations, system_events, tallies, users
+from discue.store import api_keys, events, listeners, organizations, system_events, tallies, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 from discue.store.message_log import ABOVE_EVERY_ID
@@ -55,14 +55,14 @@ async def used_quotas(control: ControlContext, principal: Principal) -> QuotaUse
         quotas = quotas_of(organization.settings, control.settings.default_quotas)
         used: dict[quota.QuotaName, int] = {
             **{
-                name: await accounts.count_resources(
+                name: await organizations.count_resources(
                     tx, organization.account, name, max(getattr(quotas, name) or 0, _COUNT_LIMIT)
                 )
                 for name in quota.RESOURCES
             },
-            "creations_a_day": await accounts.count_creations(tx, organization.account, today.start),
-            "messages_a_day": await accounts.count_messages(tx, organization.account, today),
-            "bytes_stored": await accounts.bytes_stored(tx, organization.account),
+            "creations_a_day": await organizations.count_creations(tx, organization.account, today.start),
+            "messages_a_day": await organizations.count_messages(tx, organization.account, today),
+            "bytes_stored": await organizations.bytes_stored(tx, organization.account),
         }
         return QuotaUse(organization, quotas, used)
 
@@ -80,7 +80,7 @@ async def require_room(
     most: int | None = getattr(quotas_of(owner.settings, control.settings.default_quotas), name)
     if most is None:
         return
-    used = await accounts.count_resources(tx, owner.account, name, most + 1)
+    used = await organizations.count_resources(tx, owner.account, name, most + 1)
     quota.check(name, most, used)
     if quota.is_reported(most, used + 1) and not quota.is_reported(most, used):
         event = QuotaNear(at=created.created_at, quota=name, limit=most, used=used + 1)

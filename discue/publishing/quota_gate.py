@@ -26,7 +26,7 @@ from discue.domain.quotas import (
     reported_use,
 )
 from discue.domain.system_events import QuotaNear
-from discue.store import accounts, system_events, tallies
+from discue.store import organizations, system_events, tallies
 from discue.store.engine import Transaction
 from discue.store.store import Store
 
@@ -167,6 +167,6 @@ def _unreported(use: _Use, quotas: Quotas, used: PublishUsage, at: int = 0) -> l
 
 
 async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:
-    closed = await accounts.count_messages(tx, organization, closing) if closing else 0
-    opened = await accounts.count_messages(tx, organization, still_open)
-    return closed, opened, await accounts.bytes_stored(tx, organization)
+    closed = await organizations.count_messages(tx, organization, closing) if closing else 0
+    opened = await organizations.count_messages(tx, organization, still_open)
+    return closed, opened, await organizations.bytes_stored(tx, organization)

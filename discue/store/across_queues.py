@@ -1,14 +1,29 @@
-"""The messages of all queues of an organization as one list, by id, each once."""
+"""The messages of all queues of an organization as one list, or of some of them: by id, each once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Final
 
+import msgspec
+
 from discue.domain.errors import Unavailable
-from discue.store.anchors import Neighbours
+from discue.domain.ids import is_public_id
 from discue.store.engine import Row, Transaction, Value
+from discue.store.message_filters import States, accepts_of
 from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns
-from discue.store.pagination import LARGEST, Bounds, Part, Selection, first_id_at, too_far
+from discue.store.pagination import (
+    LARGEST,
+    Bounds,
+    Listing,
+    Part,
+    R,
+    ScanLimits,
+    ScanStep,
+    Selection,
+    browse_matching,
+    first_id_at,
+    too_far,
+)
 from discue.store.tables import at_least_two, by_index, given_rows, padded
 
 _IdKey = tuple[str, int]
@@ -20,11 +35,18 @@ _APART_MS: Final = 2_000
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20
-_READ_AT_ONCE: Final = 128
+_READ_AT_ONCE: Final = 512
+_COPIES: Final = 100
+"""The largest number of copies of a message."""
+
+_LIMITS: Final = ScanLimits(first=500, step=500, in_all=500)
+"""A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
+_LIMITS_OF_SOME: Final = ScanLimits(first=None, step=1_000, in_all=10_000)
+"""Most messages may be in queues that are not listed: only the index of ids is read for them."""
 
 
 class AcrossQueues:
-    """All messages of an organization that pass the filters, by id, each once."""
+    """All messages of an organization that pass the filters of alias and time, by id, each once."""
 
     def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
         self._organization = organization
@@ -37,9 +59,7 @@ class AcrossQueues:
         given = [(condition, value) for condition, value in filters if value is not None]
         self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
         self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
-        self._within = ids_of_times(selection)
-        self._noted: set[int] = set()
-        """Queues to read with those of the next page."""
+        self.within = _ids_of_times(selection)
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
@@ -47,58 +67,41 @@ class AcrossQueues:
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
         # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
-        span, wanted, is_numbered = part.within(self._within).span, part.offset + part.limit, part.offset > 0
-        found = await self._scan(tx, span, wanted, newest_first=part.newest_first, is_numbered=is_numbered)
-        return await self._read(tx, found[part.offset :])
+        found = await self._scan(tx, part.within(self.within), part.offset + part.limit)
+        return await self.rows_of(tx, found[part.offset :])
 
-    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
-        lowest, highest = self._within
-        if newest_first:
-            keys, order = ((max(public_id, lowest), 0), (highest, 0)), "ASC"
-        else:
-            keys, order = ((lowest, LARGEST), (min(public_id, highest), LARGEST)), "DESC"
-        others = await self._ids(tx, keys, order, 1)
-        # Its queue is read with those of the page.
-        self._noted = {queue for _, queue, _ in others}
-        rows = await self.read(tx, Part.beyond((public_id, public_id), limit, newest_first=newest_first))
-        if others and await self._live.public_id(tx, others[0][1]) is None:
-            span = (keys[0][0], keys[1][0])
-            others = await self._scan(tx, span, 1, newest_first=not newest_first)
-        return Neighbours(rows, bool(rows) and bool(others))
-
-    async def _scan(
-        self, tx: Transaction, span: tuple[str, str], wanted: int, *, newest_first: bool, is_numbered: bool = False
-    ) -> list[Row]:
+    async def _scan(self, tx: Transaction, part: Part, wanted: int) -> list[Row]:
         """Scan messages: each once, and without those of deleted queues that are not removed yet.
 
         Raises BadRequest if a numbered page, or Unavailable if another one, would need too many steps.
         """
         found: dict[str, Row] = {}
         # Usually no queue is being deleted: then the first read has the whole page.
-        chunk, keys = wanted, _between(*span)
+        chunk, keys = wanted, between(*part.span)
         for _ in range(_SCANS):
-            rows = await self._ids(tx, keys, "DESC" if newest_first else "ASC", chunk)
-            await self._live.learn(tx, {queue for _, queue, _ in rows} | self._noted)
+            rows = await self.ids(tx, keys, part.order, chunk)
+            await self._live.learn(tx, {queue for _, queue, _ in rows})
             for row in rows:
-                public_id, queue, _ = row
-                if public_id not in found and await self._live.public_id(tx, queue) is not None:
-                    found[public_id] = row
+                if row[0] not in found and self._live.public_id(row[1]) is not None:
+                    found[row[0]] = row
             if len(found) >= wanted or len(rows) < chunk:
                 return list(found.values())[:wanted]
             last = (rows[-1][0], rows[-1][1])
-            keys = (keys[0], last) if newest_first else (last, keys[1])
+            keys = (keys[0], last) if part.newest_first else (last, keys[1])
             chunk = _SCANNED_AT_ONCE
-        if is_numbered:
+        if part.offset:
             raise too_far()
         raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
 
-    async def _ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
+    async def ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
+        """Read ids with queues and seqs, of all copies, between two keys."""
         taken = len(self._values)
         condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
         ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
         return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
-    async def _read(self, tx: Transaction, found: Sequence[Row]) -> list[MessageRow]:
+    async def rows_of(self, tx: Transaction, found: Sequence[Row]) -> list[MessageRow]:
+        """Read the messages that `ids` has found, in the same order."""
         rows: dict[tuple[int, int], MessageRow] = {}
         for start in range(0, len(found), _READ_AT_ONCE):
             some = at_least_two(padded(found[start : start + _READ_AT_ONCE], found[start]))
@@ -117,12 +120,12 @@ def _at(count: int) -> str:
             AND log.seq = given.column3"""
 
 
-def _between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
+def between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
     """Return the keys between two ids, both excluded."""
     return (low, LARGEST), (high, 0)
 
 
-def ids_of_times(selection: Selection) -> tuple[str, str]:
+def _ids_of_times(selection: Selection) -> tuple[str, str]:
     """Return the ids between which all messages are that pass the time filters."""
     low, high = "", ABOVE_EVERY_ID
     if selection.created_after is not None:
@@ -130,3 +133,70 @@ def ids_of_times(selection: Selection) -> tuple[str, str]:
     if selection.created_before is not None:
         high = first_id_at(selection.created_before)
     return low, high
+
+
+async def page_of_matching(
+    tx: Transaction,
+    live: LiveQueues,
+    selection: Selection,
+    *,
+    only: Collection[str] | None,
+    chosen: Collection[int],
+) -> Listing[MessageRow]:
+    """Read a page of messages by key, header or state: of all, or of ids in `only` and of the queues with row ids.
+
+    Raises BadRequest for a numbered page that is too far from the first, and for a state if a queue has too many
+    listeners.
+    """
+    scan = _Matching(live, selection, only, chosen)
+    return await browse_matching(tx, scan, selection, _LIMITS if only is None else _LIMITS_OF_SOME)
+
+
+class _Matching:
+    """A scan of messages for those that match filters for which there is no index."""
+
+    def __init__(
+        self, live: LiveQueues, selection: Selection, only: Collection[str] | None, chosen: Collection[int]
+    ) -> None:
+        """`only` are ids of messages, and `chosen` the row ids of queues."""
+        self._live = live
+        self._only = only
+        self._chosen = chosen
+        self._accepts = accepts_of(selection)
+        self._states = None if selection.state is None else States(live.organization, selection.state)
+        # The id of a message without an alias is its name: then only the rows tell which messages match.
+        self._name = selection.alias if is_public_id(selection.alias or "") else None
+        filters = (selection.key, selection.header, selection.state, self._name)
+        self._reads_all = filters != (None, None, None, None)
+        if self._name is not None:
+            selection = msgspec.structs.replace(selection, alias=None)
+        self._all = AcrossQueues(live.organization, live, selection)
+        self.locate = self._all.locate
+
+    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
+        keys = between(*part.within(self._all.within).span)
+        ids = await self._all.ids(tx, keys, part.order, part.limit + _COPIES)
+        # With all copies of the last message: the next step begins behind its id.
+        count = next((n for n in range(part.limit, len(ids)) if ids[n][0] != ids[n - 1][0]), len(ids))
+        end: str | None = ids[count - 1][0] if count < len(ids) else None
+        listed = [row for row in ids[:count] if self._only is None or row[0] in self._only or row[1] in self._chosen]
+        await self._live.learn(tx, {queue for _, queue, _ in listed})
+        listed = [row for row in listed if self._live.public_id(row[1]) is not None]
+        if not self._reads_all:
+            shown = _each_once(listed, newest_first=part.newest_first)[:wanted]
+            return ScanStep(await self._all.rows_of(tx, shown), end, end or "")
+        rows = await self._all.rows_of(tx, listed)
+        found = [row for row in rows if self._name in {None, row.name} and self._accepts(row)]
+        if self._states is not None:
+            found, looked_at = await self._states.select(tx, found, wanted)
+            end = end if looked_at is None else looked_at.id
+        return ScanStep(_each_once(found, newest_first=part.newest_first), end, end or "")
+
+
+def _each_once(rows: Sequence[R], *, newest_first: bool) -> list[R]:
+    """Return the copy of each message in the queue that was made last. Rows begin with ids."""
+    shown: dict[str, R] = {}
+    for row in rows:
+        if row[0] not in shown or not newest_first:
+            shown[row[0]] = row
+    return list(shown.values())

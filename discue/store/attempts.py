@@ -44,8 +44,8 @@ def detail_row(organization: int, listener: int, detail: Detail) -> tuple[Value,
 MAX_PER_MESSAGE: Final = 10_000
 """The number of a message's attempts that are read; the rest of them are left out of lists."""
 
-_LIMITS: Final = ScanLimits(first=200, step=9_800, in_all=10_000, around=200)
-"""Two steps of one statement, however few of an organization's attempts are the listener's, and one around the page."""
+_LIMITS: Final = ScanLimits(first=200, step=9_800, in_all=10_000)
+"""Two steps of one statement, however few of an organization's attempts are the listener's."""
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
@@ -107,7 +107,6 @@ _GLANCES: Final = f"""
     JOIN log l ON {by_index("l.organization", "given.column1")} AND l.queue = given.column2 AND l.seq = given.column3
     LEFT JOIN attempt a ON {by_index("a.organization", "given.column1")}
         AND a.id = CASE WHEN given.column4 = 1 THEN ({_LAST_OF_MESSAGE}) END"""
-_CONTENT: Final = "SELECT content FROM attempt_detail WHERE organization = $1 AND id = $2"
 _CONTENTS: Final = "SELECT id, content FROM attempt_detail WHERE organization = $1 AND id IN ({})"
 
 
@@ -184,14 +183,8 @@ async def get(tx: Transaction, organization: int, public_id: str, of: StoredMess
     return _shown(row[:7], listener_id, message_id or "")
 
 
-async def content(tx: Transaction, organization: int, public_id: str) -> bytes | None:
-    """Read the packed details of an attempt."""
-    row = await tx.row(_CONTENT, organization, row_id_up_to(public_id))
-    return bytes(row[0]) if row is not None else None
-
-
 async def contents(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, bytes]:
-    """Read the packed details of several attempts, as far as they are kept."""
+    """Read the packed details of attempts, as far as they are kept."""
     rows = await rows_among(tx, _CONTENTS, (organization,), [row_id_up_to(each) for each in public_ids])
     return {event_id_of(row_id): bytes(content) for row_id, content in rows}
 

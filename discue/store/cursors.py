@@ -8,11 +8,10 @@ import msgspec
 
 from discue.domain.model import DeliveryOptions, ReplaySpec
 from discue.domain.retry import RetryOptions
-from discue.store import listener_health
+from discue.store import listeners
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.listener_health import ListenerHealth, Sweep
-from discue.store.listeners import decode_delivery_options
+from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
 from discue.store.queues import read_settings
 from discue.store.tables import by_index, chunks
 
@@ -126,7 +125,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
     c.start_seq, c.last_new_at, q.alias, l.alias, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
-    {listener_health.READ_HEALTH}
+    {listeners.READ_HEALTH}
 FROM cursor c
 JOIN listener l ON {by_index("l.organization", "c.organization")} AND l.id = c.listener AND l.deleted_at IS NULL
 JOIN queue q ON {by_index("q.organization", "c.organization")} AND q.id = c.queue AND q.deleted_at IS NULL
@@ -226,7 +225,7 @@ def _record(row: Row) -> LaneRecord:
     record["has_inherited_requests"] = bool(record["has_inherited_requests"])
     record["has_redeliveries"] = bool(record["has_redeliveries"])
     plan, rest = row[len(_READ_FIELDS) + 1 : len(_READ_FIELDS) + 6], row[len(_READ_FIELDS) + 6 :]
-    known = listener_health.parse_health(rest, record["liveness_url"], record["config_version"])
+    known = listeners.parse_health(rest, record["liveness_url"], record["config_version"])
     if plan[0] is None:
         return LaneRecord(**record, known=known)
     # The sweep belongs to the live cursor.

@@ -1,4 +1,9 @@
-"""The deliveries of messages: derived from cursors, delivery rows and attempts, never stored."""
+"""The deliveries of messages: derived from cursors, delivery rows and attempts, never stored.
+
+No index has the listeners of a message by state, because cursors say who has received it. For the deliveries that need
+attention, an index finds its delivery rows and the missed ranges around it. Of the cursors that have not reached the
+message, only the first ones of the queue are looked at.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,12 +18,10 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStatus
 from discue.domain.waiting import ListenerCondition, SendingDefaults
 from discue.domain.window import Window
-from discue.store.anchors import Neighbours, around_anchor, neighbours_of, row_anchor
 from discue.store.attempts import AttemptRow, rows_of_message
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import Row, Transaction, Value
-from discue.store.listener_health import READ_HEALTH, parse_health
-from discue.store.listeners import decode_delivery_options
+from discue.store.listeners import READ_HEALTH, decode_delivery_options, parse_health
 from discue.store.message_log import entry_of_message
 from discue.store.pagination import (
     CLOCKS_APART_MS,
@@ -33,7 +36,7 @@ from discue.store.pagination import (
     nearest_row_id,
 )
 from discue.store.recipients import state_of_row
-from discue.store.tables import prefixed, rows_among
+from discue.store.tables import prefixed, read_number, rows_among
 
 _DEFAULTS: Final = SendingDefaults()
 
@@ -170,7 +173,7 @@ async def settings_of_customer(
     return found
 
 
-def recipients_key(message: StoredMessage) -> tuple[int, int, int, int]:
+def recipients_key(message: StoredMessage) -> tuple[Value, ...]:
     """Return the values of `RECIPIENTS`."""
     return message.organization, message.seq, message.queue, message.origin_seq
 
@@ -382,31 +385,21 @@ class _Recipients:
         self._within = within_of(message)
 
     async def locate(self, tx: Transaction, public_id: str) -> Span:
-        row = await tx.row(_ANCHOR, self.message.organization, public_id)
-        key = int(row[0]) if row is not None else row_id_up_to(public_id)
+        key = row_id_up_to(public_id)
+        # Scans and timelines continue at ids that are made of row ids.
+        if event_id_of(key) != public_id:
+            key = await read_number(tx, _ANCHOR, self.message.organization, public_id) or key
         return key, key
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRecipient]:
-        recipients, values = self._query()
+        sql, values = RECIPIENTS, recipients_key(self.message)
+        if self._customer is not None:
+            sql, values = _OF_CUSTOMER, (*values, self._customer)
         low, high, most, skipped = (len(values) + number for number in (1, 2, 3, 4))
         order = f"ORDER BY listener.id {part.order} LIMIT ${most} OFFSET ${skipped}"
-        sql = f"{recipients} AND listener.id > ${low} AND listener.id < ${high} {order}"
+        sql = f"{sql} AND listener.id > ${low} AND listener.id < ${high} {order}"
         rows = await tx.rows(sql, *values, *part.within(self._within).span, part.limit, part.offset)
         return list(map(MessageRecipient.of, rows))
-
-    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours:
-        recipients, values = self._query()
-        taken = len(values)
-        anchor = row_anchor("listener", taken + 1)
-        sql = around_anchor(recipients, "listener.id", anchor, taken + 3, newest_first=newest_first)
-        rows = await tx.rows(sql, *values, public_id, row_id_up_to(public_id), *self._within, limit)
-        found = neighbours_of(rows, newest_first=newest_first)
-        return found._replace(rows=list(map(MessageRecipient.of, found.rows)))
-
-    def _query(self) -> tuple[str, tuple[Value, ...]]:
-        """Return the query and its values."""
-        values: tuple[Value, ...] = recipients_key(self.message)
-        return (RECIPIENTS, values) if self._customer is None else (_OF_CUSTOMER, (*values, self._customer))
 
 
 class _InState:
@@ -426,3 +419,87 @@ class _InState:
         if len(named) < part.limit:
             return ScanStep(found, None)
         return ScanStep(found, named[-1].listener, event_id_of(named[-1].listener))
+
+
+ATTENTION: Final = 5
+"""The largest number of deliveries that are shown before the others."""
+URGENCY: Final = ("missed", "retrying", "pending")
+"""The states that need attention, the most urgent first."""
+_LOOKED_AT: Final = 2_000
+"""The largest number of rows of each kind that are looked at: a few milliseconds."""
+
+# Adding 0 to the stream keeps the planner from the primary key, by which it would pass all rows of the organization.
+_WITH_ROW: Final = f"""
+    SELECT looked_at.listener FROM (
+        SELECT e.listener, e.state, e.reason FROM delivery e
+        WHERE e.organization = $1 AND e.queue = $3 AND e.seq = $2 AND e.stream + 0 = 0
+        LIMIT {_LOOKED_AT}) AS looked_at
+    WHERE {{}} LIMIT {ATTENTION}"""
+_MISSED: Final = _WITH_ROW.format(
+    "looked_at.state = 'missed' OR (looked_at.state = 'ended' AND looked_at.reason <> '')"
+)
+_FAILING: Final = _WITH_ROW.format("looked_at.state <> 'missed' AND looked_at.state <> 'ended'")
+_IN_RANGES: Final = f"""
+    SELECT looked_at.listener FROM (
+        SELECT r.listener, r.seq_from FROM missed_range r
+        WHERE r.organization = $1 AND r.queue = $3 AND r.seq_to >= $2
+        ORDER BY r.seq_to LIMIT {_LOOKED_AT}) AS looked_at
+    WHERE looked_at.seq_from <= $2 LIMIT {ATTENTION}"""
+_WAITING: Final = f"""
+    SELECT looked_at.listener FROM (
+        SELECT c.listener, c.stream, c.position, c.start_seq FROM cursor c
+        WHERE c.organization = $1 AND c.queue = $3 LIMIT {_LOOKED_AT}) AS looked_at
+    WHERE looked_at.stream = 0 AND looked_at.position < $2 AND looked_at.start_seq < $4 LIMIT {ATTENTION}"""
+# Materialized: else PostgreSQL may look for them once more for each listener of the queue.
+_FIRST_PAGE: Final = f"""
+    SELECT looked_at.*, 0 FROM (
+        {RECIPIENTS} AND listener.id > $5 AND listener.id < $6 ORDER BY listener.id DESC LIMIT $7) AS looked_at
+    UNION ALL
+    SELECT looked_at.*, 1 FROM (
+        WITH urgent (listener) AS MATERIALIZED (
+            SELECT listener FROM ({_MISSED}) AS looked_at
+            UNION ALL SELECT listener FROM ({_FAILING}) AS looked_at
+            UNION ALL SELECT listener FROM ({_IN_RANGES}) AS looked_at
+            UNION ALL SELECT listener FROM ({_WAITING}) AS looked_at)
+        {RECIPIENTS} AND listener.id IN (SELECT listener FROM urgent)) AS looked_at"""
+
+
+class TimelinePage(NamedTuple):
+    """Deliveries of a message to some of its listeners."""
+
+    attention: tuple[NamedDelivery, ...]
+    """The deliveries that need attention, of all listeners, on the first of several pages: the page has the others."""
+    page: Listing[NamedDelivery]
+
+
+async def timeline_page(tx: Transaction, facts: MessageFacts, selection: Selection) -> TimelinePage:
+    """Read a page of deliveries, with those that need attention: as many as the selection says.
+
+    A customer, who has few listeners, gets the page only.
+    """
+    if selection.customer is not None or selection.after is not None or selection.before is not None:
+        return TimelinePage((), _with_places(await named_page_of_message(tx, facts, selection)))
+    message, size = facts.message, selection.per_page
+    rows = await tx.rows(_FIRST_PAGE, *recipients_key(message), *within_of(message), size + 1)
+    read = [(MessageRecipient.of(row[:-1]), row[-1]) for row in rows]
+    in_order = sorted((each for each, is_candidate in read if not is_candidate), reverse=True)
+    has_next = len(in_order) > size
+    candidates = [each for each, is_candidate in read if is_candidate] if has_next else []
+    by_listener = {each.listener: each for each in [*in_order, *candidates]}
+    found = {each.listener: each for each in await named_deliveries(tx, facts, list(by_listener.values()))}
+    urgent = [found[each.listener] for each in candidates if found[each.listener].delivery.state in URGENCY]
+    urgent.sort(key=lambda each: (URGENCY.index(each.delivery.state), -each.listener))
+    # At least one of the others is shown, after which the next page goes on.
+    attention = tuple(urgent[: min(ATTENTION, size - 1)])
+    first = {each.listener for each in attention}
+    others = [each for each in in_order if each.listener not in first][: size - len(first)]
+    page = Listing(tuple(found[each.listener] for each in others), has_next, has_previous=False)
+    return TimelinePage(attention, _with_places(page))
+
+
+def _with_places(page: Listing[NamedDelivery]) -> Listing[NamedDelivery]:
+    """Return the page with ids for its links that need not be looked up."""
+    if not page.items:
+        return page
+    before, after = (event_id_of(page.items[place].listener) for place in (0, -1))
+    return msgspec.structs.replace(page, resumes_after=after, resumes_before=before)

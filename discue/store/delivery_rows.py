@@ -13,7 +13,7 @@ from discue.domain.attempts import Attempt
 from discue.domain.messages import Entry
 from discue.store import attempts, tallies
 from discue.store.engine import CursorKey, Row, Transaction
-from discue.store.listener_health import Sweep
+from discue.store.listeners import Sweep
 from discue.store.message_log import BODY, entry_of
 from discue.store.tables import placeholders
 

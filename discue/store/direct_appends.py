@@ -1,6 +1,12 @@
-"""Messages that a work appends in its own transaction: those of schedules, and of the intake."""
+"""Messages that a work appends in its own transaction: those of schedules and of the intake, and delayed ones.
+
+A delayed message is in the log from the beginning. When it is due, it gets the next seq.
+"""
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -8,16 +14,16 @@ import msgspec
 from discue.domain.model import Organization
 from discue.domain.quotas import PublishUsage, Quotas, fits, quotas_of, reported_use
 from discue.domain.system_events import QuotaNear
-from discue.store import accounts, system_events, tallies
+from discue.store import organizations, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values
-from discue.store.engine import NewEntry, QueueKey, Row, Transaction
-from discue.store.tables import LOG, SCHEDULED, insert_rows, read_number
+from discue.store.engine import NewEntry, QueueKey, Row, Transaction, Value
+from discue.store.tables import LOG, SCHEDULED, chunks, insert_rows, placeholders, read_number, read_one, within_bytes
 from discue.store.tallies import TallyEntry
 
 _RAISE_HEAD: Final = """
-    UPDATE queue_head SET head = head + $1,
-        last_stored_at = CASE WHEN last_stored_at < $2 THEN $2 ELSE last_stored_at END
-    WHERE organization = $3 AND queue = $4 AND closed_at IS NULL RETURNING head, last_stored_at"""
+    UPDATE queue_head SET head = head + $1, moved = moved + $2,
+        last_stored_at = CASE WHEN last_stored_at < $3 THEN $3 ELSE last_stored_at END
+    WHERE organization = $4 AND queue = $5 AND closed_at IS NULL RETURNING head, last_stored_at"""
 _INSERT_BODY: Final = """
     INSERT INTO body (id, organization, size, uses, bytes)
     VALUES ((SELECT coalesce(max(id), 0) + 1 FROM body), $1, $2, 1, $3) RETURNING id"""
@@ -37,8 +43,8 @@ class PublishBudget(msgspec.Struct):
         quotas = quotas_of(owner.settings, defaults)
         used = PublishUsage()
         if quotas.limit_publishing:
-            messages = await accounts.count_messages(tx, owner.account, tallies.day_of(now))
-            used = PublishUsage(messages, await accounts.bytes_stored(tx, owner.account))
+            messages = await organizations.count_messages(tx, owner.account, tallies.day_of(now))
+            used = PublishUsage(messages, await organizations.bytes_stored(tx, owner.account))
         return cls(owner.account, owner.state == "active", quotas, used)
 
     def take(self, load: PublishUsage) -> bool:
@@ -57,7 +63,7 @@ class PublishBudget(msgspec.Struct):
 
 async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:
     """Append messages, and return the new head; None if the queue was closed meanwhile."""
-    raised = await tx.row(_RAISE_HEAD, len(entries), now, *queue)
+    raised = await tx.row(_RAISE_HEAD, len(entries), 0, now, *queue)
     if raised is None:
         return None
     head, stored_at = raised
@@ -87,3 +93,96 @@ def _log_row(queue: QueueKey, seq: int, stored_at: int, from_entry: Values) -> R
     values = dict(zip(ENTRY_COLUMNS, from_entry, strict=True))
     values |= {"organization": queue[0], "queue": queue[1], "seq": seq, "stored_at": stored_at}
     return tuple(values.get(column) for column in LOG.columns)
+
+
+MESSAGES_A_STEP: Final = 500
+BYTES_A_STEP: Final = 1 << 20
+
+_NEXT: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1"
+_DUE: Final = """
+    SELECT organization, queue, origin_seq, size FROM scheduled WHERE due_at <= $1
+    ORDER BY due_at, organization, queue, origin_seq LIMIT $2"""
+_CANCEL: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq = $3"
+
+
+class DueMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message whose time has come."""
+
+    queue: QueueKey
+    origin_seq: int
+    """The seq that it got when it was published."""
+    size: int
+    """The size of its body and options."""
+
+
+async def next_delayed_at(tx: Transaction) -> int | None:
+    """Return when the next delayed message of all queues is due."""
+    return await read_one(tx, lambda row: int(row[0]), _NEXT)
+
+
+async def due_messages(tx: Transaction, now: int) -> list[DueMessage]:
+    """Read messages that are due, oldest first: as many as one step handles."""
+    rows = within_bytes(await tx.rows(_DUE, now, MESSAGES_A_STEP), BYTES_A_STEP)
+    return [DueMessage((row[0], row[1]), row[2], row[3]) for row in rows]
+
+
+async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) -> None:
+    """Give each message the next seq of its log.
+
+    Of several workers that try, the one that deletes a message's row gives it its seq. A deleted message has no row.
+    Call this in an exclusive transaction: changes and deletions of a message read its seq first.
+    """
+    # Heads are locked in the order of their keys. The order within a queue is kept.
+    by_queue = attrgetter("queue")
+    for queue, group in groupby(sorted(messages, key=by_queue), key=by_queue):
+        head = await _append_to(tx, queue, [message.origin_seq for message in group], now)
+        if head is not None:
+            tx.heads[queue] = head
+
+
+async def cancel_delayed(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
+    """Remove a deleted message from those that become due."""
+    await tx.execute(_CANCEL, *queue, origin_seq)
+
+
+async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> int | None:
+    """Return the new head; None if there is nothing to append, or the queue was deleted."""
+    taken: dict[int, int | None] = {}
+    for chunk in chunks(origins):
+        taken.update({row[0]: row[1] for row in await tx.rows(_take(len(chunk)), *queue, *chunk)})
+    # The head is raised only for rows that this transaction has deleted: otherwise seqs would stay empty.
+    seqs = [seq for seq in origins if seq in taken]
+    raised = await tx.row(_RAISE_HEAD, len(seqs), len(seqs), now, *queue) if seqs else None
+    if raised is None:
+        return None
+    head, stored_at = raised
+    first = head - len(seqs) + 1
+    for chunk in chunks(seqs):
+        values: tuple[Value, ...] = (first, *chunk, *[taken[seq] for seq in chunk], stored_at, *queue)
+        await tx.execute(_move(len(chunk)), *values)
+        first += len(chunk)
+    return int(head)
+
+
+@cache
+def _take(count: int) -> str:
+    return f"""
+        DELETE FROM scheduled
+        WHERE organization = $1 AND queue = $2 AND origin_seq IN ({placeholders(3, count)})
+        RETURNING origin_seq, key_hash"""
+
+
+@cache
+def _move(count: int) -> str:
+    """Return the statement that moves rows to consecutive seqs from `$1` on.
+
+    The values are written out, so that every plan goes by the key.
+    """
+    numbers = range(2, 2 + count)
+    positions = " ".join(f"WHEN ${number} THEN {place}" for place, number in enumerate(numbers))
+    keys = " ".join(f"WHEN ${number} THEN CAST(${number + count} AS BIGINT)" for number in numbers)
+    last = 1 + 2 * count
+    return f"""
+        UPDATE log SET seq = CAST($1 AS BIGINT) + CASE seq {positions} END, key_hash = CASE seq {keys} END,
+            origin_seq = seq, kind = 0, published_at = stored_at, stored_at = ${last + 1}
+        WHERE organization = ${last + 2} AND queue = ${last + 3} AND seq IN ({placeholders(2, count)})"""

@@ -12,8 +12,7 @@ from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, subtract, to_intervals
 from discue.store.engine import Row, Transaction
-from discue.store.log_bounds import PageBounds, first_of_spans
-from discue.store.message_log import WAITING, MessageRow, rows_by_seq, seqs_around
+from discue.store.message_log import WAITING, MessageRow, PageBounds, first_of_spans, rows_by_seq, seqs_around
 from discue.store.pagination import (
     LARGEST,
     Listing,
@@ -28,7 +27,7 @@ from discue.store.pagination import (
 from discue.store.recipients import Recipient, state_at, state_columns, state_of_row
 from discue.store.tables import padded
 
-LIMITS: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=5_000, around=0)
+LIMITS: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=5_000)
 """A page takes one step, except a numbered one."""
 _ROWS_AT_ONCE: Final = 2_000
 """The largest number of delivery rows of one kind that a step looks at."""

@@ -10,27 +10,17 @@ from discue.domain.errors import malformed
 from discue.domain.messages import decode_options, hash_key
 from discue.store.engine import Transaction
 from discue.store.listener_states import Accepts, page_in_state
-from discue.store.log_bounds import WHOLE_LOG, PageBounds
 from discue.store.message_log import (
     LIST_COLUMNS,
     WAITING,
-    LiveQueues,
+    WHOLE_LOG,
     MessageRow,
     OneLog,
-    listed_columns,
+    PageBounds,
     rows_by_seq,
     seqs_around,
 )
-from discue.store.message_states import (
-    LISTENERS_OF_ANY_QUEUE,
-    QUEUES_AT_ONCE,
-    Listed,
-    states_for,
-    states_of_queues,
-)
 from discue.store.pagination import (
-    LARGEST,
-    Bounds,
     Listing,
     Part,
     RowsInOrder,
@@ -41,15 +31,15 @@ from discue.store.pagination import (
     browse_matching,
     intersect,
 )
-from discue.store.recipients import Recipient
+from discue.store.recipients import (
+    LISTENERS_OF_ANY_QUEUE,
+    QUEUES_AT_ONCE,
+    Listed,
+    Recipient,
+    states_for,
+    states_of_queues,
+)
 
-_IDS_OF_ALL: Final = """
-    SELECT id, queue FROM log
-    WHERE organization = $1 AND (id, queue) > ($2, $3) AND (id, queue) < ($4, $5)
-    ORDER BY id {0}, queue {0} LIMIT $6"""
-_ALL: Final = f"""
-    SELECT {listed_columns("log", "id")} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
-    ORDER BY id, queue LIMIT $4"""
 _OF_LOG: Final = """
     SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, (
         SELECT count(*) FROM (
@@ -61,14 +51,10 @@ _OF_LOG: Final = """
 """The messages of a queue, and how many listeners it has."""
 
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
-_LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000, around=0)
+_LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000)
 """A page takes one step of two or three statements: one for whole messages, the others for their states."""
-_LIMITS_OF_STATE: Final = ScanLimits(first=500, step=500, in_all=500, in_all_numbered=2_000, around=0)
+_LIMITS_OF_STATE: Final = ScanLimits(first=500, step=500, in_all=500, in_all_numbered=2_000)
 """A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
-_LIMITS_OF_ALL: Final = ScanLimits(first=500, step=500, in_all=500, around=0)
-"""A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
-_COPIES: Final = 100
-"""The largest number of copies of a message."""
 _DELIVERIES_AT_MOST: Final = 10_000
 """The largest number of deliveries that are read for one step among messages of a state."""
 _STATES_AT_ONCE: Final = 4_096
@@ -120,7 +106,7 @@ def has_filters(selection: Selection) -> bool:
     return (selection.key, selection.header, selection.state) != (None, None, None)
 
 
-def _accepts(selection: Selection) -> Accepts:
+def accepts_of(selection: Selection) -> Accepts:
     """Return whether a row has the key and the header of the selection."""
     key, header = selection.key, selection.header
     if header is None:
@@ -151,7 +137,7 @@ async def page_of_queue(
     `log` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
     for a state without a listener if the queue has too many of them.
     """
-    state, accepts = selection.state, _accepts(selection)
+    state, accepts = selection.state, accepts_of(selection)
     if source is None and state is not None:
         if of is not None:
             return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
@@ -159,19 +145,9 @@ async def page_of_queue(
             return await browse_matching(tx, _InState(log, state, bounds), selection, _LIMITS_OF_STATE)
     select: _Select | None = None
     if state is not None:
-        select = _States(log[0], state).select if of is None else _StatesFor(of, state).select
+        select = States(log[0], state).select if of is None else _selecting(of, state)
     scan = _OfQueue(log, source or OneLog(*log), accepts, select, bounds=bounds, of=of)
     return await browse_matching(tx, scan, selection, _LIMITS if state is None else _LIMITS_OF_STATE_AMONG)
-
-
-async def page_of_all(
-    tx: Transaction, live: LiveQueues, selection: Selection, *, within: Bounds, passes: Accepts
-) -> Listing[MessageRow]:
-    """Read a page of an organization's messages that also pass a test, each once.
-
-    `within` are ids, the key of this list. Raises what `page_of_queue` raises.
-    """
-    return await browse_matching(tx, _OfAll(live, selection, passes, within), selection, _LIMITS_OF_ALL)
 
 
 class _OfQueue:
@@ -214,7 +190,7 @@ class _InState:
     def __init__(self, log: tuple[int, int], state: str, bounds: PageBounds) -> None:
         self._log = log
         self._within, self._anchor = bounds
-        self._states = _States(log[0], state)
+        self._states = States(log[0], state)
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
         span, counted = part.within(self._within).span, LISTENERS_OF_ANY_QUEUE + 1
@@ -235,46 +211,6 @@ class _InState:
         return await seqs_around(tx, self._log, public_id, self._anchor)
 
 
-class _OfAll:
-    """A scan of messages of all queues, by id."""
-
-    def __init__(self, live: LiveQueues, selection: Selection, passes: Accepts, within: Bounds) -> None:
-        self._live = live
-        self._passes = passes
-        self._within = within
-        self._accepts = _accepts(selection)
-        self._states = None if selection.state is None else _States(live.organization, selection.state)
-
-    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
-        low, high = part.within(self._within).span
-        values = (low, LARGEST, high, 0, part.limit)
-        some = await tx.rows(_IDS_OF_ALL.format(part.order), self._live.organization, *values)
-        if not some:
-            return ScanStep((), None)
-        # With all copies of the last one: the next step begins behind its id.
-        first, last = sorted((some[0][0], some[-1][0]))
-        most = len(some) + _COPIES
-        rows = list(map(MessageRow._make, await tx.rows(_ALL, self._live.organization, first, last, most)))
-        end = some[-1][0] if len(some) == part.limit else None
-        # Of several copies the one in the queue that was made last is shown.
-        rows.sort(key=lambda row: (row.id, row.queue), reverse=part.newest_first)
-        found: _InOrder = [row for row in rows if self._passes(row) and self._accepts(row)]
-        await self._live.learn(tx, {row.queue for row in found})
-        found = [row for row in found if await self._live.public_id(tx, row.queue) is not None]
-        if self._states is not None:
-            found, looked_at = await self._states.select(tx, found, wanted)
-            end = end if looked_at is None else looked_at.id
-        shown: dict[str, MessageRow] = {}
-        for row in found:
-            if row.id not in shown or not part.newest_first:
-                shown[row.id] = row
-        return ScanStep(list(shown.values()), end, end or "")
-
-    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
-        del tx
-        return public_id, public_id
-
-
 class _Looked(NamedTuple):
     """A message whose state is read before the rest of it."""
 
@@ -283,7 +219,7 @@ class _Looked(NamedTuple):
     is_delayed: bool
 
 
-class _States:
+class States:
     """Selects messages in a state for all listeners of their queues."""
 
     def __init__(self, organization: int, state: str) -> None:
@@ -339,15 +275,12 @@ class _States:
         return found
 
 
-class _StatesFor:
-    """Selects messages in a state for one listener."""
+def _selecting(of: Recipient, state: str) -> _Select:
+    """Select messages in a state for one listener."""
 
-    def __init__(self, of: Recipient, state: str) -> None:
-        self._of = of
-        self._state = state
-
-    async def select(self, tx: Transaction, rows: _InOrder, wanted: int) -> tuple[list[MessageRow], MessageRow | None]:
-        """See `_Select`."""
+    async def select(tx: Transaction, rows: _InOrder, wanted: int) -> tuple[_InOrder, None]:
         del wanted
-        states = await states_for(tx, self._of, rows)
-        return [row for row in rows if states.get(row.seq) == self._state], None
+        states = await states_for(tx, of, rows)
+        return [row for row in rows if states.get(row.seq) == state], None
+
+    return select

@@ -1,17 +1,189 @@
-"""The log of a queue: its rows, their bodies, and lists of messages."""
+"""The log of a queue: its rows, their bodies, lists of messages, and bounds of pages by time and by message.
+
+`stored_at` never decreases along a log, so that a time is found by a binary search: lookups by key in one statement,
+one for each doubling of the log's length, which are 20 in a log of a million.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from discue.domain.ids import is_public_id
 from discue.domain.message_data import Codec
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
-from discue.store.anchors import Neighbours, around_anchor, neighbours_of
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
-from discue.store.log_bounds import WHOLE_LOG, first_seq_at
-from discue.store.pagination import LARGEST, Part, Span, created_at, intersect
-from discue.store.tables import by_index, chunks, placeholders, prefixed, repeated_rows_at, rows_among, rows_at
+from discue.store.pagination import LARGEST, Part, Selection, Span, created_at
+from discue.store.tables import (
+    by_index,
+    chunks,
+    given_rows,
+    padded,
+    placeholders,
+    prefixed,
+    repeated_rows_at,
+    rows_among,
+    rows_at,
+)
+
+WHOLE_LOG: Final = (0, LARGEST)
+"""The span of all seqs."""
+
+_AT_ONCE: Final = 128
+
+# Usually no message is that old, which the first look shows. Deleted messages leave holes: the first message from the
+# middle on decides.
+_MIDDLE: Final = "search.low + CASE WHEN search.looks = 0 THEN 1 ELSE (search.high - search.low + 1) / 2 END"
+_BEGIN: Final = """
+    SELECT given.place, given.queue, given.time, 0, coalesce((
+            SELECT h.tail FROM queue_head h WHERE h.organization = {organization} AND h.queue = given.queue), 0),
+        coalesce((SELECT h.head FROM queue_head h WHERE h.organization = {organization} AND h.queue = given.queue), 0)
+    FROM given WHERE given.time IS NOT NULL"""
+_SEARCH: Final = f"""search (place, queue, time, looks, low, high) AS (
+    {_BEGIN}
+    UNION ALL
+    SELECT search.place, search.queue, search.time, search.looks + 1,
+        CASE WHEN l.stored_at < search.time THEN l.seq ELSE search.low END,
+        CASE WHEN l.stored_at < search.time THEN search.high ELSE {_MIDDLE} - 1 END
+    FROM search LEFT JOIN log l ON l.organization = {{organization}} AND l.queue = search.queue AND l.seq = (
+        SELECT x.seq FROM log x
+        WHERE x.organization = {{organization}} AND x.queue = search.queue AND x.seq >= {_MIDDLE}
+            AND x.seq <= search.high
+        ORDER BY x.seq LIMIT 1)
+    WHERE search.low < search.high)"""
+"""A binary search for each given `(place, queue, time)`. At its end, `low` is the last seq that was stored earlier."""
+
+_FOUND: Final = "(SELECT search.low + 1 FROM search WHERE search.place = {} AND search.low >= search.high)"
+_COLUMNS: Final = f"""{_FOUND.format(0)}, {_FOUND.format(1)}, (
+        SELECT a.seq FROM log a
+        WHERE a.organization = {{organization}} AND a.id = {{anchor}} AND a.queue = {{queue}}), coalesce((
+        SELECT h.head FROM queue_head h WHERE h.organization = {{organization}} AND h.queue = {{queue}}), 0)"""
+BOUNDS_WIDTH: Final = 4
+"""The number of columns of bounds."""
+# SQLite numbers parameters as they appear.
+_OF_QUEUE: Final = f"""
+    WITH RECURSIVE given (place, queue, time) AS (
+        VALUES (0, CAST($1 AS BIGINT), CAST($2 AS BIGINT)), (1, CAST($1 AS BIGINT), CAST($3 AS BIGINT))),
+    {_SEARCH.format(organization="$4")}
+    SELECT {_COLUMNS.format(organization="$4", anchor="$5", queue="$1")}"""
+
+
+class PageBounds(NamedTuple):
+    """Bounds of a page of a queue's messages, as far as the selection has them."""
+
+    within: Span
+    """The seqs whose messages pass the time filters."""
+    anchor: int | None
+    """The seq of the message that the page continues at; None if there is none, or it is not in the queue."""
+
+
+def with_bounds(sql: str) -> str:
+    """Return a statement for the columns of a row and those of the bounds of a page in its queue.
+
+    `sql` selects a row with a column `queue`. Its first parameter is the organization, and it has one other; the
+    parameters for `bounds_values` follow.
+    """
+    return f"""
+    WITH RECURSIVE found AS ({sql}),
+    given (place, queue, time) AS (
+        SELECT 0, found.queue, CAST($3 AS BIGINT) FROM found
+        UNION ALL SELECT 1, found.queue, CAST($4 AS BIGINT) FROM found),
+    {_SEARCH.format(organization="$1")}
+    SELECT found.*, {_COLUMNS.format(organization="$1", anchor="$5", queue="found.queue")} FROM found"""
+
+
+def bounds_values(selection: Selection) -> tuple[int | None, int | None, str | None]:
+    """Return the first moment that passes the time filters, the first one after those, and where the page continues."""
+    after = None if selection.created_after is None else selection.created_after + 1
+    return after, selection.created_before, selection.before if selection.after is None else selection.after
+
+
+def bounds_from(selection: Selection, columns: Row) -> PageBounds:
+    """Convert the columns of bounds."""
+    first, end, anchor, head = columns
+    low = 0 if selection.created_after is None else first - 1
+    return PageBounds((low, head + 1 if selection.created_before is None else end), anchor)
+
+
+async def bounds_of(tx: Transaction, organization: int, queue: int, selection: Selection) -> PageBounds:
+    """Find the bounds of a page, with one statement or none."""
+    *times, anchor = bounds_values(selection)
+    if times == [None, None] and anchor is None:
+        return PageBounds(WHOLE_LOG, None)
+    [row] = await tx.rows(_OF_QUEUE, queue, *times, organization, anchor)
+    return bounds_from(selection, row)
+
+
+async def span_of_times(tx: Transaction, organization: int, queue: int, selection: Selection) -> Span:
+    """Return the span of seqs whose messages pass the time filters."""
+    times = msgspec.structs.replace(selection, after=None, before=None)
+    return (await bounds_of(tx, organization, queue, times)).within
+
+
+async def spans_of_times(
+    tx: Transaction, organization: int, queues: Sequence[int], selection: Selection
+) -> dict[int, Span]:
+    """Return what `span_of_times` returns for each of several queues."""
+    *times, _ = bounds_values(selection)
+    given = [(queue, time) for queue in queues for time in times if time is not None]
+    found, (first, end) = await first_seqs_at(tx, organization, given), times
+    return {queue: (found.get((queue, first), 1) - 1, found.get((queue, end), LARGEST)) for queue in queues}
+
+
+async def first_seqs_at(
+    tx: Transaction, organization: int, places: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int | None], int]:
+    """Return the smallest seq that was stored in a queue at a time or later, for several queues and times.
+
+    It is above the head of the queue if there is no such message.
+    """
+    found: dict[tuple[int, int | None], int] = {}
+    for start in range(0, len(places), _AT_ONCE):
+        some = padded(places[start : start + _AT_ONCE], places[start])
+        values = [value for queue, time in some for value in (queue, queue, time)]
+        rows = await tx.rows(_first_seqs(len(some)), *values, organization)
+        found.update({(queue, time): seq for queue, time, seq in rows})
+    return found
+
+
+async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
+    """Return what `first_seqs_at` returns for one queue and time."""
+    return (await first_seqs_at(tx, organization, [(queue, stored_at)]))[queue, stored_at]
+
+
+@cache
+def _first_seqs(count: int) -> str:
+    return f"""
+    WITH RECURSIVE given (place, queue, time) AS ({given_rows(count, 3)}),
+    {_SEARCH.format(organization=f"${3 * count + 1}")}
+    SELECT search.queue, search.time, search.low + 1 FROM search WHERE search.low >= search.high"""
+
+
+def first_of_spans(columns: str, names: str, count: int, *, organization: str, offset: str, newest_first: bool) -> str:
+    """Return the statement for the first messages `l` of each span: it finds the last of them, then reads up to it.
+
+    A given `span` has columns with `names`, which end in `queue, low, high`: two seqs, both excluded. The others are
+    parameters such as `$7`: the organization, and how many messages of a span are passed to find the last one. SQLite
+    keeps the order of a CROSS JOIN: otherwise it would walk the log, and look for each row in the spans.
+    """
+    order, last, bounds = (
+        ("DESC", "given.low + 1", "l.seq >= span.last AND l.seq < span.high")
+        if newest_first
+        else ("ASC", "given.high - 1", "l.seq <= span.last AND l.seq > span.low")
+    )
+    return f"""
+        WITH given ({names}) AS ({given_rows(count, names.count(",") + 1)})
+        SELECT {columns} FROM (
+            SELECT given.*, coalesce((
+                SELECT x.seq FROM log x
+                WHERE x.organization = {organization} AND x.queue = given.queue AND x.seq > given.low
+                    AND x.seq < given.high
+                ORDER BY x.seq {order} LIMIT 1 OFFSET {offset}), {last}) AS last
+            FROM given) AS span
+        CROSS JOIN log l WHERE l.organization = {organization} AND l.queue = span.queue AND {bounds}"""
+
 
 WAITING: Final = 1
 """The kind of a delayed message that is not due yet; 0 is that of all others."""
@@ -174,10 +346,8 @@ _AT: Final = f"""
     JOIN log ON {by_index("log.organization", "given.column1")}
         AND log.queue = given.column2 AND log.seq = given.column3"""
 _OF_IDS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id IN ({{}})"
-_ENDS: Final = "SELECT tail, head FROM queue_head WHERE organization = $1 AND queue = $2"
 _LIVE_QUEUES: Final = """
     SELECT id, public_id FROM queue WHERE organization = $1 AND id IN ({}) AND deleted_at IS NULL"""
-_LIVE_QUEUE: Final = "SELECT public_id FROM queue WHERE organization = $1 AND id = $2 AND deleted_at IS NULL"
 
 ABOVE_EVERY_ID: Final = "z" * 22
 
@@ -186,7 +356,7 @@ _COPIES: Final = 100
 
 
 class LiveQueues:
-    """The public ids of an organization's queues by row id, each read once."""
+    """The public ids of an organization's queues by row id, each learned once."""
 
     def __init__(self, organization: int, known: Mapping[int, str] | None = None) -> None:
         """`known` are the public ids of queues that were read before."""
@@ -194,16 +364,13 @@ class LiveQueues:
         self._known: dict[int, str | None] = {**(known or {})}
 
     async def learn(self, tx: Transaction, queues: Collection[int]) -> None:
-        """Read several of them at once, unless they are known."""
+        """Read those that are not known."""
         unknown = sorted(set(queues) - self._known.keys())
         self._known.update(dict.fromkeys(unknown))
         self._known.update(await rows_among(tx, _LIVE_QUEUES, (self.organization,), unknown))
 
-    async def public_id(self, tx: Transaction, queue: int) -> str | None:
-        """Return the public id; None for a deleted queue, whose messages may still exist."""
-        if queue not in self._known:
-            row = await tx.row(_LIVE_QUEUE, self.organization, queue)
-            self._known[queue] = row[0] if row is not None else None
+    def public_id(self, queue: int) -> str | None:
+        """Return the public id of a learned queue; None if it is deleted. Its messages may still exist."""
         return self._known[queue]
 
 
@@ -238,31 +405,11 @@ class OneLog:
         return await seqs_around(tx, (self._organization, self._queue), public_id)
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
-        # An offset beyond the end would walk the whole log to find nothing.
-        if part.offset and await self._capacity(tx) <= part.offset:
-            return []
         taken = len(self._key)
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
         sql = f"{self._sql} AND {condition} ORDER BY listed.seq {part.order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
         bounds = part.within(self._within).span
         return list(map(MessageRow._make, await tx.rows(sql, *self._key, *bounds, part.limit, part.offset)))
-
-    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
-        given = len(self._key) + 1
-        # Only a message of this queue: the place of another one, or a deleted one, takes a search.
-        place = f"SELECT anchor.seq FROM log anchor WHERE anchor.organization = $1 AND anchor.id = ${given}"
-        anchor = f"({place} AND anchor.queue = $2)"
-        sql = around_anchor(self._sql, "listed.seq", anchor, given + 1, newest_first=newest_first)
-        rows = await tx.rows(sql, *self._key, public_id, *self._within, limit)
-        found = neighbours_of(rows, newest_first=newest_first)
-        if not found.has_others:
-            return None
-        return found._replace(rows=list(map(MessageRow._make, found.rows)))
-
-    async def _capacity(self, tx: Transaction) -> int:
-        """Return the largest possible number of messages: beyond it, no rows need to be skipped."""
-        low, high = intersect(self._within, await span_of_log(tx, self._organization, self._queue))
-        return int(high - low - 1)
 
 
 async def seqs_around(tx: Transaction, log: tuple[int, int], public_id: str, anchor: int | None = None) -> Span:
@@ -279,11 +426,6 @@ async def seqs_around(tx: Transaction, log: tuple[int, int], public_id: str, anc
     # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
     boundary = await first_seq_at(tx, organization, queue, stored_at + (queue < of))
     return boundary, boundary - 1
-
-
-async def span_of_log(tx: Transaction, organization: int, queue: int) -> Span:
-    tail, head = await _ends(tx, organization, queue)
-    return tail, head + 1
 
 
 async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequence[int]) -> list[MessageRow]:
@@ -324,12 +466,6 @@ async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: i
 async def rows_by_id(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[MessageRow]:
     """Read the messages with these ids, in all queues."""
     return list(map(MessageRow._make, await rows_among(tx, _OF_IDS, (organization,), list(public_ids))))
-
-
-async def _ends(tx: Transaction, organization: int, queue: int) -> tuple[int, int]:
-    """Read tail and head: the seqs of the log are above the first, up to the second."""
-    ends = await tx.row(_ENDS, organization, queue)
-    return (ends[0], ends[1]) if ends is not None else (0, 0)
 
 
 _FIRST_BETWEEN: Final = """

@@ -1,6 +1,7 @@
 """Messages as the API shows them: one by id, or lists of a queue, an organization or a listener."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -9,11 +10,9 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
 from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
-from discue.store import delayed_messages, message_filters, message_log, queues
-from discue.store.across_queues import AcrossQueues, ids_of_times
+from discue.store import direct_appends, message_filters, message_log, queues
+from discue.store.across_queues import AcrossQueues, page_of_matching
 from discue.store.engine import Row, Transaction
-from discue.store.log_bounds import PageBounds, bounds_of, span_of_times
-from discue.store.merged_logs import MergedLogs
 from discue.store.message_log import (
     BODY,
     SIZE_OF_DATA,
@@ -21,32 +20,37 @@ from discue.store.message_log import (
     LiveQueues,
     MessageRow,
     OneLog,
+    PageBounds,
     bodies_by_seq,
+    bounds_of,
+    listed_columns,
     rows_by_id,
     rows_named_by_id,
+    span_of_times,
 )
-from discue.store.message_states import LISTENERS_AT_MOST, LISTENERS_OF_ANY_QUEUE, states_for, states_of_queues
 from discue.store.pagination import (
     LARGEST,
-    MERGED_ROWS,
-    Bounds,
     InMemoryRows,
     Listing,
     Merged,
-    Part,
     RowsInOrder,
     Selection,
     Source,
     Span,
     browse,
     intersect,
-    too_far,
 )
-from discue.store.recipients import Recipient, find_recipient_within
+from discue.store.recipients import (
+    LISTENERS_AT_MOST,
+    LISTENERS_OF_ANY_QUEUE,
+    Recipient,
+    find_recipient_within,
+    states_for,
+    states_of_queues,
+)
 
 _MESSAGE: Final = f"""
-    l.seq, l.alias, coalesce(l.published_at, l.stored_at), l.updated_at, l.codec, {SIZE_OF_DATA}, l.expires_at,
-    l.extra, l.kind, l.origin_seq, CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END"""
+    {listed_columns("l")}, l.expires_at, CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END"""
 """Includes a small body. A larger body is read once its size is reserved."""
 _GET: Final = f"SELECT {_MESSAGE} FROM log l WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"
 _FIND: Final = f"""
@@ -64,7 +68,7 @@ _MAKE_DUE: Final = """
 async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
     """Read a message, with its body if that is small."""
     row = await tx.row(_GET, queue.organization, public_id, queue.id)
-    return _message(row, queue, public_id) if row is not None else None
+    return _message(row, queue) if row is not None else None
 
 
 async def find(
@@ -75,28 +79,13 @@ async def find(
     if row is None:
         return None
     queue = queues.from_row(row[: queues.OF_QUEUE_WIDTH])
-    return queue, _message(row[queues.OF_QUEUE_WIDTH :], queue, public_id)
+    return queue, _message(row[queues.OF_QUEUE_WIDTH :], queue)
 
 
-def _message(row: Row, queue: Queue, public_id: str) -> StoredMessage:
-    seq, alias, stored_at, updated_at, codec, size, expires_at, extra, kind, origin_seq, body = row
-    return StoredMessage(
-        organization=queue.organization,
-        queue=queue.id,
-        queue_public_id=queue.public_id,
-        seq=seq,
-        id=public_id,
-        alias=alias or public_id,
-        stored_at=stored_at,
-        updated_at=updated_at or stored_at,
-        codec=codec,
-        body=None if body is None else bytes(body),
-        expires_at=expires_at or 0,
-        options=decode_options(extra),
-        is_delayed=kind == WAITING,
-        origin_seq=origin_seq or seq,
-        size=size,
-    )
+def _message(row: Row, queue: Queue) -> StoredMessage:
+    *listed, expires_at, body = row
+    found = _from_row(MessageRow._make(listed), queue.organization, queue.public_id)
+    return msgspec.structs.replace(found, expires_at=expires_at or 0, body=None if body is None else bytes(body))
 
 
 async def page_of_queue(
@@ -110,10 +99,10 @@ async def page_of_queue(
     if selection.listener is not None:
         return await _page_for_listener(tx, queue.organization, selection, only, queue=queue.id)
     if message_filters.has_filters(selection):
-        source, bounds = await _candidates(tx, log, selection, only), await bounds_of(tx, *log, selection)
-        found = await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds)
+        found = await _matching(tx, log, selection, only, bounds=await bounds_of(tx, *log, selection))
     else:
-        found = await browse(tx, await _of_log(tx, *log, selection, only=only), selection)
+        times = await span_of_times(tx, *log, selection)
+        found = await browse(tx, await _of_log(tx, log, selection, only, times=times), selection)
     return await _listing(tx, found, LiveQueues(queue.organization, {queue.id: queue.public_id}), selection)
 
 
@@ -127,12 +116,12 @@ async def page(
     if selection.listener is not None:
         return await _page_for_listener(tx, organization, selection, only)
     live = LiveQueues(organization)
-    if message_filters.has_filters(selection):
-        found = await _filtered(tx, live, selection, only)
-    elif only is None:
-        found = await browse(tx, await _of_all(tx, organization, live, selection), selection)
+    # An id does not say whether it is that of a queue or of a message: both are looked up.
+    chosen = frozenset(() if only is None else await queues.ids_of(tx, organization, only))
+    if chosen or message_filters.has_filters(selection):
+        found = await page_of_matching(tx, live, selection, only=only, chosen=chosen)
     else:
-        found = await browse(tx, await _of_targets(tx, organization, live, selection, only=only), selection)
+        found = await browse(tx, await _of_all(tx, live, selection, only), selection)
     return await _listing(tx, found, live, selection)
 
 
@@ -167,7 +156,7 @@ async def delete(tx: Transaction, message: StoredMessage) -> bool:
     """Delete the message; lanes settle its seq as a hole in the log. Returns False if it was deleted already."""
     key = (message.organization, message.queue, message.seq)
     if message.is_delayed:
-        await delayed_messages.cancel_delayed(tx, key[:2], message.seq)
+        await direct_appends.cancel_delayed(tx, key[:2], message.seq)
     await tx.execute(_MAKE_DUE, *key)
     return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
 
@@ -180,7 +169,7 @@ async def _listing(
     items = [
         _from_row(row, organization, queue_public_id)
         for row in found.items
-        if (queue_public_id := await live.public_id(tx, row.queue)) is not None
+        if (queue_public_id := live.public_id(row.queue)) is not None
     ]
     return found.with_items(await _with_bodies(tx, organization, items) if selection.data == "true" else items)
 
@@ -223,56 +212,42 @@ def _from_row(row: MessageRow, organization: int, queue_public_id: str) -> Store
 
 async def _of_log(
     tx: Transaction,
-    organization: int,
-    queue: int,
+    log: tuple[int, int],
     selection: Selection,
+    only: Collection[str] | None,
     *,
-    only: Collection[str] | None = None,
+    times: Span,
     floor: int = 0,
-    times: Span | None = None,
 ) -> Source[MessageRow]:
     """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`.
 
-    `times` are the seqs whose messages pass the time filters, if they are known.
+    `times` are the seqs whose messages pass the time filters.
     """
-    times = times or await span_of_times(tx, organization, queue, selection)
-    within = intersect((floor, LARGEST), times)
-    log = OneLog(organization, queue, within, selection.alias, floor=floor)
+    organization, queue = log
+    source = OneLog(organization, queue, intersect((floor, LARGEST), times), selection.alias, floor=floor)
     if only is not None:
-        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue, floor), log.locate)
+        rows = await rows_by_id(tx, organization, only)
+        return InMemoryRows(_passing(rows, selection, queue, floor), source.locate)
     called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue, floor)
-    return Merged([log, InMemoryRows(called, log.locate)], log.locate) if called else log
+    return Merged(source, called) if called else source
 
 
-async def _of_all(tx: Transaction, organization: int, live: LiveQueues, selection: Selection) -> Source[MessageRow]:
-    """Return the messages of all queues that pass the filters."""
-    everything = AcrossQueues(organization, live, selection)
-    called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection)
-    by_id = [row._replace(key=row.id) for row in await _living(tx, called, live)]
-    if not by_id:
-        return everything
-    return Merged([everything, InMemoryRows(by_id, everything.locate)], everything.locate)
-
-
-async def _of_targets(
-    tx: Transaction, organization: int, live: LiveQueues, selection: Selection, *, only: Collection[str]
+async def _of_all(
+    tx: Transaction, live: LiveQueues, selection: Selection, only: Collection[str] | None
 ) -> Source[MessageRow]:
-    """Return the messages that pass the filters, in the queues or among the messages that `only` names."""
-    # An id does not say whether it is that of a queue or of a message: both are looked up.
-    found = set(await queues.ids_of(tx, organization, only))
-    await live.learn(tx, found)
-
-    async def listed(tx: Transaction, rows: Sequence[MessageRow]) -> list[MessageRow]:
-        passing = await _living(tx, _passing(rows, selection), live)
-        return [row for row in passing if row.id in only or row.queue in found]
-
-    logs = await MergedLogs.of(tx, organization, sorted(found), selection)
-    named = await rows_named_by_id(tx, organization, selection.alias)
-    rows = await listed(tx, [*await rows_by_id(tx, organization, only), *named])
-    rows = [row._replace(key=row.place) for row in rows]
-    parts: list[RowsInOrder[MessageRow]] = [InMemoryRows(rows, logs.locate), logs]
-    merged = Merged(parts, logs.locate)
-    return _EachOnce(organization, merged, len(found) + 1, listed)
+    """Return the messages of all queues that pass the filters, or those with the ids of `only`."""
+    source = AcrossQueues(live.organization, live, selection)
+    if only is None:
+        rows = await rows_named_by_id(tx, live.organization, selection.alias)
+    else:
+        rows = await rows_by_id(tx, live.organization, only)
+    await live.learn(tx, {row.queue for row in rows})
+    found = [row for row in _passing(rows, selection) if live.public_id(row.queue) is not None]
+    # Of several copies, that in the queue that was made last is shown.
+    by_id = {row.id: row._replace(key=row.id) for row in sorted(found, key=attrgetter("queue"))}
+    if only is not None:
+        return InMemoryRows(list(by_id.values()), source.locate)
+    return Merged(source, list(by_id.values())) if by_id else source
 
 
 async def _page_for_listener(
@@ -302,42 +277,28 @@ async def _of_recipient(
     """Read messages that were stored for a listener, in a state if the selection has one."""
     if only is not None and of.queue_public_id in only:
         only = None
-    if not message_filters.has_filters(selection):
-        listed = await _of_log(
-            tx, of.organization, of.queue, selection, only=only, floor=of.start_seq, times=bounds.within
-        )
-        return await browse(tx, listed, selection)
     log = (of.organization, of.queue)
-    source = await _candidates(tx, log, selection, only)
-    return await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds, of=of)
+    if message_filters.has_filters(selection):
+        return await _matching(tx, log, selection, only, bounds=bounds, of=of)
+    return await browse(tx, await _of_log(tx, log, selection, only, times=bounds.within, floor=of.start_seq), selection)
 
 
-async def _candidates(
-    tx: Transaction, log: tuple[int, int], selection: Selection, only: Collection[str] | None
-) -> RowsInOrder[MessageRow] | None:
-    """Return where to search in a queue: among some ids, under an alias, or under a key. None: anywhere."""
-    organization, queue = log
-    whole = OneLog(organization, queue, alias=selection.alias)
-    if only is not None:
-        return InMemoryRows(_passing(await rows_by_id(tx, organization, only), selection, queue), whole.locate)
-    if selection.alias is not None:
-        called = _passing(await rows_named_by_id(tx, organization, selection.alias), selection, queue)
-        return Merged([whole, InMemoryRows(called, whole.locate)], whole.locate)
-    return None if selection.key is None else message_filters.WithKey(organization, queue, selection.key)
-
-
-async def _filtered(
-    tx: Transaction, live: LiveQueues, selection: Selection, only: Collection[str] | None
+async def _matching(
+    tx: Transaction,
+    log: tuple[int, int],
+    selection: Selection,
+    only: Collection[str] | None,
+    *,
+    bounds: PageBounds,
+    of: Recipient | None = None,
 ) -> Listing[MessageRow]:
-    """Read messages of all queues by key, header or state; of `only`, ids of messages and of queues."""
-    found = set() if only is None else set(await queues.ids_of(tx, live.organization, only))
-
-    def passes(row: MessageRow) -> bool:
-        is_listed = only is None or row.id in only or row.queue in found
-        return is_listed and bool(_passing([row], selection))
-
-    within = ids_of_times(selection)
-    return await message_filters.page_of_all(tx, live, selection, within=within, passes=passes)
+    """Read messages of a queue by key, header or state: among some ids, under an alias, under a key, or anywhere."""
+    source: RowsInOrder[MessageRow] | None = None
+    if only is not None or selection.alias is not None:
+        source = await _of_log(tx, log, selection, only, times=bounds.within)
+    elif selection.key is not None:
+        source = message_filters.WithKey(*log, selection.key)
+    return await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds, of=of)
 
 
 def _passing(
@@ -354,57 +315,7 @@ def _passing(
     ]
 
 
-async def _living(tx: Transaction, rows: Sequence[MessageRow], live: LiveQueues) -> list[MessageRow]:
-    return [row for row in rows if await live.public_id(tx, row.queue) is not None]
-
-
 def _no_listener(rule: str) -> BadRequest:
     return BadRequest(
         f"The query parameter listener {rule}.", code="invalid_parameter", faults=(Fault("?listener", rule),)
     )
-
-
-_DEEPEST: Final = 1_000
-"""A numbered page looks up every message before it."""
-
-_Listed = Callable[[Transaction, Sequence[MessageRow]], Awaitable[list[MessageRow]]]
-"""Returns which of some rows the list can contain."""
-
-
-class _EachOnce:
-    """A list of several logs that shows one copy of each message: that in the queue that was made last."""
-
-    def __init__(self, organization: int, source: Source[MessageRow], logs: int, listed: _Listed) -> None:
-        self._organization = organization
-        self._source = source
-        self._logs = logs
-        self._listed = listed
-
-    async def locate(self, tx: Transaction, public_id: str) -> Bounds:
-        row = (await self._shown(tx, [public_id])).get(public_id)
-        return (row.place, row.place) if row is not None else await self._source.locate(tx, public_id)
-
-    async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
-        if part.offset > _DEEPEST or part.offset * self._logs > MERGED_ROWS:
-            raise too_far()
-        found: list[MessageRow] = []
-        wanted = part.offset + part.limit
-        some = part._replace(limit=wanted, offset=0)
-        while True:
-            # Dropped copies leave the page short, so reading goes on until it is full.
-            rows = await self._source.read(tx, some)
-            shown = await self._shown(tx, [row.id for row in rows])
-            found += [row for row in rows if row.id not in shown or shown[row.id].place == row.place]
-            if len(found) >= wanted or len(rows) < wanted:
-                return found[part.offset : wanted]
-            some = Part.beyond((rows[-1].key, rows[-1].key), wanted, newest_first=part.newest_first)
-
-    async def _shown(self, tx: Transaction, public_ids: Collection[str]) -> dict[str, MessageRow]:
-        """Return the copy that the list shows, for each of these messages."""
-        shown: dict[str, MessageRow] = {}
-        if public_ids:
-            for row in await self._listed(tx, await rows_by_id(tx, self._organization, public_ids)):
-                known = shown.get(row.id)
-                if known is None or known.queue < row.queue:
-                    shown[row.id] = row
-        return shown

@@ -1,4 +1,9 @@
-"""Pages of missed messages: of one listener, and of all listeners of an organization."""
+"""Pages of missed messages, of one listener and of all listeners of an organization, and reports of them.
+
+Settles count what is missed; the system event of it follows in a commit of its own. The row of a report is kept for a
+minute after its event, so that the next event of the listener comes no sooner. The count is stored with the miss, and
+taken with the event: a crash in between delays the event, and none is lost or repeated.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -6,22 +11,22 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import BadRequest, malformed
-from discue.domain.model import Listener
+from discue.domain.model import MISSED_REASONS, Listener
+from discue.domain.system_events import REPORT_INTERVAL_MS, MessageMissed, ResourceName
+from discue.store import listeners, queues, system_events
 from discue.store.engine import Row, Transaction
-from discue.store.log_bounds import span_of_times
-from discue.store.missed_messages import MissedMessage, position_of
-from discue.store.missed_scan import MissedScan
+from discue.store.message_log import span_of_times
+from discue.store.missed_scan import MissedMessage, MissedScan, position_of
 from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, browse_matching, intersect
 from discue.store.recipients import Recipient, find_recipient
-from discue.store.tables import rows_among
+from discue.store.tables import read_one, rows_among
 
-_LIMITS: Final = ScanLimits(first=64, step=220, in_all=330, around=0)
-"""A page takes at most three steps of three statements. The first one, which also looks at neighbours, nearly always
-finds it."""
+_LIMITS: Final = ScanLimits(first=64, step=220, in_all=330)
+"""A page takes at most three steps of three statements. The first one nearly always finds it."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
-_LIMITS_OF_SEVERAL: Final = ScanLimits(first=64, step=200, in_all=200, in_all_numbered=600, around=0)
+_LIMITS_OF_SEVERAL: Final = ScanLimits(first=64, step=200, in_all=200, in_all_numbered=600)
 """A page takes at most two steps of three or four statements, except a numbered one."""
-_LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=4_400, around=0)
+_LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=4_400)
 """Each listener with messages of other times can take a step, of at most five statements."""
 _LIMITS_OF_ONE: Final = ScanLimits(first=None, step=1_000, in_all=2_000, in_all_numbered=5_000)
 """A page takes at most three steps of two statements, except a numbered one."""
@@ -131,3 +136,60 @@ async def _require_queue(tx: Transaction, organization: int, public_id: str) -> 
 
 def _wrong(name: str, rule: str) -> BadRequest:
     return malformed(f"?{name}", rule, code="invalid_parameter")
+
+
+_MESSAGES_NAMED: Final = 10
+_REPORTED: Final = ("n", *MISSED_REASONS)
+_DUE_REPORTS: Final = f"""
+    SELECT organization, listener, since, {", ".join(_REPORTED)} FROM missed_report
+    WHERE due_at <= $1 ORDER BY due_at LIMIT $2"""
+_NEXT_REPORT: Final = "SELECT due_at FROM missed_report ORDER BY due_at LIMIT 1"
+# Subtracted, not set to 0: a settle may have counted more since the row was read.
+_TAKE_REPORT: Final = f"""
+    UPDATE missed_report SET {", ".join(f"{name} = {name} - ${place}" for place, name in enumerate(_REPORTED, 1))},
+        since = ${len(_REPORTED) + 1}, due_at = ${len(_REPORTED) + 2}
+    WHERE organization = ${len(_REPORTED) + 3} AND listener = ${len(_REPORTED) + 4}"""
+_DELETE_REPORT: Final = "DELETE FROM missed_report WHERE organization = $1 AND listener = $2 AND n = 0"
+
+
+async def next_report_at(tx: Transaction) -> int | None:
+    """Return when the next report is due, in milliseconds since the epoch; None if there is none."""
+    return await read_one(tx, lambda row: int(row[0]), _NEXT_REPORT)
+
+
+async def report(tx: Transaction, now: int, event_ids: Sequence[int]) -> list[MessageMissed]:
+    """Record the events that are due, at most one for each of the ids, and return them.
+
+    Requires an exclusive transaction: two workers must not report the same deliveries.
+    """
+    rows = await tx.rows(_DUE_REPORTS, now, len(event_ids))
+    reports: list[MessageMissed] = []
+    # Sorted, so that heads of system queues are locked in one order.
+    for event_id, row in zip(event_ids, sorted(rows), strict=False):
+        if (event := await _report(tx, row, now, event_id)) is not None:
+            reports.append(event)
+    return reports
+
+
+async def _report(tx: Transaction, row: Row, now: int, event_id: int) -> MessageMissed | None:
+    organization, listener, since, *counts = row
+    if not counts[0]:
+        await tx.execute(_DELETE_REPORT, organization, listener)
+        return None
+    await tx.execute(_TAKE_REPORT, *counts, now, now + REPORT_INTERVAL_MS, organization, listener)
+    missed_by = await listeners.by_id(tx, organization, listener)
+    queue = await queues.by_id(tx, organization, missed_by.queue) if missed_by is not None else None
+    # An event about missed events could be missed, too, and so on without end.
+    if missed_by is None or queue is None or queue.is_system:
+        return None
+    event = MessageMissed(
+        at=now,
+        listener=ResourceName(missed_by.public_id, missed_by.alias),
+        queue=ResourceName(queue.public_id, queue.alias),
+        count=counts[0],
+        since=since,
+        reasons={reason: count for reason, count in zip(MISSED_REASONS, counts[1:], strict=True) if count},
+        message_ids=await newest_ids(tx, missed_by, min(counts[0], _MESSAGES_NAMED)),
+    )
+    await system_events.record(tx, organization, event_id, event)
+    return event

@@ -4,7 +4,7 @@ Filters become bounds or index keys where possible, so that what they exclude is
 a limited number of rows: if that cuts it short, it says at which id its neighbour continues.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -16,7 +16,6 @@ from discue.domain.errors import BadRequest, Fault
 from discue.domain.ids import ALPHABET, encode, row_id_at
 from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
-from discue.store.anchors import AnchoredSource, Neighbours, around_anchor, neighbours_of, row_anchor
 from discue.store.engine import Row, Transaction, Value
 from discue.store.tables import placeholders
 
@@ -25,9 +24,6 @@ LARGEST = 9_223_372_036_854_775_807
 
 DEEPEST_ITEM = 10_000
 """Numbered pages end here: one reads all that comes before it, on an event loop that it blocks meanwhile."""
-
-MERGED_ROWS = 10_000
-"""The largest number of rows of several sources that are read to reach a numbered page."""
 
 _TIME_CHARACTERS = 8
 _LAST_MILLISECOND = (LARGEST >> 22) - 1
@@ -47,7 +43,6 @@ Locate = Callable[[Transaction, str], Coroutine[Any, Any, Bounds]]
 
 Item = TypeVar("Item")
 Shown = TypeVar("Shown")
-Name = TypeVar("Name")
 R = TypeVar("R", bound=Row)
 R_co = TypeVar("R_co", bound=Row, covariant=True)
 
@@ -102,9 +97,9 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
 
     items: tuple[Item, ...]
     has_next: bool
-    """Whether there are older items."""
+    """Whether there are older items, as far as is known. A page that was read by `before` has a next page."""
     has_previous: bool
-    """Whether there are newer items."""
+    """Whether there are newer items, as far as is known. A page that was read by `after` has a previous page."""
     resumes_after: str | None = None
     """The id after which the next page continues if the scan for this one stopped early; None: its last item."""
     resumes_before: str | None = None
@@ -193,12 +188,6 @@ class ScanLimits(NamedTuple):
     in_all: int
     in_all_numbered: int = 0
     """Instead of `in_all` for a numbered page beyond the first; 0: the same."""
-    around: int | None = None
-    """To find whether the list goes on at the end of a page at which it begins; None: as `in_all`.
-
-    If that many rows do not show it, the page has a neighbour there: nearly always the one that links to it. 0: none is
-    looked for.
-    """
 
 
 class _Found(NamedTuple, Generic[R]):
@@ -211,8 +200,7 @@ class _Found(NamedTuple, Generic[R]):
 async def browse(tx: Transaction, source: Source[R], selection: Selection) -> Listing[R]:
     """Read the selected page of the source."""
 
-    async def read(part: Part, *, is_around: bool = False) -> _Found[R]:
-        del is_around
+    async def read(part: Part) -> _Found[R]:
         return _Found(await source.read(tx, part))
 
     return await _page(tx, source, read, selection)
@@ -224,44 +212,34 @@ async def browse_matching(tx: Transaction, scan: Scan[R], selection: Selection, 
 
 
 async def _page(
-    tx: Transaction, source: Source[R] | Scan[R], read: Callable[..., Awaitable[_Found[R]]], selection: Selection
+    tx: Transaction, source: Source[R] | Scan[R], read: Callable[[Part], Awaitable[_Found[R]]], selection: Selection
 ) -> Listing[R]:
     size, newest_first = selection.per_page, selection.after is not None or selection.before is None
     anchor = selection.after if selection.after is not None else selection.before
-    has_others: bool | None = None
     # One row more than is shown tells whether there is a next page.
     if anchor is None:
         # This reads all rows that it skips: `next` links have ids, so that only jumps to a page pay for it.
         found = await read(Part(None, None, size + 1, offset=(selection.page - 1) * size))
-    elif isinstance(source, AnchoredSource) and (
-        near := await source.beyond(tx, anchor, size + 1, newest_first=newest_first)
-    ):
-        found, has_others = _Found(cast("Sequence[R]", near.rows)), near.has_others
+    elif isinstance(source, Table):
+        rows = await source.beyond(tx, anchor, size + 1, newest_first=newest_first)
+        found = _Found(cast("Sequence[R]", rows))
     else:
         found = await read(Part.beyond(await source.locate(tx, anchor), size + 1, newest_first=newest_first))
     shown = found.rows[:size]
-    if not shown or (anchor is None and selection.page == 1):
-        has_others = False
-    elif has_others is None:
-        first = shown[0][0]
-        others = await read(Part.beyond((first, first), 1, newest_first=not newest_first), is_around=True)
-        has_others = bool(others.rows) or others.continues_at is not None
     has_more = len(found.rows) > size or found.continues_at is not None
+    # Nearly always, the page that links to this one is on its other side: no read is worth the few exceptions.
+    has_others = bool(shown) and (anchor is not None or selection.page > 1)
     if newest_first:
         return Listing(tuple(shown), has_more, has_others, resumes_after=found.continues_at)
     return Listing(tuple(shown[::-1]), has_others, has_more, resumes_before=found.continues_at)
 
 
-async def _search(
-    tx: Transaction, scan: Scan[R], limits: ScanLimits, part: Part, *, is_around: bool = False
-) -> _Found[R]:
+async def _search(tx: Transaction, scan: Scan[R], limits: ScanLimits, part: Part) -> _Found[R]:
     """Scan for the rows of a part that match."""
     rows: list[R] = []
     wanted, limit, last_id = part.offset + part.limit, limits.in_all, ""
     if part.offset:
         limit = limits.in_all_numbered or limit
-    if is_around and limits.around is not None:
-        limit = limits.around
     # The first step is small, because the first rows often match; later ones are longer, for fewer round trips.
     count = min(wanted, limits.step) if limits.first is None else limits.first
     following = part._replace(offset=0)
@@ -309,14 +287,19 @@ class Table(msgspec.Struct, frozen=True):
         bounds = part.within((self.floor, self.ceiling)).span
         return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, part.limit, part.offset)
 
-    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Neighbours | None:
-        if self.name == "organization":
-            return None
-        taken = len(self.values)
-        anchor = row_anchor(self.name, taken + 1)
-        sql = around_anchor(self.sql, self.id_column, anchor, taken + 3, newest_first=newest_first)
-        values = (*self.values, public_id, _end_of(public_id), self.floor, self.ceiling, limit)
-        return neighbours_of(await tx.rows(sql, *values), newest_first=newest_first)
+    async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Sequence[Row]:
+        """Read the rows older than an id, or newer ones, with one statement."""
+        column, first = self.id_column, len(self.values) + 1
+        owner = "" if self.name == "organization" else "anchor.organization = $1 AND "
+        place = f"SELECT anchor.id FROM {self.name} anchor WHERE {owner}anchor.public_id = ${first}"
+        anchor, low, high = f"coalesce(({place}), CAST(${first + 1} AS BIGINT))", f"${first + 2}", f"${first + 3}"
+        # Adding 0 leaves the anchor as the bound of the index: from the end of the table, the way to it may be long.
+        if newest_first:
+            condition = f"{column} < {anchor} AND {column} > {low} AND {column} + 0 < {high} ORDER BY {column} DESC"
+        else:
+            condition = f"{column} > {anchor} AND {column} + 0 > {low} AND {column} < {high} ORDER BY {column} ASC"
+        values = (public_id, _end_of(public_id), self.floor, self.ceiling, limit)
+        return await tx.rows(f"{self.sql} AND {condition} LIMIT ${first + 4}", *self.values, *values)
 
     def matching(self, selection: Selection) -> "Table":
         """Return the table restricted by the selection's filters."""
@@ -394,46 +377,17 @@ class InMemoryRows(Generic[R]):
 
 
 class Merged(Generic[R]):
-    """Several sources as one, without duplicates. A page costs a few rows of each source, and a few pages.
+    """A source and a few rows in memory as one list, without duplicates."""
 
-    A numbered page also costs what comes before it: beyond a limit it is refused with BadRequest.
-    """
-
-    def __init__(self, parts: Sequence[RowsInOrder[R]], locate: Locate) -> None:
-        self._parts = parts
-        self.locate = locate
+    def __init__(self, source: Source[R], rows: Sequence[R]) -> None:
+        self._parts = (source, InMemoryRows(rows, source.locate))
+        self.locate = source.locate
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[R]:
-        if part.offset * len(self._parts) > MERGED_ROWS:
-            raise too_far()
-
-        async def read(numbers: Collection[int], limit: int) -> dict[int, Sequence[R]]:
-            some = part._replace(limit=limit, offset=0)
-            return {number: await self._parts[number].read(tx, some) for number in numbers}
-
-        most = part.offset + part.limit
-        found = await first_of_many(range(len(self._parts)), read, most, newest_first=part.newest_first)
-        return found[part.offset :]
-
-
-async def first_of_many(
-    names: Collection[Name],
-    read: Callable[[Collection[Name], int], Awaitable[Mapping[Name, Sequence[R]]]],
-    limit: int,
-    *,
-    newest_first: bool,
-) -> list[R]:
-    """Return the first rows of several parts together, without duplicates. `read` reads some of each of these parts.
-
-    Most parts have few of them: twice the average is read of each, and more of those that have more.
-    """
-    share = min(limit, 2 * limit // max(len(names), 1) + 2)
-    found = await read(names, share)
-    rows = _distinct(found, newest_first=newest_first)[:limit]
-    shown = {row[0] for row in rows}
-    # Further rows of a part can only be among the first ones if all that was read of it is.
-    more = [name for name, part in found.items() if len(part) == share < limit and part[-1][0] in shown]
-    return _distinct({**found, **await read(more, limit)}, newest_first=newest_first)[:limit] if more else rows
+        some = part._replace(limit=part.offset + part.limit, offset=0)
+        by_key = {row[0]: row for each in self._parts for row in await each.read(tx, some)}
+        rows = [by_key[key] for key in sorted(by_key, reverse=part.newest_first)]
+        return rows[part.offset : some.limit]
 
 
 def too_far() -> BadRequest:
@@ -463,11 +417,6 @@ def first_id_at(millisecond: int) -> str:
 def nearest_row_id(millisecond: int) -> int:
     """Return the first row id of a millisecond, or the nearest possible one."""
     return row_id_at(max(0, min(millisecond, _LAST_MILLISECOND)))
-
-
-def _distinct(parts: Mapping[Name, Sequence[R]], *, newest_first: bool) -> list[R]:
-    by_key = {row[0]: row for part in parts.values() for row in part}
-    return [by_key[key] for key in sorted(by_key, reverse=newest_first)]
 
 
 def intersect(span: Bounds, within: Bounds) -> Bounds:

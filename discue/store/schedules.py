@@ -12,7 +12,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
 from discue.domain.system_events import SKIPPED_AGAIN_MS, ResourceName, ScheduleSkipped
-from discue.store import delayed_messages, organizations, queues, system_events, tallies
+from discue.store import direct_appends, organizations, queues, system_events, tallies
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -136,7 +136,7 @@ async def next_at(tx: Transaction) -> int | None:
 
 async def next_publish_at(tx: Transaction) -> int | None:
     """Return when the next run of a schedule or delayed message is due."""
-    found = (await delayed_messages.next_delayed_at(tx), await next_at(tx))
+    found = (await direct_appends.next_delayed_at(tx), await next_at(tx))
     return min((due_at for due_at in found if due_at is not None), default=None)
 
 

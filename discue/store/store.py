@@ -26,7 +26,7 @@ from discue.store.engine import (
 )
 from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized, WaitingAppends
 from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
-from discue.store.listener_tallies import ListenerCounts
+from discue.store.tallies import ListenerCounts
 
 T = TypeVar("T")
 

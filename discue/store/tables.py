@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
+from importlib import resources
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -215,139 +216,58 @@ class TableSpec(msgspec.Struct, frozen=True):
         return tuple(column for column in self.columns if column not in self.bodies)
 
 
-def _table(name: str, key: str, others: str, bodies: str = "") -> TableSpec:
-    return TableSpec(name, tuple(key.split()), tuple(others.split()), tuple(bodies.split()))
+_CREATE: Final = re.compile(r"^CREATE TABLE (\w+) \(\n(.*?)^\)", re.MULTILINE | re.DOTALL)
+_COLUMN: Final = re.compile(r"^    ([a-z_]+) ", re.MULTILINE)
+_PRIMARY_KEY: Final = re.compile(r"PRIMARY KEY \((.*?)\)")
+_BODIES: Final = {
+    "attempt_detail": ("content",),
+    "body": ("bytes",),
+    "idempotency_response": ("content",),
+    "log": ("extra", "body"),
+    "schedule": ("body",),
+}
 
 
-FEED_HEAD: Final = _table("feed_head", "shard", "version")
-QUEUE_HEAD: Final = _table(
-    "queue_head", "organization queue", "head tail last_stored_at config_version closed_at moved"
-)
-CURSOR: Final = _table(
-    "cursor",
-    "organization listener stream",
-    "queue owner token version start_seq until_seq position ahead acknowledged missed retrying last_success_at "
-    "last_failure_at last_new_at",
-)
-DELIVERY_ROW: Final = _table(
-    "delivery",
-    "organization listener stream seq",
-    "queue state attempts due_at token sender key_hash blocked redelivered_at reason",
-)
-BODY: Final = _table("body", "id", "organization size uses bytes", bodies="bytes")
-LOG: Final = _table(
-    "log",
-    "organization queue seq",
-    "id stored_at updated_at kind origin_seq key_hash alias expires_at size codec body_id extra body published_at",
-    bodies="extra body",
-)
-SCHEDULED: Final = _table("scheduled", "organization queue origin_seq", "due_at size key_hash")
+def _read_schema() -> dict[str, TableSpec]:
+    """Read the tables by name. A key that is not declared apart is the first column."""
+    found = {}
+    schema = resources.files("discue.store.migrations").joinpath("0001_schema.sql").read_text("utf-8")
+    for name, text in _CREATE.findall(schema):
+        columns, declared = _COLUMN.findall(text), _PRIMARY_KEY.search(text)
+        key = declared[1].split(", ") if declared is not None else columns[:1]
+        others = tuple(column for column in columns if column not in key)
+        found[name] = TableSpec(name, tuple(key), others, _BODIES.get(name, ()))
+    return found
 
-TABLES: Final = (
-    _table("organization", "id", "public_id alias state is_operator settings created_at updated_at deleted_at founder"),
-    _table(
-        "api_key",
-        "organization id",
-        "public_id alias secret_hash scopes status expires_at last_used_at created_at updated_at",
+
+_SPECS: Final = _read_schema()
+
+FEED_HEAD: Final = _SPECS["feed_head"]
+CURSOR: Final = _SPECS["cursor"]
+DELIVERY_ROW: Final = _SPECS["delivery"]
+LOG: Final = _SPECS["log"]
+SCHEDULED: Final = _SPECS["scheduled"]
+
+_COPIED: Final = (
+    *("organization", "api_key", "queue", "listener", "organization_user", "domain", "topic", "channel", "session"),
+    *("sign_in_code", "second_factor", "user_identity", "portal", "portal_theme", "portal_session", "lockout"),
+    *("queue_head", "cursor", "liveness", "delivery", "missed_range", "missed_report", "job", "redelivery", "replay"),
+    *(
+        "feed_head",
+        "feed",
+        "tally",
+        "listener_tally",
+        "event",
+        "idempotency_key",
+        "idempotency_response",
+        "body",
+        "log",
     ),
-    _table(
-        "queue",
-        "organization id",
-        "public_id alias customer ordered settings schema config_version created_at updated_at deleted_at schema_id "
-        "is_system",
-    ),
-    _table(
-        "listener",
-        "organization id",
-        "public_id queue alias mode status notify_url liveness_url settings secrets config_version created_at "
-        "updated_at deleted_at disabled_by status_changed_at customer",
-    ),
-    _table(
-        "organization_user",
-        "organization id",
-        "public_id email email_key display_name role password_hash invitation_hash invitation_expires_at created_at "
-        "updated_at status has_identity",
-    ),
-    _table(
-        "domain",
-        "organization id",
-        "public_id alias hostname host_key port context_path file_name file_content challenge_created_at "
-        "challenge_expires_at verified verified_at failures failed_since last_error tried_at checked_at due_at "
-        "config_version created_at updated_at",
-    ),
-    _table("topic", "organization id", "public_id alias routes_version created_at updated_at"),
-    _table("channel", "organization id", "public_id topic queue alias pattern filter created_at updated_at"),
-    _table(
-        "session",
-        "organization id",
-        "public_id token_hash user_id role state method provider address user_agent created_at last_seen_at idle_at "
-        "expires_at",
-    ),
-    _table("sign_in_code", "organization id", "code_hash user_id role expires_at"),
-    _table(
-        "second_factor",
-        "organization id",
-        "secrets confirmed_at last_step recovery_codes failed_codes refused_until",
-    ),
-    _table("user_identity", "organization id", "user_id issuer subject created_at"),
-    _table("portal", "organization", "frame_ancestors updated_at"),
-    _table("portal_theme", "organization id", "content"),
-    _table(
-        "portal_session",
-        "organization id",
-        "public_id customer code_hash token_hash spec created_at opened_at expires_at theme",
-    ),
-    _table("lockout", "subject", "kind name address failed_at locks locked_until updated_at"),
-    QUEUE_HEAD,
-    CURSOR,
-    _table(
-        "liveness",
-        "organization listener",
-        "url_hash config_version state success_count failure_count last_success_at last_failure_at last_failure_status "
-        "last_failure_msg in_a_row changed_at failed_at failing_since swept_through sweep_until",
-    ),
-    DELIVERY_ROW,
-    _table("missed_range", "organization listener seq_from", "queue seq_to reason missed_at"),
-    _table(
-        "missed_report",
-        "organization listener",
-        "n attempts_used_up expired final_status no_retry too_old since due_at",
-    ),
-    _table("job", "organization id", "listener kind spec progress state"),
-    _table(
-        "redelivery",
-        "organization id",
-        "public_id listener state spec pace position until_seq selected redelivered gone created_at updated_at "
-        "ended_at",
-    ),
-    _table(
-        "replay",
-        "organization id",
-        "public_id listener state spec pace from_seq until_seq position selected delivered failed expired filtered "
-        "retrying created_at updated_at ended_at",
-    ),
-    FEED_HEAD,
-    _table("feed", "shard version", "kind organization ref"),
-    _table("tally", "organization period kind slot", "n"),
-    _table("listener_tally", "organization listener period", "acknowledged failed missed"),
-    _table("event", "organization id", "kind client ref name user_id changes"),
-    _table("idempotency_key", "key", "response"),
-    _table("idempotency_response", "organization id", "stored_at size content", bodies="content"),
-    BODY,
-    LOG,
-    SCHEDULED,
-    _table(
-        "schedule",
-        "organization id",
-        "public_id queue alias status settings codec size body config_version next_run_at last_run created_at "
-        "updated_at",
-        bodies="body",
-    ),
-    _table("attempt", "organization id", "listener queue seq number status error took_ms detail replay"),
-    _table("attempt_detail", "organization id", "listener size content", bodies="content"),
+    *("scheduled", "schedule", "attempt", "attempt_detail"),
 )
-"""All tables but those of the database itself (`meta`), its workers (`worker`, `replay_slot`) and the current minute
-(`allowance`).
+TABLES: Final = tuple(_SPECS[name] for name in _COPIED)
+"""All tables but those of the database itself (`meta`), its workers (`worker`, `replay_slot`), the intake and the
+current minute (`allowance`).
 
 They are copied in this order: large ones last.
 """

@@ -11,7 +11,7 @@ from discue.dashboard.users.session_table import SESSIONS_OF_A_USER
 from discue.domain.quotas import QuotaName
 from discue.store import feed, lockouts, tallies
 from discue.store.events import MOST_A_PERIOD
-from discue.store.replay_slots import REPLAYS_AT_ONCE
+from discue.store.replays import REPLAYS_AT_ONCE
 from discue.store.topics import MAX_PER_TOPIC
 
 

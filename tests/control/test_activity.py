@@ -9,9 +9,8 @@ from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.domain.attempts import Attempt
 from discue.domain.ids import row_id_at
-from discue.store import listener_tallies, tallies
-from discue.store.listener_tallies import ListenerTally
-from discue.store.tallies import PERIOD_MS, PERIODS_A_DAY, TallyEntry, period_of
+from discue.store import tallies
+from discue.store.tallies import PERIOD_MS, PERIODS_A_DAY, ListenerTally, TallyEntry, period_of
 from tests.store.rows import a_settle
 from tests.support.cast import Cast
 from tests.support.clocks import NOON
@@ -79,7 +78,7 @@ async def test_past_day_has_stored_counts_and_those_of_this_minute(cast: Cast, c
         PERIODS_A_DAY: ListenerTally(10_000, 0, 0),
     }
     counted = [((*key, period_of(now) - back), tally) for back, tally in stored.items()]
-    await control.store.write(partial(listener_tallies.add, counted=counted))
+    await control.store.write(partial(tallies.add_of_listeners, counted=counted))
     attempt = Attempt(row_id_at(now), *key, listener.queue, 1, 1, 503, "status", 5)
     assert await control.store.settle(a_settle(listener, attempts=(attempt,)))
 

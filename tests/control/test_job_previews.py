@@ -22,7 +22,7 @@ from discue.domain.scopes import Principal, Scope
 from discue.store import feed, idempotency
 from discue.store import redeliveries as store_redeliveries
 from discue.store.engine import AlreadyDone, DeliveryRow, Notification, Transaction
-from discue.store.jobs import JobPreview
+from discue.store.redeliveries import JobPreview
 from discue.store.store import Store
 from tests.store.rows import a_settle, public_id, publish
 from tests.support.cast import Cast

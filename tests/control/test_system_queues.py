@@ -18,7 +18,7 @@ from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.publishing.publish import NewMessage, publish
 from discue.store import cursors
 from discue.store.engine import Transaction
-from discue.store.listener_health import HealthRecord, ListenerHealth, write_health
+from discue.store.listeners import HealthRecord, ListenerHealth, write_health
 from tests.support.cast import Cast, publisher_of
 from tests.support.system_queue import system_events
 

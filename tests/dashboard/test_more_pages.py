@@ -16,7 +16,7 @@ from discue.control.jobs import REDELIVERIES, REPLAYS
 from discue.dashboard.formats import percent
 from discue.domain.model import JobListener, MissedSelection, Redelivery, Replay
 from discue.domain.scopes import PROTECTED, RESOURCES
-from discue.store import replay_slots
+from discue.store import replays
 from discue.store.engine import Transaction
 from discue.store.pagination import Listing
 from tests.support.dashboard_paths import paths_of
@@ -284,7 +284,7 @@ def test_waiting_replay_says_that_others_have_all_slots(
     async def hold(tx: Transaction, count: int) -> None:
         row = await tx.row("SELECT session_id FROM worker WHERE dead = 0")
         assert row is not None
-        await replay_slots.hold(tx, row[0], service.principal.organization, count)
+        await replays.hold_slots(tx, row[0], service.principal.organization, count)
 
     for count, says in (0, False), (2, False), (3, True), (0, False):
         service.run(service.control.store.write(partial(hold, count=count)))

@@ -10,7 +10,7 @@ from discue.dashboard.pages import overview
 from discue.domain.listener_health import Liveness
 from discue.store import listeners
 from discue.store.engine import Transaction
-from discue.store.listener_health import HealthRecord, ListenerHealth, write_health
+from discue.store.listeners import HealthRecord, ListenerHealth, write_health
 from discue.store.tables import read_number
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import Browser, DashboardService, dashboard_service

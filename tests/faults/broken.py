@@ -29,7 +29,7 @@ from discue.domain.schedule import DueRuns, MissedRunPolicy, Schedule, due_runs
 from discue.domain.window import Window
 from discue.sending.connection import Connection
 from discue.sending.sender import Sender
-from discue.store import cursors, delayed_messages, pull_leases, workers
+from discue.store import cursors, direct_appends, pull_leases, workers
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import ServerConnection
@@ -248,12 +248,12 @@ def writes_again_what_a_reused_connection_lost() -> None:
 
 
 def delivers_delayed_messages_early() -> None:
-    due = delayed_messages.due_messages
+    due = direct_appends.due_messages
 
-    async def early(tx: Transaction, now: int) -> list[delayed_messages.DueMessage]:
+    async def early(tx: Transaction, now: int) -> list[direct_appends.DueMessage]:
         return await due(tx, now + _EARLY_MS)
 
-    put(delayed_messages, "due_messages", early)
+    put(direct_appends, "due_messages", early)
 
 
 def forgets_missed_runs() -> None:

@@ -24,7 +24,7 @@ from discue.domain.window import Window
 from discue.product import ROUTES
 from discue.store import listeners, queues
 from discue.store.engine import Transaction
-from discue.store.message_states import LISTENERS_AT_MOST
+from discue.store.recipients import LISTENERS_AT_MOST
 from tests.security.hostile import hostile_copy, shared_folder
 from tests.security.steps import MeasuredSteps, Step, shown
 from tests.store.rows import a_listener

@@ -168,8 +168,9 @@ async def test_an_attempt_is_found_by_whom_it_belongs_to_alone(store: Store) -> 
             await store.read(partial(attempts.get, organization=OURS, public_id=other, of=world.listeners[1])) is None
         )
     assert await store.settle(a_settle(world.listeners[1], 3, version=1, details=((world.attempts[1].id, b"kept"),)))
-    content = partial(attempts.content, public_id=made)
-    assert [await store.read(partial(content, organization=each)) for each in (OURS, row_id(2))] == [b"kept", None]
+    contents = partial(attempts.contents, public_ids=[made])
+    found = [await store.read(partial(contents, organization=each)) for each in (OURS, row_id(2))]
+    assert found == [{made: b"kept"}, {}]
 
 
 async def test_attempts_to_a_deleted_listener_are_not_shown(store: Store) -> None:

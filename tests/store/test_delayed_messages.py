@@ -9,7 +9,7 @@ import pytest
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import DeliveryState, Listener, Queue
-from discue.store import delayed_messages, deliveries, messages, queues
+from discue.store import deliveries, direct_appends, messages, queues
 from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry, QueueKey
 from discue.store.pagination import Selection
 from discue.store.store import Store
@@ -42,9 +42,9 @@ async def store_delayed(
 
 async def deliver(store: Store, now: int) -> dict[QueueKey, int]:
     """Append what is due. Returns the heads that the store announces."""
-    due, heads = await store.read(partial(delayed_messages.due_messages, now=now)), dict[QueueKey, int]()
+    due, heads = await store.read(partial(direct_appends.due_messages, now=now)), dict[QueueKey, int]()
     store.on_heads = [heads.update]
-    await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
+    await store.write_exclusively(partial(direct_appends.append_due, messages=due, now=now))
     return heads
 
 
@@ -60,7 +60,7 @@ async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due
     waiting = await found(store, queue, 21)
     assert (waiting.seq, waiting.is_delayed, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
     assert await deliver(store, DUE - 1) == {}
-    assert await store.read(delayed_messages.next_delayed_at) == DUE
+    assert await store.read(direct_appends.next_delayed_at) == DUE
     assert await deliver(store, DUE) == {(OURS, queue.id): 3}
     page = await store.page(OURS, queue.id, 1, 10, max_bytes=1 << 20)
     assert [(each.seq, each.id, each.is_delayed, each.origin_seq, each.stored_at) for each in page.entries] == [
@@ -75,7 +75,7 @@ async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due
         b'"later"',
     )
     assert moved.options.deliver_at == DUE
-    assert await store.read(delayed_messages.next_delayed_at) is None
+    assert await store.read(direct_appends.next_delayed_at) is None
 
 
 async def test_messages_become_due_in_their_order_and_their_queues(store: Store) -> None:
@@ -86,13 +86,13 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
     page = await store.page(OURS, one.id, 0, 500, max_bytes=1 << 20)
     assert [entry.origin_seq for entry in page.entries] == list(range(100, 0, -1))
     assert [entry.seq for entry in page.entries] == list(range(101, 201))
-    assert await store.read(delayed_messages.next_delayed_at) == DUE + 1
+    assert await store.read(direct_appends.next_delayed_at) == DUE + 1
 
 
 async def test_one_of_many_workers_delivers_a_delayed_message(store: Store, queue: Queue) -> None:
     await store_delayed(store, queue, *[delayed(20 + number) for number in range(70)])
-    due = await store.read(partial(delayed_messages.due_messages, now=DUE))
-    works, heads = [partial(delayed_messages.append_due, messages=due, now=DUE) for _ in range(4)], list[object]()
+    due = await store.read(partial(direct_appends.due_messages, now=DUE))
+    works, heads = [partial(direct_appends.append_due, messages=due, now=DUE) for _ in range(4)], list[object]()
     store.on_heads = [heads.extend]
     await asyncio.gather(*[store.write(work) for work in works])
     assert heads == [((OURS, queue.id), 140)]
@@ -104,11 +104,9 @@ async def test_one_step_takes_no_more_than_a_commit_should(store: Store, queue: 
     large = b'"%s"' % (b"x" * 400_000)
     for number in range(4):
         await store_delayed(store, queue, delayed(20 + number, body=large))
-    assert len(await store.read(partial(delayed_messages.due_messages, now=DUE))) == 2
+    assert len(await store.read(partial(direct_appends.due_messages, now=DUE))) == 2
     await store_delayed(store, queue, *[delayed(100 + number, NOON + 1) for number in range(600)])
-    assert (
-        len(await store.read(partial(delayed_messages.due_messages, now=NOON + 1))) == delayed_messages.MESSAGES_A_STEP
-    )
+    assert len(await store.read(partial(direct_appends.due_messages, now=NOON + 1))) == direct_appends.MESSAGES_A_STEP
 
 
 async def test_a_deleted_message_is_never_due(store: Store, queue: Queue) -> None:
@@ -123,7 +121,7 @@ async def test_deleted_queue_has_no_due_messages(store: Store, queue: Queue) -> 
     await store_delayed(store, queue, delayed(20))
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await deliver(store, DUE) == {}
-    assert await store.read(delayed_messages.next_delayed_at) is None
+    assert await store.read(direct_appends.next_delayed_at) is None
 
 
 async def test_delayed_message_counts_once_as_published(store: Store, queue: Queue) -> None:

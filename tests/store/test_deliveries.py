@@ -13,11 +13,11 @@ from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.waiting import ListenerCondition, SendingDefaults, waits_for
 from discue.domain.window import Window
-from discue.store import deliveries, domains, listener_health, listeners, organizations, timelines
+from discue.store import deliveries, domains, listeners, organizations
 from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
 from discue.store.events import Occurrence
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
@@ -86,7 +86,7 @@ async def test_pending_delivery_says_what_holds_its_listener_back(store: Store) 
     )
     lifeless = ListenerHealth(Liveness("inactive", 0, 3, last_failure_msg="answered 503", in_a_row=-3))
     record = HealthRecord(OURS, second.id, 0, second.liveness_url, second.config_version, lifeless)
-    assert await store.write(partial(listener_health.write_health, records=[record])) == {second.id}
+    assert await store.write(partial(listeners.write_health, records=[record])) == {second.id}
     assert [each.waits_for for each in await _of(store, stored[0])] == [
         "The listener is disabled because it answered 410 Gone.",
         "The listener is inactive because its liveness probes fail: answered 503.",
@@ -295,15 +295,15 @@ async def test_timeline_of_many_listeners_begins_with_those_that_need_attention(
     world = await _world(store)
     newest = [(listener.public_id, state) for listener, state in reversed(world.stands)]
 
-    async def read(**selected: object) -> timelines.TimelinePage:
+    async def read(**selected: object) -> deliveries.TimelinePage:
         selection = msgspec.structs.replace(Selection(per_page=8), **selected)
         facts = MessageFacts(world.message, {}, FilterDecisions(), SendingDefaults())
-        return await store.read(partial(timelines.page_of_message, facts=facts, selection=selection))
+        return await store.read(partial(deliveries.timeline_page, facts=facts, selection=selection))
 
     found = await read()
     urgent = [each for state in ("missed", "retrying", "pending") for each in newest if each[1] == state]
     first = [(each.delivery.listener_public_id, each.delivery.state) for each in found.attention]
-    assert first == urgent[: timelines.ATTENTION]
+    assert first == urgent[: deliveries.ATTENTION]
     others = [(each.delivery.listener_public_id, each.delivery.state) for each in found.page.items]
     assert others == [each for each in newest if each not in first][:3]
     # The next page goes on in order: each listener is on one of the pages.

@@ -184,22 +184,28 @@ async def _messages_of_queue(store: Store) -> Subject:
 
 
 async def _messages_confined(store: Store) -> Subject:
-    """Limit the list to all of a queue, and two messages of the other, in the order of storing."""
+    """Limit the list to all of a queue, and two messages of the other."""
     owners, published = await _published(store)
     only = {owners[0].public_id, public_id(101), public_id(102), public_id(107)}
-    mine = [each for each in published if each.queue is owners[0] or each.item.id in only]
-    mine.sort(key=lambda each: (each.item.created_at, each.queue.id, each.item.id))
-    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), [each.item for each in mine])
+    mine = [each.item for each in published if each.queue is owners[0] or each.item.id in only]
+    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), mine)
+
+
+async def _messages_by_id(store: Store) -> Subject:
+    """Limit the list to some messages, without queues."""
+    _, published = await _published(store)
+    only = {public_id(101), public_id(102), public_id(107), public_id(111)}
+    mine = [each.item for each in published if each.item.id in only]
+    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), mine)
 
 
 async def _messages_of_two_queues(store: Store) -> Subject:
-    """Limit the list to two of three queues, in the order of storing."""
+    """Limit the list to two of three queues."""
     owners, published = await _published(store)
     other = await stored_queue(store, OURS, 12)
     await publish(store, other, [public_id(number) for number in range(200, 205)], NOON + 115)
-    mine = sorted(published, key=lambda each: (each.item.created_at, each.queue.id, each.item.id))
     only = {owner.public_id for owner in owners}
-    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), [each.item for each in mine])
+    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), [each.item for each in published])
 
 
 SUBJECTS: tuple[Build, ...] = (
@@ -215,6 +221,7 @@ SUBJECTS: tuple[Build, ...] = (
     _messages,
     _messages_of_queue,
     _messages_confined,
+    _messages_by_id,
     _messages_of_two_queues,
 )
 

@@ -20,7 +20,6 @@ from discue.store import (
     messages,
     missed,
     organizations,
-    pull_backlogs,
     pull_leases,
     queues,
     recipients,
@@ -28,13 +27,13 @@ from discue.store import (
     users,
 )
 from discue.store.engine import Transaction
-from discue.store.jobs import REDELIVERY_TABLE
 from discue.store.pagination import Selection
+from discue.store.redeliveries import REDELIVERY_TABLE
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.postgres_plans import index_conditions
 from tests.store.prepared import Prepared, on_prepared
-from tests.store.rows import a_redelivery, public_id, row_id, stored_queue
+from tests.store.rows import a_redelivery, public_id, row_id
 from tests.store.test_plans import (
     Explaining,
     ExplainingOnce,
@@ -130,7 +129,7 @@ async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) 
             await attempts.of_listener(tx, listener, selection)
     for of in (message, listener):
         await attempts.get(tx, OURS, public_id(33), of)
-    await attempts.content(tx, OURS, public_id(33))
+    await attempts.contents(tx, OURS, [public_id(33)])
     await attempts.last_failures_of_listeners(tx, OURS, [listener.id, row_id(33)])
     await attempts.last_failures_of_deliveries(tx, OURS, [(queue.id, seq, listener.id) for seq in (1, 2, 3)])
     await attempts.glances(tx, OURS, {(queue.id, 1): True, (queue.id, 2): False, (queue.id, 3): True}, 120)
@@ -210,45 +209,6 @@ async def test_an_alias_is_found_by_an_index_of_aliases_in_a_file(store: Store) 
 
 def _asks_for_an_alias(sql: str) -> bool:
     return re.search(r"(alias|email_key) (= \$|IN)", sql) is not None
-
-
-@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
-async def test_an_alias_in_several_queues_is_found_by_its_index_in_each_of_them(store: Store) -> None:
-    queue, _ = await _world(store)
-    only = {queue.public_id, (await stored_queue(store, OURS, 12)).public_id}
-
-    async def work(tx: Transaction) -> list[str]:
-        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
-        for place in PLACES:
-            await messages.page(explaining, OURS, Selection(alias="orders", **place), only)
-        return [str(plan) for sql, plan in explaining.plans.items() if "listed.alias = " in sql]
-
-    plans = await store.write(work)
-    # Of each direction: for one queue at a time.
-    assert len(plans) == 2
-    for plan in plans:
-        condition = re.search(r"log_alias \((.*?)\)|'log_alias': '(.*?)'", plan)
-        assert condition is not None, plan
-        assert [name for name in ("alias", "queue", "seq") if name not in condition[0]] == [], plan
-
-
-@pytest.mark.parametrize("store", ["postgres", "sqlite"], indirect=True)
-async def test_logs_of_several_queues_are_read_by_queue_and_seq(store: Store) -> None:
-    queue, _ = await _world(store)
-
-    async def work(tx: Transaction) -> dict[str, Any]:
-        explaining = Explaining(tx) if isinstance(store.engine, SqliteEngine) else ExplainingOnce(tx, index_conditions)
-        for place in PLACES:
-            await messages.page(explaining, OURS, Selection(created_after=NOON, **place), {queue.public_id})
-        return {sql: plan for sql, plan in explaining.plans.items() if "WITH given" in sql}
-
-    plans = await store.write(work)
-    assert len(plans) > 1
-    for sql, plan in plans.items():
-        steps = (
-            list(plan.values()) if isinstance(plan, dict) else [step for step in plan if " l " in step or " x " in step]
-        )
-        assert [step for step in steps if "body" not in step and "seq" not in step] == [], (sql, plan)
 
 
 _STATE_INDEXES = {"missed": "delivery_missed", "retrying": "delivery_open", "pending": "delivery_open"}
@@ -401,7 +361,7 @@ async def test_tables_joined_with_many_listeners_are_read_by_whole_keys_on_a_ser
             await listeners.page(explaining, OURS, Selection(**place, **filters))
         await listeners.inactive(explaining, OURS, 50)
         await cursors.lanes_after(explaining, 7, (0, 0, 0), 10)
-        await pull_backlogs.backlogs_after(explaining, (0, 0, 0), 10, now=NOON)
+        await pull_leases.backlogs_after(explaining, (0, 0, 0), 10, now=NOON)
         return {sql: plan for sql, plan in explaining.plans.items() if "JOIN" in sql}  # type: ignore[misc]
 
     plans = await prepared.try_out(work)

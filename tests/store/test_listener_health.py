@@ -7,9 +7,9 @@ import pytest
 
 from discue.domain.listener_health import NO_FAILURES, FailureStreak, Liveness
 from discue.domain.model import Listener
-from discue.store import cursors, delivery_rows, listener_health, listeners
+from discue.store import cursors, delivery_rows, listeners
 from discue.store.cursors import LaneRecord
-from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
+from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.store import Store
 from tests.store.rows import row_id, stored_listener, stored_organization, stored_queue, take_all
 from tests.support.clocks import NOON
@@ -39,7 +39,7 @@ def _standing(listener: Listener, record: LaneRecord, known: ListenerHealth = KN
 
 
 async def _write(store: Store, *standings: HealthRecord) -> set[int]:
-    return await store.write(lambda tx: listener_health.write_health(tx, standings))
+    return await store.write(lambda tx: listeners.write_health(tx, standings))
 
 
 async def _shown(store: Store, listener: Listener) -> Liveness:

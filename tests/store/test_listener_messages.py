@@ -205,8 +205,8 @@ def test_a_list_of_a_state_has_the_messages_that_are_in_it(engine_name: str, wor
 def test_a_list_that_is_cut_short_again_and_again_loses_nothing(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3, 20_000))
-        patch.setattr(message_filters, "_LIMITS_OF_STATE_AMONG", ScanLimits(2, 2, 2, 20_000, around=0))
-        patch.setattr(listener_states, "LIMITS", ScanLimits(2, 2, 2, 20_000, around=0))
+        patch.setattr(message_filters, "_LIMITS_OF_STATE_AMONG", ScanLimits(2, 2, 2, 20_000))
+        patch.setattr(listener_states, "LIMITS", ScanLimits(2, 2, 2, 20_000))
         for name in ("_ROWS_AT_ONCE", "_INTERVALS_AT_ONCE"):
             patch.setattr(listener_states, name, 2)
         _with_store("sqlite", world, is_cut=True)
@@ -236,7 +236,7 @@ async def test_a_long_missed_range_is_passed_in_one_step(store: Store) -> None:
 async def test_consecutive_missed_messages_are_passed_in_one_step(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(10, 10, 10, around=0))
+    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(10, 10, 10))
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 20)
     entries = tuple(NewEntry(public_id(FIRST + seq), JSON_VALUE, b"1") for seq in range(1, 106))
@@ -267,7 +267,7 @@ async def test_consecutive_missed_messages_are_passed_in_one_step(
 async def test_message_far_below_other_states_comes_on_a_later_page(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(50, 50, 50, 300, around=0))
+    monkeypatch.setattr(listener_states, "LIMITS", ScanLimits(50, 50, 50, 300))
     _, listener = await _with_a_range(store, 600)
     retries = tuple(DeliveryRow(seq, "retry", 1, NOON, "") for seq in range(204, 604))
     await store.settle(a_settle(listener, 605, version=1, delivery_rows=retries))

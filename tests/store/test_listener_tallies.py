@@ -8,11 +8,10 @@ from discue.domain.attempts import Attempt
 from discue.domain.errors import Unavailable
 from discue.domain.ids import row_id_at
 from discue.domain.model import Listener, Queue
-from discue.store import listener_tallies
+from discue.store import tallies
 from discue.store.engine import NewMisses
-from discue.store.listener_tallies import ListenerTally
 from discue.store.store import Store
-from discue.store.tallies import PERIOD_MS, period_of
+from discue.store.tallies import PERIOD_MS, ListenerTally, period_of
 from tests.store.rows import a_settle, row_id, stored_listener
 from tests.support.clocks import NOON
 
@@ -29,12 +28,12 @@ def _attempts(listener: Listener, errors: str, at: int = NOON) -> tuple[Attempt,
 
 
 async def _flush(store: Store) -> None:
-    await store.write(partial(listener_tallies.add, counted=store.listener_counts.take()))
+    await store.write(partial(tallies.add_of_listeners, counted=store.listener_counts.take()))
 
 
 async def _stored(store: Store, listener: Listener, first: int = PERIOD) -> dict[int, ListenerTally]:
     key = (listener.organization, listener.id, first)
-    return dict(await store.read(lambda tx: listener_tallies.of_listener(tx, *key)))
+    return dict(await store.read(lambda tx: tallies.of_listener(tx, *key)))
 
 
 async def test_stored_settle_is_counted_for_its_listener_and_period(store: Store, queue: Queue) -> None:
@@ -74,7 +73,7 @@ async def test_counts_of_two_workers_add_up(store: Store, second: Store, queue: 
 
     async def sums(first: int) -> dict[int, ListenerTally]:
         ids = [listener.id, other.id, row_id(99)]
-        return dict(await store.read(lambda tx: listener_tallies.sums(tx, listener.organization, ids, first)))
+        return dict(await store.read(lambda tx: tallies.sums_of_listeners(tx, listener.organization, ids, first)))
 
     assert await sums(PERIOD) == {listener.id: ListenerTally(3, 3, 0), other.id: ListenerTally(3, 0, 0)}
     assert await sums(PERIOD + 1) == {}
@@ -98,10 +97,10 @@ async def test_counts_whose_write_failed_are_not_counted_twice(
 
 
 async def test_old_periods_are_deleted_in_steps(store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener_tallies, "ROWS_A_STEP", 2)
+    monkeypatch.setattr(tallies, "LISTENER_ROWS_A_STEP", 2)
     listener = await stored_listener(store, queue, 20)
     keys = [(listener.organization, listener.id, PERIOD + number) for number in range(5)]
-    await store.write(partial(listener_tallies.add, counted=[(key, ListenerTally(1)) for key in keys]))
-    deleted = [await store.write(partial(listener_tallies.delete_old, before=PERIOD + 3)) for _ in range(3)]
+    await store.write(partial(tallies.add_of_listeners, counted=[(key, ListenerTally(1)) for key in keys]))
+    deleted = [await store.write(partial(tallies.delete_old_of_listeners, before=PERIOD + 3)) for _ in range(3)]
     assert deleted == [2, 1, 0]
     assert sorted(await _stored(store, listener)) == [PERIOD + 3, PERIOD + 4]

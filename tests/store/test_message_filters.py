@@ -12,7 +12,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.headers import Headers
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage, encode_options, hash_key
 from discue.domain.model import Delivery, Listener, Queue
-from discue.store import deliveries, listeners, message_filters, message_states, messages
+from discue.store import across_queues, deliveries, listeners, message_filters, messages, recipients
 from discue.store.engine import Append, DeliveryRow, NewEntry, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.recipients import find_recipient, states_of
@@ -142,12 +142,12 @@ def _passes(item: Item, selection: Selection, state: str) -> bool:
 async def test_lists_show_the_state_that_the_deliveries_of_a_message_have(
     store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_states, "_LISTENERS_AT_ONCE", 1 + seed % 2)
+    monkeypatch.setattr(recipients, "_LISTENERS_AT_ONCE", 1 + seed % 2)
     subject = await _made(store, seed)
     # With many ranges, those of each listener are read: here, from none on.
-    ways = (0, message_states._RANGES_LOOKED_AT)
+    ways = (0, recipients._RANGES_LOOKED_AT)
     for queue, most in product(subject.queues, ways):
-        monkeypatch.setattr(message_states, "_RANGES_LOOKED_AT", most)
+        monkeypatch.setattr(recipients, "_RANGES_LOOKED_AT", most)
         page = await store.read(partial(messages.page_of_queue, queue=queue, selection=Selection(per_page=100)))
         items = {item.message.id: item for item in subject.items[queue.id]}
         assert {each.id: (each.size, each.options, each.is_delayed, each.origin_seq) for each in page.items} == {
@@ -194,9 +194,9 @@ async def test_messages_are_found_by_state_and_key_and_header(store: Store, seed
 
 async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(message_filters, "_LIMITS", ScanLimits(None, 2, 3))
-    monkeypatch.setattr(message_filters, "_LIMITS_OF_ALL", ScanLimits(None, 2, 3))
+    monkeypatch.setattr(across_queues, "_LIMITS", ScanLimits(None, 2, 3))
     for name in ("_LIMITS_OF_STATE", "_LIMITS_OF_STATE_AMONG"):
-        monkeypatch.setattr(message_filters, name, ScanLimits(2, 2, 3, around=0))
+        monkeypatch.setattr(message_filters, name, ScanLimits(2, 2, 3))
     monkeypatch.setattr(message_filters, "_STATES_FIRST", 1)
     subject = await _made(store, 1)
     both = [*subject.items[subject.queues[0].id], *subject.items[subject.queues[1].id]]
@@ -245,7 +245,7 @@ async def test_queue_with_too_many_listeners_has_no_states(store: Store, monkeyp
 
 async def test_page_with_too_many_delivery_rows_has_no_states(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = await _made(store, 1)
-    monkeypatch.setattr(message_states, "_ROWS_AT_MOST", 0)
+    monkeypatch.setattr(recipients, "_ROWS_AT_MOST", 0)
     assert await _states(store, subject.queues[0]) == {}
 
 

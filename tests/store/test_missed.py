@@ -9,9 +9,9 @@ import pytest
 
 from discue.domain.errors import BadRequest
 from discue.domain.model import Listener, Queue
-from discue.store import listeners, messages, missed, missed_candidates, recipients
+from discue.store import listeners, messages, missed, missed_scan, recipients
 from discue.store.engine import DeliveryRow, MissedRange, Transaction
-from discue.store.missed_messages import MissedMessage, position_of
+from discue.store.missed_scan import MissedMessage, position_of
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
 from tests.store.rows import (
@@ -139,7 +139,7 @@ async def test_list_of_an_organization_has_the_lists_of_its_listeners(
         for name in ("_LIMITS", "_LIMITS_OF_ONE", "_LIMITS_OF_REASON", "_LIMITS_OF_SEVERAL", "_LIMITS_OF_TIMES"):
             monkeypatch.setattr(missed, name, ScanLimits(2, 2, 3))
         for name in ("_LISTENERS_AT_ONCE", "_LISTENERS_LOOKED_AT", "_CHOSEN_LOOKED_AT"):
-            monkeypatch.setattr(missed_candidates, name, 2)
+            monkeypatch.setattr(missed_scan, name, 2)
     for filters, expected in zip(every, lists, strict=True):
         selection = Selection(per_page=4, **filters)
         # Of a message that was missed again after a redelivery, the last reason counts.

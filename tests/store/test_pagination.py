@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from discue.domain.errors import BadRequest
 from discue.domain.ids import row_id_at
-from discue.store import listeners, messages, queues
+from discue.store import across_queues, listeners, messages, queues
 from discue.store.engine import Row, Transaction, Value
-from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Part, Selection, created_at
+from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Part, ScanLimits, Selection, created_at
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, public_id, publish, row_id, stored_queue
 from tests.store.test_list_filters import SUBJECTS, Build, _messages, _messages_confined, _messages_of_queue, _queues
-from tests.store.walks import check, ids_of
+from tests.store.walks import check, forwards, ids_of
 from tests.support.clocks import NOON
 
 ORGANIZATION, STRANGER = row_id(1), row_id(1_001)
@@ -161,7 +161,8 @@ async def _located(key: int) -> tuple[int, int]:
 
 @given(st.lists(st.sets(st.integers(1, 60)), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 61))
 def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int) -> None:
-    merged, everything = Merged([_rows(part) for part in parts], _located), _rows(set().union(*parts))  # type: ignore[arg-type]
+    some = [(key, str(key)) for key in sorted(set().union(*parts[1:]))]
+    merged, everything = Merged[Row](_rows(parts[0]), some), _rows(set().union(*parts))
 
     async def compare(tx: Transaction) -> None:
         for offset in (0, 3):
@@ -174,44 +175,23 @@ def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int
     asyncio.run(compare(None))  # type: ignore[arg-type]
 
 
-class Skipping(Counting):
-    """A transaction that also counts the rows it asks the engine to step over."""
-
-    def __init__(self, tx: Transaction) -> None:
-        super().__init__(tx)
-        self.rows_skipped = 0
-
-    async def rows(self, sql: str, *values: Value) -> list[Row]:
-        if "OFFSET" in sql:
-            self.rows_skipped += int(values[-1] or 0)
-        return await super().rows(sql, *values)
-
-
-@pytest.mark.parametrize(("page", "shown", "skipped"), [(2, [22, 21, 20], 3), (3, [], 0), (1_000_000, [], 0)])
-async def test_a_page_beyond_the_end_of_a_log_skips_nothing(
-    store: Store, page: int, shown: list[int], skipped: int
+async def test_pages_that_would_take_reading_too_much_before_them_are_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = await stored_queue(store, ORGANIZATION, 1)
-    await publish(store, queue, [public_id(number) for number in range(10, 26)])
-    raise_tail = "UPDATE queue_head SET tail = 10 WHERE queue = $1"
-    await store.write(lambda tx: tx.execute("DELETE FROM log WHERE queue = $1 AND seq <= 10", queue.id))
-    await store.write(lambda tx: tx.execute(raise_tail, queue.id))
-
-    async def work(tx: Transaction) -> tuple[Listing[Any], int]:
-        skipping = Skipping(tx)
-        listing = await messages.page_of_queue(skipping, queue, Selection(per_page=3, page=page))
-        return listing, skipping.rows_skipped
-
-    found, rows_skipped = await store.read(work)
-    assert (ids_of(found), rows_skipped) == ([public_id(number) for number in shown], skipped)
-
-
-async def test_pages_that_would_take_reading_everything_before_them_are_refused(store: Store) -> None:
     pages, _ = await _messages_confined(store)
     assert (await store.read(lambda tx: pages(tx, Selection(per_page=3, page=300)))).items == ()
+    monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(2, 2, 4))
     with pytest.raises(BadRequest) as refused:
-        await store.read(lambda tx: pages(tx, Selection(per_page=3, page=1_000)))
+        await store.read(lambda tx: pages(tx, Selection(per_page=3, page=3)))
     assert refused.value.faults[0].pointer == "?page"
+
+
+async def test_walk_goes_on_where_a_scan_for_messages_of_some_queues_stopped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(2, 1, 3))
+    pages, items = await _messages_confined(store)
+    assert await forwards(store, pages, Selection(per_page=3)) == [item.id for item in reversed(items)]
 
 
 async def test_the_messages_of_a_deleted_queue_are_not_listed_before_they_are_removed(store: Store) -> None:

@@ -27,33 +27,28 @@ from discue.store import (
     api_keys,
     attempts,
     cursors,
-    delayed_messages,
     deliveries,
     delivery_rows,
+    direct_appends,
     domains,
     encryption,
     events,
     feed,
     idempotency,
-    listener_health,
-    listener_tallies,
     listeners,
     lockouts,
     message_log,
     messages,
     missed,
     organizations,
-    pull_backlogs,
     pull_leases,
     purge,
     queues,
     recipients,
     redeliveries,
-    replay_slots,
     replays,
     schedules,
     tallies,
-    timelines,
     topics,
     users,
     workers,
@@ -71,20 +66,19 @@ from discue.store.engine import (
     Value,
 )
 from discue.store.events import EventQuery, EventTopic, Occurrence
-from discue.store.jobs import REDELIVERY_TABLE
-from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep
-from discue.store.listener_tallies import ListenerTally
-from discue.store.missed_messages import position_of
+from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
+from discue.store.missed_scan import position_of
 from discue.store.pagination import FIRST_PAGE, Selection
 from discue.store.postgres.commit import CLOSED_AT, KNOWN_KEYS, append_statement, settle_statement
 from discue.store.postgres.engine import PAGE, POLL
 from discue.store.purge import Job
+from discue.store.redeliveries import REDELIVERY_TABLE
 from discue.store.replays import REPLAY_TABLE
 from discue.store.schedules import PlannedRun
 from discue.store.sqlite import commit
 from discue.store.sqlite import engine as sqlite
 from discue.store.store import Store
-from discue.store.tallies import TallyEntry
+from discue.store.tallies import ListenerTally, TallyEntry
 from tests.dashboard.users.test_session_table import a_session
 from tests.store.postgres_plans import index_conditions, slow_steps
 from tests.store.prepared import Prepared, on_prepared, prepared_by
@@ -190,7 +184,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     assert message is not None
     assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
     await deliveries.list_of_message(tx, message)
-    await timelines.page_of_message(tx, MessageFacts(message, {}, FilterDecisions(), SendingDefaults()), Selection())
+    await deliveries.timeline_page(tx, MessageFacts(message, {}, FilterDecisions(), SendingDefaults()), Selection())
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
@@ -229,12 +223,12 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
-    assert await delayed_messages.next_delayed_at(tx) is not None
-    mine = delayed_messages.DueMessage((OURS, queue.id), 5, 9)
-    await delayed_messages.due_messages(tx, NOON)
-    await delayed_messages.append_due(tx, [mine], NOON)
+    assert await direct_appends.next_delayed_at(tx) is not None
+    mine = direct_appends.DueMessage((OURS, queue.id), 5, 9)
+    await direct_appends.due_messages(tx, NOON)
+    await direct_appends.append_due(tx, [mine], NOON)
     assert tx.heads[mine.queue] == 41
-    await delayed_messages.cancel_delayed(tx, mine.queue, 6)
+    await direct_appends.cancel_delayed(tx, mine.queue, 6)
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:
@@ -351,7 +345,7 @@ async def _replay(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await replays.end(tx, (OURS, listener.id, made.id), 1, 0, now=NOON)
     await REPLAY_TABLE.delete(tx, made, row_id(85))
     for count in (3, 0):
-        await replay_slots.hold(tx, 1, OURS, count)
+        await replays.hold_slots(tx, 1, OURS, count)
 
 
 async def _lock_out(tx: Transaction) -> None:
@@ -486,12 +480,12 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await pull_leases.keys_among(tx, key, queue.id, [7, 8])
     await message_log.bodies_by_seq(tx, (OURS, queue.id), seqs)
     await cursors.lanes_after(tx, PULL_OWNER, (0, 0, 0), 10)
-    await pull_backlogs.backlogs_after(tx, (0, 0, 0), 10, now=NOON)
+    await pull_leases.backlogs_after(tx, (0, 0, 0), 10, now=NOON)
     counted = [((OURS, listener.id, period), ListenerTally(1)) for period in (5, 6)]
-    await listener_tallies.add(tx, counted)
-    await listener_tallies.of_listener(tx, OURS, listener.id, 5)
-    await listener_tallies.sums(tx, OURS, [listener.id, 3], 5)
-    await listener_tallies.delete_old(tx, 5)
+    await tallies.add_of_listeners(tx, counted)
+    await tallies.of_listener(tx, OURS, listener.id, 5)
+    await tallies.sums_of_listeners(tx, OURS, [listener.id, 3], 5)
+    await tallies.delete_old_of_listeners(tx, 5)
     await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
 
 
@@ -506,7 +500,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await delivery_rows.read_due(tx, key, NOON, 10)
     await delivery_rows.read_sweep(tx, key, Sweep(0, 40), 10)
     standing = HealthRecord(OURS, listener.id, 7, listener.liveness_url, listener.config_version, ListenerHealth())
-    await listener_health.write_health(tx, [standing, standing])
+    await listeners.write_health(tx, [standing, standing])
     await delivery_rows.read_open_keys(tx, key)
     await delivery_rows.blocking_rows(tx, key)
     await delivery_rows.deleted_blocking_rows(tx, key)

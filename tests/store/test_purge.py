@@ -10,18 +10,17 @@ from discue.domain.message_data import TEXT
 from discue.domain.model import Listener, Queue
 from discue.store import (
     api_keys,
-    listener_health,
-    listener_tallies,
     listeners,
     organizations,
     purge,
     queues,
     schedules,
+    tallies,
 )
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Row, Transaction
-from discue.store.jobs import REDELIVERY_TABLE
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.purge import Job
+from discue.store.redeliveries import REDELIVERY_TABLE
 from discue.store.replays import REPLAY_TABLE
 from discue.store.store import Store
 from discue.store.tables import TABLES
@@ -63,11 +62,11 @@ async def _filled(store: Store, number: int, organization: int, messages: int) -
         details=tuple((row_id(number) + seq, b"detail") for seq in seqs),
     )
     assert await store.settle(settled)
-    await store.write(partial(listener_tallies.add, counted=store.listener_counts.take()))
+    await store.write(partial(tallies.add_of_listeners, counted=store.listener_counts.take()))
     standing = HealthRecord(
         organization, listener.id, 0, listener.liveness_url, listener.config_version, ListenerHealth()
     )
-    assert await store.write(lambda tx: listener_health.write_health(tx, [standing])) == {listener.id}
+    assert await store.write(lambda tx: listeners.write_health(tx, [standing])) == {listener.id}
     await store.write(partial(REDELIVERY_TABLE.insert, made=a_redelivery(listener, number, until_seq=messages)))
     await store.write(partial(schedules.insert, schedule=a_schedule(queue, number)))
     await store.write(partial(REPLAY_TABLE.insert, made=a_replay(listener, number)))

@@ -12,11 +12,10 @@ from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.domain.window import subtract
 from discue.store import missed, purge, recipients, redeliveries
 from discue.store.engine import DeliveryRow, MissedRange, RedeliveryStep, Settle, Transaction
-from discue.store.jobs import REDELIVERY_TABLE, JobPreview
-from discue.store.missed_messages import MissedMessage
+from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
-from discue.store.redeliveries import RedeliveryBatch, next_batch
+from discue.store.redeliveries import REDELIVERY_TABLE, JobPreview, RedeliveryBatch, next_batch
 from discue.store.store import Store
 from tests.store.rows import a_redelivery, a_settle, public_id, publish, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards

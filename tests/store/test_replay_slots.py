@@ -3,8 +3,8 @@
 import asyncio
 from functools import partial
 
-from discue.store import organizations, replay_slots, workers
-from discue.store.replay_slots import REPLAYS_AT_ONCE
+from discue.store import organizations, replays, workers
+from discue.store.replays import REPLAYS_AT_ONCE
 from discue.store.store import Store
 from tests.store.rows import an_organization, row_id
 
@@ -21,7 +21,7 @@ async def _join(store: Store, *session_ids: int) -> None:
 
 
 async def _hold(store: Store, session_id: int, count: int, organization: int = OURS) -> int:
-    return await store.write(partial(replay_slots.hold, session_id=session_id, organization=organization, count=count))
+    return await store.write(partial(replays.hold_slots, session_id=session_id, organization=organization, count=count))
 
 
 async def _owners(store: Store) -> list[int]:
@@ -52,7 +52,7 @@ async def test_slot_is_free_unless_living_workers_hold_all_three(store: Store) -
     await _join(store, ALICE, BOB)
 
     async def has_free() -> bool:
-        return await store.read(partial(replay_slots.has_free, organization=OURS))
+        return await store.read(partial(replays.has_free_slot, organization=OURS))
 
     assert await has_free()
     await _hold(store, ALICE, 2)

@@ -19,11 +19,10 @@ from discue.domain.system_events import EVENTS, SYSTEM_QUEUE_ALIAS, QuotaNear
 from discue.store import (
     api_keys,
     cursors,
-    listener_health,
     listeners,
     lockouts,
     messages,
-    missed_reports,
+    missed,
     queues,
     schedules,
     system_events,
@@ -31,7 +30,7 @@ from discue.store import (
 )
 from discue.store.engine import NewEntry, NewMisses
 from discue.store.events import EventQuery, Occurrence, find
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.pagination import FIRST_PAGE
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
@@ -150,7 +149,7 @@ async def test_a_listener_that_becomes_inactive_or_recovers_is_reported_by_the_o
     async def write(state: Any, token: int, event_id: int) -> None:
         known = ListenerHealth(Liveness(state, last_failure_status=503, last_failure_msg="answered 503"))
         record = HealthRecord(OURS, listener.id, token, listener.liveness_url, 1, known, event_id)
-        await store.write(partial(listener_health.write_health, records=[record]))
+        await store.write(partial(listeners.write_health, records=[record]))
 
     await write("inactive", lane.token - 1, row_id(100))
     assert await events_of(store) == []
@@ -224,11 +223,11 @@ async def _miss(store: Store, listener: Listener, version: int, since: int, **by
 
 async def _report(store: Store, now: int, number: int) -> int:
     ids = [row_id(number), row_id(number + 1)]
-    return len(await store.write_exclusively(partial(missed_reports.report, now=now, event_ids=ids)))
+    return len(await store.write_exclusively(partial(missed.report, now=now, event_ids=ids)))
 
 
 async def _next_at(store: Store) -> int | None:
-    return await store.read(missed_reports.next_at)
+    return await store.read(missed.next_report_at)
 
 
 async def test_missed_messages_are_reported_once_a_minute_with_their_number(store: Store, listener: Listener) -> None:

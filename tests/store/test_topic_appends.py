@@ -9,7 +9,7 @@ import pytest
 
 from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.model import Queue, Topic
-from discue.store import attempts, delayed_messages, messages, purge, queues, tallies, topics
+from discue.store import attempts, direct_appends, messages, purge, queues, tallies, topics
 from discue.store.engine import (
     AlreadyDone,
     Append,
@@ -271,9 +271,9 @@ async def test_concurrent_deletions_in_two_queues_delete_the_shared_body(store: 
 
 async def test_delayed_topic_message_is_due_in_each_queue(store: Store, topic: Topic, into: list[Queue]) -> None:
     await store.append_to_topic(topic_appends(topic, into, 30, due_at=NOON + 5))
-    due = await store.read(partial(delayed_messages.due_messages, now=NOON + 5))
+    due = await store.read(partial(direct_appends.due_messages, now=NOON + 5))
     assert [(message.queue, message.size) for message in due] == [((OURS, queue.id), len(BODY)) for queue in into]
-    await store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=NOON + 5))
+    await store.write_exclusively(partial(direct_appends.append_due, messages=due, now=NOON + 5))
     for queue in into:
         page = await store.page(OURS, queue.id, 0, 100, max_bytes=1 << 20)
         assert [(entry.seq, entry.body) for entry in page.entries] == [(2, BODY)]

@@ -16,7 +16,7 @@ from discue.domain.listener_health import FailureStreak, Liveness
 from discue.domain.model import Listener, Queue
 from discue.domain.scopes import Principal
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction, Value
-from discue.store.listener_health import HealthRecord, ListenerHealth, Sweep, write_health
+from discue.store.listeners import HealthRecord, ListenerHealth, Sweep, write_health
 from discue.store.store import Store
 from discue.store.tables import TABLES, insert_rows
 from tests.support.cast import control_of, present

@@ -38,7 +38,7 @@ from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.domain.reservations import PAGE, RESOURCE
-from discue.store.missed_messages import MissedMessage
+from discue.store.missed_scan import MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000

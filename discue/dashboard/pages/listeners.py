@@ -16,9 +16,9 @@ from discue.domain.attempts import StoredAttempt
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS, JobListener
 from discue.domain.retry import RetryOptions, effective_policy
-from discue.store.jobs import Job
-from discue.store.listener_tallies import ListenerTally
 from discue.store.pagination import Listing, Selection
+from discue.store.redeliveries import Job
+from discue.store.tallies import ListenerTally
 
 STATE_WORDS: Final = {
     "disabled": "disabled",

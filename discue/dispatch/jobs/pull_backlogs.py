@@ -7,7 +7,7 @@ from typing import Final
 from discue.dispatch.lease import Leadership
 from discue.domain.clock import Clock
 from discue.store.engine import CursorKey
-from discue.store.pull_backlogs import PullBacklog, backlogs_after
+from discue.store.pull_leases import PullBacklog, backlogs_after
 from discue.store.store import Store
 
 SECONDS: Final = 15.0

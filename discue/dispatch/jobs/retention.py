@@ -14,7 +14,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, listener_tallies, lockouts, purge, tallies
+from discue.store import feed, idempotency, lockouts, purge, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -102,7 +102,7 @@ class Retention:
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             lockouts.delete_beyond,
             *(partial(delete, before=now) for delete in self._delete_ended),
-            partial(listener_tallies.delete_old, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
+            partial(tallies.delete_old_of_listeners, before=tallies.period_of(now - _LISTENER_COUNTS_KEPT_MS)),
             partial(tallies.delete_old_budgets, before_minute=now // MINUTE_MS - _MINUTES_KEPT),
             tallies.delete_beyond,
         )
@@ -137,7 +137,7 @@ class Retention:
     async def store_listener_counts(self) -> None:
         """Store the outcomes of deliveries by listener. Counts whose write fails are lost, not counted twice."""
         while counted := self._store.listener_counts.take():
-            await self._store.write(partial(listener_tallies.add, counted=counted))
+            await self._store.write(partial(tallies.add_of_listeners, counted=counted))
 
     async def _delete_history(self, now: int) -> None:
         """Delete old attempts, events and counts of every organization."""

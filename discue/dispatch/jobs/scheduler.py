@@ -20,8 +20,8 @@ from discue.domain.quotas import PublishUsage
 from discue.domain.reservations import JOBS, STEP
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
-from discue.store import delayed_messages, schedules
-from discue.store.delayed_messages import DueMessage
+from discue.store import direct_appends, schedules
+from discue.store.direct_appends import DueMessage
 from discue.store.engine import Appended, NewEntry
 from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, ScheduleKey
 from discue.store.store import Store
@@ -181,7 +181,7 @@ class Scheduler:
             now = self._clock.now()
             is_damaged = False
             with self._store.ledger.hold(JOBS, STEP.bytes):
-                if due := await self._store.read(partial(delayed_messages.due_messages, now=now)):
+                if due := await self._store.read(partial(direct_appends.due_messages, now=now)):
                     is_damaged = not await self._append_due(due, now)
                 await self._runs.run_due()
             if is_damaged:
@@ -191,12 +191,12 @@ class Scheduler:
     async def _append_due(self, due: Sequence[DueMessage], now: int) -> bool:
         """Append due messages. Returns False if those of a queue are damaged and only the others were appended."""
         try:
-            await self._store.write_exclusively(partial(delayed_messages.append_due, messages=due, now=now))
+            await self._store.write_exclusively(partial(direct_appends.append_due, messages=due, now=now))
         except StoreDamaged:
             for queue in dict.fromkeys(each.queue for each in due):
                 own = [each for each in due if each.queue == queue]
                 try:
-                    await self._store.write_exclusively(partial(delayed_messages.append_due, messages=own, now=now))
+                    await self._store.write_exclusively(partial(direct_appends.append_due, messages=own, now=now))
                 except StoreDamaged:
                     self._store.damage.note(queue)
             return False

@@ -10,7 +10,7 @@ from discue.dispatch.lease import Leadership
 from discue.domain.errors import StoreDamaged
 from discue.domain.system_events import ResourceName, StoreDamage
 from discue.observability.logs import Log
-from discue.store import missed_reports, queues, system_events
+from discue.store import missed, queues, system_events
 from discue.store.engine import QueueKey, Transaction
 from discue.store.store import DAMAGE_REMEDY
 
@@ -50,10 +50,10 @@ class MissedReports:
         """Report everything that is due."""
         store, now = self._control.store, self._control.clock.now()
         # Usually nothing is due: this read spares an exclusive transaction.
-        self._next_at = await store.read(missed_reports.next_at)
+        self._next_at = await store.read(missed.next_report_at)
         while self._next_at is not None and self._next_at <= now:
             ids = [self._control.row_ids.next() for _ in range(_REPORTS_A_STEP)]
-            for event in await store.write_exclusively(partial(missed_reports.report, now=now, event_ids=ids)):
+            for event in await store.write_exclusively(partial(missed.report, now=now, event_ids=ids)):
                 reasons = ",".join(f"{reason}:{count}" for reason, count in event.reasons.items())
                 self._log.info(
                     "messages_missed",
@@ -62,7 +62,7 @@ class MissedReports:
                     count=event.count,
                     reasons=reasons,
                 )
-            self._next_at = await store.read(missed_reports.next_at)
+            self._next_at = await store.read(missed.next_report_at)
 
     def _pause_seconds(self) -> float:
         if self._next_at is None:

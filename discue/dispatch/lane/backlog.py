@@ -20,7 +20,7 @@ from discue.domain.messages import Entry
 from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry, read_due, read_sweep
 from discue.store.engine import Settle
-from discue.store.listener_health import Sweep
+from discue.store.listeners import Sweep
 
 _ENDLESS: Final = (1 << 63) - 1
 

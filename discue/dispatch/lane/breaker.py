@@ -14,7 +14,7 @@ from discue.domain.listener_health import (
     breaker_state,
     with_new_url,
 )
-from discue.store.listener_health import ListenerHealth
+from discue.store.listeners import ListenerHealth
 
 MOST_TRIALS: Final = 64
 """How many requests the half-open breaker lets be in flight at most. One more success closes it."""

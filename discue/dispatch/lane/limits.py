@@ -16,7 +16,7 @@ from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_slot
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store.engine import CursorKey
-from discue.store.listener_health import ListenerHealth
+from discue.store.listeners import ListenerHealth
 from discue.store.time_slice import TimeSlice
 
 # Several, because one free slot raises the thresholds of all lanes; few, so that an outcome costs little while many

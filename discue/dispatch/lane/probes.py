@@ -30,9 +30,9 @@ from discue.domain.listener_health import (
     with_jitter,
 )
 from discue.sending.fetch import Fetcher, FetchResult
-from discue.store import listener_health
+from discue.store import listeners
 from discue.store.engine import CursorKey
-from discue.store.listener_health import HealthRecord, ListenerHealth
+from discue.store.listeners import HealthRecord, ListenerHealth
 
 LATE_MS: Final = 60_000
 """How long counts may wait until they are stored."""
@@ -182,7 +182,7 @@ class HealthWriter:
             return
         try:
             # Records of cursors that another worker owns are ignored. Their lanes are dropped anyway.
-            await self._context.store.write(partial(listener_health.write_health, records=records))
+            await self._context.store.write(partial(listeners.write_health, records=records))
         except (Unavailable, StoreUnusable):
             self._due.update((lane, None) for lane in lanes)
             self._stored |= changed

@@ -11,10 +11,10 @@ from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.states import LaneState
 from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.errors import Unavailable
-from discue.store import replay_slots, replays
+from discue.store import replays
 from discue.store.cursors import ReplayPlan
 from discue.store.engine import Notification
-from discue.store.replay_slots import REPLAYS_AT_ONCE
+from discue.store.replays import REPLAYS_AT_ONCE
 
 _KEPT_SECONDS: Final = 1.0
 """How long the worker keeps a slot that none of its replays needs: most replays that pause soon need it again.
@@ -220,7 +220,7 @@ class ReplaySlots:
     async def _pass_on(self, share: _Share) -> bool:
         """Give up a slot, unless another one is free. A later poll asks for it again."""
         share.held_since = self._worker.clock.monotonic()
-        has_free = await self._worker.store.read(partial(replay_slots.has_free, organization=share.organization))
+        has_free = await self._worker.store.read(partial(replays.has_free_slot, organization=share.organization))
         # `invalidate` may have been called meanwhile.
         if has_free or not share.held:
             return False
@@ -242,7 +242,7 @@ class ReplaySlots:
         # A slot that is given up must not be used from now on. Its owner is unknown until the store answers.
         share.held, share.stored = min(share.held, count), REPLAYS_AT_ONCE
         store, session_id = self._worker.store, self._worker.session.id
-        hold = partial(replay_slots.hold, session_id=session_id, organization=share.organization, count=count)
+        hold = partial(replays.hold_slots, session_id=session_id, organization=share.organization, count=count)
         held = await store.write(hold)
         if epoch != self._epoch:
             return

@@ -15,8 +15,8 @@ from discue.domain.errors import StoreDamaged
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
 from discue.domain.schedule import Schedule, Timing, first_run
-from discue.store import delayed_messages, messages, schedules
-from discue.store.delayed_messages import DueMessage
+from discue.store import direct_appends, messages, schedules
+from discue.store.direct_appends import DueMessage
 from discue.store.engine import Transaction
 from tests.dispatch.stage import Stage, well
 from tests.support.cast import control_of
@@ -241,7 +241,7 @@ async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
     await stage.listener(damaged)
     await stage.listener(other)
     held, sent = await _delayed(stage, damaged, 5_000), await _delayed(stage, other, 5_000)
-    append = delayed_messages.append_due
+    append = direct_appends.append_due
 
     async def appended(tx: Transaction, messages: Sequence[DueMessage], now: int) -> None:
         if any(each.queue == (damaged.organization, damaged.id) for each in messages):
@@ -250,7 +250,7 @@ async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
 
     stage.clock.advance(5_000)
     with monkeypatch.context() as patched:
-        patched.setattr(delayed_messages, "append_due", appended)
+        patched.setattr(direct_appends, "append_due", appended)
         # Raised for the supervisor, which repeats the job later.
         with pytest.raises(StoreDamaged):
             await scheduling.deliver()

@@ -2,7 +2,7 @@
 
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.lease import Leadership
-from discue.store.pull_backlogs import PullBacklog
+from discue.store.pull_leases import PullBacklog
 from tests.dispatch.stage import Stage
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull_fixture
 

@@ -10,7 +10,7 @@ from discue.dispatch.lane.worker import Tuning
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
 from discue.observability import logs
-from discue.store.listener_health import ListenerHealth, Sweep
+from discue.store.listeners import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
 HOUR_MS = 3_600_000

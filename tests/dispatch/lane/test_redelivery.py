@@ -6,8 +6,7 @@ import pytest
 
 from discue.dispatch.lane.worker import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
-from discue.store.jobs import REDELIVERY_TABLE
-from discue.store.redeliveries import STEP_ROWS
+from discue.store.redeliveries import REDELIVERY_TABLE, STEP_ROWS
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 from tests.support.everywhere import seeds
 

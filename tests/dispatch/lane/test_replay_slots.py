@@ -11,10 +11,10 @@ from discue.dispatch.lane.worker import PAGE_BYTES
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.reservations import ReadBound
-from discue.store import replay_slots
+from discue.store import replays
 from discue.store.engine import Notification, Transaction
 from discue.store.ledger import Reservation
-from discue.store.replay_slots import REPLAYS_AT_ONCE
+from discue.store.replays import REPLAYS_AT_ONCE
 from tests.dispatch.replays import ask, cancel, deliver_all, stored, streams
 from tests.dispatch.stage import Stage, Worker, until, well
 
@@ -214,7 +214,7 @@ class Holds:
         self.counts: list[int] = []
         self.error: Exception | None = None
         """Raised instead of a change."""
-        self._hold = replay_slots.hold
+        self._hold = replays.hold_slots
 
     async def __call__(self, tx: Transaction, session_id: int, organization: int, count: int) -> int:
         held = await self._hold(tx, session_id, organization, count)
@@ -228,7 +228,7 @@ class Holds:
 @pytest.fixture
 def holds(monkeypatch: pytest.MonkeyPatch) -> Holds:
     made = Holds()
-    monkeypatch.setattr(replay_slots, "hold", made)
+    monkeypatch.setattr(replays, "hold", made)
     return made
 
 
