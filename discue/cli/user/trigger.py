@@ -12,7 +12,7 @@ from discue.cli.output import note, say_data, say_result
 from discue.cli.user.arguments import DELAY, name
 from discue.cli.user.command import connect, user_command
 from discue.cli.user.publish import TOPIC, publish, require_topic
-from discue.domain.json_example import NoExample, example_of
+from discue.dashboard.json_example import NoExample, example_of
 from discue.domain.schema_rules import rules_to_json_schema
 
 if TYPE_CHECKING:

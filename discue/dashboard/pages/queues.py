@@ -10,13 +10,13 @@ from discue.control import listeners, messages, queues
 from discue.control.queues import QueueSummary
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, instant_of, key_of, number_of, value_of
 from discue.dashboard.formats import PREVIEW_BYTES
+from discue.dashboard.json_example import NoExample, accepted_example
 from discue.dashboard.listing import NO_ROWS, STATES, id_given, names_offered, noting_faults, selection_of, shown
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.pages.message import message_of
 from discue.dashboard.pages.queue_forms import LANGUAGES, default_retention
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.aliases import check_alias
-from discue.domain.json_example import NoExample, accepted_example
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue

@@ -13,6 +13,7 @@ from discue.control.listener_fields import ListenerFields, OptionFields, RateFie
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.fields import decimal_of, indented, is_number
 from discue.dashboard.formats import SHOWN_BYTES, beginning
+from discue.dashboard.json_example import NoExample, example_of
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages import listener_actions, message, selected
 from discue.dashboard.pages import listeners as listener_pages
@@ -23,7 +24,6 @@ from discue.dashboard.portal.rules import PortalAction
 from discue.dashboard.portal.visit import PortalRoute, of_portal
 from discue.dashboard.visit import Act, Page, Redirect, Show, Visit
 from discue.domain.errors import DiscueError, invalid
-from discue.domain.json_example import NoExample, example_of
 from discue.domain.model import Queue
 from discue.store.pagination import Listing
 from discue.store.time_slice import TimeSlice

@@ -6,7 +6,7 @@ import signal
 import jsonschema_rs
 import pytest
 
-from discue.domain.json_example import NoExample, example_of
+from discue.dashboard.json_example import NoExample, example_of
 from tests.cli.commands import running
 from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dashboard.json_example import MOST_CHARACTERS, NoExample, accepted_example, example_of
 from discue.domain.errors import Unprocessable
-from discue.domain.json_example import MOST_CHARACTERS, NoExample, accepted_example, example_of
 from discue.domain.schemas import compile_schema
 from tests.support.clocks import no_time
 
