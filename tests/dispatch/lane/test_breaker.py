@@ -9,7 +9,6 @@ from discue.dispatch.lane.states import BreakerState
 from discue.dispatch.lane.worker import Tuning
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
-from discue.observability import logs
 from discue.store.listeners import ListenerHealth, Sweep
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 
@@ -47,11 +46,7 @@ async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Sta
     assert stage.dispatcher._context.budget.held == 0
 
 
-async def test_log_has_what_an_operator_wants_to_know(
-    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Other tests of this process may have configured a handler, which frequent events go to.
-    monkeypatch.setattr(logs, "_handler", None)
+async def test_log_has_what_an_operator_wants_to_know(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     queue, _ = await stage.running()
     caplog.set_level("INFO")
     await stage.probe(503, times=3)
