@@ -85,7 +85,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
     "body": (6, 4, 2, b"\x00abc"),
-    "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, b"1", 1, None, None, 1, 1),
+    "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, 1, None, None, 1, 1, b"1"),
     "session": (
         *(7, "s" * 21, b"\x02" * 32, 0, "owner", "active", "password", "", "192.0.2.1", "a browser"),
         *(NOON, NOON, NOON + 1, NOON + 2),

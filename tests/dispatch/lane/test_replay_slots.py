@@ -228,7 +228,7 @@ class Holds:
 @pytest.fixture
 def holds(monkeypatch: pytest.MonkeyPatch) -> Holds:
     made = Holds()
-    monkeypatch.setattr(replays, "hold", made)
+    monkeypatch.setattr(replays, "hold_slots", made)
     return made
 
 
