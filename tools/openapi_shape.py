@@ -26,6 +26,7 @@ _UNORDERED: Final = frozenset({"required", "enum", "type", "tags", "parameters",
 _CONTEXT_LINES: Final = 2
 
 Json = Any
+Shape = dict[str, list[str]]
 
 
 def load(path: Path) -> Json:
@@ -63,9 +64,8 @@ def _compact(value: Json) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 
 
-def differences(frozen: Json, current: Json) -> list[str]:
-    """Return the diff of each operation, and of each other part of the document, whose shape differs."""
-    before, after = _parts(frozen), _parts(current)
+def differences(before: Shape, after: Shape) -> list[str]:
+    """Return the diff of each operation, and of each other part of a document, whose shape differs."""
     return [
         "\n".join([part, *unified_diff(before.get(part, []), after.get(part, []), n=_CONTEXT_LINES, lineterm="")])
         for part in sorted(before.keys() | after.keys())
@@ -73,7 +73,7 @@ def differences(frozen: Json, current: Json) -> list[str]:
     ]
 
 
-def _parts(document: Json) -> dict[str, list[str]]:
+def shape(document: Json) -> Shape:
     """Return the lines of each operation and other part, with references replaced by what they refer to."""
     bare = _without_prose(document)
     parts = {f"{path} {key}": item for path, items in bare["paths"].items() for key, item in items.items()}
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--freeze"]:
         FROZEN.write_text(frozen_text(current), encoding="utf-8")
         return 0
-    found = differences(load(FROZEN), current)
+    found = differences(shape(load(FROZEN)), shape(current))
     print("\n".join(found) if found else "The document has the frozen shape.")
     return 1 if found else 0
 
