@@ -57,7 +57,7 @@ class DeliveryTestResult(msgspec.Struct, frozen=True):
 
 
 class SampleSender(Protocol):
-    """Sends test requests: `sending.test_sender`."""
+    """Sends test requests: `sending.endpoint_tester`."""
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome: ...
 

@@ -8,14 +8,7 @@ from typing import Final
 
 import msgspec
 
-from discue.dispatch.lane.endpoint import InFlightAttempt, endpoint_of
-from discue.dispatch.lane.handover import HandoverOutcomes
-from discue.dispatch.lane.lane import Lane, LaneContext, SendAttempt
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
-from discue.dispatch.lane.owned_cursor import write_until_stored
-from discue.dispatch.lane.probes import Probe, Prober
-from discue.dispatch.lane.replay import ReplaySlots
-from discue.dispatch.lane.worker import (
+from discue.dispatch.lane.context import (
     BodyBudget,
     DetailBudget,
     LimitedReads,
@@ -24,6 +17,13 @@ from discue.dispatch.lane.worker import (
     WorkerContext,
     WorkerSession,
 )
+from discue.dispatch.lane.endpoint import InFlightAttempt, endpoint_of
+from discue.dispatch.lane.handover import HandoverOutcomes
+from discue.dispatch.lane.lane import Lane, LaneContext, SendAttempt
+from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
+from discue.dispatch.lane.owned_cursor import write_until_stored
+from discue.dispatch.lane.probes import Probe, Prober
+from discue.dispatch.lane.replay import ReplaySlots
 from discue.dispatch.registry import LaneIndex, LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers

@@ -7,8 +7,8 @@ from enum import Enum, auto
 from functools import partial
 from typing import Final
 
+from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lane.states import Transitions, transition
-from discue.dispatch.lane.worker import WorkerSession
 from discue.domain.ids import RowIds
 from discue.store import workers
 from discue.store.engine import UniqueViolation

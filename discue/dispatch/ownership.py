@@ -1,7 +1,7 @@
 """Ownership of cursors: a worker expires workers that are gone, claims free cursors, and releases surplus ones.
 
-Rendezvous hashing says who should own a cursor. The database decides who does own it: by guarded writes, and by the
-token of the cursor.
+Rendezvous hashing says who should own a cursor. The database decides who does own it: `store.cursors.claim` updates
+free cursors only, and raises the token, without which no later write applies.
 """
 
 import math

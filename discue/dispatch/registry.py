@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from discue.dispatch.lane.context import ReservedReads
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.lane import Lane, LaneContext
 from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS
-from discue.dispatch.lane.worker import ReservedReads
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers

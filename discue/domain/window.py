@@ -7,7 +7,9 @@ SPAN = 4_096
 
 
 class Window:
-    """The set of settled seqs of one cursor.
+    """The set of settled seqs of one cursor: it need not read these messages again.
+
+    A delivery that is to be continued is settled here, too, once it has a row.
 
     `ahead` is a bitmap: bit i stands for seq `position + 1 + i`. Bit 0 is never set, because settling that message
     moves the position.

@@ -19,8 +19,8 @@ from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.retention import DeleteEnded, Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
 from discue.dispatch.jobs.system_events import DamageReports, MissedReports
+from discue.dispatch.lane.context import Sources, WorkerSession
 from discue.dispatch.lane.probes import ProbeSender
-from discue.dispatch.lane.worker import Sources, WorkerSession
 from discue.dispatch.lease import Leadership
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
@@ -37,10 +37,10 @@ from discue.observability.tracing import Tracer
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens, AuthorizingSender
+from discue.sending.endpoint_tester import EndpointTester
 from discue.sending.fetch import Fetcher
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from discue.sending.test_sender import EndpointTester
 from discue.server.installation import Machine
 
 

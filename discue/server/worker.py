@@ -8,7 +8,7 @@ from functools import partial
 from discue.control.context import ControlContext
 from discue.dispatch.jobs.pull_backlogs import SECONDS as PULL_BACKLOGS_SECONDS
 from discue.dispatch.jobs.system_events import MissedReports
-from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lease import Leadership, Lease
 from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.poller import Poller

@@ -10,8 +10,8 @@ from random import Random
 import msgspec
 
 from discue.dispatch.dispatcher import Dispatcher, DispatchLimits
+from discue.dispatch.lane.context import Sources, Tuning, WorkerSession
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.worker import Sources, Tuning, WorkerSession
 from discue.domain.attempts import FailureKind, Outcome, Timings, Trace
 from discue.domain.egress import Target
 from discue.domain.ids import SLOTS, PublicIds, RowIds

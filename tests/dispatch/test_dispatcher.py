@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from discue.dispatch import dispatcher, timers
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.attempts import Outcome
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions

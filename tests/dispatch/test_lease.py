@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lease import Lease
 from discue.domain.errors import StoreUnavailable
 from discue.domain.ids import RowIds

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.dispatch.dispatcher import Dispatcher
-from discue.dispatch.lane.worker import WorkerSession
+from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lease import Leadership, Lease
 from discue.dispatch.ownership import (
     FirstSeen,

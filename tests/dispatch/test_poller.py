@@ -17,7 +17,7 @@ from discue.dispatch import poller
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.lane.worker import Sources, WorkerSession
+from discue.dispatch.lane.context import Sources, WorkerSession
 from discue.dispatch.lease import Leadership, Lease
 from discue.dispatch.ownership import Ownership
 from discue.dispatch.poller import Poller

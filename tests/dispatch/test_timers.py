@@ -3,7 +3,7 @@
 import asyncio
 
 from discue.dispatch.lane.breaker import PAUSE_MS
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.timers import Timers
 from discue.domain.listener_health import IDLE_INTERVAL_MS
 from discue.domain.model import DeliveryOptions

@@ -13,6 +13,7 @@ from discue.crypto import signing
 from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
+from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
@@ -20,7 +21,6 @@ from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import FairShare
 from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.states import DeliveryState
-from discue.dispatch.lane.worker import WorkerSession
 from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
 from discue.domain.messages import Entry

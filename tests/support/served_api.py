@@ -44,8 +44,8 @@ from discue.product import MISSING_PAGE, ROUTES
 from discue.publishing.publish import Publisher
 from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
+from discue.sending.endpoint_tester import EndpointTester
 from discue.sending.fetch import Fetcher
-from discue.sending.test_sender import EndpointTester
 from discue.server.http import Address, HttpServer
 from discue.server.installation import open_installation
 from discue.store.engine import Transaction

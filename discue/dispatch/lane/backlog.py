@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
+from discue.dispatch.lane.context import PAGE_BYTES, BodyBudget
 from discue.dispatch.lane.ordering import WaitingByKey
 from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.store_checks import READ_RETRY_MS
-from discue.dispatch.lane.worker import PAGE_BYTES, BodyBudget
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.window import SPAN

@@ -22,7 +22,7 @@ _DETAIL_BYTES: Final = 1 << 19
 _MISSED: Final = frozenset({"missed"})
 _EXPIRED: Final = frozenset({"expired", "too_old"})
 
-_AHEAD: Final = frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT})
+_NOT_PASSED: Final = frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT})
 """States of deliveries that the cursor has not passed."""
 _AS_STORED: Final = frozenset(
     {DeliveryState.RETRYING, DeliveryState.MISSED, DeliveryState.ACKNOWLEDGED, DeliveryState.SKIPPED}
@@ -131,15 +131,15 @@ class CursorState:
     def enter(self, seq: int, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> bool:
         """Change the state of a delivery. Returns whether the cursor had passed it.
 
-        Every change of the state of a single delivery is made here. `before` is its state as stored, which counts if
-        memory has none.
+        All transitions of single deliveries are made here. `before` is its state as stored, which counts if memory has
+        none.
         """
         before = self.states.get(seq, before)
         # Not `transition`: each message comes here twice.
         if state not in DELIVERY_TRANSITIONS[before]:
             raise ValueError(f"no transition from {before!r} to {state!r}")
         self.states[seq] = state
-        return before not in _AHEAD
+        return before not in _NOT_PASSED
 
     def claim(self, seq: int, *, is_leased: bool = False) -> None:
         """Take a delivery whose row was read: it is due, or a consumer has it."""
@@ -378,7 +378,7 @@ class CursorState:
             self._free_key(seq)
 
     def _write(self, row: DeliveryRow, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> None:
-        """Change the state of a delivery that is not settled, and its row. The cursor passes it."""
+        """Change the state and the row of a delivery that is to be continued. The cursor passes it."""
         was_passed = self.enter(row.seq, state, before)
         self._put_row(row)
         if not was_passed:

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Final
 
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.context import DetailBudget, WorkerContext
 from discue.dispatch.lane.cursor_state import attempt_record
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.store_checks import StoreCheck
-from discue.dispatch.lane.worker import DetailBudget, WorkerContext
 from discue.domain.attempts import Outcome
 from discue.domain.model import DisableReason
 from discue.domain.retry import settle

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.context import BodyBudget, DetailBudget, LimitedReads, WorkerContext
 from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
@@ -30,7 +31,6 @@ from discue.dispatch.lane.states import (
     LaneState,
 )
 from discue.dispatch.lane.store_checks import DeletionWatch, KeyReader, RedeliveryRunner, StoreCheck
-from discue.dispatch.lane.worker import BodyBudget, DetailBudget, LimitedReads, WorkerContext
 from discue.dispatch.spans import SettledAs
 from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreDamaged

@@ -332,7 +332,8 @@ class FairShare:
     """Shares a listener's slots and rate between its live lane and its replays on this worker.
 
     A lane that wants a slot and gets none waits, and the others leave it its share and its turn. So neither live
-    messages nor replays hold each other up. Requests of lanes that were closed keep their slots until they end.
+    messages nor replays hold each other up. Requests of lanes that were closed keep their slots until they end. Lanes
+    are known by their limits.
     """
 
     def __init__(self, clock: Clock, on_over: Callable[[], object]) -> None:
@@ -355,40 +356,40 @@ class FairShare:
         """Whether replays may send: the live lane sends, and its circuit breaker is closed."""
         return self._live is not None and self._live.is_wide_open
 
-    def join(self, lane: Limits) -> None:
-        lane.fair_share = self
-        self.on_start(lane)
-        if lane.owned.key[2]:
-            self.replays[lane.owned.key] = lane
+    def join(self, limits: Limits) -> None:
+        limits.fair_share = self
+        self.on_start(limits)
+        if limits.owned.key[2]:
+            self.replays[limits.owned.key] = limits
             if self._live is not None:
-                lane.follow(self._live)
+                limits.follow(self._live)
             return
-        self._live = lane
-        self._was_open = lane.is_wide_open
+        self._live = limits
+        self._was_open = limits.is_wide_open
         for replay in self.replays.values():
-            replay.follow(lane)
+            replay.follow(limits)
             self._waiting[replay] = None
 
-    def leave(self, lane: Limits) -> None:
+    def leave(self, limits: Limits) -> None:
         """Remove a lane. Its requests in flight keep their slots."""
-        self._waiting.pop(lane, None)
-        if lane is self._live:
+        self._waiting.pop(limits, None)
+        if limits is self._live:
             self._live = None
-        elif self.replays.get(lane.owned.key) is lane:
-            del self.replays[lane.owned.key]
-        self._closed.append(lane)
+        elif self.replays.get(limits.owned.key) is limits:
+            del self.replays[limits.owned.key]
+        self._closed.append(limits)
         self._pump_waiting()
 
-    def on_start(self, lane: Limits) -> None:
+    def on_start(self, limits: Limits) -> None:
         """Note that the lane starts a request, or joined: the turns of the others come first."""
         self._turn += 1
-        self._turns[lane] = self._turn
+        self._turns[limits] = self._turn
 
-    def pump(self, lane: Limits) -> None:
+    def pump(self, limits: Limits) -> None:
         """Let the lane start what it may, then the lanes that wait."""
-        self._waiting.pop(lane, None)
-        if lane not in self._closed:
-            lane.owned.lane.start()
+        self._waiting.pop(limits, None)
+        if limits not in self._closed:
+            limits.owned.lane.start()
         was_open, self._was_open = self._was_open, self.is_open
         if self._was_open and not was_open:
             for replay in self.replays.values():
@@ -396,18 +397,18 @@ class FairShare:
                 self._waiting[replay] = None
         self._pump_waiting()
 
-    def may_start(self, lane: Limits) -> bool:
+    def may_start(self, limits: Limits) -> bool:
         """Whether the lane may start a request."""
-        if not self._may_start(lane):
+        if not self._may_start(limits):
             return False
-        self._waiting.pop(lane, None)
+        self._waiting.pop(limits, None)
         return True
 
-    def wait(self, lane: Limits) -> None:
+    def wait(self, limits: Limits) -> None:
         """Call the lane when it may start a request."""
-        self._waiting[lane] = None
+        self._waiting[limits] = None
 
-    def _may_start(self, lane: Limits) -> bool:
+    def _may_start(self, limits: Limits) -> bool:
         live = self._live
         if live is None or self._wait_seconds(live) > 0:
             return False
@@ -416,33 +417,33 @@ class FairShare:
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
         taken = sum(each.taken for each in lanes) + sum(each.in_flight for each in self._closed)
-        waiting = [self._claim(each) for each in self._waiting if each is not lane]
-        return may_take_slot(live.adaptive.allowed, taken, self._claim(lane), waiting)
+        waiting = [self._claim(each) for each in self._waiting if each is not limits]
+        return may_take_slot(live.adaptive.allowed, taken, self._claim(limits), waiting)
 
     def _wait_seconds(self, live: Limits) -> float:
         """Return how long until the listener's rate allows the next request."""
         return live.rate.wait_seconds(self._clock.monotonic())
 
-    def _claim(self, lane: Limits) -> Claim:
-        return Claim(lane.taken, self._turns[lane])
+    def _claim(self, limits: Limits) -> Claim:
+        return Claim(limits.taken, self._turns[limits])
 
     def _pump_waiting(self) -> None:
         if self._is_pumping:
             return
         self._is_pumping = True
         try:
-            while (lane := next((each for each in self._waiting if self._may_start(each)), None)) is not None:
+            while (limits := next((each for each in self._waiting if self._may_start(each)), None)) is not None:
                 # It starts at least one request, or does not wait any more.
-                del self._waiting[lane]
-                lane.owned.lane.start()
+                del self._waiting[limits]
+                limits.owned.lane.start()
         finally:
             self._is_pumping = False
         wait_seconds = 0.0 if self._live is None else self._wait_seconds(self._live)
         if wait_seconds > 0 and self._waiting:
             next(iter(self._waiting)).owned.lane.wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
-        self._closed = [lane for lane in self._closed if lane.in_flight]
+        self._closed = [limits for limits in self._closed if limits.in_flight]
         lanes = {self._live, *self.replays.values()}
-        self._turns = {lane: turn for lane, turn in self._turns.items() if lane in lanes}
+        self._turns = {limits: turn for limits, turn in self._turns.items() if limits in lanes}
         if self.replays or self._closed or self._is_over:
             return
         self._is_over = True

@@ -15,7 +15,7 @@ from itertools import chain
 
 import msgspec
 
-from discue.dispatch.lane.worker import BodyBudget
+from discue.dispatch.lane.context import BodyBudget
 from discue.domain.messages import Entry
 from discue.domain.waiting import DUE_NOW
 from discue.domain.window import Window

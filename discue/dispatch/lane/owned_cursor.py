@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from discue.dispatch.lane.context import LimitedReads, WorkerContext
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
-from discue.dispatch.lane.worker import LimitedReads, WorkerContext
 from discue.dispatch.spans import SettledAs, record_pushed_settled, recorded_trace
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 from discue.store.cursors import LaneRecord
@@ -16,7 +16,11 @@ from discue.store.engine import Settle
 
 
 class LaneCalls(Protocol):
-    """The calls that the parts of a lane make when something has happened. `Lane` describes them."""
+    """The calls that the parts of a lane make when something has happened. `Lane` describes them.
+
+    After a change that lets the lane send, call `pump`; after a read, `advance`, which also stores what the read has
+    changed; before a time, `wake_at`. Only `FairShare` calls `start` and `reopen`: everyone else would bypass it.
+    """
 
     def wake_at(self, due_at: int) -> None: ...
 

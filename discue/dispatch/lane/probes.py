@@ -8,9 +8,9 @@ from functools import partial
 from typing import Final, Protocol
 
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.context import STARTS_PER_TURN, WorkerContext
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
 from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS, OwnedCursor
-from discue.dispatch.lane.worker import STARTS_PER_TURN, WorkerContext
 from discue.domain.concurrency import AdaptiveLimit
 from discue.domain.egress import Target
 from discue.domain.errors import StoreUnusable, Unavailable

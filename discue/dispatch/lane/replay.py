@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Final
 
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.context import WorkerContext
 from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.states import LaneState
-from discue.dispatch.lane.worker import WorkerContext
 from discue.domain.errors import Unavailable
 from discue.store import replays
 from discue.store.cursors import ReplayPlan

@@ -5,10 +5,10 @@ from typing import Final
 
 from discue.dispatch.delivery_rules import DeliveryRules, Gap, steps_of_page
 from discue.dispatch.lane.backlog import Backlog
+from discue.dispatch.lane.context import PAGE_BYTES
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.limits import Limits, Turns
 from discue.dispatch.lane.states import FILTERS, IDLE, REQUESTS, WORKER, Blocked, DeliveryState
-from discue.dispatch.lane.worker import PAGE_BYTES
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
 from discue.store.delivery_rows import retries_up_to

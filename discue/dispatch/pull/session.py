@@ -13,9 +13,9 @@ from discue.control.listener_fields import LEASED_FOR_SECONDS
 from discue.control.pulls import Decision, DecisionResult, LeasedMessage
 from discue.dispatch.delivery_rules import DeliveryRules, Gap, message_policy, policy_of, steps_of_page
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
+from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
-from discue.dispatch.lane.worker import BodyBudget
 from discue.dispatch.spans import SettledAs, record_pulled_settled
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock

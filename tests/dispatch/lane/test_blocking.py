@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue

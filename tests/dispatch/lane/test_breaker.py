@@ -5,8 +5,8 @@ import pytest
 
 from discue.dispatch.lane import breaker
 from discue.dispatch.lane.breaker import FAILURES_IN_A_ROW, CircuitBreaker
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.states import BreakerState
-from discue.dispatch.lane.worker import Tuning
 from discue.domain.listener_health import Liveness, after_probe
 from discue.domain.model import Listener, Queue
 from discue.store.listeners import ListenerHealth, Sweep

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.dispatch.delivery_rules import SKIP
+from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.dispatch.lane.states import DeliveryState
 from discue.dispatch.lane.store_checks import PUSH_STATES
-from discue.dispatch.lane.worker import BodyBudget
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement

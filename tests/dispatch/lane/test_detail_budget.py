@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from discue.dispatch.lane.worker import SHORT_BODY_BYTES, DetailBudget
+from discue.dispatch.lane.context import SHORT_BODY_BYTES, DetailBudget
 from discue.domain.attempts import decode_detail
 from tests.dispatch.stage import badly, well, with_trace
 from tests.support.clocks import StandingClock

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
-from discue.dispatch.lane.worker import Tuning
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue

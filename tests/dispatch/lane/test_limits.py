@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch.lane.context import STARTS_PER_TURN
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Slots, Turns
-from discue.dispatch.lane.worker import STARTS_PER_TURN
 from discue.domain.concurrency import AdaptiveLimit
 from discue.store.time_slice import SLICE_SECONDS
 

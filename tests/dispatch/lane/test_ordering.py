@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.attempts import Outcome
 from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions

@@ -8,8 +8,8 @@ import apsw
 import pytest
 
 from discue.control.queues import new_system_queue
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.probes import LATE_MS
-from discue.dispatch.lane.worker import Tuning
 from discue.domain.model import Listener
 from discue.store import queues
 from discue.store.engine import Work

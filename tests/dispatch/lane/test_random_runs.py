@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from discue.dispatch import timers
 from discue.dispatch.lane import backlog, lane
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.message_data import JSON_VALUE

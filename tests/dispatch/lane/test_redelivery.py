@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
 from discue.store.redeliveries import REDELIVERY_TABLE, STEP_ROWS
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
+from discue.dispatch.lane.context import PAGE_BYTES
 from discue.dispatch.lane.states import LaneState
-from discue.dispatch.lane.worker import PAGE_BYTES
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.reservations import ReadBound

@@ -9,7 +9,7 @@ import pytest
 
 from discue.control.pulls import Action, LeasedMessage
 from discue.dispatch.lane.breaker import RETRYING_LIMIT
-from discue.dispatch.lane.worker import Tuning
+from discue.dispatch.lane.context import Tuning
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.domain.model import DeliveryOptions

@@ -8,8 +8,8 @@ import pytest
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.sending.endpoint_auth import AccessTokens
+from discue.sending.endpoint_tester import MAX_IN_FLIGHT_PER_ORGANIZATION, RATE, EndpointTester
 from discue.sending.fetch import Fetcher
-from discue.sending.test_sender import MAX_IN_FLIGHT_PER_ORGANIZATION, RATE, EndpointTester
 from tests.support.attempts import MovableClock, request_to
 from tests.support.scripted_server import HANG, READ, ScriptedServer
 
