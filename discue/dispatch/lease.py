@@ -1,4 +1,4 @@
-"""A worker's lease: attempts may start only while no other worker can have taken over its cursors. And who leads."""
+"""A worker's lease, and leadership. Attempts start only while no other worker can have taken over the cursors."""
 
 import asyncio
 import math

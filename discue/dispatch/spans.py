@@ -56,7 +56,7 @@ def record_pushed(tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, 
 def record_pushed_settled(
     tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, state: SettledAs, *, ended_at: float
 ) -> None:
-    """Record that the outcome of a pushed attempt is stored, if its trace is recorded. `ended_at` is by the tracer."""
+    """Record that the outcome of a pushed attempt is stored, if it is traced. `ended_at` is a time of the tracer."""
     trace = recorded_trace(tracer, attempt)
     if trace is None:
         return

@@ -127,7 +127,7 @@ class Backlog:
             self.owned.lane.wake_at(due_at)
 
     def on_flushed(self, settle: Settle) -> None:
-        """Note that rows are in the store as memory had them."""
+        """Note that a flush has stored rows."""
         if self._is_reading:
             self._changed_during_read.update(settle.resolved, (row.seq for row in settle.delivery_rows))
         # Only now: a read before the flush would not have found them.
@@ -159,9 +159,9 @@ class Backlog:
         self.retries.clear()
 
     def read_on(self, now: int, may_read_page: Callable[[int], bool]) -> None:
-        """Read retries that are due, new messages or both in the background, if memory has none.
+        """Read due retries, new messages or both in the background, if none are in memory.
 
-        Until that ends nothing else is read. `may_read_page` is asked before new messages are read.
+        Only one read runs at a time. `may_read_page` is called before new messages are read.
         """
         if self._is_reading or (self._damaged_until and self._worker.clock.monotonic() < self._damaged_until):
             return

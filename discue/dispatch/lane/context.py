@@ -1,4 +1,4 @@
-"""The part that all lanes of a worker share: store, time, numbers, reads, and memory for bodies and details."""
+"""What all lanes of a worker share: the store, clocks, tuning constants, reads, and budgets for bodies and details."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ delivery takes a tenth more of the processor; above 8, nothing is gained.
 
 
 class Tuning(msgspec.Struct, frozen=True):
-    """Numbers that are no settings. Tests make them tiny, so that rare paths become common."""
+    """Tuning constants that users cannot set. Tests make them tiny, so that rare paths become common."""
 
     page_rows: int = 128
     """Messages per read of the log."""

@@ -27,7 +27,7 @@ _NOT_PASSED: Final = frozenset({DeliveryState.PENDING, DeliveryState.IN_FLIGHT})
 _AS_STORED: Final = frozenset(
     {DeliveryState.RETRYING, DeliveryState.MISSED, DeliveryState.ACKNOWLEDGED, DeliveryState.SKIPPED}
 )
-"""States that memory need not know once they are stored."""
+"""States that are dropped from memory once they are stored."""
 
 
 class ReplayCounts:
@@ -50,8 +50,8 @@ class ReplayCounts:
 class CursorState:
     """The bookkeeping of one cursor. `take` returns the changes to store; nothing here does I/O.
 
-    A delivery has a row in the store if it deviates from "settled in the order of the log": it waits for a retry, its
-    request was passed by the cursor, a consumer has it, or it is missed.
+    A delivery has a row in the store if it deviates from "settled in the order of the log": it waits for a retry, the
+    cursor has passed its request, a consumer has it, or it is missed.
     """
 
     def __init__(self, record: LaneRecord, replay: ReplayCounts | None = None) -> None:
@@ -64,7 +64,8 @@ class CursorState:
         self.states: dict[int, DeliveryState] = {}
         """The state of each delivery that is in flight or due, or whose state has changed and is not stored.
 
-        The state of others is what the store says. New messages and those behind keys are pending until they begin.
+        The store has the state of other deliveries. New messages and those that wait for a key are pending until they
+        start.
         """
         self.acknowledged = record.acknowledged
         self.missed = record.missed
@@ -131,11 +132,11 @@ class CursorState:
     def enter(self, seq: int, state: DeliveryState, before: DeliveryState = DeliveryState.PENDING) -> bool:
         """Change the state of a delivery. Returns whether the cursor had passed it.
 
-        All transitions of single deliveries are made here. `before` is its state as stored, which counts if memory has
-        none.
+        All transitions of single deliveries go through this method. `before` is the stored state, used if the state is
+        not in memory.
         """
         before = self.states.get(seq, before)
-        # Not `transition`: each message comes here twice.
+        # Does not call `transition`, because each message comes here twice.
         if state not in DELIVERY_TRANSITIONS[before]:
             raise ValueError(f"no transition from {before!r} to {state!r}")
         self.states[seq] = state
@@ -149,7 +150,7 @@ class CursorState:
             self.enter(seq, DeliveryState.DUE, DeliveryState.RETRYING)
 
     def forget(self, seq: int) -> None:
-        """Give up a delivery that is due: its row will be read again."""
+        """Drop a due delivery from memory. Its row will be read again."""
         self.enter(seq, DeliveryState.RETRYING)
         del self.states[seq]
 
@@ -168,7 +169,7 @@ class CursorState:
             self._write(row, DeliveryState.RETRYING)
 
     def detach(self, seq: int, attempts: int, now: int) -> None:
-        """Note in the row of a request in flight who sent it, so that the cursor can pass it or change hands."""
+        """Note in the row which worker sent the request, so that the cursor can pass it or move to another worker."""
         self._write(DeliveryRow(seq, "sending", attempts, now, "", self._record.owner), DeliveryState.DETACHED)
 
     def lease(self, seq: int, attempts: int, until: int, token: int | None) -> None:
@@ -186,12 +187,12 @@ class CursorState:
             self.last_success_at = max(self.last_success_at, ended.ended_at)
 
     def schedule_retry(self, seq: int, attempts: int, due_at: int) -> None:
-        """Retry a delivery that another worker or a consumer had. It counts as tried `attempts` times."""
+        """Retry a delivery that another worker or a consumer had. `attempts` is the number of attempts so far."""
         row = DeliveryRow(seq, "retry", attempts, due_at, "")
         self._write(row, DeliveryState.RETRYING, DeliveryState.DETACHED)
 
     def settle_due(self, seq: int, attempts: int, reason: str, now: int, *, is_there: bool) -> None:
-        """Settle a delivery with a row that is not sent: its message was deleted, or `reason` is as in `settle_new`."""
+        """Settle a delivery with a row without sending it. `reason` is as in `settle_new` if the message exists."""
         if is_there and reason != SKIP:
             self.miss(seq, attempts, reason, now)
             return
@@ -208,7 +209,7 @@ class CursorState:
             self._put_row(self.ordering.block(held, seqs))
 
     def resume(self, retry: DueRetry) -> bool:
-        """Prepare the retry of a message with a row. True if it was blocked until now: it had no attempt yet."""
+        """Prepare the retry of a message with a row. Returns whether it was blocked, and so had no attempt yet."""
         if self.ordering is None:
             return False
         is_first = self.ordering.resume(retry)
@@ -216,12 +217,12 @@ class CursorState:
         return is_first
 
     def skip(self, first: int, last: int) -> None:
-        """Settle messages that were deleted, or are not for this listener; both ends included."""
+        """Settle messages that were deleted or do not match the filter; both ends included."""
         self.window.settle_range(first, last)
         self.dirty = True
 
     def settle_new(self, entry: Entry, reason: str, now: int) -> None:
-        """Settle a new message that is not sent. The reason is `SKIP` if the filter rejects it, or why it is missed."""
+        """Settle a new message without sending it. `reason` is `SKIP` if the filter rejects it, or why it is missed."""
         if reason == SKIP:
             self.skip(entry.seq, entry.seq)
             self._count_filtered()
@@ -252,7 +253,7 @@ class CursorState:
     def miss(
         self, seq: int, attempts: int, reason: str, now: int, *, before: DeliveryState = DeliveryState.PENDING
     ) -> None:
-        """Miss a delivery. That of a replay leaves no row. `before` is its state as stored, if memory has none."""
+        """Miss a delivery. A delivery of a replay leaves no row. `before` is as in `enter`."""
         if self._replay is not None:
             if reason in _EXPIRED:
                 self._replay.expired += 1
@@ -346,7 +347,7 @@ class CursorState:
         return settle
 
     def on_stored(self, settle: Settle) -> None:
-        """Note that changes are stored. The store now knows the deliveries that have not changed since."""
+        """Note that changes are stored, and drop the states that have not changed since from memory."""
         self.version += 1
         self._taken = 0
         for seq in chain(settle.resolved, (row.seq for row in settle.delivery_rows)):

@@ -100,7 +100,7 @@ class InFlightAttempt:
     epoch: int
     """`AdaptiveLimit.epoch` when it was sent."""
     is_retry: bool
-    """Whether it takes one of the slots for retries. The delivery has a row."""
+    """Whether the attempt uses a slot for retries. Its delivery has a row."""
     hand_over_outcome: "Callable[[InFlightAttempt, Outcome], None] | None" = None
     """Takes the outcome once the lane has given the request away."""
     traceparent: str | None = None

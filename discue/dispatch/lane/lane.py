@@ -72,7 +72,7 @@ class LaneContext(WorkerContext, frozen=True, kw_only=True):
 
 
 class LaneOwner(Protocol):
-    """Drops the lanes of replays that are done, and reads the cursors of lanes again whose writes are refused."""
+    """Drops the lanes of finished replays, and reloads the cursors of lanes whose writes were refused."""
 
     def drop(self, lane: "Lane") -> None: ...
 
@@ -379,7 +379,7 @@ class Lane:
         return self.limits.blocked(now) or self._selector.next(now)
 
     def _wait(self, blocked: Blocked) -> None:
-        """Have the lane called again. `states.py` says what else calls it."""
+        """Have the lane called again. `states.py` lists what calls it for each reason."""
         if blocked.until:
             self.wake_at(blocked.until)
         elif blocked is LEASE:

@@ -70,11 +70,11 @@ class _Waiting:
 
 
 class Turns:
-    """Bounds what lanes do in a turn of the event loop: a number of things, and 5 ms.
+    """Limits the work of lanes in one turn of the event loop to a number of steps, and to 5 ms.
 
-    Then other work runs, for as long as those things took if that was more than 5 ms. Lanes that have more to do wait
-    for the next turn, in which organizations alternate. Times are measured, because they depend on the data in too many
-    ways.
+    After a turn, other work runs: after a turn of more than 5 ms, for as long as the turn took. Lanes with more work
+    wait for the next turn, in which organizations alternate. The time of each step is measured, because the data
+    affects it in too many ways to predict it.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class Turns:
         self._most = most
         self._call_soon = call_soon or _call_soon
         self.left = most
-        """How many things may be done in this turn; 0 also if its time is over."""
+        """How many steps are left in this turn. 0 if its time is over."""
         self.is_on = False
-        """Whether something was done in this turn, so that the next one begins by itself."""
+        """Whether a step was done in this turn, so that the next turn is already scheduled."""
         self._time_slice = TimeSlice(monotonic)
         self._waiting = _Waiting()
 
     @property
     def has_waiting(self) -> bool:
-        """Whether a lane waits for the next turn, so that it goes on by itself."""
+        """Whether a lane waits for the next turn, which calls it."""
         return bool(self._waiting)
 
     def wait(self, slots: Slots) -> None:
@@ -105,12 +105,12 @@ class Turns:
             self._waiting.add(slots)
 
     def enter(self) -> None:
-        """Let the next turn begin by itself."""
+        """Schedule the next turn."""
         self.is_on = True
         self._call_soon(self._begin)
 
     def spend(self, seconds: float) -> None:
-        """Note how long something took."""
+        """Note how long a step took."""
         self._time_slice.spent += seconds
         if not self.is_on:
             self.enter()
@@ -130,16 +130,16 @@ class Turns:
             self._waiting.take().pump()
             tried += 1
         if self._waiting and not self.is_on:
-            # None of them did anything.
+            # None of these lanes did a step.
             self.enter()
 
 
 class ConcurrencyLimiter:
     """A worker's cap on requests in flight, shared fairly between organizations and their listeners.
 
-    It also bounds how many requests start in a turn. A request that fails at once takes little time on the network and
-    all of it on the event loop: hundreds of listeners that refuse connections would leave none to publishers. Most
-    requests take a tenth of a millisecond to start; signing a large message with several keys takes a few milliseconds.
+    It also limits how many requests start in a turn. A request that fails at once spends most of its time on the event
+    loop, so hundreds of listeners that refuse connections would leave no time for publishers. Most requests take a
+    tenth of a millisecond to start; signing a large message with several keys takes a few milliseconds.
     """
 
     def __init__(self, cap: int, turns: Turns) -> None:

@@ -1,4 +1,4 @@
-"""A cursor that this worker owns, as all parts of its lane need it, and the flush that stores its changes."""
+"""A cursor that this worker owns, with what the parts of its lane share, and the flush that stores its changes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,10 +16,10 @@ from discue.store.engine import Settle
 
 
 class LaneCalls(Protocol):
-    """The calls that the parts of a lane make when something has happened. `Lane` describes them.
+    """The methods of a lane that its parts call. `Lane` documents them.
 
     After a change that lets the lane send, call `pump`; after a read, `advance`, which also stores what the read has
-    changed; before a time, `wake_at`. Only `FairShare` calls `start` and `reopen`: everyone else would bypass it.
+    changed; before a time, `wake_at`. Only `FairShare` calls `start` and `reopen`: other calls would bypass it.
     """
 
     def wake_at(self, due_at: int) -> None: ...

@@ -119,7 +119,7 @@ class HealthWriter:
             self.note(lane)
 
     def note(self, lane: ProbedLane) -> None:
-        """Store the health of a listener some time. Replays have none."""
+        """Store the health of a listener later. Replays have no health."""
         if lane.owned.key[2]:
             return
         if not self._late:

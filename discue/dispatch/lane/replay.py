@@ -1,4 +1,4 @@
-"""Replays: each delivers a part of the log once more, in a lane of its own that ends. A few run at a time."""
+"""Replays: each delivers a part of the log again, in its own lane, which then ends. A few run at a time."""
 
 import asyncio
 from collections.abc import Callable

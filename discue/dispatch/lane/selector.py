@@ -29,7 +29,7 @@ class Selector:
     def __init__(
         self, backlog: Backlog, limits: Limits, filter_turns: Turns, in_flight: dict[int, InFlightAttempt]
     ) -> None:
-        """`filter_turns` bounds how long the filters of all lanes of a worker hold the event loop."""
+        """`filter_turns` limits how long the filters of all lanes of a worker hold the event loop."""
         owned = self._owned = limits.owned
         self._cursor = owned.cursor
         self._backlog = backlog

@@ -1,4 +1,4 @@
-"""The states of a lane, its deliveries and its parts, and the reasons for which a lane starts nothing."""
+"""The states of a lane, its deliveries and its parts, and the reasons why a lane starts no attempt."""
 
 from collections.abc import Mapping
 from enum import Enum, IntEnum, auto
@@ -36,30 +36,30 @@ LANE_TRANSITIONS: Final[Transitions[LaneState]] = {
 
 
 class DeliveryState(IntEnum):
-    """How far a delivery has come. Integers, because they hash fast: each message changes its state a few times."""
+    """The state of a delivery. Integers, because they hash fast and each message changes its state several times."""
 
     PENDING = auto()
-    """Has not begun, and has no row."""
+    """The delivery has not started, and has no row."""
     IN_FLIGHT = auto()
     """The first request is in flight. There is no row, so the cursor cannot pass the delivery."""
     DETACHED = auto()
     """A request is in flight, and the row names the worker that sent it."""
     BLOCKED = auto()
-    """Waits for its key without a row. The row of the delivery that holds the key counts it."""
+    """The delivery waits for its key, without a row. The row of the delivery that holds the key counts it."""
     RETRYING = auto()
     """The row has the time of the next attempt."""
     DUE = auto()
     """The row was read, and the next attempt waits for its turn."""
     IN_FLIGHT_AGAIN = auto()
-    """Another request is in flight. The row is as it was before."""
+    """A retry is in flight. The row has not changed."""
     LEASED = auto()
     """A consumer has the message. The row has the end of the lease."""
     MISSED = auto()
-    """Ended without success."""
+    """The delivery has ended without success."""
     ACKNOWLEDGED = auto()
-    """Ended with success."""
+    """The delivery has ended with success."""
     SKIPPED = auto()
-    """Not for the listener, or deleted."""
+    """The message does not match the filter, or was deleted."""
 
 
 _D = DeliveryState
@@ -70,11 +70,11 @@ DELIVERY_TRANSITIONS: Final[Transitions[DeliveryState]] = {
     _D.DETACHED: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.MISSED}),
     _D.BLOCKED: frozenset({_D.RETRYING}),
     _D.RETRYING: frozenset({_D.DUE}),
-    # Retrying again if the lane forgets what it has read.
+    # Back to retrying if the lane drops what it has read.
     _D.DUE: frozenset({_D.IN_FLIGHT_AGAIN, _D.LEASED, _D.RETRYING, _D.MISSED, _D.SKIPPED}),
     _D.IN_FLIGHT_AGAIN: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.MISSED, _D.DETACHED}),
     _D.LEASED: frozenset({_D.ACKNOWLEDGED, _D.RETRYING, _D.LEASED, _D.MISSED, _D.SKIPPED}),
-    # Redelivered, or deleted while it blocks its key.
+    # Retrying if it is redelivered, skipped if it is deleted while it blocks its key.
     _D.MISSED: frozenset({_D.RETRYING, _D.SKIPPED}),
     _D.ACKNOWLEDGED: frozenset({_D.RETRYING}),
     _D.SKIPPED: frozenset(),
@@ -128,7 +128,7 @@ def transition(table: Transitions[State], before: State, after: State) -> State:
 
 
 class Blocked(NamedTuple):
-    """The reason why no attempt of a lane starts. The constants below say what calls the lane again."""
+    """The reason why a lane starts no attempt. Each constant below documents what calls the lane again."""
 
     reason: str
     until: int = 0
@@ -136,13 +136,13 @@ class Blocked(NamedTuple):
 
 
 IDLE: Final = Blocked("idle")
-"""Nothing waits, or it is being read. A publish, a read or a due time calls the lane again."""
+"""No message waits, or messages are being read. A publish, a read or a due time calls the lane again."""
 REPLAYS: Final = Blocked("replays")
 """Other replays of the organization have all replay slots, which call it again."""
 INACTIVE: Final = Blocked("inactive")
-"""It has not loaded its cursor, gives it up, or may not send to the listener. A change calls it again."""
+"""The lane is loading or giving up its cursor, or may not send to the listener. A change calls it again."""
 STORE: Final = Blocked("store")
-"""The store takes no outcomes. The next flush that succeeds calls it again."""
+"""The store does not accept outcomes. The next flush that succeeds calls the lane again."""
 LEASE: Final = Blocked("lease")
 """The worker's lease has lapsed. Its renewal calls it again."""
 SLOTS: Final = Blocked("slots")

@@ -1,4 +1,4 @@
-"""Reads of the store that a lane repeats on request: held keys, deleted messages, and steps of redeliveries."""
+"""Reads of the store that a lane repeats on demand: held keys, deleted messages, and steps of redeliveries."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable

@@ -342,7 +342,7 @@ class PullBroker:
         """Miss deliveries that have waited longer than the deadline, also of listeners without consumers."""
         async for record in self._unsettled():
             try:
-                # The next run of the job looks at the rest.
+                # The next run of the job checks the rest.
                 for _ in range(_OLD_ROUNDS):
                     if not await self._miss_some(record):
                         break

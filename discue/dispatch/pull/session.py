@@ -113,7 +113,7 @@ class PullSession:
         self.makes_due = False
         """Whether a decision made messages available that other waiting consumers do not know of."""
         self.spans: list[Callable[..., None]] = []
-        """Record the ends of leases of messages whose traces are recorded. The argument is when the round began."""
+        """Record the ends of the leases of traced messages. The argument is when the round started."""
         self.bytes_left = BODY_BYTES
         # The messages behind deleted ones that blocked their keys are due now.
         self.has_more = bool(snapshot.gone)
@@ -290,7 +290,7 @@ class PullSession:
         return self._apply(decision, found)
 
     def _take_up(self, found: OpenDelivery) -> bool:
-        """Prepare a delivery with a row. True if it was blocked until now: it had no attempt yet."""
+        """Prepare a delivery with a row. Returns whether it was blocked, and so had no attempt yet."""
         self._cursor.claim(found.seq, is_leased=found.state == "leased")
         return self._cursor.resume(DueRetry(found.seq, found.attempts, found.entry))
 
