@@ -1,4 +1,4 @@
-"""The messages of all queues of an organization as one list, or of some of them: by id, each once."""
+"""The messages of all or some queues of an organization as one list, in the order of ids, without duplicates."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -42,11 +42,11 @@ _COPIES: Final = 100
 _LIMITS: Final = ScanLimits(first=500, step=500, in_all=500)
 """A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
 _LIMITS_OF_SOME: Final = ScanLimits(first=None, step=1_000, in_all=10_000)
-"""Most messages may be in queues that are not listed: only the index of ids is read for them."""
+"""Most messages may be in queues that are not listed. For those, only the index of ids is read."""
 
 
 class AcrossQueues:
-    """All messages of an organization that pass the filters of alias and time, by id, each once."""
+    """All messages of an organization that pass the filters of alias and time, by id, without duplicates."""
 
     def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
         self._organization = organization
@@ -66,12 +66,12 @@ class AcrossQueues:
         return public_id, public_id
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
-        # Skipped keys are read, but not their rows: a database that sorts out the copies of each is ten times slower.
+        # Only the keys of skipped messages are read, not their rows. Removing duplicates in SQL is ten times slower.
         found = await self._scan(tx, part.within(self.within), part.offset + part.limit)
         return await self.rows_of(tx, found[part.offset :])
 
     async def _scan(self, tx: Transaction, part: Part, wanted: int) -> list[Row]:
-        """Scan messages: each once, and without those of deleted queues that are not removed yet.
+        """Scan messages without duplicates, and without messages of deleted queues that are not removed yet.
 
         Raises BadRequest if a numbered page, or Unavailable if another one, would need too many steps.
         """
@@ -94,7 +94,7 @@ class AcrossQueues:
         raise Unavailable("The messages of a deleted queue are being removed. Try again in a minute.")
 
     async def ids(self, tx: Transaction, keys: tuple[_IdKey, _IdKey], order: str, limit: int) -> list[Row]:
-        """Read ids with queues and seqs, of all copies, between two keys."""
+        """Read the ids, queues and seqs of all copies between two keys."""
         taken = len(self._values)
         condition = f"(id, queue) > (${taken + 1}, ${taken + 2}) AND (id, queue) < (${taken + 3}, ${taken + 4})"
         ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
@@ -126,7 +126,7 @@ def between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
 
 
 def _ids_of_times(selection: Selection) -> tuple[str, str]:
-    """Return the ids between which all messages are that pass the time filters."""
+    """Return two ids between which all messages that pass the time filters are."""
     low, high = "", ABOVE_EVERY_ID
     if selection.created_after is not None:
         low = first_id_at(selection.created_after + 1 - _APART_MS)
@@ -143,7 +143,7 @@ async def page_of_matching(
     only: Collection[str] | None,
     chosen: Collection[int],
 ) -> Listing[MessageRow]:
-    """Read a page of messages by key, header or state: of all, or of ids in `only` and of the queues with row ids.
+    """Read a page of messages by key, header or state. With `only`, limit it to these ids and the `chosen` queues.
 
     Raises BadRequest for a numbered page that is too far from the first, and for a state if a queue has too many
     listeners.
@@ -153,7 +153,7 @@ async def page_of_matching(
 
 
 class _Matching:
-    """A scan of messages for those that match filters for which there is no index."""
+    """A scan for messages that match filters without an index."""
 
     def __init__(
         self, live: LiveQueues, selection: Selection, only: Collection[str] | None, chosen: Collection[int]
@@ -164,7 +164,7 @@ class _Matching:
         self._chosen = chosen
         self._accepts = accepts_of(selection)
         self._states = None if selection.state is None else States(live.organization, selection.state)
-        # The id of a message without an alias is its name: then only the rows tell which messages match.
+        # A message without an alias has its id as its name, so only the rows show which messages match.
         self._name = selection.alias if is_public_id(selection.alias or "") else None
         filters = (selection.key, selection.header, selection.state, self._name)
         self._reads_all = filters != (None, None, None, None)
@@ -176,7 +176,7 @@ class _Matching:
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
         keys = between(*part.within(self._all.within).span)
         ids = await self._all.ids(tx, keys, part.order, part.limit + _COPIES)
-        # With all copies of the last message: the next step begins behind its id.
+        # Includes all copies of the last message, because the next step begins behind its id.
         count = next((n for n in range(part.limit, len(ids)) if ids[n][0] != ids[n - 1][0]), len(ids))
         end: str | None = ids[count - 1][0] if count < len(ids) else None
         listed = [row for row in ids[:count] if self._only is None or row[0] in self._only or row[1] in self._chosen]
@@ -194,7 +194,7 @@ class _Matching:
 
 
 def _each_once(rows: Sequence[R], *, newest_first: bool) -> list[R]:
-    """Return the copy of each message in the queue that was made last. Rows begin with ids."""
+    """Return one copy of each message: the copy in its newest queue. Rows begin with ids."""
     shown: dict[str, R] = {}
     for row in rows:
         if row[0] not in shown or not newest_first:

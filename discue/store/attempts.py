@@ -45,7 +45,7 @@ MAX_PER_MESSAGE: Final = 10_000
 """The number of a message's attempts that are read; the rest of them are left out of lists."""
 
 _LIMITS: Final = ScanLimits(first=200, step=9_800, in_all=10_000)
-"""Two steps of one statement, however few of an organization's attempts are the listener's."""
+"""A page takes at most two steps of one statement, even if few of the organization's attempts are the listener's."""
 
 _RECORD: Final = "a.id, a.number, a.status, a.error, a.detail, a.took_ms, a.replay"
 _LISTENER: Final = """
@@ -184,7 +184,7 @@ async def get(tx: Transaction, organization: int, public_id: str, of: StoredMess
 
 
 async def contents(tx: Transaction, organization: int, public_ids: Sequence[str]) -> dict[str, bytes]:
-    """Read the packed details of attempts, as far as they are kept."""
+    """Read the packed details of those attempts whose details are kept."""
     rows = await rows_among(tx, _CONTENTS, (organization,), [row_id_up_to(each) for each in public_ids])
     return {event_id_of(row_id): bytes(content) for row_id, content in rows}
 

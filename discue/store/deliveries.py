@@ -1,8 +1,8 @@
 """The deliveries of messages: derived from cursors, delivery rows and attempts, never stored.
 
-No index has the listeners of a message by state, because cursors say who has received it. For the deliveries that need
-attention, an index finds its delivery rows and the missed ranges around it. Of the cursors that have not reached the
-message, only the first ones of the queue are looked at.
+No index has the listeners of a message by state, because only cursors show which listeners have received it. To find
+the deliveries that need attention, an index has the delivery rows of the message and the missed ranges around it. Of
+the cursors that have not reached the message, only the first ones of the queue are read.
 """
 
 from collections import Counter
@@ -386,7 +386,7 @@ class _Recipients:
 
     async def locate(self, tx: Transaction, public_id: str) -> Span:
         key = row_id_up_to(public_id)
-        # Scans and timelines continue at ids that are made of row ids.
+        # Scans and timelines continue at ids that encode row ids.
         if event_id_of(key) != public_id:
             key = await read_number(tx, _ANCHOR, self.message.organization, public_id) or key
         return key, key
@@ -498,7 +498,7 @@ async def timeline_page(tx: Transaction, facts: MessageFacts, selection: Selecti
 
 
 def _with_places(page: Listing[NamedDelivery]) -> Listing[NamedDelivery]:
-    """Return the page with ids for its links that need not be looked up."""
+    """Return the page with ids for its links that encode row ids, so that following a link needs no lookup."""
     if not page.items:
         return page
     before, after = (event_id_of(page.items[place].listener) for place in (0, -1))

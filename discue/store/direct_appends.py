@@ -1,6 +1,6 @@
-"""Messages that a work appends in its own transaction: those of schedules and of the intake, and delayed ones.
+"""Messages that a work appends in its own transaction: messages of schedules, of the intake, and delayed messages.
 
-A delayed message is in the log from the beginning. When it is due, it gets the next seq.
+A delayed message is in the log from its publish on. When it is due, it gets the next seq.
 """
 
 from collections.abc import Sequence

@@ -162,7 +162,7 @@ class GroupCommit:
         on_taken: Callable[[Sequence[Sized[Any]]], None],
         on_end: Callable[[BatchOutcome | None], None],
     ) -> None:
-        """`seconds` and `parts` measure each commit. `on_taken` gets appends that do not wait any more.
+        """`seconds` and `parts` measure each commit. `on_taken` gets appends that no longer wait.
 
         `on_end` gets a durable batch after its callers were answered, or None if a whole batch failed.
         """

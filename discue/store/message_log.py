@@ -1,7 +1,7 @@
 """The log of a queue: its rows, their bodies, lists of messages, and bounds of pages by time and by message.
 
-`stored_at` never decreases along a log, so that a time is found by a binary search: lookups by key in one statement,
-one for each doubling of the log's length, which are 20 in a log of a million.
+`stored_at` never decreases along a log, so a binary search finds a time. It is one statement with a lookup by key for
+each doubling of the log's length: 20 lookups in a log of a million messages.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -356,7 +356,7 @@ _COPIES: Final = 100
 
 
 class LiveQueues:
-    """The public ids of an organization's queues by row id, each learned once."""
+    """The public ids of an organization's queues by row id. Each is read once."""
 
     def __init__(self, organization: int, known: Mapping[int, str] | None = None) -> None:
         """`known` are the public ids of queues that were read before."""
@@ -364,13 +364,13 @@ class LiveQueues:
         self._known: dict[int, str | None] = {**(known or {})}
 
     async def learn(self, tx: Transaction, queues: Collection[int]) -> None:
-        """Read those that are not known."""
+        """Read the public ids that are not known yet."""
         unknown = sorted(set(queues) - self._known.keys())
         self._known.update(dict.fromkeys(unknown))
         self._known.update(await rows_among(tx, _LIVE_QUEUES, (self.organization,), unknown))
 
     def public_id(self, queue: int) -> str | None:
-        """Return the public id of a learned queue; None if it is deleted. Its messages may still exist."""
+        """Return the public id of a known queue; None if it is deleted. Its messages may still exist."""
         return self._known[queue]
 
 

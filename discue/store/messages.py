@@ -243,7 +243,7 @@ async def _of_all(
         rows = await rows_by_id(tx, live.organization, only)
     await live.learn(tx, {row.queue for row in rows})
     found = [row for row in _passing(rows, selection) if live.public_id(row.queue) is not None]
-    # Of several copies, that in the queue that was made last is shown.
+    # If a message has several copies, the copy in its newest queue is shown.
     by_id = {row.id: row._replace(key=row.id) for row in sorted(found, key=attrgetter("queue"))}
     if only is not None:
         return InMemoryRows(list(by_id.values()), source.locate)

@@ -1,8 +1,8 @@
 """Pages of missed messages, of one listener and of all listeners of an organization, and reports of them.
 
-Settles count what is missed; the system event of it follows in a commit of its own. The row of a report is kept for a
-minute after its event, so that the next event of the listener comes no sooner. The count is stored with the miss, and
-taken with the event: a crash in between delays the event, and none is lost or repeated.
+Settles count missed messages; the system event follows in its own commit. The row of a report is kept for a minute
+after its event, so that a listener has at most one event per minute. The count is stored with the miss, and reset with
+the event: a crash in between delays the event, but no event is lost or repeated.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ from discue.store.recipients import Recipient, find_recipient
 from discue.store.tables import read_one, rows_among
 
 _LIMITS: Final = ScanLimits(first=64, step=220, in_all=330)
-"""A page takes at most three steps of three statements. The first one nearly always finds it."""
+"""A page takes at most three steps of three statements. The first step is nearly always enough."""
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
 _LIMITS_OF_SEVERAL: Final = ScanLimits(first=64, step=200, in_all=200, in_all_numbered=600)
 """A page takes at most two steps of three or four statements, except a numbered one."""

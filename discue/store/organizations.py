@@ -1,6 +1,6 @@
-"""Organizations, and the usage of accounts: of a tenant with the organizations that it created, which share its quotas.
+"""Organizations, and the usage of accounts. An account is a tenant with the organizations that it created.
 
-An account is named by the row id of its tenant.
+They share the tenant's quotas. The row id of the tenant identifies the account.
 """
 
 from collections.abc import Callable, Collection

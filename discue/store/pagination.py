@@ -97,9 +97,9 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
 
     items: tuple[Item, ...]
     has_next: bool
-    """Whether there are older items, as far as is known. A page that was read by `before` has a next page."""
+    """Whether there are older items. A page that was read by `before` is assumed to have a next page."""
     has_previous: bool
-    """Whether there are newer items, as far as is known. A page that was read by `after` has a previous page."""
+    """Whether there are newer items. A page that was read by `after` is assumed to have a previous page."""
     resumes_after: str | None = None
     """The id after which the next page continues if the scan for this one stopped early; None: its last item."""
     resumes_before: str | None = None
@@ -227,7 +227,7 @@ async def _page(
         found = await read(Part.beyond(await source.locate(tx, anchor), size + 1, newest_first=newest_first))
     shown = found.rows[:size]
     has_more = len(found.rows) > size or found.continues_at is not None
-    # Nearly always, the page that links to this one is on its other side: no read is worth the few exceptions.
+    # The page that linked to this one nearly always still has items. The rare exceptions are not worth a read.
     has_others = bool(shown) and (anchor is not None or selection.page > 1)
     if newest_first:
         return Listing(tuple(shown), has_more, has_others, resumes_after=found.continues_at)
@@ -288,12 +288,12 @@ class Table(msgspec.Struct, frozen=True):
         return await tx.rows(f"{self.sql} AND {condition} {order}", *self.values, *bounds, part.limit, part.offset)
 
     async def beyond(self, tx: Transaction, public_id: str, limit: int, *, newest_first: bool) -> Sequence[Row]:
-        """Read the rows older than an id, or newer ones, with one statement."""
+        """Read the rows that are older, or newer, than an id, with one statement."""
         column, first = self.id_column, len(self.values) + 1
         owner = "" if self.name == "organization" else "anchor.organization = $1 AND "
         place = f"SELECT anchor.id FROM {self.name} anchor WHERE {owner}anchor.public_id = ${first}"
         anchor, low, high = f"coalesce(({place}), CAST(${first + 1} AS BIGINT))", f"${first + 2}", f"${first + 3}"
-        # Adding 0 leaves the anchor as the bound of the index: from the end of the table, the way to it may be long.
+        # Adding 0 makes the index scan start at the anchor: a scan from the end of the table may be long.
         if newest_first:
             condition = f"{column} < {anchor} AND {column} > {low} AND {column} + 0 < {high} ORDER BY {column} DESC"
         else:

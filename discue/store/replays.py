@@ -111,7 +111,7 @@ async def has_free_slot(tx: Transaction, organization: int) -> bool:
 
 
 async def hold_slots(tx: Transaction, session_id: int, organization: int, count: int) -> int:
-    """Take slots that are free, or give up some, to hold_slots `count` of them. Returns how many the session holds now.
+    """Take free slots or give up slots, to hold `count` of them. Returns how many the session holds now.
 
     Takes none for a deleted organization.
     """

@@ -229,7 +229,7 @@ _BODIES: Final = {
 
 
 def _read_schema() -> dict[str, TableSpec]:
-    """Read the tables by name. A key that is not declared apart is the first column."""
+    """Read the tables of the schema by name. Without a separate `PRIMARY KEY` line, the key is the first column."""
     found = {}
     schema = resources.files("discue.store.migrations").joinpath("0001_schema.sql").read_text("utf-8")
     for name, text in _CREATE.findall(schema):
@@ -266,7 +266,7 @@ _COPIED: Final = (
     *("scheduled", "schedule", "attempt", "attempt_detail"),
 )
 TABLES: Final = tuple(_SPECS[name] for name in _COPIED)
-"""All tables but those of the database itself (`meta`), its workers (`worker`, `replay_slot`), the intake and the
+"""All tables except those of the database itself (`meta`), its workers (`worker`, `replay_slot`), the intake and the
 current minute (`allowance`).
 
 They are copied in this order: large ones last.

@@ -1,7 +1,7 @@
 """Tallies: counts by organization, kind and period of five minutes, written in the commits that they count.
 
 A count is spread over slots. Commits that run concurrently use different slots, so that none waits for another. The
-requests that workers have taken from a caller's limit per minute are counted apart.
+requests that workers have taken from a caller's limit per minute are counted separately.
 
 Listeners have tallies of their own: their acknowledged, failed and missed deliveries. A worker counts what its settles
 have stored, and adds the counts to the table about once a minute: a row per listener and period is written five times
@@ -329,7 +329,7 @@ class ListenerTally(NamedTuple):
     missed: int = 0
 
     def plus(self, other: "ListenerTally") -> "ListenerTally":
-        """Return the sums_of_listeners."""
+        """Return the sum of each count."""
         return ListenerTally(*map(sum, zip(self, other, strict=True)))
 
 
@@ -392,7 +392,7 @@ async def of_listener(
 async def sums_of_listeners(
     tx: Transaction, organization: int, listeners: Sequence[int], first_period: int
 ) -> Mapping[int, ListenerTally]:
-    """Read the sums_of_listeners of several listeners from a period on. Listeners without any are absent."""
+    """Read the sums of several listeners from a period on. Listeners without counts are absent."""
     rows = await rows_among(tx, _SUMS, (organization, first_period), listeners)
     return {listener: ListenerTally(*counts) for listener, *counts in rows}
 

@@ -1,9 +1,9 @@
 """Commits on PostgreSQL: one statement per batch of appends or settles, which commits by itself.
 
 An append raises the heads in the order of their keys, waiting for each that another worker is raising (the newest
-version of the row then counts), and stores the messages below them. Messages of topics are all stored, or the statement
-fails. A settle moves the cursors in the order of their keys, guarded by token and version, and writes the other rows
-only for cursors that moved. Parts that a batch does not need are left out of its statement.
+version of the row then counts), and stores the messages below them. Either all messages of a topic are stored, or the
+statement fails. A settle moves the cursors in the order of their keys, guarded by token and version, and writes the
+other rows only for cursors that moved. Parts that a batch does not need are left out of its statement.
 """
 
 from collections.abc import Sequence

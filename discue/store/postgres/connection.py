@@ -140,7 +140,7 @@ WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backe
     AND pg_has_role(usesysid, 'USAGE')"""
 
 _UNSENT_SECONDS: Final = 3
-"""How long the server may wait between the two steps of a statement that the client has not prepared before."""
+"""How long a client may be silent between the two steps of a statement that it prepares."""
 
 # Each process aborts its own transactions earlier. A commit may wait longer for a standby: ending its session would not
 # help. Migrations may take long: `schema.migrate` sets their limits. Between the steps of a statement, the server waits

@@ -321,8 +321,7 @@ class PostgresEngine:
             if tx.failure is None and not isinstance(result, Exception):
                 if connection.is_open:
                     is_committing.set()
-                # Statements may have warned of something else, such as a session to be ended that has just ended by
-                # itself.
+                # Earlier warnings do not concern the commit: for example, a session to be ended had already ended.
                 connection.warning = None
                 await client.execute("COMMIT")
                 heads.update(tx.heads)
@@ -331,7 +330,7 @@ class PostgresEngine:
                 await client.execute("ROLLBACK")
             if tx.failure is not None and not concerns_one_part(tx.failure):
                 raise tx.failure
-        return result if isinstance(result, Exception) else RuntimeError("work went on after an error of its own")
+        return result if isinstance(result, Exception) else RuntimeError("the work continued after a failed statement")
 
     async def _retried(self, pool: Pool, run: Callable[[ServerConnection], Awaitable[T]]) -> T:
         """Run what commits, and retry if it did nothing because of a conflict; never if the outcome is unknown."""
