@@ -81,6 +81,6 @@ def theme(chosen: Theme) -> tuple[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, as browsers see it."""
+    """Return whether browsers treat a host as this machine."""
     address = literal_address(host)
     return host == "localhost" or (address is not None and address.is_loopback)

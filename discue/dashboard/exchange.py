@@ -81,7 +81,7 @@ def stream_response(pieces: AsyncGenerator[bytes, None]) -> PageResponse:
     return PageResponse(200, [_EVENTS, _NOT_STORED, _NOT_BUFFERED, *SECURITY_HEADERS], pieces=pieces)
 
 
-# The URLs of styles and scripts contain a hash, so browsers keep them for ever.
+# The URLs of styles and scripts contain a hash, so browsers keep them forever.
 _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _HASH_CHARACTERS: Final = 12
 _NAMES: Final = ("dashboard.js", "invitation.js", "portal.css", "portal.js", "embed.js")

@@ -21,7 +21,7 @@ _PLAIN_LABELS: Final = (
     "customer data description email format headers key missed_runs mode new_password reason role schema "
     "schema_language state time_zone trace"
 )
-"""Fields whose labels are the words of their names."""
+"""Fields whose labels are made from their names."""
 
 LABELS: Final[Mapping[str, str]] = {
     **{f"/{name}": name.rpartition("/")[2].replace("_", " ").capitalize() for name in _PLAIN_LABELS.split()},

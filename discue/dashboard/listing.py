@@ -67,7 +67,7 @@ def noting_faults(visit: Visit) -> Iterator[None]:
     except (BadRequest, Unprocessable) as error:
         if not error.faults:
             raise
-        # A parameter is the field with its name.
+        # The field of a parameter has the same name.
         faults = tuple(Fault(re.sub(r"^\?", "/", fault.pointer), fault.detail) for fault in error.faults)
         visit.wrong.append(Unprocessable(error.detail, code=error.code, faults=faults))
 

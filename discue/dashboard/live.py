@@ -47,7 +47,7 @@ class LiveStreams:
         self._inbox = inbox
         self._readiness = services.readiness
         self._open: Counter[tuple[str, int]] = Counter()
-        """The number of streams: all of them, and by organization, by account, and by user or session without one."""
+        """The number of streams: in total, and per organization, account, and user (or session, if it has no user)."""
         self._marks: dict[int, tuple[float, Mark]] = {}
         """The last look at each organization that is watched, and its time."""
 

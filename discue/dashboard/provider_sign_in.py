@@ -17,10 +17,10 @@ def providers_offered(visit: Visit) -> list[tuple[str, str]]:
 
 
 async def begin(visit: Visit, name: str, next_path: str = "", *, permit: str = "") -> Redirection:
-    """Start a sign-in, or with a permit the connection of an account.
+    """Start a sign-in or, with a permit, the connection of an account.
 
-    Without a permit, a user who is signed in must sign in there again. Raises NotFound, and Unavailable if the provider
-    fails.
+    Without a permit, a user who is already signed in must sign in again at the provider. Raises NotFound, and
+    Unavailable if the provider fails.
     """
     provider, again = _provider(visit, name), visit.signed_in is not None and not permit
     with _errors(visit, name):
@@ -38,16 +38,16 @@ async def sign_out_url(visit: Visit, name: str) -> str | None:
 
 
 def response_of(visit: Visit, name: str, cookie: str) -> ProviderResponse:
-    """Return the response with which a browser comes back. Raises NotFound, and Unauthorized without a sign-in."""
+    """Return the response that a browser brings back. Raises NotFound, and Unauthorized without a started sign-in."""
     provider, pending = _provider(visit, name), PendingSignIn.of_cookie(cookie)
-    # The provider's name, too: a response of one must not be taken for a response of another.
+    # Also checks the provider's name: a response of one must not be taken for a response of another.
     if pending is None or pending.provider != name:
         raise Unauthorized("This sign-in was not started in this browser, or took too long. Sign in again.")
     return ProviderResponse(provider, pending, visit.query, _redirect_uri(visit, name))
 
 
 async def finish(visit: Visit, response: ProviderResponse) -> NewSession:
-    """Open a session for a user who comes back from a provider.
+    """Open a session for a user who returns from a provider.
 
     Raises Unauthorized, LockedOut, Locked, and Unavailable if the provider fails.
     """

@@ -74,7 +74,7 @@ def render(page: Page, visit: Visit) -> bytes:
 
 
 def bare_response(visit: Visit, page: Page, error: DiscueError | None = None) -> PageResponse:
-    """Return a page outside of the frame with the navigation, for a user who is not signed in or not identified."""
+    """Return a page without the navigation, for a user who is not signed in or not identified."""
     values = {**frame_values(page, visit), **page.values}
     content = TEMPLATES.get_template(page.template).render(values).encode()
     return page_response(content, 200 if error is None else error.status)

@@ -109,7 +109,7 @@ class Visit(Request):
         self.token = ""
         """The token of the session; empty if the browser has sent none."""
         self.signed_in: FoundSession | None = None
-        """The session of the signed-in user; None without one, and in the portal."""
+        """The session of the signed-in user. None if no user is signed in, and in the portal."""
         self.ids: tuple[str, ...] = ()
         """The ids in the path, in order."""
         self.query: Mapping[str, str] = {}
@@ -218,7 +218,7 @@ Show = Callable[[Visit], Awaitable[Page | Redirect | Download]]
 
 
 def plain_page(template: str, title: str) -> Show:
-    """Return the handler of a page that is only a form, with what was typed."""
+    """Return the handler of a page that is only a form. The form keeps what the user typed."""
 
     async def show(visit: Visit) -> Page:
         return Page(template, title, {"form": visit.form})
@@ -243,7 +243,7 @@ class PageRoute(msgspec.Struct, frozen=True):
     needs: str = ""
     """The resource that the user must be able to read; empty: every signed-in user can see the page."""
     is_form: bool = False
-    """Whether the page is nothing but its form: who may not use it need not see it."""
+    """Whether the page is only a form. Users who may not use the form cannot open the page."""
     form_bytes: int = FORM_BYTES
     """The largest form."""
     waits: bool = False
@@ -260,7 +260,7 @@ class PageRoute(msgspec.Struct, frozen=True):
 
 
 def found_page(routes: Mapping[str, R], path: str) -> tuple[R, tuple[str, ...]] | None:
-    """Return the route of a path, among routes by their own paths, with the ids in the path; None without a page."""
+    """Return the route of a path and the ids in the path; None if no route has it. The keys of `routes` are paths."""
     steps = path.split("/")
     route = routes.get("/".join("{id}" if is_public_id(step) else step for step in steps))
     return None if route is None else (route, tuple(filter(is_public_id, steps)))

@@ -22,9 +22,9 @@ _MOST_BYTES: Final = 362
 
 
 def svg_of(text: str, label: str) -> str:
-    """Return a QR code (ISO/IEC 18004) as an SVG element; "" for a text that is too long for one.
+    """Return a QR code (ISO/IEC 18004) as an SVG element; "" if the text is too long for one.
 
-    `label` must need no escaping.
+    `label` is not escaped.
     """
     content = text.encode()
     if len(content) > _MOST_BYTES:

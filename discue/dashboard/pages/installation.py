@@ -1,4 +1,4 @@
-"""The workers of the installation, and the settings in effect with where each comes from."""
+"""The workers of the installation, and the settings in effect with their sources."""
 
 from itertools import groupby
 from typing import Final

@@ -1,4 +1,4 @@
-"""API keys: their list, forms that create, change and delete one, and a call that a new key may make."""
+"""API keys: their list, forms that create, change and delete one, and an example call for a new key."""
 
 from shlex import quote as shell_quote
 from typing import Final, get_args

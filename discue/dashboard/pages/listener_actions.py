@@ -132,7 +132,7 @@ async def show_cancel(visit: Visit, kind: str = "") -> Page:
 
 
 async def cancel(visit: Visit, kind: str = "") -> Redirect:
-    """Cancel the redelivery or the replay that the form names. Without a kind, the form also has that."""
+    """Cancel the redelivery or the replay that the form names. Without `kind`, the form has the kind as well."""
     jobs = REPLAYS if (kind or visit.form.get("kind")) == "replay" else REDELIVERIES
     await jobs.cancel(visit.control, visit.principal, visit.ids, id_given(visit, "job"))
     return Redirect(f"{path_of(visit)}/jobs", "cancelled")

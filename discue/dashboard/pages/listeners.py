@@ -1,4 +1,4 @@
-"""Listeners: their list; whether one keeps up, why not, and what it answered last; and all redeliveries and replays."""
+"""Listeners: their list; the backlog, problems and last responses of one; and all redeliveries and replays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -139,7 +139,7 @@ async def show(visit: Visit) -> Page:
     found = await messages.timeline(visit.control, visit.principal, visit.ids, selection, reserve=visit.reserve_data)
     drawing = draw(found, visit.now)
     made = (each for lane in drawing.lanes for each in lane.attempts)
-    # The page has the request and the response of the attempt of the query, or of one that failed.
+    # The page shows the request and the response of the attempt in the query, or else of a failed attempt.
     opened = next((each for each in made if each.of.attempt.id == visit.query.get("attempt")), drawing.opened)
     states = {delivery.state for delivery in found.all_deliveries}
     # A single state may be `filtered`, which lists do not distinguish from `acknowledged`.

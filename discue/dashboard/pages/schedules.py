@@ -1,4 +1,4 @@
-"""Schedules: their list, when one runs, and forms that create, change, disable and delete it."""
+"""Schedules: their list, when one runs, and forms that create, change, disable and delete one."""
 
 from collections.abc import Mapping
 from datetime import datetime

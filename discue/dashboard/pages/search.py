@@ -1,4 +1,4 @@
-"""Search: an id or a name of anything, or messages and attempts by qualifiers such as `key:customer-9`."""
+"""Search: any resource by its id or name, and messages and attempts by qualifiers such as `key:customer-9`."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Topics and their channels: how a topic routes messages into queues, drawn, and the forms that change both."""
+"""Topics and their channels: a drawing of how a topic routes messages into queues, and forms that change both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

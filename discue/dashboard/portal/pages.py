@@ -1,4 +1,4 @@
-"""The pages of the portal: the endpoints of a customer, with the actions on them, and event types."""
+"""The pages of the portal: the endpoints of a customer, the actions on them, and event types."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace

@@ -393,7 +393,7 @@ async def _owner(tx: Transaction, principal: Principal, access: Access, public_i
 async def _read(
     control: ControlContext, principal: Principal, *ids: str, read: Callable[[Transaction, int], Awaitable[T]]
 ) -> T:
-    """Read what belongs to an organization: the first of the ids. Raises what `_owner` raises."""
+    """Read data of an organization, which the first of the ids names. Raises what `_owner` raises."""
 
     async def work(tx: Transaction) -> T:
         return await read(tx, (await _owner(tx, principal, "read", *ids)).id)

@@ -1,6 +1,6 @@
 """Users and lockouts on the command line: access to the database replaces scopes.
 
-The command line makes the first user, and rescues the last one.
+The command line creates the first user, and restores access for the last owner.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -41,7 +41,7 @@ async def page_of_users(
 
 
 async def _principal(control: ControlContext, organization_alias: str) -> Principal:
-    """Return a caller with every scope in an organization, whom events do not name. Raises NotFound."""
+    """Return a principal with every scope in an organization. Events do not name it. Raises NotFound."""
     organization = require_found(await control.store.read(partial(organizations.by_alias, alias=organization_alias)))
     return Principal(organization.id, organization.public_id, 0, "", all_scopes(), organization.is_operator)
 

@@ -1,4 +1,4 @@
-"""Identity providers: their settings, and OpenID Connect with one of them: the authorization code flow with PKCE."""
+"""Identity providers: their settings, and OpenID Connect with one of them, by the authorization code flow with PKCE."""
 
 import asyncio
 import hashlib
@@ -233,7 +233,7 @@ class Provider:
     ) -> Redirection:
         """Start a sign-in, or the connection of an account with the `permit` for it. Raises ProviderFailed.
 
-        With `again`, the user must sign in there although the provider may know the browser: `finish` requires it.
+        With `again`, the user must sign in at the provider even if it knows the browser. `finish` checks that.
         """
         metadata = await self._discovered()
         state, nonce, verifier = (self._random.take(_SECRET_CHARACTERS) for _ in range(3))

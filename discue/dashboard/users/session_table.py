@@ -1,4 +1,4 @@
-"""Sessions of browsers in the dashboard, the times that end them, and the one-time codes that are exchanged for them.
+"""Sessions of browsers in the dashboard, their expiry times, and the one-time codes that are exchanged for them.
 
 Times are in milliseconds since the epoch.
 """
@@ -126,7 +126,7 @@ class FoundSession(msgspec.Struct, frozen=True):
     session: BrowserSession
     organization: Organization
     user: User | None
-    """None for a session that was opened on the command line, and if the user was deleted."""
+    """None if the session was opened on the command line, or if the user was deleted."""
 
     @property
     def role(self) -> Role:
