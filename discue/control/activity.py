@@ -1,4 +1,4 @@
-"""The activity of the past day, for charts and rates: of an organization, and of a listener."""
+"""The activity of an organization or a listener in the past day, for charts and rates."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -30,10 +30,9 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 async def past_day(control: ControlContext, organization: int, now: int) -> Sequence[Activity]:
-    """Return the activity of the past 24 hours, the oldest period first; the last one has not ended.
+    """Return the activity of the past 24 hours, the oldest period first. The last period has not ended.
 
-    A page that shows the day loads itself again at each change. Counts that are final are kept, so that it reads those
-    of the past hour only.
+    Pages that show the day reload at each change. Final counts are cached, so a reload reads only the past hour.
     """
     periods = tallies.past_day(now)
     start = periods.start * tallies.PERIOD_MS

@@ -230,7 +230,7 @@ def _expiry(fields: KeyFields, stored: int, now: int) -> int:
 async def create_for(
     control: ControlContext, organization_alias: str, alias: str | None, scopes: Scopes, *, expires_at: int = 0
 ) -> CreatedKey:
-    """Create a key on the command line, with any scopes, also protected ones: access to the database replaces scopes.
+    """Create a key on the command line. It can have protected scopes: access to the database replaces scopes.
 
     Raises NotFound if the organization does not exist.
     """
@@ -283,7 +283,7 @@ async def page_for(
 async def change_for(
     control: ControlContext, organization_alias: str, public_id: str, status: Status | Literal["deleted"]
 ) -> None:
-    """Enable, disable or delete a key on the command line, also the last one that can manage keys."""
+    """Enable, disable or delete a key on the command line, even the last one that can manage keys."""
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> None:

@@ -44,7 +44,7 @@ from discue.store.store import Store
 from discue.store.tallies import EventKind
 
 _ACTIVITIES: Final = 100
-"""Organizations whose past day is kept. Each takes about 30 kB."""
+"""How many organizations have a cached past day. Each takes about 30 kB."""
 
 _LEFT_OUT: Final = {
     *("config_version", "updated_at", "status_changed_at", "disabled_by", "schema_id", "schema_set_at", "secrets"),
@@ -134,7 +134,7 @@ class ControlContext:
     passwords: PasswordHashing = field(default_factory=PasswordHashing)
     hosts: HostChecks = field(default_factory=HostChecks)
     activities: LruCache[int, Sequence[Any]] = field(default_factory=lambda: LruCache(_ACTIVITIES))
-    """The past day of organizations: see `control.activity`."""
+    """The cached past day of each organization: see `control.activity`."""
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while a thread checks a schema or tests a filter: one at a time takes a share of the processor only."""
 
@@ -261,7 +261,7 @@ class ControlContext:
 def reading(
     work: Callable[Concatenate[Transaction, Principal, P], Awaitable[T]],
 ) -> Callable[Concatenate[ControlContext, Principal, P], Coroutine[Any, Any, T]]:
-    """Make an operation of work that reads: it runs in a transaction of its own."""
+    """Turn work that reads into an operation with its own transaction."""
 
     @wraps(work)
     async def operation(control: ControlContext, principal: Principal, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -273,7 +273,7 @@ def reading(
 def searching(
     work: Callable[Concatenate[Transaction, Principal, P], Awaitable[T]],
 ) -> Callable[Concatenate[ControlContext, Principal, P], Coroutine[Any, Any, T]]:
-    """Make an operation of work that reads and may take long, like `reading`."""
+    """Turn work that reads, and may take long, into an operation with its own transaction."""
 
     @wraps(work)
     async def operation(control: ControlContext, principal: Principal, /, *args: P.args, **kwargs: P.kwargs) -> T:

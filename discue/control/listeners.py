@@ -346,7 +346,7 @@ async def own_queue(tx: Transaction, principal: Principal, queue: Queue | str) -
 
 
 def targets_in(principal: Principal, resource: str, queue: Queue | str) -> frozenset[str] | None:
-    """Return what the principal may read of a queue: its targets, None for all."""
+    """Return the targets that limit what the principal may read of a queue. None means that it may read everything."""
     targets = principal.targets_of(resource, "read")
     public_id = queue if isinstance(queue, str) else queue.public_id
     return None if targets is not None and public_id in targets else targets
@@ -392,7 +392,7 @@ async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
 async def _details_of_all(
     tx: Transaction, organization: int, found: Sequence[Listener], *, with_missed: bool = True
 ) -> tuple[ListenerDetails, ...]:
-    """Return listeners with what is known of them, with the ids of their missed messages or without."""
+    """Return the details of listeners. `with_missed` includes the ids of their newest missed messages."""
     facts = await listeners.read_facts(tx, organization, found)
     shown = [(each, require_found(facts.get(each.id))) for each in found]
     return await _with_failures(tx, organization, await _with_facts(tx, shown, with_missed=with_missed))

@@ -1,4 +1,4 @@
-"""Published messages, their deliveries and attempts, and those that were missed. Their content never changes."""
+"""Published messages, their deliveries and attempts, and missed messages. The content of a message never changes."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -340,7 +340,7 @@ async def page_of_listener_attempts(
 async def get_attempt(
     tx: Transaction, principal: Principal, path: tuple[str, ...], public_id: str, *, of_listener: bool = False
 ) -> AttemptDetails:
-    """Return an attempt of the message, or of the listener, at a path."""
+    """Return an attempt of the message, or of the listener, that a path names."""
     of: Listener | StoredMessage = await (own_listener if of_listener else _own)(tx, principal, "read", path)
     attempt = require_found(await attempts.get(tx, of.organization, public_id, of))
     content = (await attempts.contents(tx, of.organization, [public_id])).get(public_id)

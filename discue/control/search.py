@@ -1,4 +1,4 @@
-"""Finding resources by their id or their alias: those that paths name, and those that a caller may read."""
+"""Finds resources by id or alias: the resources of a path, and the resources that a caller may read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, get_args
@@ -116,10 +116,10 @@ class PathStep(NamedTuple):
 async def ids_of(
     tx: Transaction, principal: Principal, steps: Sequence[PathStep], *, lookalikes: bool = False
 ) -> tuple[str, ...]:
-    """Return the ids of what the steps name: of the caller's organization, UNKNOWN for aliases that name nothing.
+    """Return the ids of the resources that the steps name in the caller's organization. UNKNOWN for unknown aliases.
 
-    A step with the form of an id is returned as it is, even if it names nothing. With `lookalikes`, aliases of that
-    form are found, too. An id wins over an equal alias.
+    A step that looks like an id is returned unchanged, even if no resource has it. With `lookalikes`, aliases that look
+    like ids are found as well. An id takes precedence over an equal alias.
     """
     ids: list[str] = []
     for step in steps:
