@@ -74,7 +74,7 @@ class ApplicationEndpoint:
         return future
 
     def waits_for(self, message_id: str) -> str:
-        """Return why a message is in flight; "" if this does not explain it."""
+        """Return why a message is in flight; "" if the application is not the reason."""
         for request in tuple(self._running.values()):
             if request.fields["webhook-id"] == message_id:
                 return f"The application has not responded to {request.method} {request.path}."

@@ -23,7 +23,7 @@ _NOT_SETTLED: Final = "Something that is due was not done in time. `waits_for` i
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /testing/clock`, which changes nothing. The other bodies have its fields, too."""
+    """The body of `POST /testing/clock`, which changes nothing. All other bodies include its fields."""
 
     held: tuple[AttemptKey, ...] = ()
     """Attempts that a listener of the test keeps waiting."""
@@ -117,7 +117,7 @@ class MovableApplication:
             return 401, "Send the key that discue dev --ephemeral printed in x-api-key."
         body = _ACTIONS.get(scope.path.removeprefix(PREFIX))
         if body is None:
-            return 404, f"No route for {scope.path}. There are {', '.join(PREFIX + name for name in _ACTIONS)}."
+            return 404, f"No route for {scope.path}. The routes are {', '.join(PREFIX + name for name in _ACTIONS)}."
         if scope.method != "POST":
             return 405, f"{scope.path} needs POST."
         try:

@@ -175,7 +175,7 @@ Callback = Callable[[Received], Reply | int | None]
 
 
 class Script:
-    """The responses of a listener, in the order of its requests: `200` where there is no step.
+    """The responses of a listener, in the order of its requests. The response is `200` if there is no step.
 
     A step without `times` lasts until another one is added.
     """
@@ -196,7 +196,7 @@ class Script:
         return frozenset(self._held)
 
     def waits_for(self, message_id: str) -> str:
-        """Return why a message is in flight; "" if this does not explain it."""
+        """Return why a message is in flight; "" if this script is not the reason."""
         hangs = any(key.message_id == message_id for key in self.held)
         return "It hangs, as the test says, until the clock has moved by its timeout." if hangs else ""
 

@@ -190,7 +190,7 @@ class Timeline:
         self.is_moved = True
         while True:
             await self.settle(seconds, but)
-            # Also of what no test sees.
+            # Includes deadlines that tests do not see.
             known = (self._dispatcher.timers.next_at, self._worker.jobs.scheduler.next_at)
             due_at = _earliest(*known, self._sender.next_deadline(but()))
             if due_at is None or due_at > instant:
@@ -230,7 +230,7 @@ class Timeline:
         return self._is_working() or self._sender.is_busy(but())
 
     def _is_working(self) -> bool:
-        """Return whether anything runs or is due now, requests in flight aside."""
+        """Return whether anything except requests in flight runs or is due now."""
         delivery = self._worker.delivery
         return bool(
             self._dispatcher.tasks.running
@@ -259,7 +259,7 @@ class Timeline:
 
 
 def _earliest(*times: int | None) -> int | None:
-    """Return the earliest time, None without one. 0 stands for none, too."""
+    """Return the earliest time, or None. 0 also means no time."""
     return min((at for at in times if at), default=None)
 
 

@@ -1,4 +1,4 @@
-"""Servers for kits: one for all tests that do not move its clock, or one in another process."""
+"""Servers for test kits: one that tests share if they do not move its clock, or one in another process."""
 
 import threading
 from collections.abc import Iterator

@@ -192,7 +192,7 @@ def test_process_moves_its_clock_on_request(process: tuple[str, str]) -> None:
         ("advance", None, {"by": "soon"}, 400, "'soon' is not a duration."),
         ("advance", None, {"by": 1, "to": 2}, 400, "Send either `by` or `to`, not both."),
         ("advance", None, {"for": 1}, 400, "unknown field `for`"),
-        ("turn", None, {}, 404, "No route for /testing/turn. There are /testing/settle, /testing/advance"),
+        ("turn", None, {}, 404, "No route for /testing/turn. The routes are /testing/settle, /testing/advance"),
         ("clock", None, None, 405, "/testing/clock needs POST."),
     ],
     ids=["key", "back", "no duration", "both", "unknown field", "path", "method"],
