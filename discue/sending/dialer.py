@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 
 
 class SharedTasks(Generic[Key, Value]):
-    """Tasks, at most one at a time for each key. All callers that ask for the key wait for it, and share its result."""
+    """At most one running task per key. All callers that ask for the key wait for the task and share its result."""
 
     def __init__(self) -> None:
         self._running: dict[Key, asyncio.Future[Value]] = {}
@@ -39,7 +39,7 @@ class SharedTasks(Generic[Key, Value]):
         return len(self._running)
 
     async def result(self, key: Key, work: Callable[[], Awaitable[Value]]) -> Value:
-        """Return or raise what the task of a key does. `work` makes it if none is running."""
+        """Wait for the task of a key, and return its result or raise its error. `work` starts it if none is running."""
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.ensure_future(work())
@@ -57,7 +57,7 @@ class SharedTasks(Generic[Key, Value]):
     def _end(self, key: Key, task: asyncio.Future[Value]) -> None:
         del self._running[key]
         if not task.cancelled():
-            # Retrieved even if every caller was cancelled: it would be logged.
+            # Retrieve the exception even if every caller was cancelled: otherwise asyncio logs it.
             task.exception()
 
 

@@ -148,7 +148,7 @@ class AccessTokens:
 def _token_in(fetched: FetchResult, now: float) -> Token:
     """Return the token in a response. Raises TokenRefused."""
     if fetched.error:
-        raise TokenRefused(f"No access token: the token URL could not be asked ({fetched.error}).")
+        raise TokenRefused(f"No access token: the request to the token URL failed ({fetched.error}).")
     if fetched.status != _OK:
         raise TokenRefused(f"No access token: the token URL responded with {fetched.status // 100}xx.")
     try:
@@ -157,7 +157,7 @@ def _token_in(fetched: FetchResult, now: float) -> Token:
     except (ValueError, OverflowError, RecursionError):
         raise TokenRefused("No access token: the response of the token URL cannot be read.") from None
     if response.token_type.lower() != "bearer" or _TOKEN.fullmatch(response.access_token) is None:
-        raise TokenRefused("No access token: the response of the token URL has none that can be sent.")
+        raise TokenRefused("No access token: the response of the token URL has no usable bearer token.")
     if not life_seconds > 0:
         raise TokenRefused("No access token: the token has already expired.")
     # Not used to its end: it must still be valid when the request arrives, by the listener's clock.

@@ -87,4 +87,4 @@ def test_without_a_token_a_test_says_why(cast: Cast) -> None:
     path = f"/queues/{queue}/listeners/{cast.listener(queue, authentication=given)}"
     shown = cast.alice.post(f"{path}/tests").json()["test"]
     assert (shown["state"], shown["error"], shown["status"]) == ("failed", "authentication", 0)
-    assert shown["detail"] == "No access token: the token URL could not be asked (connect)."
+    assert shown["detail"] == "No access token: the request to the token URL failed (connect)."
