@@ -79,7 +79,7 @@ def shows_data(query: str) -> bool:
 def text_parameter(
     name: str, description: str, example: str, rule: str = "", *, field: str = "", **schema: Any
 ) -> Parameter:
-    """Describe a parameter that is a text. `schema` has its limits."""
+    """Describe a text parameter. `schema` has its limits."""
     return Parameter(name, description, {"type": "string", **schema}, example, rule, field)
 
 

@@ -40,9 +40,9 @@ def _attributes_of(view_type: type[msgspec.Struct]) -> Sequence[tuple[str, tuple
 
 
 def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
-    """Return a view. Each field that is not given is the attribute with its name of the first source that has one.
+    """Return a view. Fields that are not given come from the first source that has an attribute of the same name.
 
-    Ids are public ids, and the name is the alias. A field that can be omitted is so if its attribute is None or "".
+    Ids are public ids, and the name is the alias. An optional field is omitted if its attribute is None or "".
     """
     for name, attributes, is_optional in _attributes_of(view_type):
         if name in fields:
@@ -55,7 +55,7 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
 
 
 def fields_of(call: Call, kind: type[F], **fields: Any) -> F:
-    """Return the fields of a resource in a request. A field that is not given is that of the body."""
+    """Return the fields of a resource from a request. Fields that are not given come from the body."""
     (alias, name), body = call.names(), call.body
     sent = {each: getattr(body, each) for each in kind.__struct_fields__ if hasattr(body, each)}
     return kind(**{**sent, "alias": alias, "name": name, **fields})
@@ -127,9 +127,9 @@ class ResourceKind(Generic[T]):
     """The kind in sentences, if `name` does not say it."""
     view_type: type[ItemView]
     view: Callable[[Call, T], ItemView] | None = None
-    """Returns what clients see of a resource in lists, unless that is `view_of` it."""
+    """Returns the view of a resource in lists. None: `view_of` does."""
     stored: Callable[[T], msgspec.Struct] = lambda shown: shown  # type: ignore[assignment,return-value]
-    """Returns all that requests can change of a resource: its version is the ETag."""
+    """Returns everything that requests can change in a resource. The ETag is its version."""
     below: str = ""
     """The sub-collection that responses link to. The view has a field of its name, with references."""
     needs: tuple[Needs, Needs, Needs]

@@ -90,7 +90,7 @@ class Call(Request):
 
     @property
     def given(self) -> dict[str, Any]:
-        """The value of each query parameter: as given, or its default, or None. Raises BadRequest."""
+        """The value of each query parameter that was given, or else its default or None. Raises BadRequest."""
         return read_parameters(self.scope.query_string, self.parameters)
 
     async def reserve_data(self, size: int, codec: Codec) -> None:

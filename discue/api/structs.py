@@ -199,7 +199,7 @@ class DeletedResponse(ApiResponse, kw_only=True, frozen=True):
 
 
 def names_given(body: NamedBody) -> tuple[str | None, str | None]:
-    """Return the alias and the name in a request, which are synonyms. None: it is null or not given."""
+    """Return the alias and the name in a request, which are synonyms. None means null or not given."""
     return text_given(body.alias), text_given(body.name)
 
 

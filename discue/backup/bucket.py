@@ -34,14 +34,14 @@ _CONFIG: Final = Config(
 
 
 class Bucket:
-    """A bucket with backups, or the objects below a prefix of it. It has the methods of a `Folder`.
+    """A bucket with backups, or the objects below a prefix of a bucket. It has the methods of a `Folder`.
 
-    Requests name the bucket in their path, which all stores understand. A store keeps an object as a whole or not at
-    all, and refuses a body that does not match its signed SHA-256.
+    Requests have the bucket in their path, which all stores support. A store keeps an object completely or not at all,
+    and rejects a body that does not match its signed SHA-256.
     """
 
     path: Final = None
-    """Unlike a folder, it has no place in which new backups are written."""
+    """None: new backups cannot be written to a bucket directly, as they can to a folder."""
 
     def __init__(self, text: str, environ: Mapping[str, str]) -> None:
         """Take a URL such as s3://bucket/prefix, and the variables that all S3 clients read."""

@@ -43,7 +43,7 @@ class StoredBackups(NamedTuple):
 
 
 class Folder:
-    """A folder with backups. `str` names it in messages.
+    """A folder with backups. `str` returns its name for messages.
 
     All methods block, and raise DiscueError or OSError if the folder cannot be reached.
     """
@@ -111,7 +111,7 @@ class Folder:
 
 
 Destination: TypeAlias = "Folder | Bucket"
-"""A bucket has the methods of a folder."""
+"""A place for backups. Both types have the same methods."""
 
 
 def name_of(header: Header) -> str:

@@ -1,6 +1,6 @@
-"""Backups at intervals, by a server or by `discue backup --every`, each in a process of its own.
+"""Backups at intervals, by a server. Each runs in a separate process.
 
-The process shares neither the interpreter lock of a server nor its priority. A thread of low priority would not do:
+The process has its own interpreter lock and a lower priority than the server. A thread of low priority is not enough:
 while it holds the lock and another program has the processor, the server waits.
 """
 

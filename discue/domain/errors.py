@@ -1,6 +1,7 @@
 """Errors that are reported to a caller: the table of their codes, and one exception tree.
 
-Pages, the reference and the OpenAPI document are made from the table. A code keeps its meaning: programs branch on it.
+Pages, the reference and the OpenAPI document are generated from the table. The meaning of a code never changes, because
+programs branch on it.
 """
 
 from collections.abc import Mapping
@@ -273,7 +274,7 @@ class Fault(NamedTuple):
 
 
 class DiscueError(Exception):
-    """Base of all errors. Each has the code of its exact reason: a key of `REASONS`, which decides the HTTP status."""
+    """Base of all errors. Each has the code of its exact reason: a key of `REASONS`, which has the HTTP status."""
 
     code: str = "internal_error"
     retry_after_seconds: int | None = None

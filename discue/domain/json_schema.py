@@ -24,10 +24,10 @@ _CONSTANTS: Final = ("const", "enum")
 _EXACT: Final = {"minimum": -LARGEST_EXACT, "maximum": LARGEST_EXACT}
 _TINY: Final = 1e-15
 
-# The validation library compares fractions exactly. That takes a microsecond for each pair of numbers, and ten times as
-# long for tiny ones. It compares with each member of an enumeration, unless all are texts. A client chooses both
-# values, and how many there are. So `number_cost` bounds the time, and `quick` returns schemas that take less of it.
-# Costs are in units of 40 ns for each byte of short numbers.
+# The validation library compares fractions exactly. A comparison takes a microsecond, and ten times as long for tiny
+# numbers. The library compares with each member of an enumeration, unless all are texts. Clients choose both the values
+# and their number. So `number_cost` limits the time, and `quick` returns schemas that take less time. The unit of costs
+# is 40 ns for each byte of short numbers.
 _BOUND_COST: Final = 2
 _CONSTANT_COST: Final = 4
 _TINY_CONSTANT_COST: Final = 48

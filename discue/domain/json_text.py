@@ -1,6 +1,6 @@
-"""JSON of clients: how deeply it may be nested, its values, strict decoding and canonical encoding.
+"""JSON from clients: the limit of its nesting, its values, strict decoding and canonical encoding.
 
-Decoding takes a time that grows with the length of a text only.
+The time of decoding depends only on the length of the text.
 """
 
 import json
@@ -19,12 +19,12 @@ MOST_LEVELS: Final = 900
 """Below the limit of every version of Python, with room for the functions that call a decoder.
 
 Python's own limit for decoders is 1,000 levels in version 3.11 and tens of thousands in 3.14. Workers of two versions
-must agree about what they can read.
+must agree on what they can read.
 """
 SHORTEST_TOO_DEEP: Final = 2 * MOST_LEVELS
 """In bytes: a level takes two."""
 
-# A string without an end goes to the end of the text, so that no part of it is looked at twice.
+# An unterminated string extends to the end of the text, so that no part of the text is scanned twice.
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _OTHERS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")

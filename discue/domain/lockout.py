@@ -131,7 +131,7 @@ def after_failure(before: FailureHistory, now: int, limit: int = FAILURES) -> Fa
     failed_at = tuple(sorted([*recent, now]))
     if len(failed_at) < limit:
         return FailureHistory(failed_at, locks, before.locked_until)
-    # A minute, doubled for each lockout before it, at most 15 minutes.
+    # One minute, doubled for each earlier lockout, up to 15 minutes.
     duration = min(FIRST_LOCK_MS << min(locks, _MAX_LOCKS), MAX_LOCK_MS)
     return FailureHistory((), min(locks + 1, _MAX_LOCKS), now + duration)
 

@@ -1,4 +1,4 @@
-"""The routes of the documentation, with the pages that show the results of a search, and that a path leads nowhere."""
+"""The routes of the documentation, with the pages for search results and for unknown paths."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -118,7 +118,7 @@ def search_values(query: str, found: Sequence[SearchResult]) -> tuple[bytes, byt
 
 
 def _missing_document(contents: Sequence[Group]) -> RenderedDocument:
-    """Return the page for a path that leads to no page, with slots for `_missing_values`."""
+    """Return the page for unknown paths, with slots for `_missing_values`."""
     start = f'<p><a href="{relative(ROOT, ANYWHERE)}">All pages of the documentation</a></p>'
     body = f'<p class="soft">404</p><h1>Page not found</h1><p>{_PROBLEM}</p>{start}{_RESULTS}'
     made = page("Page not found", body, path=ANYWHERE, contents=contents)
@@ -147,9 +147,9 @@ def _list(found: Iterable[SearchResult], base: str) -> str:
 
 
 def documentation_of(document: Callable[..., dict[str, Any]]) -> tuple[tuple[Route, ...], MissingPage]:
-    """Return the routes of the documentation, and what makes the page for a path below it that leads to no page.
+    """Return the routes of the documentation, and the function that makes the page for unknown paths below it.
 
-    `document` makes the OpenAPI document, with `aliases` or without.
+    `document` returns the OpenAPI document, with `aliases` or without.
     """
 
     def operations_page() -> RenderedDocument:

@@ -138,8 +138,8 @@ class Admission:
         """Set the caller of the request.
 
         Raises Unauthorized, Forbidden and Locked if a key is needed, Unavailable unless the worker is serving, and
-        TooManyRequests. A key without a route is checked too, because failed attempts count everywhere, but of the
-        errors about it only LockedOut is raised.
+        TooManyRequests. On an unknown route, a key is checked as well, because failed attempts count everywhere, but
+        only LockedOut is raised.
         """
         request.address = self._address(request)
         # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.

@@ -1,7 +1,7 @@
-"""The interface of the HTTP server: the parts of RSGI 1.x that are used, and the sockets that it keeps to itself.
+"""The interface of the HTTP server: the parts of RSGI 1.x that are used, and its sockets, which it does not expose.
 
-The server cannot close a connection, nor say how much of a response its client has read. The operating system can: the
-sockets are found among the files of this process.
+The server cannot close a connection, or report how much of a response its client has read. The operating system can, so
+this module finds the sockets among the open files of the process.
 """
 
 import os

@@ -71,12 +71,12 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 @dataclass(slots=True)
 class BacklogSum:
-    """The deliveries that wait at some listeners."""
+    """The waiting deliveries of some listeners."""
 
     waiting: int = 0
     retrying: int = 0
     since: int = 0
-    """When the longest wait began, in milliseconds since the epoch; 0: none waits, or it is unknown.
+    """When the longest wait began, in milliseconds since the epoch. 0 if no delivery waits, or if the time is unknown.
 
     See `Lane.waiting_since` and `PullBacklog.since`.
     """

@@ -95,7 +95,7 @@ def details_of(worker: Worker, asked: Details) -> Snapshot:
 
 
 def measured(worker: Worker, asked: Details | None) -> Snapshot:
-    """Return the metrics of a worker, or those of the single objects that are asked for."""
+    """Return the metrics of a worker, or only those of the requested listeners or queues."""
     return snapshot_of(worker) if asked is None else details_of(worker, asked)
 
 

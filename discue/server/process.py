@@ -1,4 +1,4 @@
-"""The operating system process of a worker: limits, pauses, and the lock on a SQLite database and room for it."""
+"""The process of a worker: its limits, garbage collection pauses, and the lock and free space of a SQLite database."""
 
 import asyncio
 import errno

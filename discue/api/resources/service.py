@@ -119,7 +119,7 @@ def openapi_route(document: Callable[..., dict[str, Any]]) -> Route:
 def filled(call: Call, document: RenderedDocument, values: Sequence[bytes], *varies: str) -> RawResponse:
     """Return a document with values in its slots, compressed if the client accepts that."""
     call.response_headers.append(("vary", ", ".join(("accept-encoding", *varies))))
-    # Clients that want it indented read or compare the text.
+    # Clients that ask for indented text read or compare it.
     if "pretty=" in call.scope.query_string or not accepts_gzip(call.headers.get("accept-encoding", "")):
         return RawResponse(document.plain(values))
     call.response_headers.append(("content-encoding", "gzip"))
