@@ -346,7 +346,7 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
             _, contents = unpack_and_check(backup.path, database, keys)
             yield from _contained(contents)
             asyncio.run(open_once(replace(call, settings=replace(call.settings, database=f"sqlite:///{database}"))))
-            yield Finding("start", "the database opens as at a start of this version")
+            yield Finding("start", "the database opens with this version of discue")
         yield from _drill_encryption(call, contents)
     except DiscueError as error:
         yield Finding("restore", error.detail, is_problem=True)

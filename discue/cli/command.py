@@ -133,7 +133,7 @@ async def all_items(page: Callable[[Selection], Awaitable[Listing[Item]]]) -> li
 
 
 class Progress:
-    """The progress of long work, as a line on the error output every few seconds. A signal stops the work."""
+    """Shows the progress of a long operation as a line on stderr every few seconds. A signal stops the operation."""
 
     def __init__(self, call: Invocation) -> None:
         self._clock, self._stop = call.clock, stop_on_signal(call.log)
@@ -162,7 +162,7 @@ class Progress:
 
 @contextmanager
 def resumable(call: Invocation, hint: str) -> Iterator[Progress]:
-    """Yield the progress of long work. Errors say how to resume it: `hint`."""
+    """Yield the progress of a long operation. Errors end with `hint`, which tells how to resume it."""
     try:
         yield Progress(call)
     except Unavailable as error:

@@ -100,7 +100,7 @@ _ENDPOINTS: Final[Mapping[str, ShopEndpoint]] = {
         failure=Response(429, b'{"message":"Too many requests"}', b"30"),
     ),
 }
-"""By the alias of the listener, which is also the name of the host."""
+"""Endpoints by the alias of their listener, which is also the host name."""
 _RELIABLE: Final = ShopEndpoint(45)
 
 

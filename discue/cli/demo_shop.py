@@ -1,4 +1,4 @@
-"""The shop of `discue demo`: its resources, its past on a clock that is moved, and its present."""
+"""The shop of `discue demo`: its resources, its history, which is generated on a moved clock, and its live traffic."""
 
 import asyncio
 import math
@@ -226,22 +226,22 @@ async def show(invocation: Invocation, place: str) -> None:
 
 
 async def _live_through(client: AsyncDiscue, traffic: Traffic, until: int, *, password: str) -> None:
-    """Open the shop, and live through its past up to a time in milliseconds since the epoch."""
+    """Create the shop and generate its history up to a time in milliseconds since the epoch."""
     await open_shop(client)
     await traffic.live_until(until - HOUR_MS)
     await let_people_in(client, password)
-    # The transactions that were rejected are sent again, in vain.
+    # The rejected transactions are redelivered, and rejected again.
     await client.redeliveries.create(ORDERS, "tax-report", all=True)
     await traffic.live_until(until - HOUR_MS // 2)
     for number in (1, 2, 3):
-        # The accounting refuses the first one; the others of that customer wait for it.
+        # Accounting rejects the first invoice; the later invoices of that customer wait for it.
         data = {"invoice": f"R-2026-90{number}", "customer": REFUSED, "amount": 118.4 * number, "due_days": 14}
         await client.publish(INVOICES, data, key=REFUSED)
     await traffic.live_until(until)
 
 
 def _welcome(url: str, key: str, dashboard: str, *, place: str, password: str) -> str:
-    """Return the text shown once the past is lived through."""
+    """Return the text that is shown when the history is complete."""
     start = dedent(f"""
         The shop is open at {url}. {place}. Press Ctrl-C to stop.
 

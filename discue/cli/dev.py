@@ -275,7 +275,7 @@ def _holder(settings: Settings) -> str:
 
 
 async def _serve_ephemeral(invocation: Invocation) -> None:
-    """Serve a new database until a signal comes, for the tests of programs in any language."""
+    """Serve a new database until a signal arrives, for tests of programs in any language."""
     # Imported here: other commands do without it.
     from discue.testing.ephemeral import ephemeral  # noqa: PLC0415
 

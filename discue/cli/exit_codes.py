@@ -74,9 +74,9 @@ def say_error(text: str, code: int) -> int:
 
 
 def with_arguments(text: str, pointers: Iterable[str], parser: argparse.ArgumentParser) -> str:
-    """Return an error with the arguments of the command in place of these JSON pointers, as far as it has them.
+    """Return an error that names the arguments of the command instead of JSON pointers, where there is one.
 
-    A person has typed `--url`, not the member `/notify_url` of a body.
+    The user has typed `--url`, not the member `/notify_url` of a body.
     """
     # The longest first: one pointer may be the beginning of another one.
     for pointer in sorted(set(pointers), key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""Deliveries that `discue dev` shows: its address `/inbox`, and a line for each request to it and for each attempt."""
+"""Deliveries that `discue dev` shows: the path `/inbox`, and a line for each request to it and for each attempt."""
 
 import shutil
 import sys

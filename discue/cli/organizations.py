@@ -32,7 +32,7 @@ _LIMITS: Final[Mapping[str, str]] = {
     "quota_bytes_stored": "bytes of stored messages, schedules and responses",
     "retention_seconds": "retention of messages in queues without their own, in seconds",
 }
-"""Settings that organizations can override, and what the flag for each sets."""
+"""Settings that organizations can override, each with the help of its flag."""
 
 _LIVE = "Safe while servers run; they apply the change within a second."
 

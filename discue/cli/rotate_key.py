@@ -70,9 +70,9 @@ async def _rotate(invocation: Invocation, control: ControlContext, progress: Pro
     if missing and not replaces:
         raise DiscueError(missing_keys(invocation.settings, missing))
     await encryption.begin(control, key_id)
-    moved = await _each("encrypting", control, progress, partial(encryption.step, replace_lost=replaces))
+    moved = await _run_steps("encrypting", control, progress, partial(encryption.step, replace_lost=replaces))
     # The operator may throw the old keys away afterwards: first, all rows are read once more.
-    verified = await _each("verifying", control, progress, encryption.find_left)
+    verified = await _run_steps("verifying", control, progress, encryption.find_left)
     if verified.unreadable:
         raise DiscueError(_left_over(verified.unreadable))
     if not await encryption.finish(control, key_id):
@@ -80,10 +80,10 @@ async def _rotate(invocation: Invocation, control: ControlContext, progress: Pro
     _say_summary(key_id, moved)
 
 
-async def _each(
+async def _run_steps(
     what: str, control: ControlContext, progress: Progress, step: Callable[..., Awaitable[RotationStep]]
 ) -> RotationStep:
-    """Do a step for each part of the rows. Returns what all steps have done."""
+    """Run a step for each part of the rows. Returns the sums of all steps."""
     progress.begin(await control.store.read(encryption_rows.count))
     total = RotationStep(after=None, rows=0, moved=0)
     while (done := await step(control, control.keyring.first, total.after)).after is not None:

@@ -160,7 +160,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
 
 @asynccontextmanager
 async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe | None) -> AsyncIterator[None]:
-    """Serve the metrics of the worker, and of those that share a parent with it, as the settings say."""
+    """Serve the metrics of the worker, and of workers with the same parent process, as configured."""
     if settings.metrics_port is None and settings.metrics_key is None:
         yield
         return
@@ -183,7 +183,7 @@ async def _metrics_served(settings: Settings, worker: Worker, pipe: WorkerPipe |
 
 
 async def until_stopped(stop: asyncio.Event, ended: Coroutine[Any, Any, None]) -> None:
-    """Return when `stop` is set. Raises DiscueError if the server ends before that: `ended` returns then."""
+    """Return when `stop` is set. Raises DiscueError if `ended` returns first, because the server has ended."""
     if await completed(ended, stop) and not stop.is_set():
         raise DiscueError("The HTTP server ended unexpectedly.")
 

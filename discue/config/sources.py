@@ -264,4 +264,4 @@ _CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...
         "backup_keep must not be shorter than backup_every",
     ),
 )
-"""Rules about several settings that are valid on their own: their names, whether a rule is broken, and what to do."""
+"""Rules about settings that are valid on their own but not together: names, a check for a violation, and a remedy."""

@@ -216,7 +216,7 @@ def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | No
 
 
 class SecretsFile:
-    """A JSON file with the secrets of new listeners, which only its owner can read. Keeps those that it has."""
+    """A JSON file with the secrets of new listeners, readable only by its owner. Secrets in it are kept."""
 
     def __init__(self, name: str) -> None:
         """Read the file, if it exists. Raises CommandFailed if others can read it, or if it has other content."""

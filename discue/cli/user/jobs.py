@@ -142,7 +142,7 @@ def _start(arguments: argparse.Namespace, kind: JobKind, client: Discue, selecti
     if arguments.detach:
         _show_result(arguments, started)
         return None
-    beginning = f"Started {started.id}. Ctrl-C leaves it to the service."
+    beginning = f"Started {started.id}. It continues after Ctrl-C."
     return _progress(arguments, kind, client, started.id, beginning=beginning)
 
 

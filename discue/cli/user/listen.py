@@ -109,7 +109,7 @@ def listener_name(url: str) -> str:
 def local_target(text: str, *, allow_remote: bool) -> Target:
     """Parse the URL to forward to. Raises UsageInvalid.
 
-    Data of a queue is sent to another machine only if that is said.
+    Messages are forwarded to another machine only with `allow_remote`.
     """
     target = target_at(text)
     if not (allow_remote or _is_local(target)):
@@ -120,7 +120,7 @@ def local_target(text: str, *, allow_remote: bool) -> Target:
 
 
 def target_at(text: str) -> Target:
-    """Parse a URL, or its short form: `8000/hook` and `localhost:8000/hook` mean this machine, by http.
+    """Parse a URL or its short form: `8000/hook` and `localhost:8000/hook` mean HTTP on this machine.
 
     Raises UsageInvalid.
     """

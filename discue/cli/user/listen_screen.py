@@ -1,4 +1,4 @@
-"""The screen of `discue listen`: a line for each request, and keys that show, repeat and edit one at a terminal."""
+"""The screen of `discue listen`: a line for each request and, in a terminal, keys that show, repeat and edit one."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class Terminal(Screen):
     def reading(
         self, repeat: Callable[[Forwarded], Coroutine[Any, Any, None]], stop: Callable[[], None]
     ) -> Iterator[None]:
-        """Read keys, one at a time and without showing them. The modes of the terminal come back at the end.
+        """Read keys one at a time, without echo. Restores the modes of the terminal at the end.
 
         `repeat` sends a request again.
         """

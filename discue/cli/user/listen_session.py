@@ -1,6 +1,6 @@
-"""Running `discue listen`: a temporary listener in pull mode per queue, whose messages go to the local server.
+"""Runs `discue listen`: creates a temporary pull listener per queue and forwards its messages to the local server.
 
-A message is settled as the local server responds, with a request that is that of the service.
+The local server gets the same request as a listener of the service. Its response settles the message.
 """
 
 from __future__ import annotations

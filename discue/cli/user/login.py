@@ -1,4 +1,4 @@
-"""`discue login` stores the URL of a service and an API key; `discue whoami` shows them, and where they come from."""
+"""`discue login` stores the URL of a service and an API key; `discue whoami` shows them, and their sources."""
 
 from __future__ import annotations
 

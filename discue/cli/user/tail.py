@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _batches(client: Discue, arguments: argparse.Namespace) -> Iterator[list[tuple[str, Attempt]]]:
-    """Yield the attempts that are new at each look, by the time of their end, with the names of their listeners."""
+    """Yield the new attempts of each poll in the order in which they ended, with the names of their listeners."""
     queue: str = arguments.queue
     state: Literal["failed"] | None = "failed" if arguments.failed else None
     since: int = arguments.since or round(time.time() * 1_000)

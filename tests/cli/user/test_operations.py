@@ -103,7 +103,7 @@ def test_interrupt_leaves_the_job_to_the_service(service: Service) -> None:
         service.succeed("listeners", "disable", queue, "app")
         arguments = ("replay", queue, "app", "--from-message", first, "--yes")
         with running(service.folder, *arguments) as process:
-            process.log.wait_for(r"Started \w+\. Ctrl-C leaves it to the service\.\n")
+            process.log.wait_for(r"Started \w+\. It continues after Ctrl-C\.\n")
             process.signal(signal.SIGINT)
             code = process.ended()
     (replay,) = service.call("GET", f"/queues/{queue}/listeners/app/replays")["replays"]
