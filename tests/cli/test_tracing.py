@@ -46,7 +46,7 @@ def _by_name(spans: list[SeenSpan]) -> dict[str, list[SeenSpan]]:
 
 
 def test_hanging_collector_delays_neither_deliveries_nor_the_stop(tmp_path: Path) -> None:
-    # Whatever waited for the response of the collector would wait for longer than this test.
+    # The exporter waits for the collector longer than this test runs.
     variables = {
         "OTEL_BSP_SCHEDULE_DELAY": "10",
         "OTEL_BSP_MAX_QUEUE_SIZE": "50",

@@ -1,4 +1,4 @@
-"""The activity of the past day: of organizations, whose final counts are read once, and of listeners."""
+"""The activity of organizations and listeners in the past day. Final counts of organizations are read once."""
 
 from functools import partial
 

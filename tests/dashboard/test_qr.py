@@ -20,6 +20,6 @@ def test_picture_has_the_modules_of_the_code_inside_a_border() -> None:
     assert picture.startswith(f'<svg class="qr" role="img" aria-label="the label" viewBox="0 0 {size} {size}"')
 
 
-def test_text_that_is_too_long_for_the_camera_of_a_phone_has_no_picture() -> None:
+def test_text_too_long_for_a_phone_camera_has_no_qr_code() -> None:
     assert svg_of("a" * 362, "the longest")
     assert svg_of("a" * 363, "one more") == ""

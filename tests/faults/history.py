@@ -13,7 +13,7 @@ NEVER = 0
 
 
 class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of a published message. Its times are wall-clock time in seconds, 0 for none."""
+    """Options of a published message. Times are wall-clock times in seconds; 0 means no time."""
 
     key: str = ""
     expires_at: float = 0.0
@@ -33,10 +33,10 @@ class Deletion(msgspec.Struct):
 
 
 class Published(msgspec.Struct):
-    """A publish of one message or a batch. `answered` is set only if its 200 arrived; else the outcome is unknown.
+    """A publish of one message or a batch. `answered` is set only if its 200 arrived; else, the outcome is unknown.
 
-    `options` are empty, or one for each message. `deletions` are by id. A publish to a topic has a record for each of
-    the queues that its channels chose, which are `routes`.
+    `options` are empty, or one for each message. `deletions` are by id. A publish to a topic has a record for each
+    queue that its channels chose; `routes` are these queues.
     """
 
     queue: str

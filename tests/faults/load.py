@@ -60,9 +60,9 @@ class Load:
         self.down: set[str] = set()
         """The listeners that are down, by name."""
         self.interrupted: set[str] = set()
-        """Listeners that are down, or were, so that the service may still take them for inactive."""
+        """Listeners that are down, or were down and may still be `inactive` for the service."""
         self.recovered = asyncio.Event()
-        """Set while none is interrupted."""
+        """Set while no listener is interrupted."""
         self.recovered.set()
         self.awake = asyncio.Event()
         """Set while users do something: in the fault tests always."""

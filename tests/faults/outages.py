@@ -33,14 +33,14 @@ class Outages:
 
     def tasks(self) -> "list[asyncio.Future[None]]":
         works = [self._load.again_and_again(tenant, self._produce, queue) for tenant, queue in self._queues]
-        works += [self._go_down_again_and_again(tenant, queue) for tenant, queue in self._queues]
+        works += [self._repeat_outages(tenant, queue) for tenant, queue in self._queues]
         return [asyncio.ensure_future(work) for work in works]
 
     async def _produce(self, client: Client, _tenant: Tenant, queue: str) -> None:
         await asyncio.sleep(self._load.random.expovariate(1 / _APART_SECONDS))
         await self._load.publish(client, queue)
 
-    async def _go_down_again_and_again(self, tenant: Tenant, queue: str) -> None:
+    async def _repeat_outages(self, tenant: Tenant, queue: str) -> None:
         client = self._load.site.client(tenant.key)
         name = self._recorder.listeners_of(queue)[0]
         while True:
@@ -50,7 +50,7 @@ class Outages:
                 await self._go_down(client, name)
 
     async def _go_down(self, client: Client, name: str) -> None:
-        """Be down until the service calls it inactive, and a while longer; then up until it does not any more."""
+        """Stop the listener until some time after the service shows it as inactive. Then wait for its recovery."""
         until, was_seen = time.monotonic() + _LONGEST_SECONDS, False
         self._load.recovered.clear()
         self._load.down.add(name)
@@ -68,7 +68,7 @@ class Outages:
             self._load.recovered.set()
 
     async def _state_soon(self, client: Client, name: str) -> str:
-        """Ask for its state in a moment. Returns its state, or an empty text if that cannot be shown."""
+        """Pause, then read the liveness state of a listener. Returns "" if the service cannot be reached or is busy."""
         await asyncio.sleep(_REQUESTS_APART_SECONDS)
         sent_at, listener = time.monotonic(), self._recorder.history.listeners[name]
         with suppress(Lost):

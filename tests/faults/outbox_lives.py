@@ -97,7 +97,7 @@ async def relay(url: str, death: Death) -> None:
 def application(url: str, death: Death, customer: str) -> None:
     """Commit orders of a customer, each in a transaction with its message, until the process is killed.
 
-    Without the pauses, others would wait in vain for the lock of a SQLite file: they try only ten times a second.
+    The pauses let others lock a SQLite file: they try only ten times a second.
     """
     with closing(connect(url)) as connection:
         ((last,),) = connection.execute(f"SELECT max(number) FROM orders WHERE customer = '{customer}'").fetchall()

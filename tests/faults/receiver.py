@@ -79,9 +79,9 @@ class Receiver:
         return [delivered.message for delivered in self.delivered if delivered.path == name]
 
     def has_all(self, messages: Iterable[str], name: str | None = None) -> Callable[[], bool]:
-        """A condition for `until`: these messages came, for one listener or for any.
+        """Return a condition for `until`: these messages came, for one listener or for any.
 
-        A call costs what came since the last one: there is one for every delivery.
+        Each call checks only what came since the previous call, because there is a call for every delivery.
         """
         missing, looked_at = set(messages), 0
 

@@ -1,4 +1,4 @@
-"""A queue whose messages are kept for seconds: some are asked for again, and in the end all are gone."""
+"""A queue whose messages are kept for seconds. Some are requested later; at the end, all must be deleted."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ _REQUESTS_APART_SECONDS = 2.0
 
 
 class ShortRetention(Outages):
-    """A queue of each organization with such a retention, and a task that publishes to it and asks for older messages.
+    """A queue with a short retention in each organization. A task publishes to it and asks for older messages.
 
-    Its listeners settle some messages only when they are older: one is down at times, and one gets retries late.
+    Its listeners settle some messages late: one is down at times, and one has late retries.
     """
 
     async def prepare(self) -> None:
@@ -29,7 +29,7 @@ class ShortRetention(Outages):
             client.close()
 
     async def finish(self, within_seconds: float) -> None:
-        """Wait until everything is forgotten. The checker names the rest."""
+        """Wait until all messages are deleted. The checker reports those that remain."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 for tenant, queue in self._queues:

@@ -557,8 +557,8 @@ TIMED: dict[str, tuple[Doctor, str]] = {
     "stores a delayed message twice": (lambda h: change(h.logs["later"], ids=("d1", "d1")), "an id twice"),
     "leaves out a run": (lambda h: h.logs["runs"].runs.pop(1), "has no message of its run at"),
     "repeats a run": (lambda h: has_a_run_more(h, 22), "has 2 messages of its run"),
-    "runs between its runs": (lambda h: has_a_run_more(h, 22.5), "which is no run"),
-    "runs before its first run": (lambda h: has_a_run_more(h, 20), "which is no run"),
+    "runs between its runs": (lambda h: has_a_run_more(h, 22.5), "which is not one of its runs"),
+    "runs before its first run": (lambda h: has_a_run_more(h, 20), "which is not one of its runs"),
     "runs after it was deleted": (lambda h: has_a_run_more(h, 24), "after its deletion was answered"),
     "publishes a run elsewhere": (lambda h: change(h.schedules[0], queue="one"), "never published to its queue"),
 }

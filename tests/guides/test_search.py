@@ -1,4 +1,4 @@
-"""The search of the documentation: what it finds, and in which order."""
+"""The search of the documentation: its results and their order."""
 
 import asyncio
 import re

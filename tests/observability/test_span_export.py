@@ -187,8 +187,8 @@ def test_hanging_collector_costs_a_bounded_queue_and_holds_nobody_up(monkeypatch
                 _record(tracer)
             # The exporter still waits for the response to the first one.
             assert tracer.counts == {"exported": 0, "failed": 0, "dropped": 10_001 - PLAN.queue_limit}
-        assert tracer.counts["failed"] == 0, "the end does not wait for the response either"
-    # Its thread ends with its last request.
+        assert tracer.counts["failed"] == 0, "closing does not wait for the response either"
+    # The thread ends with its last request.
     tracer.close(PATIENCE_SECONDS)
 
 

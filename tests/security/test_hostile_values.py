@@ -1,4 +1,4 @@
-"""Values, queries and texts of a stranger take little time of a processor, however they are made."""
+"""Values, queries and texts from strangers take little processor time, whatever they contain."""
 
 import json
 import time
@@ -20,7 +20,7 @@ _MIXED: dict[str, Any] = {"enum": [*_WORDS, None, True, *range(3_000)]}
 
 
 def _seconds(work: Callable[[], object], repeated: int = 3) -> float:
-    """Return the shortest time of a processor that this thread takes: other programs slow down some of the tries."""
+    """Return the shortest processor time of several tries: other programs may slow down some of them."""
     found = []
     for _ in range(repeated):
         before = time.thread_time()
@@ -52,7 +52,7 @@ def test_fractions_are_not_compared_with_each_integer_of_an_enumeration(number: 
         ("rules", {"a": {"type": "array", "items": {"type": "string", "required": False, "enum": _WORDS}}}),
     ],
 )
-def test_text_is_not_compared_with_each_other_text_of_an_enumeration(language: Any, schema: dict[str, Any]) -> None:
+def test_text_is_not_compared_with_each_text_of_an_enumeration(language: Any, schema: dict[str, Any]) -> None:
     checker, word = compile_schema(json.dumps(schema), language), f'"{_WORDS[-1]}"'
     message = f'{{"a": [{",".join([word] * 20_000)}]}}'.encode()
     assert checker.violations(message, "/data", no_time) == ()

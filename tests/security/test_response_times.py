@@ -1,4 +1,4 @@
-"""The time of a response tells a stranger nothing."""
+"""Response times do not reveal secrets."""
 
 import asyncio
 import statistics
@@ -20,7 +20,7 @@ def cast(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Cast]:
 
 
 async def test_response_time_does_not_reveal_whether_a_key_exists(cast: Cast) -> None:
-    """Medians of many samples, taken in turns: a machine that is slow is slow for both."""
+    """Compares medians of alternating samples, so that a slow machine slows down both."""
     cache = control_of(cast.control.store, cast.clock).cache
     await cache.open()
     known, unknown = list[float](), list[float]()

@@ -184,7 +184,7 @@ async def _messages_of_queue(store: Store) -> Subject:
 
 
 async def _messages_confined(store: Store) -> Subject:
-    """Limit the list to all of a queue, and two messages of the other."""
+    """Limit the list to all messages of one queue and two messages of the other."""
     owners, published = await _published(store)
     only = {owners[0].public_id, public_id(101), public_id(102), public_id(107)}
     mine = [each.item for each in published if each.queue is owners[0] or each.item.id in only]
@@ -192,7 +192,7 @@ async def _messages_confined(store: Store) -> Subject:
 
 
 async def _messages_by_id(store: Store) -> Subject:
-    """Limit the list to some messages, without queues."""
+    """Limit the list to some messages and no queues."""
     _, published = await _published(store)
     only = {public_id(101), public_id(102), public_id(107), public_id(111)}
     mine = [each.item for each in published if each.item.id in only]

@@ -175,7 +175,7 @@ def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int
     asyncio.run(compare(None))  # type: ignore[arg-type]
 
 
-async def test_pages_that_would_take_reading_too_much_before_them_are_refused(
+async def test_numbered_page_that_needs_too_many_reads_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages, _ = await _messages_confined(store)
@@ -186,7 +186,7 @@ async def test_pages_that_would_take_reading_too_much_before_them_are_refused(
     assert refused.value.faults[0].pointer == "?page"
 
 
-async def test_walk_goes_on_where_a_scan_for_messages_of_some_queues_stopped(
+async def test_walk_continues_where_a_scan_of_some_queues_stopped(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(2, 1, 3))

@@ -506,7 +506,7 @@ async def test_session_of_a_stopped_process_without_a_lease_is_ended(own_cluster
 
 
 async def test_session_that_hangs_between_the_steps_of_a_statement_is_ended(own_cluster: Cluster, address: str) -> None:
-    """The transaction is far younger than the time after which others are ended."""
+    """The session is ended long before the time limit of transactions."""
     async with stopped_in_a_transaction(address) as name, opened(address) as made:
         ended: list[str] = []
         async with asyncio.timeout(20):

@@ -156,7 +156,7 @@ async def test_another_programs_empty_database_is_refused(path: Path) -> None:
 async def test_a_locked_database_is_unavailable_before_the_turn_ends_and_then_works(
     on_file: Opened, path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where the lock alone would be waited for, the engine gives up after that time.
+    # Longer than the test waits: the error must not come from this time limit.
     monkeypatch.setattr(sqlite, "_TURN_SECONDS", 10 * PATIENCE_SECONDS)
     await on_file.append(100)
     other = apsw.Connection(str(path))
@@ -263,7 +263,7 @@ async def test_a_reader_that_stays_does_not_hold_up_the_writer(
     for number in range(100):
         await on_file.append(1_000 + number, 1, 20_000)
     assert engine._wal_pages > 500
-    # Not at every commit: each try waits for the reader.
+    # The engine does not try at every commit, because each try waits for the reader.
     assert 1 <= len(tries) <= engine._wal_pages // 50
     other.execute("COMMIT")
     other.close()

@@ -46,7 +46,7 @@ async def test_inactive_listener_receives_nothing_and_uses_no_attempt(stage: Sta
     assert stage.dispatcher._context.budget.held == 0
 
 
-async def test_log_has_what_an_operator_wants_to_know(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_has_state_changes_and_failed_attempts(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     queue, _ = await stage.running()
     caplog.set_level("INFO")
     await stage.probe(503, times=3)

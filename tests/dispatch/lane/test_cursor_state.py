@@ -247,7 +247,7 @@ def test_key_of_a_deleted_message_is_released_once() -> None:
     assert (cursor.missed, cursor.take().resolved) == (0, (5,))
 
 
-def test_state_of_a_delivery_is_forgotten_once_it_is_stored_and_has_not_changed() -> None:
+def test_stored_state_that_has_not_changed_is_dropped_from_memory() -> None:
     cursor = CursorState(RECORD)
     _fail(cursor)
     _retry_in_flight(cursor)

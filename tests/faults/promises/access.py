@@ -1,4 +1,4 @@
-"""Access: every worker finds created resources and no deleted ones, and no tenant sees another's."""
+"""Access: every worker finds created resources and no deleted ones, and no tenant sees resources of another."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def _judged(history: History, request: ResourceRequest, resource: Resource) -> I
 
 
 def _must_know(history: History, request: ResourceRequest, resource: Resource) -> bool:
-    """Return whether the worker must know the change. A key may be cached for a second; the rest is read."""
+    """Return whether the worker must know of the deletion. Keys may be cached for a second; other resources are not."""
     if not request.resource.startswith("/api_keys/"):
         return True
     return could_know(history, request.worker, resource.deleted_at, request.sent_at)

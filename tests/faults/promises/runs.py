@@ -28,13 +28,13 @@ def _of(history: History, schedule: Scheduled, found: "Counter[Run]") -> Iterato
         if run.schedule != schedule.id:
             continue
         if (run.run_at - schedule.first_run) % schedule.apart_ms or run.run_at < schedule.first_run:
-            yield f"{schedule.id} has a message of {run.run_at}, which is no run"
+            yield f"{schedule.id} has a message of {run.run_at}, which is not one of its runs"
         if schedule.deleted_at and run.run_at > (schedule.deleted_at + history.epoch) * 1_000:
             yield f"{schedule.id} has a message of its run at {run.run_at}, after its deletion was answered"
 
 
 def _reached(history: History, schedule: Scheduled) -> int:
-    """Return the run before which none may be missing, of what the last request showed and no failover took back."""
+    """Return the run up to which the log must be complete: the last request showed it and no failover undid it."""
     lateness = history.bounds.lateness_seconds
     lost = [
         # A run is published a little after its time, and waits for the standby.
