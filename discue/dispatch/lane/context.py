@@ -1,4 +1,4 @@
-"""What all lanes of a worker share: the store, clocks, tuning constants, reads, and budgets for bodies and details."""
+"""The store, clocks, tuning constants, reads and memory budgets that all lanes of a worker share."""
 
 import asyncio
 import math
