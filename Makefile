@@ -59,15 +59,15 @@ COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-run: $(RUNTIME) ## Install, and start a service for development
+run: $(RUNTIME) ## Install discue and start a service for development
 	$(BIN)/discue dev $(ARGS)
 
-test: $(DEV) ## Run the tests; ARGS='tests/domain -k window' runs a part
+test: $(DEV) ## Run the tests; ARGS='tests/domain -k window' selects some
 	$(PYTEST) -n $(JOBS) --dist loadgroup --ignore tests/fuzz --ignore tests/security --ignore tests/clients/typescript \
 		--ignore tests/image --ignore tests/examples --ignore tests/dashboard/browser $(ARGS)
 
 # In the Chromium of the machine: nothing is downloaded but the packages.
-browser: $(DEV) ## Open the pages of the dashboard in Chromium
+browser: $(DEV) ## Test the pages of the dashboard in Chromium
 	$(PIP) install --require-hashes -r requirements/browser.txt
 	$(PYTEST) tests/dashboard/browser -n 0 $(ARGS)
 
@@ -125,10 +125,10 @@ check: $(DEV) ## Check style, types, layers, language and generated pages
 		| grep -Ei '/([^/]*_)?(managers?|utils?|helpers?|commons?)(_[^/]*)?\.[a-z]+$$' \
 		|| { echo 'These files are named after nothing: say what they hold.' >&2; exit 1; }
 
-bench: $(DEV) ## Run the benchmarks; ARGS='--only throughput' runs some
+bench: $(DEV) ## Run the benchmarks; ARGS='--only throughput' selects some
 	$(BIN)/python -m benchmarks $(ARGS)
 
-torture: torture-cluster torture-rest ## Run the long fault tests; MINUTES and SEED choose the length and the faults
+torture: torture-cluster torture-rest ## Run the long fault tests; MINUTES sets the length, SEED the faults
 
 # One at a time: a cluster beside another one gets faults from the machine that no promise covers.
 torture-cluster: $(DEV)
@@ -138,7 +138,7 @@ torture-rest: $(DEV)
 	TORTURE_SEED=$(SEED) $(PYTEST) tests/guides tests/cli tests/docs tests/faults tests/packaging tests/testing \
 		--ignore tests/faults/test_cluster_torture.py -m torture -n 2 --dist loadgroup $(ARGS)
 
-simulate: $(DEV) ## Run a simulated service; SEEDS, or SEED for one
+simulate: $(DEV) ## Run a simulated service; SEEDS sets how many seeds, SEED replays one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(SEED:%=--seed %) $(WITHOUT:%=--without %) \
 		$(SECONDS:%=--seconds %) $(BUG:%=--bug %) $(LINES:%=--lines %) $(ARGS)
 
@@ -146,12 +146,12 @@ fuzz: $(DEV) ## Send generated requests; CASES sets how many per engine
 	FUZZ_CASES=$(CASES) $(PYTEST) tests/fuzz -n 2 -rP $(ARGS)
 
 # A run that was interrupted goes on. The programs run in the folder `mutants`.
-mutate: $(DEV) ## Change the domain in one place at a time, and list changes that no test notices
+mutate: $(DEV) ## Run mutation tests of the domain, and list changes that no test notices
 	$(PIP) install --require-hashes -r requirements/mutate.txt
 	PYTHONPATH=.:clients/python $(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results
 
-clients: $(DEV) $(COMPILER) | $(GENERATORS) ## Check and test the clients, generated ones and the examples
+clients: $(DEV) $(COMPILER) | $(GENERATORS) ## Check and test the clients, generated clients and the examples
 	$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
 		-r requirements/generators.txt
 	GENERATORS=$(GENERATORS)/bin $(PYTEST) tests/clients/generated
@@ -166,7 +166,7 @@ clients: $(DEV) $(COMPILER) | $(GENERATORS) ## Check and test the clients, gener
 	npm exec --yes --silent $(RUNTIMES:%=--package=%) -- $(PYTEST) tests/clients/typescript/test_runtimes.py
 	$(PYTEST) tests/examples -n 2
 
-measure: $(DEV) ## Print the size of the code next to its targets
+measure: $(DEV) ## Print the size of the code with its targets
 	$(BIN)/python -m tools.measure
 
 docs: $(DEV) ## Write the generated pages and the generated parts of the clients
