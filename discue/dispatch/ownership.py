@@ -1,7 +1,7 @@
 """Ownership of cursors: a worker expires workers that are gone, claims free cursors, and releases surplus ones.
 
-Rendezvous hashing says who should own a cursor. The database decides who does own it: `store.cursors.claim` updates
-free cursors only, and raises the token, without which no later write applies.
+Rendezvous hashing decides which worker should own a cursor. The database decides which worker does:
+`store.cursors.claim` updates only free cursors, and raises the token that guards all later writes.
 """
 
 import math

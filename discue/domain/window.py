@@ -7,9 +7,9 @@ SPAN = 4_096
 
 
 class Window:
-    """The set of settled seqs of one cursor: it need not read these messages again.
+    """The set of settled seqs of one cursor, whose messages it does not read again.
 
-    A delivery that is to be continued is settled here, too, once it has a row.
+    A delivery with a row counts as settled here, even if it continues.
 
     `ahead` is a bitmap: bit i stands for seq `position + 1 + i`. Bit 0 is never set, because settling that message
     moves the position.

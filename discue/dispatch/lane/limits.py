@@ -331,9 +331,8 @@ class Limits(Slots):
 class FairShare:
     """Shares a listener's slots and rate between its live lane and its replays on this worker.
 
-    A lane that wants a slot and gets none waits, and the others leave it its share and its turn. So neither live
-    messages nor replays hold each other up. Requests of lanes that were closed keep their slots until they end. Lanes
-    are known by their limits.
+    A lane that gets no slot waits, and the others leave it its share and its turn. So live messages and replays do not
+    delay each other. Requests of closed lanes keep their slots until they end. Lanes are identified by their limits.
     """
 
     def __init__(self, clock: Clock, on_over: Callable[[], object]) -> None:
