@@ -30,12 +30,15 @@ _IdKey = tuple[str, int]
 """The id of a message, and the row id of its queue."""
 
 _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
+_BETWEEN: Final = f"""
+    SELECT {listed_columns("log", "id")} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
+    ORDER BY id, queue LIMIT $4"""
 _APART_MS: Final = 2_000
 """How much earlier a message's id may be made than the message is stored, given the clock skew of workers."""
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20
-_READ_AT_ONCE: Final = 512
+_READ_AT_ONCE: Final = 128
 _COPIES: Final = 100
 """The largest number of copies of a message."""
 
@@ -100,11 +103,18 @@ class AcrossQueues:
         ordered = f"ORDER BY id {order}, queue {order} LIMIT ${taken + 5}"
         return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
-    async def rows_of(self, tx: Transaction, found: Sequence[Row]) -> list[MessageRow]:
-        """Read the messages that `ids` has found, in the same order."""
+    async def rows_of(self, tx: Transaction, found: Sequence[Row], *, are_all: bool = False) -> list[MessageRow]:
+        """Read the messages that `ids` has found, in the same order. `are_all`: nearly no others are between them."""
         rows: dict[tuple[int, int], MessageRow] = {}
-        for start in range(0, len(found), _READ_AT_ONCE):
-            some = at_least_two(padded(found[start : start + _READ_AT_ONCE], found[start]))
+        if are_all and len(found) > _READ_AT_ONCE:
+            # Looking up each of many would keep the event loop for several times as long.
+            first, last = sorted((found[0][0], found[-1][0]))
+            most = len(found) + _COPIES
+            between_ids = map(MessageRow._make, await tx.rows(_BETWEEN, self._organization, first, last, most))
+            rows = {(row.queue, row.seq): row for row in between_ids}
+        others = [row for row in found if (row[1], row[2]) not in rows]
+        for start in range(0, len(others), _READ_AT_ONCE):
+            some = at_least_two(padded(others[start : start + _READ_AT_ONCE], others[start]))
             values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
             read = map(MessageRow._make, await tx.rows(_at(len(some)), *values))
             rows.update({(row.queue, row.seq): row for row in read})
@@ -185,7 +195,7 @@ class _Matching:
         if not self._reads_all:
             shown = _each_once(listed, newest_first=part.newest_first)[:wanted]
             return ScanStep(await self._all.rows_of(tx, shown), end, end or "")
-        rows = await self._all.rows_of(tx, listed)
+        rows = await self._all.rows_of(tx, listed, are_all=self._only is None)
         found = [row for row in rows if self._name in {None, row.name} and self._accepts(row)]
         if self._states is not None:
             found, looked_at = await self._states.select(tx, found, wanted)

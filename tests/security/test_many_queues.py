@@ -32,7 +32,7 @@ from tests.store.rows import a_listener
 _QUEUES = 10_000
 _LONGEST_SECONDS = 0.1
 _END = "end"
-_SECRETS = b'["%s"]' % SECRET.encode()
+_SECRETS = b'[{"text":"%s"}]' % SECRET.encode()
 _COPY_MESSAGES = """
     INSERT INTO log ({0}) SELECT {1} FROM log, queue WHERE log.queue = $1 AND queue.id <> $1"""
 
