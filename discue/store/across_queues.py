@@ -4,13 +4,10 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Final
 
-import msgspec
-
 from discue.domain.errors import Unavailable
-from discue.domain.ids import is_public_id
 from discue.store.engine import Row, Transaction, Value
-from discue.store.message_filters import States, accepts_of
-from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns
+from discue.store.message_filters import States, accepts_of, has_filters
+from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns, rows_named_by_id
 from discue.store.pagination import (
     LARGEST,
     Bounds,
@@ -158,45 +155,55 @@ async def page_of_matching(
     Raises BadRequest for a numbered page that is too far from the first, and for a state if a queue has too many
     listeners.
     """
-    scan = _Matching(live, selection, only, chosen)
-    return await browse_matching(tx, scan, selection, _LIMITS if only is None else _LIMITS_OF_SOME)
+    named = await rows_named_by_id(tx, live.organization, selection.alias)
+    scan = _Matching(live, selection, only=only, chosen=chosen, named=named)
+    return await browse_matching(tx, scan, selection, _LIMITS if has_filters(selection) else _LIMITS_OF_SOME)
 
 
 class _Matching:
     """A scan for messages that match filters without an index."""
 
     def __init__(
-        self, live: LiveQueues, selection: Selection, only: Collection[str] | None, chosen: Collection[int]
+        self,
+        live: LiveQueues,
+        selection: Selection,
+        *,
+        only: Collection[str] | None,
+        chosen: Collection[int],
+        named: Sequence[MessageRow],
     ) -> None:
-        """`only` are ids of messages, and `chosen` the row ids of queues."""
+        """`only` are ids of messages, `chosen` the row ids of queues, and `named` copies that the alias names by id."""
         self._live = live
         self._only = only
         self._chosen = chosen
+        self._named: list[Row] = [(row.id, row.queue, row.seq) for row in named if selection.admits(row.created_at)]
         self._accepts = accepts_of(selection)
         self._states = None if selection.state is None else States(live.organization, selection.state)
-        # A message without an alias has its id as its name, so only the rows show which messages match.
-        self._name = selection.alias if is_public_id(selection.alias or "") else None
-        filters = (selection.key, selection.header, selection.state, self._name)
-        self._reads_all = filters != (None, None, None, None)
-        if self._name is not None:
-            selection = msgspec.structs.replace(selection, alias=None)
+        self._reads_all = has_filters(selection)
+        self._are_all = only is None and selection.alias is None
         self._all = AcrossQueues(live.organization, live, selection)
         self.locate = self._all.locate
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
-        keys = between(*part.within(self._all.within).span)
+        low, high = keys = between(*part.within(self._all.within).span)
         ids = await self._all.ids(tx, keys, part.order, part.limit + _COPIES)
         # Includes all copies of the last message, because the next step begins behind its id.
         count = next((n for n in range(part.limit, len(ids)) if ids[n][0] != ids[n - 1][0]), len(ids))
         end: str | None = ids[count - 1][0] if count < len(ids) else None
-        listed = [row for row in ids[:count] if self._only is None or row[0] in self._only or row[1] in self._chosen]
+        found_ids = ids[:count]
+        if self._named:
+            if end is not None:
+                low, high = ((end, 0), high) if part.newest_first else (low, (end, LARGEST))
+            found_ids += [row for row in self._named if low < (row[0], row[1]) < high]
+            found_ids.sort(reverse=part.newest_first)
+        listed = [row for row in found_ids if self._only is None or row[0] in self._only or row[1] in self._chosen]
         await self._live.learn(tx, {queue for _, queue, _ in listed})
         listed = [row for row in listed if self._live.public_id(row[1]) is not None]
         if not self._reads_all:
             shown = _each_once(listed, newest_first=part.newest_first)[:wanted]
             return ScanStep(await self._all.rows_of(tx, shown), end, end or "")
-        rows = await self._all.rows_of(tx, listed, are_all=self._only is None)
-        found = [row for row in rows if self._name in {None, row.name} and self._accepts(row)]
+        rows = await self._all.rows_of(tx, listed, are_all=self._are_all)
+        found = [row for row in rows if self._accepts(row)]
         if self._states is not None:
             found, looked_at = await self._states.select(tx, found, wanted)
             end = end if looked_at is None else looked_at.id

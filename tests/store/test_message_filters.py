@@ -212,6 +212,18 @@ async def test_list_that_is_cut_short_continues(store: Store, monkeypatch: pytes
         await store.read(partial(_of_queue, subject.queues[0], selection=Selection(page=9, header="x-other")))
 
 
+async def test_filters_look_at_no_more_messages_for_a_key_that_may_read_some_queues(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across_queues, "_LIMITS", ScanLimits(2, 2, 2))
+    subject = await _made(store, 1)
+    only = {queue.public_id for queue in subject.queues}
+    for given in ({"key": "c"}, {"header": "x-nothing"}, {"state": "missed", "key": "c"}):
+        selection = Selection(**given)  # type: ignore[arg-type]
+        page = await store.read(partial(messages.page, organization=OURS, selection=selection, only=only))
+        assert (page.items, page.has_next) == ((), True)
+
+
 async def _of_queue(queue: Queue, tx: Transaction, selection: Selection) -> Listing[StoredMessage]:
     return await messages.page_of_queue(tx, queue, selection)
 

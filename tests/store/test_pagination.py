@@ -194,6 +194,15 @@ async def test_walk_continues_where_a_scan_of_some_queues_stopped(
     assert await forwards(store, pages, Selection(per_page=3)) == [item.id for item in reversed(items)]
 
 
+async def test_message_without_an_alias_is_found_by_its_id_however_many_messages_are_newer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(1, 1, 2))
+    pages, _ = await _messages_confined(store)
+    page = await store.read(lambda tx: pages(tx, Selection(alias=public_id(100))))
+    assert (ids_of(page), page.has_next) == ([public_id(100)], False)
+
+
 async def test_the_messages_of_a_deleted_queue_are_not_listed_before_they_are_removed(store: Store) -> None:
     pages, _ = await _messages(store)
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, row_id(11), NOON))
