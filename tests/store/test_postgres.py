@@ -23,6 +23,7 @@ from discue.store.engine import (
     Transaction,
     UniqueViolation,
 )
+from discue.store.postgres import notify
 from tests.store.postgres_engine import ORGANIZATION, QUEUE, Opened, becomes, blocked, database_of, gate, held, opened
 from tests.store.rows import a_queue, an_append, public_id, row_id
 from tests.support.clocks import NOON
@@ -398,6 +399,22 @@ async def test_a_notification_that_is_not_ours_means_anything(
     await made.listen()
     postgres_cluster.run_sql("NOTIFY discue, 'hello'", database_of(address))
     assert await made.hints.get() == Notification(anything=True)
+
+
+async def test_flood_of_notifications_is_not_listened_to(
+    postgres_cluster: Cluster, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "_MOST_PER_SECOND", 100)
+    monkeypatch.setattr(notify, "_FLOOD_SECONDS", 0.0)
+    async with opened(address) as flooded, opened(address) as other:
+        await flooded.listen()
+        flood = "SELECT pg_notify('discue', number::text) FROM generate_series(1, 300) AS number"
+        postgres_cluster.run_sql(flood, database_of(address))
+        assert [await flooded.hints.get() for _ in range(101)] == [Notification(anything=True)] * 101
+        # The last one was that of the next connection.
+        other.engine.notify(Notification(cursors=True))
+        assert await flooded.hints.get() == Notification(cursors=True)
+        assert (flooded.places, flooded.losses) == (["listen"], 0)
 
 
 async def test_closing_loses_nothing(address: str) -> None:

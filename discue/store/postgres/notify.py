@@ -22,10 +22,24 @@ _PAUSE_SECONDS: Final = 0.005
 _LIMIT_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.25
 _CLOSE_SECONDS: Final = 1.0
+_MOST_PER_SECOND: Final = 20_000
+"""Every role of the database may send notifications: more than these would leave the event loop no time for others."""
+_FLOOD_SECONDS: Final = 5.0
+"""How long to listen to nothing after too many notifications. Polls find everything meanwhile."""
 # The server limits a payload to less than 8,000 bytes. A head takes up to 64 of them.
 _HEADS_PER_PAYLOAD: Final = 100
 _MAX_PAYLOADS: Final = 10
 _NOTIFY: Final = f"SELECT pg_notify('{CHANNEL}', payload) FROM unnest($1::text[]) AS payload"
+
+
+class TooManyNotifications(Exception):
+    """Some role of the database sends more notifications than workers do."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"More than {_MOST_PER_SECOND:,} notifications a second arrive on the channel {CHANNEL}. This worker polls "
+            f"for {_FLOOD_SECONDS:.0f} seconds instead."
+        )
 
 
 class Notifier:
@@ -41,6 +55,9 @@ class Notifier:
         self._lock = asyncio.Lock()
         self._sending: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._second = 0.0
+        """When counting the notifications that arrive began, which it does every second."""
+        self._received = 0
 
     def notify(self, notification: Notification) -> None:
         """See `engine.Engine.notify`."""
@@ -116,7 +133,12 @@ class Notifier:
         return connection
 
     async def _listen(self, on_notify: Callable[[Notification], None]) -> None:
-        def received(_client: object, _pid: int, _channel: str, text: str) -> None:
+        def received(client: object, _pid: int, _channel: str, text: str) -> None:
+            if self._is_flooded():
+                # Not while it sends something: then the next notification closes it.
+                if self._connection is not None and self._connection.client is client and not self._lock.locked():
+                    self._connection.discard()
+                return
             try:
                 sender, notification = msgspec.json.decode(text, type=tuple[str, Notification])
             except msgspec.MsgspecError:
@@ -137,3 +159,15 @@ class Notifier:
                 continue
             on_notify(Notification(anything=True))
             await connection.ended.wait()
+            if self._received > _MOST_PER_SECOND:
+                self._received = 0
+                self._report("listen", TooManyNotifications())
+                await asyncio.sleep(_FLOOD_SECONDS)
+
+    def _is_flooded(self) -> bool:
+        """Count a notification, and return whether too many have arrived."""
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1:
+            self._second, self._received = now, 0
+        self._received += 1
+        return self._received > _MOST_PER_SECOND
