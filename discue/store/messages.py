@@ -115,6 +115,9 @@ async def page(
     """
     if selection.listener is not None:
         return await _page_for_listener(tx, organization, selection, only)
+    if only is not None and len(only) == 1 and (queue := await queues.get(tx, organization, *only)) is not None:
+        # Its log has no messages of other queues, of which there may be millions.
+        return await page_of_queue(tx, queue, selection)
     live = LiveQueues(organization)
     # An id does not say whether it is that of a queue or of a message: both are looked up.
     chosen = frozenset(() if only is None else await queues.ids_of(tx, organization, only))

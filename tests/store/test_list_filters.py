@@ -199,6 +199,13 @@ async def _messages_by_id(store: Store) -> Subject:
     return Subject(lambda tx, selection: messages.page(tx, OURS, selection, only), mine)
 
 
+async def _messages_of_one_queue(store: Store) -> Subject:
+    """Limit the list of all queues to one of them."""
+    owners, published = await _published(store)
+    mine = [each.item for each in published if each.queue is owners[1]]
+    return Subject(lambda tx, selection: messages.page(tx, OURS, selection, {owners[1].public_id}), mine)
+
+
 async def _messages_of_two_queues(store: Store) -> Subject:
     """Limit the list to two of three queues."""
     owners, published = await _published(store)
@@ -222,6 +229,7 @@ SUBJECTS: tuple[Build, ...] = (
     _messages_of_queue,
     _messages_confined,
     _messages_by_id,
+    _messages_of_one_queue,
     _messages_of_two_queues,
 )
 

@@ -16,7 +16,15 @@ from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Part, ScanLimits, Selection, created_at
 from discue.store.store import Store
 from tests.store.rows import a_listener, a_queue, public_id, publish, row_id, stored_queue
-from tests.store.test_list_filters import SUBJECTS, Build, _messages, _messages_confined, _messages_of_queue, _queues
+from tests.store.test_list_filters import (
+    SUBJECTS,
+    Build,
+    _messages,
+    _messages_confined,
+    _messages_of_one_queue,
+    _messages_of_queue,
+    _queues,
+)
 from tests.store.walks import check, forwards, ids_of
 from tests.support.clocks import NOON
 
@@ -41,7 +49,8 @@ async def test_pages_know_their_neighbours(store: Store, subject_of: Build) -> N
 
 
 @pytest.mark.parametrize(
-    "subject_of", [each for each in SUBJECTS if each not in (_messages_of_queue, _messages_confined)]
+    "subject_of",
+    [each for each in SUBJECTS if each not in (_messages_of_queue, _messages_of_one_queue, _messages_confined)],
 )
 async def test_a_walk_goes_on_where_an_item_was_removed(store: Store, subject_of: Build) -> None:
     pages, items = await subject_of(store)
@@ -200,6 +209,17 @@ async def test_message_without_an_alias_is_found_by_its_id_however_many_messages
     monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(1, 1, 2))
     pages, _ = await _messages_confined(store)
     page = await store.read(lambda tx: pages(tx, Selection(alias=public_id(100))))
+    assert (ids_of(page), page.has_next) == ([public_id(100)], False)
+
+
+async def test_messages_of_one_queue_are_found_however_many_messages_of_other_queues_are_newer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(1, 1, 2))
+    first, second = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11)]
+    await publish(store, first, [public_id(100)])
+    await publish(store, second, [public_id(number) for number in range(101, 105)])
+    page = await store.read(lambda tx: messages.page(tx, ORGANIZATION, Selection(), {first.public_id}))
     assert (ids_of(page), page.has_next) == ([public_id(100)], False)
 
 
