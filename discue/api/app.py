@@ -24,7 +24,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, etag_of, parse_etags
 from discue.domain.idempotency import idempotency_key
 from discue.domain.json_text import levels_of
-from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, SMALL_READ_BYTES, STREAM, Publishes, ReadBound
+from discue.domain.reservations import LARGE_BYTES, NOTHING, ROW_BYTES, STREAM, Publishes, ReadBound
 from discue.http.negotiation import (
     EVENTS,
     HTML,
@@ -313,15 +313,15 @@ def is_pretty(request: Request) -> bool:
 
 
 def indented(request: Request, content: bytes) -> bytes:
-    """Return the content of a response, indented if the read has reserved the memory for that."""
+    """Return the content of a response, indented if that is small, or if the read has reserved the memory for it."""
     if len(content) > _MOST_INDENTED_BYTES:
         return content
     # Data of a message can be nested so deeply that each of its values begins with hundreds of spaces.
     lines = content.count(b",") + 2 * (content.count(b"{") + content.count(b"["))
     # A line adds its end, its indentation and the space after a name.
     size = len(content) + lines * (2 + 2 * levels_of(content))
-    reserved = SMALL_READ_BYTES if request.reservation is None else request.reservation.bytes
-    if size > min(reserved, _MOST_INDENTED_BYTES):
+    reserved = 0 if request.reservation is None else request.reservation.bytes
+    if size > min(max(reserved, ON_THREAD_BYTES), _MOST_INDENTED_BYTES):
         return content
     try:
         return msgspec.json.format(content)

@@ -56,7 +56,7 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
     position = next((name for name in ("after", "before") if _POSITION.fullmatch(given.get(name, ""))), None)
     if position is not None:
         chosen[position] = given[position]
-    return msgspec.structs.replace(Selection(per_page=per_page), **chosen)
+    return msgspec.structs.replace(Selection(per_page=per_page), is_linked=True, **chosen)
 
 
 @contextmanager

@@ -82,6 +82,8 @@ class Selection(msgspec.Struct, frozen=True):
     """The kind of usage events."""
     data: str = "false"
     """Whether to read the data of messages: `true` or `false`."""
+    is_linked: bool = False
+    """Whether a link of the neighbouring page led here: nothing is read to find out whether that page has items."""
 
     def admits(self, created_at: int) -> bool:
         """Return whether something created at that time passes the time filters."""
@@ -208,11 +210,16 @@ async def browse(tx: Transaction, source: Source[R], selection: Selection) -> Li
 
 async def browse_matching(tx: Transaction, scan: Scan[R], selection: Selection, limits: ScanLimits) -> Listing[R]:
     """Read the selected page of matching rows. Raises BadRequest for a numbered page that is too far from the first."""
-    return await _page(tx, scan, partial(_search, tx, scan, limits), selection)
+    return await _page(tx, scan, partial(_search, tx, scan, limits), selection, is_search=True)
 
 
 async def _page(
-    tx: Transaction, source: Source[R] | Scan[R], read: Callable[[Part], Awaitable[_Found[R]]], selection: Selection
+    tx: Transaction,
+    source: Source[R] | Scan[R],
+    read: Callable[[Part], Awaitable[_Found[R]]],
+    selection: Selection,
+    *,
+    is_search: bool = False,
 ) -> Listing[R]:
     size, newest_first = selection.per_page, selection.after is not None or selection.before is None
     anchor = selection.after if selection.after is not None else selection.before
@@ -227,8 +234,11 @@ async def _page(
         found = await read(Part.beyond(await source.locate(tx, anchor), size + 1, newest_first=newest_first))
     shown = found.rows[:size]
     has_more = len(found.rows) > size or found.continues_at is not None
-    # The page that linked to this one nearly always still has items. The rare exceptions are not worth a read.
     has_others = bool(shown) and (anchor is not None or selection.page > 1)
+    if has_others and anchor is not None and not (is_search or selection.is_linked):
+        first = shown[0][0]
+        has_others = bool((await read(Part.beyond((first, first), 1, newest_first=not newest_first))).rows)
+    # The page that linked to one of a search nearly always still has items. The rare exceptions are not worth a search.
     if newest_first:
         return Listing(tuple(shown), has_more, has_others, resumes_after=found.continues_at)
     return Listing(tuple(shown[::-1]), has_others, has_more, resumes_before=found.continues_at)

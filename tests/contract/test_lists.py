@@ -62,6 +62,21 @@ def test_a_list_is_newest_first_and_its_pages_follow_each_other(owner: Caller, n
     assert "prev" in links
 
 
+@covers("lists.md# Pages")
+@pytest.mark.parametrize(("name", "fields"), [("listeners", NOWHERE), ("messages", {"data": "x"})])
+def test_links_are_absent_at_the_ends_when_the_element_there_was_deleted(
+    owner: Caller, name: str, fields: dict[str, Any]
+) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}/{name}"
+    oldest, kept, newest = sorted(owner.create(path, **fields)["id"] for _ in range(3))
+    for each in (oldest, newest):
+        assert owner.ask("DELETE", f"{path}/{each}").status_code == 200
+    for query in (f"after={newest}", f"before={oldest}"):
+        page = owner.get(f"{path}?{query}")
+        assert ids_of(page, name) == [kept]
+        assert not {"next", "prev"} & page["_links"].keys(), query
+
+
 @covers(*(f"lists.md: {name}" for name in ("page", "per_page", "after", "before")))
 @every_list
 def test_a_list_goes_by_numbers_and_by_places(owner: Caller, name: str) -> None:
