@@ -127,8 +127,10 @@ async def test_response_that_would_have_millions_of_spaces_is_not_indented() -> 
     assert indented(request, deep) == deep
 
 
-@pytest.mark.parametrize(("bound", "room"), [(RESOURCE, RESOURCE.bytes), (FEW_ROWS, FEW_ROWS.bytes), (None, 16_384)])
-async def test_response_is_not_indented_beyond_the_reservation_of_its_read(bound: ReadBound | None, room: int) -> None:
+@pytest.mark.parametrize(("bound", "room"), [(RESOURCE, RESOURCE.bytes), (FEW_ROWS, 65_536), (None, 65_536)])
+async def test_response_above_64_kib_is_not_indented_beyond_the_reservation_of_its_read(
+    bound: ReadBound | None, room: int
+) -> None:
     ledger = Ledger()
     request = await _read(ledger, bound)
     held = ledger.held
