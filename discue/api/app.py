@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -48,7 +49,7 @@ from discue.http.pipeline import (
 )
 from discue.http.rsgi import HttpHeaders
 from discue.http.services import Services
-from discue.store.time_slice import ON_THREAD_BYTES
+from discue.store.time_slice import ON_THREAD_BYTES, on_thread_if_large
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
@@ -229,9 +230,7 @@ class App:
                 call.status = _NOT_MODIFIED
         if scope.query_string and is_pretty(call):
             # After the entity tag, which is that of the compact body: both are the same version of the resource.
-            if len(content) > ON_THREAD_BYTES:
-                return await asyncio.to_thread(indented, call, content)
-            return indented(call, content)
+            return await on_thread_if_large(len(content), partial(indented, call, content))
         return content
 
     def _route(self, call: Call) -> Match | DiscueError:

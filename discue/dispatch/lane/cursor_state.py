@@ -145,7 +145,7 @@ class CursorState:
     def claim(self, seq: int, *, is_leased: bool = False) -> None:
         """Take a delivery whose row was read: it is due, or a consumer has it."""
         if is_leased:
-            self.states[seq] = DeliveryState.LEASED
+            self.enter(seq, DeliveryState.LEASED, DeliveryState.LEASED)
         else:
             self.enter(seq, DeliveryState.DUE, DeliveryState.RETRYING)
 
