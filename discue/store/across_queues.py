@@ -5,6 +5,7 @@ from functools import cache
 from typing import Final
 
 from discue.domain.errors import Unavailable
+from discue.store import queues
 from discue.store.engine import Row, Transaction, Value
 from discue.store.message_filters import States, accepts_of, has_filters
 from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns, rows_named_by_id
@@ -156,7 +157,13 @@ async def page_of_matching(
     listeners.
     """
     named = await rows_named_by_id(tx, live.organization, selection.alias)
-    scan = _Matching(live, selection, only=only, chosen=chosen, named=named)
+    above = ABOVE_EVERY_ID
+    if only is not None:
+        # All newer messages may be in other queues: without this bound, the first pages would be empty.
+        heads = await queues.heads(tx, live.organization, list(chosen))
+        newest = max((head.last_stored_at for head in heads.values()), default=0)
+        above = max(first_id_at(newest + _APART_MS), *only) + ABOVE_EVERY_ID
+    scan = _Matching(live, selection, only=only, chosen=chosen, named=named, above=above)
     return await browse_matching(tx, scan, selection, _LIMITS if has_filters(selection) else _LIMITS_OF_SOME)
 
 
@@ -171,8 +178,12 @@ class _Matching:
         only: Collection[str] | None,
         chosen: Collection[int],
         named: Sequence[MessageRow],
+        above: str,
     ) -> None:
-        """`only` are ids of messages, `chosen` the row ids of queues, and `named` copies that the alias names by id."""
+        """`only` are ids of messages, `chosen` the row ids of queues, and `named` copies that the alias names by id.
+
+        The ids of all messages are below `above`.
+        """
         self._live = live
         self._only = only
         self._chosen = chosen
@@ -182,6 +193,8 @@ class _Matching:
         self._reads_all = has_filters(selection)
         self._are_all = only is None and selection.alias is None
         self._all = AcrossQueues(live.organization, live, selection)
+        low, high = self._all.within
+        self._all.within = (low, min(high, above))
         self.locate = self._all.locate
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:

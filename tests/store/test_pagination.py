@@ -223,6 +223,22 @@ async def test_messages_of_one_queue_are_found_however_many_messages_of_other_qu
     assert (ids_of(page), page.has_next) == ([public_id(100)], False)
 
 
+async def test_first_page_of_several_queues_is_found_however_many_messages_of_other_queues_are_newer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across_queues, "_LIMITS_OF_SOME", ScanLimits(2, 2, 4))
+    first, second, other = [await stored_queue(store, ORGANIZATION, number) for number in (10, 11, 12)]
+    await publish(store, first, [public_id(100)])
+    await publish(store, second, [public_id(101)])
+    await publish(store, other, [public_id(number) for number in range(10_000, 10_008)])
+    only = {first.public_id, second.public_id}
+    page = await store.read(lambda tx: messages.page(tx, ORGANIZATION, Selection(), only))
+    assert (ids_of(page), page.has_next) == ([public_id(101), public_id(100)], False)
+    # One of the newer messages is a target of its own.
+    page = await store.read(lambda tx: messages.page(tx, ORGANIZATION, Selection(), only | {public_id(10_001)}))
+    assert ids_of(page) == [public_id(10_001), public_id(101), public_id(100)]
+
+
 async def test_the_messages_of_a_deleted_queue_are_not_listed_before_they_are_removed(store: Store) -> None:
     pages, _ = await _messages(store)
     await store.write(lambda tx: queues.mark_deleted(tx, ORGANIZATION, row_id(11), NOON))
