@@ -72,14 +72,30 @@ print("fine")
 def test_interrupt_ends_a_program_that_waits_for_a_hanging_listener() -> None:
     program = """
 import signal
+import sys
+import threading
+import time
+import traceback
 import discue.testing
+
+def report():
+    # A KeyboardInterrupt in Python's code that takes a lock leaves the lock taken, so the signal must come later.
+    while not is_waiting():
+        time.sleep(0.001)
+    print("waiting", flush=True)
+
+def is_waiting():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code is threading.Condition.wait.__code__ and any(
+        frame.f_code.co_name == "settled" for frame, _ in traceback.walk_stack(frame)
+    )
 
 # A shell lets programs that it starts in the background ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with discue.testing.serve() as discue:
     discue.listener("orders").hang()
     discue.publish("orders", {"order": 17})
-    print("waiting", flush=True)
+    threading.Thread(target=report).start()
     discue.settled(60)
 """
     command = [sys.executable, "-W", "error", "-c", program]
