@@ -4,7 +4,7 @@ An inherited request outlasts its worker's ownership of the cursor, and has a ro
 that has it in flight writes its result into that row, and nowhere else. The owner of the cursor counts it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -12,9 +12,9 @@ import msgspec
 from discue.domain.attempts import Attempt
 from discue.domain.messages import Entry
 from discue.store import attempts, tallies
-from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.engine import CursorKey, QueueKey, Row, Transaction
 from discue.store.listeners import Sweep
-from discue.store.message_log import BODY, entry_of
+from discue.store.message_log import BODY, bodies_by_seq, entry_of
 from discue.store.tables import placeholders
 
 
@@ -29,6 +29,11 @@ class DueRetry(msgspec.Struct, frozen=True, gc=False):
     """The first message that waits for its key; None if there is none."""
     waits_since: int = 0
     """When the age of the delivery begins: when it was stored or redelivered."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds in memory."""
+        return 0 if self.entry is None else len(self.entry.body)
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
@@ -60,8 +65,15 @@ class WaitingRetry(msgspec.Struct, frozen=True, gc=False):
 class DueRetries(msgspec.Struct, frozen=True):
     """The retries that may start now, and when the next is due (0: none waits)."""
 
-    retries: tuple[DueRetry, ...]
+    retries: Sequence[DueRetry]
     next_at: int
+
+
+class SweptRetries(msgspec.Struct, frozen=True):
+    """Retries of a sweep, and the seq through which they are read: the end of the sweep if no more follow."""
+
+    retries: Sequence[DueRetry]
+    through: int
 
 
 _NEXT_OF_KEY: Final = """(
@@ -72,9 +84,11 @@ _NEXT_OF_KEY: Final = """(
     ) ORDER BY n.seq LIMIT 1
 )"""
 _NEXT = f"CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END"
+_READ_AT_ONCE: Final = 4_096
+"""The size in bytes of messages whose bodies are read together with their rows; those of others are read by need."""
 _RETRIES = f"""
-SELECT e.seq, e.attempts, e.redelivered_at, {_NEXT},
-    l.id, l.stored_at, l.codec, {BODY}, l.expires_at, l.key_hash, l.extra
+SELECT e.seq, l.size, e.attempts, e.redelivered_at, {_NEXT},
+    l.id, l.stored_at, l.codec, CASE WHEN l.size <= {_READ_AT_ONCE} THEN {BODY} END, l.expires_at, l.key_hash, l.extra
 FROM delivery e
 LEFT JOIN log l ON l.organization = e.organization AND l.queue = e.queue AND l.seq = e.seq"""
 _DUE = f"""{_RETRIES}
@@ -111,20 +125,34 @@ WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'r
     AND e.seq + 0 <= $4 AND coalesce(e.redelivered_at, 0) < $5 LIMIT $6"""
 
 
-async def read_due(tx: Transaction, key: tuple[int, int, int], now: int, limit: int) -> DueRetries:
-    """Read the oldest `limit` due retries of a cursor."""
+async def read_due(
+    tx: Transaction, queue: QueueKey, key: CursorKey, now: int, *, limit: int, max_bytes: int, known: Container[int]
+) -> DueRetries:
+    """Read the oldest due retries of a cursor, of those among `limit` that are not `known`.
+
+    After the first, messages have at most `max_bytes`.
+    """
     rows = await tx.rows(_DUE, *key, now, limit)
-    retries = tuple(_due_retry(row) for row in rows)
-    # A full page may not be all that is due: the caller reads again at once.
-    if len(rows) == limit:
+    chosen, is_cut = _fitting(rows, max_bytes, known)
+    retries = await _due_retries(tx, queue, chosen)
+    # These may not be all that are due: the caller reads again at once.
+    if is_cut or len(rows) == limit:
         return DueRetries(retries, now)
     later = await tx.row(_NEXT_DUE, *key, now)
     return DueRetries(retries, later[0] if later else 0)
 
 
-async def read_sweep(tx: Transaction, key: tuple[int, int, int], sweep: Sweep, limit: int) -> list[DueRetry]:
-    """Read the next `limit` retries of a sweep, due or not, in log order. Fewer mean that no more follow."""
-    return [_due_retry(row) for row in await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)]
+async def read_sweep(
+    tx: Transaction, queue: QueueKey, key: CursorKey, sweep: Sweep, *, limit: int, max_bytes: int, known: Container[int]
+) -> SweptRetries:
+    """Read the next retries of a sweep that are not `known`, due or not, in log order: some of at most `limit`.
+
+    After the first, messages have at most `max_bytes`.
+    """
+    rows = await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)
+    chosen, is_cut = _fitting(rows, max_bytes, known)
+    through = chosen[-1][0] if is_cut else rows[-1][0] if len(rows) == limit else sweep.until
+    return SweptRetries(await _due_retries(tx, queue, chosen), through)
 
 
 async def read_open_keys(tx: Transaction, key: CursorKey) -> list[KeyRow]:
@@ -154,11 +182,31 @@ async def _in_steps(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
             return found
 
 
-def _due_retry(row: Row) -> DueRetry:
-    seq, attempts, redelivered_at, next_seq, *rest = row
-    if rest[0] is None:
+def _fitting(rows: Sequence[Row], max_bytes: int, known: Container[int]) -> tuple[list[Row], bool]:
+    """Return the first rows that are not `known` and fit, and whether others follow. The first one always fits."""
+    chosen: list[Row] = []
+    size = 0
+    for row in rows:
+        if row[0] not in known:
+            size += row[1] or 0
+            if chosen and size > max_bytes:
+                return chosen, True
+            chosen.append(row)
+    return chosen, False
+
+
+async def _due_retries(tx: Transaction, queue: QueueKey, rows: Sequence[Row]) -> list[DueRetry]:
+    large = [row[0] for row in rows if row[1] is not None and row[1] > _READ_AT_ONCE]
+    bodies = await bodies_by_seq(tx, queue, large) if large else {}
+    return [_due_retry(row, bodies) for row in rows]
+
+
+def _due_retry(row: Row, bodies: Mapping[int, bytes]) -> DueRetry:
+    seq, _, attempts, redelivered_at, next_seq, public_id, stored_at, codec, body, *rest = row
+    body = bodies.get(seq) if body is None else body
+    if body is None:
         return DueRetry(seq, attempts, None, next_seq)
-    entry = entry_of((seq, *rest))
+    entry = entry_of((seq, public_id, stored_at, codec, body, *rest))
     return DueRetry(seq, attempts, entry, next_seq, max(entry.stored_at, redelivered_at or 0))
 
 

@@ -9,18 +9,20 @@ import apsw
 
 from discue.domain.message_data import TEXT
 from discue.domain.messages import MessageOptions, encode_options
-from discue.domain.model import Queue
+from discue.domain.model import Listener, Queue
 from discue.domain.reservations import SMALL_READ_BYTES
 from discue.store import attempts, messages, purge, queues, tallies
+from discue.store.delivery_rows import read_due, read_sweep
 from discue.store.direct_appends import append_directly
-from discue.store.engine import Append, NewEntry
+from discue.store.engine import Append, NewEntry, Transaction
+from discue.store.listeners import Sweep
 from discue.store.message_log import bodies_by_seq
 from discue.store.pagination import Selection
 from discue.store.purge import Job, LogToTrim
 from discue.store.sqlite.connection import APPLICATION_ID, INLINE_BYTES, connect
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
-from tests.store.rows import public_id, row_id, rows, stored_message
+from tests.store.rows import public_id, row_id, rows, stored_listener, stored_message
 from tests.support.clocks import NOON
 
 OURS = row_id(1)
@@ -124,3 +126,40 @@ async def test_row_of_a_long_body_is_short_on_sqlite(store: Store, queue: Queue)
     found = await rows(store, "SELECT coalesce(length(body), 0) FROM log ORDER BY seq")
     longest = INLINE_BYTES if isinstance(store.engine, SqliteEngine) else max(SIZES)
     assert max(row[0] for row in found) == longest
+
+
+async def test_lane_reads_retries_only_as_far_as_their_bodies_fit(store: Store, queue: Queue) -> None:
+    await store_all(store, queue)
+    listener = await stored_listener(store, queue, 11)
+    key = (OURS, listener.id, 0)
+    for seq in range(1, len(ENTRIES) + 1):
+        await store.write(partial(_wait_for_retry, listener, seq))
+
+    async def found(most: int, *known: int, limit: int = 100) -> tuple[list[int], bool, list[int], int]:
+        due = await store.read(
+            lambda tx: read_due(tx, (OURS, queue.id), key, NOON + 60, limit=limit, max_bytes=most, known=known)
+        )
+        swept = await store.read(
+            lambda tx: read_sweep(tx, (OURS, queue.id), key, Sweep(0, 9), limit=limit, max_bytes=most, known=known)
+        )
+        for retry in (*due.retries, *swept.retries):
+            assert retry.entry is not None
+            assert retry.entry.body == ENTRIES[retry.seq - 1].body
+        follow = due.next_at == NOON + 60
+        return [each.seq for each in due.retries], follow, [each.seq for each in swept.retries], swept.through
+
+    assert await found(1 << 20) == ([1, 2, 3, 4, 5, 6], False, [1, 2, 3, 4, 5, 6], 9)
+    assert await found(100_000) == ([1, 2, 3, 4, 5], True, [1, 2, 3, 4, 5], 5)
+    assert await found(100_000, 1, 2, 3, 4, 5) == ([6], False, [6], 9), "the first one may have any size"
+    assert await found(0) == ([1], True, [1], 1)
+    assert await found(1 << 20, 2, limit=3) == ([1, 3], True, [1, 3], 3)
+    assert await found(1 << 20, *range(1, 7)) == ([], False, [], 9)
+
+
+async def _wait_for_retry(listener: Listener, seq: int, tx: Transaction) -> None:
+    await tx.execute(_RETRY, listener.organization, listener.id, seq, listener.queue, NOON + seq)
+
+
+_RETRY = """
+    INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+    VALUES ($1, $2, 0, $3, $4, 'retry', 1, $5, '')"""

@@ -140,7 +140,11 @@ async def test_a_sweep_passes_retries_in_the_order_of_the_log_whatever_they_wait
     key = (listener.organization, listener.id, 0)
 
     async def waiting(sweep: Sweep, limit: int = 10) -> list[int]:
-        return [retry.seq for retry in await store.read(lambda tx: delivery_rows.read_sweep(tx, key, sweep, limit))]
+        queue = (listener.organization, listener.queue)
+        found = await store.read(
+            lambda tx: delivery_rows.read_sweep(tx, queue, key, sweep, limit=limit, max_bytes=1_000, known=())
+        )
+        return [retry.seq for retry in found.retries]
 
     assert await waiting(Sweep(0, 9)) == [3, 7, 9]
     assert await waiting(Sweep(3, 8)) == [7]

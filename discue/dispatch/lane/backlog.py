@@ -34,6 +34,7 @@ class Backlog:
         self._cursor = owned.cursor
         self._worker = owned.worker
         self._record = record
+        self._queue = (record.organization, record.queue)
         self._budget = budget
         self._tuning = owned.worker.tuning
         self.new: deque[Entry] = deque()
@@ -150,11 +151,17 @@ class Backlog:
             self.due_at = 1
         self.drop()
 
+    def take_retry(self) -> DueRetry:
+        """Remove the next retry."""
+        retry = self.retries.popleft()
+        self._budget.give_back(retry.size)
+        return retry
+
     def drop(self) -> None:
         """Remove everything from memory."""
         self.epoch += 1
         self.waiting.clear()
-        self._budget.give_back(sum(len(entry.body) for entry in self.new))
+        self._budget.give_back(sum(len(entry.body) for entry in self.new) + sum(retry.size for retry in self.retries))
         self.new.clear()
         self.retries.clear()
 
@@ -199,7 +206,11 @@ class Backlog:
         self.due_at = 0
         self._changed_during_read.clear()
         try:
-            found = await self.owned.reads.read(lambda tx: read_due(tx, key, now, limit))
+            found = await self.owned.reads.read(
+                lambda tx: read_due(
+                    tx, self._queue, key, now, limit=limit, max_bytes=self._most_bytes(), known=self._cursor.states
+                )
+            )
         except BaseException:
             self.due_at = before
             raise
@@ -211,31 +222,37 @@ class Backlog:
         self._take_retries(found.retries)
 
     async def _read_swept(self) -> None:
-        epoch, sweep, key = self.epoch, self._sweep, self._record.key
+        epoch, sweep, key, limit = self.epoch, self._sweep, self._record.key, self._tuning.due_rows
         self._changed_during_read.clear()
-        found = await self.owned.reads.read(lambda tx: read_sweep(tx, key, sweep, self._tuning.due_rows))
+        found = await self.owned.reads.read(
+            lambda tx: read_sweep(
+                tx, self._queue, key, sweep, limit=limit, max_bytes=self._most_bytes(), known=self._cursor.states
+            )
+        )
         if epoch != self.epoch:
             return
-        is_last = len(found) < self._tuning.due_rows
-        self._sweep = Sweep(sweep.until if is_last else found[-1].seq, sweep.until)
+        self._sweep = Sweep(found.through, sweep.until)
         self._has_swept = True
-        self._take_retries(found)
-        if is_last:
+        self._take_retries(found.retries)
+        if not self._sweep.is_on:
             # Retries that were scheduled during the sweep wait for their time.
             self.due_at = 1
+
+    def _most_bytes(self) -> int:
+        """Return the most bytes to read now. Other lanes may fill the memory before it is this one's turn."""
+        return min(PAGE_BYTES, self._budget.left)
 
     def _take_retries(self, found: Iterable[DueRetry]) -> None:
         for retry in found:
             if retry.seq not in self._cursor.states and retry.seq not in self._changed_during_read:
                 self._cursor.claim(retry.seq)
+                self._budget.force(retry.size)
                 self.retries.append(retry)
 
     async def _read_page(self) -> None:
         epoch, known = self.epoch, self.head
-        queue = (self._record.organization, self._record.queue)
         rows = self._tuning.page_rows
-        # Other lanes may fill the memory before it is this one's turn to read.
-        page = await self.owned.reads.page(queue, self.read_through, rows, lambda: min(PAGE_BYTES, self._budget.left))
+        page = await self.owned.reads.page(self._queue, self.read_through, rows, self._most_bytes)
         if epoch != self.epoch:
             return
         self._unread_since = 0

@@ -369,7 +369,9 @@ class Lane:
             self._send(found)
         if self.cursor.dirty:
             self._flush.request()
-        self.backlog.read_on(now, self._may_read_page)
+        # Retries are read before a slot is free: in a single slot, they take turns with new messages.
+        if self.limits.has_free_slot or self._context.budget.left:
+            self.backlog.read_on(now, self._may_read_page)
         return found
 
     def _eligible(self, now: int) -> InFlightAttempt | Blocked:

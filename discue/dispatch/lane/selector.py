@@ -102,8 +102,7 @@ class Selector:
 
     def _next_retry(self, now: int) -> InFlightAttempt | Blocked | None:
         """Give the next retry its turn. None: it was settled, and the next message has its turn."""
-        retries = self._backlog.retries
-        retry = retries[0]
+        retry = self._backlog.retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
         started_at = self._monotonic() if filters else 0.0
@@ -116,7 +115,7 @@ class Selector:
         if entry is not None and not reason:
             return self._start(entry, retry.attempts + 1, is_retry=True)
         self._cursor.settle_due(retry.seq, retry.attempts, reason, now, is_there=entry is not None)
-        retries.popleft()
+        self._backlog.take_retry()
         return None
 
     def _next_new(self, now: int) -> InFlightAttempt | Blocked | None:
@@ -161,7 +160,7 @@ class Selector:
         if not self._limits.acquire(is_retry=is_retry):
             return WORKER
         if is_retry:
-            self._backlog.retries.popleft()
+            self._backlog.take_retry()
         else:
             self._backlog.take_new()
         self._was_retry = is_retry

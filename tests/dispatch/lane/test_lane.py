@@ -438,6 +438,29 @@ async def test_messages_of_many_lanes_are_held_within_the_budget(stage: Stage) -
     assert len(stage.courier.sent) == lanes * len(ids)
 
 
+async def test_retries_of_many_lanes_are_held_within_the_budget(stage: Stage) -> None:
+    lanes, size = 20, 10_000
+    stage.limits = msgspec.structs.replace(LIMITS, listener_max_in_flight=1, tail_buffer_bytes=100_000)
+    queue = await stage.queue(await stage.organization())
+    await stage.start()
+    for _ in range(lanes):
+        await stage.listener(queue)
+    ids = await stage.publish(queue, 40, body=b"x" * size)
+    while stage.courier.in_flight:
+        await stage.end(stage.courier.in_flight[::], badly())
+    budget = stage.dispatcher._context.budget
+    stage.courier.sent.clear()
+    await stage.advance(60_000)
+    assert stage.courier.in_flight
+    highest = 0
+    while stage.courier.in_flight:
+        highest = max(highest, budget.held)
+        await stage.end(stage.courier.in_flight[::], well())
+    assert 100_000 - size < highest <= 100_000 + lanes * size
+    assert budget.held == 0
+    assert len(stage.courier.sent) == lanes * len(ids)
+
+
 async def test_old_messages_beyond_the_span_of_a_hanging_request_are_missed(stage: Stage) -> None:
     """They were handed over in memory, one by one, so nothing has looked at the span before."""
     queue, listener = await stage.running()

@@ -615,7 +615,7 @@ class Promises(RuleBasedStateMachine):
                 len(entry.body)
                 for each in worker.lanes
                 for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
-            )
+            ) + sum(retry.size for each in worker.lanes for retry in each.backlog.retries)
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
