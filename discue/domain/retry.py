@@ -45,6 +45,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy((5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
+"""Applies where queue, listener and message say nothing else: `dispatch/delivery_rules.py` combines their options."""
 
 
 def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPolicy:

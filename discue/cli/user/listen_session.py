@@ -304,9 +304,10 @@ class QueueSession:
         """Whether the listener was requested. An interrupted request may have created it."""
 
     async def open(self) -> None:
-        """Create the listener, or take over that of a run that was killed."""
+        """Create the listener, or go on with that of a run that was killed: both have the same alias."""
         client, arguments = self._client.with_options(deadline=_OPENING_SECONDS), self._arguments
         try:
+            # Only to know whether the queue exists.
             await client.listeners.list(self.queue, alias=arguments.name).first()
         except NotFound:
             raise CommandFailed(

@@ -135,6 +135,7 @@ _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending")
 
 
 async def show(visit: Visit) -> Page:
+    """Return the page of a message. The portal renders the same page with its template `portal/message.html`."""
     selection = selection_of(visit, per_page=SHOWN_LISTENERS)
     found = await messages.timeline(visit.control, visit.principal, visit.ids, selection, reserve=visit.reserve_data)
     drawing = draw(found, visit.now)

@@ -17,6 +17,7 @@ from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.store_checks import READ_RETRY_MS
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
+from discue.domain.waiting import DUE_NOW
 from discue.domain.window import SPAN
 from discue.store.delivery_rows import DueRetry, read_due, read_sweep
 from discue.store.engine import Settle
@@ -47,7 +48,7 @@ class Backlog:
         """Everything up to this seq was read from the log."""
         self._unread_since = 0
         """When the first message was stored that was forgotten since the last read; 0: none was."""
-        self.due_at = 1 if record.retrying else 0
+        self.due_at = DUE_NOW if record.retrying else 0
         """When to read retries again, in milliseconds since the epoch; 0 if none is known."""
         self.epoch = 0
         """Changes when what is being read is not needed any more."""
@@ -148,7 +149,7 @@ class Backlog:
         for retry in self.retries:
             self._cursor.forget(retry.seq)
         if self._cursor.retrying:
-            self.due_at = 1
+            self.due_at = DUE_NOW
         self.drop()
 
     def take_retry(self) -> DueRetry:
@@ -236,7 +237,7 @@ class Backlog:
         self._take_retries(found.retries)
         if not self._sweep.is_on:
             # Retries that were scheduled during the sweep wait for their time.
-            self.due_at = 1
+            self.due_at = DUE_NOW
 
     def _most_bytes(self) -> int:
         """Return the most bytes to read now. Other lanes may fill the memory before it is this one's turn."""

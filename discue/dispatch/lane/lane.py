@@ -44,7 +44,7 @@ from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
-"""Makes one attempt, and calls back with its outcome later, never at once: `Sender.send`."""
+"""Makes one attempt and calls back with its outcome later, never at once: `AuthorizingSender.send`."""
 
 
 class LaneContext(WorkerContext, frozen=True, kw_only=True):
@@ -425,10 +425,10 @@ class Lane:
         del self._in_flight[attempt.seq]
         if attempt.hand_over_outcome is not None:
             attempt.hand_over_outcome(attempt, outcome)
-            context.log_attempt(self.record, attempt, outcome)
         elif not self.is_closed:
             self._record(attempt, outcome)
-            context.log_attempt(self.record, attempt, outcome)
+        # Nothing stores the outcome of a lane that was lost or deleted: its next owner sends the message again.
+        context.log_attempt(self.record, attempt, outcome)
         # Others first: a lane that takes back the slot that it has just freed would never let them have it.
         context.limiter.pump_waiting()
         self.pump()
