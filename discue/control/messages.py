@@ -96,8 +96,8 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     """The aliases of the listeners; for a customer, their URLs, or their ids if they have none."""
     attention: tuple[Delivery, ...] = ()
     """The deliveries that need attention, on the first of several pages: missed first, then failing, then waiting."""
-    pulled: frozenset[str] = frozenset()
-    """The public ids of the listeners in pull mode."""
+    urls: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """The URLs of the listeners that requests are sent to. Listeners in pull mode have none."""
 
     @property
     def all_deliveries(self) -> tuple[Delivery, ...]:
@@ -144,9 +144,8 @@ async def timeline(
         }
         shown = found.with_items(each.delivery for each in found.items)
         attention = tuple(each.delivery for each in first)
-        # Only listeners in pull mode have no URL.
-        pulled = frozenset(each.delivery.listener_public_id for each in named if not each.notify_url)
-        return MessageTimeline(message, queue, shown, by_listener, names, attention, pulled), settings
+        urls = {each.delivery.listener_public_id: each.notify_url for each in named if each.notify_url}
+        return MessageTimeline(message, queue, shown, by_listener, names, attention, urls), settings
 
     timeline, settings = await control.store.read(work)
     message = await _with_body(control, timeline.message, reserve)

@@ -142,7 +142,7 @@ def _lane(delivery: Delivery, found: MessageTimeline, scale: Scale, *, now: int,
         scale.x(planned) if planned and scale.contains(planned) else None,
         [ShownAttempt(each, _started(each), list(stages(each, longest))) for each in made],
         f"{name}: {delivery.state} after {formats.plural(delivery.attempts, 'attempt')}. {delivery.waits_for}".strip(),
-        delivery.listener_public_id in found.pulled,
+        delivery.listener_public_id not in found.urls,
     )
 
 

@@ -1,6 +1,7 @@
 """The page of a message: bounded in size, whatever the message has."""
 
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -78,6 +79,19 @@ def test_test_request_is_offered_for_push_listeners_only(service: DashboardServi
 
     assert f"/listeners/{sent['id']}/test?message={message}" in page
     assert f"/listeners/{pulled['id']}/test" not in page
+
+
+def test_attempt_can_be_repeated_with_curl_at_the_url_of_the_listener(service: DashboardService) -> None:
+    url = f"https://{HOSTS}:9003/webhooks/orders?shop=1"
+    with service.api() as api:
+        api.put("/queues/repeated").raise_for_status()
+        listener = api.put("/queues/repeated/listeners/crm", json={"notify_url": url}).json()["listener"]
+        message = api.post("/queues/repeated/messages", json={"data": {"order": 5_000}}).json()["message"]["id"]
+        service.settle()
+        page = service.browser().get(f"/queues/{listener['queue_id']}/messages/{message}").text
+        api.delete("/queues/repeated").raise_for_status()
+
+    assert f"curl -i -X POST '{url}' \\\n" in unescape(page)
 
 
 def test_message_that_every_filter_excludes_is_shown_as_filtered(service: DashboardService) -> None:

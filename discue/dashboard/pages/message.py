@@ -21,17 +21,15 @@ _COMPUTED: Final = frozenset({"content-length", "connection", "host", "accept-en
 _LONGEST_BODY: Final = 4_096
 
 
-def curl_of(detail: AttemptDetail, body: bytes | None) -> str:
-    """Return the command, without the headers that are not kept.
+def curl_of(detail: AttemptDetail, body: bytes | None, url: str) -> str:
+    """Return the command for the URL of the listener, without the headers that are not kept.
 
     It reads a body that is long, binary or None from a file.
     """
-    sent = dict(detail.request_headers)
-    host = next((value for name, value in sent.items() if name.lower() == "host"), "")
-    lines = [f"curl -i -X POST {shlex.quote(f'http://{host}')}"]
+    lines = [f"curl -i -X POST {shlex.quote(url)}"]
     lines += [
         f"-H {shlex.quote(f'{name}: {value}')}"
-        for name, value in sent.items()
+        for name, value in detail.request_headers
         if name.lower() not in _COMPUTED and value != HIDDEN
     ]
     if body is not None and len(body) <= _LONGEST_BODY and body.isascii():
@@ -91,9 +89,10 @@ def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -
     headers = room.headers(message.options.headers, 5)
     exchange = None
     if opened is not None and (detail := opened.of.detail) is not None:
-        curl = curl_of(detail, body)
+        url = found.urls.get(opened.of.attempt.listener_public_id, "")
+        curl = curl_of(detail, body, url)
         if html_bytes(curl) > room.left // 4:
-            curl = curl_of(detail, None)
+            curl = curl_of(detail, None, url)
         exchange = ShownExchange(
             room.headers(detail.request_headers, 5),
             room.headers(detail.response_headers, 5),
