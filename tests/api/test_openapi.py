@@ -15,7 +15,7 @@ from discue.api.structs import READ_ONLY
 from discue.http.negotiation import JSON
 from discue.product import ROUTES
 from tests.support.api_world import World
-from tests.support.described_responses import Seen, description
+from tests.support.described_responses import Seen, description, registry_of, validator_of
 from tests.support.served_api import Cast
 
 DOCUMENT = document_of(ROUTES, "/v1")
@@ -33,8 +33,11 @@ every_operation = pytest.mark.parametrize(
 )
 
 
+_SCHEMAS_OF_DOCUMENT = registry_of(DOCUMENT)
+
+
 def validator(schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    return validator_of(schema, _SCHEMAS_OF_DOCUMENT)
 
 
 def test_document_and_its_schemas_follow_their_specifications() -> None:

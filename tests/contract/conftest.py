@@ -38,8 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def settings_meant(module: Any) -> Sequence[str]:
-    """Return the settings a module runs on: all, or those that a slow module names. Three workers use PostgreSQL."""
-    return SETTINGS if EVERYWHERE else getattr(module, "SETTINGS_MEANT", ("sqlite", "three workers"))
+    """Return the settings a module runs on: all with EVERYWHERE, otherwise the cheapest, or those that it names.
+
+    The tests of the store and of the API run on both engines. Modules about what workers share name three workers.
+    """
+    return SETTINGS if EVERYWHERE else getattr(module, "SETTINGS_MEANT", ("sqlite",))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,6 +8,9 @@ from tests.contract.caller import Caller, pointers, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
+# Each request reaches another worker: all must know a change of a key.
+SETTINGS_MEANT = ("three workers",)
+
 PROTECTED = ("api_clients", "api_keys", "portal", "subscriptions", "users")
 UNPROTECTED = ("channels", "domains", "events", "listeners", "messages", "queues", "schemas", "stats", "topics")
 

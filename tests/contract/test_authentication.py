@@ -9,6 +9,9 @@ from tests.contract.caller import Caller, client_at, fresh, problem, some_addres
 from tests.contract.reference import covers
 from tests.contract.serving import PROXY
 
+# What one worker counts locks an address out at all of them.
+SETTINGS_MEANT = ("three workers",)
+
 UNKNOWN = "dsk_" + "0" * 53
 MALFORMED = ["", "x", "dsk_", "dsk_" + "0" * 5, "key_" + "0" * 53, "dsk_" + "~" * 53]
 

@@ -13,6 +13,9 @@ from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Endpoint, Receiver, Reply
 
+# One worker delivers what another one stores.
+SETTINGS_MEANT = ("three workers",)
+
 
 def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, dict[str, Any]]:
     """A queue with one listener: its path, and the listener."""

@@ -9,17 +9,17 @@ import jsonschema_rs
 import pytest
 
 from tests.contract.caller import Caller, problem
-from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, for_every, for_status
+from tests.contract.reference import DOCUMENT, OPERATIONS, Operation, covers, for_every, for_status
 from tests.contract.world import World
-
-# Whatever answers, it is the same table of routes; what stands behind it is the matter of all other files.
-SETTINGS_MEANT = ("sqlite",)
 
 OF_DOCUMENTATION = ("GET /docs/errors/{code}", "GET /docs/{page}", "GET /docs/{part}/{page}")
 """Pages that belong to no organization."""
 
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
+before_routing = pytest.mark.parametrize("operation", {each.method: each for each in OPERATIONS}.values(), ids=str)
+"""For requests that are refused before their operation is looked up: one operation of each method."""
+
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 INVALID_PAGES = (
     "page=0",
@@ -150,7 +150,8 @@ def test_a_body_that_is_too_large_is_refused(world: World, operation: Operation)
     assert problem(answer, 413)["title"] in {"Payload Too Large", "Content Too Large"}
 
 
-@for_status(414)
+@covers(*(f"{each} 414" for each in OPERATIONS if 414 in each.statuses))
+@before_routing
 def test_an_address_that_is_too_long_is_refused(world: World, operation: Operation) -> None:
     problem(asked(world, operation, query="?" + "x" * 8_192), 414)
 
@@ -208,14 +209,21 @@ def test_past_the_limit_it_is_refused(world: World, operation: Operation) -> Non
     assert 0 < int(answer.headers["retry-after"]) <= 60
 
 
-@for_status(431)
+@covers(*(f"{each} 431" for each in OPERATIONS if 431 in each.statuses))
+@before_routing
 def test_headers_that_are_too_large_are_refused(world: World, operation: Operation) -> None:
     problem(asked(world, operation, x_large="x" * 33_000), 431)
 
 
+@pytest.mark.parametrize("query", INVALID_PAGES)
+def test_a_page_that_is_none_is_refused_by_its_name(world: World, query: str) -> None:
+    answer = world.owner.ask("GET", f"/queues?{query}")
+    assert problem(answer, 400)["errors"][0]["pointer"] == "?" + query.partition("=")[0]
+
+
 @for_every("operation", [each for each in OPERATIONS if each.is_list], lambda operation: f"{operation} pages")
 def test_a_list_refuses_a_page_that_is_none(world: World, operation: Operation) -> None:
-    for query in INVALID_PAGES:
+    for query in ("page=0", "per_page=101", "after=x"):
         answer = world.owner.ask("GET", f"{world.path(operation.path)}?{query}")
         assert problem(answer, 400)["errors"][0]["pointer"] == "?" + query.partition("=")[0]
 

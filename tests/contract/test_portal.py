@@ -8,6 +8,9 @@ from tests.contract.caller import pointers
 from tests.contract.reference import covers
 from tests.contract.world import World
 
+# A session that one worker stores is shown by all.
+SETTINGS_MEANT = ("three workers",)
+
 PLACES = ["/portal_sessions", "/organizations/{organization_id}/portal_sessions"]
 
 

@@ -10,6 +10,9 @@ from tests.contract.caller import Caller, body, client_at, pointers
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 
+# A message is leased once, whichever worker is asked.
+SETTINGS_MEANT = ("three workers",)
+
 LISTENER = "/queues/{queue_id}/listeners/{listener_id}"
 _TURNS = 3
 NO_RECEIPT = "0" * 21 + "1"

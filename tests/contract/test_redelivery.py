@@ -10,6 +10,9 @@ from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE, one_missed
 from tests.support.receiver import Receiver, Reply
 
+# One worker starts the job, another one runs it.
+SETTINGS_MEANT = ("three workers",)
+
 REDELIVERIES = "/queues/{queue_id}/listeners/{listener_id}/redeliveries"
 NO_RETRY = Reply(500, (("webhook-no-retry", "true"),))
 

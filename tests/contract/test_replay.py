@@ -10,6 +10,9 @@ from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE, one_missed
 from tests.support.receiver import Receiver, Reply
 
+# One worker starts the job, another one runs it.
+SETTINGS_MEANT = ("three workers",)
+
 REPLAYS = "/queues/{queue_id}/listeners/{listener_id}/replays"
 
 

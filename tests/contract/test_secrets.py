@@ -13,6 +13,9 @@ from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.support.receiver import Endpoint, Received, Receiver
 
+# One worker signs with what another one stores.
+SETTINGS_MEANT = ("three workers",)
+
 PATH = "/queues/{queue_id}/listeners/{listener_id}/secrets"
 ONE = f"{PATH}/{{secret_id}}"
 

@@ -8,8 +8,6 @@ from tests.contract.begun import Begun
 from tests.contract.reference import covers
 from tests.support.receiver import Endpoint
 
-SETTINGS_MEANT = ("sqlite",)
-
 _WITHIN_SECONDS = 120.0
 _MINUTE_MS = 60_000
 

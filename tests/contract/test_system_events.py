@@ -15,6 +15,9 @@ from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Endpoint, Receiver, Reply
 
+# One worker delivers what happens at another one.
+SETTINGS_MEANT = ("three workers",)
+
 SYSTEM = "/queues/system%2Fevents"
 SCHEMAS = {
     name: Draft202012Validator(json.loads(schema))

@@ -10,6 +10,9 @@ from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Receiver
 
+# All workers must know an organization, a user and a domain that one of them stores.
+SETTINGS_MEANT = ("three workers",)
+
 PLACES = {"/organizations": "organization", "/api_clients": "api_client"}
 both = pytest.mark.parametrize("place", PLACES)
 

@@ -8,6 +8,9 @@ from tests.contract.caller import Caller, fresh, pointers, resource
 from tests.contract.reference import covers
 from tests.support.receiver import Receiver
 
+# All workers must know the channels that one of them stores.
+SETTINGS_MEANT = ("three workers",)
+
 OPTIONS: dict[str, Any] = {"alias": "order-17", "key": "customer-9", "headers": {"x-trace": "7"}, "delay": 60}
 
 

@@ -10,9 +10,6 @@ from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
 from tests.support.receiver import Receiver, Reply
 
-# Trace contexts pass through every engine as text.
-SETTINGS_MEANT = ("sqlite",)
-
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"

@@ -19,6 +19,7 @@ PULLED = ("/listeners/{listener_id}/messages", "/listeners/{listener_id}/acknowl
 
 
 _SURELY_LOCKED_SECONDS = 30.0
+_SURELY_UNEXPIRED_SECONDS = 30.0
 
 
 class World:
@@ -29,6 +30,7 @@ class World:
         self.closing = ExitStack()
         self._ids: dict[str, str] = {}
         self._locked: tuple[float, Caller] | None = None
+        self._portal_session_from = 0.0
         self._makers: dict[str, Callable[[], str]] = {
             "organization_id": lambda: self._organization[0],
             "api_key_id": lambda: self._made("/api_keys"),
@@ -127,9 +129,17 @@ class World:
         return re.sub(r"\{(\w+)\}", lambda match: self[match[1]], template)
 
     def __getitem__(self, name: str) -> str:
+        if name == "portal_session_id":
+            self._forget_expiring_portal_session()
         if name not in self._ids:
             self._ids[name] = self._makers[name]()
         return self._ids[name]
+
+    def _forget_expiring_portal_session(self) -> None:
+        """Make another session in time: one that nobody opens expires after a minute."""
+        if monotonic() - self._portal_session_from > _SURELY_UNEXPIRED_SECONDS:
+            self._portal_session_from = monotonic()
+            self._ids.pop("portal_session_id", None)
 
     def _listener(self) -> str:
         """With the message at once: when its liveness was probed a few times it would get none any more."""

@@ -19,7 +19,20 @@ _OF_PAGES = frozenset({"content-security-policy", "x-content-type-options", "ref
 _ASTRAY = (400, 404, 405, 406, 414, 423, 429, 431, 500, 503, 401, 403)
 """Statuses of requests that reach no operation: the document does not have their path or method."""
 
+_DOCUMENT = "urn:document"
+
 Json = Mapping[str, Any]
+
+
+def registry_of(document: Json) -> jsonschema_rs.Registry:
+    """Convert the components of a document once, for all validators of what refers to them."""
+    return jsonschema_rs.Registry([(_DOCUMENT, {"components": document["components"]})])
+
+
+def validator_of(schema: Json, registry: jsonschema_rs.Registry) -> jsonschema_rs.Draft202012Validator:
+    """Compile a schema of the document whose components are in the registry."""
+    absolute = json.loads(json.dumps(schema).replace('"$ref": "#', f'"$ref": "{_DOCUMENT}#'))
+    return jsonschema_rs.Draft202012Validator(absolute, registry=registry)
 
 
 class Seen(NamedTuple):
@@ -40,7 +53,7 @@ class Description:
 
     def __init__(self, document: Json) -> None:
         self._document = document
-        self._components = {"components": {"schemas": document["components"]["schemas"]}}
+        self._schemas = registry_of(document)
         paths = sorted(document["paths"], key=lambda path: path.count("{"))
         self._paths = [(_pattern(path), path) for path in paths]
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
@@ -104,7 +117,7 @@ class Description:
 
     def _validator(self, schema: str) -> jsonschema_rs.Draft202012Validator:
         if schema not in self._validators:
-            self._validators[schema] = jsonschema_rs.Draft202012Validator({**json.loads(schema), **self._components})
+            self._validators[schema] = validator_of(json.loads(schema), self._schemas)
         return self._validators[schema]
 
     def _followed(self, entry: Json) -> Json:
