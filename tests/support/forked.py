@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn, TextIO, cast
 
@@ -26,6 +27,20 @@ from discue.cli.main import command_parser
 
 _REPOSITORY = Path(__file__).parents[1]
 _LONGEST_REQUEST = 1 << 17
+_IMPORTED_LATER = (
+    "anyio._backends._asyncio",
+    "discue.cli.demo_shop",
+    "discue.cli.user.listen_session",
+    "discue.cli.user.profiles",
+    "discue_client._async.client",
+    "discue_client._sync.client",
+    "discue_client.outbox",
+    "encodings.ascii",
+    "encodings.idna",
+    "httpcore2",
+    "httpx2",
+)
+"""Modules that a command imports only when it runs."""
 _NUMBER = struct.Struct("i")
 
 Command = Sequence[str]
@@ -213,8 +228,10 @@ def _exit(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    # Imports all commands, which those that are forked need not do.
+    # Imports all commands and what they import later, which those that are forked need not do.
     command_parser()
+    for module in _IMPORTED_LATER:
+        import_module(module)
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as asking:
         received = _fork_for_each(asking)
