@@ -1,13 +1,11 @@
 """Commands where the Python client is not installed: those that need it say so, and the service runs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import PATIENCE_SECONDS, environment, running
+from tests.cli.commands import run_forked, running
 
 WITHOUT_CLIENT = """
 import sys
@@ -18,7 +16,8 @@ class Absent:
         if top in {"discue_client", "httpx2"}:
             raise ModuleNotFoundError(f"No module named {top!r}", name=top)
 
-for name in [each for each in sys.modules if each.startswith(("discue_client", "httpx2"))]:
+again = ("discue.cli", "discue.testing", "discue_client", "httpx2")
+for name in [each for each in sys.modules if each.startswith(again)]:
     del sys.modules[name]
 sys.meta_path.insert(0, Absent())
 """
@@ -59,17 +58,8 @@ COMMANDS = (
 
 
 def run_without_client(folder: Path, *commands: tuple[str, ...]) -> list[tuple[int, str, str]]:
-    variables = environment(DISCUE_URL="http://127.0.0.1:9", DISCUE_API_KEY="dsk_none", XDG_CONFIG_HOME=str(folder))
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL, json.dumps(commands)],
-        cwd=folder,
-        env=variables,
-        capture_output=True,
-        text=True,
-        input="dsk_none\n",
-        timeout=2 * PATIENCE_SECONDS,
-        check=False,
-    )
+    variables = {"DISCUE_URL": "http://127.0.0.1:9", "DISCUE_API_KEY": "dsk_none", "XDG_CONFIG_HOME": str(folder)}
+    done = run_forked(folder, "-c", RUN_ALL, json.dumps(commands), **variables)
     assert done.returncode == 0, done.stderr
     return [(code, out, log) for code, out, log in json.loads(done.stdout)]
 
@@ -107,14 +97,6 @@ def test_dev_runs_without_the_client(tmp_path: Path, mode: tuple[str, ...]) -> N
 def test_test_kit_says_that_it_needs_the_client(tmp_path: Path) -> None:
     (tmp_path / "test_kit.py").write_text("def test_kit(discue): pass")
     program = f"{WITHOUT_CLIENT}import pytest\nsys.exit(pytest.main(['-q', '-p', 'discue.testing.plugin']))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    done = run_forked(tmp_path, "-c", program, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
     assert "The test kit needs the Python client, which is not installed." in done.stdout
