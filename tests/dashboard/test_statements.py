@@ -124,7 +124,7 @@ def counting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_pages_are_cheap_and_small(counting: Counting) -> None:
     browser, made, bytes_of = counting.service.browser(), {}, {}
     for name, path in paths_of(counting.shop).items():
-        made[name], page = _statements(counting.service, browser, path)
+        made[name], page = _statements(counting.service, browser, path, _most(name))
         bytes_of[name] = len(page.encode())
 
     listeners = re.findall(r"/queues/\w+/listeners/(\w+)", browser.get("/missed").text)
@@ -142,13 +142,13 @@ def test_later_and_filtered_pages_of_lists_are_as_cheap(counting: Counting, monk
     for name, path in ((name, paths_of(shop)[name]) for name in _LISTS):
         for query in ("", *(each.format(since=since) for each in _QUERIES.get(name, ()))):
             shown = f"{path.partition('?')[0]}?{query}" if query else path
-            made[name, query], page = _statements(service, browser, shown)
+            made[name, query], page = _statements(service, browser, shown, _most(name))
             for direction in ("next", "prev"):
                 link = re.search(rf'rel="{direction}" href="([^"]+)"', page)
                 if link is not None:
                     later.add(name)
                     shown = f"{path.partition('?')[0]}{html.unescape(link[1])}"
-                    made[name, f"{query} {direction}"], page = _statements(service, browser, shown)
+                    made[name, f"{query} {direction}"], page = _statements(service, browser, shown, _most(name))
 
     assert {(name, query): count for (name, query), count in made.items() if count > _most(name)} == {}
     assert later >= {"missed", "listener-missed", "listeners", "queue", "queue-listeners", "message", "search-messages"}
@@ -157,7 +157,8 @@ def test_later_and_filtered_pages_of_lists_are_as_cheap(counting: Counting, monk
 def test_messages_of_many_queues_on_one_page_are_as_cheap(counting: Counting) -> None:
     browser = counting.service.browser()
     for query in ("key:of-many-queues", "state:no_listeners key:of-many-queues"):
-        count, page = _statements(counting.service, browser, f"/search?{urlencode({'q': query})}")
+        path = f"/search?{urlencode({'q': query})}"
+        count, page = _statements(counting.service, browser, path, MOST_WITH_MESSAGES)
         assert len(set(re.findall(r"/queues/(\w+)/messages/", page))) > PER_PAGE - 5, query
         assert count <= MOST_WITH_MESSAGES, query
 
@@ -166,11 +167,11 @@ def _most(name: str) -> int:
     return MOST_WITH_MESSAGES if name in _OF_MESSAGES else MOST
 
 
-def _statements(service: DashboardService, browser: Browser, path: str) -> tuple[int, str]:
+def _statements(service: DashboardService, browser: Browser, path: str, most: int) -> tuple[int, str]:
     """Return how many statements a page makes, and the page."""
     numbers, page = [], ""
     # A worker reads what it caches once, and a transaction may run again: the least count decides.
-    for _ in range(3):
+    while len(numbers) < 3 and min(numbers, default=most + 1) > most:
         with counted(service.control.store) as statements:
             response = browser.get(path)
         assert response.status_code == 200, path

@@ -1,7 +1,6 @@
 """The start of the program: help imports neither the service nor the client, and lists every command."""
 
 import re
-import resource
 import subprocess
 import sys
 
@@ -9,39 +8,33 @@ import pytest
 
 from discue.cli.main import command_parser, main
 from docs.commands_page import commands_of
-from tests.cli.commands import DISCUE, environment
+from tests.cli.commands import environment
 
-HELP_SECONDS = 0.08
+MOST_MODULES = 100
+"""The service has 800. Imports are nearly all of the time that help takes."""
 _LOADED = """
 import sys
+
+before = set(sys.modules)
 from discue.cli.main import main
 try:
     main({arguments!r})
 except SystemExit:
+    print(len(set(sys.modules) - before))
     print(sorted({{"asyncio", "msgspec", "discue_client", "httpx2", "discue.config", "ssl"}} & set(sys.modules)))
 """
 
 
-def test_help_takes_80_ms_of_processor_time() -> None:
-    spent = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*DISCUE, "--help"], env=environment(), check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-
-    # The fastest one: other processes slow the rest down.
-    assert min(spent) < HELP_SECONDS
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["publish", "--help"], ["queues", "list", "--help"]], ids=" ".join)
-def test_help_imports_neither_the_service_nor_the_client(arguments: list[str]) -> None:
+def test_help_imports_few_modules_and_neither_the_service_nor_the_client(arguments: list[str]) -> None:
     script = _LOADED.format(arguments=arguments)
     shown = subprocess.run(
         [sys.executable, "-c", script], env=environment(), check=True, capture_output=True, text=True
     )
 
-    assert shown.stdout.splitlines()[-1] == "[]"
+    *_, loaded, heavy = shown.stdout.splitlines()
+    assert heavy == "[]"
+    assert int(loaded) < MOST_MODULES
 
 
 def test_every_command_that_needs_a_service_takes_a_profile() -> None:
