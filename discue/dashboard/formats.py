@@ -107,13 +107,8 @@ def hour(instant: int) -> str:
 def outcome(made: StoredAttempt) -> str:
     """Return what came of an attempt: the status with its phrase, or why there was none."""
     if not made.status:
-        return made.detail
+        return made.cause
     return f"{made.status // 100}xx" if made.withheld else f"{made.status} {reason_phrase(made.status)}"
-
-
-def cause(made: StoredAttempt) -> str:
-    """Return why an attempt failed, in a few words: the status with its phrase, or why there was none."""
-    return outcome(made) if made.status else made.cause
 
 
 def percent(part: int, whole: int) -> str:

@@ -40,7 +40,6 @@ def _environment() -> Environment:
     made.globals.update(
         version=__version__,
         outcome_of=formats.outcome,
-        cause_of=formats.cause,
         preview=formats.preview,
         readable=partial(formats.readable, most=formats.SHOWN_BYTES),
         percent=formats.percent,

@@ -161,7 +161,8 @@ def _bars(delivery: Delivery, made: Sequence[AttemptDetails], scale: Scale, now:
         failed = bool(each.attempt.error)
         end = max(started, each.attempt.ended_at)
         name = f"Attempt {each.attempt.number}{' of a replay' if each.attempt.replay_id else ''}"
-        text = f"{name}: {each.attempt.state} in {formats.duration(end - started)}"
+        took = "" if each.attempt.withheld else f" in {formats.duration(end - started)}"
+        text = f"{name}: {each.attempt.state}{took}"
         yield _bar(scale, started, end, ("a-bad" if failed else "a-good", text))
         at = end
     if delivery.state in {"pending", "retrying"} and now > at:
@@ -176,9 +177,12 @@ def _bar(scale: Scale, start: int, end: int, shown: tuple[str, str]) -> Bar:
 
 
 def stages(made: AttemptDetails, longest: int) -> Iterator[Bar]:
-    """Yield the stages of an attempt; the whole as one if they are not kept."""
-    whole = max(0, made.attempt.duration_ms)
+    """Yield the stages of an attempt; the whole as one if they are not kept or not shown."""
+    if made.attempt.withheld:
+        yield Bar(0.0, NARROWEST, "s-whole", "Not shown")
+        return
     if made.detail is None:
+        whole = made.attempt.duration_ms
         yield Bar(0.0, round(max(NARROWEST, 100 * whole / longest), 2), "s-whole", formats.duration(whole))
         return
     at = 0.0

@@ -138,5 +138,5 @@ def test_preview_is_one_bounded_line_of_text(start: bytes, size: int, text: str)
         (0, "tls", "It is not shown.", WITHHELD, "TLS failed"),
     ],
 )
-def test_cause_of_a_failure_is_short(status: int, error: str, detail: str, took_ms: int, text: str) -> None:
-    assert formats.cause(StoredAttempt("id", NOW, "", "", 1, status, error, detail, took_ms)) == text
+def test_outcome_of_an_attempt_is_short(status: int, error: str, detail: str, took_ms: int, text: str) -> None:
+    assert formats.outcome(StoredAttempt("id", NOW, "", "", 1, status, error, detail, took_ms)) == text

@@ -94,6 +94,21 @@ def test_attempt_can_be_repeated_with_curl_at_the_url_of_the_listener(service: D
     assert f"curl -i -X POST '{url}' \\\n" in unescape(page)
 
 
+def test_withheld_response_is_not_shown_as_a_missing_one(service: DashboardService) -> None:
+    with service.api() as api:
+        api.put("/queues/private").raise_for_status()
+        fields = {"notify_url": f"http://{HOSTS}:9008/"}
+        listener = api.put("/queues/private/listeners/app", json=fields).json()["listener"]
+        message = api.post("/queues/private/messages", json={"data": {"order": 1}}).json()["message"]["id"]
+        service.settle()
+        page = service.browser().get(f"/queues/{listener['queue_id']}/messages/{message}").text
+        api.delete("/queues/private").raise_for_status()
+
+    assert '<h4>Response</h4><p class="soft">Not shown, because the address is not public.</p>' in page
+    assert "The details are not shown, because the address is not public" in page
+    assert [text for text in ("No response", "There was none.", "0 ms") if text in page] == []
+
+
 def test_message_that_every_filter_excludes_is_shown_as_filtered(service: DashboardService) -> None:
     fields = {"notify_url": f"http://{HOSTS}:9001/", "filter": {"data": {"state": "paid"}}}
     with service.api() as api:

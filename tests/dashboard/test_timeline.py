@@ -98,7 +98,8 @@ def test_withheld_duration_is_drawn_without_one() -> None:
 
     [shown] = drawing.lanes[0].attempts
     assert shown.started_at == NOON + 500
-    assert [stage.width for stage in shown.stages] == [NARROWEST]
+    assert [(stage.width, stage.text) for stage in shown.stages] == [(NARROWEST, "Not shown")]
+    assert drawing.lanes[0].bars[1].text == "Attempt 1: acknowledged"
 
 
 def test_lanes_that_people_look_for_come_first() -> None:

@@ -30,6 +30,7 @@ class Answer:
     stages: tuple[int | None, int | None, int | None, int] = (None, None, None, 41)
     after_ms: int = 3
     headers: Sequence[tuple[bytes, bytes]] = ((b"server", b"nginx"), (b"x-request-id", b"9f3c1d77"))
+    is_withheld: bool = False
 
 
 Behaviour = Callable[[AttemptRequest], Answer | None]
@@ -56,7 +57,7 @@ class ShopSender(KitSender):
         headers = ((b"content-type", b"application/json"), *answer.headers)
         timings = Timings(answer.stages[0], answer.stages[1], answer.stages[2], first_byte, total)
         trace = Trace(head, headers, answer.body, len(answer.body), "203.0.113.24:443", before == [None] * 3, timings)
-        asyncio.get_running_loop().call_soon(done, replace(outcome, trace=trace))
+        asyncio.get_running_loop().call_soon(done, replace(outcome, trace=trace, withheld=answer.is_withheld))
 
 
 def _well(request: AttemptRequest) -> Answer:
@@ -101,6 +102,7 @@ BEHAVIOURS: Final[Mapping[int, Behaviour]] = {
     9005: _refusing,
     9006: lambda request: None,
     9007: _large,
+    9008: lambda request: Answer(503, is_withheld=True),
 }
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 100
 _WITHHELD = (
-    "Responses of private addresses are not shown, unless the operator of the service sets show_private_responses."
+    "Details of private addresses are not shown, unless the operator of the service sets show_private_responses."
 )
 _RESOURCE: Final = Resource(
     "listeners",

@@ -257,7 +257,7 @@ def test_failed_test_request_says_why_no_response_is_shown(service: Service) -> 
 
     assert result.returncode == 1
     assert result.stdout == (
-        "failed, status 5xx. Responses of private addresses are not shown, unless the operator of the service sets "
+        "failed, status 5xx. Details of private addresses are not shown, unless the operator of the service sets "
         "show_private_responses.\n"
     )
 
@@ -274,7 +274,7 @@ def test_listener_and_delivery_show_why_the_last_attempt_failed(service: Service
 
     assert shown["last_failed_attempt"]["error"] == "connect"
     assert re.search(
-        r"^last failure +\d{4}-\d\d-\d\d [0-9:]{8}Z: connect: The response is not shown,", text, re.MULTILINE
+        r"^last failure +\d{4}-\d\d-\d\d [0-9:]{8}Z: connect: The details are not shown,", text, re.MULTILINE
     )
     assert re.search(r"^app +retrying +1 +connect +Retry at ", delivery, re.MULTILINE)
 
