@@ -177,7 +177,7 @@ class ListenerFields(NameFields, frozen=True):
     options: OptionFields = OptionFields()
     authentication: AuthenticationFields | UnsetType | None = UNSET
     customer: str | UnsetType | None = UNSET
-    """The customer that it belongs to. None and "" mean the customer of the queue; UNSET keeps the stored value."""
+    """The customer that it belongs to. None means the customer of the queue; UNSET keeps the stored value."""
 
 
 def changed_listener(
@@ -189,6 +189,7 @@ def changed_listener(
     options = changed_options(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)
+    check_customer(fields.customer)
     now, status = control.clock.now(), fields.status or stored.status
     changed = msgspec.structs.replace(
         stored,
@@ -196,7 +197,7 @@ def changed_listener(
         status=status,
         notify_url=_url(control, fields.notify_url, stored, "/notify_url"),
         liveness_url=_liveness_url(control, fields.liveness_url, stored),
-        customer=customer_in_queue(stored.queue_customer, check_customer(chosen(stored.customer, fields.customer, ""))),
+        customer=customer_in_queue(stored.queue_customer, chosen(stored.customer, fields.customer, "")),
         options=options,
         config_version=stored.config_version + 1,
         updated_at=now,

@@ -280,7 +280,8 @@ def _on_missed(stored: Queue, given: str | UnsetType | None, *, ordered: bool) -
 
 
 def _customer(stored: Queue, given: str | UnsetType | None) -> str:
-    customer = check_customer(chosen(stored.customer, given, ""))
+    check_customer(given)
+    customer = chosen(stored.customer, given, "")
     # Listeners of the queue, and sessions that show it, belong to this customer.
     if customer != stored.customer and stored.config_version > 0:
         rule = "cannot be changed after the queue is created: create another queue for that customer"

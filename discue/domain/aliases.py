@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec import UnsetType
 
 from discue.domain.errors import Fault, Unprocessable, invalid
 from discue.domain.ids import is_public_id
@@ -51,12 +52,15 @@ def check_organization_alias(alias: str, pointer: str = "/alias") -> None:
         raise invalid(pointer, "must be a reverse domain name such as com.example.dev, 4 to 253 characters")
 
 
-def check_customer(given: str) -> str:
-    """Return the name of a customer; "" means no customer. Raises Unprocessable for other texts."""
+def check_customer(given: str | UnsetType | None) -> None:
+    """Raise Unprocessable for a text that cannot be the name of a customer."""
+    if not isinstance(given, str):
+        return
+    if not given:
+        raise invalid("/customer", "must not be empty: leave it out, or send null, for no customer")
     if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
         rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
         raise invalid("/customer", rule)
-    return given
 
 
 def is_below(alias: str, parent: str) -> bool:

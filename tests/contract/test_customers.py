@@ -18,13 +18,13 @@ def test_queue_of_a_customer_is_created_by_put_and_keeps_its_customer(owner: Cal
     assert owner.change(ACME, customer="acme", retention=60)["customer"] == "acme"
     assert owner.change(ACME, retention=None)["customer"] == "acme"
     assert owner.shown(ACME)["customer"] == "acme"
-    for other in ("globex", "", None):
+    for other in ("globex", None):
         refused = owner.refused(422, "PUT", ACME, {"customer": other})
         assert (pointers(refused), refused["code"]) == (["/customer"], "immutable_field")
         assert "create another queue for that customer" in refused["detail"]
 
 
-@pytest.mark.parametrize("given", [{}, {"customer": None}, {"customer": ""}])
+@pytest.mark.parametrize("given", [{}, {"customer": None}])
 def test_queue_without_a_customer_gets_none_later(owner: Caller, given: dict[str, Any]) -> None:
     path = f"/queues/{owner.create('/queues', **given)['id']}"
     assert "customer" not in owner.shown(path)
@@ -39,6 +39,20 @@ def test_malformed_customer_of_a_queue_is_refused(owner: Caller, customer: str) 
     assert "at most 128 printable characters" in refused["detail"]
 
 
+def test_empty_customer_is_refused_for_queues_and_listeners(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}"
+    listener = f"{path}/listeners/{owner.create(f'{path}/listeners', **NOWHERE)['id']}"
+    for method, place, fields in (
+        ("POST", "/queues", {}),
+        ("PUT", path, {}),
+        ("POST", f"{path}/listeners", NOWHERE),
+        ("PUT", listener, {}),
+    ):
+        refused = owner.refused(422, method, place, {**fields, "customer": ""})
+        assert pointers(refused) == ["/customer"]
+        assert "leave it out, or send null, for no customer" in refused["detail"]
+
+
 @pytest.mark.parametrize("customer", ["x" * 128, "Ä & Søn", "/", "0"])
 def test_customer_comes_back_as_it_was_sent(owner: Caller, customer: str) -> None:
     made = owner.create("/queues", customer=customer)
@@ -51,11 +65,11 @@ def test_customer_of_the_system_queue_cannot_be_set(owner: Caller) -> None:
 
 def test_listener_of_a_queue_belongs_to_its_customer(owner: Caller) -> None:
     owner.change(ACME, customer="acme")
-    for given in ({}, {"customer": None}, {"customer": ""}, {"customer": "acme"}):
+    for given in ({}, {"customer": None}, {"customer": "acme"}):
         assert owner.create(f"{ACME}/listeners", **NOWHERE, **given)["customer"] == "acme"
     path = f"{ACME}/listeners/billing"
     assert owner.change(path, **NOWHERE)["customer"] == "acme"
-    for unchanged in ({}, {"customer": None}, {"customer": ""}, {"customer": "acme"}):
+    for unchanged in ({}, {"customer": None}, {"customer": "acme"}):
         assert owner.change(path, **unchanged)["customer"] == "acme"
     for method, place in (("POST", f"{ACME}/listeners"), ("PUT", f"{ACME}/listeners/new"), ("PUT", path)):
         refused = owner.refused(422, method, place, {**NOWHERE, "customer": "globex"})
@@ -77,7 +91,7 @@ def test_listener_of_a_shared_queue_has_any_customer_or_none(owner: Caller) -> N
 @pytest.mark.parametrize("name", ["queues", "listeners"])
 def test_list_is_filtered_by_customer(owner: Caller, name: str) -> None:
     for _ in range(3):
-        for customer in ("acme", "globex", ""):
+        for customer in ("acme", "globex", None):
             queue = owner.create("/queues", customer=customer)["id"]
             owner.create(f"/queues/{queue}/listeners", **NOWHERE)
 

@@ -117,7 +117,7 @@ def fields_of(changes: Mapping[str, str], texts: Mapping[str, str]) -> ListenerF
         liveness_url=given["liveness_url"] or None if "liveness_url" in given else UNSET,
         options=_options(given, texts),
         authentication=authentication,
-        customer=given.get("customer", UNSET),
+        customer=given["customer"] or None if "customer" in given else UNSET,
     )
 
 

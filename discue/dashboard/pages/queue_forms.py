@@ -79,7 +79,7 @@ async def fields_of(
     if "alias" in changes:
         given["alias"] = changes["alias"].strip() or None
     if "customer" in changes:
-        given["customer"] = changes["customer"].strip()
+        given["customer"] = changes["customer"].strip() or None
     if "retention" in changes:
         given["retention_seconds"] = number_of(changes["retention"], "retention", _RETENTION)
     if "max_message_bytes" in changes:

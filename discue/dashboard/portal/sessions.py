@@ -354,8 +354,9 @@ def _others(queues: Sequence[QueueOwner]) -> str:
 
 def _check(fields: PortalSessionFields) -> None:
     """Raise Unprocessable for fields that are invalid whatever the queues are."""
-    if not check_customer(fields.customer):
+    if not fields.customer:
         raise invalid("/customer", "must name the customer")
+    check_customer(fields.customer)
     for name in ("queues", "topics"):
         if len(getattr(fields, name)) > MOST_TARGETS:
             raise invalid(f"/{name}", f"must have at most {MOST_TARGETS} ids or aliases")
