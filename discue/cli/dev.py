@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from contextlib import ExitStack
 from ipaddress import IPv4Address
 from pathlib import Path
 from shlex import quote
@@ -38,7 +37,7 @@ from discue.domain.headers import INBOX_HEADER
 from discue.domain.scopes import Principal
 from discue.observability.span_export import traced
 from discue.product import edge
-from discue.server.http import Address, held_port, is_taken
+from discue.server.http import Address, next_free_port
 from discue.server.installation import egress_policy, open_installation
 from discue.server.process import alone_on, prepare_process
 from discue.server.processes import all_predecessors
@@ -182,8 +181,6 @@ BASE: Final = {
     "log_level": "warning",
 }
 
-_PORTS_TRIED: Final = 100
-
 
 def command() -> Command:
     return operator_command(
@@ -213,8 +210,7 @@ def run(invocation: Invocation) -> None:
         uvloop.run(_serve_ephemeral(invocation))
         return
     wanted = invocation.settings
-    with ExitStack() as held:
-        port = _next_free(wanted.host, wanted.port, held)
+    with next_free_port(Address(wanted.host, wanted.port)) as port:
         _run(dataclasses.replace(invocation, settings=_settings(wanted, port)), wanted)
 
 
@@ -251,17 +247,6 @@ def _settings(settings: Settings, port: int) -> Settings:
     if settings.database_path is None and not (settings.encryption_key or settings.encryption_key_file):
         return dataclasses.replace(settings, encryption_key_file=_ENCRYPTION_KEY_FILE)
     return settings
-
-
-def _next_free(host: str, wanted: int, held: ExitStack) -> int:
-    """Reserve the port, or the next free one, until `held` closes. Raises SettingsInvalid if none of 100 is free."""
-    for port in range(wanted, min(wanted + _PORTS_TRIED, 65_535)):
-        try:
-            return held.enter_context(held_port(Address(host, port)))
-        except SettingsInvalid as error:
-            if not is_taken(error):
-                raise
-    return held.enter_context(held_port(Address(host, wanted)))
 
 
 def _holder(settings: Settings) -> str:

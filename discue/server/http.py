@@ -5,7 +5,7 @@ import errno
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from discue.server.connection_limits import ConnectionLimits, accepted_connectio
 _BACKLOG = 1_024
 _HEADER_READ_TIMEOUT_MS = 15_000
 _HEADERS_LIMIT_BYTES = 65_536
+_PORTS_TRIED = 100
 _STREAMS = 100
 """Requests at once on a connection of HTTP/2: the least that RFC 9113 recommends (6.5.2)."""
 
@@ -198,6 +199,23 @@ def held_port(address: Address) -> Iterator[int]:
     # The kernel gives no port away that is held: two programs that ask for a free one get different ones.
     with _bound(address, socket.SO_REUSEPORT) as held:
         yield int(held.getsockname()[1])
+
+
+@contextmanager
+def next_free_port(address: Address) -> Iterator[int]:
+    """Reserve the port, or the next free one, like `held_port`. Raises SettingsInvalid if none of 100 is free."""
+    with ExitStack() as held:
+        yield _first_free(address, held)
+
+
+def _first_free(address: Address, held: ExitStack) -> int:
+    for port in range(address.port, min(address.port + _PORTS_TRIED, 65_535)):
+        try:
+            return held.enter_context(held_port(msgspec.structs.replace(address, port=port)))
+        except SettingsInvalid as error:
+            if not is_taken(error):
+                raise
+    return held.enter_context(held_port(address))
 
 
 @contextmanager

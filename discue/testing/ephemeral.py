@@ -14,6 +14,7 @@ from discue.config.settings import Settings
 from discue.domain.errors import reason_phrase
 from discue.http.rsgi import Application, HttpProtocol, HttpScope
 from discue.observability.logs import Log
+from discue.server.http import next_free_port
 from discue.testing.clock import milliseconds_of
 from discue.testing.receiver import AttemptKey
 from discue.testing.server import SETTLE_SECONDS, Running, StillWorking, Timeline, running
@@ -136,5 +137,5 @@ async def ephemeral(settings: Settings, log: Log) -> AsyncIterator[Running]:
     """Serve a new database in a temporary folder, with a clock that requests can move."""
     with tempfile.TemporaryDirectory(prefix="discue-") as folder:
         settings = replace(settings, database=f"sqlite:///{folder}/discue.db", role="all", drain_timeout_seconds=0)
-        async with running(settings, log, MovableApplication) as found:
+        async with running(settings, log, MovableApplication, hold=next_free_port) as found:
             yield found

@@ -7,7 +7,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -291,10 +291,14 @@ async def running(
     clock: MovableClock | None = None,
     make_sender: Callable[..., KitSender] = KitSender,
     machine: Machine | None = None,
+    hold: Callable[[Address], AbstractContextManager[int]] = held_port,
 ) -> AsyncIterator[Running]:
-    """Serve a new database while the block runs. By default, retries come exactly at the times of the policy."""
+    """Serve a new database while the block runs. By default, retries come exactly at the times of the policy.
+
+    `hold` reserves the port.
+    """
     clock = clock or MovableClock()
-    with held_port(Address(settings.host, settings.port)) as port:
+    with hold(Address(settings.host, settings.port)) as port:
         settings = replace(settings, port=port)
         async with open_installation(settings, clock, log) as control:
             organization, key = await ensure_operator(control, settings.organization, settings.bootstrap_key)

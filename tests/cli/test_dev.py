@@ -9,16 +9,16 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from discue.cli import dev
 from discue.cli.inbox import ShownDelivery, line_of
 from discue.cli.output import has_colour
 from discue.domain.errors import SettingsInvalid
+from discue.server import http
 from discue.server.http import Address
 from tests.cli.commands import DISCUE, PATIENCE_SECONDS, Running, environment, request, run, running
 from tests.support.receiver import Reply, receiving
@@ -239,9 +239,12 @@ def test_port_that_is_not_allowed_is_an_error_rather_than_another_port(
     def refused(address: Address) -> AbstractContextManager[int]:
         raise SettingsInvalid(f"cannot listen on port {address.port}") from PermissionError(errno.EACCES, "denied")
 
-    monkeypatch.setattr(dev, "held_port", refused)
-    with ExitStack() as held, pytest.raises(SettingsInvalid, match=r"cannot listen on port 80$"):
-        dev._next_free("127.0.0.1", 80, held)
+    monkeypatch.setattr(http, "held_port", refused)
+    with (
+        pytest.raises(SettingsInvalid, match=r"cannot listen on port 80$"),
+        http.next_free_port(Address("127.0.0.1", 80)),
+    ):
+        pass
 
 
 def test_second_dev_server_in_a_folder_is_rejected(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ ON_ONE_PROCESS = pytest.mark.xdist_group("process of the test kit")
 
 
 @contextmanager
-def ephemeral_process(folder: Path) -> Iterator[tuple[str, str]]:
+def ephemeral_process(folder: Path, port: int = 0) -> Iterator[tuple[str, str]]:
     """Run `discue dev --ephemeral`, and yield the URL and the key that it prints."""
-    command = (sys.executable, "-m", "discue", "dev", "--ephemeral", "--port", "0", "--json")
+    command = (sys.executable, "-m", "discue", "dev", "--ephemeral", "--port", str(port), "--json")
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -20,7 +20,7 @@ from discue.domain.errors import SettingsInvalid
 from discue.testing import KitClosed, NotSettled, ServerPool, serve
 from discue.testing.server import InProcessServer, ServerDied
 from tests.cli.commands import run
-from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS
+from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS, ephemeral_process
 
 
 def test_application_that_blocks_is_named_and_the_next_test_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,12 +222,12 @@ def test_process_refuses_invalid_requests_with_the_reason(
     assert detail in problem["detail"]
 
 
-def test_process_whose_port_is_in_use_prints_nothing_but_the_reason(tmp_path: Path) -> None:
+def test_process_whose_port_is_in_use_serves_at_the_next_free_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run(tmp_path, "dev", "--ephemeral", "--json", "--port", str(port))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
+        with ephemeral_process(tmp_path, port) as (url, key):
+            assert ask(f"{url}/testing/settle", key, {})[0] == 200
+    assert int(url.rpartition(":")[2]) > port
 
 
 @pytest.mark.parametrize(
