@@ -1,6 +1,7 @@
 """Rows for tests of the store, with ids that say which is which."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -245,6 +246,25 @@ async def settled(store: Store, *settles: Settle) -> list[bool | Exception]:
 async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOON) -> Appended:
     entries = tuple(NewEntry(each, JSON_VALUE, b'"%s"' % each.encode()) for each in ids)
     return await store.append(Append(queue.organization, queue.id, queue.config_version, now, entries))
+
+
+async def append_all(store: Store, appends: Iterable[Append]) -> None:
+    """Store appends in this order, each at its time, in few commits: one for each would take most of a test's time.
+
+    All messages of a queue in one commit get the same time.
+    """
+    ordered = tuple(appends)
+    await asyncio.gather(*map(store.append, ordered))
+    times = ", ".join(f"('{entry.id}', {each.now})" for each in ordered for entry in each.entries)
+    if times:
+        sql = f"UPDATE log SET stored_at = v.column2 FROM (VALUES {times}) AS v WHERE log.id = v.column1"
+        await store.write(lambda tx: tx.execute(sql))
+
+
+async def publish_each(store: Store, queue: Queue, ids: Iterable[tuple[str, int]]) -> None:
+    """Publish messages at times of their own, in this order."""
+    entries = ((now, (NewEntry(each, JSON_VALUE, b'"%s"' % each.encode()),)) for each, now in ids)
+    await append_all(store, (Append(queue.organization, queue.id, queue.config_version, *each) for each in entries))
 
 
 async def take_all(tx: Transaction, owner: int) -> None:

@@ -19,6 +19,7 @@ from tests.store.rows import (
     a_listener,
     a_queue,
     an_organization,
+    append_all,
     public_id,
     publish,
     row_id,
@@ -154,15 +155,16 @@ class Published(NamedTuple):
 async def _published(store: Store) -> tuple[list[Queue], list[Published]]:
     """To two queues in turns; some without an alias, some with one that many have, one with the id of another."""
     owners = [await stored_queue(store, OURS, number) for number in (10, 11)]
-    published = []
+    published, appends = [], []
     for number in NUMBERS:
         queue, alias = owners[number % 2], (None, "orders", "bills", "orders")[number % 4]
         if number == 111:
             alias = public_id(100)
         entry = NewEntry(public_id(number), JSON_VALUE, b"1", alias)
         at = NOON + number + number % 3
-        await store.append(Append(OURS, queue.id, queue.config_version, at, (entry,)))
+        appends.append(Append(OURS, queue.id, queue.config_version, at, (entry,)))
         published.append((queue, public_id(number), alias))
+    await append_all(store, appends)
     return owners, [await _as_stored(store, *each) for each in published]
 
 
@@ -242,6 +244,17 @@ def _selections(items: list[Item]) -> Iterable[Selection]:
         yield Selection(per_page=3, alias=alias, created_after=after, created_before=before)
 
 
+async def _check_neighbours(store: Store, pages: Pages, oldest: str, newest: str) -> None:
+    async def neighbours(**selected: Any) -> tuple[bool, bool]:
+        page = await store.read(lambda tx: pages(tx, Selection(**selected)))
+        return page.has_previous, page.has_next
+
+    assert await neighbours(per_page=1) == (False, True)
+    assert await neighbours(per_page=1, after=newest) == await neighbours(per_page=1, before=oldest) == (True, True)
+    assert await neighbours(per_page=100, after=newest) == (True, False)
+    assert await neighbours(per_page=100, before=oldest) == (False, True)
+
+
 def _passes(item: Item, selection: Selection) -> bool:
     after, before = selection.created_after, selection.created_before
     if selection.alias not in (None, item.alias):
@@ -250,8 +263,9 @@ def _passes(item: Item, selection: Selection) -> bool:
 
 
 @pytest.mark.parametrize("subject_of", SUBJECTS, ids=lambda build: build.__name__.strip("_"))
-async def test_filters_match_a_model(store: Store, subject_of: Build) -> None:
+async def test_filters_match_a_model_and_pages_know_their_neighbours(store: Store, subject_of: Build) -> None:
     pages, items = await subject_of(store)
+    await _check_neighbours(store, pages, items[0].id, items[-1].id)
     for selection in _selections(items):
         expected = [item.id for item in reversed(items) if _passes(item, selection)]
         await check(store, pages, selection, expected)

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Collection
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -21,7 +22,16 @@ from discue.store import deliveries, listener_states, listeners, message_filters
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
-from tests.store.rows import a_queue, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
+from tests.store.rows import (
+    a_queue,
+    a_settle,
+    append_all,
+    public_id,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+)
 from tests.store.walks import Pages, backwards, check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
@@ -83,18 +93,22 @@ async def _made(store: Store, world: World) -> tuple[Queue, Listener]:
     await _publish(store, queue, world, range(world.before, total))
     await _publish(store, other, world, range(40, 43))
     await store.settle(_settle(listener, world))
-    for seq in world.deleted:
-        await store.write(
-            lambda tx, seq=seq: tx.execute("DELETE FROM log WHERE queue = $1 AND seq = $2", queue.id, seq)  # type: ignore[misc]
-        )
+    await store.write(partial(_delete_messages, queue=queue, seqs=world.deleted))
     return queue, listener
 
 
+async def _delete_messages(tx: Transaction, queue: Queue, seqs: set[int]) -> None:
+    for seq in seqs:
+        await tx.execute("DELETE FROM log WHERE queue = $1 AND seq = $2", queue.id, seq)
+
+
 async def _publish(store: Store, queue: Queue, world: World, indexes: Collection[int]) -> None:
+    appends = []
     for index in indexes:
         alias = ALIASES[world.aliases[index % len(world.aliases)]]
         entry = NewEntry(public_id(FIRST + index), JSON_VALUE, b"1", alias)
-        await store.append(Append(OURS, queue.id, queue.config_version, NOON + FIRST + index // 2, (entry,)))
+        appends.append(Append(OURS, queue.id, queue.config_version, NOON + FIRST + index // 2, (entry,)))
+    await append_all(store, appends)
 
 
 def _settle(listener: Listener, world: World) -> Settle:

@@ -17,7 +17,16 @@ from discue.store.engine import Append, DeliveryRow, NewEntry, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.recipients import find_recipient, states_of
 from discue.store.store import Store
-from tests.store.rows import a_listener, a_settle, public_id, row_id, stored_listener, stored_organization, stored_queue
+from tests.store.rows import (
+    a_listener,
+    a_settle,
+    append_all,
+    public_id,
+    row_id,
+    stored_listener,
+    stored_organization,
+    stored_queue,
+)
 from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
@@ -62,10 +71,12 @@ def _entry(chance: Random, number: int, *, is_delayed: bool) -> NewEntry:
 
 
 async def _publish(store: Store, queues: list[Queue], chance: Random, numbers: range, queue: int | None = None) -> None:
+    appends = []
     for number in numbers:
         to = queues[number % 3 == 0] if queue is None else queues[queue]
         entry = _entry(chance, number, is_delayed=chance.random() < 0.15)
-        await store.append(Append(OURS, to.id, to.config_version, NOON + FIRST + number, (entry,)))
+        appends.append(Append(OURS, to.id, to.config_version, NOON + FIRST + number, (entry,)))
+    await append_all(store, appends)
 
 
 def _world(chance: Random, before: int, total: int) -> World:

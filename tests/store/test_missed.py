@@ -17,7 +17,7 @@ from discue.store.store import Store
 from tests.store.rows import (
     a_settle,
     public_id,
-    publish,
+    publish_each,
     row_id,
     stored_listener,
     stored_organization,
@@ -50,8 +50,9 @@ async def _made(store: Store, seed: int, count: int = 6) -> World:
     owners = [await stored_queue(store, OURS, number) for number in (10, 11)]
     made = [await stored_listener(store, owners[number % 2], 20 + number) for number in range(count)]
     for place, queue in enumerate(owners):
-        for number in range(COUNT):
-            await publish(store, queue, [public_id(100 + 50 * place + number)], NOON + 10 * number)
+        await publish_each(
+            store, queue, ((public_id(100 + 50 * place + number), NOON + 10 * number) for number in range(COUNT))
+        )
     for listener in made[1:]:
         rows, ranges, seq = [], [], 1
         while seq <= COUNT:
@@ -180,8 +181,7 @@ async def test_ranges_that_begin_before_the_times_are_listed_from_both_ends(stor
     await stored_organization(store, 1)
     queue = await stored_queue(store, OURS, 10)
     made = [await stored_listener(store, queue, 20 + number) for number in range(3)]
-    for number in range(COUNT):
-        await publish(store, queue, [public_id(100 + number)], NOON + 10 * number)
+    await publish_each(store, queue, ((public_id(100 + number), NOON + 10 * number) for number in range(COUNT)))
     for listener in made:
         assert await store.settle(a_settle(listener, COUNT, missed_ranges=(MissedRange(2, 9, "too_old", NOON),)))
     expected = [(listener.public_id, seq) for listener in reversed(made) for seq in (8, 7, 6)]

@@ -15,42 +15,43 @@ from discue.store import across_queues, listeners, messages, queues
 from discue.store.engine import Row, Transaction, Value
 from discue.store.pagination import LARGEST, InMemoryRows, Listing, Merged, Part, ScanLimits, Selection, created_at
 from discue.store.store import Store
-from tests.store.rows import a_listener, a_queue, public_id, publish, row_id, stored_queue
+from tests.store.rows import (
+    a_listener,
+    a_queue,
+    an_append,
+    append_all,
+    public_id,
+    publish,
+    publish_each,
+    row_id,
+    stored_queue,
+)
 from tests.store.test_list_filters import (
     SUBJECTS,
     Build,
+    _keys,
     _messages,
     _messages_confined,
     _messages_of_one_queue,
     _messages_of_queue,
+    _organizations,
     _queues,
 )
 from tests.store.walks import check, forwards, ids_of
 from tests.support.clocks import NOON
 
 ORGANIZATION, STRANGER = row_id(1), row_id(1_001)
-
-every_list = pytest.mark.parametrize("subject_of", SUBJECTS, ids=lambda build: build.__name__.strip("_"))
-
-
-@every_list
-async def test_pages_know_their_neighbours(store: Store, subject_of: Build) -> None:
-    pages, items = await subject_of(store)
-    oldest, newest = items[0].id, items[-1].id
-
-    async def neighbours(**selected: Any) -> tuple[bool, bool]:
-        page = await store.read(lambda tx: pages(tx, Selection(**selected)))
-        return page.has_previous, page.has_next
-
-    assert await neighbours(per_page=1) == (False, True)
-    assert await neighbours(per_page=1, after=newest) == await neighbours(per_page=1, before=oldest) == (True, True)
-    assert await neighbours(per_page=100, after=newest) == (True, False)
-    assert await neighbours(per_page=100, before=oldest) == (False, True)
+OF_ONE_LOG = (_messages_of_queue, _messages_of_one_queue, _messages_confined)
 
 
 @pytest.mark.parametrize(
-    "subject_of",
-    [each for each in SUBJECTS if each not in (_messages_of_queue, _messages_of_one_queue, _messages_confined)],
+    ("store", "subject_of"),
+    [
+        *(("sqlite", each) for each in SUBJECTS if each not in OF_ONE_LOG),
+        # Each kind of list once: a table, a table without organizations, several logs.
+        *(("postgres", each) for each in (_keys, _organizations, _messages)),
+    ],
+    indirect=["store"],
 )
 async def test_a_walk_goes_on_where_an_item_was_removed(store: Store, subject_of: Build) -> None:
     pages, items = await subject_of(store)
@@ -63,8 +64,7 @@ async def test_a_walk_goes_on_where_an_item_was_removed(store: Store, subject_of
 
 async def test_a_walk_along_a_log_goes_on_where_a_message_was_removed(store: Store) -> None:
     queue = await stored_queue(store, ORGANIZATION, 1)
-    for number in range(10, 17):
-        await publish(store, queue, [public_id(number)], NOON + number)
+    await publish_each(store, queue, ((public_id(number), NOON + number) for number in range(10, 17)))
     await store.write(lambda tx: tx.execute("DELETE FROM log WHERE seq = 5"))
     for pages in (
         lambda tx, selection: messages.page_of_queue(tx, queue, selection),
@@ -145,8 +145,8 @@ async def test_listeners_of_many_queues_are_read_by_few_statements(store: Store)
 
 async def test_messages_of_many_queues_are_read_up_to_the_page(store: Store) -> None:
     owners = [await stored_queue(store, ORGANIZATION, number) for number in range(10, 60)]
-    for number, owner in enumerate(owners):
-        await publish(store, owner, [public_id(1_000 + number * 10 + place) for place in range(10)], NOON + number)
+    appends = (an_append(owner, 1_000 + index * 10, 10, now=NOON + index) for index, owner in enumerate(owners))
+    await append_all(store, appends)
 
     async def work(tx: Transaction) -> tuple[Listing[Any], int]:
         counting = Counting(tx)
@@ -276,8 +276,9 @@ def test_the_time_of_an_id_is_when_it_was_made() -> None:
 async def test_list_of_many_queues_takes_few_statements(store: Store) -> None:
     owners = [await stored_queue(store, ORGANIZATION, 3_000 + number) for number in range(60)]
     ids = [public_id(2_000 + number) for number in range(120)]
-    for number, message in enumerate(ids):
-        await publish(store, owners[number % 60], [message], NOON + number)
+    await append_all(
+        store, (an_append(owners[number % 60], 2_000 + number, now=NOON + number) for number in range(120))
+    )
     only = {owner.public_id for owner in owners}
     places: list[dict[str, Any]] = [{}, {"after": ids[80]}, {"before": ids[10]}, {"page": 2}, {"created_after": NOON}]
     for place in places:

@@ -1,6 +1,5 @@
 """Redeliveries: lists of missed messages, and the batches that make them due again."""
 
-import asyncio
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from discue.store.pagination import Listing, Selection
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import REDELIVERY_TABLE, JobPreview, RedeliveryBatch, next_batch
 from discue.store.store import Store
-from tests.store.rows import a_redelivery, a_settle, public_id, publish, row_id, stored_listener, stored_queue
+from tests.store.rows import a_redelivery, a_settle, public_id, publish_each, row_id, stored_listener, stored_queue
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
@@ -49,8 +48,7 @@ async def _made(store: Store, seed: int) -> World:
     chance = Random(seed)  # noqa: S311 - repeatable
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 20)
-    for seq in range(1, COUNT + 1):
-        await publish(store, queue, [_id(seq)], NOON + 10 * seq)
+    await publish_each(store, queue, ((_id(seq), NOON + 10 * seq) for seq in range(1, COUNT + 1)))
     rows, ranges, reasons, seq = [], [], {}, 1
     while seq <= COUNT:
         fate, last = chance.random(), min(COUNT, seq + chance.randrange(8))
@@ -67,12 +65,13 @@ async def _made(store: Store, seed: int) -> World:
     settle = a_settle(listener, COUNT, delivery_rows=tuple(rows), missed_ranges=tuple(ranges), missed=len(reasons))
     assert await store.settle(settle)
     gone = {seq for seq in range(1, COUNT + 1) if chance.random() < 0.2}
-    await asyncio.gather(*(store.write(partial(_delete_message, queue=queue, seq=seq)) for seq in gone))
+    await store.write(partial(_delete_messages, queue=queue, seqs=gone))
     return World(queue, listener, reasons, gone)
 
 
-async def _delete_message(tx: Transaction, queue: Queue, seq: int) -> None:
-    await tx.execute("DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3", OURS, queue.id, seq)
+async def _delete_messages(tx: Transaction, queue: Queue, seqs: set[int]) -> None:
+    for seq in seqs:
+        await tx.execute("DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3", OURS, queue.id, seq)
 
 
 async def _recipient(tx: Transaction, listener: Listener) -> Recipient:

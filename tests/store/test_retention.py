@@ -16,6 +16,7 @@ from tests.store.rows import (
     head_of,
     public_id,
     publish,
+    publish_each,
     row_id,
     rows,
     stored_listener,
@@ -32,8 +33,7 @@ MINUTE = 60_000
 async def a_log(store: Store, *ages: int) -> Queue:
     """A queue with a message of each age (in minutes before noon), oldest first."""
     queue = await stored_queue(store, ORGANIZATION, 10)
-    for index, age in enumerate(ages):
-        await publish(store, queue, [public_id(100 + index)], NOON - age * MINUTE)
+    await publish_each(store, queue, ((public_id(100 + index), NOON - age * MINUTE) for index, age in enumerate(ages)))
     return queue
 
 
