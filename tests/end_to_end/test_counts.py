@@ -6,10 +6,13 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from tests.faults.client import Client, Lost
 from tests.faults.logs import read_from
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
+from tests.support.databases import ENOUGH
 from tests.support.tallied import tallied
 
 _PUBLISHERS = 8
@@ -20,6 +23,7 @@ async def _well_and_badly(delivered: Delivered) -> int:
     return 500 if "7" in delivered.body.decode() else 200
 
 
+@pytest.mark.parametrize("engine_name", ENOUGH)
 async def test_after_a_kill_counts_are_what_there_is(tmp_path: Path, database: str) -> None:
     async with (
         Receiver(_well_and_badly) as receiver,

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.product import Product
 from tests.faults.receiver import Receiver
+from tests.support.databases import ENOUGH
 
 _MESSAGES = 60
 _IN_FLIGHT = 4
 
 
+@pytest.mark.parametrize("engine_name", ENOUGH)
 async def test_killed_process_continues_a_replay_and_repeats_requests_in_flight(tmp_path: Path, database: str) -> None:
     product = Product(tmp_path, database=database, lease_seconds=2)
     async with Receiver() as receiver, product:

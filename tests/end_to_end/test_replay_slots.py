@@ -15,6 +15,7 @@ import pytest
 from tests.faults.client import Client
 from tests.faults.product import Product
 from tests.faults.receiver import Delivered, Receiver
+from tests.support.databases import ENOUGH
 
 _WORKERS = 3
 _MESSAGES = 12
@@ -108,6 +109,7 @@ def _most_at_once(delivered: list[Delivered]) -> int:
     return most
 
 
+@pytest.mark.parametrize("engine_name", ENOUGH)
 async def test_three_workers_run_three_replays_of_an_organization_together(tmp_path: Path, database: str) -> None:
     async with Receiver() as receiver, _cluster(tmp_path, database, receiver) as cluster:
         client = cluster.client()

@@ -25,7 +25,7 @@ from typing import IO, NoReturn, TextIO, cast
 
 from discue.cli.main import command_parser
 
-_REPOSITORY = Path(__file__).parents[1]
+_REPOSITORY = Path(__file__).parents[2]
 _LONGEST_REQUEST = 1 << 17
 _IMPORTED_LATER = (
     "anyio._backends._asyncio",
