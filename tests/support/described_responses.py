@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ _ASTRAY = (400, 404, 405, 406, 414, 423, 429, 431, 500, 503, 401, 403)
 """Statuses of requests that reach no operation: the document does not have their path or method."""
 
 _DOCUMENT = "urn:document"
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 Json = Mapping[str, Any]
 
@@ -54,9 +56,13 @@ class Description:
     def __init__(self, document: Json) -> None:
         self._document = document
         self._schemas = registry_of(document)
-        paths = sorted(document["paths"], key=lambda path: path.count("{"))
-        self._paths = [(_pattern(path), path) for path in paths]
+        self._paths = defaultdict[int, list[tuple[re.Pattern[str], str]]](list)
+        """By their number of steps, and those with fewer names in braces first."""
+        for path in sorted(document["paths"], key=lambda path: path.count("{")):
+            self._paths[path.count("/")].append((_pattern(path), path))
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+        self._validators_of: dict[int, jsonschema_rs.Draft202012Validator] = {}
+        """By the identity of schemas, which the document keeps: to write one down takes as long as to validate."""
 
     def faults(self, seen: Seen) -> list[str]:
         """Return a sentence for each difference between a response and its description."""
@@ -74,29 +80,31 @@ class Description:
         return [*self._header_faults(seen, followed), *self._body_faults(seen, followed), *_code_faults(seen, codes)]
 
     def _path(self, path: str) -> str | None:
-        return next((template for pattern, template in self._paths if pattern.fullmatch(path)), None)
+        return next((template for pattern, template in self._paths[path.count("/")] if pattern.fullmatch(path)), None)
 
     def _astray(self, seen: Seen) -> Iterator[str]:
         # What `PUT` names is created, unless the name is invalid.
         if seen.status not in _ASTRAY and (seen.method, seen.status) != ("PUT", 422):
             yield f"the status {seen.status} cannot be, where there is no operation"
         elif seen.method != "HEAD":
-            yield from self._schema_faults({"$ref": "#/components/schemas/Problem"}, json.loads(seen.content))
+            yield from self._schema_faults(_PROBLEM, json.loads(seen.content))
         if seen.status == 405 and "allow" not in seen.headers:
             yield "a 405 needs Allow"
 
     def _header_faults(self, seen: Seen, response: Json) -> Iterator[str]:
         declared = {name.lower(): self._followed(header) for name, header in response.get("headers", {}).items()}
+        # Looked up once for all: a lookup in headers of httpx encodes their names anew.
+        given = dict(seen.headers.items())
         for name, header in declared.items():
-            if name not in seen.headers:
+            value = given.get(name)
+            if value is None:
                 if header.get("required"):
                     yield f"the header {name} is missing"
                 continue
-            value = seen.headers[name]
             typed = int(value) if header["schema"]["type"] == "integer" and value.isdecimal() else value
             yield from (f"the header {name}: {fault}" for fault in self._schema_faults(header["schema"], typed))
         known = declared.keys() | _STANDARD | _COMPRESSED | _OF_PAGES
-        yield from (f"the header {name} is not declared" for name in seen.headers.keys() - known)
+        yield from (f"the header {name} is not declared" for name in given.keys() - known)
 
     def _body_faults(self, seen: Seen, response: Json) -> Iterator[str]:
         content = response.get("content")
@@ -111,14 +119,17 @@ class Description:
             yield from self._schema_faults(content[media_type]["schema"], json.loads(seen.content))
 
     def _schema_faults(self, schema: Json, value: Any) -> Iterator[str]:
-        for error in self._validator(json.dumps(schema)).iter_errors(value):
+        for error in self._validator(schema).iter_errors(value):
             place = "".join(f"/{step}" for step in error.instance_path)
             yield f"at {place or 'the whole'}: {error.message[:300]}"
 
-    def _validator(self, schema: str) -> jsonschema_rs.Draft202012Validator:
-        if schema not in self._validators:
-            self._validators[schema] = validator_of(json.loads(schema), self._schemas)
-        return self._validators[schema]
+    def _validator(self, schema: Json) -> jsonschema_rs.Draft202012Validator:
+        found = self._validators_of.get(id(schema))
+        if found is None:
+            text = json.dumps(schema)
+            found = self._validators.get(text) or validator_of(schema, self._schemas)
+            self._validators_of[id(schema)] = self._validators[text] = found
+        return found
 
     def _followed(self, entry: Json) -> Json:
         found: Any = entry
