@@ -11,6 +11,7 @@ from discue.backup.archive import BackupUnusable, Header
 from discue.backup.destination import SCHEME, destination_of, newest, parse_name, sync
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError
+from discue.server.process import alone_on
 from discue.store.sqlite.connection import give_to_owner
 from discue.store.sqlite.schema import Contents, check_contents, require_unused
 
@@ -97,8 +98,8 @@ def unpack_and_check(backup: Path, target: Path, keys: Sequence[bytes]) -> tuple
     return header, contents
 
 
-def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock) -> RestoreResult:
-    """Restore a backup to a file that no program uses. An existing one is kept under another name.
+def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock, *, force: bool) -> RestoreResult:
+    """Restore a backup to a file that no program uses. With `force`, an existing one is kept under another name.
 
     Raises DiscueError, and changes nothing, if the backup cannot be used.
     """
@@ -106,13 +107,17 @@ def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock) -> 
     temporary.unlink(missing_ok=True)
     try:
         header, contents = unpack_and_check(backup, temporary, keys)
-        give_to_owner(temporary, target)
-        replaced = _set_aside(target, clock)
-        temporary.replace(target)
-        sync(target.parent)
+        # The lock is a file, which an unusable backup must not leave.
+        with alone_on(target):
+            require_replaceable(target, force=force)
+            give_to_owner(temporary, target)
+            replaced = _set_aside(target, clock)
+            temporary.replace(target)
+            sync(target.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DiscueError(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return RestoreResult(header, contents, replaced)
 
 

@@ -18,7 +18,6 @@ from discue.config.types import DURATION
 from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.domain.errors import DiscueError, StoreUnusable
-from discue.server.process import alone_on
 from discue.server.signals import completed, stop_on_signal
 
 
@@ -98,11 +97,8 @@ def _restore(call: Invocation) -> None:
     target: Path = arguments.to
     keys = () if arguments.decrypt is None else backup_keys(arguments.decrypt)
     require_replaceable(target, force=arguments.force)
-    with (
-        alone_on(target),
-        selected_backup(arguments.backup, arguments.at, target.parent, os.environ) as backup,
-    ):
-        found = restored(backup.path, target, keys, call.clock)
+    with selected_backup(arguments.backup, arguments.at, target.parent, os.environ) as backup:
+        found = restored(backup.path, target, keys, call.clock, force=arguments.force)
         say(f"{backup.name} was restored to {target}.")
     counts = ", ".join(f"{name}: {count:,}" for name, count in found.contents.counts.items())
     say(f"  Schema version {found.contents.identity.schema_version}; {counts}.")

@@ -43,7 +43,7 @@ def chosen(
 
 
 def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> RestoreResult:
-    return restore.restore(backup, target, keys, StandingClock(at))
+    return restore.restore(backup, target, keys, StandingClock(at), force=True)
 
 
 @contextmanager

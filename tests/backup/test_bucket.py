@@ -48,7 +48,8 @@ def test_backup_in_a_bucket_is_restored(s3: FakeS3, plan: BackupPlan, tmp_path: 
         assert messages_in(target) == 40
         target.unlink()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"discue.db", "discue.db.backup-lock", "backups"}, "nothing is left of uploads and downloads"
+    expected = {"discue.db", "discue.db.backup-lock", "backups", "new.db.serving"}
+    assert names == expected, "nothing is left of uploads and downloads"
 
 
 def test_backup_of_a_time_is_found_among_pages(s3: FakeS3, plan: BackupPlan, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_errors_say_what_to_do(installation: Path, arguments: tuple[str, ...], c
     assert result.returncode == code
     assert reason in result.stderr
     assert backups_in(installation) == []
+    assert list(installation.glob("new.db*")) == []
 
 
 def test_encrypted_backup_needs_its_key(installation: Path) -> None:
