@@ -246,7 +246,7 @@ def test_refusal_of_a_body_of_megabytes_arrives_over_http_2(
     cast: Cast, service: Service, method: str, key: str, status: int, size: int
 ) -> None:
     headers = {**JSON, **getattr(cast, key).headers}
-    with httpx.Client(base_url=service.url, http1=False, http2=True, timeout=20) as client:
+    with httpx.Client(base_url=service.url, http1=False, http2=True, timeout=60) as client:
         for _ in range(2):
             answer = client.request(method, "/queues", content=b"x" * size, headers=headers)
             assert (answer.status_code, answer.http_version) == (status, "HTTP/2")
@@ -261,7 +261,7 @@ def test_a_body_that_never_ends_is_not_read_for_ever(cast: Cast, service: Servic
     head = announced(cast, "/queues", 1).replace(b"Content-Length: 1", b"Transfer-Encoding: chunked")
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     sent = 0
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection, suppress(ConnectionError):
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection, suppress(ConnectionError):
         connection.sendall(head)
         while sent < 128_000_000:
             connection.sendall(chunk)
@@ -371,14 +371,14 @@ def test_one_slow_body_leaves_its_neighbours_alone(hasty: Service) -> None:
     with socket.create_connection(("127.0.0.1", hasty.port)) as slow:
         slow.sendall(announced(cast, "/queues", 500) + b"{")
         assert cast.alice.post("/queues", json={"alias": "quick"}).status_code == 200
-        slow.settimeout(10)
+        slow.settimeout(60)
         assert slow.recv(65_536).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("ending", [b"", b"zz\r\n", b'd\r\n{"alias":"abc\r\n'])
 def test_a_body_in_pieces_that_breaks_off_creates_nothing(cast: Cast, service: Service, ending: bytes) -> None:
     head = announced(cast, "/queues", 5).replace(b"Content-Length: 5", b"Transfer-Encoding: chunked")
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         connection.sendall(head + ending)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65_536):

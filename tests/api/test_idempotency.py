@@ -18,6 +18,7 @@ from tests.support.served_api import Cast, Service
 
 KEY = "idempotency-key"
 REPLAYED = "idempotency-replayed"
+PATIENCE_SECONDS = 60
 
 _numbers = count()
 
@@ -201,11 +202,11 @@ def test_a_second_request_waits_for_the_first_and_gets_its_answer(cast: Cast, mo
     monkeypatch.setattr(KeyedSemaphore, "_wait", seen)
     with held(cast.service) as (came, let_go), ThreadPoolExecutor(2) as threads:
         first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
-        assert came.wait(10)
+        assert came.wait(PATIENCE_SECONDS)
         second = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
-        assert waits.wait(10)
+        assert waits.wait(PATIENCE_SECONDS)
         let_go()
-        answers = [first.result(10), second.result(10)]
+        answers = [first.result(PATIENCE_SECONDS), second.result(PATIENCE_SECONDS)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].json() == answers[1].json()
     assert [REPLAYED in answer.headers for answer in answers] == [False, True]
@@ -216,10 +217,10 @@ def test_repetition_that_waits_too_long_for_the_first_is_409(cast: Cast, monkeyp
     path, headers = f"/queues/{cast.queue()}/messages", new_key()
     with held(cast.service) as (came, let_go), ThreadPoolExecutor(1) as threads:
         first = threads.submit(cast.alice.post, path, json={"data": "1"}, headers=headers)
-        assert came.wait(10)
+        assert came.wait(PATIENCE_SECONDS)
         early = cast.alice.post(path, json={"data": "1"}, headers=headers)
         let_go()
-        answer: httpx.Response = first.result(10)
+        answer: httpx.Response = first.result(PATIENCE_SECONDS)
     assert early.status_code == 409
     assert early.headers["retry-after"] == "1"
     assert "in flight" in early.json()["detail"]

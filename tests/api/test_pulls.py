@@ -14,7 +14,7 @@ from discue.domain.scopes import Scope
 from discue.http.pipeline import Pipeline, Request
 from tests.support.served_api import Cast, Service
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 
 
 def _pulling(cast: Cast) -> tuple[str, str]:

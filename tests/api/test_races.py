@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 
         def run(number: int) -> httpx.Response:
             client = self.client(number)
-            start.wait(10)
+            start.wait(60)
             return request(client)
 
         with ThreadPoolExecutor(RACERS) as threads:

@@ -163,7 +163,7 @@ async def test_owner_does_not_wait_for_checks_of_wrong_secrets_from_other_addres
         for number in range(3 * CHECKS_AT_ONCE)
     ]
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await let_in(here, cast.alice.key)
     may_end.set()
     assert set(await asyncio.gather(*guesses)) == {KeyRejected}

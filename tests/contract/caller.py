@@ -14,7 +14,7 @@ from tests.contract.reference import DOCUMENT
 from tests.contract.serving import Installation
 from tests.support.described_responses import Description, Seen
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 _APART_SECONDS = 0.02
 

@@ -366,7 +366,7 @@ def raw(caller: Caller, request: str) -> bytes:
     parts = urlsplit(caller.installation.urls[0])
     if parts.scheme != "http":
         pytest.skip("A socket of its own speaks cleartext.")
-    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10) as connection:
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60) as connection:
         connection.sendall(request.encode())
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
