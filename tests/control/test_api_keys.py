@@ -4,7 +4,6 @@ from discue.auth.control_plane_cache import KeyRejected
 from discue.control import api_keys
 from discue.control.api_keys import KeyFields, scopes_of
 from discue.control.context import ControlContext
-from discue.dashboard.users import command_line, users
 from discue.domain import api_key
 from discue.domain.errors import Forbidden, NotFound, Unprocessable
 from discue.domain.scopes import Principal, Scope
@@ -121,18 +120,3 @@ async def test_key_is_found_only_in_its_own_organization(cast: Cast, control: Co
         with pytest.raises(NotFound):
             await refused
     await present(control, cast.charlie.key)
-
-
-async def test_command_line_makes_the_first_owner_and_a_link_for_the_last(cast: Cast, control: ControlContext) -> None:
-    made = await command_line.create_user(control, ALICE, "ada@example.com", "owner")
-    again = await command_line.invite_user(control, ALICE, "ADA@example.com")
-    assert made.invitation is not None
-    assert again.invitation is not None
-    assert await users.accept(control, made.invitation.token, "correct horse battery") is None
-    accepted = await users.accept(control, again.invitation.token, "correct horse battery")
-    assert accepted is not None
-    assert (accepted.organization, accepted.role) == (cast.alice.principal.organization, "owner")
-    listed = await command_line.page_of_users(control, ALICE)
-    assert [user.public_id for user in listed.items] == [accepted.public_id]
-    with pytest.raises(NotFound):
-        await command_line.invite_user(control, "com.example.charlie", "ada@example.com")

@@ -7,7 +7,6 @@ import pytest
 
 from discue.config.settings import SETTINGS
 from discue.control.context import ControlContext
-from discue.dashboard.users.session_table import SignInCode, has_code, insert_code
 from discue.domain.lockout import LockoutSubject
 from discue.domain.quotas import NAMES
 from discue.store import lockouts, tables, tallies
@@ -73,16 +72,3 @@ async def test_oldest_failures_and_budgets_beyond_the_bound_are_deleted(
 async def _ages(tx: Transaction, table: str, age: str) -> list[int]:
     assert re.fullmatch("[a-z_]+", table + age)
     return [value for (value,) in await tx.rows(f"SELECT {age} FROM {table} ORDER BY {age}")]
-
-
-async def test_new_code_of_a_user_replaces_the_earlier_one(cast: Cast, control: ControlContext) -> None:
-    def code(number: int, user: int) -> SignInCode:
-        return SignInCode(cast.alice.principal.organization, number, b"%d" % number, user, "", NOON)
-
-    async def work(tx: Transaction) -> list[bool]:
-        for number, user in ((1, 7), (2, 8), (3, 7), (4, 0), (5, 0)):
-            await insert_code(tx, code(number, user))
-        return [await has_code(tx, b"%d" % number) for number in range(1, 6)]
-
-    # Codes without a user come from the command line.
-    assert await control.store.write(work) == [False, True, True, True, True]

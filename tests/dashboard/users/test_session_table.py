@@ -128,3 +128,16 @@ async def test_code_is_redeemed_once_and_deleted_after_it_expires(store: Store) 
 
 async def _of(store: Store, user: int) -> list[BrowserSession]:
     return await store.read(partial(session_table.of_user, organization=OURS, user=user, limit=100))
+
+
+async def test_new_code_of_a_user_replaces_the_earlier_one(store: Store) -> None:
+    def code(number: int, user: int) -> SignInCode:
+        return SignInCode(OURS, number, b"%d" % number, user, "", NOON)
+
+    async def work(tx: Transaction) -> list[bool]:
+        for number, user in ((1, 7), (2, 8), (3, 7), (4, 0), (5, 0)):
+            await session_table.insert_code(tx, code(number, user))
+        return [await session_table.has_code(tx, b"%d" % number) for number in range(1, 6)]
+
+    # Codes without a user come from the command line.
+    assert await store.write(work) == [False, True, True, True, True]

@@ -5,9 +5,9 @@ import pytest
 from discue.control import organizations, usage
 from discue.control.usage import EventSelection
 from discue.crypto.passwords import INVITATION_MS, verify_password
-from discue.dashboard.users import users
+from discue.dashboard.users import command_line, users
 from discue.dashboard.users.users import UserDetails, UserFields
-from discue.domain.errors import Conflict, Locked, Unprocessable
+from discue.domain.errors import Conflict, Locked, NotFound, Unprocessable
 from discue.domain.model import User
 from discue.store import events
 from tests.support.cast import Cast
@@ -154,3 +154,19 @@ async def test_invalid_values_are_rejected_and_change_nothing(
 def test_repr_contains_neither_password_nor_token() -> None:
     fields = UserFields("ada@example.com", role="viewer", password=PASSWORD)
     assert PASSWORD not in repr(fields)
+
+
+async def test_command_line_makes_the_first_owner_and_a_link_for_the_last(cast: Cast) -> None:
+    control, alice = cast.control, "com.example.alice"
+    made = await command_line.create_user(control, alice, "ada@example.com", "owner")
+    again = await command_line.invite_user(control, alice, "ADA@example.com")
+    assert made.invitation is not None
+    assert again.invitation is not None
+    assert await users.accept(control, made.invitation.token, PASSWORD) is None
+    accepted = await users.accept(control, again.invitation.token, PASSWORD)
+    assert accepted is not None
+    assert (accepted.organization, accepted.role) == (cast.alice.principal.organization, "owner")
+    listed = await command_line.page_of_users(control, alice)
+    assert [user.public_id for user in listed.items] == [accepted.public_id]
+    with pytest.raises(NotFound):
+        await command_line.invite_user(control, "com.example.charlie", "ada@example.com")
