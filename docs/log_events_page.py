@@ -108,8 +108,13 @@ def _event(name: str, found: list[Line]) -> LogEvent:
     return LogEvent(name, levels, MEANINGS[name], always, optional, any(line.has_traceback for line in found))
 
 
-def lines() -> Iterator[Line]:
-    """Yield the calls of the program that write a line."""
+@cache
+def lines() -> tuple[Line, ...]:
+    """Return the calls of the program that write a line."""
+    return tuple(_lines())
+
+
+def _lines() -> Iterator[Line]:
     root = Path(discue.__file__).parent
     for path in sorted(root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -169,7 +169,7 @@ def _most(name: str) -> int:
 
 def _statements(service: DashboardService, browser: Browser, path: str, most: int) -> tuple[int, str]:
     """Return how many statements a page makes, and the page."""
-    numbers, page = [], ""
+    numbers, page = list[int](), ""
     # A worker reads what it caches once, and a transaction may run again: the least count decides.
     while len(numbers) < 3 and min(numbers, default=most + 1) > most:
         with counted(service.control.store) as statements:

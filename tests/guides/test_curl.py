@@ -14,7 +14,6 @@ from discue.product import ROUTES
 from tests.support.api_world import PULLED, World
 from tests.support.served_api import Cast, cast_of
 
-DOCUMENT = document_of(ROUTES, "/v1", aliases=False)
 _COMMAND = re.compile(r'<details id="(\w+)">.*?<code>(curl .*?)</code></pre>', re.DOTALL)
 NEEDS_A_SECRET = frozenset({"create_invitation"})
 """Operations whose example has a secret that nobody has."""
@@ -23,9 +22,8 @@ NEEDS_A_SECRET = frozenset({"create_invitation"})
 @pytest.mark.torture
 def test_command_of_every_operation_works_as_pasted(cast: Cast, tmp_path: Path) -> None:
     commands = {name: html.unescape(command) for name, command in _COMMAND.findall(cast.nobody.get("/docs/api").text)}
-    operations = {
-        operation["operationId"]: path for path, item in DOCUMENT["paths"].items() for operation in item.values()
-    }
+    paths = document_of(ROUTES, "/v1", aliases=False)["paths"]
+    operations = {operation["operationId"]: path for path, item in paths.items() for operation in item.values()}
     assert commands.keys() == operations.keys()
     (tmp_path / ".curlrc").write_text('silent\nnoproxy = *\nwrite-out = "\\n%{http_code}\\n"\n')
     outcomes = {name: _run(cast, commands[name], path, tmp_path) for name, path in operations.items()}
