@@ -21,7 +21,7 @@ from discue.cli.output import say
 from discue.cli.tls import load_pair, validity_problem
 from discue.config.settings import Settings
 from discue.config.types import reachable
-from discue.control.encryption import default_key_file, missing_keys
+from discue.control.encryption import NO_KEY, default_key_file, missing_keys
 from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.dashboard.users.provider import read_providers
@@ -45,10 +45,6 @@ _COST: Final = {
     "full_page_writes": "the database can be corrupted when the machine fails",
 }
 _SUBJECT = "encryption"
-_IN_THE_CLEAR = (
-    "signing secrets are stored unencrypted; set encryption_key (`openssl rand -base64 32` makes one) or "
-    "encryption_key_file for all servers, and run discue rotate-key"
-)
 
 
 class Finding(NamedTuple):
@@ -116,7 +112,7 @@ def _encryption_finding(settings: Settings, place: Path | None, keys: list[str],
     if not keys and place is not None and place == default_key_file(settings):
         return Finding(_SUBJECT, f"the next start creates a key for signing secrets in {place}")
     if not keys:
-        return Finding(_SUBJECT, _IN_THE_CLEAR, is_problem=True)
+        return Finding(_SUBJECT, f"`discue serve` does not start: {NO_KEY}", is_problem=True)
     if stands.leaving or stands.current not in (CLEAR, keys[0]):
         detail = f"some secrets are not encrypted with the first key, {keys[0]}; run discue rotate-key"
         return Finding(_SUBJECT, detail, is_problem=True)

@@ -19,15 +19,15 @@ from discue.cli.output import say, say_data
 from discue.cli.tls import certificate_files, require_valid_certificate
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
-from discue.control.encryption import ensure_encryption
+from discue.control.encryption import NO_KEY, ensure_encryption, lacks_key
 from discue.control.organizations import ensure_operator
-from discue.domain.errors import DiscueError
+from discue.domain.errors import DiscueError, SettingsInvalid
 from discue.domain.model import Organization
 from discue.observability.logs import Log
 from discue.observability.span_export import traced
 from discue.product import edge
 from discue.server.http import Address, HttpServer, held_port
-from discue.server.installation import open_installation
+from discue.server.installation import inspect_database, open_installation
 from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics, measured
 from discue.server.process import (
@@ -133,6 +133,7 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     settings, log = invocation.settings, invocation.log
     stop = stop_on_signal(log) if pipe is None else stop_with_parent(log, pipe.parent_pipe)
     reports = pipe is None or pipe.number == 1
+    await _require_key(settings)
     async with (
         open_installation(settings, invocation.clock, log) as control,
         traced(os.environ, log, control.clock, control.random_bytes, reports=reports) as tracer,
@@ -225,6 +226,12 @@ async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -
     invocation.log.info("server_stopped", **fields)
 
 
+async def _require_key(settings: Settings) -> None:
+    """Raise SettingsInvalid for an empty database that lacks a key, before it gets tables."""
+    if lacks_key(settings) and not (await inspect_database(settings)).version:
+        raise SettingsInvalid(NO_KEY)
+
+
 async def _create_operator(control: ControlContext) -> None:
     """Create the operator's organization if there is none, and print its first key."""
     organization, key = await _ensured(control)
@@ -233,6 +240,7 @@ async def _create_operator(control: ControlContext) -> None:
 
 
 async def _init(invocation: Invocation) -> None:
+    await _require_key(invocation.settings)
     async with open_installation(invocation.settings, invocation.clock, invocation.log) as control:
         await ensure_encryption(control, invocation.log)
         organization, key = await _ensured(control)

@@ -20,6 +20,7 @@ from discue.crypto.keyring import (
     DecryptionFailed,
     UnknownKey,
     create_key_file,
+    current_keys,
     key_file_path,
     key_id_in,
     key_id_of,
@@ -35,6 +36,10 @@ from discue.store.engine import Notification, Transaction
 T = TypeVar("T")
 
 ROWS_A_STEP: Final = 200
+NO_KEY: Final = (
+    "Signing secrets would be stored in clear text. Set encryption_key or encryption_key_file, for example to the "
+    "output of `openssl rand -base64 32`, or set encryption to none."
+)
 
 
 class RotationStep(msgspec.Struct, frozen=True):
@@ -220,16 +225,19 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
         log.info("encryption_key_created", file=str(path), hint="Keep a copy, apart from the copies of the database.")
     if not keyring.first:
         if settings.encryption != "none":
-            raise SettingsInvalid(
-                "Signing secrets would be stored in clear text. Set encryption_key or encryption_key_file, for example "
-                "to the output of `openssl rand -base64 32`, or set encryption to none."
-            )
+            raise SettingsInvalid(NO_KEY)
         log.warning("secrets_not_encrypted", hint="Set encryption_key or encryption_key_file.")
     elif await _can_move(control, state):
         await _move_all(control, log, state.current or keyring.first)
     # Without secrets, another worker that has started at the same moment is just making its key the current one.
     elif state.current != keyring.first or (bool(state.leaving) and await control.store.read(encryption.count) > 0):
         log.warning("key_rotation_incomplete", hint="Some secrets use an older key. Run `discue rotate-key`.")
+
+
+def lacks_key(settings: Settings) -> bool:
+    """Return whether there is no key, `ensure_encryption` creates none, and clear text is not allowed."""
+    is_certain = settings.encryption == "none" or default_key_file(settings) is not None
+    return not is_certain and not current_keys(settings)
 
 
 def default_key_file(settings: Settings) -> Path | None:

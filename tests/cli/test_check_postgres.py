@@ -79,6 +79,22 @@ def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["serve", "init"])
+def test_first_start_without_a_key_creates_nothing_and_is_found_by_check(
+    tmp_path: Path, durable_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.delenv("DISCUE_ENCRYPTION_KEY")
+    with new_database(durable_cluster) as address:
+        started = run(tmp_path, command, "--encryption=required", "--database", address)
+        checked = check(tmp_path, address)
+
+    assert started.returncode == 1
+    assert started.stderr.startswith("discue: Signing secrets would be stored in clear text. Set encryption_key or")
+    assert "it is empty" in checked.stdout
+    [problem] = problems(checked)
+    assert problem == f"encryption: `discue serve` does not start: {started.stderr.removeprefix('discue: ').strip()}"
+
+
 def test_check_finds_no_problem_while_a_server_runs(tmp_path: Path, durable_cluster: Cluster) -> None:
     with new_database(durable_cluster) as address, serving(tmp_path, "--database", address) as server:
         assert server.url
