@@ -1,6 +1,5 @@
 """All commands on a PostgreSQL database, which never show its password."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from discue.crypto import keyring
 from discue.crypto.keyring import key_id_of
 from discue.store.encryption import Encryption
-from tests.cli.commands import DISCUE, environment, request, run, running, serving
+from tests.cli.commands import request, run, run_forked, running, serving
 from tests.cli.test_rotate_key import state
 from tests.support.postgres.cluster import Cluster
 from tests.support.postgres.fixtures import new_database
@@ -122,10 +121,10 @@ def test_password_can_come_from_the_sources_of_libpq(tmp_path: Path, guarded: st
     assert result.returncode == 0, result.stderr
 
 
-def test_sqlite_server_does_not_import_the_postgresql_driver() -> None:
+def test_sqlite_server_does_not_import_the_postgresql_driver(tmp_path: Path) -> None:
     """Imports take a large part of the time of a command."""
     script = (
         "import sys; from discue.cli.main import command_parser; command_parser(); sys.exit('asyncpg' in sys.modules)"
     )
 
-    assert subprocess.run([DISCUE[0], "-c", script], env=environment(), check=False).returncode == 0
+    assert run_forked(tmp_path, "-c", script).returncode == 0

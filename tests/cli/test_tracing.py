@@ -8,9 +8,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from discue.observability.log_events import line_schema
-from docs.log_events_page import log_events
-from tests.cli.commands import PATIENCE_SECONDS, Running, serving
+from tests.cli.commands import PATIENCE_SECONDS, REPOSITORY, Running, serving
 from tests.support.collector import Collector, SeenSpan, collecting, hanging
 from tests.support.receiver import Receiver, Reply, receiving
 
@@ -81,7 +79,7 @@ def test_spans_of_a_message_lead_from_its_publish_to_its_acknowledgement(tmp_pat
         _check_pushed(client, receiver, collector)
         _check_pulled(client, collector)
         lines = client.lines()
-    validator = Draft202012Validator(line_schema(log_events()))
+    validator = Draft202012Validator(json.loads((REPOSITORY / "docs" / "log-events.json").read_text()))
     assert [(line, list(validator.iter_errors(line))) for line in lines if not validator.is_valid(line)] == []
     failed = [line for line in lines if line["event"] == "attempt"]
     assert [(line["status"], line["trace_id"]) for line in failed] == [(500, TRACE)]
