@@ -3,9 +3,11 @@
 import os
 import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from botocore.loaders import Loader, create_loader
 
 from discue.backup import bucket
 from discue.backup import destination as destinations
@@ -22,6 +24,17 @@ from tests.support.clocks import NOON
 from tests.support.ports import free_port
 
 _DAY_MS = 86_400_000
+
+
+@cache
+def _loader() -> Loader:
+    return create_loader()
+
+
+@pytest.fixture(autouse=True)
+def _models_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share the descriptions of services, which each session of the library reads again."""
+    monkeypatch.setattr("botocore.session.create_loader", lambda _: _loader())
 
 
 @pytest.fixture
