@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 from discue.control import usage
 from discue.control.context import ControlContext, Record, changed_settings, chosen, reading, require_found
 from discue.domain.aliases import NameFields, changed_alias, new_alias
-from discue.domain.errors import invalid, malformed
+from discue.domain.errors import invalid, missing_field
 from discue.domain.filter_parser import check_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
@@ -119,7 +119,7 @@ async def create_channel(
     """
     principal.require("channels", "write", topic_public_id)
     if (named := fields.queue) is None:
-        raise malformed("/queue_id", "is missing")
+        raise missing_field("/queue_id")
     check_filter(fields.filter)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Channel(

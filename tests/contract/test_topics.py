@@ -91,7 +91,8 @@ def test_a_channel_is_created(owner: Caller, method: str) -> None:
         ({"queue_id": another, "filter": {}}, "/filter"),
     ):
         assert pointers(owner.refused(422, method, f"{topic}/channels", wrong)) == [place]
-    assert pointers(owner.refused(400, method, f"{topic}/channels", {})) == ["/queue_id"]
+    refused = owner.refused(400, method, f"{topic}/channels", {})
+    assert (refused["code"], pointers(refused)) == ("missing_field", ["/queue_id"])
 
 
 def test_a_channel_leads_to_the_queue_that_an_alias_or_id_names(owner: Caller) -> None:

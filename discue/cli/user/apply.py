@@ -304,8 +304,10 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
             elif not _put(client, change, keep):
                 code = FAILED
         except APIError as error:
+            # The file names the queue of a channel by its alias.
+            reason = str(error).replace("/queue_id", "/queue") if change.wanted.kind == "channels" else error
             raise CommandFailed(
-                f"{change.wanted.label} was refused: {error} {made} of {len(changes)} changes were made. Correct the "
+                f"{change.wanted.label} was refused: {reason} {made} of {len(changes)} changes were made. Correct the "
                 "file, and run the command again."
             ) from None
         except (DiscueError, KeyboardInterrupt):

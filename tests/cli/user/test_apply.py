@@ -434,6 +434,15 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
     assert "1 of 2 changes were made. Correct the file, and run the command again." in result.stderr
 
 
+def test_channel_without_a_queue_is_refused_by_the_field_of_the_file(shop: Service) -> None:
+    (shop.folder / "discue.yaml").write_text("topics: {shop: {channels: {c: {pattern: a}}}}")
+    result = shop.run("apply", "-f", "discue.yaml")
+
+    assert result.returncode == 1
+    assert "channel shop/c was refused: PUT /topics/shop/channels/c: 400 missing_field: " in result.stderr
+    assert "The value at /queue is missing." in result.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(ConnectionFailed("PUT /queues/shop/refunds: no response."), 5), (KeyboardInterrupt(), 1)],
