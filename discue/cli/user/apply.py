@@ -15,6 +15,7 @@ from discue.cli.output import GREEN, RED, coloured, excerpt, note, printable, sa
 from discue.cli.user.arguments import file_content
 from discue.cli.user.command import connect, is_confirmed, user_command
 from discue.cli.user.wanted import Wanted, WantedFile, read_wanted, singular
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from discue_client import Discue
     from discue_client.models import Listener
 
-_MADE_BY: Final = {"system/": "the service creates it", "listen/": "`discue listen` creates it"}
-"""Prefixes of aliases that `--prune` does not delete, and the reasons."""
 _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 """Fields of `authentication` that the service never shows, and that are not printed."""
 _VALUE_SHOWN: Final = 60
@@ -188,9 +187,10 @@ def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], Lef
 def _reason_to_stay(client: Discue, path: tuple[str, ...], customer: str | None) -> str:
     """Return why a resource is not deleted; "" if it is. `customer` is the customer that it belongs to, if any."""
     *_, kind, alias = path
-    for prefix, reason in _MADE_BY.items():
-        if alias.startswith(prefix):
-            return reason
+    if kind == "queues" and alias == SYSTEM_QUEUE_ALIAS:
+        return "the service creates it"
+    if kind == "listeners" and alias.startswith("listen/"):
+        return "`discue listen` creates it"
     if customer:
         return f"it belongs to the customer {customer}"
     if kind == "queues" and (owned := _listener_of_a_customer(client, alias)) is not None:

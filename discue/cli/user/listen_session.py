@@ -29,6 +29,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.message_data import BYTES, TEXT, Data, data_of
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.signals import completed
@@ -45,7 +46,6 @@ _DEADLINE_SECONDS: Final = 60.0
 _CLOSING_SECONDS: Final = 0.2
 _ENDING_SECONDS: Final = (5.0, 1.0, 1.0, 1.0)
 """How long requests to the local server may go on at the end, and then how long each cancellation may take."""
-_SYSTEM: Final = "system/"
 _FILTER_SHOWN: Final = 60
 _AWAY: Final = frozenset({"connect", "connect_timeout", "resolve"})
 """Failures before anything was sent: no server is there."""
@@ -145,7 +145,7 @@ async def _run(sessions: Sequence[QueueSession], ended: asyncio.Event, seconds: 
 
 
 async def _all_queues(client: AsyncDiscue) -> list[str]:
-    found = [each.alias async for each in client.queues.list() if not each.alias.startswith(_SYSTEM)]
+    found = [each.alias async for each in client.queues.list() if each.alias != SYSTEM_QUEUE_ALIAS]
     if not found:
         raise UsageInvalid("There is no queue. Create one with `discue queues set NAME`.")
     return found[::-1]

@@ -172,6 +172,8 @@ def test_prune_deletes_what_lists_leave_out(tmp_path: Path, service: Service) ->
         (tmp_path / "discue.yaml").write_text(FILE)
         own.succeed("apply", "-f", "discue.yaml", **variables)
         queue_named(own, "extra")
+        # Only system/events is reserved: other aliases below system/ are the user's.
+        queue_named(own, "system%2Fown")
         own.call("PUT", "/queues/shop%2Forders/listeners/listen%2Fme", {"mode": "pull"})
         shorter = "queues: {shop/orders: {listeners: {worker: }}, shop/refunds: }\ntopics: {shop: {channels: {}}}"
         (tmp_path / "discue.yaml").write_text(shorter)
@@ -184,7 +186,7 @@ def test_prune_deletes_what_lists_leave_out(tmp_path: Path, service: Service) ->
 
     assert (unanswered.returncode, "--yes is missing" in unanswered.stderr) == (2, True)
     assert preview == (
-        "- channel shop/refunds\n- listener shop/orders/billing\n- queue extra\n"
+        "- channel shop/refunds\n- listener shop/orders/billing\n- queue system/own\n- queue extra\n"
         "= listener shop/orders/listen/me stays: `discue listen` creates it\n"
         "= queue system/events stays: the service creates it\n"
     )
