@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from discue_client import Discue
-    from discue_client.models import Listener
+    from discue_client.models import Listener, Queue
 
 _NEVER_SHOWN: Final = frozenset({"password", "client_secret", "private_key"})
 """Fields of `authentication` that the service never shows, and that are not printed."""
 _VALUE_SHOWN: Final = 60
+_MOST_SHOWN: Final = 100
 _OTHERS: Final = 0o077
 
 Secrets: TypeAlias = dict[str, dict[str, str]]
@@ -62,6 +63,8 @@ class Difference(NamedTuple):
     wanted: Wanted
     before: dict[str, Any]
     """Values of the fields that differ, for a change."""
+    content: str = ""
+    """What is deleted with a queue."""
 
 
 Left: TypeAlias = dict[str, str]
@@ -173,14 +176,15 @@ def _deletions(client: Discue, found: WantedFile) -> tuple[list[Difference], Lef
         # A parent that is about to be created has no children.
         if len(path) > 1 and _current(client, path[:-1]) is None:
             continue
-        for alias, customer in _existing(client, path):
-            if (*path, alias) in named:
+        for each in getattr(client, path[-1]).list(*path[1::2]):
+            if (*path, each.alias) in named:
                 continue
-            wanted = Wanted((*path, alias), {})
-            if reason := _reason_to_stay(client, wanted.path, customer):
+            wanted = Wanted((*path, each.alias), {})
+            if reason := _reason_to_stay(client, wanted.path, getattr(each, "customer", None)):
                 left[wanted.label] = reason
             else:
-                deletions.append(Difference("delete", wanted, {}))
+                content = _content(each) if wanted.kind == "queues" else ""
+                deletions.append(Difference("delete", wanted, {}, content))
     return deletions, left
 
 
@@ -209,10 +213,12 @@ def _listener_of_a_customer(client: Discue, queue: str) -> Listener | None:
     return next((each for each in client.listeners.list(queue) if each.customer), None)
 
 
-def _existing(client: Discue, path: tuple[str, ...]) -> list[tuple[str, str | None]]:
-    """Return the aliases and customers in a collection of the service."""
-    listed = getattr(client, path[-1]).list(*path[1::2])
-    return [(each.alias, getattr(each, "customer", None)) for each in listed]
+def _content(queue: Queue) -> str:
+    """Return what is deleted with a queue: its listeners, of which it shows 100, and the messages that are kept."""
+    count, published = len(queue.listeners), queue.messages.published_count
+    listeners = f"{count}{'+' * (count == _MOST_SHOWN)} listener{'s' * (count != 1)}" if count else ""
+    messages = f"{published} message{'s' * (published != 1)} published" if published else ""
+    return ", ".join(filter(None, (listeners, messages)))
 
 
 class SecretsFile:
@@ -304,8 +310,10 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
             elif not _put(client, change, keep):
                 code = FAILED
         except APIError as error:
+            reason = str(error)
             # The file names the queue of a channel by its alias.
-            reason = str(error).replace("/queue_id", "/queue") if change.wanted.kind == "channels" else error
+            if change.wanted.kind == "channels":
+                reason = reason.replace("/queue_id", "/queue")
             raise CommandFailed(
                 f"{change.wanted.label} was refused: {reason} {made} of {len(changes)} changes were made. Correct the "
                 "file, and run the command again."
@@ -364,7 +372,8 @@ def _show(changes: list[Difference], left: Left) -> None:
                 for name, value in change.wanted.fields.items():
                     say(f"    {name}: {_text(value)}")
             case "delete":
-                say(coloured(f"- {change.wanted.label}", RED))
+                content = f" ({change.content})" if change.content else ""
+                say(coloured(f"- {change.wanted.label}{content}", RED))
             case _:
                 say(f"~ {change.wanted.label}")
                 for name, value in change.before.items():

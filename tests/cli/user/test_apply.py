@@ -236,12 +236,14 @@ LEFT = (
 
 
 def test_prune_leaves_what_belongs_to_customers(customers: Service) -> None:
+    for number in range(2):
+        customers.call("POST", "/queues/rest/messages", {"data": number})
     preview = customers.succeed("apply", "-f", "discue.yaml", "--prune", "--dry-run")
     customers.succeed("apply", "-f", "discue.yaml", "--prune", "--yes")
     again = customers.succeed("apply", "-f", "discue.yaml", "--prune")
     left = customers.json("apply", "-f", "discue.yaml", "--prune", "--dry-run")["left"]
 
-    assert preview == f"- queue rest\n{LEFT}"
+    assert preview == f"- queue rest (1 listener, 2 messages published)\n{LEFT}"
     assert again == f"Nothing differs.\n{LEFT}"
     assert left[0] == {"resource": "listener shop/orders/hook", "reason": "it belongs to the customer acme"}
     kept = customers.call("GET", "/listeners")["listeners"]
