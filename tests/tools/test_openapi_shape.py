@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
-from tools.openapi_shape import DOCUMENT, FROZEN, Shape, differences, frozen_text, load, shape
+from tools.openapi_shape import DOCUMENT, FROZEN, differences, frozen_text, load, shape
 
 Change = Callable[[Any], object]
 
-QUEUES = "/queues"
+QUEUES, TOPICS = "/queues", "/topics"
 
 
-@pytest.fixture(scope="module")
-def frozen() -> Shape:
-    return shape(load(FROZEN))
+def _two_paths() -> Any:
+    """Return the document with two of its paths: a change of a component shows in each operation that refers to it."""
+    document = load(DOCUMENT)
+    document["paths"] = {path: document["paths"][path] for path in (QUEUES, TOPICS)}
+    return document
 
 
-def test_document_has_the_frozen_shape(frozen: Shape) -> None:
-    found = differences(frozen, shape(load(DOCUMENT)))
+def test_document_has_the_frozen_shape() -> None:
+    found = differences(shape(load(FROZEN)), shape(load(DOCUMENT)))
 
     assert not found, "clients see a change (`python -m tools.openapi_shape --freeze` accepts it):\n" + "\n".join(found)
 
@@ -55,11 +57,11 @@ def _reorder(document: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [_rename_component, _inline_component, _reword, _reorder])
-def test_change_without_effect_on_clients_is_accepted(frozen: Shape, change: Change) -> None:
-    document = load(DOCUMENT)
+def test_change_without_effect_on_clients_is_accepted(change: Change) -> None:
+    document = _two_paths()
     change(document)
 
-    assert differences(frozen, shape(document)) == []
+    assert differences(shape(_two_paths()), shape(document)) == []
 
 
 def _problem(document: Any) -> Any:
@@ -83,8 +85,8 @@ def _operation(document: Any) -> Any:
         pytest.param(lambda document: _operation(document).update(operationId="another"), id="operation renamed"),
     ],
 )
-def test_change_that_clients_can_see_is_reported(frozen: Shape, change: Change) -> None:
-    document = load(DOCUMENT)
+def test_change_that_clients_can_see_is_reported(change: Change) -> None:
+    document = _two_paths()
     change(document)
 
-    assert differences(frozen, shape(document)) != []
+    assert differences(shape(_two_paths()), shape(document)) != []
