@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import apsw
-import pytest
 
 from discue.domain.message_data import TEXT
 from discue.domain.model import Queue
@@ -20,6 +19,7 @@ OURS = row_id(1)
 _MESSAGES = 200
 _SMALL_BYTES = 20
 _LARGE_BYTES = 100_000
+_SELECTIONS = (Selection(per_page=100), Selection(per_page=100, state="no_listeners"), Selection(per_page=100, page=2))
 _FETCHED = "SELECT CAST(sum(pg_stat_get_xact_blocks_fetched(oid)) AS BIGINT) FROM pg_class"
 
 
@@ -52,21 +52,18 @@ async def _count(store: Store, tx: Transaction) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("filters", [{}, {"state": "no_listeners"}, {"page": 2}], ids=["all", "state", "second"])
-async def test_list_of_large_messages_reads_as_many_pages_as_one_of_small_messages(
-    store: Store, filters: dict[str, Any]
-) -> None:
+async def test_list_of_large_messages_reads_as_many_pages_as_one_of_small_messages(store: Store) -> None:
     small, large = await stored_queue(store, OURS, 10), await stored_queue(store, OURS, 11)
     await _fill(store, small, 1_000, _SMALL_BYTES)
     await _fill(store, large, 2_000, _LARGE_BYTES)
-    counts = []
-    for queue in (small, large):
-        selection = Selection(per_page=100, **filters)
-        # The first list reads the catalog as well.
-        await _pages_read(store, queue, selection)
-        counts.append(await _pages_read(store, queue, selection))
-    of_small, of_large = counts
-    assert 0 < of_large <= 1.2 * of_small
+    for selection in _SELECTIONS:
+        counts = []
+        for queue in (small, large):
+            # The first list reads the catalog as well.
+            await _pages_read(store, queue, selection)
+            counts.append(await _pages_read(store, queue, selection))
+        of_small, of_large = counts
+        assert 0 < of_large <= 1.2 * of_small, selection
 
 
 async def test_list_of_small_messages_reads_no_more_pages_when_large_ones_are_stored(store: Store) -> None:
