@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from discue.store.engine import Engine
+from discue.store.postgres import engine as postgres_engine
 from discue.store.postgres.engine import PostgresEngine
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
@@ -19,6 +20,9 @@ from tests.support.postgres.fixtures import shared_cluster
 WAITING_BYTES = 1 << 20
 BUSY_SECONDS = 20.0
 """How long a connection to a server that works may take: on a machine that runs many tests, more than a second."""
+
+# To open an engine, 5 seconds are enough on a machine that does nothing else.
+vars(postgres_engine)["_OPEN_SECONDS"] = BUSY_SECONDS
 
 Report = Callable[[str, BaseException], None]
 
