@@ -45,6 +45,9 @@ def message_fields(data: object, **fields: Unpack[TopicMessageFields]) -> dict[s
     """Return the fields of a message as the API takes them."""
     message = {name: _number(value) for name, value in fields.items() if value is not None}
     message["data_base64" if isinstance(data, (bytes, bytearray, memoryview)) else "data"] = data
+    for name in ("delay", "expires_in"):
+        if not isinstance(message.get(name, 0), (int, float)):
+            raise TypeError(f"{name} must be a number of seconds or a timedelta, not {message[name]!r}.")
     if "delay" in message:
         # The API counts whole seconds, and never sends early.
         message["delay"] = math.ceil(message["delay"])

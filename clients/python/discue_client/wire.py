@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -40,14 +41,26 @@ def given(**fields: object) -> dict[str, object]:
 
 
 def encode(body: object) -> bytes:
-    """Encode a body. Raises TypeError for values that have no JSON form."""
-    return msgspec.json.encode(body, enc_hook=_pydantic)
+    """Encode a body. Raises TypeError for values that have no JSON form, ValueError for NaN and infinity."""
+    content = msgspec.json.encode(body, enc_hook=_pydantic)
+    # Both are encoded as null. Most bodies have no null, and cost nothing more.
+    if b"null" in content:
+        plain = msgspec.to_builtins(body, str_keys=True, enc_hook=_fields)
+        try:
+            json.dumps(plain, allow_nan=False)
+        except ValueError:
+            raise ValueError("JSON has no NaN and no infinity: send null or a text instead.") from None
+    return content
 
 
 def _pydantic(value: Any) -> Any:
     if hasattr(value, "model_dump_json"):
         return msgspec.Raw(value.model_dump_json().encode())
     raise TypeError(f"{type(value).__name__} has no JSON form: publish its fields, or bytes")
+
+
+def _fields(value: Any) -> Any:
+    return value.model_dump() if hasattr(value, "model_dump") else None
 
 
 def decode(content: bytes, type_: type[T], request: str) -> T:

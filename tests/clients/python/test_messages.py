@@ -45,3 +45,21 @@ def test_time_without_a_zone_is_refused() -> None:
 def test_data_without_a_json_form_is_refused(data: Any) -> None:
     with pytest.raises(TypeError, match="object has no JSON form: publish its fields, or bytes"):
         wire.encode(message_fields(data))
+
+
+@pytest.mark.parametrize("data", [float("nan"), {"a": [None, float("inf")]}])
+def test_number_that_json_does_not_have_is_refused(data: Any) -> None:
+    with pytest.raises(ValueError, match="JSON has no NaN and no infinity"):
+        wire.encode(message_fields(data))
+
+
+@pytest.mark.parametrize("data", [None, "null", {"a": None, 1: MIDNIGHT}])
+def test_null_is_data_like_any_other(data: Any) -> None:
+    assert b"null" in wire.encode(message_fields(data))
+
+
+@pytest.mark.parametrize("name", ["delay", "expires_in"])
+def test_period_that_is_a_text_is_refused_by_its_name(name: str) -> None:
+    fields: Any = {name: "5m"}
+    with pytest.raises(TypeError, match=f"^{name} must be a number of seconds or a timedelta, not '5m'"):
+        message_fields("x", **fields)
