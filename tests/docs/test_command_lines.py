@@ -1,5 +1,6 @@
 """Commands in pages are commands that exist, with arguments that they take."""
 
+import argparse
 import re
 import shlex
 from itertools import takewhile
@@ -54,10 +55,15 @@ def test_commands_of_the_deployment_page_name_its_configuration() -> None:
     assert [each for each in commands if "--config /etc/discue/discue.toml" not in each] == []
 
 
+@pytest.fixture(scope="module")
+def parser() -> argparse.ArgumentParser:
+    return command_parser()
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
-def test_commands_of_a_page_take_its_arguments(name: str) -> None:
+def test_commands_of_a_page_take_its_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     for arguments in PAGES[name]:
-        command_parser().parse_args(arguments)
+        parser.parse_args(arguments)
 
 
 def test_file_of_the_apply_page_can_be_read() -> None:

@@ -17,9 +17,19 @@ def test_generated_pages_match_the_code() -> None:
     assert generate.stale() == [], "run `make docs`"
 
 
+@pytest.fixture(scope="module")
+def rows_of_settings() -> list[str]:
+    return generate.settings_page().splitlines()
+
+
+@pytest.fixture(scope="module")
+def sections_of_commands() -> list[str]:
+    return re.split(r"^## ", commands_page(), flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_is_listed_with_its_flag_and_variable(setting: Setting) -> None:
-    row = next(line for line in generate.settings_page().splitlines() if f"`{setting.flag}`" in line)
+def test_every_setting_is_listed_with_its_flag_and_variable(rows_of_settings: list[str], setting: Setting) -> None:
+    row = next(line for line in rows_of_settings if f"`{setting.flag}`" in line)
 
     assert f"`{setting.name}`" in row
     assert f"`{setting.variable}`" in row
@@ -30,9 +40,10 @@ def test_every_setting_is_listed_with_its_flag_and_variable(setting: Setting) ->
 @pytest.mark.parametrize(
     ("path", "parser"), list(commands_of(command_parser())), ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_every_command_is_listed_with_its_arguments(path: str, parser: argparse.ArgumentParser) -> None:
-    section = re.split(r"^## ", commands_page(), flags=re.MULTILINE)
-    (own,) = [text for text in section if text.startswith(f"{path}\n")]
+def test_every_command_is_listed_with_its_arguments(
+    sections_of_commands: list[str], path: str, parser: argparse.ArgumentParser
+) -> None:
+    (own,) = [text for text in sections_of_commands if text.startswith(f"{path}\n")]
 
     assert str(parser.description) in own
     assert "Settings: ." not in own
