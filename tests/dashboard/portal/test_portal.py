@@ -400,6 +400,14 @@ def test_session_of_a_topic_follows_its_channels(service: DashboardService, tena
             assert browser.get(endpoint.path).status_code == 403
 
 
+def test_queue_of_another_customer_is_refused_like_one_that_does_not_exist(acme: Customer, tenants: Tenants) -> None:
+    foreign, unknown = tenants.foreign, "0" * 21
+    for path in (foreign.path, foreign.message_path, f"{foreign.path}/edit"):
+        known, other = acme.get(path), acme.get(path.replace(foreign.queue, unknown))
+        assert (known.status_code, other.status_code) == (403, 403)
+        assert known.text == other.text
+
+
 def test_setting_turns_the_portal_off(tmp_path: Path) -> None:
     with dashboard_service(tmp_path, portal=False) as service:
         answer = Customer(service.url, transport=service.transport).get("")
