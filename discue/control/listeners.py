@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UnsetType
 
 from discue.control import encryption, usage
-from discue.control.context import ControlContext, Record, changed_settings, one_of, reading, require_found
+from discue.control.context import ControlContext, Record, changed_settings, one_of, reading, require_found, searching
 from discue.control.listener_fields import (
     MODES,
     ListenerFields,
@@ -222,7 +222,7 @@ async def newest_and_inactive(tx: Transaction, principal: Principal, count: int)
     return Listing(items, newest.has_next, False)
 
 
-@reading
+@searching
 async def page(
     tx: Transaction, principal: Principal, selection: Selection = FIRST_PAGE, *, with_missed: bool = True
 ) -> Listing[ListenerDetails]:
@@ -232,7 +232,7 @@ async def page(
     return found.with_items(await _details_of_all(tx, principal.organization, found.items, with_missed=with_missed))
 
 
-@reading
+@searching
 async def page_of_queue(
     tx: Transaction,
     principal: Principal,
@@ -385,8 +385,8 @@ async def _report_change(tx: Transaction, event_id: int, stored: Listener, chang
 
 
 async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
-    [details] = await _details_of_all(tx, listener.organization, [listener])
-    return details
+    found = await _details_of_all(tx, listener.organization, [listener])
+    return require_found(next(iter(found), None))
 
 
 async def _details_of_all(
@@ -394,7 +394,8 @@ async def _details_of_all(
 ) -> tuple[ListenerDetails, ...]:
     """Return the details of listeners. `with_missed` includes the ids of their newest missed messages."""
     facts = await listeners.read_facts(tx, organization, found)
-    shown = [(each, require_found(facts.get(each.id))) for each in found]
+    # A search is no snapshot: a listener may be deleted in the middle of it.
+    shown = [(each, facts[each.id]) for each in found if each.id in facts]
     return await _with_failures(tx, organization, await _with_facts(tx, shown, with_missed=with_missed))
 
 

@@ -6,6 +6,7 @@ the event: a crash in between delays the event, but no event is lost or repeated
 """
 
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from discue.store import listeners, queues, system_events
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import span_of_times
 from discue.store.missed_scan import MissedMessage, MissedScan, position_of
-from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, browse_matching, intersect
+from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, Span, browse_matching, intersect
 from discue.store.recipients import Recipient, find_recipient
 from discue.store.tables import read_one, rows_among
 
@@ -26,18 +27,32 @@ _LIMITS: Final = ScanLimits(first=64, step=220, in_all=330)
 _LIMITS_OF_REASON: Final = ScanLimits(first=1_000, step=1_000, in_all=1_000, in_all_numbered=3_000)
 _LIMITS_OF_SEVERAL: Final = ScanLimits(first=64, step=200, in_all=200, in_all_numbered=600)
 """A page takes at most two steps of three or four statements, except a numbered one."""
-_LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=4_400)
+_LIMITS_OF_TIMES: Final = ScanLimits(first=None, step=110, in_all=1_100)
 """Each listener with messages of other times can take a step, of at most five statements."""
 _LIMITS_OF_ONE: Final = ScanLimits(first=None, step=1_000, in_all=2_000, in_all_numbered=5_000)
 """A page takes at most three steps of two statements, except a numbered one."""
+_LIMITS_OF_IDS: Final = ScanLimits(first=110, step=110, in_all=220)
 _LISTENERS_CHOSEN: Final = 10_000
 _IDS_SHOWN: Final = 100
+_IDS_LOOKED_AT: Final = 200
 
 _BY_IDS: Final = """
     SELECT id, (SELECT q.public_id FROM queue q WHERE q.organization = listener.organization AND q.id = listener.queue)
     FROM listener WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"""
 _OF_QUEUE: Final = """
     SELECT id FROM listener WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
+_OF_DELIVERIES: Final = """
+    SELECT * FROM (
+        SELECT seq, 0, (
+            SELECT l.id FROM log l
+            WHERE l.organization = delivery.organization AND l.queue = delivery.queue AND l.seq = delivery.seq)
+        FROM delivery WHERE organization = $1 AND listener = $2 AND {} ORDER BY seq DESC LIMIT $3) AS looked_at"""
+_NEWEST: Final = f"""{_OF_DELIVERIES.format("state = 'missed' AND stream + 0 = 0")}
+    UNION ALL {_OF_DELIVERIES.format("state = 'ended' AND stream = 0 AND reason <> ''")}
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq_to, 1, NULL FROM missed_range WHERE organization = $1 AND listener = $2
+        ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
 _QUEUES: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 
 
@@ -55,10 +70,28 @@ async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection)
 
 
 async def newest_ids(tx: Transaction, listener: Listener, limit: int = _IDS_SHOWN) -> list[str]:
-    """Read the ids of messages that a listener has missed, newest first."""
+    """Read the ids of messages that a listener has missed, newest first, of the last 200 deliveries that it missed.
+
+    Fewer than `limit` may not be all: deleted messages have no id.
+    """
+    rows = await tx.rows(_NEWEST, listener.organization, listener.id, _IDS_LOOKED_AT)
+    ids: list[str] = []
+    for _, is_range, public_id in sorted(rows, key=itemgetter(0), reverse=True):
+        if is_range:
+            break
+        if public_id is not None:
+            ids.append(public_id)
+        if len(ids) == limit:
+            return ids
+    else:
+        return ids
+    # The messages of ranges take longer to find.
     of = await find_recipient(tx, listener.organization, listener.public_id)
-    found = None if of is None else await page_of_one(tx, of, Selection(per_page=limit))
-    return [] if found is None else [each.id for each in found.items]
+    if of is None:
+        return []
+    selection = Selection(per_page=limit)
+    found = await _page(tx, _scan_of_one(of, selection, (of.start_seq, LARGEST)), selection, _LIMITS_OF_IDS)
+    return [each.id for each in found.items]
 
 
 async def page(
@@ -89,10 +122,14 @@ async def page(
 async def page_of_one(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
     """Read a page of the messages that a listener has missed, which continues at positions or ids of messages."""
     times = await span_of_times(tx, of.organization, of.queue, selection)
-    low, high = intersect((of.start_seq, LARGEST), times)
-    within = ((of.listener, low), (of.listener, high))
-    scan = MissedScan(of.organization, only=of, selection=selection, within=within)
+    scan = _scan_of_one(of, selection, intersect((of.start_seq, LARGEST), times))
     return await _page(tx, scan, selection, _LIMITS_OF_ONE)
+
+
+def _scan_of_one(of: Recipient, selection: Selection, within: Span) -> MissedScan:
+    low, high = within
+    keys = ((of.listener, low), (of.listener, high))
+    return MissedScan(of.organization, only=of, selection=selection, within=keys)
 
 
 async def _page(tx: Transaction, scan: MissedScan, selection: Selection, limits: ScanLimits) -> Listing[MissedMessage]:

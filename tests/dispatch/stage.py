@@ -26,6 +26,8 @@ from discue.sending.fetch import FetchResult
 from discue.sending.request import AttemptRequest
 from discue.store import listeners, messages, missed, organizations, queues, workers
 from discue.store.engine import Append, Appended, NewEntry, Row, Transaction
+from discue.store.pagination import Selection
+from discue.store.recipients import find_recipient
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import a_listener, an_organization, counts_of, row_id
@@ -525,7 +527,12 @@ class Stage:
         assert {name: getattr(counts, name) for name in expected} == expected
 
     async def missed(self, listener: Listener) -> list[str]:
-        return await self.store.read(lambda tx: missed.newest_ids(tx, listener, 10_000))
+        async def read(tx: Transaction) -> list[str]:
+            of = await find_recipient(tx, listener.organization, listener.public_id)
+            assert of is not None
+            return [each.id for each in (await missed.page_of_listener(tx, of, Selection(per_page=10_000))).items]
+
+        return await self.store.read(read)
 
     async def rows(self, sql: str, *values: int) -> list[Row]:
         return await self.store.read(lambda tx: tx.rows(sql, *values))

@@ -6,6 +6,7 @@ During each attack, a neighbour publishes to the same worker. No step of the wor
 """
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -132,6 +133,34 @@ def test_lists_of_many_clients_among_large_messages_do_not_delay_others(attacked
     print({status: statuses.count(status) for status in set(statuses)})
     assert statuses.count(200) >= _CLIENTS
     assert set(statuses) <= {200, 429, 503}
+
+
+def test_lists_of_listeners_that_missed_deleted_messages_do_not_delay_others(attacked: Attacked) -> None:
+    store = attacked.store
+    with closing(sqlite3.connect(f"{store.folder}/discue.db")) as database, database:
+        database.execute(_MISS_DELETED, (store.crowd, _MISSED_LISTENERS, _MISSED_EACH))
+        database.execute("UPDATE cursor SET missed = ?", (_MISSED_EACH,))
+    with attacked.hostile.client() as client:
+        [newest] = client.get("/listeners?per_page=1").raise_for_status().json()["listeners"]
+    paths = ["/listeners?per_page=100", f"/queues/{store.crowd}/listeners?per_page=100"]
+    paths += [f"/queues/{store.crowd}/listeners/{newest['id']}"] * 10
+    statuses: list[int] = []
+    assert not _harm(attacked, lambda: statuses.extend(attacked.attacker.repeat(paths, _CLIENTS, _ATTACK_SECONDS)))
+    assert statuses.count(200) >= _CLIENTS
+    assert set(statuses) <= {200, 429, 503}
+
+
+_MISSED_LISTENERS, _MISSED_EACH = 100, 2_000
+_MISS_DELETED = """
+    INSERT INTO delivery (organization, listener, stream, seq, queue, state, attempts, due_at, reason)
+    SELECT l.organization, l.id, 0, 1000 + seqs.value, l.queue, 'missed', 1, 0, 'failed'
+    FROM (
+        SELECT l.* FROM listener l JOIN queue q ON q.organization = l.organization AND q.id = l.queue
+        WHERE q.public_id = ? ORDER BY l.id DESC LIMIT ?
+    ) AS l, (
+        WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < ?)
+        SELECT value FROM numbers
+    ) AS seqs"""
 
 
 @pytest.mark.parametrize("whose", ["its own", "the huge messages"])
