@@ -387,17 +387,22 @@ class InMemoryRows(Generic[R]):
 
 
 class Merged(Generic[R]):
-    """A source and a few rows in memory as one list, without duplicates."""
+    """A source and a few other rows, which are in memory, as one list."""
 
     def __init__(self, source: Source[R], rows: Sequence[R]) -> None:
-        self._parts = (source, InMemoryRows(rows, source.locate))
+        self._source = source
+        self._count = len(rows)
+        self._rows = InMemoryRows(rows, source.locate)
         self.locate = source.locate
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[R]:
-        some = part._replace(limit=part.offset + part.limit, offset=0)
-        by_key = {row[0]: row for each in self._parts for row in await each.read(tx, some)}
-        rows = [by_key[key] for key in sorted(by_key, reverse=part.newest_first)]
-        return rows[part.offset : some.limit]
+        # The source skips what certainly comes before the page: rows of the log may be long.
+        skipped = max(0, part.offset - self._count)
+        read = await self._source.read(tx, part._replace(offset=skipped, limit=part.offset - skipped + part.limit))
+        others = await self._rows.read(tx, part._replace(offset=0, limit=self._count))
+        rows = sorted((*read, *others), key=itemgetter(0), reverse=part.newest_first)
+        # The first row of `read` has as many rows before it as the source has skipped, and the others before it here.
+        return rows[part.offset - skipped :][: part.limit]
 
 
 def too_far() -> BadRequest:

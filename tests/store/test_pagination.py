@@ -169,12 +169,12 @@ async def _located(key: int) -> tuple[int, int]:
 
 
 @given(st.lists(st.sets(st.integers(1, 60)), min_size=1, max_size=12), st.integers(1, 9), st.integers(0, 61))
-def test_merged_parts_are_one_list(parts: list[set[int]], limit: int, bound: int) -> None:
-    some = [(key, str(key)) for key in sorted(set().union(*parts[1:]))]
+def test_source_and_other_rows_are_one_list(parts: list[set[int]], limit: int, bound: int) -> None:
+    some = [(key, str(key)) for key in sorted(set().union(*parts[1:]) - parts[0])]
     merged, everything = Merged[Row](_rows(parts[0]), some), _rows(set().union(*parts))
 
     async def compare(tx: Transaction) -> None:
-        for offset in (0, 3):
+        for offset in (0, 3, 20, 59):
             part = Part(None, None, limit, offset=offset)
             assert list(await merged.read(tx, part)) == list(await everything.read(tx, part))
         for newest_first in (True, False):
