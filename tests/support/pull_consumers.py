@@ -92,7 +92,7 @@ class PullFixture:
 
 async def pull(pulls: PullBroker, place: PullTarget, most: int, wait_ms: int, key: int = 1) -> list[LeasedMessage]:
     """Pull as the API does."""
-    with pulls.connect(key) as client:
+    with pulls.connect(key, 1) as client:
         return await pulls.pull(client, place, most, wait_ms)
 
 

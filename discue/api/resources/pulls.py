@@ -175,11 +175,15 @@ async def pull(call: Call) -> PulledMessagesResponse | EventStream:
         # The client would not see the messages.
         await _target(call)
         return PulledMessagesResponse(messages=[], links=call.links())
-    with call.services.puller.connect(call.principal.key) as client:
+    with call.services.puller.connect(call.principal.key, _account(call)) as client:
         leased = await _pull(call, client, await _target(call), limit, wait_ms=wait_ms)
         if call.reservation is not None:
             client.hand_over(call.reservation)
         return PulledMessagesResponse(messages=[_view(each) for each in leased], links=call.links())
+
+
+def _account(call: Call) -> int:
+    return call.principal.organization if call.organization is None else call.organization.account
 
 
 async def _target(call: Call) -> pulls.PullTarget:
@@ -188,7 +192,7 @@ async def _target(call: Call) -> pulls.PullTarget:
 
 async def _events(call: Call, target: pulls.PullTarget, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield messages as events as soon as they are due, and a comment as a heartbeat when there are none."""
-    with call.services.puller.connect(call.principal.key) as client:
+    with call.services.puller.connect(call.principal.key, _account(call)) as client:
         yield _BEGINNING
         # The feed does not report that a key expires.
         while client.is_active and (left_ms := _key_left_ms(call)):

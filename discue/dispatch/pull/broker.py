@@ -1,7 +1,7 @@
 """The pull broker: all requests of consumers in this worker, by listener, and their long polls."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -255,6 +255,8 @@ def _refuse(
 
 MAX_CLIENTS: Final = 10_000
 """How many pull requests may be open at once in this worker."""
+_SHARES: Final = 4
+_FEW_CLIENTS: Final = 100
 _CURSORS_PER_READ: Final = 100
 _OLD_ROUNDS: Final = 20
 """The rounds in which a run of the job looks at old messages of a listener."""
@@ -275,6 +277,7 @@ class PullBroker:
         self.tasks = BackgroundTasks(log, "pull_failed")
         # A dictionary for its order: clients are disconnected in the order in which they came.
         self._clients: dict[PullClient, None] = {}
+        self._of_account: Counter[int] = Counter()
         self._is_closed = False
 
     @property
@@ -283,17 +286,25 @@ class PullBroker:
         return tuple(self._by_queue)
 
     @contextmanager
-    def connect(self, key: int) -> Iterator[PullClient]:
-        """Register a client for the duration of the block. Raises Overloaded."""
-        if len(self._clients) >= MAX_CLIENTS:
-            raise Overloaded(f"{MAX_CLIENTS} requests for messages are already open. Try again soon.")
+    def connect(self, key: int, account: int) -> Iterator[PullClient]:
+        """Register a client of an account for the duration of the block. Raises Overloaded.
+
+        An account gets a quarter of the places. The last quarter is kept for accounts with few clients.
+        """
+        own, share = self._of_account[account], MAX_CLIENTS // _SHARES
+        if own >= share or len(self._clients) >= (MAX_CLIENTS if own < _FEW_CLIENTS else MAX_CLIENTS - share):
+            raise Overloaded("Too many requests for messages are already open. Try again soon.")
         client = PullClient(key)
         client.is_active = not self._is_closed
         self._clients[client] = None
+        self._of_account[account] += 1
         try:
             yield client
         finally:
             self._clients.pop(client, None)
+            self._of_account[account] -= 1
+            if not self._of_account[account]:
+                del self._of_account[account]
             client.release()
 
     async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from discue.control.pulls import LeasedMessage
-from discue.dispatch.pull import session
+from discue.dispatch.pull import broker, session
 from discue.dispatch.pull.receive import size_of
-from discue.domain.errors import StoreUnavailable
+from discue.domain.errors import Overloaded, StoreUnavailable
 from discue.store import message_log
 from discue.store.engine import LogPage
 from discue.store.ledger import DEFAULT_MAX_BYTES
@@ -126,7 +127,7 @@ async def test_messages_stay_reserved_until_their_consumer_is_done(stage: Stage)
     at = await pull_fixture(stage)
     await _publish(at, LARGE, SMALL)
     ledger = stage.store.ledger
-    with at.pulls.connect(1) as client:
+    with at.pulls.connect(1, 1) as client:
         for size in (LARGE, SMALL):
             messages = await at.pulls.pull(client, at.place, 10, 0)
             assert _sizes(messages) == [size]
@@ -139,12 +140,31 @@ async def test_messages_stay_reserved_until_their_consumer_is_done(stage: Stage)
     assert ledger.held == 0
 
 
+async def test_places_of_consumers_are_shared_between_accounts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "MAX_CLIENTS", 12)
+    monkeypatch.setattr(broker, "_FEW_CLIENTS", 1)
+    pulls = (await pull_fixture(stage)).pulls
+    with ExitStack() as open_requests:
+        for account in (1, 2, 3):
+            for key in range(3):
+                open_requests.enter_context(pulls.connect(key, account))
+        for account in (1, 4):
+            if account == 4:
+                open_requests.enter_context(pulls.connect(1, account))
+            with pytest.raises(Overloaded), pulls.connect(1, account):
+                pass
+        with pulls.connect(1, 5):
+            pass
+    with pulls.connect(1, 1):
+        pass
+
+
 async def test_consumers_of_one_round_share_its_reservation(stage: Stage) -> None:
     at = await pull_fixture(stage)
     ledger = stage.store.ledger
     first, second = await at.begin_waiting(1), await at.begin_waiting(1)
     first.cancel()
-    with at.pulls.connect(1) as one, at.pulls.connect(2) as other:
+    with at.pulls.connect(1, 1) as one, at.pulls.connect(2, 2) as other:
         polls = [asyncio.create_task(at.pulls.pull(client, at.place, 1, 20_000)) for client in (one, other)]
         await at.idle()
         await _publish(at, SMALL, SMALL // 2, SMALL // 4)
