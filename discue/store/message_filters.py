@@ -39,6 +39,7 @@ from discue.store.recipients import (
     states_for,
     states_of_queues,
 )
+from discue.store.tables import by_index
 
 _OF_LOG: Final = """
     SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, (
@@ -67,14 +68,16 @@ _STATES_FIRST: Final = _DELIVERIES_AT_MOST // LISTENERS_OF_ANY_QUEUE
 _WITH_KEY: Final = f"""
     SELECT * FROM (
         SELECT {LIST_COLUMNS} FROM log AS listed
-        JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+        JOIN log ON {by_index("log.organization", "listed.organization")}
+            AND log.queue = listed.queue AND log.seq = listed.seq
         WHERE listed.queue = $1 AND listed.organization = $2 AND listed.seq > $3 AND listed.seq < $4
             AND listed.key_hash = $5
         ORDER BY listed.seq {{0}} LIMIT $6) AS looked_at
     UNION ALL
     SELECT * FROM (
         SELECT {LIST_COLUMNS} FROM scheduled
-        JOIN log ON log.queue = $1 AND log.organization = scheduled.organization AND log.seq = scheduled.origin_seq
+        JOIN log ON {by_index("log.organization", "scheduled.organization")}
+            AND log.queue = scheduled.queue AND log.seq = scheduled.origin_seq
         WHERE scheduled.queue = $1 AND scheduled.organization = $2 AND scheduled.origin_seq > $3
             AND scheduled.origin_seq < $4
         ORDER BY scheduled.origin_seq {{0}} LIMIT $6) AS looked_at"""

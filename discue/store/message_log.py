@@ -335,7 +335,8 @@ _LOG: Final = (
 # The index of aliases covers all that is read of `listed`: otherwise the planner would walk the log.
 _LOG_OF_ALIAS: Final = f"""
     SELECT {LIST_COLUMNS} FROM log AS listed
-    JOIN log ON log.organization = listed.organization AND log.queue = listed.queue AND log.seq = listed.seq
+    JOIN log ON {by_index("log.organization", "listed.organization")}
+        AND log.queue = listed.queue AND log.seq = listed.seq
     WHERE listed.organization = $1 AND listed.queue = $2 AND listed.alias = $3"""
 _WITHOUT_ALIAS: Final = f"SELECT {LIST_COLUMNS} FROM log WHERE organization = $1 AND id = $2 AND alias IS NULL LIMIT $3"
 _BODIES_AT: Final = f"""
