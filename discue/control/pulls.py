@@ -82,7 +82,7 @@ class PullClient(msgspec.Struct, eq=False):
 class Puller(Protocol):
     """The broker that leases messages. Its methods raise NotFound if the listener is deleted, and Unavailable."""
 
-    def connect(self, key: int) -> AbstractContextManager[PullClient]:
+    def connect(self, key: int, account: int) -> AbstractContextManager[PullClient]:
         """Register a consumer for the duration of the block. A changed key or a drain makes it inactive.
 
         The consumer holds the memory of its messages until it releases the memory, or the block ends.
