@@ -75,7 +75,7 @@ async def test_customer_creates_edits_and_replays_in_their_own_queues_only(cast:
     alice, url = cast.alice.principal, ListenerFields(notify_url="https://example.com/acme")
     made = {
         name: (await queues.create(control, alice, QueueFields(name, customer=customer))).queue
-        for name, customer in (("own", "acme"), ("shared", ""), ("foreign", "globex"))
+        for name, customer in (("own", "acme"), ("shared", None), ("foreign", "globex"))
     }
     ids = tuple(each.public_id for each in made.values())
     grant = PortalGrant(ids, may=ACTIONS)
