@@ -176,6 +176,7 @@ _SINGLE_SUBSCHEMA: Final = frozenset(
         "unevaluatedProperties",
     }
 )
+_TYPE_RULE: Final = "must be array, boolean, integer, null, number, object or string, or a list of these"
 _SUBSCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
 _NAMED_SUBSCHEMAS: Final = frozenset({"dependentSchemas", "patternProperties", "properties"})
 _UNEVALUATED: Final = frozenset({"unevaluatedItems", "unevaluatedProperties"})
@@ -285,7 +286,9 @@ class JsonSchema:
             place = self._pointer
             for step in error.instance_path:
                 place = below(place, step)
-            yield Fault(place, f"is not valid JSON Schema ({error.kind.name})")
+            # The only keyword with alternatives in the meta-schema is `type`.
+            rule = _TYPE_RULE if error.kind.name == "anyOf" else f"is not valid JSON Schema ({error.kind.name})"
+            yield Fault(place, rule)
 
     def _check_subschemas(self) -> Iterator[Fault]:
         yield from self._collect("", self._document, 1)

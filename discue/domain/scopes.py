@@ -232,12 +232,16 @@ class _Faults:
             raise Unprocessable('The scopes have invalid values; see "errors".', code="invalid_value", faults=faults)
 
 
+def _unknown_resource(name: str) -> str:
+    return "is not a resource" + (suggestion(name, RESOURCES) or f"; the resources are {', '.join(RESOURCES)}")
+
+
 def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:
     scopes = {}
     for resource, entry in value.items():
         entry_pointer = f"{pointer}/{escaped(resource)}"
         if resource not in RESOURCES:
-            faults.invalid(entry_pointer, "is not a resource" + suggestion(resource, RESOURCES))
+            faults.invalid(entry_pointer, _unknown_resource(resource))
         elif not isinstance(entry, dict):
             faults.malformed(entry_pointer, "must be an object")
         else:
@@ -257,7 +261,7 @@ def _parse_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[
         if not isinstance(resource, str):
             faults.malformed(f"{entry_pointer}/resource", "must be a string")
         elif resource not in RESOURCES:
-            faults.invalid(f"{entry_pointer}/resource", "is not a resource" + suggestion(resource, RESOURCES))
+            faults.invalid(f"{entry_pointer}/resource", _unknown_resource(resource))
         elif resource in scopes:
             faults.invalid(f"{entry_pointer}/resource", "is listed twice")
         else:

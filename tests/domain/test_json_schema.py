@@ -156,6 +156,11 @@ def test_invalid_document_lists_every_invalid_place(document: object, pointers: 
     assert all(one.endswith(other) for one, other in zip(sorted(named), sorted(pointers), strict=True))
 
 
+def test_unknown_type_is_refused_with_the_types() -> None:
+    [detail] = _refused({"type": "objekt"}).values()
+    assert detail == "must be array, boolean, integer, null, number, object or string, or a list of these"
+
+
 @pytest.mark.parametrize(
     "reference",
     [

@@ -181,6 +181,11 @@ def test_invalid_expression_is_rejected(cron: str) -> None:
     assert [fault.pointer for fault in refusal.value.faults] == ["/cron"]
 
 
+def test_invalid_field_of_an_expression_is_named() -> None:
+    with pytest.raises(Unprocessable, match="has an invalid day-of-month field; write numbers, ranges such as 1-5"):
+        check_timing(Timing("* * 0 * *"))
+
+
 @given(st.text("0123456789*,-/#LWMONJAN @\t", max_size=40))
 def test_any_text_is_an_expression_or_rejected(cron: str) -> None:
     try:
