@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from discue.cli.declarations import JSON, Argument, Command, OneOf, option
 from discue.cli.exit_codes import (
@@ -222,9 +224,15 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
 """Advice that is added to errors which do not give it themselves, by class."""
 
 
+_LISTS: Final = re.compile(
+    r"GET (?:/v1)?/(?:queues/|topics/)?([^/ ]*?)/?(queues|listeners|messages|schedules|topics|channels) lists"
+)
+"""Advice of the service that a command can follow."""
+
+
 def explain(error: DiscueError) -> str:
     """Return an error of the client as one line, with the way out."""
-    text = str(error)
+    text = _LISTS.sub(lambda found: f"`{f'discue {found[2]} list {unquote(found[1])}'.strip()}` lists", str(error))
     # An error about a certificate has its own advice.
     way_out = "" if "SSL_CERT_FILE" in text else _WAYS_OUT.get(type(error).__name__, "")
     if getattr(error, "code", None) == _LOCKED_OUT:

@@ -167,6 +167,7 @@ def test_error_of_the_service_is_one_line(service: Service) -> None:
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert 'discue: POST /queues/nowhere/messages: 404 not_found: Queue "nowhere" not found.' in result.stderr
+    assert "`discue queues list` lists the queues." in result.stderr
 
 
 def test_key_without_the_scope_exits_with_4(service: Service) -> None:
