@@ -7,7 +7,7 @@ from typing import Final
 from discue.auth.authenticator import sign_in_subject
 from discue.dashboard import cookies, provider_sign_in
 from discue.dashboard.exchange import PageResponse, redirect_response
-from discue.dashboard.forms import fields_of, next_path, safe_path
+from discue.dashboard.forms import FieldFaults, fields_of, next_path, safe_path
 from discue.dashboard.provider_sign_in import providers_offered
 from discue.dashboard.render import bare_response
 from discue.dashboard.steps import read_form, require_opened
@@ -135,7 +135,8 @@ async def _return(visit: Visit, provider: str, cookie: str) -> PageResponse:
 async def show_invitation(
     visit: Visit, error: DiscueError | None = None, token: str = "", email: str = ""
 ) -> PageResponse:
-    page = Page("invitation.html", "Choose a password", {"error": error, "token": token, "email": email})
+    shown = {"problems": FieldFaults(error).problems(), "token": token, "email": email}
+    page = Page("invitation.html", "Choose a password", shown)
     return bare_response(visit, page, error)
 
 

@@ -134,6 +134,7 @@ def test_invited_user_chooses_a_password_and_signs_in(front: Front) -> None:
     strange = browser.post("/invitation", data={"token": f"{token}x"}, headers=SAME_ORIGIN)
     assert (strange.status_code, "has expired" in strange.text, 'id="invited"' in strange.text) == (404, True, False)
     short = browser.post("/invitation", data={"token": token, "password": "short"}, headers=SAME_ORIGIN)
+    assert ">Your password: must have 8 to 256 characters.<" in short.text
     assert (short.status_code, f'value="{token}"' in short.text, "new@example.com" in short.text) == (422, True, True)
     chosen = browser.post("/invitation", data={"token": token, "password": PASSWORD}, headers=SAME_ORIGIN)
     assert chosen.status_code == 303
