@@ -64,7 +64,7 @@ class Difference(NamedTuple):
     before: dict[str, Any]
     """Values of the fields that differ, for a change."""
     content: str = ""
-    """What is deleted with a queue."""
+    """Listeners and messages that are deleted with a queue."""
 
 
 Left: TypeAlias = dict[str, str]
