@@ -93,7 +93,7 @@ class Description:
 
     def _header_faults(self, seen: Seen, response: Json) -> Iterator[str]:
         declared = {name.lower(): self._followed(header) for name, header in response.get("headers", {}).items()}
-        # Looked up once for all: a lookup in headers of httpx encodes their names anew.
+        # Looked up once for all: a lookup in headers of httpx encodes their names again.
         given = dict(seen.headers.items())
         for name, header in declared.items():
             value = given.get(name)
