@@ -108,6 +108,9 @@ class Bench:
     def sender_alone(self) -> Child:
         return Child([self.server_core], "sender", python("benchmarks.sender_alone"))
 
+    def bare_pair(self) -> Child:
+        return Child([self.server_core], "bare pair", python("benchmarks.bare_pair"))
+
     def open_loop(self) -> Child:
         return Child([self.load_core], "open loop", python("benchmarks.open_loop"))
 

@@ -1,6 +1,8 @@
-"""Closed-loop load by `wrk`: so many connections, each with one request under way."""
+"""Closed-loop load: by `wrk` with one request under way on each connection, or by `h2load` over HTTP/2 with several."""
 
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,9 @@ from benchmarks.failure import BenchmarkFailed
 
 _SCRIPT = Path(__file__).parent / "scripts" / "post.lua"
 _GRACE_SECONDS = 30
+_STREAMS = 16
+"""Requests under way on each connection of HTTP/2."""
+_H2LOAD = re.compile(r"finished in ([0-9.]+)s.*status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", re.DOTALL)
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -42,18 +47,15 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Loads:
-    """Runs loads on one core, one at a time."""
+    """Runs loads on given cores, one at a time."""
 
-    def __init__(self, folder: Path, core: int) -> None:
+    def __init__(self, folder: Path, *cores: int) -> None:
         self._body = folder / "body.json"
-        self._core = core
+        self._pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))]
 
     def run(self, load: Load, seconds: int) -> Answers:
         """Raises BenchmarkFailed when answers are lost, and unless `counting`, when one is not 200."""
-        self._body.write_bytes(load.body)
-        done = subprocess.run(
-            self._command(load, seconds), capture_output=True, check=False, timeout=seconds + _GRACE_SECONDS
-        )
+        done = self._done(load, seconds, self._wrk(load, seconds))
         if done.returncode != 0 or b"\n{" not in done.stdout:
             raise BenchmarkFailed(f"wrk failed: {(done.stderr or done.stdout).decode()}")
         answers = msgspec.json.decode(b"{" + done.stdout.rpartition(b"\n{")[2], type=Answers)
@@ -61,8 +63,33 @@ class Loads:
             raise BenchmarkFailed(f"{load.url} did not answer as it should: {answers}")
         return answers
 
-    def _command(self, load: Load, seconds: int) -> list[str]:
-        wrk = ["taskset", "--cpu-list", str(self._core), "wrk", "--threads", "1", "--timeout", "20s"]
+    def run_http2(self, load: Load, seconds: int) -> tuple[int, float]:
+        """Run over HTTP/2, with 16 requests at once on each connection. Returns the number of requests and the time.
+
+        Raises BenchmarkFailed when a response is not 200.
+        """
+        done = self._done(load, seconds, self._h2load(load, seconds))
+        found = _H2LOAD.search(done.stdout.decode())
+        if found is None or found.groups()[2:] != ("0", "0", "0"):
+            raise BenchmarkFailed(f"{load.url} over HTTP/2: {(done.stderr or done.stdout).decode()}")
+        return int(found[2]), float(found[1])
+
+    def _done(self, load: Load, seconds: int, command: Sequence[str]) -> "subprocess.CompletedProcess[bytes]":
+        self._body.write_bytes(load.body)
+        try:
+            return subprocess.run(
+                [*self._pinned, *command], capture_output=True, check=False, timeout=seconds + _GRACE_SECONDS
+            )
+        except OSError as error:
+            raise BenchmarkFailed(f"{command[0]} is needed.") from error
+
+    def _wrk(self, load: Load, seconds: int) -> list[str]:
+        wrk = ["wrk", "--threads", "1", "--timeout", "20s"]
         wrk += ["--connections", str(load.connections), "--duration", f"{seconds}s", "--script", str(_SCRIPT)]
         wanted = [word for word, is_wanted in (("count", load.counting), ("once", load.once)) if is_wanted]
         return [*wrk, load.url, "--", str(self._body), load.key, *wanted]
+
+    def _h2load(self, load: Load, seconds: int) -> list[str]:
+        h2load = ["h2load", "--clients", str(load.connections), "--max-concurrent-streams", str(_STREAMS)]
+        h2load += ["--duration", str(seconds), "--warm-up-time", "0", "--data", str(self._body)]
+        return [*h2load, "-H", f"x-api-key: {load.key}", "-H", "content-type: application/json", load.url]

@@ -1,6 +1,7 @@
 """The product under measurement: its process, and its API as a client sees it."""
 
 import http.client
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,7 @@ class Product:
         interpreter: str = sys.executable,
     ) -> None:
         self._key = key
+        self._scheme = "https" if settings.get("tls_self_signed") else "http"
         self.store_cpu_seconds = store_cpu_seconds
         began = time.monotonic()
         changed = msgspec.json.encode(dict(settings)).decode()
@@ -104,7 +106,7 @@ class Product:
     def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Raises BenchmarkFailed for anything but a 200."""
         content = None if body is None else msgspec.json.encode(body)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        connection = self._connection()
         try:
             connection.request(method, path, content, self.headers)
             response = connection.getresponse()
@@ -116,9 +118,15 @@ class Product:
         shown: dict[str, Any] = msgspec.json.decode(answer)
         return shown
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._scheme == "http":
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        unverified = ssl._create_unverified_context()  # noqa: S323, SLF001 - the certificate is signed by itself
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS, context=unverified)
+
     def scrape(self) -> float:
         """Get the metrics; how many seconds that took."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+        connection = self._connection()
         try:
             connection.connect()
             began = time.perf_counter()
@@ -159,7 +167,7 @@ class Product:
     def load(self, queue: Queue, body: bytes, *, connections: int = 64, counting: bool = False) -> Load:
         """Publishing as a load."""
         path = f"{queue.messages}/batch" if body.startswith(b'{"messages"') else queue.messages
-        return Load(f"http://127.0.0.1:{self.port}{path}", body, self._key, connections, counting)
+        return Load(f"{self._scheme}://127.0.0.1:{self.port}{path}", body, self._key, connections, counting)
 
     def get(self, path: str) -> Load:
         """Reading as a load."""

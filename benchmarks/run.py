@@ -43,6 +43,8 @@ from benchmarks.measures import (
     takeover,
     throughput,
     traces,
+    transports,
+    unpinned,
     wake,
     workers,
 )
@@ -52,6 +54,8 @@ from benchmarks.table import Row, at_most, markdown
 RESULTS = Path(__file__).with_name("RESULTS.md")
 MEASURES = (
     "throughput",
+    "transports",
+    "unpinned",
     "control-plane",
     "dashboard",
     "fanout",
@@ -118,6 +122,8 @@ class Run:
         self.broken = False
         self._measures: dict[str, Callable[[], list[Row]]] = {
             "throughput": self._throughput,
+            "transports": lambda: transports.measure(bench),
+            "unpinned": lambda: unpinned.measure(bench),
             "control-plane": lambda: control_plane.measure(bench),
             "dashboard": lambda: dashboard.measure(bench),
             "fanout": lambda: fanout.measure(bench),

@@ -11,6 +11,7 @@ import uvloop
 
 from discue.api.route import GET, Call, RawResponse, Route
 from discue.cli.serve import until_stopped
+from discue.cli.tls import certificate_files
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.control.organizations import ensure_operator
@@ -120,12 +121,13 @@ async def _serve(settings: Settings) -> None:
         predecessors: Predecessors = () if settings.database_path is None else "all"
         routes = [echo_route(), scrape_route(lambda: worker), code_route(installation)]
         worker = Worker(installation, Log(), edge(routes=routes), predecessors=predecessors)
-        address = Address(settings.host, settings.port)
-        async with served(worker, address, max_connections=settings.max_connections) as server:
-            freeze_memory()
-            _say({"port": server.address.port, "session_id": worker.lease.session.id})
-            await until_stopped(stop, server.ended())
-            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        with certificate_files(settings, SystemClock()) as files:
+            address = Address(settings.host, settings.port, files.cert, files.key)
+            async with served(worker, address, max_connections=settings.max_connections) as server:
+                freeze_memory()
+                _say({"port": server.address.port, "session_id": worker.lease.session.id})
+                await until_stopped(stop, server.ended())
+                asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
 
 
 def _say(what: object) -> None:

@@ -15,8 +15,8 @@ _MOST_ORIGINS = 250 * 250
 class Sink:
     """Answers on one port of every loopback address."""
 
-    def __init__(self, folder: Path, core: int) -> None:
-        self.child = Child([core], "sink", [str(_compiled(folder))])
+    def __init__(self, folder: Path, *cores: int) -> None:
+        self.child = Child(cores, "sink", [str(_compiled(folder))])
         self.port = int(self.child.hear()["port"])
 
     @property
@@ -53,6 +53,8 @@ def origin_host(index: int) -> str:
 
 def _compiled(folder: Path) -> Path:
     program = folder / "sink"
+    if program.exists():
+        return program
     try:
         subprocess.run(["gcc", "-O2", "-o", str(program), str(_SOURCE)], check=True)
     except (OSError, subprocess.CalledProcessError) as error:

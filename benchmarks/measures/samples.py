@@ -7,7 +7,7 @@ import msgspec
 from benchmarks import body
 from benchmarks.bench import Bench
 from benchmarks.child import Child
-from benchmarks.loads import Load
+from benchmarks.loads import Load, Loads
 from benchmarks.medians import median, noise
 from benchmarks.product import Listener, Product, Queue
 from benchmarks.table import Row, rate_and_cost, seen
@@ -81,13 +81,19 @@ def answered(bench: Bench, product: Product, load: Load, messages_each: int = 1)
 
 
 def delivered(
-    bench: Bench, product: Product, queue: Queue, listeners: tuple[Listener, ...], *, connections: int = 64
+    bench: Bench,
+    product: Product,
+    queue: Queue,
+    listeners: tuple[Listener, ...],
+    *,
+    connections: int = 64,
+    loads: Loads | None = None,
 ) -> Sample:
     """Single publishes until the last of them is acknowledged by every listener, and that is stored."""
     load = product.load(queue, body.single(body.MESSAGE), connections=connections)
     already = product.counts(listeners[0]).acknowledged
     used, began = Used(product), time.monotonic()
-    bench.loads.run(load, bench.effort.seconds)
+    (loads or bench.loads).run(load, bench.effort.seconds)
     product.wait_settled(*listeners)
     messages = product.counts(listeners[0]).acknowledged - already
     return used.sample(messages, time.monotonic() - began)
