@@ -14,6 +14,7 @@ import uvloop
 from benchmarks.body import MESSAGE
 from benchmarks.cpu import memory
 from benchmarks.sink import origin_host
+from discue.crypto.signing import HmacKey
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
@@ -22,7 +23,7 @@ from discue.sending.request import AttemptRequest
 from discue.sending.sender import Sender
 from discue.server.process import prepare_process
 
-_KEY = bytes(range(32))
+_KEY = HmacKey(range(32))
 
 
 class Wish(msgspec.Struct):

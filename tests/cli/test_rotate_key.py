@@ -101,7 +101,7 @@ def test_first_start_creates_a_key_file_next_to_the_database(tmp_path: Path, rec
     assert "encryption_key_created file=discue.db.key" in server.log.text
     verify(receipts, secret)
     stored = (tmp_path / "discue.db").read_bytes()
-    assert (secret.encode() in stored, signing.decode_secret(secret) in stored) == (False, False)
+    assert (secret.encode() in stored, bytes(signing.decode_secret(secret)) in stored) == (False, False)
     (key,) = keyring.read_keys(path)
     assert state(f"sqlite:///{tmp_path}/discue.db")[0] == Encryption(key_id_of(key))
     assert findings(run(tmp_path, "check")) == f"ok: signing secrets are encrypted with the key {key_id_of(key)}"

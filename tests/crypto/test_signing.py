@@ -12,6 +12,7 @@ from standardwebhooks import Webhook
 
 from discue.crypto.signing import (
     MAX_VALID,
+    HmacKey,
     LastSecret,
     SecretType,
     SignatureInvalid,
@@ -85,7 +86,7 @@ def test_signatures_of_the_reference_library_are_verified(key: bytes, text: str)
         "Webhook-Timestamp": str(NOW // 1_000),
         "Webhook-Signature": Webhook(secret).sign(MESSAGE, made_at, text),
     }
-    verify(key, headers, text.encode(), NOW)
+    verify(HmacKey(key), headers, text.encode(), NOW)
 
 
 @given(body=st.binary(min_size=1, max_size=100), data=st.data())

@@ -269,7 +269,11 @@ def never_expires() -> None:
 
 
 _REPLACED: Mapping[str, tuple[object, str, object]] = {
-    "signs_with_another_key": (endpoint, "signing_key_of", lambda secret: signing.decode_secret(secret.text)[::-1]),
+    "signs_with_another_key": (
+        endpoint,
+        "signing_key_of",
+        lambda secret: signing.HmacKey(signing.decode_secret(secret.text)[::-1]),
+    ),
     "ignores_its_lease": (WorkerSession, "is_held", lambda _self: True),
     "ignores_the_warning_of_a_commit": (ServerConnection, "_notice", lambda _self, _connection, _message: None),
     "takes_guests_for_gone": (

@@ -80,7 +80,7 @@ async def test_trace_has_request_and_response() -> None:
         )
         assert (trace.excerpt, trace.body_bytes) == (b"never", 5)
         assert trace.address == f"127.0.0.1:{server.port}"
-        assert KEY not in trace.request_head
+        assert bytes(KEY) not in trace.request_head
 
 
 async def test_trace_has_nothing_of_an_earlier_response() -> None:

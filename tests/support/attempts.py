@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from discue.crypto.signing import HmacKey
 from discue.domain.attempts import AttemptDetailLevel, Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
@@ -15,7 +16,7 @@ from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 
-KEY = bytes(range(32))
+KEY = HmacKey(range(32))
 MESSAGE_ID = "0123456789abcdefghijk"
 QUEUE_ID = "q" * 21
 LISTENER_ID = "l" * 21

@@ -22,7 +22,7 @@ from discue.cli.user.arguments import content_of, json_of
 from discue.cli.user.command import connect, explain, user_command
 from discue.cli.user.listen import keys_of, target_at
 from discue.cli.user.login import limits_of
-from discue.crypto.signing import SigningKey
+from discue.crypto.signing import HmacKey, SigningKey
 from discue.domain.attempts import Outcome, Timings
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, Target
@@ -128,7 +128,7 @@ async def diagnose(
         return findings
     findings += [_egress(address, service) for address in addresses]
     data = data_of(SAMPLE if given is None else given)
-    forged = await _sent(target, (secrets.token_bytes(_KEY_BYTES),), data)
+    forged = await _sent(target, (HmacKey(secrets.token_bytes(_KEY_BYTES)),), data)
     outcome = await _sent(target, keys, data) if keys else forged
     findings.append(_response(outcome, is_genuine=bool(keys), is_sample=given is None))
     if outcome.trace is not None and outcome.status:

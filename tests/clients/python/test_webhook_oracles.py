@@ -17,7 +17,7 @@ import svix
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.crypto.signing import decode_private_key, encode_public_key, sign
+from discue.crypto.signing import HmacKey, decode_private_key, encode_public_key, sign
 from discue_client.webhook import DataInvalid, Headers, SignatureInvalid, Webhook
 from tests.clients.python.signed import KEY, MESSAGE_ID, NOW, PUBLIC_KEY, SECRET, headers_of, v1
 
@@ -125,7 +125,7 @@ def test_requests_that_the_service_signs_are_accepted_with_each_kind_of_key(
     headers = {
         "webhook-id": MESSAGE_ID,
         "webhook-timestamp": str(now),
-        "webhook-signature": sign([key, private], MESSAGE_ID, now, body),
+        "webhook-signature": sign([HmacKey(key), private], MESSAGE_ID, now, body),
     }
 
     Webhook("whsec_" + b64encode(key).decode()).verify(body, headers)
