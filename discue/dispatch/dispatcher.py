@@ -31,7 +31,6 @@ from discue.domain.attempts import Outcome
 from discue.domain.model import DisableReason
 from discue.domain.trace_context import trace_id_of
 from discue.observability.supervisor import BackgroundTasks
-from discue.sending.request import AttemptRequest
 from discue.store import listeners
 from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
@@ -74,13 +73,11 @@ class Dispatcher:
         on_unowned: Callable[[], None],
     ) -> None:
         """`on_missed` is called when missed deliveries were stored, and `on_unowned` when a cursor may be free."""
-        tuning = limits.tuning
-        self._send_attempt = send
-        self._monotonic = sources.clock.monotonic
+        tuning, monotonic = limits.tuning, sources.clock.monotonic
         self.tasks = BackgroundTasks(sources.log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)
-        self.limiter = ConcurrencyLimiter(limits.max_in_flight, Turns(self._monotonic, most=tuning.starts_per_turn))
+        self.limiter = ConcurrencyLimiter(limits.max_in_flight, Turns(monotonic, most=tuning.starts_per_turn))
         worker = WorkerContext(
             **msgspec.structs.asdict(sources),
             store=store,
@@ -97,10 +94,10 @@ class Dispatcher:
         self._context = LaneContext(
             **msgspec.structs.asdict(worker),
             reads=LimitedReads(store),
-            send_request=self._send,
+            send_request=send,
             limiter=self.limiter,
             budget=BodyBudget(limits.tail_buffer_bytes),
-            filter_turns=Turns(self._monotonic),
+            filter_turns=Turns(monotonic),
             replay_slots=self.replay_slots,
             disable_after_seconds=limits.disable_after_seconds,
             details=details,
@@ -143,12 +140,6 @@ class Dispatcher:
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
         self._context.store.engine.notify(Notification(cursors=True))
-
-    def _send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        """Make an attempt, and note how long it took to start."""
-        started_at = self._monotonic()
-        self._send_attempt(request, done)
-        self.limiter.turns.spend(self._monotonic() - started_at)
 
     def on_appended(self, appended: Appended) -> None:
         """Pass stored messages to the lanes of their queue."""

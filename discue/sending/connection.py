@@ -1,6 +1,7 @@
 """Connections to listeners' servers: each carries one exchange at a time, and is kept for reuse while it is idle."""
 
 import asyncio
+import math
 import select
 import ssl
 from collections import OrderedDict
@@ -22,6 +23,7 @@ _FIRST_DISTRUST_SECONDS = 1.0
 _LONGEST_DISTRUST_SECONDS = 60.0
 _MOST_DISTRUSTED = 10_000
 _TRUSTED = (0.0, 0.0)
+_CLOSING_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -163,7 +165,7 @@ class Connection(asyncio.Protocol):
 
 
 class IdleConnections:
-    """Idle connections by origin, limited per origin and in total. The longest idle one is closed first.
+    """Idle connections by origin, limited per origin and in total.
 
     Times are readings of the monotonic clock, in seconds.
     """
@@ -171,12 +173,13 @@ class IdleConnections:
     def __init__(self, limits: SenderLimits) -> None:
         self._limits = limits
         self._by_origin: dict[Origin, list[Connection]] = {}
-        self._by_age: OrderedDict[Connection, None] = OrderedDict()
+        self._count = 0
+        self._closes_at = 0.0
         self._distrusted: OrderedDict[Origin, tuple[float, float]] = OrderedDict()
         """Until when no connection of an origin is kept, and how many seconds that is."""
 
     def __len__(self) -> int:
-        return len(self._by_age)
+        return self._count
 
     def take(self, origin: Origin, now: float) -> Connection | None:
         """Return the connection of an origin that was used last: it is the least likely to be stale."""
@@ -196,17 +199,21 @@ class IdleConnections:
         if connection.response.keep_alive_header:
             idle_seconds = min(idle_seconds, reusable_seconds(connection.response.keep_alive_header))
         connection.reusable_until = min(now + idle_seconds, connection.opened_at + limits.age_seconds)
-        waiting = len(self._by_origin.get(connection.origin, ()))
         if self._distrusted and self._distrusted.get(connection.origin, _TRUSTED)[0] > now:
             connection.reusable_until = now
+        idle = self._by_origin.get(connection.origin)
+        waiting = 0 if idle is None else len(idle)
         if connection.reusable_until <= now or waiting >= limits.idle_connections_per_origin:
             connection.abort()
             return
-        self._by_origin.setdefault(connection.origin, []).append(connection)
-        # In the order in which they became idle, which is also the order in which they expire, but for their age.
-        self._by_age[connection] = None
-        if len(self._by_age) > limits.idle_connections:
-            self._close(next(iter(self._by_age)))
+        if idle is None:
+            self._by_origin[connection.origin] = [connection]
+        else:
+            idle.append(connection)
+        self._count += 1
+        if self._count > limits.idle_connections:
+            # The origin that has had idle connections for longest.
+            self._close(next(iter(self._by_origin.values()))[0])
 
     def distrust(self, origin: Origin, now: float) -> None:
         """Keep no connection of an origin for a while: its server closed one without notice, and a request is lost.
@@ -228,26 +235,28 @@ class IdleConnections:
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that was closed, if it is here."""
-        if connection in self._by_age:
+        idle = self._by_origin.get(connection.origin, ())
+        if connection in idle:
             self._remove(connection, self._by_origin[connection.origin])
 
     def close_expired(self, now: float) -> None:
-        while self._by_age:
-            connection = next(iter(self._by_age))
-            if now < connection.reusable_until:
-                return
+        """Close expired connections, once a second at most: all of them are looked at."""
+        if now < self._closes_at:
+            return
+        self._closes_at = now + _CLOSING_SECONDS
+        expired = [each for idle in self._by_origin.values() for each in idle if each.reusable_until <= now]
+        for connection in expired:
             self._close(connection)
 
     def close_all(self) -> None:
-        while self._by_age:
-            self._close(next(iter(self._by_age)))
+        self.close_expired(math.inf)
 
     def _close(self, connection: Connection) -> None:
         self._remove(connection, self._by_origin[connection.origin])
         connection.abort()
 
     def _remove(self, connection: Connection, idle: list[Connection]) -> None:
-        del self._by_age[connection]
+        self._count -= 1
         idle.remove(connection)
         if not idle:
             del self._by_origin[connection.origin]

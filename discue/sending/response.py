@@ -35,11 +35,12 @@ class Failure(NamedTuple):
 
 
 def classify_response(
-    status: int, excerpt: bytes, duration_ms: int, *, retry_after: bytes = b"", no_retry: bytes = b"", now: int
+    status: int, excerpt: bytes, duration_ms: int, *, retry_after: bytes = b"", no_retry: bytes = b"", now: int = 0
 ) -> Outcome:
     """Return the outcome of an attempt with this response: any 2xx acknowledges, and redirects are never followed.
 
-    `retry_after` and `no_retry` are the values of the two headers. `now` is in milliseconds since the Unix epoch.
+    `retry_after` and `no_retry` are the values of the two headers. `now`, which the first one needs, is in milliseconds
+    since the Unix epoch.
     """
     if 200 <= status < 300:
         return Outcome(status, "", "", duration_ms, None, False, excerpt)
@@ -146,6 +147,9 @@ def reusable_seconds(keep_alive: bytes) -> float:
     announced = _IDLE_TIMEOUT.search(keep_alive)
     return math.inf if announced is None else max(0.0, int(announced[1]) - _ON_THE_WAY_SECONDS)
 
+
+_READ: Final = frozenset({b"content-length", b"transfer-encoding", b"retry-after", b"webhook-no-retry", b"keep-alive"})
+"""The headers that decide how a response is read and what follows."""
 
 _MALFORMED = Failure("protocol", "The response is not valid HTTP.")
 _HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
@@ -265,6 +269,8 @@ class ResponseReader:
             return
         name = name.lower()
         self.headers.append((name, value))
+        if name not in _READ:
+            return
         if name == b"content-length":
             self._framed = True
         # RFC 9112, 6.3: without chunked as the last coding, the body ends with the connection.

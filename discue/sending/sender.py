@@ -224,7 +224,7 @@ class Sender:
             int((now - exchange.started_at) * 1_000),
             retry_after=response.retry_after,
             no_retry=response.no_retry,
-            now=self._clock.now(),
+            now=self._clock.now() if response.retry_after else 0,
         )
         if self._traces_all or (self._traces_failures and outcome.error):
             outcome = replace(outcome, trace=trace_of(exchange, connection, outcome.excerpt, now))

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, cast
 
 from discue.domain.clock import DatabaseClock, SystemClock
 from discue.domain.errors import Overloaded, StoreDamaged
+from discue.domain.messages import Entry
 from discue.observability.metrics import ACKNOWLEDGED, COMMIT_SECONDS, CommitKind, Histogram, Measures
 from discue.store import tallies
 from discue.store.engine import (
@@ -299,10 +300,7 @@ class Store:
         self.healthy = outcome is not None
         if outcome is None:
             return
-        appended = [result for result in outcome.appends if isinstance(result, Appended)]
-        for results in outcome.topic_appends:
-            if not isinstance(results, Exception):
-                appended += results
+        appended = _by_queue(outcome)
         for each in appended:
             try:
                 for on_append in self.on_append:
@@ -340,6 +338,20 @@ class Store:
         # One queue's appends must not run in two concurrent commits: these would wait for each other's head row, and
         # finish in any order. The low bits of a row id are the slot of the worker that made it.
         return groups[(key >> 22) % len(groups)] if len(groups) > 1 else groups[0]
+
+
+def _by_queue(outcome: BatchOutcome) -> list[Appended]:
+    """Return what a commit has appended, once for each queue: a call of the lanes costs as much as several messages."""
+    appended = [result for result in outcome.appends if isinstance(result, Appended)]
+    for results in outcome.topic_appends:
+        if not isinstance(results, Exception):
+            appended += results
+    if len(appended) < 2:
+        return appended
+    queues: dict[QueueKey, list[Entry]] = {}
+    for each in appended:
+        queues.setdefault((each.organization, each.queue), []).extend(each.entries)
+    return [Appended(*queue, tuple(entries)) for queue, entries in queues.items()]
 
 
 async def _write_nothing(tx: Transaction) -> None:

@@ -140,7 +140,8 @@ class WorkerLease(WorkerSession):
 
     holds = True
 
-    def is_held(self) -> bool:
+    def is_held_at(self, monotonic: float) -> bool:
+        del monotonic
         return self.holds
 
 

@@ -15,7 +15,7 @@ from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest
 from discue.store import organizations, queues
-from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, until, well
+from tests.dispatch.stage import DAY_MS, LIMITS, Courier, Stage, badly, until, well
 from tests.support.databases import on_sqlite_only
 
 pytestmark = on_sqlite_only
@@ -244,13 +244,13 @@ async def test_no_lane_comes_up_between_an_invalidation_and_a_reset(stage: Stage
 
 async def test_lane_that_waits_for_its_turn_has_work_to_come(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     queue, _ = await stage.running()
-    courier = stage.courier
+    courier, send = stage.courier, Courier.__call__
 
-    def slow(request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
+    def slow(self: Courier, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         stage.clock.advance(10)
-        courier(request, done)
+        send(self, request, done)
 
-    monkeypatch.setattr(stage.dispatcher, "_send_attempt", slow)
+    monkeypatch.setattr(Courier, "__call__", slow)
     await stage.append(queue, 3)
     assert stage.dispatcher.has_turns_to_come
     assert len(courier.in_flight) == 1

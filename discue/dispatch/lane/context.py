@@ -39,7 +39,7 @@ class Tuning(msgspec.Struct, frozen=True):
     """Messages per read of the log."""
     due_rows: int = 32
     """Retries per read, in addition to those that are claimed."""
-    notified_held: int = 256
+    notified_held: int = 2_048
     """Messages from notifications that a lane holds in memory."""
     waiting_held: int = 256
     """Messages of a lane that wait in memory for their keys."""
@@ -106,7 +106,11 @@ class WorkerSession:
 
     def is_held(self) -> bool:
         """Whether an attempt may start now: no other worker can have taken the cursors over yet."""
-        return self.clock.monotonic() < self.held_until
+        return self.is_held_at(self.clock.monotonic())
+
+    def is_held_at(self, monotonic: float) -> bool:
+        """Whether an attempt may start at a time of the monotonic clock."""
+        return monotonic < self.held_until
 
 
 class Sources(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from discue.dispatch.lane.states import (
     LEASE,
     REPLAYS,
     SHARE,
+    SLOTS,
     STORE,
     WORKER,
     Blocked,
@@ -362,15 +363,19 @@ class Lane:
 
     def _start_some(self) -> Blocked:
         """Start what may start, read more if needed, and return why no more may start."""
-        if not self._context.session.is_held():
+        context = self._context
+        clock, turns = context.clock, context.limiter.turns
+        began = clock.monotonic()
+        if not context.session.is_held_at(began):
             return LEASE
-        now = self._context.clock.now()
+        now = clock.now()
         while isinstance(found := self._eligible(now), InFlightAttempt):
             self._send(found)
+            began = turns.spend_since(began)
         if self.cursor.dirty:
             self._flush.request()
         # Retries are read before a slot is free: in a single slot, they take turns with new messages.
-        if self.limits.has_free_slot or self._context.budget.left:
+        if found is not SLOTS or context.budget.left:
             self.backlog.read_on(now, self._may_read_page)
         return found
 

@@ -86,6 +86,7 @@ class Turns:
     ) -> None:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._most = most
+        self._monotonic = monotonic
         self._call_soon = call_soon or _call_soon
         self.left = most
         """How many steps are left in this turn. 0 if its time is over."""
@@ -108,6 +109,12 @@ class Turns:
         """Schedule the next turn."""
         self.is_on = True
         self._call_soon(self._begin)
+
+    def spend_since(self, began: float) -> float:
+        """Note that a step took until now. Returns the time, at which the next one begins."""
+        now = self._monotonic()
+        self.spend(now - began)
+        return now
 
     def spend(self, seconds: float) -> None:
         """Note how long a step took."""
