@@ -2,6 +2,7 @@
 
 import hmac
 from base64 import b64decode, b64encode
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -98,7 +99,7 @@ def sign(keys: Sequence[SigningKey], message_id: str, timestamp: int, body: byte
 
 def _signature(key: SigningKey, signed: bytes) -> str:
     if isinstance(key, HmacKey):
-        return "v1," + b64encode(key.digest(signed)).decode("ascii")
+        return "v1," + b2a_base64(key.digest(signed), newline=False).decode("ascii")
     return "v1a," + b64encode(key.sign(signed)).decode("ascii")
 
 

@@ -130,6 +130,8 @@ class BodyReader:
         self._errors: dict[asyncio.Task[Any], DiscueError] = {}
         """The errors of reads that were cancelled."""
         self._shares: dict[int, _Share] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop on which bodies are read; None until the first one is."""
         self._tick = 0
         self._ticking = False
         self.held: dict[asyncio.Task[Any], _Reading] = {}
@@ -146,7 +148,8 @@ class BodyReader:
         length = None if announced is None else _length(announced, limit)
         if length == 0:
             return b""
-        task = asyncio.current_task()
+        # Asking for the running loop costs a system call on Python 3.11, and bodies are read on one loop only.
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("A body must be read in a task.")
         if not self._ticking:
@@ -291,7 +294,8 @@ class BodyReader:
 
     def _schedule_tick(self) -> None:
         self._ticking = True
-        asyncio.get_running_loop().call_later(self._tick_seconds, self._on_tick)
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_later(self._tick_seconds, self._on_tick)
 
     def _on_tick(self) -> None:
         """Cancel reads whose deadline has passed, or that are too slow."""

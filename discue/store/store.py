@@ -182,7 +182,7 @@ class Store:
         item, started_at = self._admit(append), self._monotonic()
         group = self._by_key(self._appends, append.queue)
         try:
-            appended = cast("Appended", await group.add(group.appends, item))
+            appended: Appended = await group.add(group.appends, item)
         except StoreDamaged:
             self.damage.note((append.organization, append.queue))
             raise
@@ -197,7 +197,7 @@ class Store:
         """
         item, started_at = self._admit(append), self._monotonic()
         group = self._by_key(self._appends, append.topic)
-        appended = cast("tuple[Appended, ...]", await group.add(group.topic_appends, item))
+        appended: tuple[Appended, ...] = await group.add(group.topic_appends, item)
         self.measures.count_published(item.rows, item.bytes, self._monotonic() - started_at)
         return appended
 
@@ -242,7 +242,7 @@ class Store:
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
         group = self._by_key(self._settles, settle.listener)
-        is_stored = cast("bool", await group.add(group.settles, settle))
+        is_stored: bool = await group.add(group.settles, settle)
         if is_stored:
             self.listener_counts.count(settle)
             for attempt in settle.attempts:
