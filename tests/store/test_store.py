@@ -282,17 +282,19 @@ async def test_a_failure_reaches_everybody_who_waits(house: House) -> None:
 
 async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stored(house: House) -> None:
     heard: list[int] = []
-    stored: list[int] = []
+    stored: list[tuple[int, int]] = []
 
     def hear(appended: Appended) -> None:
         heard.extend(entry.seq for entry in appended.entries)
         [(count,)] = house.engine._reader.execute("SELECT count(*) FROM log").fetchall()
-        stored.append(int(str(count)))
+        stored.append((appended.entries[-1].seq, int(str(count))))
 
     house.store.on_append = [hear]
     await asyncio.gather(*(house.store.append(an_append(house.queue, 100 + 2 * each, 2)) for each in range(40)))
     assert heard == list(range(1, 81))
-    assert all(count >= last for count, last in zip(stored, heard[1::2], strict=True))
+    # Once for each commit: several publishes share one.
+    assert len(stored) < 40
+    assert all(count >= last for last, count in stored)
 
 
 async def test_append_that_was_not_stored_is_not_announced(house: House) -> None:
@@ -318,7 +320,8 @@ async def test_publishers_get_results_if_a_lane_fails_to_take_their_messages(hou
         house.store.append(an_append(house.queue, 100)), house.store.append(an_append(house.queue, 101))
     )
     assert (first.entries[0].seq, second.entries[0].seq) == (1, 2)
-    assert [type(each["exception"]) for each in complaints] == [LookupError, LookupError]
+    # Both publishes may share a commit.
+    assert {type(each["exception"]) for each in complaints} == {LookupError}
     await house.store.append(an_append(house.queue, 102))
 
 
