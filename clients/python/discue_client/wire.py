@@ -45,7 +45,7 @@ def encode(body: object) -> bytes:
     content = msgspec.json.encode(body, enc_hook=_pydantic)
     # Both are encoded as null. Most bodies have no null, and cost nothing more.
     if b"null" in content:
-        plain = msgspec.to_builtins(body, str_keys=True, enc_hook=lambda value: value.model_dump(mode="json"))
+        plain = msgspec.to_builtins(body, str_keys=True, enc_hook=_plain)
         json.dumps(plain, allow_nan=False)
     return content
 
@@ -54,6 +54,11 @@ def _pydantic(value: Any) -> Any:
     if hasattr(value, "model_dump_json"):
         return msgspec.Raw(value.model_dump_json().encode())
     raise TypeError(f"{type(value).__name__} has no JSON form: publish its fields, or bytes")
+
+
+def _plain(value: Any) -> Any:
+    # Raw is JSON already.
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else None
 
 
 def decode(content: bytes, type_: type[T], request: str) -> T:

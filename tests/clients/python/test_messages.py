@@ -4,6 +4,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 
 from discue_client import wire
@@ -53,7 +54,7 @@ def test_number_that_json_does_not_have_is_refused(data: Any) -> None:
         wire.encode(message_fields(data))
 
 
-@pytest.mark.parametrize("data", [None, "null", {"a": None, 1: MIDNIGHT}])
+@pytest.mark.parametrize("data", [None, "null", {"a": None, 1: MIDNIGHT}, {"a": msgspec.Raw(b"null")}])
 def test_null_is_data_like_any_other(data: Any) -> None:
     assert b"null" in wire.encode(message_fields(data))
 
