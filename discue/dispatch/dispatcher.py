@@ -73,7 +73,7 @@ class Dispatcher:
         on_unowned: Callable[[], None],
     ) -> None:
         """`on_missed` is called when missed deliveries were stored, and `on_unowned` when a cursor may be free."""
-        tuning, monotonic = limits.tuning, sources.clock.monotonic
+        tuning, monotonic = limits.tuning, session.clock.monotonic
         self.tasks = BackgroundTasks(sources.log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
         self.lanes = LaneIndex(sources.clock)

@@ -364,11 +364,12 @@ class Lane:
     def _start_some(self) -> Blocked:
         """Start what may start, read more if needed, and return why no more may start."""
         context = self._context
-        clock, turns = context.clock, context.limiter.turns
-        began = clock.monotonic()
-        if not context.session.is_held_at(began):
+        session, turns = context.session, context.limiter.turns
+        # The clock of the lease and of turns. In tests, that of messages may be another one.
+        began = session.clock.monotonic()
+        if not session.is_held_at(began):
             return LEASE
-        now = clock.now()
+        now = context.clock.now()
         while isinstance(found := self._eligible(now), InFlightAttempt):
             self._send(found)
             began = turns.spend_since(began)
