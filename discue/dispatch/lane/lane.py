@@ -365,7 +365,7 @@ class Lane:
         """Start what may start, read more if needed, and return why no more may start."""
         context = self._context
         session, turns = context.session, context.limiter.turns
-        # The clock of the lease and of turns. In tests, that of messages may be another one.
+        # The clock of the lease and of turns. In tests, messages have a clock of their own.
         began = session.clock.monotonic()
         if not session.is_held_at(began):
             return LEASE
