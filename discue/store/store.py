@@ -341,17 +341,29 @@ class Store:
 
 
 def _by_queue(outcome: BatchOutcome) -> list[Appended]:
-    """Return what a commit has appended, once for each queue: a call of the lanes costs as much as several messages."""
+    """Return what a batch has appended, once for each queue: a call of the lanes costs as much as several messages.
+
+    Parts of a batch that were stored in several commits may have messages of other workers between them. Their seqs are
+    not consecutive, and they stay apart.
+    """
     appended = [result for result in outcome.appends if isinstance(result, Appended)]
     for results in outcome.topic_appends:
         if not isinstance(results, Exception):
             appended += results
     if len(appended) < 2:
         return appended
+    found: list[Appended] = []
     queues: dict[QueueKey, list[Entry]] = {}
     for each in appended:
-        queues.setdefault((each.organization, each.queue), []).extend(each.entries)
-    return [Appended(*queue, tuple(entries)) for queue, entries in queues.items()]
+        queue = (each.organization, each.queue)
+        entries = queues.get(queue)
+        if entries is None:
+            queues[queue] = list(each.entries)
+        elif entries[-1].seq + 1 == each.entries[0].seq:
+            entries += each.entries
+        else:
+            found.append(each)
+    return [*(Appended(*queue, tuple(entries)) for queue, entries in queues.items()), *found]
 
 
 async def _write_nothing(tx: Transaction) -> None:

@@ -297,6 +297,28 @@ async def test_lanes_hear_of_messages_in_their_order_and_only_when_they_are_stor
     assert all(count >= last for last, count in stored)
 
 
+async def test_messages_with_others_between_them_are_announced_apart(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a batch that fails as a whole are stored in commits of their own, between which others may store."""
+    heard: list[list[int]] = []
+    house.store.on_append = [lambda appended: heard.append([entry.seq for entry in appended.entries])]
+    commit = Watched.commit
+
+    async def with_a_gap(engine: Watched, batch: Batch) -> BatchOutcome:
+        outcome = await commit(engine, batch)
+        first, second, third = outcome.appends
+        assert isinstance(second, Appended)
+        elsewhere = [msgspec.structs.replace(entry, seq=entry.seq + 1) for entry in second.entries]
+        return msgspec.structs.replace(
+            outcome, appends=[first, msgspec.structs.replace(second, entries=tuple(elsewhere)), third]
+        )
+
+    monkeypatch.setattr(Watched, "commit", with_a_gap)
+    await _carried_out(house, *(house.store.append(an_append(house.queue, 100 + each)) for each in range(3)))
+    assert heard == [[1], [3], [3]]
+
+
 async def test_append_that_was_not_stored_is_not_announced(house: House) -> None:
     heard: list[Appended] = []
     house.store.on_append = [heard.append]
