@@ -23,7 +23,7 @@ _REQUEST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/jso
 
 
 class Wish(msgspec.Struct):
-    """One round of the client: so many requests, so many of them at once."""
+    """One round of the client: how many requests it sends, and how many of them at once."""
 
     port: int
     requests: int

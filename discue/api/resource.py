@@ -42,8 +42,8 @@ def _attributes_of(view_type: type[msgspec.Struct]) -> Sequence[tuple[str, tuple
 def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
     """Return a view. Fields that are not given come from the first source that has an attribute of the same name.
 
-    `id` shows the public id, `queue_id` and its like that of another resource, and `name` the alias. An optional field
-    is omitted if its attribute is None or empty.
+    `id` is the public id, a field such as `queue_id` is the public id of another resource, and `name` is the alias.
+    An optional field is omitted if its attribute is None or an empty string.
     """
     for name, attributes, is_optional in _attributes_of(view_type):
         if name in fields:

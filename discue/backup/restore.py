@@ -99,7 +99,7 @@ def unpack_and_check(backup: Path, target: Path, keys: Sequence[bytes]) -> tuple
 
 
 def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock, *, force: bool) -> RestoreResult:
-    """Restore a backup to a file that no program uses. With `force`, an existing one is kept under another name.
+    """Restore a backup to a file that no program uses. With `force`, an existing file is renamed and kept.
 
     Raises DiscueError, and changes nothing, if the backup cannot be used.
     """
@@ -107,7 +107,7 @@ def restore(backup: Path, target: Path, keys: Sequence[bytes], clock: Clock, *, 
     temporary.unlink(missing_ok=True)
     try:
         header, contents = unpack_and_check(backup, temporary, keys)
-        # The lock is a file, which an unusable backup must not leave.
+        # The lock creates a file. An unusable backup must not leave one behind, so the lock comes after the check.
         with alone_on(target):
             require_replaceable(target, force=force)
             give_to_owner(temporary, target)

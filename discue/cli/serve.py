@@ -227,7 +227,7 @@ async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -
 
 
 async def _require_key(settings: Settings) -> None:
-    """Raise SettingsInvalid for an empty database that lacks a key, before it gets tables."""
+    """Raise SettingsInvalid if a key is needed but not set, before tables are created in an empty database."""
     if lacks_key(settings) and not (await inspect_database(settings)).version:
         raise SettingsInvalid(NO_KEY)
 

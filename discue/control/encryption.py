@@ -235,9 +235,9 @@ async def ensure_encryption(control: ControlContext, log: Log, *, new_key_file: 
 
 
 def lacks_key(settings: Settings) -> bool:
-    """Return whether there is no key, `ensure_encryption` creates none, and clear text is not allowed."""
-    is_certain = settings.encryption == "none" or default_key_file(settings) is not None
-    return not is_certain and not current_keys(settings)
+    """Return whether a key is needed but not set: clear text is not allowed, and no key file is created."""
+    needs_key = settings.encryption != "none" and default_key_file(settings) is None
+    return needs_key and not current_keys(settings)
 
 
 def default_key_file(settings: Settings) -> Path | None:

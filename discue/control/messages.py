@@ -97,7 +97,7 @@ class MessageTimeline(msgspec.Struct, frozen=True):
     attention: tuple[Delivery, ...] = ()
     """The deliveries that need attention, on the first of several pages: missed first, then failing, then waiting."""
     urls: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """The URLs of the listeners that requests are sent to. Listeners in pull mode have none."""
+    """The URLs of listeners in push mode, by public id. Listeners in pull mode are left out."""
 
     @property
     def all_deliveries(self) -> tuple[Delivery, ...]:

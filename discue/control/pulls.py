@@ -83,7 +83,9 @@ class Puller(Protocol):
     """The broker that leases messages. Its methods raise NotFound if the listener is deleted, and Unavailable."""
 
     def connect(self, key: int, account: int) -> AbstractContextManager[PullClient]:
-        """Register a consumer for the duration of the block. A changed key or a drain makes it inactive.
+        """Register a consumer for the duration of the block, and count it for its account. Raises Overloaded.
+
+        A changed key or a drain makes the consumer inactive.
 
         The consumer holds the memory of its messages until it releases the memory, or the block ends.
         """

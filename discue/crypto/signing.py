@@ -26,10 +26,10 @@ _TOLERANCE_MS = 300_000
 
 
 class HmacKey(bytes):
-    """A key of 24 to 64 bytes for HMAC-SHA256, which hashes the key itself once only."""
+    """A key of 24 to 64 bytes for HMAC-SHA256. The key is hashed only once, for all signatures."""
 
     def digest(self, signed: bytes) -> bytes:
-        """Return the HMAC of a text (RFC 2104)."""
+        """Return the HMAC of `signed` (RFC 2104)."""
         inner, outer = self._states
         inner, outer = inner.copy(), outer.copy()
         inner.update(signed)

@@ -105,7 +105,7 @@ def hour(instant: int) -> str:
 
 
 def outcome(made: StoredAttempt) -> str:
-    """Return what came of an attempt: the status with its phrase, or why there was none."""
+    """Return the outcome of an attempt: the status and its phrase, or the cause if there is no status."""
     if not made.status:
         return made.cause
     return f"{made.status // 100}xx" if made.withheld else f"{made.status} {reason_phrase(made.status)}"

@@ -177,7 +177,7 @@ def _bar(scale: Scale, start: int, end: int, shown: tuple[str, str]) -> Bar:
 
 
 def stages(made: AttemptDetails, longest: int) -> Iterator[Bar]:
-    """Yield the stages of an attempt; the whole as one if they are not kept or not shown."""
+    """Yield the stages of an attempt, or a single bar if they are not kept or not shown."""
     if made.attempt.withheld:
         yield Bar(0.0, NARROWEST, "s-whole", "Not shown")
         return

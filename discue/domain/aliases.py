@@ -57,7 +57,7 @@ def check_customer(given: str | UnsetType | None) -> None:
     if not isinstance(given, str):
         return
     if not given:
-        raise invalid("/customer", "must not be empty: leave it out, or send null, for no customer")
+        raise invalid("/customer", "must not be empty; send null for no customer")
     if len(given) > LONGEST_CUSTOMER or not given.isprintable() or given != given.strip():
         rule = f"must have at most {LONGEST_CUSTOMER} printable characters, without spaces around them"
         raise invalid("/customer", rule)

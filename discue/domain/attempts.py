@@ -137,7 +137,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 WITHHELD: Final = -1
 _WITHHELD_DETAIL: Final = (
-    "The details are not shown, because the address is not public; the operator can allow it with "
+    "The details are not shown, because the address is not public; the operator can show them with "
     "`show_private_responses`."
 )
 

@@ -48,7 +48,7 @@ class SystemClock:
     def now(self) -> int:
         return time.time_ns() // 1_000_000
 
-    # Without a function around it: several times for each message.
+    # No method around it, because it is called several times for each message.
     monotonic = staticmethod(time.monotonic)
 
 

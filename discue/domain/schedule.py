@@ -127,7 +127,8 @@ def check_timing(timing: Timing) -> None:
         CronSim(_expression(timing.cron), datetime.fromtimestamp(0, UTC))
     except CronSimError as error:
         field = str(error).removeprefix("Bad ")
-        rule = f"has an invalid {field} field; write numbers, ranges such as 1-5, lists such as 1,15, or */5 for steps"
+        examples = "numbers, ranges such as 1-5, lists such as 1,15, or steps such as */5"
+        rule = f"has an invalid {field} field; write {examples}"
         raise invalid("/cron", rule) from None
     if timing.starts_at is not None and timing.ends_at is not None and timing.ends_at <= timing.starts_at:
         raise invalid("/ends_at", "must be later than starts_at", code="conflicting_fields")

@@ -240,7 +240,7 @@ class IdleConnections:
             self._remove(connection, self._by_origin[connection.origin])
 
     def close_expired(self, now: float) -> None:
-        """Close expired connections, once a second at most: all of them are looked at."""
+        """Close expired connections. Does so at most once a second, because it looks at all connections."""
         if now < self._closes_at:
             return
         self._closes_at = now + _CLOSING_SECONDS

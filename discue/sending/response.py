@@ -39,8 +39,8 @@ def classify_response(
 ) -> Outcome:
     """Return the outcome of an attempt with this response: any 2xx acknowledges, and redirects are never followed.
 
-    `retry_after` and `no_retry` are the values of the two headers. `now`, which the first one needs, is in milliseconds
-    since the Unix epoch.
+    `retry_after` and `no_retry` are the values of the two headers. `now` is in milliseconds since the Unix epoch, and
+    needed only with `retry_after`.
     """
     if 200 <= status < 300:
         return Outcome(status, "", "", duration_ms, None, False, excerpt)
@@ -148,8 +148,10 @@ def reusable_seconds(keep_alive: bytes) -> float:
     return math.inf if announced is None else max(0.0, int(announced[1]) - _ON_THE_WAY_SECONDS)
 
 
-_READ: Final = frozenset({b"content-length", b"transfer-encoding", b"retry-after", b"webhook-no-retry", b"keep-alive"})
-"""The headers that decide how a response is read and what follows."""
+_INTERPRETED: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"retry-after", b"webhook-no-retry", b"keep-alive"}
+)
+"""The response headers that `ResponseReader` interprets. It only records the others."""
 
 _MALFORMED = Failure("protocol", "The response is not valid HTTP.")
 _HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
@@ -269,7 +271,7 @@ class ResponseReader:
             return
         name = name.lower()
         self.headers.append((name, value))
-        if name not in _READ:
+        if name not in _INTERPRETED:
             return
         if name == b"content-length":
             self._framed = True

@@ -182,7 +182,7 @@ class _Matching:
     ) -> None:
         """`only` are ids of messages, `chosen` the row ids of queues, and `named` copies that the alias names by id.
 
-        The ids of all messages are below `above`.
+        Only messages with ids below `above` are read.
         """
         self._live = live
         self._only = only

@@ -85,7 +85,7 @@ _NEXT_OF_KEY: Final = """(
 )"""
 _NEXT = f"CASE WHEN e.blocked > 0 THEN {_NEXT_OF_KEY} END"
 _READ_AT_ONCE: Final = 4_096
-"""The size in bytes of messages whose bodies are read together with their rows; those of others are read by need."""
+"""Bodies of up to this many bytes are read with their rows. Longer ones are read for the chosen rows only."""
 _RETRIES = f"""
 SELECT e.seq, l.size, e.attempts, e.redelivered_at, {_NEXT},
     l.id, l.stored_at, l.codec, CASE WHEN l.size <= {_READ_AT_ONCE} THEN {BODY} END, l.expires_at, l.key_hash, l.extra
@@ -128,9 +128,9 @@ WHERE e.organization = $1 AND e.listener = $2 AND e.stream = $3 AND e.state = 'r
 async def read_due(
     tx: Transaction, queue: QueueKey, key: CursorKey, now: int, *, limit: int, max_bytes: int, known: Container[int]
 ) -> DueRetries:
-    """Read the oldest due retries of a cursor, of those among `limit` that are not `known`.
+    """Read due retries of a cursor: of the oldest `limit`, those that are not `known`.
 
-    After the first, messages have at most `max_bytes`.
+    Stops before the bodies have more than `max_bytes` together, but always reads the first one.
     """
     rows = await tx.rows(_DUE, *key, now, limit)
     chosen, is_cut = _fitting(rows, max_bytes, known)
@@ -145,9 +145,9 @@ async def read_due(
 async def read_sweep(
     tx: Transaction, queue: QueueKey, key: CursorKey, sweep: Sweep, *, limit: int, max_bytes: int, known: Container[int]
 ) -> SweptRetries:
-    """Read the next retries of a sweep that are not `known`, due or not, in log order: some of at most `limit`.
+    """Read retries of a sweep, due or not, in log order: of the next `limit`, those that are not `known`.
 
-    After the first, messages have at most `max_bytes`.
+    Stops before the bodies have more than `max_bytes` together, but always reads the first one.
     """
     rows = await tx.rows(_WAITING, *key, sweep.through, sweep.until, limit)
     chosen, is_cut = _fitting(rows, max_bytes, known)
@@ -183,7 +183,7 @@ async def _in_steps(tx: Transaction, sql: str, key: CursorKey) -> list[Row]:
 
 
 def _fitting(rows: Sequence[Row], max_bytes: int, known: Container[int]) -> tuple[list[Row], bool]:
-    """Return the first rows that are not `known` and fit, and whether others follow. The first one always fits."""
+    """Return the first rows that are not `known` and fit, and whether others did not fit. The first always fits."""
     chosen: list[Row] = []
     size = 0
     for row in rows:

@@ -70,9 +70,10 @@ async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection)
 
 
 async def newest_ids(tx: Transaction, listener: Listener, limit: int = _IDS_SHOWN) -> list[str]:
-    """Read the ids of messages that a listener has missed, newest first, of the last 200 deliveries that it missed.
+    """Read up to `limit` ids of messages that a listener has missed, newest first.
 
-    Fewer than `limit` may not be all: deleted messages have no id.
+    Only about 200 of the newest missed deliveries are searched, and deleted messages have no id. So a result with
+    fewer than `limit` ids may be incomplete.
     """
     rows = await tx.rows(_NEWEST, listener.organization, listener.id, _IDS_LOOKED_AT)
     ids: list[str] = []

@@ -387,7 +387,7 @@ class InMemoryRows(Generic[R]):
 
 
 class Merged(Generic[R]):
-    """A source and a few other rows, which are in memory, as one list."""
+    """A source, and a few rows in memory that the source does not have, as one list."""
 
     def __init__(self, source: Source[R], rows: Sequence[R]) -> None:
         self._source = source
@@ -401,7 +401,7 @@ class Merged(Generic[R]):
         read = await self._source.read(tx, part._replace(offset=skipped, limit=part.offset - skipped + part.limit))
         others = await self._rows.read(tx, part._replace(offset=0, limit=self._count))
         rows = sorted((*read, *others), key=itemgetter(0), reverse=part.newest_first)
-        # The first row of `read` has as many rows before it as the source has skipped, and the others before it here.
+        # The source has skipped `skipped` rows of the list, so the page begins that many rows earlier in `rows`.
         return rows[part.offset - skipped :][: part.limit]
 
 

@@ -242,7 +242,7 @@ def test_10_mb_sent_in_pieces_are_413_where_the_limit_is_passed(cast: Cast, kind
         ("DELETE", "alice", 405, 1_000_000),
     ],
 )
-def test_refusal_of_a_body_of_megabytes_arrives_over_http_2(
+def test_response_to_a_body_of_megabytes_arrives_over_http_2(
     cast: Cast, service: Service, method: str, key: str, status: int, size: int
 ) -> None:
     headers = {**JSON, **getattr(cast, key).headers}

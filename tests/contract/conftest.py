@@ -38,9 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def settings_meant(module: Any) -> Sequence[str]:
-    """Return the settings a module runs on: all with EVERYWHERE, otherwise the cheapest, or those that it names.
+    """Return the settings that a module runs on: all with EVERYWHERE, else its SETTINGS_MEANT, by default SQLite.
 
-    The tests of the store and of the API run on both engines. Modules about what workers share name three workers.
+    Modules that test state that workers share name three workers. The tests of the store and of the API run on
+    both engines.
     """
     return SETTINGS if EVERYWHERE else getattr(module, "SETTINGS_MEANT", ("sqlite",))
 

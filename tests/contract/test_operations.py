@@ -216,7 +216,7 @@ def test_headers_that_are_too_large_are_refused(world: World, operation: Operati
 
 
 @pytest.mark.parametrize("query", INVALID_PAGES)
-def test_a_page_that_is_none_is_refused_by_its_name(world: World, query: str) -> None:
+def test_invalid_page_is_refused_with_the_name_of_the_parameter(world: World, query: str) -> None:
     answer = world.owner.ask("GET", f"/queues?{query}")
     assert problem(answer, 400)["errors"][0]["pointer"] == "?" + query.partition("=")[0]
 

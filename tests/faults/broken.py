@@ -274,7 +274,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         "signing_key_of",
         lambda secret: signing.HmacKey(signing.decode_secret(secret.text)[::-1]),
     ),
-    "ignores_its_lease": (WorkerSession, "is_held", lambda _self: True),
+    "ignores_its_lease": (WorkerSession, "is_held_at", lambda _self, _monotonic: True),
     "ignores_the_warning_of_a_commit": (ServerConnection, "_notice", lambda _self, _connection, _message: None),
     "takes_guests_for_gone": (
         InheritedRequests,

@@ -26,7 +26,7 @@ from tests.support.clocks import StandingClock
 
 @pytest.fixture(scope="module")
 def by_name() -> dict[str, LogEvent]:
-    """Return the events. To find them parses the whole program, which collecting tests does not need."""
+    """Return the events by name. Finding them parses the whole program, so it must not happen at import."""
     return {event.name: event for event in log_events()}
 
 

@@ -249,9 +249,9 @@ async def publish(store: Store, queue: Queue, ids: Sequence[str], now: int = NOO
 
 
 async def append_all(store: Store, appends: Iterable[Append]) -> None:
-    """Store appends in this order, each at its time, in few commits: one for each would take most of a test's time.
+    """Store appends in order, in few commits: a commit for each append would take most of a test's time.
 
-    All messages of a queue in one commit get the same time.
+    Messages of a queue in one commit get the same time, so this sets the time of each append afterwards.
     """
     ordered = tuple(appends)
     await asyncio.gather(*map(store.append, ordered))
@@ -261,9 +261,9 @@ async def append_all(store: Store, appends: Iterable[Append]) -> None:
         await store.write(lambda tx: tx.execute(sql))
 
 
-async def publish_each(store: Store, queue: Queue, ids: Iterable[tuple[str, int]]) -> None:
-    """Publish messages at times of their own, in this order."""
-    entries = ((now, (NewEntry(each, JSON_VALUE, b'"%s"' % each.encode()),)) for each, now in ids)
+async def publish_each(store: Store, queue: Queue, messages: Iterable[tuple[str, int]]) -> None:
+    """Publish messages in order. Each has an id and a time."""
+    entries = ((now, (NewEntry(each, JSON_VALUE, b'"%s"' % each.encode()),)) for each, now in messages)
     await append_all(store, (Append(queue.organization, queue.id, queue.config_version, *each) for each in entries))
 
 

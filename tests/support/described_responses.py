@@ -27,7 +27,7 @@ Json = Mapping[str, Any]
 
 
 def registry_of(document: Json) -> jsonschema_rs.Registry:
-    """Convert the components of a document once, for all validators of what refers to them."""
+    """Return the components of a document, converted once for the validators of all schemas that refer to them."""
     return jsonschema_rs.Registry([(_DOCUMENT, {"components": document["components"]})])
 
 

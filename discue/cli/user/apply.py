@@ -214,7 +214,7 @@ def _listener_of_a_customer(client: Discue, queue: str) -> Listener | None:
 
 
 def _content(queue: Queue) -> str:
-    """Return what is deleted with a queue: its listeners, of which it shows 100, and the messages that are kept."""
+    """Return how many listeners a queue has ("100+" for 100 or more), and how many messages were published to it."""
     count, published = len(queue.listeners), queue.messages.published_count
     listeners = f"{count}{'+' * (count == _MOST_SHOWN)} listener{'s' * (count != 1)}" if count else ""
     messages = f"{published} message{'s' * (published != 1)} published" if published else ""
@@ -311,7 +311,7 @@ def _make(client: Discue, changes: list[Difference], keep: Callable[[str, str, s
                 code = FAILED
         except APIError as error:
             reason = str(error)
-            # The file names the queue of a channel by its alias.
+            # The field is `queue` in the file, and `queue_id` in the API.
             if change.wanted.kind == "channels":
                 reason = reason.replace("/queue_id", "/queue")
             raise CommandFailed(

@@ -227,7 +227,7 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
 _LISTS: Final = re.compile(
     r"GET (?:/v1)?/(?:queues/|topics/)?([^/ ]*?)/?(queues|listeners|messages|schedules|topics|channels) lists"
 )
-"""Advice of the service that a command can follow."""
+"""Advice of the service to send a request, for which there is a command."""
 
 
 def explain(error: DiscueError) -> str:

@@ -304,7 +304,7 @@ class QueueSession:
         """Whether the listener was requested. An interrupted request may have created it."""
 
     async def open(self) -> None:
-        """Create the listener, or go on with that of a run that was killed: both have the same alias."""
+        """Create the listener, or reuse the one that a killed run has left: it has the same alias."""
         client, arguments = self._client.with_options(deadline=_OPENING_SECONDS), self._arguments
         try:
             # Only to know whether the queue exists.

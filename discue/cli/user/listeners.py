@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _LIMIT = 100
 _WITHHELD = (
-    "Details of private addresses are not shown, unless the operator of the service sets show_private_responses."
+    "Details of requests to private addresses are not shown, unless the operator of the service sets "
+    "show_private_responses."
 )
 _RESOURCE: Final = Resource(
     "listeners",

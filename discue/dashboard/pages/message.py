@@ -22,9 +22,9 @@ _LONGEST_BODY: Final = 4_096
 
 
 def curl_of(detail: AttemptDetail, body: bytes | None, url: str) -> str:
-    """Return the command for the URL of the listener, without the headers that are not kept.
+    """Return a curl command that repeats a request to `url`, without the headers that are not kept.
 
-    It reads a body that is long, binary or None from a file.
+    The command reads the body from a file if the body is long, binary or None.
     """
     lines = [f"curl -i -X POST {shlex.quote(url)}"]
     lines += [

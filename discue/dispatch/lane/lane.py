@@ -375,7 +375,7 @@ class Lane:
             began = turns.spend_since(began)
         if self.cursor.dirty:
             self._flush.request()
-        # Retries are read before a slot is free: in a single slot, they take turns with new messages.
+        # Without a free slot, retries are read if memory is left: in a single slot, they take turns with new messages.
         if found is not SLOTS or context.budget.left:
             self.backlog.read_on(now, self._may_read_page)
         return found
@@ -433,7 +433,7 @@ class Lane:
             attempt.hand_over_outcome(attempt, outcome)
         elif not self.is_closed:
             self._record(attempt, outcome)
-        # Nothing stores the outcome of a lane that was lost or deleted: its next owner sends the message again.
+        # Logs also outcomes that nothing stores: if the lane was lost, its next owner sends the message again.
         context.log_attempt(self.record, attempt, outcome)
         # Others first: a lane that takes back the slot that it has just freed would never let them have it.
         context.limiter.pump_waiting()

@@ -111,7 +111,7 @@ class Turns:
         self._call_soon(self._begin)
 
     def spend_since(self, began: float) -> float:
-        """Note that a step took until now. Returns the time, at which the next one begins."""
+        """Note that a step, which began at `began`, has ended. Returns the current time, for the next step."""
         now = self._monotonic()
         self.spend(now - began)
         return now

@@ -289,11 +289,14 @@ class PullBroker:
     def connect(self, key: int, account: int) -> Iterator[PullClient]:
         """Register a client of an account for the duration of the block. Raises Overloaded.
 
-        An account gets a quarter of the places. The last quarter is kept for accounts with few clients.
+        An account can have a quarter of `MAX_CLIENTS`. The last quarter is reserved for accounts with fewer than
+        `_FEW_CLIENTS`.
         """
         own, share = self._of_account[account], MAX_CLIENTS // _SHARES
         if own >= share or len(self._clients) >= (MAX_CLIENTS if own < _FEW_CLIENTS else MAX_CLIENTS - share):
-            raise Overloaded("Too many requests for messages are already open. Try again soon.")
+            raise Overloaded(
+                "Too many requests for messages are already open, or too many of this account. Try again soon."
+            )
         client = PullClient(key)
         client.is_active = not self._is_closed
         self._clients[client] = None

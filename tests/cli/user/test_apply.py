@@ -438,7 +438,7 @@ def test_refused_change_says_how_many_are_made(shop: Service) -> None:
     assert "1 of 2 changes were made. Correct the file, and run the command again." in result.stderr
 
 
-def test_channel_without_a_queue_is_refused_by_the_field_of_the_file(shop: Service) -> None:
+def test_error_for_a_channel_without_a_queue_names_the_field_of_the_file(shop: Service) -> None:
     (shop.folder / "discue.yaml").write_text("topics: {shop: {channels: {c: {pattern: a}}}}")
     result = shop.run("apply", "-f", "discue.yaml")
 

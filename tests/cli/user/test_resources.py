@@ -258,8 +258,8 @@ def test_failed_test_request_says_why_no_response_is_shown(service: Service) -> 
 
     assert result.returncode == 1
     assert result.stdout == (
-        "failed, status 5xx. Details of private addresses are not shown, unless the operator of the service sets "
-        "show_private_responses.\n"
+        "failed, status 5xx. Details of requests to private addresses are not shown, unless the operator of the "
+        "service sets show_private_responses.\n"
     )
 
 

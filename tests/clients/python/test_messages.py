@@ -60,7 +60,7 @@ def test_null_is_data_like_any_other(data: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["delay", "expires_in"])
-def test_period_that_is_a_text_is_refused_by_its_name(name: str) -> None:
+def test_error_for_a_period_that_is_text_names_the_field(name: str) -> None:
     fields: Any = {name: "5m"}
     with pytest.raises(TypeError, match=f"^{name} must be a number of seconds or a timedelta, not '5m'"):
         message_fields("x", **fields)
