@@ -84,7 +84,8 @@ def _recovering(request: AttemptRequest) -> Answer:
 
 
 def _refusing(request: AttemptRequest) -> Answer:
-    if json.loads(request.body)["total"] < _REFUSED_FROM:
+    # Tests also publish messages of their own.
+    if json.loads(request.body).get("total", 0) < _REFUSED_FROM:
         return _well(request)
     return Answer(422, b'{"error":"currency must be EUR"}', (3, 9, 20, 35), 2)
 
