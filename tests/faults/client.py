@@ -90,9 +90,9 @@ class Client:
             await self.listener(queue, url)
         return queue
 
-    async def listener(self, queue: str, url: str) -> str:
+    async def listener(self, queue: str, url: str, **options: object) -> str:
         """The id of a new listener."""
-        fields: dict[str, object] = {"notify_url": url, "liveness_url": url}
+        fields = {"notify_url": url, "liveness_url": url, **options}
         return str((await self.create(f"/queues/{queue}/listeners", fields))["id"])
 
     async def publish(self, queue: str, data: str) -> str:

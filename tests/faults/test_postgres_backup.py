@@ -87,14 +87,14 @@ async def run_and_lose(product: Product, receiver: Receiver, lost: Archiving, re
     client = product.client()
     queue, disabled_queue = await client.queue(), await client.queue()
     steady = await client.listener(queue, receiver.url("steady"))
-    disabled = await client.listener(disabled_queue, receiver.url("disabled"))
+    # From the beginning: a lane learns of a change shortly after its request has returned.
+    disabled = await client.listener(disabled_queue, receiver.url("disabled"), status="disabled")
     settled = [await client.publish(queue, "before the base backup")]
     recovered.back_up()
     settled.append(await client.publish(queue, "after the base backup"))
     await client.until_shown(
         f"/queues/{queue}/listeners/{steady}", lambda shown: shown["messages"]["acknowledged_count"] == len(settled)
     )
-    await set_status(client, disabled_queue, disabled, "disabled")
     waiting = await client.publish(disabled_queue, "waits at the moment")
     [(moment,)] = lost.run_sql("SELECT clock_timestamp()")
     await set_status(client, disabled_queue, disabled, "enabled")
