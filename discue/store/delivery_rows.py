@@ -31,9 +31,9 @@ class DueRetry(msgspec.Struct, frozen=True, gc=False):
     """When the age of the delivery begins: when it was stored or redelivered."""
 
     @property
-    def size(self) -> int:
-        """The bytes that it holds in memory."""
-        return 0 if self.entry is None else len(self.entry.body)
+    def memory(self) -> int:
+        """About how many bytes its message takes in memory."""
+        return 0 if self.entry is None else self.entry.memory
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):

@@ -67,7 +67,7 @@ class Tuning(msgspec.Struct, frozen=True):
 
 
 class BodyBudget:
-    """How many bytes of message bodies the lanes of a worker hold in memory. Other messages are read again later."""
+    """How many bytes of messages the lanes of a worker hold in memory. Other messages are read again later."""
 
     __slots__ = ("_limit", "held")
 
@@ -192,6 +192,7 @@ T = TypeVar("T")
 
 PAGE_BYTES: Final = 1 << 20
 """The largest page of the log that a lane reads."""
+_ROW_BYTES: Final = 1_024
 
 
 class LimitedReads:
@@ -216,7 +217,9 @@ class LimitedReads:
     async def page(self, queue: QueueKey, after: int, rows: int, max_bytes: Callable[[], int]) -> LogPage:
         """Read a page of the log. `max_bytes` returns its size when the read begins."""
         async with self.slots:
-            page = await self._store.page(*queue, after, rows, max_bytes=max_bytes())
+            size = max_bytes()
+            # Where little memory is left, small messages must not take more of it.
+            page = await self._store.page(*queue, after, min(rows, 1 + size // _ROW_BYTES), max_bytes=size)
             await asyncio.sleep(0)
             return page
 

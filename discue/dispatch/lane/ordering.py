@@ -87,7 +87,7 @@ class WaitingByKey:
         return max(self._by_key, key=lambda key: len(self._by_key[key]), default=None)
 
     def _give_back(self, entries: Iterable[Entry]) -> None:
-        self._budget.give_back(sum(len(entry.body) for entry in entries))
+        self._budget.give_back(sum(entry.memory for entry in entries))
 
 
 class Ordering:

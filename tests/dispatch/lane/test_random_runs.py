@@ -612,10 +612,10 @@ class Promises(RuleBasedStateMachine):
             running = worker.dispatcher
             assert running.limiter.in_flight == len(worker.courier.in_flight) <= TINY_LIMITS.max_in_flight
             assert running._context.budget.held == sum(
-                len(entry.body)
+                entry.memory
                 for each in worker.lanes
                 for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
-            ) + sum(retry.size for each in worker.lanes for retry in each.backlog.retries)
+            ) + sum(retry.memory for each in worker.lanes for retry in each.backlog.retries)
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
