@@ -215,10 +215,9 @@ def _listener_of_a_customer(client: Discue, queue: str) -> Listener | None:
 
 def _content(queue: Queue) -> str:
     """Return how many listeners a queue has ("100+" for 100 or more), and how many messages were published to it."""
-    count, published = len(queue.listeners), queue.messages.published_count
-    listeners = f"{count}{'+' * (count == _MOST_SHOWN)} listener{'s' * (count != 1)}" if count else ""
-    messages = f"{published} message{'s' * (published != 1)} published" if published else ""
-    return ", ".join(filter(None, (listeners, messages)))
+    count = len(queue.listeners)
+    shown = f"{count}+" if count == _MOST_SHOWN else str(count)
+    return f"listeners: {shown}, messages published: {queue.messages.published_count}"
 
 
 class SecretsFile:

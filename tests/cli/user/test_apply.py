@@ -186,7 +186,9 @@ def test_prune_deletes_what_lists_leave_out(tmp_path: Path, service: Service) ->
 
     assert (unanswered.returncode, "--yes is missing" in unanswered.stderr) == (2, True)
     assert preview == (
-        "- channel shop/refunds\n- listener shop/orders/billing\n- queue system/own\n- queue extra\n"
+        "- channel shop/refunds\n- listener shop/orders/billing\n"
+        "- queue system/own (listeners: 0, messages published: 0)\n"
+        "- queue extra (listeners: 0, messages published: 0)\n"
         "= listener shop/orders/listen/me stays: `discue listen` creates it\n"
         "= queue system/events stays: the service creates it\n"
     )
@@ -243,7 +245,7 @@ def test_prune_leaves_what_belongs_to_customers(customers: Service) -> None:
     again = customers.succeed("apply", "-f", "discue.yaml", "--prune")
     left = customers.json("apply", "-f", "discue.yaml", "--prune", "--dry-run")["left"]
 
-    assert preview == f"- queue rest (1 listener, 2 messages published)\n{LEFT}"
+    assert preview == f"- queue rest (listeners: 1, messages published: 2)\n{LEFT}"
     assert again == f"Nothing differs.\n{LEFT}"
     assert left[0] == {"resource": "listener shop/orders/hook", "reason": "it belongs to the customer acme"}
     kept = customers.call("GET", "/listeners")["listeners"]
