@@ -20,6 +20,7 @@ from discue.domain.etags import version_of
 from discue.domain.reservations import FEW_ROWS, PAGE, RESOURCE, PageBound, ReadBound
 from discue.domain.scopes import Principal
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
+from discue.store.time_slice import TimeSlice
 
 T = TypeVar("T")
 R = TypeVar("R", bound=ApiResponse)
@@ -293,7 +294,11 @@ async def paged(
     fields = {parameter.name: parameter.field or parameter.name for parameter in call.parameters}
     # `after` and `before` name items, not offsets: a page does not shift when newer items are added or others deleted.
     listing = await fetch(Selection(**{fields[name]: value for name, value in given.items()}))
-    views = [view(item) for item in listing.items]
+    views, time_slice = [], TimeSlice()
+    for item in listing.items:
+        views.append(view(item))
+        # A view may take long: that of a schedule has its next runs.
+        await time_slice.pause_if_over()
     urls = [call.url if collection is None else collection(item) for item in listing.items]
     below = [
         LinkTarget(getattr(shown, "alias", shown.id), shown.id, f"{url}/{shown.id}")
