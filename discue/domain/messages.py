@@ -67,15 +67,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     origin_seq: int = 0
     """The seq at which a delayed message was first appended; 0 for other messages."""
 
-    @property
-    def memory(self) -> int:
-        """About how many bytes the message takes in memory."""
-        return _ENTRY_BYTES + len(self.body) + len(self.extra)
-
-
-_ENTRY_BYTES: Final = 300
-"""Memory of a message besides its body and its options. Measured: 281 bytes on CPython 3.11."""
-
 
 class StoredMessage(msgspec.Struct, frozen=True):
     """A message, as the API shows it."""

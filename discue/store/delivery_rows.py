@@ -30,11 +30,6 @@ class DueRetry(msgspec.Struct, frozen=True, gc=False):
     waits_since: int = 0
     """When the age of the delivery begins: when it was stored or redelivered."""
 
-    @property
-    def memory(self) -> int:
-        """About how many bytes its message takes in memory."""
-        return 0 if self.entry is None else self.entry.memory
-
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
     """A row that blocks the key of its message."""

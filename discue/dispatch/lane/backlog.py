@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from discue.dispatch.delivery_rules import Gap, steps_of_page
-from discue.dispatch.lane.context import PAGE_BYTES, BodyBudget
+from discue.dispatch.lane.context import PAGE_BYTES, BodyBudget, memory_of
 from discue.dispatch.lane.ordering import WaitingByKey
 from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.store_checks import READ_RETRY_MS
@@ -104,7 +104,7 @@ class Backlog:
         is_next = self.read_through == entries[0].seq - 1 and not self._is_reading
         if not may_hold or not is_next or len(self.new) + len(entries) > self._tuning.notified_held:
             return
-        if self._budget.take(sum(entry.memory for entry in entries)):
+        if self._budget.take(sum(memory_of(entry) for entry in entries)):
             self.new.extend(entries)
             self.read_through = last
 
@@ -119,7 +119,7 @@ class Backlog:
     def take_new(self) -> Entry:
         """Remove the next new message."""
         entry = self.new.popleft()
-        self._budget.give_back(entry.memory)
+        self._budget.give_back(memory_of(entry))
         return entry
 
     def expect_retry_at(self, due_at: int) -> None:
@@ -155,14 +155,16 @@ class Backlog:
     def take_retry(self) -> DueRetry:
         """Remove the next retry."""
         retry = self.retries.popleft()
-        self._budget.give_back(retry.memory)
+        self._budget.give_back(memory_of(retry.entry))
         return retry
 
     def drop(self) -> None:
         """Remove everything from memory."""
         self.epoch += 1
         self.waiting.clear()
-        self._budget.give_back(sum(entry.memory for entry in self.new) + sum(each.memory for each in self.retries))
+        self._budget.give_back(
+            sum(memory_of(entry) for entry in self.new) + sum(memory_of(each.entry) for each in self.retries)
+        )
         self.new.clear()
         self.retries.clear()
 
@@ -247,7 +249,7 @@ class Backlog:
         for retry in found:
             if retry.seq not in self._cursor.states and retry.seq not in self._changed_during_read:
                 self._cursor.claim(retry.seq)
-                self._budget.force(retry.memory)
+                self._budget.force(memory_of(retry.entry))
                 self.retries.append(retry)
 
     async def _read_page(self) -> None:
@@ -264,7 +266,7 @@ class Backlog:
             if isinstance(step, Gap):
                 self._cursor.skip(step.first, step.last)
             elif not window.is_settled(step.seq) and step.seq not in self._cursor.states:
-                self._budget.force(step.memory)
+                self._budget.force(memory_of(step))
                 self.new.append(step)
         self.read_through = max(self.read_through, through)
         if page.head < known and self.head == known:

@@ -15,7 +15,7 @@ from itertools import chain
 
 import msgspec
 
-from discue.dispatch.lane.context import BodyBudget
+from discue.dispatch.lane.context import BodyBudget, memory_of
 from discue.domain.messages import Entry
 from discue.domain.waiting import DUE_NOW
 from discue.domain.window import Window
@@ -87,7 +87,7 @@ class WaitingByKey:
         return max(self._by_key, key=lambda key: len(self._by_key[key]), default=None)
 
     def _give_back(self, entries: Iterable[Entry]) -> None:
-        self._budget.give_back(sum(entry.memory for entry in entries))
+        self._budget.give_back(sum(memory_of(entry) for entry in entries))
 
 
 class Ordering:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
-from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.context import Tuning, memory_of
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import DeliveryOptions, Listener, Queue
@@ -431,7 +431,7 @@ async def _many_lanes(stage: Stage, count: int, body: bytes) -> tuple[list[str],
         await stage.listener(queue)
     ids = await stage.publish(queue, count, body=body)
     [entry, *_] = (await stage.store.page(queue.organization, queue.id, 0, 1, max_bytes=0)).entries
-    return ids, entry.memory
+    return ids, memory_of(entry)
 
 
 @pytest.mark.parametrize(("size", "page"), [(1, 60), (10_000, 0)])

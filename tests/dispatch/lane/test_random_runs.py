@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from discue.dispatch import timers
 from discue.dispatch.lane import backlog, lane
-from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.context import Tuning, memory_of
 from discue.domain import window
 from discue.domain.attempts import Outcome
 from discue.domain.message_data import JSON_VALUE
@@ -612,10 +612,10 @@ class Promises(RuleBasedStateMachine):
             running = worker.dispatcher
             assert running.limiter.in_flight == len(worker.courier.in_flight) <= TINY_LIMITS.max_in_flight
             assert running._context.budget.held == sum(
-                entry.memory
+                memory_of(entry)
                 for each in worker.lanes
                 for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
-            ) + sum(retry.memory for each in worker.lanes for retry in each.backlog.retries)
+            ) + sum(memory_of(retry.entry) for each in worker.lanes for retry in each.backlog.retries)
             assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
