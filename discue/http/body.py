@@ -34,9 +34,6 @@ _TICKS = 8
 _LONGEST_TICK_SECONDS = 1.0
 _LONGEST_NUMBER = 18
 _DISCARDED_BYTES = 16_777_216
-# Granian reads smaller bodies by itself. Otherwise it closes the connection if the body is still arriving when the
-# response is sent.
-_LEFT_TO_THE_SERVER_BYTES = 8_192
 _DISCARD_SECONDS = 5.0
 _STALLED_SECONDS = 0.5
 _BODIED = frozenset({"POST", "PUT"})
@@ -183,7 +180,7 @@ class BodyReader:
 
     async def discard(self, exchange: HttpProtocol, scope: HttpScope) -> None:
         """Discard a body that is not needed."""
-        if not _may_be_cut(scope):
+        if not _may_arrive(scope):
             return
         unwanted = _Unwanted()
         with suppress(TimeoutError, ClientGone):
@@ -339,8 +336,8 @@ class _Unwanted:
         return self._left > 0
 
 
-def _may_be_cut(scope: HttpScope) -> bool:
-    """Whether a body may arrive that the server does not discard itself. A client that waits for a 100 sends none."""
+def _may_arrive(scope: HttpScope) -> bool:
+    """Whether a body may still arrive. A client that waits for a 100 sends none."""
     headers = scope.headers
     announced = headers.get("content-length")
     if headers.get("expect") is not None:
@@ -349,7 +346,7 @@ def _may_be_cut(scope: HttpScope) -> bool:
         is_chunked = scope.http_version == "2" and scope.method in _BODIED
         return is_chunked or headers.get("transfer-encoding") is not None
     fits = announced.isascii() and announced.isdecimal() and len(announced) <= _LONGEST_NUMBER
-    return fits and _LEFT_TO_THE_SERVER_BYTES < int(announced) <= _DISCARDED_BYTES
+    return fits and 0 < int(announced) <= _DISCARDED_BYTES
 
 
 def _length(announced: str, limit: int) -> int:

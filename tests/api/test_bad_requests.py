@@ -1,6 +1,7 @@
 """Invalid requests: the documented status, a body that names the position, nothing stored, nothing leaked."""
 
 import asyncio
+import http.client
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -250,6 +251,26 @@ def test_response_to_a_body_of_megabytes_arrives_over_http_2(
         for _ in range(2):
             answer = client.request(method, "/queues", content=b"x" * size, headers=headers)
             assert (answer.status_code, answer.http_version) == (status, "HTTP/2")
+
+
+@pytest.mark.usefixtures("_patient_with_clients")
+@pytest.mark.parametrize(("path", "key", "status"), [("/nothing", "alice", 404), ("/queues", "nobody", 401)])
+@pytest.mark.parametrize("size", [2, 8_192])
+def test_connection_stays_open_when_the_body_of_a_refused_request_follows_its_head(
+    cast: Cast, service: Service, path: str, key: str, status: int, size: int
+) -> None:
+    headers = {**JSON, **getattr(cast, key).headers, "content-length": str(size)}
+    with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as connection:
+        connection.request("POST", path, headers=headers)
+        opened = connection.sock
+        assert select([opened], [], [], 0.05)[0] == [], "The response comes before the body."
+        connection.send(b" " * size)
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert answer.read()
+        connection.request("GET", "/health/live")
+        assert connection.getresponse().status == 200
+        assert connection.sock is opened
 
 
 def test_a_body_that_waits_to_be_asked_for_is_refused_at_once(cast: Cast, service: Service) -> None:
