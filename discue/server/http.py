@@ -2,10 +2,11 @@
 
 import asyncio
 import errno
+import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,11 +120,17 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen. Returns when the server accepts connections."""
-        self._running = asyncio.get_running_loop().create_task(self._server.serve())
+        with _new_threads_do_not_interrupt():
+            self._running = asyncio.get_running_loop().create_task(self._server.serve())
+            await self._until_it_accepts(self._running)
+        limit_unacknowledged(self.address.port)
+        self._supervisor.every(0, "connection_limits", partial(self._limits.round, self.address.port), reads=FEW_ROWS)
+
+    async def _until_it_accepts(self, running: asyncio.Task[None]) -> None:
         pause = _FIRST_PROBE_SECONDS
         for _ in range(_CHECKS):
-            if self._running.done():
-                await self._running
+            if running.done():
+                await running
             try:
                 _, writer = await asyncio.open_connection(reachable(self.address.host), self.address.port)
             except OSError:
@@ -131,10 +138,6 @@ class HttpServer:
                 pause = min(2 * pause, _PROBE_SECONDS)
             else:
                 writer.close()
-                limit_unacknowledged(self.address.port)
-                self._supervisor.every(
-                    0, "connection_limits", partial(self._limits.round, self.address.port), reads=FEW_ROWS
-                )
                 return
         raise SettingsInvalid(f"{self.address.settings}: the server does not accept connections on {self.address.url}.")
 
@@ -171,6 +174,29 @@ class HttpServer:
             await asyncio.sleep(_PROBE_SECONDS)
             if self._limits.in_flight:
                 idle_since = loop.time()
+
+
+@contextmanager
+def _new_threads_do_not_interrupt() -> Iterator[None]:
+    """Let threads that are started in the block wait for a core rather than take that of a running thread.
+
+    The event loop wakes the server's thread twice for each request. If that thread runs at once, on the same core, each
+    wake-up costs two switches; if it runs when the event loop has no more to do, it finds several requests. A thread
+    that starts has the policy of the thread that starts it. Does nothing on systems without such a policy, and if the
+    operator has set another one.
+    """
+    is_set = False
+    if sys.platform == "linux":
+        # musl has the functions, and they fail.
+        with suppress(OSError):
+            is_set = os.sched_getscheduler(0) == os.SCHED_OTHER
+    if is_set:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if is_set:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def free_port(address: Address) -> int:

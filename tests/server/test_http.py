@@ -1,9 +1,12 @@
 """Shutdown of the HTTP server: requests in flight are answered, and idle connections do not delay it."""
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +79,23 @@ async def test_a_connection_of_http_2_that_has_nothing_to_do_does_not_delay_the_
         # The server's settings: the connection is open now. Later frames are never answered.
         await reader.readexactly(9)
         assert await ended_within(server, PATIENCE_SECONDS * 2) < PATIENCE_SECONDS
+
+
+def threads() -> set[Path]:
+    return set(Path("/proc/self/task").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Other systems have no such policy.")
+async def test_threads_of_the_server_wait_for_a_core_and_the_event_loop_does_not() -> None:
+    own = os.sched_getscheduler(0)
+    before = threads()
+    server = HttpServer(Slow(), Address("127.0.0.1", 0), max_connections=10)
+    await server.start()
+    # A policy that somebody has set for the process stays.
+    expected = os.SCHED_BATCH if own == os.SCHED_OTHER else own
+    assert {os.sched_getscheduler(int(thread.name)) for thread in threads() - before} == {expected}
+    assert os.sched_getscheduler(0) == own
+    await server.stop(0)
 
 
 async def test_stopped_server_leaves_no_file_open() -> None:
