@@ -21,7 +21,7 @@ from discue.dispatch.lane.endpoint import InFlightAttempt, endpoint_of
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane, LaneContext, SendAttempt
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
-from discue.dispatch.lane.owned_cursor import write_until_stored
+from discue.dispatch.lane.owned_cursor import DelayedFlushes, write_until_stored
 from discue.dispatch.lane.probes import Probe, Prober
 from discue.dispatch.lane.replay import ReplaySlots
 from discue.dispatch.registry import LaneIndex, LaneRegistry
@@ -91,6 +91,7 @@ class Dispatcher:
         details = DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers)
         self.handover_outcomes = HandoverOutcomes(worker, details, self._disable, self._on_outcomes_stored)
         self.prober = Prober(probe, worker)
+        self.delayed_flushes = DelayedFlushes(sources.clock, self.timers.wake_at, tuning.flush_delay_ms)
         self._context = LaneContext(
             **msgspec.structs.asdict(worker),
             reads=LimitedReads(store),
@@ -106,6 +107,7 @@ class Dispatcher:
             log_attempt=self._log_attempt,
             disable=self._disable,
             on_missed=on_missed,
+            delayed_flushes=self.delayed_flushes,
             waiting_for_lease={},
             inheriting={},
         )

@@ -245,6 +245,7 @@ class Timeline:
         """Start what the clock has made due. Delayed messages, schedules and reports are done when this returns."""
         self._worker.delivery.sender.sweep()
         self._dispatcher.timers.wake_due()
+        self._dispatcher.delayed_flushes.wake()
         self._worker.delivery.pulls.timers.wake_due()
         await self._worker.jobs.scheduler.deliver_due()
         await self._worker.jobs.missed_reports.report()

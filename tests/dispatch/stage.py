@@ -335,14 +335,17 @@ class Stage:
         groups = (*store._appends, *store._settles, *store._works, *store._urgent_works)
         return {each.running for each in groups if each.running is not None}
 
-    async def quiet(self) -> None:
-        """Return when nothing runs that would go on without the test."""
+    async def quiet(self, *, flushes: bool = True) -> None:
+        """Return when nothing runs that would go on without the test. `flushes`: make delayed flushes at once."""
         while True:
             tasks = self.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
             if tasks:
                 await asyncio.wait(tasks)
             elif self._has_turns_to_come:
                 await asyncio.sleep(0)
+            elif flushes and any(worker.dispatcher.delayed_flushes for worker in self.workers):
+                for worker in self.workers:
+                    worker.dispatcher.delayed_flushes.wake()
             else:
                 return
 

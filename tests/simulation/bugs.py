@@ -9,6 +9,7 @@ import apsw
 from msgspec.structs import replace
 
 from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.lane.owned_cursor import DelayedFlushes
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.clock import DatabaseClock
@@ -91,6 +92,10 @@ def never_forgets() -> None:
     put(Retention, "_trim_log", keep)
 
 
+def never_makes_delayed_flushes() -> None:
+    put(DelayedFlushes, "wake", lambda _flushes: None)
+
+
 _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
@@ -99,6 +104,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
     "never_forgets": never_forgets,
+    "never_makes_delayed_flushes": never_makes_delayed_flushes,
     "follows_the_wall_clock": follows_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
     "commits_without_a_sync": commits_without_a_sync,

@@ -74,6 +74,11 @@ class Backlog:
         return not self.new and self.read_through >= self.head
 
     @property
+    def is_caught_up(self) -> bool:
+        """Whether all messages up to the head have begun, and no retry is due, as far as memory tells."""
+        return self.is_read and not (self.retries or self._is_reading or self.waiting.count or self._sweep.is_on)
+
+    @property
     def waiting_since(self) -> int:
         """When the first new message was stored, as far as memory tells; 0: there is none, or it was not read yet."""
         return self.new[0].stored_at if self.new else self._unread_since

@@ -55,6 +55,8 @@ class Tuning(msgspec.Struct, frozen=True):
     throttle_failures: int = FAILURES_IN_A_ROW
     most_trials: int = MOST_TRIALS
     starts_per_turn: int = STARTS_PER_TURN
+    flush_delay_ms: int = 10
+    """How long the outcomes of lanes that have caught up wait until they are stored."""
     report_grace_ms: int = 60_000
     """How long after its timeout an inherited request may stay unreported before it counts as lost. A live sender needs
     this time if the store is unavailable when the request ends."""

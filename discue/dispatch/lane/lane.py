@@ -13,7 +13,7 @@ from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import Flush, OwnedCursor
+from discue.dispatch.lane.owned_cursor import DelayedFlushes, Flush, OwnedCursor
 from discue.dispatch.lane.probes import Prober
 from discue.dispatch.lane.replay import ReplayRun, ReplaySlots
 from discue.dispatch.lane.selector import Selector
@@ -44,6 +44,9 @@ from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 
+_SLOTS_PER_UNSTORED = 4
+"""Outcomes are stored without delay once a quarter of the slots wait for that."""
+
 SendAttempt = Callable[[AttemptRequest, Callable[[Outcome], None]], None]
 """Makes one attempt and calls back with its outcome later, never at once: `AuthorizingSender.send`."""
 
@@ -66,6 +69,7 @@ class LaneContext(WorkerContext, frozen=True, kw_only=True):
     disable: Disable
     on_missed: Callable[[], None]
     """Called when missed deliveries were stored."""
+    delayed_flushes: DelayedFlushes
     waiting_for_lease: dict[Slots, None]
     """Slots of lanes that found the worker's lease lapsed, in that order. They are pumped when it is renewed."""
     inheriting: dict[InheritedRequests, None]
@@ -104,7 +108,7 @@ class Lane:
         self.redelivery = RedeliveryRunner(self.owned)
         if record.has_inherited_requests:
             self.limits.inherited = InheritedRequests(self.backlog, context.handover_outcomes)
-        self._flush = Flush(self.owned)
+        self._flush = Flush(self.owned, context.delayed_flushes, self._may_store_later)
         self._selector = Selector(self.backlog, self.limits, context.filter_turns, self._in_flight)
         self._replay: ReplayRun | None = None
         if record.replay is not None:
@@ -373,8 +377,7 @@ class Lane:
         while isinstance(found := self._eligible(now), InFlightAttempt):
             self._send(found)
             began = turns.spend_since(began)
-        if self.cursor.dirty:
-            self._flush.request()
+        self._flush.request_soon()
         # Without a free slot, retries are read if memory is left: in a single slot, they take turns with new messages.
         if found is not SLOTS or context.budget.left:
             self.backlog.read_on(now, self._may_read_page)
@@ -402,6 +405,17 @@ class Lane:
     @property
     def _can_start(self) -> bool:
         return self.owned.state is LaneState.RUNNING and self.limits.may_send
+
+    def _may_store_later(self) -> bool:
+        """Whether nothing waits for a flush: neither messages, nor slots, nor other lanes of the listener."""
+        limits = self.limits
+        return (
+            self.backlog.is_caught_up
+            and self.cursor.unflushed * _SLOTS_PER_UNSTORED < limits.adaptive.allowed
+            and limits.breaker.is_closed
+            and limits.fair_share is None
+            and self.is_active
+        )
 
     def _may_read_page(self, now: int) -> bool:
         if now < self.limits.throttle.until:
@@ -438,6 +452,7 @@ class Lane:
         # Others first: a lane that takes back the slot that it has just freed would never let them have it.
         context.limiter.pump_waiting()
         self.pump()
+        self._flush.request_soon()
 
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
@@ -463,7 +478,9 @@ class Lane:
             self._flush.trace(attempt, state)
         organization = self.record.organization
         cursor.add_attempt(record, context.details.encode(organization, attempt.number, outcome, next_attempt_at))
-        self._flush.request()
+        if outcome.error:
+            # The retry is read from its row.
+            self._flush.request()
 
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
         """Return when the next attempt may start, in milliseconds since the epoch; 0 if there is none."""

@@ -10,6 +10,8 @@ from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
 from discue.dispatch.spans import SettledAs, record_pushed_settled, recorded_trace
+from discue.dispatch.timers import Sleeper
+from discue.domain.clock import Clock
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
@@ -111,12 +113,54 @@ async def write_until_stored(
     return None
 
 
+class DelayedFlushes:
+    """The flushes that nothing waits for. All of a worker's are made together, 10 ms after the first was added.
+
+    A message that is published meanwhile does not wait for their commit, and a worker with little to do commits less
+    often. A crash repeats what was not stored: at most a quarter of a listener's slots.
+    """
+
+    def __init__(self, clock: Clock, wake_at: Callable[[Sleeper, int], None], delay_ms: int) -> None:
+        self.wakes_at = 0
+        self._clock = clock
+        self._wake_at = wake_at
+        self._delay_ms = delay_ms
+        self._flushes: dict[Flush, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._flushes)
+
+    @property
+    def is_closed(self) -> bool:
+        return False
+
+    def add(self, flush: "Flush") -> None:
+        if not self._flushes:
+            self._wake_at(self, self._clock.now() + self._delay_ms)
+        self._flushes[flush] = None
+
+    def wake(self) -> None:
+        """Make the flushes now."""
+        flushes, self._flushes = self._flushes, {}
+        for flush in flushes:
+            flush.request()
+
+    def on_clock_set_back(self, now: int) -> None:
+        del now
+        self.wake()
+
+
 class Flush:
     """The only task of a lane that writes its cursor."""
 
-    def __init__(self, owned: OwnedCursor) -> None:
+    def __init__(self, owned: OwnedCursor, delayed: DelayedFlushes, may_wait: Callable[[], bool]) -> None:
+        """`may_wait` says whether nothing waits for what is stored next."""
         self._owned = owned
         self._cursor = owned.cursor
+        self._delayed = delayed
+        self._may_wait = may_wait
+        self._is_urgent = False
+        """Whether the next flush must not be delayed."""
         self._task: asyncio.Task[None] | None = None
         self._releases = False
         self._spans: list[Callable[[], None]] = []
@@ -129,6 +173,10 @@ class Flush:
         """Whether everything is stored."""
         return self._task is None and not self._cursor.dirty
 
+    @property
+    def _is_due(self) -> bool:
+        return self._releases or (self._cursor.dirty and (self._is_urgent or not self._may_wait()))
+
     def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
         tracer, record = self._owned.worker.tracer, self._owned.record
@@ -137,8 +185,18 @@ class Flush:
 
     def request(self) -> None:
         """Store the changes, now or after the flush that runs."""
-        if self._task is None and (self._cursor.dirty or self._releases) and not self._owned.is_closed:
-            self._task = self._owned.worker.spawn(self._run())
+        if (self._cursor.dirty or self._releases) and not self._owned.is_closed:
+            self._is_urgent = True
+            if self._task is None:
+                self._task = self._owned.worker.spawn(self._run())
+
+    def request_soon(self) -> None:
+        """Store the changes like `request`, or with other lanes' a little later if nothing waits for them."""
+        if self._task is None and self._cursor.dirty:
+            if self._may_wait():
+                self._delayed.add(self)
+            else:
+                self.request()
 
     async def release(self) -> None:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
@@ -152,7 +210,8 @@ class Flush:
         owned, cursor = self._owned, self._cursor
         stored: bool | None = True
         try:
-            while (cursor.dirty or self._releases) and not owned.is_closed:
+            while self._is_due and not owned.is_closed:
+                self._is_urgent = False
                 # The row that gives the cursor up must be the last one: details that do not fit are stored before.
                 releases = self._releases and cursor.fits_one_flush
                 if releases:
@@ -176,6 +235,8 @@ class Flush:
                 owned.lane.on_flushed(settle)
         finally:
             self._task = None
+            if stored:
+                self.request_soon()
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
             if not stored and not owned.is_closed:
                 owned.lane.on_lost()

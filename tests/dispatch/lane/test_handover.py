@@ -360,6 +360,7 @@ async def test_dropped_lane_does_not_repeat_its_flush(stage: Stage, monkeypatch:
 
     monkeypatch.setattr(stage.store, "settle", fails)
     first.courier.end_all(well())
+    first.dispatcher.delayed_flushes.wake()
     await until(lambda: bool(tries))
     first.dispatcher.registry.drop_all()
     async with asyncio.timeout(5):

@@ -41,6 +41,61 @@ async def test_a_caught_up_lane_delivers_from_memory(stage: Stage, monkeypatch: 
     await stage.assert_counts(listener, acknowledged=3, pending=0, position=3, last_success_at=stage.clock.now())
 
 
+async def _flushed_after(stage: Stage, milliseconds: int, *listeners: Listener) -> list[int]:
+    """Let time pass, and return how many acknowledgements of each listener are stored then."""
+    stage.clock.advance(milliseconds)
+    stage.dispatcher.timers.wake_due()
+    await stage.quiet(flushes=False)
+    return [(await stage.counts(listener)).acknowledged for listener in listeners]
+
+
+async def test_successes_of_lanes_that_are_caught_up_are_stored_together_after_10_ms(stage: Stage) -> None:
+    queue, first = await stage.running()
+    second = await stage.listener(queue)
+    await stage.publish(queue)
+    one, other = stage.courier.in_flight
+    one.end(well())
+    assert await _flushed_after(stage, 4, first, second) == [0, 0]
+    other.end(well())
+    assert await _flushed_after(stage, 5, first, second) == [0, 0]
+    assert await _flushed_after(stage, 1, first, second) == [1, 1]
+
+
+async def test_clock_that_is_set_back_does_not_delay_a_success(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue)
+    stage.courier.end_all(well())
+    assert await _flushed_after(stage, 0, listener) == [0]
+    stage.clock.set_by(-DAY_MS)
+    assert await _flushed_after(stage, 0, listener) == [1]
+
+
+async def test_success_is_stored_at_once_when_a_quarter_of_the_slots_is_unstored(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue, IN_FLIGHT)
+    quarter = -(-IN_FLIGHT // 4)
+    for sent in stage.courier.in_flight[: quarter - 1]:
+        sent.end(well())
+    assert await _flushed_after(stage, 0, listener) == [0]
+    stage.courier.in_flight[0].end(well())
+    assert await _flushed_after(stage, 0, listener) == [quarter]
+
+
+async def test_success_is_stored_at_once_while_messages_wait(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue, IN_FLIGHT + 2)
+    stage.courier.in_flight[0].end(well())
+    assert await _flushed_after(stage, 0, listener) == [1]
+
+
+async def test_failure_is_stored_at_once(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish(queue)
+    stage.courier.end_all(badly())
+    await stage.quiet(flushes=False)
+    assert (await stage.counts(listener)).retrying == 1
+
+
 async def test_a_lane_behind_pages_the_log_in_order(stage: Stage) -> None:
     queue, listener = await stage.running()
     ids = await stage.publish(queue, 1_000)

@@ -307,6 +307,8 @@ async def test_lane_is_idle_only_when_everything_is_stored(stage: Stage, slow: S
     [lane] = stage.lanes
     slow.engine.slow = "after"
     stage.courier.end_all(well())
+    assert not lane.is_idle
+    stage.dispatcher.delayed_flushes.wake()
     await until(lambda: slow.engine.got_stuck == 1)
     assert not lane.is_idle
     slow.engine.hurry()
