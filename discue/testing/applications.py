@@ -57,6 +57,8 @@ class ApplicationEndpoint:
         self._submit = submit
         self._name = name
         self._running: dict[Future[Reply], Received] = {}
+        self._starting = threading.Lock()
+        """Held while a call starts: the application may block before the call is one of those that run."""
         self.requests: list[Received] = []
         self.errors: list[Exception] = []
         """The exceptions that the application has raised, oldest first."""
@@ -64,12 +66,13 @@ class ApplicationEndpoint:
     def respond(self, received: Received) -> "Future[Reply]":
         """Call the application on its own thread."""
         self.requests.append(received)
-        if self._is_asgi:
-            future = self._submit(self._call_asgi(received))
-        else:
-            future = Future()
-            threading.Thread(target=self._run_wsgi, args=(received, future), name=self._name, daemon=True).start()
-        self._running[future] = received
+        with self._starting:
+            if self._is_asgi:
+                future = self._submit(self._call_asgi(received))
+            else:
+                future = Future()
+                threading.Thread(target=self._run_wsgi, args=(received, future), name=self._name, daemon=True).start()
+            self._running[future] = received
         future.add_done_callback(lambda ended: self._running.pop(ended, None))
         return future
 
@@ -82,7 +85,8 @@ class ApplicationEndpoint:
 
     def abandon(self) -> Sequence[Received]:
         """Cancel the calls that do not return within a moment: a test may end in the middle of one. Return these."""
-        running = dict(self._running)
+        with self._starting:
+            running = dict(self._running)
         _, hanging = wait(running, _END_SECONDS)
         for future in hanging:
             future.cancel()

@@ -10,6 +10,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Coroutine
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +20,8 @@ import pytest
 
 from discue.domain.errors import SettingsInvalid
 from discue.testing import KitClosed, NotSettled, ServerPool, serve
+from discue.testing.applications import ApplicationEndpoint
+from discue.testing.receiver import Received, Reply
 from discue.testing.server import InProcessServer, ServerDied
 from tests.cli.commands import run
 from tests.testing.conftest import END_SECONDS, ON_ONE_PROCESS, ephemeral_process
@@ -49,6 +53,27 @@ def test_application_that_blocks_is_named_and_the_next_test_is_clean(monkeypatch
                 listener.assert_acknowledged(1)
         finally:
             may_return.set()
+
+
+def test_call_that_blocks_as_it_starts_is_named_at_the_end_of_the_test() -> None:
+    named: list[Received] = []
+
+    def submit(call: Coroutine[Any, Any, Reply]) -> Future[Reply]:
+        call.close()
+        ending.start()
+        # Long enough to miss the call, if the end of the test does not wait until it has started.
+        ending.join(0.3)
+        return Future()
+
+    async def application(*_: Any) -> None:
+        raise AssertionError
+
+    endpoint = ApplicationEndpoint(application, submit, "application")
+    ending = threading.Thread(target=lambda: named.extend(endpoint.abandon()))
+    received = Received("POST", "/hooks", "", (), b"")
+    endpoint.respond(received)
+    ending.join()
+    assert named == [received]
 
 
 def test_program_without_pytest_uses_the_kit() -> None:
