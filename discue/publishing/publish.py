@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
@@ -20,7 +21,7 @@ from discue.domain.messages import (
     encode_traceparent,
     hash_key,
 )
-from discue.domain.quotas import PublishUsage
+from discue.domain.quotas import PublishUsage, Quotas
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.domain.system_events import publishing_refused
 from discue.observability.tracing import Tracer
@@ -98,29 +99,33 @@ async def publish(
     if queue.is_system:
         raise publishing_refused()
     # Made once: a try after a changed configuration must not give the messages other ids.
-    new = await _entries_for(publisher, queue, messages)
+    if len(messages) == 1:
+        new: tuple[NewEntry, ...] = (entry_for(publisher.public_ids.next(), messages[0], ordered=queue.ordered),)
+    else:
+        new = await _entries_for(publisher, queue, messages)
+    kept = None
+    if once is not None:
+        kept = record_of(publisher, once, [(each.id, each.alias, each.due_at) for each in new])
+    # Most publishes need neither of these, and each coroutine between the request and the store has its cost.
+    publish_new = _publish if queue.quotas is None else partial(_publish_within_quotas, quotas=queue.quotas)
     if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
         with recorded_publish(publisher.tracer, queue.alias, [each.id for each in new], messages):
-            return await _within_quotas(publisher, queue, messages, new, once=once, name=name)
-    return await _within_quotas(publisher, queue, messages, new, once=once, name=name)
+            return await publish_new(publisher, queue, messages, new, kept=kept, name=name)
+    return await publish_new(publisher, queue, messages, new, kept=kept, name=name)
 
 
-async def _within_quotas(
+async def _publish_within_quotas(
     publisher: Publisher,
     queue: QueueRecord,
     messages: Sequence[NewMessage],
     new: tuple[NewEntry, ...],
     *,
-    once: IdempotencyKey | None,
+    kept: IdempotencyRecord | None,
     name: str,
+    quotas: Quotas,
 ) -> tuple[Entry, ...]:
-    kept = None
-    if once is not None:
-        kept = record_of(publisher, once, [(each.id, each.alias, each.due_at) for each in new])
-    if queue.quotas is None:
-        return await _publish(publisher, queue, messages, new, kept=kept, name=name)
     size = sum(entry.size for entry in new) + (0 if kept is None else kept.size)
-    async with publisher.quotas.reserve(queue.account, queue.quotas, PublishUsage(len(new), size)):
+    async with publisher.quotas.reserve(queue.account, quotas, PublishUsage(len(new), size)):
         return await _publish(publisher, queue, messages, new, kept=kept, name=name)
 
 
@@ -134,7 +139,9 @@ async def _publish(
     name: str,
 ) -> tuple[Entry, ...]:
     for _ in range(TRIES):
-        await check_messages(messages, queue.max_message_bytes, queue.checker)
+        check_sizes(messages, queue.max_message_bytes)
+        if queue.checker is not None:
+            await check_schema(messages, queue.checker)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -161,8 +168,6 @@ async def _entries_for(
     publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage]
 ) -> tuple[NewEntry, ...]:
     new_id, ordered = publisher.public_ids.next, queue.ordered
-    if len(messages) == 1:
-        return (entry_for(new_id(), messages[0], ordered=ordered),)
     entries, time_slice = [], TimeSlice()
     for message in messages:
         entries.append(entry_for(new_id(), message, ordered=ordered))
@@ -192,16 +197,11 @@ def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, bod
     )
 
 
-async def check_messages(
-    messages: Sequence[NewMessage], limit: int, checker: SchemaValidator | None, *, destination: str = ""
-) -> None:
-    """Raise PayloadTooLarge or Unprocessable unless the messages fit the size limit and schema of a queue.
+async def check_schema(messages: Sequence[NewMessage], checker: SchemaValidator, *, destination: str = "") -> None:
+    """Raise Unprocessable unless the messages fit the schema of a queue. Lets other tasks run between messages.
 
-    `destination` names the queue in the error, if the request did not name it. Lets other tasks run between messages.
+    `destination` names the queue in the error, if the request did not name it.
     """
-    check_sizes(messages, limit, destination=destination)
-    if checker is None:
-        return
     faults: list[Fault] = []
     time_slice = TimeSlice()
     for message in messages:
@@ -213,7 +213,7 @@ async def check_messages(
 
 
 def check_message(message: NewMessage, limit: int, checker: SchemaValidator | None) -> None:
-    """Raise what `check_messages` raises, for one message."""
+    """Raise what `check_sizes` and `check_schema` raise, for one message."""
     check_sizes([message], limit)
     if checker is not None:
         _require_none(_violations(message, checker), "")

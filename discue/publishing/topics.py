@@ -16,7 +16,8 @@ from discue.publishing.publish import (
     TRIES,
     NewMessage,
     Publisher,
-    check_messages,
+    check_schema,
+    check_sizes,
     entry_for,
     is_any_recorded,
     record_of,
@@ -184,7 +185,9 @@ async def _destinations(
             # The queue was deleted, and the channel with it.
             raise StaleConfiguration from None
         routed, name = [messages[index] for index in indexes], f"the queue {queue.public_id} (channel {way.alias})"
-        await check_messages(routed, queue.max_message_bytes, queue.checker, destination=name)
+        check_sizes(routed, queue.max_message_bytes, destination=name)
+        if queue.checker is not None:
+            await check_schema(routed, queue.checker, destination=name)
         destinations.append((queue, indexes))
     # The order in which their heads are locked.
     return sorted(destinations, key=lambda each: each[0].id)

@@ -36,9 +36,9 @@ class Exchange:
     request: AttemptRequest
     done: Callable[[Outcome], None]
     started_at: float
-    ends_at: float = field(init=False)
+    ends_at: float
     """When the attempt times out."""
-    deadline: float = field(init=False)
+    deadline: float
     """When the current stage times out: while connecting, earlier than `ends_at`."""
     head: bytes = b""
     connection: "Connection | None" = None
@@ -50,9 +50,6 @@ class Exchange:
     """How the connection was opened; None for a connection that was used before."""
     first_byte_at: float = 0.0
     """When the response began; 0 if it was complete with its first bytes, or has not begun."""
-
-    def __post_init__(self) -> None:
-        self.ends_at = self.deadline = self.started_at + self.request.timeout_ms / 1_000
 
 
 @dataclass(slots=True, eq=False, repr=False)

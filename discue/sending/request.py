@@ -176,7 +176,8 @@ def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
 
 def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
     """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
-    _require(_ID, request.message_id, "The message's id")
+    if _ID.fullmatch(request.message_id) is None:
+        raise _invalid("The message's id")
     media_type = request.media_type or DEFAULT_MEDIA_TYPES[request.codec]
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
@@ -189,7 +190,7 @@ def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) ->
     if trace:
         # Cheaper than a pattern, and enough: no character of a line break is printable.
         if not trace.isprintable():
-            raise RequestInvalid("The trace context contains a character that cannot be sent.")
+            raise _invalid("The trace context")
         trace = f"traceparent: {trace}\r\n"
     rest = (
         f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
@@ -211,4 +212,8 @@ def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
 
 def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
     if pattern.fullmatch(text) is None:
-        raise RequestInvalid(f"{what} contains a character that cannot be sent.")
+        raise _invalid(what)
+
+
+def _invalid(what: str) -> RequestInvalid:
+    return RequestInvalid(f"{what} contains a character that cannot be sent.")

@@ -80,7 +80,8 @@ class Sender:
         stale. Only an attempt of its own takes a token of the rate limit, and is recorded.
         """
         now = self._clock.monotonic()
-        exchange = Exchange(request, done, now)
+        ends_at = now + request.timeout_ms / 1_000
+        exchange = Exchange(request, done, now, ends_at, ends_at)
         self._in_flight[exchange] = None
         if self._sweep_timer is None:
             self._arm()
@@ -135,11 +136,12 @@ class Sender:
         """Build the head and return the origin. Returns None if the request cannot be sent; it fails then."""
         request, failure = exchange.request, _CLOSED
         try:
-            if self._is_expired(request):
+            now = self._clock.now()
+            if 0 < request.expires_at <= now:
                 failure = _EXPIRED
             elif not self._closing:
                 preamble = self._heads.preamble(request)
-                exchange.head = attempt_head(preamble, request, self._clock.now() // 1_000)
+                exchange.head = attempt_head(preamble, request, now // 1_000)
                 return preamble.origin
         except RequestInvalid as error:
             failure = Failure("internal", str(error))

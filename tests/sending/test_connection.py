@@ -40,7 +40,7 @@ class Line(asyncio.Transport):
 
 
 def connected(host: Host, limits: SenderLimits, opened_at: float) -> tuple[Connection, Line]:
-    exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at)
+    exchange = Exchange(request_to("http://127.0.0.1:1/"), lambda _: None, opened_at, opened_at + 15, opened_at + 15)
     ignoring = cast(Sender, SimpleNamespace(on_opened=lambda _: None))
     connection, line = Connection(ignoring, ("http", host, 80, ""), exchange, limits), Line()
     connection.connection_made(line)

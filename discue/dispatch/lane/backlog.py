@@ -124,7 +124,7 @@ class Backlog:
     def take_new(self) -> Entry:
         """Remove the next new message."""
         entry = self.new.popleft()
-        self._budget.give_back(memory_of(entry))
+        self._budget.held -= memory_of(entry)
         return entry
 
     def expect_retry_at(self, due_at: int) -> None:

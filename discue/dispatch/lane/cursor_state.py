@@ -78,9 +78,9 @@ class CursorState:
         """Whether there is anything to store."""
         self.ordering: Ordering | None = None
         """The held keys, of an ordered queue."""
+        self.unflushed = 0
+        """How many attempts have ended and may not be stored yet, details included."""
         self._attempts: list[Attempt] = []
-        self._taken = 0
-        """How many attempts are being stored."""
         self._details: list[Detail] = []
         self._detail_bytes = 0
         self._remaining_details = 0
@@ -108,11 +108,6 @@ class CursorState:
         return self.ordering is None or self.ordering.is_known
 
     @property
-    def unflushed(self) -> int:
-        """How many attempts have ended and may not be stored yet, details included."""
-        return len(self._attempts) + self._taken + self._remaining_details
-
-    @property
     def claimed(self) -> list[int]:
         """Deliveries whose rows must not be read: they are in flight or due, or have changed and are not stored."""
         return [seq for seq, state in self.states.items() if state is not DeliveryState.IN_FLIGHT]
@@ -124,6 +119,7 @@ class CursorState:
     def add_attempt(self, attempt: Attempt, detail: bytes = b"") -> None:
         """Record an attempt that has ended, with its details if they are kept."""
         self._attempts.append(attempt)
+        self.unflushed += 1
         self.dirty = True
         if detail:
             self._details.append((attempt.id, detail))
@@ -335,7 +331,7 @@ class CursorState:
             releases=releases,
         )
         # From here on changes belong to the next flush, which may be made only after this one is stored.
-        self._taken = len(self._attempts)
+        self.unflushed = len(self._attempts) + self._remaining_details
         self._attempts.clear()
         self._rows.clear()
         self._removed.clear()
@@ -349,7 +345,7 @@ class CursorState:
     def on_stored(self, settle: Settle) -> None:
         """Note that changes are stored, and drop the states that have not changed since from memory."""
         self.version += 1
-        self._taken = 0
+        self.unflushed = len(self._attempts) + self._remaining_details
         for seq in chain(settle.resolved, (row.seq for row in settle.delivery_rows)):
             if self.states.get(seq) in _AS_STORED and seq not in self._rows and seq not in self._removed:
                 del self.states[seq]

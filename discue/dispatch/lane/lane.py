@@ -361,7 +361,7 @@ class Lane:
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
         if self.backlog.is_idle:
             return IDLE
-        if not self._can_start:
+        if self.owned.state is not LaneState.RUNNING or not self.limits.may_send:
             return INACTIVE
         return STORE if self._flush.is_stalled else None
 
@@ -445,7 +445,7 @@ class Lane:
         del self._in_flight[attempt.seq]
         if attempt.hand_over_outcome is not None:
             attempt.hand_over_outcome(attempt, outcome)
-        elif not self.is_closed:
+        elif self.owned.state is not LaneState.CLOSED:
             self._record(attempt, outcome)
         # Logs also outcomes that nothing stores: if the lane was lost, its next owner sends the message again.
         context.log_attempt(self.record, attempt, outcome)
@@ -477,7 +477,10 @@ class Lane:
             state: SettledAs = "acknowledged" if outcome.acknowledged else "retry" if next_attempt_at else "missed"
             self._flush.trace(attempt, state)
         organization = self.record.organization
-        cursor.add_attempt(record, context.details.encode(organization, attempt.number, outcome, next_attempt_at))
+        detail = b""
+        if outcome.trace is not None:
+            detail = context.details.encode(organization, attempt.number, outcome, next_attempt_at)
+        cursor.add_attempt(record, detail)
         if outcome.error:
             # The retry is read from its row.
             self._flush.request()

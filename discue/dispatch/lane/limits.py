@@ -86,7 +86,7 @@ class Turns:
     ) -> None:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._most = most
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._call_soon = call_soon or _call_soon
         self.left = most
         """How many steps are left in this turn. 0 if its time is over."""
@@ -112,17 +112,13 @@ class Turns:
 
     def spend_since(self, began: float) -> float:
         """Note that a step, which began at `began`, has ended. Returns the current time, for the next step."""
-        now = self._monotonic()
-        self.spend(now - began)
-        return now
-
-    def spend(self, seconds: float) -> None:
-        """Note how long a step took."""
-        self._time_slice.spent += seconds
+        now = self.monotonic()
+        self._time_slice.spent += now - began
         if not self.is_on:
             self.enter()
         if self._time_slice.is_over:
             self.left = 0
+        return now
 
     def _begin(self) -> None:
         if self._time_slice.is_over:

@@ -36,7 +36,6 @@ class Selector:
         self._limits = limits
         self._tuning = owned.worker.tuning
         self._filter_turns = filter_turns
-        self._monotonic = owned.worker.clock.monotonic
         self._in_flight = in_flight
         self._was_retry = False
         """Whether the last attempt that started was a retry."""
@@ -105,13 +104,13 @@ class Selector:
         retry = self._backlog.retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
-        started_at = self._monotonic() if filters else 0.0
+        started_at = self._filter_turns.monotonic() if filters else 0.0
         if filters and not self._filter_turns.left:
             return FILTERS
         entry, is_first = retry.entry, self._cursor.resume(retry)
         reason = self.rules.decide_due(entry, retry.waits_since, now, is_first=is_first)
         if filters:
-            self._filter_turns.spend(self._monotonic() - started_at)
+            self._filter_turns.spend_since(started_at)
         if entry is not None and not reason:
             return self._start(entry, retry.attempts + 1, is_retry=True)
         self._cursor.settle_due(retry.seq, retry.attempts, reason, now, is_there=entry is not None)
@@ -137,12 +136,12 @@ class Selector:
 
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | Blocked | None:
         filters = self.rules.has_filter
-        started_at = self._monotonic() if filters else 0.0
+        started_at = self._filter_turns.monotonic() if filters else 0.0
         if filters and not self._filter_turns.left:
             return FILTERS
         reason = self.rules.decide_new(entry, now)
         if filters:
-            self._filter_turns.spend(self._monotonic() - started_at)
+            self._filter_turns.spend_since(started_at)
         if reason:
             self._backlog.take_new()
             self._cursor.settle_new(entry, reason, now)
