@@ -451,7 +451,11 @@ class Lane:
         context.log_attempt(self.record, attempt, outcome)
         # Others first: a lane that takes back the slot that it has just freed would never let them have it.
         context.limiter.pump_waiting()
-        self.pump()
+        if self.limits.fair_share is not None:
+            self.pump()
+        elif not self.backlog.is_idle:
+            # In the next turn, once for all outcomes of this one.
+            context.limiter.turns.call(self.limits)
         self._flush.request_soon()
 
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:

@@ -105,6 +105,12 @@ class Turns:
         if not slots.is_queued:
             self._waiting.add(slots)
 
+    def call(self, slots: Slots) -> None:
+        """Call `pump` of slots in the next turn."""
+        self.wait(slots)
+        if not self.is_on:
+            self.enter()
+
     def enter(self) -> None:
         """Schedule the next turn."""
         self.is_on = True
