@@ -35,7 +35,8 @@ class Answers(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True):
     """Posts `body` to `url` for whole seconds, or gets it if there is none.
 
-    `counting` looks at each answer; `once` sends an idempotency key with each request.
+    `counting` looks at each answer; `once` sends an idempotency key with each request. `paths` are asked in turn,
+    instead of that of `url`.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Load(msgspec.Struct, frozen=True):
     connections: int = 64
     counting: bool = False
     once: bool = False
+    paths: tuple[str, ...] = ()
 
 
 class Loads:
@@ -51,6 +53,7 @@ class Loads:
 
     def __init__(self, folder: Path, *cores: int) -> None:
         self._body = folder / "body.json"
+        self._paths = folder / "paths.txt"
         self._pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))]
 
     def run(self, load: Load, seconds: int) -> Answers:
@@ -87,6 +90,9 @@ class Loads:
         wrk = ["wrk", "--threads", "1", "--timeout", "20s"]
         wrk += ["--connections", str(load.connections), "--duration", f"{seconds}s", "--script", str(_SCRIPT)]
         wanted = [word for word, is_wanted in (("count", load.counting), ("once", load.once)) if is_wanted]
+        if load.paths:
+            self._paths.write_text("\n".join(load.paths))
+            wanted.append(str(self._paths))
         return [*wrk, load.url, "--", str(self._body), load.key, *wanted]
 
     def _h2load(self, load: Load, seconds: int) -> list[str]:

@@ -88,9 +88,10 @@ def delivered(
     *,
     connections: int = 64,
     loads: Loads | None = None,
+    message: bytes = body.MESSAGE,
 ) -> Sample:
     """Single publishes until the last of them is acknowledged by every listener, and that is stored."""
-    load = product.load(queue, body.single(body.MESSAGE), connections=connections)
+    load = product.load(queue, body.single(message), connections=connections)
     already = product.counts(listeners[0]).acknowledged
     used, began = Used(product), time.monotonic()
     (loads or bench.loads).run(load, bench.effort.seconds)

@@ -1,6 +1,6 @@
 -- Sends one request again and again: posts a body, or gets if that is empty. Arguments: the file of the body, the API key
 -- ("-" for none), and then "count" to look at each answer (which costs the load's core more), "once" to send another
--- Idempotency-Key with each request. Says what happened as one line of JSON.
+-- Idempotency-Key with each request, or a file of paths that are asked in turn. Says what happened as one line of JSON.
 
 local threads = {}
 answered, refused, unexplained, other = 0, 0, 0, 0
@@ -27,6 +27,8 @@ function init(args)
             response = note
         elseif args[index] == "once" then
             send_once(wrk.headers)
+        else
+            send_in_turn(args[index])
         end
     end
 end
@@ -40,6 +42,17 @@ function send_once(headers)
     request = function()
         sent = sent + 1
         return before .. run .. sent .. after
+    end
+end
+
+function send_in_turn(file)
+    local texts, sent = {}, 0
+    for path in io.lines(file) do
+        table.insert(texts, wrk.format(nil, path))
+    end
+    request = function()
+        sent = sent + 1
+        return texts[sent % #texts + 1]
     end
 end
 
