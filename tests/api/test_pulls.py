@@ -59,7 +59,7 @@ def test_a_key_for_one_listener_pulls_from_that_alone(cast: Cast) -> None:
     assert bob.post(f"{other}/acknowledgements", json=content).status_code == 403
     # A receipt is good for its own listener.
     answer = cast.alice.post(f"{other}/acknowledgements", json=content).json()
-    assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "settled"}]
+    assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "expired"}]
     answer = bob.post(f"{path}/acknowledgements", json=content).json()
     assert answer["receipts"] == [{"receipt": pulled["receipt"], "state": "acknowledged"}]
 

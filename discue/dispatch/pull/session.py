@@ -276,7 +276,8 @@ class PullSession:
         seq, token = decision.receipt
         found = self._snapshot.asked.get(seq)
         if found is None or found.state == "missed":
-            return "settled"
+            # A message that the cursor has not passed was never leased here: the receipt is another listener's.
+            return "settled" if self._cursor.window.is_settled(seq) else "expired"
         if found.state != "leased" or found.token != token or seq in self._decided:
             return "expired"
         self._decided.add(seq)
