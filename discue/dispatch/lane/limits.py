@@ -87,7 +87,7 @@ class Turns:
         """`call_soon` calls a function in the next turn of the event loop. The tests have their own."""
         self._most = most
         self.monotonic = monotonic
-        self._call_soon = call_soon or _call_soon
+        self._call_soon = call_soon
         self.left = most
         """How many steps are left in this turn. 0 if its time is over."""
         self.is_on = False
@@ -114,6 +114,9 @@ class Turns:
     def enter(self) -> None:
         """Schedule the next turn."""
         self.is_on = True
+        if self._call_soon is None:
+            # Asking for the running loop costs a system call on Python 3.11, and a worker uses one loop only.
+            self._call_soon = asyncio.get_running_loop().call_soon
         self._call_soon(self._begin)
 
     def spend_since(self, began: float) -> float:
@@ -207,10 +210,6 @@ class ConcurrencyLimiter:
             slots.pump()
             # Slots that had nothing left to send have used no turn.
             tried += slots.is_queued or self.in_flight != before
-
-
-def _call_soon(function: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(function)
 
 
 class Limits(Slots):
