@@ -59,14 +59,14 @@ class Authenticator:
         # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
 
-    async def authenticate(self, presented: str, address: str) -> KeyRecord:
-        """Return the record of a key that was sent from an address.
+    def known(self, presented: str, address: str) -> KeyRecord | None:
+        """Return the record of a key that was sent from an address, if the key is cached. Otherwise, `check` it.
 
         Raises KeyRejected, LockedOut, and Locked if the organization is suspended.
         """
         if self._cache.locks.until:
             self._refuse_locked(presented, subject_of(address))
-        return self._cache.known(presented) or await self._check(presented, address)
+        return self._cache.known(presented)
 
     async def attempt(self, subjects: Sequence[LockoutSubject], work: Callable[[], Awaitable[T | None]]) -> T | None:
         """Run another kind of sign-in. A result of None counts as a failed attempt for all subjects.
@@ -92,8 +92,8 @@ class Authenticator:
             raise _sign_in_refusal(remaining_ms)
         _refuse(remaining_ms)
 
-    async def _check(self, presented: str, address: str) -> KeyRecord:
-        """Check a key that is not cached."""
+    async def check(self, presented: str, address: str) -> KeyRecord:
+        """Return the record of a key that is not cached. Raises what `known` raises."""
         network = subject_of(address)
         async with self._semaphore.hold(LockoutSubject.unknown_key(network)):
             # Attempts that were ahead in the semaphore may have caused a lockout.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 import msgspec
 
 from discue.auth.client_ip import canonical, subject_of
+from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller, key_of_all, rate_limit_key
 from discue.domain.errors import (
     BadRequest,
@@ -132,7 +133,8 @@ class Admission:
         self._settings = control.settings
         self._readiness = services.readiness
         self._address_of = services.addresses.of
-        self._authenticate = services.authenticator.authenticate
+        self._cached = services.authenticator.known
+        self._check = services.authenticator.check
 
     async def admit(self, request: Request, *, needs_key: bool, has_route: bool = True) -> None:
         """Set the caller of the request.
@@ -142,8 +144,14 @@ class Admission:
         only LockedOut is raised.
         """
         request.address = self._address(request)
-        # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
-        refusal = await self._identify(request) if needs_key else None
+        refusal: DiscueError | None = None
+        if needs_key:
+            try:
+                known = self._known(request) or await self._check(request.headers.get(KEY), request.address)
+                request.organization, request.principal = known.organization, known.principal
+            except DiscueError as error:
+                # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
+                refusal = error
         await self.count(request)
         if refusal is not None and (has_route or isinstance(refusal, LockedOut)):
             raise refusal
@@ -218,21 +226,16 @@ class Admission:
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
 
-    async def _identify(self, request: Request) -> DiscueError | None:
-        """Return, rather than raise, the authentication error: the request must still be counted."""
+    def _known(self, request: Request) -> KeyRecord | None:
+        """Return the record of the request's key if it is cached. Raises Unavailable and Unauthorized."""
         # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
         phase = self._readiness.phase
         if phase != "serving":
-            return Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
+            raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
         presented: str = request.headers.get(KEY, "")
         if not presented:
-            return Unauthorized()
-        try:
-            record = await self._authenticate(presented, request.address)
-        except DiscueError as error:
-            return error
-        request.organization, request.principal = record.organization, record.principal
-        return None
+            raise Unauthorized
+        return self._cached(presented, request.address)
 
 
 R = TypeVar("R", bound=Request)

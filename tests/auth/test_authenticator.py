@@ -38,10 +38,13 @@ class Worker:
         polled = await self.control.store.engine.poll(())
         await self.cache.saw(polled.epoch, polled.feed_version)
 
+    async def authenticate(self, key: str, address: str) -> KeyRecord:
+        return self.authenticator.known(key, address) or await self.authenticator.check(key, address)
+
     async def asked(self, key: str, address: str = HOME) -> KeyRecord | type[DiscueError]:
         """Return the principal of a key, or the error that refuses it."""
         try:
-            return await self.authenticator.authenticate(key, address)
+            return await self.authenticate(key, address)
         except DiscueError as error:
             return type(error)
 
@@ -108,11 +111,11 @@ async def test_lockout_has_a_retry_after_and_ends(cast: Cast, here: Worker) -> N
     await here.fail(wrong(cast.alice.key))
     cast.clock.advance(500)
     with pytest.raises(LockedOut) as locked:
-        await here.authenticator.authenticate(cast.alice.key, HOME)
+        await here.authenticate(cast.alice.key, HOME)
     assert (locked.value.status, locked.value.retry_after_seconds) == (403, 60)
     cast.clock.advance(FIRST_LOCK_MS - 501)
     with pytest.raises(LockedOut) as locked:
-        await here.authenticator.authenticate(cast.alice.key, HOME)
+        await here.authenticate(cast.alice.key, HOME)
     assert locked.value.retry_after_seconds == 1
     cast.clock.advance(1)
     assert await let_in(here, cast.alice.key)
@@ -124,7 +127,7 @@ async def test_lockout_doubles_while_failures_continue(cast: Cast, here: Worker,
     for _ in range(6):
         await here.fail(wrong(cast.alice.key) if is_known else UNKNOWN_KEY)
         with pytest.raises(LockedOut) as locked:
-            await here.authenticator.authenticate(cast.alice.key if is_known else UNKNOWN_KEY, HOME)
+            await here.authenticate(cast.alice.key if is_known else UNKNOWN_KEY, HOME)
         seconds = locked.value.retry_after_seconds
         assert seconds is not None
         lasted.append(seconds)
@@ -412,7 +415,7 @@ async def test_wrong_keys_of_every_kind_cost_equal_work(
         statements.clear()
         compared.clear()
         with pytest.raises(KeyRejected) as rejected:
-            await here.authenticator.authenticate(key, HOME)
+            await here.authenticate(key, HOME)
         seen.append(([_table(sql) for sql in statements], len(compared), rejected.value.detail))
     assert seen[0] == seen[1] == seen[2]
     assert seen[0][1] == 1
