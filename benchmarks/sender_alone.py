@@ -19,7 +19,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.message_data import JSON_VALUE
-from discue.sending.request import AttemptRequest
+from discue.sending.request import AttemptRequest, Destination
 from discue.sending.sender import Sender
 from discue.server.process import prepare_process
 
@@ -98,13 +98,11 @@ class _Driver:
 
 def _request(url: str) -> AttemptRequest:
     return AttemptRequest(
-        target=parse_target(url, "/notify_url"),
+        destination=Destination(parse_target(url, "/notify_url"), "1" * 21, "2" * 21),
         message_id="0" * 21,
         codec=JSON_VALUE,
         body=MESSAGE,
         keys=(_KEY,),
-        queue_id="1" * 21,
-        listener_id="2" * 21,
         number=1,
     )
 

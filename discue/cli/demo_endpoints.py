@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.domain.egress import IPAddress
-from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
+from discue.sending.request import AttemptRequest, attempt_head
 from discue.sending.response import Failure, SenderLimits, classify_response
 from discue.testing.clock import MovableClock
 from discue.testing.receiver import AttemptKey
@@ -112,7 +112,6 @@ class ShopSender(KitSender):
         super().__init__(clock, limits, **options)
         self._started_at = started_at
         self._random = Random(20_261_127)  # noqa: S311 - no secret: it varies durations
-        self._heads = RequestHeads()
         self._numbers = count()
         self._replies: list[tuple[int, int, Callable[[Outcome], None], Outcome]] = []
         """A heap of the outcomes to come, by their time."""
@@ -122,7 +121,7 @@ class ShopSender(KitSender):
         return self._replies[0][0] if self._replies else super().next_deadline(of)
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        alias, _, domain = request.target.host.partition(".")
+        alias, _, domain = request.destination.target.host.partition(".")
         if domain != DOMAIN:
             super().send(request, done)
             return
@@ -151,8 +150,9 @@ class ShopSender(KitSender):
         headers += [(b"retry-after", response.retry_after)] if response.retry_after else []
         outcome = classify_response(response.status, response.body, total_ms, retry_after=response.retry_after, now=now)
         timings = Timings(None, None, None, total_ms, total_ms)
-        address = f"203.0.113.{sum(request.target.host.encode()) % 200 + 10}:{request.target.port}"
-        head = attempt_head(self._heads.preamble(request), request, now // 1_000)
+        target = request.destination.target
+        address = f"203.0.113.{sum(target.host.encode()) % 200 + 10}:{target.port}"
+        head = attempt_head(request, now // 1_000)
         trace = Trace(head, tuple(headers), response.body, len(response.body), address, is_reused=True, timings=timings)
         return replace(outcome, trace=trace)
 

@@ -21,7 +21,7 @@ from discue.domain.messages import Entry
 from discue.domain.model import Listener
 from discue.domain.scopes import Principal
 from discue.sending.endpoint_auth import credentials_of
-from discue.sending.request import AttemptRequest, to_cloudevent
+from discue.sending.request import AttemptRequest, Destination, to_cloudevent
 from discue.store import domains, organizations
 from discue.store.engine import Transaction
 from discue.store.message_log import entry_of_message
@@ -72,7 +72,7 @@ async def send(
     listener = await control.store.read(lambda tx: _listener(tx, principal, path))
     message_id, started_at = control.public_ids.next(), control.clock.now()
     request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.codec, sample.content))
-    egress.check_target(request.target, control.egress, _POINTER)
+    egress.check_target(request.destination.target, control.egress, _POINTER)
     outcome = await sender.attempt(listener.organization, request)
     if outcome.error == "refused_address":
         # The same text as at the creation of a listener: it must not reveal which address the host resolves to.
@@ -100,22 +100,24 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
     shown = credentials_of(encryption.credentials_of(control, listener), listener.public_id)
     timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
     request = AttemptRequest(
-        target=egress.parse_target(listener.notify_url, _POINTER),
+        destination=Destination(
+            egress.parse_target(listener.notify_url, _POINTER),
+            listener.queue_public_id,
+            listener.public_id,
+            shown.identity,
+        ),
         message_id=entry.id,
         codec=entry.codec,
         body=entry.body,
         keys=tuple(
             signing_key_of(each) for each in encryption.opened(control, listener) if each.is_valid(entry.stored_at)
         ),
-        queue_id=listener.queue_public_id,
-        listener_id=listener.public_id,
         number=1,
         headers=merge_headers((*without_trace_headers(options.headers), *shown.headers), sample.headers),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
         media_type=sample.content_type,
         is_test=True,
         grant=shown.grant,
-        identity=shown.identity,
     )
     return request if options.format == "plain" else to_cloudevent(request, entry, options.format)
 

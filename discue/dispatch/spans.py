@@ -29,7 +29,7 @@ def record_pushed(tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, 
     trace = recorded_trace(tracer, attempt)
     if trace is None:
         return
-    target = attempt.endpoint.target
+    target = attempt.endpoint.destination.target
     attributes = _attributes(record, attempt.entry.id, attempt.number)
     attributes |= {
         "messaging.message.body.size": len(attempt.entry.body),

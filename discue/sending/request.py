@@ -1,8 +1,7 @@
 """Requests to listeners: the data of one attempt, and the head of its HTTP request."""
 
 import re
-from collections import OrderedDict
-from typing import NamedTuple
+from functools import cached_property
 
 import msgspec
 
@@ -38,16 +37,41 @@ class TokenGrant(msgspec.Struct, frozen=True):
         return f"TokenGrant({self.name!r})"
 
 
+Origin = tuple[str, str, int, str]
+"""Scheme, host, port, and the name of the client identity or "". Requests with the same origin share connections."""
+
+
+class Destination(msgspec.Struct, frozen=True, dict=True):
+    """A listener as its requests need it, and what all of them have in common."""
+
+    target: Target
+    queue_id: str
+    listener_id: str
+    identity: ClientIdentity | None = None
+    """The client certificate of its connections, if any."""
+
+    @cached_property
+    def origin(self) -> Origin:
+        name = "" if self.identity is None else self.identity.name
+        return self.target.scheme, self.target.host, self.target.port, name
+
+    @cached_property
+    def head(self) -> bytes:
+        """The constant part of the heads. Raises RequestInvalid if a value must not be in a head."""
+        _require(_ID, self.queue_id, "The queue's id")
+        _require(_ID, self.listener_id, "The listener's id")
+        ids = f"discue-queue: {self.queue_id}\r\ndiscue-listener: {self.listener_id}\r\n"
+        return f"{_head_start('POST', self.target)}{ids}".encode("ascii")
+
+
 class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """An attempt to deliver one message to one listener."""
 
-    target: Target
+    destination: Destination
     message_id: str
     codec: Codec
     body: bytes
     keys: tuple[SigningKey, ...]
-    queue_id: str
-    listener_id: str
     number: int
     headers: tuple[tuple[str, str], ...] = ()
     """Additional headers. Headers that the sender sets itself, or that frame the request, are refused."""
@@ -61,8 +85,6 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """The public id of the replay; "" for a live delivery."""
     grant: TokenGrant | None = None
     """How to get the access token that the request needs, if any."""
-    identity: ClientIdentity | None = None
-    """The client certificate of the connection, if any."""
     traceparent: str = ""
     """The trace context of the attempt; "" for none."""
     expires_at: int = 0
@@ -70,7 +92,7 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         # Keys and bodies must not appear in logs.
-        return f"AttemptRequest({self.message_id!r}, listener_id={self.listener_id!r}, number={self.number})"
+        return f"AttemptRequest({self.message_id!r}, number={self.number}, destination={self.destination!r})"
 
 
 def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, traceparent: str = "") -> AttemptRequest:
@@ -82,7 +104,7 @@ def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, t
     event = event_of(
         entry,
         kind,
-        request.queue_id,
+        request.destination.queue_id,
         request.headers,
         media_type=media_type,
         content_type=request.media_type,
@@ -95,52 +117,9 @@ _VISIBLE = re.compile(r"[!-~]+")
 _TEST = "discue-test: true\r\n"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-Origin = tuple[str, str, int, str]
-"""Scheme, host, port, and the name of the client identity or "". Requests with the same origin share connections."""
-
 
 class RequestInvalid(Exception):
     """The request cannot be represented in HTTP."""
-
-
-class Preamble(NamedTuple):
-    """The part of a head that all requests to a listener share, and their target."""
-
-    target: Target
-    queue_id: str
-    origin: Origin
-    head: bytes
-
-
-class RequestHeads:
-    """A cache of the constant parts of request heads, by listener. The oldest part is dropped first."""
-
-    def __init__(self, capacity: int = 10_000) -> None:
-        self._capacity = capacity
-        self._preambles: OrderedDict[str, Preamble] = OrderedDict()
-
-    def preamble(self, request: AttemptRequest) -> Preamble:
-        """Return the constant part of a head. Raises RequestInvalid if a value must not be in a head."""
-        known = self._preambles.get(request.listener_id)
-        identity = "" if request.identity is None else request.identity.name
-        # The lane passes the same target for every message, until its listener changes.
-        if (
-            known is not None
-            and (known.target is request.target or known.target == request.target)
-            and known.queue_id == request.queue_id
-            and known.origin[3] == identity
-        ):
-            return known
-        target = request.target
-        _require(_ID, request.queue_id, "The queue's id")
-        _require(_ID, request.listener_id, "The listener's id")
-        ids = f"discue-queue: {request.queue_id}\r\ndiscue-listener: {request.listener_id}\r\n"
-        head = f"{_head_start('POST', target)}{ids}".encode("ascii")
-        built = Preamble(target, request.queue_id, (target.scheme, target.host, target.port, identity), head)
-        if known is None and len(self._preambles) >= self._capacity:
-            self._preambles.popitem(last=False)
-        self._preambles[request.listener_id] = built
-        return built
 
 
 def get_head(target: Target) -> bytes:
@@ -174,7 +153,7 @@ def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
     )
 
 
-def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) -> bytes:
+def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
     """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
     if _ID.fullmatch(request.message_id) is None:
         raise _invalid("The message's id")
@@ -197,7 +176,7 @@ def attempt_head(preamble: Preamble, request: AttemptRequest, timestamp: int) ->
         f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"
         f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{trace}{test}{own}\r\n"
     )
-    return preamble.head + rest.encode("latin-1")
+    return request.destination.head + rest.encode("latin-1")
 
 
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:

@@ -15,7 +15,7 @@ from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.observability.metrics import Measures
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
 from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
-from discue.sending.request import AttemptRequest, Origin, RequestHeads, RequestInvalid, attempt_head
+from discue.sending.request import AttemptRequest, Origin, RequestInvalid, attempt_head
 from discue.sending.response import Failure, SenderLimits, classify_lost_connection, classify_response
 
 # One timer serves all deadlines. A timeout may come this much too late, never too early.
@@ -57,7 +57,6 @@ class Sender:
         self._traces_all = details == "all"
         self._limits = limits or SenderLimits()
         self._dialer = Dialer(policy, resolve or Resolver(), ssl_context or system_tls_context())
-        self._heads = RequestHeads()
         self._idle = IdleConnections(self._limits)
         # Dictionaries for their order: deadlines are applied, and dials ended, in the order in which they began.
         self._in_flight: dict[Exchange, None] = {}
@@ -140,9 +139,8 @@ class Sender:
             if 0 < request.expires_at <= now:
                 failure = _EXPIRED
             elif not self._closing:
-                preamble = self._heads.preamble(request)
-                exchange.head = attempt_head(preamble, request, now // 1_000)
-                return preamble.origin
+                exchange.head = attempt_head(request, now // 1_000)
+                return request.destination.origin
         except RequestInvalid as error:
             failure = Failure("internal", str(error))
         except Exception:
@@ -163,8 +161,8 @@ class Sender:
     async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
-            request = exchange.request
-            await self._dialer.dial(request.target, factory, timeout_seconds, exchange.dial, identity=request.identity)
+            to = exchange.request.destination
+            await self._dialer.dial(to.target, factory, timeout_seconds, exchange.dial, identity=to.identity)
         except DialFailed as error:
             failure = error.failure
         except Exception:

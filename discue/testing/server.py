@@ -122,7 +122,7 @@ class KitSender(Sender):
         return min((at for key, at in self._open.items() if key in of), default=None)
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        key = AttemptKey(request.listener_id, request.message_id, request.number, request.replay_id)
+        key = AttemptKey(request.destination.listener_id, request.message_id, request.number, request.replay_id)
         # The timer that applies timeouts compares fractions of a millisecond.
         self._open[key] = self._moved.now() + request.timeout_ms + 1
 

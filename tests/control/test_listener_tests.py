@@ -61,7 +61,7 @@ async def test_test_request_has_the_form_of_a_delivery(cast: Cast, control: Cont
         1,
         True,
     )
-    assert (request.queue_id, request.listener_id) == path
+    assert (request.destination.queue_id, request.destination.listener_id) == path
     assert request.headers == (("X-Own", "listener"), ("x-more", "1"))
     assert (len(request.keys), request.timeout_ms) == (2, 7_000)
     assert (report.outcome.status, report.started_at) == (204, cast.clock.now())

@@ -74,7 +74,7 @@ class Sent:
 
     def __init__(self, courier: "Courier", request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
         self.message_id = request.message_id
-        self.listener_id = request.listener_id
+        self.listener_id = request.destination.listener_id
         self.number = request.number
         self.request = request
         self._courier = courier

@@ -107,7 +107,8 @@ async def test_a_change_of_a_listener_holds_for_the_next_attempt(stage: Stage) -
     await stage.configure(listener, notify_url="http://other.example:8080/new?x=1")
     await stage.publish(queue)
     [sent] = stage.courier.in_flight
-    assert (sent.request.target.authority, sent.request.target.path) == ("other.example:8080", "/new?x=1")
+    target = sent.request.destination.target
+    assert (target.authority, target.path) == ("other.example:8080", "/new?x=1")
     assert len(sent.request.keys) == 1
     assert sent.request.timeout_ms == LIMITS.timeout_ms
 
@@ -133,7 +134,8 @@ async def test_change_to_an_unusable_listener_ends_only_its_lane(stage: Stage) -
     stage.dispatcher.on_change("listener", good.organization, good.id)
     await stage.quiet()
     await stage.publish(queue)
-    assert [(sent.listener_id, sent.request.target.path) for sent in stage.courier.sent] == [(good.public_id, "/new")]
+    [sent] = stage.courier.sent
+    assert (sent.listener_id, sent.request.destination.target.path) == (good.public_id, "/new")
 
 
 async def test_a_drain_starts_nothing_and_stores_what_ends_in_time(stage: Stage) -> None:

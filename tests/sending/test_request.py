@@ -11,7 +11,7 @@ from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.message_data import TEXT
 from discue.domain.messages import SUBJECT_HEADER
-from discue.sending.request import ClientIdentity, RequestHeads, RequestInvalid, attempt_head
+from discue.sending.request import ClientIdentity, RequestInvalid, attempt_head
 from tests.support.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"
@@ -22,8 +22,7 @@ LINE_BREAKERS = ["\r", "\n", "\r\n", "\x00", "\x0b", "\x85", "\u2028", "\u010a",
 
 
 def head_of(**changes: object) -> bytes:
-    request = request_to(URL, **changes)
-    return attempt_head(RequestHeads().preamble(request), request, AT)
+    return attempt_head(request_to(URL, **changes), AT)
 
 
 def test_the_head_is_that_of_the_contract() -> None:
@@ -99,28 +98,16 @@ def test_plain_names_and_values_are_allowed(text: str) -> None:
     assert is_header_allowed(f"X-{text}", text)
 
 
-def test_new_target_or_queue_of_a_listener_changes_the_head() -> None:
-    heads = RequestHeads()
-    before = heads.preamble(request_to(URL))
-    assert heads.preamble(request_to(URL)) is before
-    moved = heads.preamble(request_to("http://other.example:8080/"))
-    assert moved.origin == ("http", "other.example", 8080, "")
-    assert b"host: other.example:8080" in moved.head
-    other_queue = heads.preamble(request_to("http://other.example:8080/", queue_id="z" * 21))
-    assert b"z" * 21 in other_queue.head
+def test_head_and_origin_follow_from_the_destination() -> None:
+    destination = request_to("http://other.example:8080/", queue_id="z" * 21).destination
+    assert destination.origin == ("http", "other.example", 8080, "")
+    assert b"host: other.example:8080" in destination.head
+    assert b"z" * 21 in destination.head
+    assert destination.head is destination.head
 
 
 def test_new_client_certificate_changes_the_origin() -> None:
-    heads, ours = RequestHeads(), [ClientIdentity(name, "certificate", "key") for name in "ab"]
-    origins = [heads.preamble(request_to(URL, identity=identity)).origin for identity in (None, *ours, ours[0])]
+    ours = [ClientIdentity(name, "certificate", "key") for name in "ab"]
+    origins = [request_to(URL, identity=identity).destination.origin for identity in (None, *ours, ours[0])]
     assert len(set(origins)) == 3
     assert origins[1] == origins[3]
-
-
-def test_cached_heads_are_limited() -> None:
-    heads = RequestHeads(capacity=2)
-    first = heads.preamble(request_to(URL, listener_id="a"))
-    second = heads.preamble(request_to(URL, listener_id="b"))
-    heads.preamble(request_to(URL, listener_id="c"))
-    assert heads.preamble(request_to(URL, listener_id="b")) is second
-    assert heads.preamble(request_to(URL, listener_id="a")) is not first

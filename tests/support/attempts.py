@@ -12,7 +12,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, parse_target
 from discue.domain.message_data import JSON_VALUE
 from discue.sending.dialer import Resolve
-from discue.sending.request import AttemptRequest
+from discue.sending.request import AttemptRequest, Destination
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 
@@ -37,14 +37,18 @@ class MovableClock(SystemClock):
 
 
 def request_to(url: str, **changes: Any) -> AttemptRequest:
-    values: dict[str, Any] = {
+    destination: dict[str, Any] = {
         "target": parse_target(url, "/notify_url"),
+        "queue_id": QUEUE_ID,
+        "listener_id": LISTENER_ID,
+    }
+    destination |= {name: changes.pop(name) for name in Destination.__struct_fields__ if name in changes}
+    values: dict[str, Any] = {
+        "destination": Destination(**destination),
         "message_id": MESSAGE_ID,
         "codec": JSON_VALUE,
         "body": b'{"hello":"world"}',
         "keys": (KEY,),
-        "queue_id": QUEUE_ID,
-        "listener_id": LISTENER_ID,
         "number": 1,
         "timeout_ms": 5_000,
     }

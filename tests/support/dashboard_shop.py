@@ -10,7 +10,7 @@ import httpx
 from msgspec.structs import replace
 
 from discue.domain.attempts import Outcome, Timings, Trace
-from discue.sending.request import AttemptRequest, RequestHeads, attempt_head
+from discue.sending.request import AttemptRequest, attempt_head
 from discue.sending.response import classify_response
 from discue.testing.server import KitSender
 from tests.support.dashboards import DashboardService
@@ -43,7 +43,8 @@ class ShopSender(KitSender):
     """By the port of the URL."""
 
     def send(self, request: AttemptRequest, done: Callable[[Outcome], None]) -> None:
-        behaviour = self.behaviours.get(request.target.port) if request.target.host == HOSTS else None
+        target = request.destination.target
+        behaviour = self.behaviours.get(target.port) if target.host == HOSTS else None
         if behaviour is None:
             super().send(request, done)
             return
@@ -52,7 +53,7 @@ class ShopSender(KitSender):
             return
         *before, first_byte = answer.stages
         total = sum(filter(None, before)) + first_byte + answer.after_ms
-        head = attempt_head(RequestHeads().preamble(request), request, self._clock.now() // 1_000)
+        head = attempt_head(request, self._clock.now() // 1_000)
         outcome = classify_response(answer.status, answer.body, total, now=self._clock.now())
         headers = ((b"content-type", b"application/json"), *answer.headers)
         timings = Timings(answer.stages[0], answer.stages[1], answer.stages[2], first_byte, total)

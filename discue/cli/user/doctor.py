@@ -28,7 +28,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy, Target
 from discue.domain.headers import INBOX_HEADER
 from discue.domain.message_data import Data, data_of
-from discue.sending.request import AttemptRequest
+from discue.sending.request import AttemptRequest, Destination
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
 
@@ -185,13 +185,11 @@ async def _sent(target: Target, keys: tuple[SigningKey, ...], data: Data) -> Out
     )
     body, codec = data
     request = AttemptRequest(
-        target=target,
+        destination=Destination(target, "test", "test"),
         message_id=f"test_{secrets.token_hex(8)}",
         codec=codec,
         body=body,
         keys=keys,
-        queue_id="test",
-        listener_id="test",
         number=1,
         timeout_ms=_TIMEOUT_MS,
         is_test=True,

@@ -30,7 +30,7 @@ from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
 from discue.domain.message_data import BYTES, TEXT, Data, data_of
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
-from discue.sending.request import AttemptRequest
+from discue.sending.request import AttemptRequest, Destination
 from discue.sending.sender import Sender
 from discue.server.signals import completed
 from discue_client import NotFound, Reject, Retry
@@ -63,13 +63,11 @@ def listen(arguments: argparse.Namespace) -> int | None:
     target = local_target(arguments.url, allow_remote=arguments.allow_remote)
     signing, context = signing_of(arguments.secret), _tls(arguments)
     template = AttemptRequest(
-        target=target,
+        destination=Destination(target, "", ""),
         message_id="",
         codec=TEXT,
         body=b"",
         keys=signing.keys,
-        queue_id="",
-        listener_id="",
         number=1,
         headers=tuple(arguments.header),
         timeout_ms=round(arguments.timeout * 1_000),
@@ -154,7 +152,7 @@ async def _all_queues(client: AsyncDiscue) -> list[str]:
 def _say_start(
     arguments: argparse.Namespace, sessions: Sequence[QueueSession], template: AttemptRequest, signing: Signing
 ) -> None:
-    target, queues = template.target, ", ".join(each.queue for each in sessions)
+    target, queues = template.destination.target, ", ".join(each.queue for each in sessions)
     matching = ""
     if arguments.filter is not None:
         matching = f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}"
@@ -224,8 +222,7 @@ class Forwarder:
             message_id=message.id,
             codec=codec,
             body=body,
-            queue_id=listener.queue_id,
-            listener_id=listener.id,
+            destination=Destination(self._template.destination.target, listener.queue_id, listener.id),
             number=1 if pulled is None else pulled.attempt,
             headers=tuple({**(message.headers or {}), **dict(self._template.headers)}.items()),
             media_type=message.content_type or "",
@@ -269,7 +266,7 @@ class Forwarder:
                 change = (
                     f"is away ({outcome.detail.rstrip('.')}). Messages wait; none is lost" if is_away else "is back"
                 )
-                self._screen.note(f"{request.target.authority} {change}.")
+                self._screen.note(f"{request.destination.target.authority} {change}.")
             if not is_away:
                 self._screen.show(Forwarded(at, queue, key, request, outcome, is_repeated))
                 return outcome

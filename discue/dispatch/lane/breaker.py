@@ -89,7 +89,7 @@ class CircuitBreaker:
         if after.liveness_url != before.liveness_url:
             self.liveness = with_new_url(self.liveness)
             return self._follow_liveness(in_flight)
-        return after.target != before.target and self._follow_liveness(in_flight)
+        return after.destination.target != before.destination.target and self._follow_liveness(in_flight)
 
     def on_success(self, seq: int, now: int) -> bool:
         """Count a successful attempt. True if this ends a streak of failures, which is to be stored."""

@@ -20,14 +20,14 @@ from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryPolicy
 from discue.domain.trace_context import AttemptTrace, TraceIds, TraceMode, begin_attempt, is_sampled
 from discue.sending.endpoint_auth import credentials_of
-from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant, to_cloudevent
+from discue.sending.request import AttemptRequest, Destination, TokenGrant, to_cloudevent
 from discue.store.cursors import LaneRecord
 
 
 class Endpoint(msgspec.Struct, frozen=True):
     """A version of a listener's configuration."""
 
-    target: Target
+    destination: Destination
     keys: tuple[SigningKey, ...]
     """Signing keys, newest first."""
     enabled: bool
@@ -48,10 +48,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     format: DeliveryFormat = "plain"
     trace: TraceMode = "propagate"
     grant: TokenGrant | None = None
-    identity: ClientIdentity | None = None
 
     def __repr__(self) -> str:
-        return f"Endpoint(target={self.target!r}, enabled={self.enabled}, config_version={self.config_version})"
+        target, version = self.destination.target, self.config_version
+        return f"Endpoint(target={target!r}, enabled={self.enabled}, config_version={version})"
 
 
 def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, timeout_ms: int) -> Endpoint:
@@ -69,7 +69,12 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
     is_enabled = record.status == "enabled"
     is_probed = is_enabled and record.may_probe and record.liveness_url != ""
     return Endpoint(
-        target=parse_target(record.notify_url, "/notify_url"),
+        destination=Destination(
+            parse_target(record.notify_url, "/notify_url"),
+            record.queue_public_id,
+            record.listener_public_id,
+            authentication.identity,
+        ),
         keys=tuple(signing_key_of(secret) for secret in secrets.signing),
         enabled=is_enabled and record.may_send,
         config_version=record.config_version,
@@ -85,7 +90,6 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         format=options.format,
         trace=options.trace,
         grant=authentication.grant,
-        identity=authentication.identity,
     )
 
 
@@ -137,20 +141,17 @@ class InFlightAttempt:
             now = clock.now()
             keys = tuple(key for key, end in zip(keys, endpoint.expiries, strict=True) if not end or now < end)
         request = AttemptRequest(
-            endpoint.target,
+            endpoint.destination,
             entry.id,
             entry.codec,
             entry.body,
             keys,
-            record.queue_public_id,
-            record.listener_public_id,
             self.number,
             headers,
             endpoint.timeout_ms,
             media_type,
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
-            identity=endpoint.identity,
             traceparent=sent,
             expires_at=entry.expires_at,
         )

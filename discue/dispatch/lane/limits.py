@@ -324,7 +324,7 @@ class Limits(Slots):
 
     def configure(self, before: Endpoint, after: Endpoint) -> None:
         """Follow a change of the listener's slots, rate and target."""
-        if after.target != before.target:
+        if after.destination.target != before.destination.target:
             self.throttle.end()
         self.adaptive.limit_to(after.max_in_flight)
         if after.rate_limit != self.rate.limit:

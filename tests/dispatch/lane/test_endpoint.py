@@ -94,6 +94,10 @@ async def test_each_type_of_credentials_reaches_the_request(stage: Stage) -> Non
         await _set_secrets(stage, listener, encode_secrets(ListenerSecrets((), credentials)), public)
         await stage.publish(queue)
         (sent,) = stage.courier.in_flight
-        found = (bool(sent.request.headers), sent.request.grant is not None, sent.request.identity is not None)
+        found = (
+            bool(sent.request.headers),
+            sent.request.grant is not None,
+            sent.request.destination.identity is not None,
+        )
         assert found == (credentials is BASIC, credentials is OAUTH2, credentials is CERTIFICATE)
         await stage.end(sent, well())

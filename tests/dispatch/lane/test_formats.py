@@ -9,7 +9,7 @@ from discue.crypto.signing import sign
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions
-from discue.sending.request import RequestHeads, attempt_head
+from discue.sending.request import attempt_head
 from tests.dispatch.stage import Sent, Stage, badly, well
 
 AT = 1_795_536_280
@@ -18,8 +18,7 @@ ORDER = MessageOptions(headers=(("ce-type", "order.paid"), ("X-Trace", "7")))
 
 def headers_of(sent: Sent) -> dict[str, str]:
     """Return the requests as they are sent."""
-    request = sent.request
-    lines = attempt_head(RequestHeads().preamble(request), request, AT).decode("latin-1").split("\r\n")[1:-2]
+    lines = attempt_head(sent.request, AT).decode("latin-1").split("\r\n")[1:-2]
     headers = dict(line.split(": ", 1) for line in lines)
     assert len(headers) == len(lines)
     return headers

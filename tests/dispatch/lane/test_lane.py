@@ -240,7 +240,7 @@ async def test_410_to_a_request_of_an_earlier_configuration_disables_nothing(sta
     await stage.end(sent, badly(410))
     assert (await stage.stored(listener)).status == "enabled"
     [again] = stage.courier.in_flight
-    assert again.request.target.path == "/other"
+    assert again.request.destination.target.path == "/other"
 
 
 async def test_configuration_stored_before_the_disabling_stays_enabled(stage: Stage) -> None:
