@@ -38,7 +38,7 @@ _CAUGHT = {
     "believes_what_it_read_before_an_outage": Caught(
         [database.fail_over_after_cancelling] * 5, ["in the log", "no fault explains"]
     ),
-    "never_follows_the_feed": Caught([nothing], ["still took /api_keys/"]),
+    "never_follows_the_feed": Caught([nothing], ["still took /api_keys/", "is not done"]),
     "takes_guests_for_gone": Caught([workers.rolling_restart], ["no fault explains"]),
     "hands_over_without_its_flights": Caught([workers.rolling_restart], ["do not add up"]),
     "forgets_keys_at_a_takeover": Caught([workers.rolling_restart], ["comes before it in its key"]),
