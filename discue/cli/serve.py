@@ -27,7 +27,7 @@ from discue.observability.logs import Log
 from discue.observability.span_export import traced
 from discue.product import edge
 from discue.server.http import Address, HttpServer, held_port
-from discue.server.installation import inspect_database, open_installation
+from discue.server.installation import Machine, inspect_database, open_installation
 from discue.server.metrics import PATH as METRICS_PATH
 from discue.server.metrics import MetricsApplication, WorkerMetrics, measured
 from discue.server.process import (
@@ -42,6 +42,7 @@ from discue.server.processes import WorkerPipe, WorkerProcesses, all_predecessor
 from discue.server.sd_notify import ServiceManager, beating
 from discue.server.signals import completed, stop_on_signal, stop_with_parent
 from discue.server.worker import Worker, served
+from discue.store.sqlite.siblings import SiblingSockets
 
 _METRICS_CONNECTIONS: Final = 64
 _DASHBOARD_CONNECTIONS: Final = 1_000
@@ -134,8 +135,9 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
     stop = stop_on_signal(log) if pipe is None else stop_with_parent(log, pipe.parent_pipe)
     reports = pipe is None or pipe.number == 1
     await _require_key(settings)
+    siblings = None if pipe is None else SiblingSockets(pipe.folder, pipe.number, settings.workers)
     async with (
-        open_installation(settings, invocation.clock, log) as control,
+        open_installation(settings, invocation.clock, log, Machine(siblings=siblings)) as control,
         traced(os.environ, log, control.clock, control.random_bytes, reports=reports) as tracer,
     ):
         await ensure_encryption(control, log)

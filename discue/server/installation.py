@@ -23,6 +23,7 @@ from discue.store.migrations import DatabaseInspection, newest
 from discue.store.sqlite import schema
 from discue.store.sqlite.connection import SerialThread, StartThread
 from discue.store.sqlite.engine import SqliteEngine
+from discue.store.sqlite.siblings import SiblingNotifier
 from discue.store.store import Store
 
 # No secret. The operating system's generator would cost a system call per failed attempt, during which other threads
@@ -42,6 +43,8 @@ class Machine:
     random_bytes: RandomBytes = os.urandom
     start_thread: StartThread = SerialThread
     """Starts the threads that write to SQLite."""
+    siblings: SiblingNotifier | None = None
+    """Notifies the workers on the same SQLite file that have the same parent process; None: there are none."""
     resolve: Resolve | None = None
     """Resolves host names; None: the resolver of the system."""
     database: Engine | None = None
@@ -121,6 +124,7 @@ def engine_of(settings: Settings, log: Log, machine: Machine | None = None) -> E
             path,
             report=report,
             siblings=settings.workers > 1,
+            notifier=machine.siblings,
             clock=machine.clock,
             start_thread=machine.start_thread,
         )

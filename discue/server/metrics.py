@@ -154,7 +154,7 @@ class WorkerMetrics:
     async def _gather(self, asked: Details | None) -> dict[str, Snapshot]:
         found = {str(self._number): self._measure(asked)}
         if self._folder is not None:
-            others = [path for path in self._folder.iterdir() if path.name != str(self._number)]
+            others = [path for path in self._folder.glob("[0-9]*") if path.name != str(self._number)]
             asking = [self._ask(path, asked) for path in others]
             for path, snapshot in zip(others, await asyncio.gather(*asking), strict=True):
                 if snapshot is not None:

@@ -24,7 +24,7 @@ from discue.observability.logs import Log
 from discue.server.sd_notify import ServiceManager
 from discue.server.signals import SIGNAL_SECONDS, STOPPING, received_signals
 
-_LONGEST_FOLDER: Final = 80
+_LONGEST_FOLDER: Final = 76
 """The longest path of a folder for sockets, in bytes: the path of a socket can have 103 on some systems."""
 
 _FINE: Final = 0

@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
@@ -14,19 +15,23 @@ import pytest
 
 from tests.faults.client import Client, Lost
 from tests.faults.producers import Producers, producing
-from tests.faults.product import Product
+from tests.faults.product import SERVE, Product
 from tests.faults.receiver import Receiver
 
 WORKERS = 3
 QUEUES = 12
 HALTED_SECONDS = 10.0
+UNWATCHED = (
+    "-c",
+    "from discue.store.sqlite import engine; engine._WATCH_SECONDS = 3_600.0; from discue.cli.main import main; main()",
+)
 SOON_SECONDS = 15.0
 """Far less than the lease that would have to run out."""
 
 
-def several(folder: Path) -> Product:
+def several(folder: Path, command: Sequence[str] = SERVE) -> Product:
     """All workers serve; a lease that nobody ends lasts for as long as the test."""
-    return Product(folder, workers=WORKERS, lease_seconds=60)
+    return Product(folder, command=command, workers=WORKERS, lease_seconds=60)
 
 
 def pid_of(product: Product, worker: int) -> int:
@@ -64,6 +69,22 @@ async def loaded(folder: Path) -> AsyncIterator[tuple[Product, Producers, Receiv
             yield product, producers, receiver
         await receiver.until(receiver.has_all(producers.stored), SOON_SECONDS)
         assert await product.stop() == 0
+
+
+async def test_workers_learn_of_each_others_messages_without_a_poll_or_a_watch(tmp_path: Path) -> None:
+    async with Receiver() as receiver, several(tmp_path, UNWATCHED) as product:
+        queues = await listened(product, receiver)
+        client = product.client()
+        before = [await client.publish(queue, "x") for queue in queues]
+        await receiver.until(receiver.has_all(before), SOON_SECONDS)
+        owners = owners_of_cursors(product)
+        started_at = time.monotonic()
+        for queue in queues:
+            await receiver.until(receiver.has_all([await client.publish(queue, "x")]))
+        seconds = time.monotonic() - started_at
+    assert owners > 1
+    # Each message for another worker's lane would wait for that worker's next poll, which begins as the last one ends.
+    assert seconds < QUEUES / WORKERS
 
 
 async def test_message_published_at_any_worker_is_delivered_once(tmp_path: Path) -> None:

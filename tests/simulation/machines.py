@@ -4,8 +4,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from contextvars import copy_context
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -20,7 +21,8 @@ from discue.observability.logs import Log
 from discue.product import edge
 from discue.server.installation import Machine, open_installation
 from discue.server.worker import Worker
-from discue.store.engine import Engine
+from discue.store.engine import Engine, Notification
+from discue.store.sqlite.siblings import SiblingNotifier
 from tests.faults.client import KEY
 from tests.faults.running import TIMEOUT_SECONDS
 from tests.simulation.api_server import serve
@@ -35,6 +37,8 @@ _STORE_FAILED: Final = "store_failed"
 _API_PORT: Final = 3_000
 _LOCK_CHECKS_SECONDS: Final = 0.05
 _WRITE_SECONDS: Final = (0.000_5, 0.006)
+_NOTIFICATION_SECONDS: Final = (0.000_05, 0.002)
+_LOST_NOTIFICATIONS: Final = 0.1
 _ENCRYPTION_KEY: Final = bytes(range(32))
 
 
@@ -95,6 +99,34 @@ class Steps:
             self._idle.set()
 
 
+class SimNotifier:
+    """Notifies the other processes on a file, after a while. Some notifications are lost."""
+
+    def __init__(self, loop: SimLoop, choices: Random, others: Callable[[], Iterable["SimNotifier"]]) -> None:
+        """Take those of the other processes from `others`."""
+        self._loop = loop
+        self._random = choices
+        self._others = others
+        self._context = copy_context()
+        self._on_notify: Callable[[Notification], None] = lambda _hint: None
+
+    def notify(self, hint: Notification) -> None:
+        for other in self._others():
+            if self._random.random() >= _LOST_NOTIFICATIONS:
+                seconds = self._random.uniform(*_NOTIFICATION_SECONDS)
+                self._loop.call_later(seconds, other.hear, hint, context=other._context)
+
+    def listen(self, on_notify: Callable[[Notification], None]) -> None:
+        self._on_notify = on_notify
+
+    def hear(self, hint: Notification) -> None:
+        self._loop.trace.reach("notification of another process on a file")
+        self._on_notify(hint)
+
+    def close(self) -> None:
+        self.listen(lambda _hint: None)
+
+
 def machine_of(
     loop: SimLoop,
     clock: Clock,
@@ -102,6 +134,7 @@ def machine_of(
     network: Network,
     *,
     database: Engine | None = None,
+    siblings: SiblingNotifier | None = None,
     is_locked_out: Callable[[], bool] = lambda: False,
 ) -> Machine:
     """Return what the product takes from a simulated machine."""
@@ -110,6 +143,7 @@ def machine_of(
         random_bytes=choices.randbytes,
         start_thread=lambda _name: Steps(loop, choices, is_locked_out),
         resolve=network.resolve,
+        siblings=siblings,
         database=database,
         random=choices.random,
     )
@@ -170,6 +204,7 @@ class SimWorker:
         self.serving = asyncio.Event()
         self.siblings: Sequence[SimWorker] = ()
         """The processes that share its file, and itself."""
+        self.notifier: SimNotifier | None = None
         self.lease_seconds = 3
         self._worker: Worker | None = None
         self.host = self._new_host()
@@ -233,6 +268,9 @@ class SimWorker:
         others = (each.host for each in self.siblings if each is not self)
         return any(host.has_lock and not host.is_down for host in others)
 
+    def _notifiers(self) -> Iterable[SimNotifier]:
+        return [each.notifier for each in self.siblings if each is not self and each.notifier is not None]
+
     def _predecessors(self, database: Engine | None) -> Predecessors:
         """Return what is known to have ended: on a file, the parent process has seen the end of the last worker."""
         if database is None and not self.siblings:
@@ -252,8 +290,15 @@ class SimWorker:
         trace.add(host.name, "starts")
         log = SimLog(trace, host.name, errors=self.errors, said=self.said)
         database = self._connect() if self._connect is not None else None
+        self.notifier = SimNotifier(self._loop, self._random, self._notifiers) if self.siblings else None
         machine = machine_of(
-            self._loop, clock, self._random, self._network, database=database, is_locked_out=self._is_locked_out
+            self._loop,
+            clock,
+            self._random,
+            self._network,
+            database=database,
+            siblings=self.notifier,
+            is_locked_out=self._is_locked_out,
         )
         settings = self.settings
         async with AsyncExitStack() as stack:

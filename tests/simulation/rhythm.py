@@ -11,7 +11,6 @@ from random import Random
 from typing import Any, Final
 
 from discue.domain import listener_health
-from discue.store.sqlite import engine
 from tests.faults import again, consumers, lives, outages, short_retention, timing, topics
 from tests.faults import load as loads
 from tests.faults.altered import retry_after, run_every
@@ -77,7 +76,6 @@ _IN_BURSTS: Final[Sequence[Change]] = (
     (lives, "_REST_SECONDS", 40.0),
     (listener_health, "PROBE_INTERVAL_MS", 10_000),
     (listener_health, "RECOVERY_INTERVAL_MS", 5_000),
-    (engine, "_WATCH_SIBLINGS_SECONDS", 0.25),
 )
 """Changes in a plan whose users rest: fewer messages, of which more fail, and longer waits."""
 _RETRIES: Final = "1,2,3,5,8,13,20,20,20,20"

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from discue.domain.errors import StoreUnavailable
-from discue.store.engine import Notification, QueueKey
+from discue.store.engine import Notification
+from discue.store.notifications import WaitingNotifications
 from discue.store.postgres.connection import without_data
 from discue.store.postgres.pool import Report, ServerConnection, ServerConnections
 
@@ -28,7 +29,6 @@ _FLOOD_SECONDS: Final = 5.0
 """How long to listen to nothing after too many notifications. Polls find everything meanwhile."""
 # The server limits a payload to less than 8,000 bytes. A head takes up to 64 of them.
 _HEADS_PER_PAYLOAD: Final = 100
-_MAX_PAYLOADS: Final = 10
 _NOTIFY: Final = f"SELECT pg_notify('{CHANNEL}', payload) FROM unnest($1::text[]) AS payload"
 
 
@@ -49,8 +49,7 @@ class Notifier:
         self._connections = connections
         self._report = report
         self._id = token_hex(8)
-        self._waiting = Notification()
-        self._heads: dict[QueueKey, int] = {}
+        self._waiting = WaitingNotifications(_HEADS_PER_PAYLOAD)
         self._connection: ServerConnection | None = None
         self._lock = asyncio.Lock()
         self._sending: asyncio.Task[None] | None = None
@@ -61,14 +60,7 @@ class Notifier:
 
     def notify(self, notification: Notification) -> None:
         """See `engine.Engine.notify`."""
-        before = self._waiting
-        self._waiting = Notification(
-            feed=before.feed or notification.feed,
-            cursors=before.cursors or notification.cursors,
-            anything=before.anything or notification.anything,
-        )
-        for queue, seq in notification.heads:
-            self._heads[queue] = max(seq, self._heads.get(queue, 0))
+        self._waiting.add(notification)
         if self._sending is None:
             self._sending = asyncio.get_running_loop().create_task(self._send_all())
 
@@ -87,7 +79,8 @@ class Notifier:
 
     async def _send_all(self) -> None:
         try:
-            while payloads := self._take():
+            while waiting := self._waiting.take():
+                payloads = [msgspec.json.encode((self._id, each)).decode() for each in waiting]
                 try:
                     async with self._connected() as connection:
                         await connection.client.execute(_NOTIFY, payloads)
@@ -99,20 +92,6 @@ class Notifier:
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._sending = None
-
-    def _take(self) -> list[str]:
-        waiting, self._waiting = self._waiting, Notification()
-        heads, self._heads = list(self._heads.items()), {}
-        if not heads and waiting == Notification():
-            return []
-        # More heads than a few payloads can have: one unspecific notification makes the others poll.
-        anything = waiting.anything or len(heads) > _HEADS_PER_PAYLOAD * _MAX_PAYLOADS
-        if anything:
-            heads = []
-        starts = range(0, len(heads), _HEADS_PER_PAYLOAD)
-        parts = [tuple(heads[start : start + _HEADS_PER_PAYLOAD]) for start in starts] or [()]
-        told = [Notification(waiting.feed, waiting.cursors, heads=part, anything=anything) for part in parts]
-        return [msgspec.json.encode((self._id, each)).decode() for each in told]
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ServerConnection]:

@@ -50,6 +50,7 @@ from discue.store.sqlite.connection import (
     turn_at,
 )
 from discue.store.sqlite.schema import DIALECT
+from discue.store.sqlite.siblings import SiblingNotifier
 from discue.store.time_slice import SLICE_SECONDS, SharedSlice
 
 T = TypeVar("T")
@@ -60,7 +61,6 @@ _RESTART_PAGES = 16_384
 _RESTART_BUSY_MS = 5
 """Readers of the service take less. A longer one, such as a backup, would delay every commit meanwhile."""
 _WATCH_SECONDS = 0.25
-_WATCH_SIBLINGS_SECONDS = 0.01
 _TURN_SECONDS = 3.0
 
 # A large body is read only if the page begins with it. At most one other body is read that does not fit.
@@ -147,8 +147,8 @@ def _violation(error: apsw.ConstraintError) -> Exception:
 class SqliteEngine:
     """`engine.Engine` on one SQLite file.
 
-    With `siblings`, other processes write to the file all the time: they take turns, and check for others' commits more
-    often.
+    With `siblings`, other processes write to the file all the time: they take turns. With a `notifier`, they notify
+    each other of commits. A watch finds the commits of commands, and those whose notifications are lost.
     """
 
     concurrency = CommitConcurrency()
@@ -159,6 +159,7 @@ class SqliteEngine:
         *,
         report: Report,
         siblings: bool = False,
+        notifier: SiblingNotifier | None = None,
         clock: Clock | None = None,
         start_thread: StartThread = SerialThread,
     ) -> None:
@@ -169,6 +170,7 @@ class SqliteEngine:
         self._start_thread = start_thread
         self._report = report
         self._siblings = siblings
+        self._notifier = notifier
         self._turn: Turn | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._wal_pages = 0
@@ -212,6 +214,8 @@ class SqliteEngine:
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        if self._notifier is not None:
+            self._notifier.close()
         await self._writing.close()
         await self._copying.close()
         await self._loading.close()
@@ -289,10 +293,13 @@ class SqliteEngine:
         return await self.read(lambda tx: _poll(tx, queues))
 
     def notify(self, hint: Notification) -> None:
-        """Do nothing: a commit itself changes `data_version` for every other connection."""
+        if self._notifier is not None:
+            self._notifier.notify(hint)
 
     def listen(self, on_notify: Callable[[Notification], None], on_loss: Callable[[], None]) -> None:
         del on_loss
+        if self._notifier is not None:
+            self._notifier.listen(on_notify)
         self._watch(on_notify)
 
     def _watch(self, on_notify: Callable[[Notification], None]) -> None:
@@ -302,8 +309,7 @@ class SqliteEngine:
         if version != self._data_version:
             self._data_version = version
             on_notify(Notification(anything=True))
-        pause = _WATCH_SIBLINGS_SECONDS if self._siblings else _WATCH_SECONDS
-        self._watching = self._loop.call_later(pause, self._watch, on_notify)
+        self._watching = self._loop.call_later(_WATCH_SECONDS, self._watch, on_notify)
 
     def _write_batch(self, order: _Order) -> None:
         with self._turn or nullcontext():
