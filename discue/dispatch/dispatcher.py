@@ -24,7 +24,7 @@ from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
 from discue.dispatch.lane.owned_cursor import DelayedFlushes, write_until_stored
 from discue.dispatch.lane.probes import Probe, Prober
 from discue.dispatch.lane.replay import ReplaySlots
-from discue.dispatch.registry import LaneIndex, LaneRegistry
+from discue.dispatch.registry import LaneRegistry
 from discue.dispatch.spans import record_pushed
 from discue.dispatch.timers import Timers
 from discue.domain.attempts import Outcome
@@ -36,6 +36,7 @@ from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
+from discue.store.time_slice import TimeSlice
 
 _STORING_SECONDS: Final = 5.0
 """How long a drain waits for the store beyond its grace period."""
@@ -76,7 +77,6 @@ class Dispatcher:
         tuning, monotonic = limits.tuning, session.clock.monotonic
         self.tasks = BackgroundTasks(sources.log, "dispatch_task_failed")
         self.timers = Timers(sources.clock)
-        self.lanes = LaneIndex(sources.clock)
         self.limiter = ConcurrencyLimiter(limits.max_in_flight, Turns(monotonic, most=tuning.starts_per_turn))
         worker = WorkerContext(
             **msgspec.structs.asdict(sources),
@@ -112,7 +112,6 @@ class Dispatcher:
             inheriting={},
         )
         self.registry = LaneRegistry(
-            self.lanes,
             self._context,
             make_endpoint=partial(
                 endpoint_of,
@@ -122,6 +121,7 @@ class Dispatcher:
             ),
             on_unowned=on_unowned,
         )
+        self.lanes = self.registry.lanes
 
     @property
     def has_turns_to_come(self) -> bool:
@@ -133,11 +133,16 @@ class Dispatcher:
 
         Requests in flight go on, and their outcomes are stored when they end. This waits for the store.
         """
+        # An idle cursor would get a lane, which sends, if a message came before the store knows that it is given up.
+        time_slice = TimeSlice()
+        for key in cursors:
+            self.lanes.wake(key)
+            await time_slice.pause_if_over()
         lanes = self.lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_draining()
         await self.prober.health.store(lanes)
-        without_lane = [key for key in cursors if key not in self.lanes]
+        without_lane = [key for key in cursors if self.lanes.get(key) is None]
         # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
         await self._give_up([lane for lane in lanes if lane.key[2]], [])
         await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
@@ -150,30 +155,31 @@ class Dispatcher:
             # Lanes step over placeholders of delayed messages when they read the log.
             self.on_heads([(queue, appended.entries[-1].seq)])
             return
-        self.registry.note_head(queue, appended.entries[-1].seq)
-        for lane in self.lanes.of_queue(queue):
+        head = appended.entries[-1].seq
+        self.registry.note_head(queue, head)
+        for lane in self.lanes.of_queue(queue, head):
             lane.on_published(appended.entries)
 
     def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         """Let lanes read logs that go further than they know."""
         for queue, head in heads:
             self.registry.note_head(queue, head)
-            for lane in self.lanes.of_queue(queue):
+            for lane in self.lanes.of_queue(queue, head):
                 if lane.backlog.on_head(head):
                     lane.pump()
 
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
         if kind == "message":
-            for lane in self.lanes.of_queue((organization, ref)):
+            for lane in self.lanes.of_queue((organization, ref), 0):
                 lane.on_messages_deleted()
         elif kind == "listener":
             self.registry.reload_listener(organization, ref)
         elif kind == "queue":
-            self.registry.reload(self.lanes.of_queue((organization, ref)))
+            self.registry.reload(self.lanes.cursors_of_queue((organization, ref)))
         elif kind in {"organization", "domain", "everything"}:
             is_all = kind == "everything"
-            self.registry.reload(lane for lane in self.lanes if is_all or lane.record.organization == organization)
+            self.registry.reload(key for key in tuple(self.lanes.cursors) if is_all or key[0] == organization)
 
     def on_lease_renewed(self) -> None:
         """Pump the lanes that found the lease lapsed."""
@@ -237,8 +243,7 @@ class Dispatcher:
             keys = cursors[start : start + self._context.tuning.cursors_per_release]
             await write_until_stored(partial(self._context.store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
-                if (lane := self.lanes.get(key)) is not None:
-                    self.registry.drop(lane)
+                self.registry.drop_cursor(key)
 
     def _disable(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
         self.tasks.spawn(self._store_disabled(record, config_version, reason))

@@ -1,11 +1,13 @@
-# A worker has a lane for each cursor that it owns. Lanes come up when cursors are claimed, and when the store is read
-# again: after a listener changed, a flush was refused, or an outage. Only one such read runs at a time: of two, the
-# older could bring up a lane for a cursor that has changed hands since.
+# A worker has a lane for each cursor that it owns and that is not idle. Lanes come up when cursors are claimed, when a
+# message is published for an idle cursor, and when the store is read again: after a listener changed, a flush was
+# refused, or an outage. Only one such read runs at a time: of two, the older could bring up a lane for a cursor that
+# has changed hands since.
 """The lanes of a worker: finding them, bringing them up, and reading again what the store says of their cursors."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
 from functools import partial
+from struct import Struct
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,7 @@ from discue.domain.errors import DiscueError, Unavailable
 from discue.store import workers
 from discue.store.cursors import LAST_CURSOR, LaneRecord, lanes_after, lanes_of, release, renew_tokens
 from discue.store.engine import CursorKey, QueueKey, Transaction
+from discue.store.time_slice import TimeSlice
 
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
@@ -27,20 +30,32 @@ ListenerKey = tuple[int, int]
 """Organization and listener, by their row ids."""
 
 
-class LaneIndex:
-    """Lanes by cursor, by listener and by queue. It may change while a caller iterates over a result."""
+_PREFIX: Final = Struct("<qq")
+"""The position and the queue of an idle cursor, in front of its record."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(LaneRecord).decode
 
-    def __init__(self, clock: Clock) -> None:
+
+class LaneIndex:
+    """The cursors of a worker by listener and by queue, each with its lane or, while it is idle, its packed record.
+
+    A lane takes about 10 kB, a packed record 300 bytes. The index may change while a caller iterates over a result.
+    """
+
+    def __init__(self, clock: Clock, make_lane: Callable[[LaneRecord], Lane | None]) -> None:
+        """`make_lane` makes and adds the lane of an idle cursor."""
         self._clock = clock
-        self._by_cursor: dict[CursorKey, Lane] = {}
-        self._by_queue: dict[QueueKey, dict[CursorKey, Lane]] = {}
+        self._make_lane = make_lane
+        self._by_cursor: dict[CursorKey, Lane | bytes] = {}
+        self._by_queue: dict[QueueKey, dict[CursorKey, None]] = {}
         self._fair_shares: dict[ListenerKey, FairShare] = {}
 
     def __len__(self) -> int:
+        """Return the number of cursors, those without a lane included."""
         return len(self._by_cursor)
 
     def __iter__(self) -> Iterator[Lane]:
-        return iter(tuple(self._by_cursor.values()))
+        return iter([lane for lane in self._by_cursor.values() if not isinstance(lane, bytes)])
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_cursor
@@ -54,17 +69,40 @@ class LaneIndex:
         return tuple(self._by_queue)
 
     def get(self, key: CursorKey) -> Lane | None:
-        return self._by_cursor.get(key)
+        """Return the lane of a cursor; None if the cursor is idle or unknown."""
+        lane = self._by_cursor.get(key)
+        return None if isinstance(lane, bytes) else lane
 
-    def of_queue(self, queue: QueueKey) -> tuple[Lane, ...]:
-        lanes = self._by_queue.get(queue)
-        return tuple(lanes.values()) if lanes else ()
+    def wake(self, key: CursorKey) -> Lane | None:
+        """Return the lane of a cursor, which gets one if it is idle."""
+        lane = self._by_cursor.get(key)
+        return self._make_lane(_unpacked(lane)) if isinstance(lane, bytes) else lane
+
+    def idle_records(self, queue: str) -> Iterator[LaneRecord]:
+        """Yield the records of idle cursors; `queue` is the public id of their queue, or "" for all."""
+        text = queue.encode()
+        packed = [each for each in self._by_cursor.values() if isinstance(each, bytes) and text in each]
+        return (record for record in map(_unpacked, packed) if queue in {"", record.queue_public_id})
+
+    def cursors_of_queue(self, queue: QueueKey) -> tuple[CursorKey, ...]:
+        return tuple(self._by_queue.get(queue, ()))
+
+    def of_queue(self, queue: QueueKey, head: int) -> list[Lane]:
+        """Return the lanes of a queue. An idle cursor gets its lane if it has not settled everything up to `head`."""
+        lanes = []
+        for key in self.cursors_of_queue(queue):
+            found = self._by_cursor[key]
+            if isinstance(found, bytes) and _PREFIX.unpack_from(found)[0] >= head:
+                continue
+            if (lane := self.wake(key)) is not None:
+                lanes.append(lane)
+        return lanes
 
     def of_listener(self, listener: ListenerKey) -> tuple[Lane, ...]:
         """Return the lanes of a listener, the live one first."""
-        live, fair_share = self._by_cursor.get((*listener, 0)), self._fair_shares.get(listener)
+        live, fair_share = self.get((*listener, 0)), self._fair_shares.get(listener)
         keys = () if fair_share is None else fair_share.replays
-        replays = (lane for key in keys if (lane := self._by_cursor.get(key)) is not None)
+        replays = (lane for key in keys if (lane := self.get(key)) is not None)
         return (*(() if live is None else (live,)), *replays)
 
     def of_listeners(self, cursors: Iterable[CursorKey]) -> tuple[Lane, ...]:
@@ -74,28 +112,55 @@ class LaneIndex:
 
     def add(self, lane: Lane) -> None:
         key, listener = lane.key, lane.key[:2]
-        self._by_cursor[key] = lane
-        self._by_queue.setdefault((lane.record.organization, lane.record.queue), {})[key] = lane
+        self._put(lane.record, lane)
         fair_share = self._fair_shares.get(listener)
         if key[2] and fair_share is None:
+            live = self.wake((*listener, 0))
             fair_share = FairShare(self._clock, partial(self._fair_shares.pop, listener, None))
             self._fair_shares[listener] = fair_share
-            if (live := self._by_cursor.get((*listener, 0))) is not None:
+            if live is not None:
                 fair_share.join(live.limits)
         if fair_share is not None:
             fair_share.join(lane.limits)
+
+    def add_idle(self, record: LaneRecord) -> bool:
+        """Keep the record of a cursor, instead of its lane if it has one. False if the cursor is not idle."""
+        # A listener's replays need its live lane.
+        if not record.is_idle or record.key[:2] in self._fair_shares:
+            return False
+        self._put(record, _PREFIX.pack(record.position, record.queue) + _encode(record))
+        return True
 
     def remove(self, lane: Lane) -> None:
         """Remove a lane, unless another one has taken its place."""
         if self._by_cursor.get(lane.key) is not lane:
             return
         del self._by_cursor[lane.key]
-        queue = (lane.record.organization, lane.record.queue)
-        del self._by_queue[queue][lane.key]
-        if not self._by_queue[queue]:
-            del self._by_queue[queue]
+        self._remove_from_queue(lane.key, lane.record.queue)
         if (fair_share := self._fair_shares.get(lane.key[:2])) is not None:
             fair_share.leave(lane.limits)
+
+    def remove_idle(self, key: CursorKey) -> None:
+        """Remove a cursor if it is idle."""
+        if isinstance(packed := self._by_cursor.get(key), bytes):
+            del self._by_cursor[key]
+            self._remove_from_queue(key, _PREFIX.unpack_from(packed)[1])
+
+    def _put(self, record: LaneRecord, lane: Lane | bytes) -> None:
+        key = record.key
+        if key not in self._by_cursor:
+            self._by_queue.setdefault((record.organization, record.queue), {})[key] = None
+        self._by_cursor[key] = lane
+
+    def _remove_from_queue(self, key: CursorKey, queue: int) -> None:
+        cursors = self._by_queue[key[0], queue]
+        del cursors[key]
+        if not cursors:
+            del self._by_queue[key[0], queue]
+
+
+def _unpacked(packed: bytes) -> LaneRecord:
+    return _decode(packed[_PREFIX.size :])
 
 
 class LaneRegistry:
@@ -103,7 +168,6 @@ class LaneRegistry:
 
     def __init__(
         self,
-        lanes: LaneIndex,
         context: LaneContext,
         *,
         make_endpoint: Callable[[LaneRecord], Endpoint],
@@ -111,7 +175,7 @@ class LaneRegistry:
     ) -> None:
         self.is_closed = False
         """Set to take no cursors any more."""
-        self._lanes = lanes
+        self.lanes = self._lanes = LaneIndex(context.clock, self._wake)
         self._context = context
         self._make_endpoint = make_endpoint
         """Raises ValueError or DiscueError for a row that cannot be used."""
@@ -164,8 +228,8 @@ class LaneRegistry:
         self.close_all()
 
     def close_all(self) -> None:
-        for lane in self._lanes:
-            self.drop(lane)
+        for key in tuple(self._lanes.cursors):
+            self.drop_cursor(key)
         self._context.replay_slots.invalidate()
 
     def drop(self, lane: Lane) -> None:
@@ -173,6 +237,26 @@ class LaneRegistry:
         lane.close()
         self._lanes.remove(lane)
         self._dropped.add(lane.key)
+
+    def drop_cursor(self, key: CursorKey) -> None:
+        """Drop a cursor, with its lane if it has one."""
+        if (lane := self._lanes.get(key)) is not None:
+            self.drop(lane)
+        else:
+            self._lanes.remove_idle(key)
+            self._dropped.add(key)
+
+    async def drop_idle(self) -> None:
+        """Drop the lanes that have been idle since the last call, and keep the records of their cursors."""
+        time_slice = TimeSlice()
+        for lane in self._lanes:
+            await time_slice.pause_if_over()
+            # What is being read of a cursor may be older than the record would be.
+            if self._reading.locked() or lane.is_closed:
+                continue
+            was_used, lane.was_used = lane.was_used, False
+            if not (was_used or lane.is_needed) and self._lanes.add_idle(lane.idle_record()):
+                lane.close()
 
     def lose(self, lane: Lane) -> None:
         """Drop a lane whose flush was refused, and read its listener again.
@@ -189,10 +273,10 @@ class LaneRegistry:
             pause_seconds = min(STORE_RETRY_SECONDS * 2 ** min(losses, 10), _LONGEST_PAUSE_SECONDS)
             asyncio.get_running_loop().call_later(pause_seconds, self.reload_listener, *lane.key[:2])
 
-    def reload(self, lanes: Iterable[Lane]) -> None:
-        """Read the listeners of these lanes again: their configuration, and who owns their cursors."""
-        for lane in lanes:
-            self.reload_listener(*lane.key[:2])
+    def reload(self, cursors: Iterable[CursorKey]) -> None:
+        """Read the listeners of these cursors again: their configuration, and who owns the cursors."""
+        for organization, listener, _ in cursors:
+            self.reload_listener(organization, listener)
 
     def reload_listener(self, organization: int, listener: int) -> None:
         """Read a listener again after those that wait for it, until the store has answered."""
@@ -223,14 +307,13 @@ class LaneRegistry:
             owner = self._context.session.id
             records = await self._read(partial(lanes_of, owner=owner, organization=organization, listener=listener))
             lanes = self._lanes.of_listener((organization, listener))
+            known = {(organization, listener, 0), *(lane.key for lane in lanes)} & self._lanes.cursors
             if not records:
                 self._losses.pop((organization, listener), None)
-                if not lanes:
+                if not known:
                     self._on_unowned()
-            found = {record.key for record in records}
-            for lane in lanes:
-                if lane.key not in found:
-                    self.drop(lane)
+            for key in sorted(known - {record.key for record in records}):
+                self.drop_cursor(key)
             made = [self._update_or_make(record) for record in records]
             self._begin([lane for lane in made if lane is not None])
 
@@ -243,7 +326,7 @@ class LaneRegistry:
         if (endpoint := self._endpoint(record)) is None:
             self.drop(current)
         else:
-            current.configure(endpoint)
+            current.configure(endpoint, record)
             if record.has_redeliveries:
                 current.redelivery.begin()
         return None
@@ -305,15 +388,29 @@ class LaneRegistry:
     def _make(self, record: LaneRecord) -> Lane | None:
         """Return a new lane that has not begun.
 
-        Returns None for a record that was read before its lane was dropped, or under another session.
+        Returns None for an idle cursor, and for a record that was read before its lane was dropped, or under another
+        session.
         """
         self._close_if_stale(record)
         key, owner = record.key, record.owner
-        if self.is_closed or self._is_invalid or key in self._lanes or key in self._dropped:
+        if self.is_closed or self._is_invalid or self._lanes.get(key) is not None or key in self._dropped:
             return None
         if owner != self._context.session.id or owner == self._lost_session_id:
             return None
+        if self._heads.get((record.organization, record.queue), 0) <= record.head and self._lanes.add_idle(record):
+            return None
+        return self._new_lane(record)
+
+    def _wake(self, record: LaneRecord) -> Lane | None:
+        """Bring up the lane of an idle cursor."""
+        if not self.is_closed and (lane := self._new_lane(record)) is not None:
+            lane.begin(0)
+            return lane
+        return None
+
+    def _new_lane(self, record: LaneRecord) -> Lane | None:
         if (endpoint := self._endpoint(record)) is None:
+            self._lanes.remove_idle(record.key)
             return None
         context = self._context
         if record.replay is not None:

@@ -72,10 +72,14 @@ class AdaptiveLimit:
         self.epoch = 0
         """Number of decreases so far. Store it with each request that is sent, and pass it to `ended`."""
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether overload has reduced the limit."""
+        return self._exact < self._ceiling
+
     def limit_to(self, ceiling: int) -> None:
         """Apply a changed limit of the listener. A limit that overload has reduced stays, but below the new one."""
-        is_reduced = self._exact < self._ceiling
-        self._ceiling = ceiling
+        is_reduced, self._ceiling = self.is_reduced, ceiling
         self._allow(self._exact if is_reduced else float(ceiling))
 
     def ended(self, outcome: Outcome, epoch: int) -> None:

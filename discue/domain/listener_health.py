@@ -29,7 +29,7 @@ _JITTER: Final = 0.2
 LivenessState = Literal["unknown", "stable", "unstable", "inactive"]
 
 
-class Liveness(msgspec.Struct, frozen=True, gc=False):
+class Liveness(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Results of the probes of a listener's liveness URL. Times are in milliseconds since the epoch; 0: never."""
 
     state: LivenessState = "unknown"
@@ -169,7 +169,7 @@ _MIN_GAP_MS: Final = 12 * 3_600_000
 _MAX_GAP_MS: Final = 24 * 3_600_000
 
 
-class FailureStreak(msgspec.Struct, frozen=True, gc=False):
+class FailureStreak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Failed attempts since the last success. Times are in milliseconds since the epoch; 0: none."""
 
     first_at: int = 0

@@ -36,6 +36,7 @@ TASKS: Final = (
     "delayed_messages",
     "domain_checks",
     "heartbeat",
+    "idle_lanes",
     "intake",
     "key_usage",
     "lease",
@@ -101,7 +102,10 @@ class Scrape:
         self.files = files_of(worker.control)
         self.push_by_state = zeros(_LISTENER_STATES)
         self.backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
-        for lane in worker.delivery.dispatcher.lanes:
+        lanes = worker.delivery.dispatcher.lanes
+        awake = tuple(lanes)
+        self.push_by_state["active"] = len(lanes) - len(awake)
+        for lane in awake:
             state = "active"
             if not lane.owned.endpoint.enabled:
                 state = "disabled"

@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from heapq import nlargest
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
@@ -78,10 +79,13 @@ def details_of(worker: Worker, asked: Details) -> Snapshot:
     def backlog_of(queue: str, listener: str) -> BacklogSum:
         return found.setdefault((queue, listener) if asked.family == "listeners" else (queue,), BacklogSum())
 
-    for lane in worker.delivery.dispatcher.lanes:
+    lanes = worker.delivery.dispatcher.lanes
+    for lane in lanes:
         if asked.queue in {"", lane.record.queue_public_id}:
             backlog = backlog_of(lane.record.queue_public_id, lane.record.listener_public_id)
             backlog.add(lane.waiting, lane.cursor.retrying, lane.waiting_since)
+    for record in islice(lanes.idle_records(asked.queue), asked.limit):
+        backlog_of(record.queue_public_id, record.listener_public_id)
     for pulled in worker.jobs.pull_backlogs.all:
         if asked.queue in {"", pulled.queue}:
             backlog_of(pulled.queue, pulled.listener).add(pulled.waiting, pulled.retrying, pulled.since)

@@ -37,6 +37,7 @@ _VERIFICATION_SECONDS = 5.0
 _STUCK_SESSIONS_SECONDS = 2.0
 _DAMAGE_REPORTS_SECONDS = 1.0
 _BACKUP_CHECK_SECONDS = 1.0
+_IDLE_LANES_SECONDS = 5.0
 _STOP_GRACE_SECONDS = 5.0
 _ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
@@ -223,6 +224,7 @@ class Worker:
             )
             every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat, reads=FEW_ROWS)
         if self.control.settings.role != "api":
+            every(_IDLE_LANES_SECONDS, "idle_lanes", self.delivery.dispatcher.registry.drop_idle, reads=FEW_ROWS)
             every(0, "purge", retention.purge_on_request, reads=FEW_ROWS)
             every(_RETENTION_SECONDS, "retention", retention.run, reads=RESOURCE)
             every(0, "missed_reports", jobs.missed_reports.round, reads=RESOURCE)

@@ -47,7 +47,7 @@ class ReplayPlan(msgspec.Struct, frozen=True):
     """Selects the messages that are replayed; None: all."""
 
 
-class LaneRecord(msgspec.Struct, frozen=True):
+class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     """A cursor with its listener, the head of its queue, and everything that requests to the listener need."""
 
     organization: int
@@ -100,6 +100,17 @@ class LaneRecord(msgspec.Struct, frozen=True):
     @property
     def key(self) -> CursorKey:
         return self.organization, self.listener, self.stream
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the cursor needs no lane before the next message.
+
+        A lane probes its listener, follows deletions of messages that block their keys, and counts requests for a rate.
+        """
+        is_settled = self.position >= self.head and not self.retrying and not self.known.sweep.is_on
+        is_live = not self.stream and not self.has_redeliveries and self.status == "enabled" and self.may_send
+        is_watched = self.liveness_url or self.options.rate_limit is not None or (self.blocks and self.missed)
+        return is_settled and is_live and not is_watched
 
     def __repr__(self) -> str:
         return f"LaneRecord(listener={self.listener_public_id!r}, queue={self.queue_public_id!r})"

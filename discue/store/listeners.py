@@ -46,7 +46,7 @@ _TEXTS: Final = frozenset({"state", "last_failure_msg"})
 _TYPES: Final = tuple("TEXT" if column in _TEXTS else "BIGINT" for column in _HEALTH_COLUMNS.split(", "))
 
 
-class Sweep(msgspec.Struct, frozen=True, gc=False):
+class Sweep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A pass over the retries of a cursor, oldest message first, even if they are not due."""
 
     through: int = 0
@@ -60,7 +60,7 @@ class Sweep(msgspec.Struct, frozen=True, gc=False):
         return self.through < self.until
 
 
-class ListenerHealth(msgspec.Struct, frozen=True, gc=False):
+class ListenerHealth(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The health of a listener. The default is that nothing is known."""
 
     liveness: Liveness = Liveness()

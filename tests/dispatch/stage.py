@@ -191,6 +191,7 @@ class Worker:
         dispatcher = self.dispatcher
         dispatcher.timers.stop()
         dispatcher.handover_outcomes.close()
+        dispatcher.registry.is_closed = True
         for lane in dispatcher.lanes:
             lane.close()
         for task in tuple(dispatcher.tasks.running):
@@ -305,6 +306,12 @@ class Stage:
             worker.die()
         tasks = [task for worker in self._joined for task in worker.dispatcher.tasks.running]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drop_idle(self) -> None:
+        """Let so much time pass for all workers that they drop the lanes of idle cursors."""
+        for worker in self.workers:
+            for _ in range(2):
+                await worker.dispatcher.registry.drop_idle()
 
     async def leave(self, worker: Worker) -> None:
         """End a process that has drained."""

@@ -138,6 +138,19 @@ def test_queues_and_listeners_add_no_series(server: ServedProcess, receiver: Rec
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"])
+def test_listener_without_messages_is_counted_and_has_no_backlog(server: ServedProcess) -> None:
+    owner = Owner(server)
+    url = f"http://127.0.0.1:{free_port()}/"
+    queues = [owner.post("/queues", alias=alias)["queue"]["id"] for alias in ("orders", "invoices")]
+    for queue in queues:
+        owner.post(f"/queues/{queue}/listeners", alias="billing", notify_url=url)
+    active = ("discue_listeners", labels(state="active"))
+    until(lambda found: found[active] == 2, server)
+    details = scraped(server, f"/metrics/detailed?family=listeners&queue={queues[0]}")
+    assert [value for (name, _), value in details.items() if name == "discue_listener_backlog_messages"] == [0]
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"])
 def test_backlog_of_a_listener_that_hangs_has_an_age(server: ServedProcess, receiver: Receiver) -> None:
     owner = Owner(server)
     owner.post("/queues", alias="orders")

@@ -9,12 +9,14 @@ import apsw
 from msgspec.structs import replace
 
 from discue.dispatch.jobs.retention import Retention
+from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.owned_cursor import DelayedFlushes
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.clock import DatabaseClock
 from discue.sending.fetch import FetchResult
 from discue.store import cursors, purge, workers
+from discue.store.cursors import LaneRecord
 from discue.store.engine import Transaction
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
@@ -96,6 +98,11 @@ def never_makes_delayed_flushes() -> None:
     put(DelayedFlushes, "wake", lambda _flushes: None)
 
 
+def drops_lanes_with_requests_in_flight() -> None:
+    put(Lane, "is_needed", property(lambda lane: lane.limits.fair_share is not None or not lane.backlog.is_caught_up))
+    put(LaneRecord, "is_idle", property(lambda record: record.position >= record.head - 1 and not record.stream))
+
+
 _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
@@ -104,6 +111,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
     "never_forgets": never_forgets,
+    "drops_lanes_with_requests_in_flight": drops_lanes_with_requests_in_flight,
     "never_makes_delayed_flushes": never_makes_delayed_flushes,
     "follows_the_wall_clock": follows_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,

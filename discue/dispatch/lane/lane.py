@@ -43,6 +43,7 @@ from discue.domain.window import SPAN
 from discue.sending.request import AttemptRequest
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
+from discue.store.listeners import ListenerHealth
 
 _SLOTS_PER_UNSTORED = 4
 """Outcomes are stored without delay once a quarter of the slots wait for that."""
@@ -92,13 +93,15 @@ class Lane:
     """
 
     def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, owner: LaneOwner) -> None:
-        self.record = record
+        self.record = self._latest = record
         self.key = record.key
         self.cursor = CursorState(record, None if record.replay is None else ReplayCounts(context.clock))
         self.owned = OwnedCursor(record, endpoint, self.cursor, lane=self, worker=context, reads=context.reads)
         self.wakes_at = 0
         self.has_flushed = False
         """Whether the store has accepted a flush."""
+        self.was_used = True
+        """Whether the lane began, or the store has accepted a flush, since this was last reset."""
         self._context = context
         self._owner = owner
         self._delivery_lag = context.store.measures.delivery_lag
@@ -141,6 +144,36 @@ class Lane:
     def is_settled(self) -> bool:
         """Whether the lane is idle, and no inherited request is in flight."""
         return self.is_idle and self.limits.inherited is None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the lane has anything to do before the next message, or knows more than the store."""
+        is_running, backlog = self.owned.state is LaneState.RUNNING, self.backlog
+        if not (is_running and self.is_settled and backlog.is_caught_up) or backlog.due_at or self.cursor.states:
+            return True
+        if self.redelivery.is_open or any(check.is_due for check in self._checks()):
+            return True
+        return not self.limits.are_as_new or self._context.prober.health.is_noted(self)
+
+    def idle_record(self) -> LaneRecord:
+        """Return the record with which another lane continues at the next message if this one is not needed."""
+        cursor = self.cursor
+        return msgspec.structs.replace(
+            self._latest,
+            version=cursor.version,
+            position=cursor.window.position,
+            ahead=cursor.window.encode(),
+            acknowledged=cursor.acknowledged,
+            missed=cursor.missed,
+            retrying=cursor.retrying,
+            last_success_at=cursor.last_success_at,
+            last_failure_at=cursor.last_failure_at,
+            last_new_at=cursor.last_new_at,
+            head=self.backlog.head,
+            has_inherited_requests=False,
+            has_redeliveries=False,
+            known=ListenerHealth(),
+        )
 
     @property
     def waiting(self) -> int:
@@ -245,8 +278,9 @@ class Lane:
         if not self.is_closed:
             self._context.wake_at(self, due_at)
 
-    def configure(self, endpoint: Endpoint) -> None:
-        """Use a new configuration for all attempts from now on."""
+    def configure(self, endpoint: Endpoint, record: LaneRecord) -> None:
+        """Use a new configuration for all attempts from now on. `record` was read with it."""
+        self._latest = record
         before, self.owned.endpoint = self.owned.endpoint, endpoint
         self.limits.configure(before, endpoint)
         self._selector.configure(endpoint)
@@ -332,7 +366,7 @@ class Lane:
 
     def on_flushed(self, settle: Settle) -> None:
         """Go on after a flush."""
-        self.has_flushed = True
+        self.has_flushed = self.was_used = True
         if settle.new_misses is not None:
             self._context.on_missed()
         if settle.releases:

@@ -14,6 +14,7 @@ from discue.dispatch.lane.states import SHARE, SLOTS, WORKER, Blocked, BreakerSt
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_slot
+from discue.domain.listener_health import NO_FAILURES
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store.engine import CursorKey
 from discue.store.listeners import ListenerHealth
@@ -261,6 +262,13 @@ class Limits(Slots):
         if self._is_replay:
             return self.fair_share is not None and self.fair_share.is_open
         return self.owned.endpoint.enabled and self.breaker.state is not BreakerState.OPEN
+
+    @property
+    def are_as_new(self) -> bool:
+        """Whether a new lane would have the same limits: the listener is enabled, alone, and has not failed lately."""
+        breaker, is_alone = self.breaker, self.fair_share is None
+        has_failed = breaker.failing is not NO_FAILURES or self.throttle.only_fails or self.adaptive.is_reduced
+        return is_alone and self.owned.endpoint.enabled and breaker.is_closed and not has_failed
 
     @property
     def taken(self) -> int:

@@ -127,6 +127,10 @@ class HealthWriter:
         if lane not in self._due:
             self._late[lane] = None
 
+    def is_noted(self, lane: ProbedLane) -> bool:
+        """Whether the health of a listener waits until it is stored."""
+        return lane in self._late or lane in self._due
+
     def wake(self) -> None:
         """Store everything that has waited."""
         self._due.update(self._late)

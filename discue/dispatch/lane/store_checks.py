@@ -31,6 +31,11 @@ class StoreCheck(ABC):
         self.due_at = 0
         """When the next check is due, in milliseconds since the epoch; 0 if none is scheduled."""
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a check runs, or is scheduled."""
+        return self.state is not CheckState.IDLE or self.due_at > 0
+
     @abstractmethod
     async def check_once(self) -> None:
         """Read, and apply the result if the lane is still active. Raises Unavailable."""
@@ -122,14 +127,14 @@ class RedeliveryRunner(StoreCheck):
 
     def __init__(self, owned: OwnedCursor) -> None:
         super().__init__(owned)
-        self._is_open = False
+        self.is_open = False
         """Whether a redelivery may be open."""
         self._is_storing = False
         """Whether a step waits for the flush that stores it."""
 
     def begin(self) -> None:
         """Take steps until no redelivery is open."""
-        self._is_open = True
+        self.is_open = True
         if self.state is CheckState.RUNNING:
             # The read may have begun too early to find it.
             self.request()
@@ -148,7 +153,7 @@ class RedeliveryRunner(StoreCheck):
     @property
     def _may_step(self) -> bool:
         cursor = self._owned.cursor
-        if not self._is_open or self._is_storing or not self._owned.is_active:
+        if not self.is_open or self._is_storing or not self._owned.is_active:
             return False
         return cursor.knows_keys and cursor.open_rows <= self._worker.tuning.waiting_retries
 
@@ -160,7 +165,7 @@ class RedeliveryRunner(StoreCheck):
         if not owned.is_active:
             return
         if batch is None:
-            self._is_open = self.state is CheckState.REQUESTED
+            self.is_open = self.state is CheckState.REQUESTED
             return
         now = self._worker.clock.now()
         if cursor.ordering is not None and not all(cursor.ordering.holds(row.seq) for row in batch.keys):

@@ -251,7 +251,7 @@ async def test_configuration_stored_before_the_disabling_stays_enabled(stage: St
     changed = await stage.store.read(lambda tx: tx.row("SELECT config_version FROM listener"))
     assert changed == (1,)
     # The operator was faster: this configuration is in the store and in the lane before the disabling runs.
-    lane.configure(msgspec.structs.replace(lane.owned.endpoint, config_version=2, enabled=True))
+    lane.configure(msgspec.structs.replace(lane.owned.endpoint, config_version=2, enabled=True), lane.record)
     await stage.store.write(lambda tx: tx.execute("UPDATE listener SET config_version = 2"))
     await stage.quiet()
     assert (await stage.stored(listener)).status == "enabled"

@@ -131,11 +131,25 @@ NUMBERS = st.integers(0, 11)
 QUEUE = st.integers(0, len(QUEUES) - 1)
 KEYS = st.lists(st.sampled_from("aabc"), min_size=1, max_size=12)
 TROUBLES = ["dies", "leaves", "is robbed", "is robbed", "starts over", "a month", "a listener goes"]
+HAPPENINGS = [
+    "publish",
+    "end",
+    "end",
+    "end",
+    "time",
+    "give",
+    "take",
+    "take",
+    "look",
+    "poll",
+    "lapse",
+    "resume",
+    "old",
+    "idle",
+]
 EVENTS = st.builds(
     Event,
-    what=st.sampled_from(
-        ["publish", "end", "end", "end", "time", "give", "take", "take", "look", "poll", "lapse", "resume", "too old"]
-    ),
+    what=st.sampled_from(HAPPENINGS),
     number=NUMBERS,
     outcome=st.sampled_from(OUTCOMES),
     milliseconds=MILLISECONDS,
@@ -279,6 +293,10 @@ class Promises(RuleBasedStateMachine):
     @rule(milliseconds=MILLISECONDS)
     def time_goes_by(self, milliseconds: int) -> None:
         self.run(self.stage.advance(milliseconds))
+
+    @rule()
+    def lanes_of_idle_cursors_are_dropped(self) -> None:
+        self.run(self.stage.drop_idle())
 
     @rule(index=NUMBERS, status=st.sampled_from(["enabled", "enabled", "disabled"]))
     def a_listener_is_changed(self, index: int, status: str) -> None:
@@ -525,7 +543,8 @@ class Promises(RuleBasedStateMachine):
             "poll": lambda: self.stage.poll_for(worker),
             "lapse": lambda: self.held(worker, holds=False),
             "resume": lambda: self.held(worker, holds=True),
-            "too old": running.miss_too_old,
+            "old": running.miss_too_old,
+            "idle": self.stage.drop_idle,
         }
         return happenings[event.what]()
 

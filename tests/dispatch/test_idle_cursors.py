@@ -1,0 +1,221 @@
+"""Cursors without lanes: when a lane is dropped, and what brings it up again."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from discue.dispatch.lane.probes import LATE_MS
+from discue.domain.model import DeliveryOptions, Listener, Queue
+from discue.domain.rate import RateLimit
+from discue.domain.retry import RetryOptions
+from discue.store import cursors
+from discue.store.cursors import LaneRecord
+from tests.dispatch import replays
+from tests.dispatch.lane.test_redelivery import redeliver
+from tests.dispatch.stage import Stage, badly, well
+from tests.support.databases import on_sqlite_only
+
+pytestmark = on_sqlite_only
+
+
+async def _idle(stage: Stage, options: DeliveryOptions | None = None) -> tuple[Queue, Listener]:
+    """Return a queue and a listener that has settled a message, and whose lane was dropped."""
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue, options, liveness_url="")
+    await stage.start()
+    await stage.publish(queue)
+    await stage.end_all(well())
+    await stage.drop_idle()
+    assert stage.lanes == []
+    assert len(stage.dispatcher.lanes) == 1
+    return queue, listener
+
+
+async def test_listener_without_messages_has_no_lane_until_one_is_published(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    listener = await stage.listener(queue, liveness_url="")
+    await stage.start()
+    assert stage.lanes == []
+    assert stage.dispatcher.lanes.queues == ((queue.organization, queue.id),)
+    [message] = await stage.publish(queue)
+    assert stage.courier.ids() == [message]
+    await stage.end_all(well())
+    await stage.assert_counts(listener, acknowledged=1, pending=0)
+
+
+async def test_idle_cursor_continues_where_its_lane_ended(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    ids = await stage.publish(queue, 3)
+    assert stage.courier.ids() == ids
+    await stage.end_all(well())
+    await stage.assert_counts(listener, acknowledged=4, pending=0)
+    await stage.drop_idle()
+    assert stage.lanes == []
+
+
+async def test_lane_that_was_used_since_the_last_look_stays(stage: Stage) -> None:
+    queue = await stage.queue(await stage.organization())
+    await stage.listener(queue, liveness_url="")
+    await stage.start()
+    await stage.publish(queue)
+    await stage.end_all(well())
+    await stage.dispatcher.registry.drop_idle()
+    assert len(stage.lanes) == 1
+
+
+async def test_lane_with_a_request_in_flight_stays(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await stage.publish(queue)
+    await stage.drop_idle()
+    assert len(stage.lanes) == 1
+    await stage.end_all(well())
+    await stage.assert_counts(listener, acknowledged=2, pending=0)
+
+
+async def test_lane_with_an_outcome_that_is_not_stored_stays(stage: Stage) -> None:
+    queue, _ = await _idle(stage)
+    await stage.publish(queue)
+    stage.courier.end_all(well())
+    assert len(stage.dispatcher.delayed_flushes) == 1
+    await stage.drop_idle()
+    assert len(stage.lanes) == 1
+
+
+async def test_lane_with_a_retry_stays_and_makes_it(stage: Stage) -> None:
+    queue, listener = await _idle(stage, DeliveryOptions(retry=RetryOptions(schedule=(60,), jitter=0)))
+    [message] = await stage.publish(queue)
+    await stage.end_all(badly())
+    await stage.drop_idle()
+    await stage.advance(60_000)
+    assert stage.courier.ids() == [message]
+    await stage.end_all(well())
+    await stage.assert_counts(listener, acknowledged=2, retrying=0)
+
+
+@pytest.mark.parametrize("is_limited", [True, False])
+async def test_lane_that_counts_requests_or_probes_stays(stage: Stage, *, is_limited: bool) -> None:
+    queue = await stage.queue(await stage.organization())
+    options = DeliveryOptions(rate_limit=RateLimit(1, 1)) if is_limited else None
+    await stage.listener(queue, options, liveness_url="" if is_limited else None)
+    await stage.start()
+    await stage.drop_idle()
+    assert len(stage.lanes) == 1
+
+
+async def test_lane_of_a_listener_whose_last_attempt_failed_stays(stage: Stage) -> None:
+    queue, _ = await _idle(stage)
+    await stage.publish(queue)
+    await stage.end_all(badly(no_retry=True))
+    await stage.drop_idle()
+    assert len(stage.lanes) == 1
+
+
+async def test_changed_configuration_of_an_idle_cursor_is_used(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await stage.configure(listener, notify_url="https://example.com/new")
+    assert stage.lanes == []
+    await stage.publish(queue)
+    assert [sent.request.destination.target.path for sent in stage.courier.in_flight] == ["/new"]
+
+
+async def test_configuration_that_a_lane_was_given_outlasts_it(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await stage.publish(queue)
+    await stage.configure(listener, notify_url="https://example.com/new")
+    await stage.end_all(well())
+    await stage.drop_idle()
+    assert stage.lanes == []
+    await stage.publish(queue)
+    assert [sent.request.destination.target.path for sent in stage.courier.in_flight] == ["/new"]
+
+
+async def test_disabled_listener_with_an_idle_cursor_gets_nothing_until_it_is_enabled(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await stage.configure(listener, status="disabled")
+    [message] = await stage.publish(queue)
+    assert stage.courier.ids() == []
+    await stage.configure(listener, status="enabled")
+    assert stage.courier.ids() == [message]
+
+
+async def test_deleted_listener_has_no_idle_cursor(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await stage.delete_listener(listener)
+    assert len(stage.dispatcher.lanes) == 0
+    assert stage.dispatcher.lanes.queues == ()
+    await stage.publish(queue)
+    assert stage.courier.ids() == []
+
+
+async def test_redelivery_and_replay_bring_up_the_lane(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    await replays.ask(stage, listener, 1)
+    assert len(stage.lanes) == 2
+    await stage.end_all(well())
+    await stage.drop_idle()
+    assert stage.lanes == []
+    await stage.publish(queue)
+    await stage.end_all(badly(no_retry=True))
+    await redeliver(stage, listener)
+    await stage.end_all(well())
+    await stage.drop_idle()
+    # The end of its failures is not stored yet.
+    assert len(stage.lanes) == 1
+    await stage.advance(LATE_MS)
+    await stage.drop_idle()
+    assert stage.lanes == []
+    await stage.assert_counts(listener, acknowledged=2, missed=0)
+
+
+async def test_idle_cursors_move_to_another_worker(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    giver = stage.worker
+    taker = await stage.join()
+    await stage.move(giver, taker)
+    assert len(giver.dispatcher.lanes) == 0
+    assert taker.lanes == []
+    [message] = await stage.publish(queue)
+    assert (giver.courier.ids(), taker.courier.ids()) == ([], [message])
+    await stage.end_all(well())
+    await stage.assert_counts(listener, acknowledged=2, pending=0)
+
+
+async def test_message_that_comes_during_a_handover_is_left_to_the_next_owner(stage: Stage) -> None:
+    queue, _ = await _idle(stage)
+    giver, taker = stage.worker, await stage.join()
+    giving = asyncio.ensure_future(giver.dispatcher.hand_over(tuple(giver.dispatcher.lanes.cursors)))
+    await asyncio.sleep(0)
+    [entry] = (await stage.append(queue)).entries
+    giver.dispatcher.on_heads([((queue.organization, queue.id), 2)])
+    await giving
+    assert len(giver.dispatcher.lanes) == 0
+    await stage.take_free(taker)
+    assert (giver.courier.ids(), taker.courier.ids()) == ([], [entry.id])
+
+
+async def test_head_that_is_known_wakes_no_cursor(stage: Stage) -> None:
+    queue, _ = await _idle(stage)
+    await stage.poll()
+    assert stage.lanes == []
+    await stage.delete_message(queue, stage.courier.sent[0].message_id)
+    assert stage.lanes == []
+
+
+async def test_drain_hands_idle_cursors_over(stage: Stage) -> None:
+    await _idle(stage)
+    await stage.dispatcher.drain(1)
+    assert len(stage.dispatcher.lanes) == 0
+    assert len((await stage.store.engine.poll(())).free) == 1
+
+
+async def test_packed_record_is_complete_and_small(stage: Stage) -> None:
+    queue, listener = await _idle(stage)
+    owner = stage.worker.session_id
+    [stored] = await stage.store.read(
+        lambda tx: cursors.lanes_of(tx, owner=owner, organization=queue.organization, listener=listener.id)
+    )
+    [record] = stage.dispatcher.lanes.idle_records("")
+    assert record == stored
+    assert len(msgspec.msgpack.encode(record)) < 500
+    assert isinstance(record, LaneRecord)
