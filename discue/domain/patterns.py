@@ -6,9 +6,10 @@ product of both is limited.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
 
 MAX_PATTERNS: Final = 200
 """Maximum different patterns of one schema."""
@@ -23,12 +24,8 @@ SMALL_KIB: Final = 32
 
 _LARGEST_KIB: Final = 256
 _CACHE_BYTES: Final = 262_144
-_SIZES: Final = tuple(
-    (1 << power, RegexOptions(size_limit=1024 << power, dfa_size_limit=_CACHE_BYTES)) for power in range(9)
-)
-"""Sizes in KiB, with the options of an engine that accepts no larger ones."""
-LINEAR: Final = _SIZES[-1][1]
-_SMALL: Final = RegexOptions(size_limit=1024 * SMALL_KIB, dfa_size_limit=_CACHE_BYTES)
+_SIZES: Final = tuple(1 << power for power in range(9))
+"""Sizes in KiB."""
 
 _CALL_CHARACTERS: Final = 4
 """Characters whose matching takes as long as counting a text."""
@@ -99,7 +96,7 @@ class MatchedText:
 
     def __init__(self) -> None:
         self._left = 0
-        self.formats: dict[str, Callable[[str], bool]] = {str(kib): partial(self._count, kib) for kib, _ in _SIZES}
+        self.formats: dict[str, Callable[[str], bool]] = {str(kib): partial(self._count, kib) for kib in _SIZES}
         """Formats of the schemas that `Patterns.counted` returns."""
 
     def begin(self) -> None:
@@ -114,7 +111,7 @@ class MatchedText:
 
 def compiled_kib(pattern: str, most: int = _LARGEST_KIB) -> int | None:
     """Return the compiled size, rounded up to a power of two; None if it is larger, or the syntax is not supported."""
-    return next((kib for kib, options in _SIZES if kib <= most and _is_supported(pattern, options)), None)
+    return next((kib for kib in _SIZES if kib <= most and _is_supported(pattern, kib)), None)
 
 
 def unsupported(kib: int) -> str:
@@ -132,12 +129,32 @@ def without_delimiters(pattern: str) -> str:
 
 def matcher(pattern: str) -> Callable[[str], bool]:
     """Return a function that reports whether a small expression matches anywhere in a text."""
-    return Draft202012Validator({"pattern": pattern}, pattern_options=_SMALL, offline=True).is_valid
+    return validator_of({"pattern": pattern}, SMALL_KIB).is_valid
 
 
-def _is_supported(pattern: str, options: RegexOptions) -> bool:
+def validator_of(document: Any, kib: int = _LARGEST_KIB, matched: MatchedText | None = None) -> "Draft202012Validator":
+    """Return a validator of a JSON Schema. Raises ValueError unless its patterns compile to at most `kib`.
+
+    With `matched`, it counts the text that patterns match.
+    """
+    # The library takes 4 MB, which a process that validates nothing does not need. The import takes 4 ms.
+    from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError  # noqa: PLC0415
+
     try:
-        Draft202012Validator({"pattern": pattern}, pattern_options=options, offline=True)
-    except ValidationError:
+        return Draft202012Validator(
+            document,
+            pattern_options=RegexOptions(size_limit=1024 * kib, dfa_size_limit=_CACHE_BYTES),
+            offline=True,
+            formats=None if matched is None else matched.formats,
+            validate_formats=matched is not None,
+        )
+    except ValidationError as error:
+        raise ValueError(error.message) from None
+
+
+def _is_supported(pattern: str, kib: int) -> bool:
+    try:
+        validator_of({"pattern": pattern}, kib)
+    except ValueError:
         return False
     return True

@@ -4,17 +4,19 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sized
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
-from jsonschema_rs import Draft202012Validator, ValidationError
 
 from discue.domain.errors import Fault, Unprocessable, below
 from discue.domain.json_schema import Cost, Document, JsonSchema
 from discue.domain.json_text import canonical_json, decode_for_schema, decode_strictly
 from discue.domain.model import SchemaLanguage
-from discue.domain.patterns import LINEAR, MAX_MATCHED, MatchedText, Patterns, TooMuchText
+from discue.domain.patterns import MAX_MATCHED, MatchedText, Patterns, TooMuchText, validator_of
 from discue.domain.schema_rules import CONSTANTS, check_rules, is_number, rules_to_json_schema
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator
 
 MAX_FAULTS: Final = 100
 """Maximum faults or violations in one error."""
@@ -63,7 +65,7 @@ class SchemaValidator:
         RecursionError if the document is not supported.
         """
         self._max_extremes = max_extremes
-        self._is_valid = _validator(document).is_valid
+        self._is_valid = validator_of(document).is_valid
         self._kib = kib
         self._matched = MatchedText()
         self._counting: Draft202012Validator | None = None
@@ -97,10 +99,10 @@ class SchemaValidator:
             return (Fault(pointer, "is nested too deeply to be checked"),)
         return faults or (Fault(pointer, "does not match the schema"),)
 
-    def _counting_validator(self) -> Draft202012Validator:
+    def _counting_validator(self) -> "Draft202012Validator":
         """Return a validator that counts the text of the next message, and raises TooMuchText."""
         if self._counting is None:
-            self._counting = _validator(self._document, self._matched)
+            self._counting = validator_of(self._document, matched=self._matched)
         self._matched.begin()
         return self._counting
 
@@ -204,26 +206,15 @@ class SchemaValidator:
     def _matches(self, pattern: str, name: str) -> bool:
         return self._cached_validator(pattern, lambda: {"pattern": pattern}).is_valid(name)
 
-    def _cached_validator(self, key: Hashable, document: Callable[[], dict[str, Any]]) -> Draft202012Validator:
+    def _cached_validator(self, key: Hashable, document: Callable[[], dict[str, Any]]) -> "Draft202012Validator":
         """Return a validator of a part of the document. Keys may contain object ids: the document is never modified."""
         validator = self._validators.get(key)
         if validator is None:
             # Dropped together: the parts that matter come back with the next invalid message.
             if len(self._validators) >= _CACHED:
                 self._validators.clear()
-            validator = self._validators[key] = _validator(document())
+            validator = self._validators[key] = validator_of(document())
         return validator
-
-
-def _validator(document: Document, matched: MatchedText | None = None) -> Draft202012Validator:
-    """Return a validator. It counts the text that patterns match if it has a place for the count."""
-    formats = None if matched is None else matched.formats
-    try:
-        return Draft202012Validator(
-            document, pattern_options=LINEAR, offline=True, formats=formats, validate_formats=matched is not None
-        )
-    except ValidationError as error:
-        raise ValueError(error.message) from None
 
 
 def _is(kind: str, value: object) -> bool:

@@ -257,3 +257,10 @@ def test_unexpected_end_of_the_http_server_is_a_failure() -> None:
 
     with pytest.raises(DiscueError, match="ended unexpectedly"):
         asyncio.run(asyncio.wait_for(wait_for_one_that_does_not_run(), 10))
+
+
+def test_worker_loads_large_libraries_for_rare_requests_only_when_it_needs_them(tmp_path: Path) -> None:
+    """Otherwise an idle worker would take 10 MB more."""
+    rare = {"jsonschema_rs", "segno", "asyncpg", "discue.guides.markdown", "discue.observability.otlp"}
+    script = f"import sys, discue.cli.serve, discue.product; sys.exit(', '.join({rare} & set(sys.modules)))"
+    assert run_forked(tmp_path, "-c", script).stderr.split() == []

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-import segno
 from markupsafe import Markup
 
 from discue.dashboard import cookies
@@ -29,6 +28,9 @@ def svg_of(text: str, label: str) -> str:
     content = text.encode()
     if len(content) > _MOST_BYTES:
         return ""
+    # The library takes 2 MB, and 30 ms for its import.
+    import segno  # noqa: PLC0415
+
     rows = list(segno.make(content, error="m", micro=False).matrix_iter(border=_QUIET))
     dark = "".join(f"M{x} {y}h1v1h-1z" for y, row in enumerate(rows) for x, is_dark in enumerate(row) if is_dark)
     # Dark on light in every theme: not all scanners read the inverse.
