@@ -23,6 +23,7 @@ from discue.dispatch.ownership import Ownership
 from discue.dispatch.poller import Poller
 from discue.dispatch.pull.broker import PullBroker
 from discue.dispatch.pull.session import PullContext
+from discue.dispatch.registry import LaneIndex
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.errors import StoreUnavailable
@@ -264,6 +265,26 @@ async def test_single_worker_polls_no_heads_and_others_those_of_their_queues(pos
     for _ in range(2):
         await post.poll()
     assert post.polls == [(), (), ((queue.organization, queue.id),)]
+
+
+async def test_heads_of_many_queues_are_read_in_turn_or_all_after_an_unknown_commit(
+    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tuple((1, number) for number in range(5))
+    monkeypatch.setattr(LaneIndex, "queues", keys)
+    monkeypatch.setattr(poller, "_QUEUES_AT_ONCE", 2)
+    await join_elsewhere(elsewhere)
+    await post.poll()
+    for _ in range(4):
+        await post.poll()
+    assert [len(queues) for queues in post.polls] == [0, 2, 2, 1, 2]
+    assert sorted(key for queues in post.polls[1:4] for key in queues) == list(keys)
+    post.error = StoreUnavailable("Down.")
+    post.poller.on_notify(Notification(anything=True))
+    await post.poller.run_once()
+    post.error = None
+    await post.poll()
+    assert [sorted(queues) for queues in post.polls[5:]] == [list(keys), list(keys)]
 
 
 @pytest.mark.parametrize(

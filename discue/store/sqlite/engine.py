@@ -308,7 +308,8 @@ class SqliteEngine:
         version = self._reader.pragma("data_version")
         if version != self._data_version:
             self._data_version = version
-            on_notify(Notification(anything=True))
+            # Not `anything`: other workers announce their heads, and this worker's commits must not read all again.
+            on_notify(Notification(feed=True, cursors=True))
         self._watching = self._loop.call_later(_WATCH_SECONDS, self._watch, on_notify)
 
     def _write_batch(self, order: _Order) -> None:
