@@ -157,21 +157,21 @@ class Dispatcher:
             return
         head = appended.entries[-1].seq
         self.registry.note_head(queue, head)
-        for lane in self.lanes.of_queue(queue, head):
+        for lane in self.registry.of_queue(queue, head):
             lane.on_published(appended.entries)
 
     def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         """Let lanes read logs that go further than they know."""
         for queue, head in heads:
             self.registry.note_head(queue, head)
-            for lane in self.lanes.of_queue(queue, head):
+            for lane in self.registry.of_queue(queue, head):
                 if lane.backlog.on_head(head):
                     lane.pump()
 
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
         if kind == "message":
-            for lane in self.lanes.of_queue((organization, ref), 0):
+            for lane in self.registry.of_queue((organization, ref), 0):
                 lane.on_messages_deleted()
         elif kind == "listener":
             self.registry.reload_listener(organization, ref)

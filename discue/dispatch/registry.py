@@ -87,16 +87,16 @@ class LaneIndex:
     def cursors_of_queue(self, queue: QueueKey) -> tuple[CursorKey, ...]:
         return tuple(self._by_queue.get(queue, ()))
 
-    def of_queue(self, queue: QueueKey, head: int) -> list[Lane]:
-        """Return the lanes of a queue. An idle cursor gets its lane if it has not settled everything up to `head`."""
-        lanes = []
-        for key in self.cursors_of_queue(queue):
+    def of_queue(self, queue: QueueKey, head: int) -> tuple[list[Lane], list[CursorKey]]:
+        """Return the lanes of a queue, and its idle cursors that have not settled everything up to `head`."""
+        lanes, behind = [], []
+        for key in self._by_queue.get(queue, ()):
             found = self._by_cursor[key]
-            if isinstance(found, bytes) and _PREFIX.unpack_from(found)[0] >= head:
-                continue
-            if (lane := self.wake(key)) is not None:
-                lanes.append(lane)
-        return lanes
+            if not isinstance(found, bytes):
+                lanes.append(found)
+            elif _PREFIX.unpack_from(found)[0] < head:
+                behind.append(key)
+        return lanes, behind
 
     def of_listener(self, listener: ListenerKey) -> tuple[Lane, ...]:
         """Return the lanes of a listener, the live one first."""
@@ -188,6 +188,11 @@ class LaneRegistry:
         """Cursors whose lanes were dropped since the last read began: what it says of them is out of date."""
         self._heads: dict[QueueKey, int] = {}
         """Heads of logs that were notified since the last read began."""
+        self._waking: dict[CursorKey, int] = {}
+        """Idle cursors whose lanes are made later, each with the head of its queue."""
+        self._monotonic = context.session.clock.monotonic
+        self._waking_slice = TimeSlice(self._monotonic)
+        """The time that making lanes has taken since other work last ran."""
         self._losses: dict[ListenerKey, int] = {}
         """How often in a row a lane of each listener was lost before it flushed anything."""
         self._lost_session_id = 0
@@ -245,6 +250,41 @@ class LaneRegistry:
         else:
             self._lanes.remove_idle(key)
             self._dropped.add(key)
+
+    def of_queue(self, queue: QueueKey, head: int) -> list[Lane]:
+        """Return the lanes of a queue that may have something to do, since its log goes to `head`.
+
+        Idle cursors get their lanes. A queue can have thousands of them, and a commit hundreds of queues: what does not
+        fit into 5 ms follows later, and reads what was published.
+        """
+        lanes, behind = self._lanes.of_queue(queue, head)
+        waking = self._waking_slice
+        for key in behind:
+            if waking.is_over:
+                if not self._waking:
+                    self._context.spawn(self._wake_later())
+                self._waking[key] = head
+            elif (lane := self._wake_in_slice(key)) is not None:
+                lanes.append(lane)
+        return lanes
+
+    def _wake_in_slice(self, key: CursorKey) -> Lane | None:
+        waking = self._waking_slice
+        if not waking.spent:
+            asyncio.get_running_loop().call_soon(waking.begin)
+        began = self._monotonic()
+        lane = self._lanes.wake(key)
+        waking.spent += self._monotonic() - began
+        return lane
+
+    async def _wake_later(self) -> None:
+        while self._waking:
+            key = next(iter(self._waking))
+            head = self._waking.pop(key)
+            if (lane := self._wake_in_slice(key)) is not None and lane.backlog.on_head(head):
+                lane.pump()
+            if self._waking_slice.is_over:
+                await asyncio.sleep(0)
 
     async def drop_idle(self) -> None:
         """Drop the lanes that have been idle since the last call, and keep the records of their cursors."""

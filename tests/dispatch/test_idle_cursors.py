@@ -1,6 +1,7 @@
 """Cursors without lanes: when a lane is dropped, and what brings it up again."""
 
 import asyncio
+import itertools
 
 import msgspec
 import pytest
@@ -42,6 +43,24 @@ async def test_listener_without_messages_has_no_lane_until_one_is_published(stag
     assert stage.courier.ids() == [message]
     await stage.end_all(well())
     await stage.assert_counts(listener, acknowledged=1, pending=0)
+
+
+async def test_lanes_of_many_idle_cursors_are_made_in_several_turns(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await stage.queue(await stage.organization())
+    for _ in range(20):
+        await stage.listener(queue, liveness_url="")
+    await stage.start()
+    # Each lane takes 3 of the 5 milliseconds of a turn.
+    now = itertools.count(0, 0.003)
+    monkeypatch.setattr(stage.dispatcher.registry, "_monotonic", lambda: next(now))
+    stage.dispatcher.on_heads([((queue.organization, queue.id), 1)])
+    assert len(stage.lanes) == 2
+    await asyncio.sleep(0)
+    assert len(stage.lanes) <= 4
+    await stage.publish(queue)
+    assert len(stage.courier.in_flight) == len(stage.lanes) == 20
 
 
 async def test_idle_cursor_continues_where_its_lane_ended(stage: Stage) -> None:
