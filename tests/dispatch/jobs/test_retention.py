@@ -84,6 +84,27 @@ async def test_a_queue_keeps_its_messages_as_long_as_it_says(stage: Stage, reten
     assert await _kept(stage) == []
 
 
+async def test_run_continues_with_the_logs_that_the_last_one_has_left(
+    stage: Stage, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discue.dispatch.jobs.retention._LOGS_READ", 1)
+    monkeypatch.setattr("discue.dispatch.jobs.retention._LOG_READS_A_RUN", 2)
+    organization = await stage.organization()
+    await stage.start()
+    for _ in range(3):
+        await stage.publish(await stage.queue(organization))
+    stage.clock.advance(8 * DAY_MS)
+    await retention.run()
+    assert len(await _kept(stage)) == 1
+    await retention.run()
+    assert await _kept(stage) == []
+    await stage.publish(await stage.queue(organization))
+    stage.clock.advance(8 * DAY_MS)
+    await retention.run()
+    await retention.run()
+    assert await _kept(stage) == []
+
+
 async def test_a_message_stays_for_as_long_as_its_retry_waits(stage: Stage, retention: Retention) -> None:
     queue, listener = await stage.running()
     await stage.publish(queue, 2)
