@@ -1,4 +1,4 @@
-"""What is published: a JSON document, of 300 bytes in most measures."""
+"""The message that is published: a JSON document, of 300 bytes in most measures."""
 
 import msgspec
 
