@@ -55,7 +55,7 @@ ARM64 := manylinux_2_28_aarch64 manylinux2014_aarch64 manylinux_2_17_aarch64
 # The parser of compose files, which needs Go 1.24.
 COMPOSE_PARSER := github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 
-.PHONY: help run test browser screenshots pythons packages sbom security check bench torture torture-cluster torture-rest simulate fuzz mutate clients docs pins \
+.PHONY: help run test browser screenshots pythons packages sbom security check bench torture torture-cluster torture-bugs torture-rest simulate fuzz mutate clients docs pins \
 	measure clean
 .DEFAULT_GOAL := run
 
@@ -131,15 +131,18 @@ check: $(DEV) ## Check style, types, layers, language and generated pages
 bench: $(DEV) ## Run the benchmarks; ARGS='--only throughput' selects some
 	$(BIN)/python -m benchmarks $(ARGS)
 
-torture: torture-cluster torture-rest ## Run the long fault tests; MINUTES sets the length, SEED the faults
+torture: torture-cluster torture-bugs torture-rest ## Run the long fault tests; MINUTES sets the length, SEED the faults
 
-# One at a time: a cluster beside another one gets faults from the machine that no promise covers.
+# Alone: a cluster beside another one gets faults from the machine that no promise covers.
 torture-cluster: $(DEV)
 	TORTURE_MINUTES=$(MINUTES) TORTURE_SEED=$(SEED) $(PYTEST) tests/faults/test_cluster_torture.py -m torture -n 1 $(ARGS)
 
+torture-bugs: $(DEV)
+	$(PYTEST) tests/faults/test_cluster_bugs.py -m torture -n 2 $(ARGS)
+
 torture-rest: $(DEV)
 	TORTURE_SEED=$(SEED) $(PYTEST) tests/guides tests/cli tests/docs tests/faults tests/packaging tests/testing \
-		--ignore tests/faults/test_cluster_torture.py -m torture -n 2 --dist loadgroup $(ARGS)
+		--ignore-glob "tests/faults/test_cluster_*.py" -m torture -n 2 --dist loadgroup $(ARGS)
 
 simulate: $(DEV) ## Run a simulated service; SEEDS sets how many seeds, SEED replays one
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(SEED:%=--seed %) $(WITHOUT:%=--without %) \

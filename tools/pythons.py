@@ -22,7 +22,10 @@ PART = (
     *(f"tests/{name}" for name in ("domain", "config", "crypto", "observability", "store", "sending", "auth")),
     *(f"tests/{name}" for name in ("publishing", "control", "dispatch", "api", "server", "end_to_end", "simulation")),
 )
-"""The tests that run on each version."""
+"""The tests that run on the first and the last of the versions."""
+BETWEEN = tuple(f"tests/{name}" for name in ("sending", "dispatch", "server", "end_to_end"))
+"""The tests that run on a version between the first and the last: those that meet the interpreter most, with sockets,
+processes and the event loop."""
 ON_SQLITE = ("-k", "not postgres")
 """PostgreSQL is left out: it works the same with every version of Python."""
 
@@ -85,10 +88,10 @@ def _install(python: Path, *what: str | Path) -> None:
     subprocess.run([sys.executable, *_INSTALL, python, "install", *what], check=True)
 
 
-def run(version: str, python: Path, arguments: Sequence[str]) -> Result:
-    """Run the tests."""
+def run(version: str, python: Path, part: Sequence[str], arguments: Sequence[str]) -> Result:
+    """Run the tests of some folders."""
     cache = python.parents[1] / "cache"
-    command: list[str | Path] = [python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *PART, *ON_SQLITE]
+    command: list[str | Path] = [python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}", *part, *ON_SQLITE]
     began = time.monotonic()
     code = subprocess.run([*command, "-n", "2", "--dist", "loadgroup", *arguments], cwd=ROOT, check=False).returncode
     outcome = f"{version_of(python)} {'failed' if code else 'passed'} in {time.monotonic() - began:.0f} s"
@@ -96,13 +99,13 @@ def run(version: str, python: Path, arguments: Sequence[str]) -> Result:
 
 
 def results(versions: Sequence[str], folder: Path, arguments: Sequence[str]) -> list[Result]:
-    """Run the tests on each version, in order."""
+    """Run the tests on each version, in order: those of `PART` on the first and the last, else those of `BETWEEN`."""
     found = []
     for version in versions:
         if version == OWN_VERSION:
             found.append(Result(version, "left out: `make test` runs on it"))
         elif python := prepared(version, folder):
-            found.append(run(version, python, arguments))
+            found.append(run(version, python, PART if version in (versions[0], versions[-1]) else BETWEEN, arguments))
         else:
             found.append(Result(version, "MISSING: neither in PATH nor of pyenv nor in Debian's packages"))
     return found

@@ -155,7 +155,7 @@ def check_history(history: History, *, is_at_rest: bool = True) -> CheckResult:
         allowed_duplicates=found.allowed,
         faults=Counter(fault.kind for fault in history.faults),
         duplicates_after=found.by_kind,
-        longest_delays=delays.longest_delays(history),
+        longest_delays=delays.longest_delays(history, history.bounds.lateness_seconds),
         # A thousand of one kind must not hide the others.
         broken=[sentence for promise in promises for sentence in islice(promise(history), _NAMED_FAULTS)],
     )

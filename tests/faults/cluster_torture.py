@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.faults.checker import CheckResult
 from tests.faults.final_state import read_final_state
 from tests.faults.fleet import LEASE_SECONDS, Fleet, fleet_of
 from tests.faults.history import History
@@ -16,11 +17,12 @@ from tests.faults.nemesis.schedule import EVERY_KIND, Strike, strike_for
 from tests.faults.plan import LoadPlan
 from tests.faults.receiver import Receiver
 from tests.faults.recorder import Recorder
-from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, run_under_load, watch_the_machine
+from tests.faults.running import ALTERATIONS, MAX_IN_FLIGHT, TIMEOUT_SECONDS, checked, run_under_load, watch_the_machine
 from tests.support.postgres.standby import Pair
 
 _MOST_OWED = 3_000
 _DRAIN_SECONDS = 10
+_BESIDE_SECONDS = 300
 _DATABASE = "torture"
 QUICK = {"wal_retrieve_retry_interval": "200ms"}
 """Settings of the servers: after a crash the standby is there again before all else has waited for it."""
@@ -81,3 +83,14 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         await fleet.stop()
         history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
     await read_final_state(pair.primary.dsn(_DATABASE), history)
+
+
+def judge(folder: Path, plan: ClusterPlan) -> CheckResult:
+    """Run a plan over a pair of database servers of its own, and check what happened."""
+    with Pair(settings=QUICK) as pair:
+        return checked(
+            lambda history: torture(folder, pair, plan, history),
+            plan.seed,
+            plan.seconds + _BESIDE_SECONDS,
+            is_broken=bool(plan.bug),
+        )

@@ -53,3 +53,18 @@ def test_missing_version_is_named_and_fails_nothing(in_path: Path, capsys: pytes
 def test_version_that_fails_its_tests_fails_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert pythons.summary([Result("3.99", "3.99.1 failed in 3 s", failed=True)]) == 1
     assert "3.99.1 failed" in capsys.readouterr().out
+
+
+def test_versions_between_the_first_and_the_last_run_a_part(in_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+    monkeypatch.setattr(pythons, "prepared", lambda version, folder: folder / version)
+    monkeypatch.setattr(pythons, "run", lambda version, python, part, arguments: parts.append((version, part)))
+
+    pythons.results(["3.96", "3.97", "3.98", "3.99"], in_path, ())
+
+    assert parts == [
+        ("3.96", pythons.PART),
+        ("3.97", pythons.BETWEEN),
+        ("3.98", pythons.BETWEEN),
+        ("3.99", pythons.PART),
+    ]

@@ -16,24 +16,27 @@ _MARGIN_SHARE = 0.5
 """Tolerance as a share of the usual delay: on a machine that is too slow for the load, the longest delays vary."""
 
 
-def longest_delays(history: History) -> dict[str, float]:
+def longest_delays(history: History, may_wait_seconds: float) -> dict[str, float]:
     """Return the longest time to a first receipt, by the kind of fault nearby.
 
-    It is counted from the publish's response, or from when the message was due if that is later.
+    It is counted from the publish's response, or from when the message was due if that is later. A fault that begins
+    within `may_wait_seconds` of that explains it.
     """
     longest: dict[str, float] = {}
     for answered_at, delay in _delays(history):
-        for kind in _near(history, answered_at, delay) or {QUIET}:
+        for kind in _near(history, answered_at, min(delay, may_wait_seconds)) or {QUIET}:
             longest[kind] = max(longest.get(kind, 0.0), delay)
     return longest
 
 
 def waited(history: History) -> Iterator[str]:
     """Check that faults that touch no worker, such as a graceful restart or a wrong clock, delay no message."""
-    longest = longest_delays(history)
+    lateness_seconds = history.bounds.lateness_seconds
+    usual = longest_delays(history, lateness_seconds).get(QUIET, 0.0)
+    allowed = usual + lateness_seconds + max(_MARGIN_SECONDS, usual * _MARGIN_SHARE)
+    # On a slow machine a message may wait longer than the lateness, and meet a crash only then.
+    longest = longest_delays(history, allowed)
     untouched = {fault.kind for fault in history.faults if not fault.workers}
-    usual = longest.get(QUIET, 0.0)
-    allowed = usual + history.bounds.lateness_seconds + max(_MARGIN_SECONDS, usual * _MARGIN_SHARE)
     for kind in sorted(untouched):
         if longest.get(kind, 0.0) > allowed:
             yield f"a message waited {longest[kind]:.2f} s for its first attempt at a {kind}; usually {usual:.2f} s"
@@ -65,12 +68,11 @@ def _delays(history: History) -> Iterator[tuple[float, float]]:
                 yield due_at, max(0.0, received_at - due_at)
 
 
-def _near(history: History, at: float, delay: float) -> set[str]:
-    """Return the kinds of fault that may explain a delay.
+def _near(history: History, at: float, waited_seconds: float) -> set[str]:
+    """Return the kinds of fault that may explain a delay: those near the wait that is counted.
 
-    A fault that touches a worker takes precedence over one that touches none. A message may meet a fault while it
-    waits, as long as it is allowed to wait.
+    A fault that touches a worker takes precedence over one that touches none.
     """
-    until = at + max(_BEFORE_SECONDS, min(delay, history.bounds.lateness_seconds))
+    until = at + max(_BEFORE_SECONDS, waited_seconds)
     near = [fault for fault in history.faults if fault.began_at <= until and at <= fault.ended_at + _AFTER_SECONDS]
     return {fault.kind for fault in near if fault.workers} or {fault.kind for fault in near}
