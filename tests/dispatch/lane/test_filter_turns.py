@@ -77,9 +77,12 @@ async def test_lanes_of_different_organizations_alternate(stage: Stage, counting
     other = await stage.queue(await stage.organization())
     await stage.listener(other, _SLOW)
     await stage.append(queue, 3, body=_BODY)
+    # A database takes a while to store a message: the turns count from when the dispatcher hears of it.
+    before = []
+    stage.store.on_append.insert(0, lambda _: before.append(len(counting.bodies)))
     ids = await stage.publish(other, body=b'"x2"')
     await until(lambda: stage.courier.ids() == ids)
-    assert counting.bodies.index(b'"x2"') <= 3 * _PER_TURN
+    assert counting.bodies.index(b'"x2"') - before[0] <= 3 * _PER_TURN
 
 
 async def test_lane_that_closes_before_its_turn_is_left_alone(stage: Stage) -> None:
