@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, TypeVar, cast
+from itertools import repeat
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -22,6 +23,8 @@ APPEND_BYTES: Final = 1 << 20
 
 _SETTLE_ROWS: Final = 1_024
 _SETTLE_BYTES: Final = 1 << 20
+_TOLD_PER_TURN: Final = 64
+"""How many lanes follow a commit before everything else on the event loop has its turn."""
 _LAST_COMMIT_WEIGHT: Final = 0.5
 
 _ROW_COST: Final = APPEND_BYTES // APPEND_ROWS
@@ -147,6 +150,36 @@ class FairQueue(Generic[A]):
         self._now = 0
 
 
+SettleResult = bool | Exception
+"""Whether the cursor had the expected token and version; or why nothing was stored."""
+
+
+class SettleSource(Protocol):
+    """Has changes of a cursor to store. It decides what they are when their commit begins."""
+
+    def take(self) -> Settle | None:
+        """Return what to store, with all changes so far; None if there is nothing any more."""
+
+    def on_result(self, result: SettleResult) -> None:
+        """Follow a commit. An exception may also come before `take` was called."""
+
+
+class GivenSettle:
+    """A settle that a caller has made, and waits for."""
+
+    __slots__ = ("_future", "_settle")
+
+    def __init__(self, settle: Settle, future: "asyncio.Future[bool]") -> None:
+        self._settle = settle
+        self._future = future
+
+    def take(self) -> Settle:
+        return self._settle
+
+    def on_result(self, result: SettleResult) -> None:
+        resolve(self._future, result)
+
+
 class GroupCommit:
     """A sequence of commits, one at a time. Its callers limit what waits."""
 
@@ -160,11 +193,11 @@ class GroupCommit:
         parts: Histogram,
         works_at_once: int,
         on_taken: Callable[[Sequence[Sized[Any]]], None],
-        on_end: Callable[[BatchOutcome | None], None],
+        on_end: Callable[[Batch, BatchOutcome | None], None],
     ) -> None:
         """`seconds` and `parts` measure each commit. `on_taken` gets appends that no longer wait.
 
-        `on_end` gets a durable batch after its callers were answered, or None if a whole batch failed.
+        `on_end` gets a durable batch after its callers were answered, or a batch and None if all of it failed.
         """
         self._engine = engine
         self._on_taken = on_taken
@@ -176,7 +209,7 @@ class GroupCommit:
         self._works_at_once = works_at_once
         self.appends: FairQueue[Append] = FairQueue()
         self.topic_appends: FairQueue[TopicAppend] = FairQueue()
-        self.settles: _Waiting[Settle] = deque()
+        self.settles: deque[SettleSource] = deque()
         self.works: _Waiting[Work[Any]] = deque()
         self.running: asyncio.Task[None] | None = None
         """The task that commits, while anything waits or is being committed."""
@@ -184,15 +217,26 @@ class GroupCommit:
 
     def add(self, waiting: "_Waiting[Any] | FairQueue[Any]", item: Any) -> "asyncio.Future[Any]":
         """Let an item wait for a commit, in the queue of its kind, and return its result."""
-        # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
+        future: asyncio.Future[Any] = self._running_loop().create_future()
+        waiting.append((item, future))
+        self._start()
+        return future
+
+    def add_settle(self, source: SettleSource) -> None:
+        """Let a source wait for a commit."""
+        self.settles.append(source)
+        self._start()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        # Asking for it costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        waiting.append((item, future))
+        return loop
+
+    def _start(self) -> None:
         if self.running is None:
-            self.running = loop.create_task(self._commit_all())
-        return future
+            self.running = self._running_loop().create_task(self._commit_all())
 
     async def _commit_all(self) -> None:
         try:
@@ -204,44 +248,58 @@ class GroupCommit:
 
     async def _commit_next(self) -> None:
         appends = self._take_appends(self.appends) if self.appends else []
-        settles = self._take_settles()
+        sources, settles = self._take_settles()
         works = [self.works.popleft() for _ in range(min(self._works_at_once, len(self.works)))]
         topic_appends = self._take_appends(self.topic_appends) if self.topic_appends else []
         batch = Batch(
             [append for append, _ in appends],
-            [settle for settle, _ in settles],
+            settles,
             [work for work, _ in works],
             self._tally_slot(),
             [append for append, _ in topic_appends],
         )
-        futures = [future for _, future in (*appends, *settles, *works, *topic_appends)]
+        futures = [future for _, future in (*appends, *works, *topic_appends)]
+        if not (futures or sources):
+            return
         self.commit_time.begin()
         try:
             outcome = await self._engine.commit(batch)
         except Exception as error:  # It is the result of every part
-            self._on_end(None)
+            self._on_end(batch, None)
             for future in futures:
                 resolve(future, error)
+            await self._tell(sources, repeat(error))
             if isinstance(error, StoreUnavailable):
-                self._refuse_waiting()
+                await self._refuse_waiting()
             return
         finally:
             self._seconds.observe(self.commit_time.end())
-            self._parts.observe(len(futures))
+            self._parts.observe(len(futures) + len(sources))
         # Callers are answered first: what follows for lanes takes longer.
-        results = (*outcome.appends, *outcome.settles, *outcome.works, *outcome.topic_appends)
+        results = (*outcome.appends, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):
             resolve(future, result)
-        self._on_end(outcome)
+        self._on_end(batch, outcome)
+        await self._tell(sources, outcome.settles)
 
-    def _refuse_waiting(self) -> None:
+    async def _tell(self, sources: Sequence[SettleSource], results: Iterable[SettleResult]) -> None:
+        for number, (source, result) in enumerate(zip(sources, results, strict=False), start=1):
+            call_apart(source.on_result, result)
+            # Each starts what waited for it.
+            if not number % _TOLD_PER_TURN:
+                await asyncio.sleep(0)
+
+    async def _refuse_waiting(self) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
         error = StoreUnavailable(code="not_stored")
         self._on_taken([item for item, _ in (*self.appends, *self.topic_appends)])
-        for waiting in (self.appends, self.settles, self.works, self.topic_appends):
+        for waiting in (self.appends, self.works, self.topic_appends):
             for _, future in cast("_Waiting[Any]", waiting):
                 resolve(future, error)
             waiting.clear()
+        sources = tuple(self.settles)
+        self.settles.clear()
+        await self._tell(sources, repeat(error))
 
     def _take_appends(self, waiting: FairQueue[A]) -> "_Taken[A]":
         """Take the next appends, at least one, up to the limits of a commit."""
@@ -261,19 +319,35 @@ class GroupCommit:
         self._on_taken(items)
         return taken
 
-    def _take_settles(self) -> "_Taken[Settle]":
-        taken: _Taken[Settle] = []
+    def _take_settles(self) -> tuple[list[SettleSource], list[Settle]]:
+        """Take settles until they reach a limit of a commit. Returns their sources, too."""
+        sources: list[SettleSource] = []
+        settles: list[Settle] = []
         rows = size = 0
         waiting = self.settles
-        while waiting and rows < _SETTLE_ROWS:
-            settle = waiting[0][0]
-            size += settle.bytes
-            if taken and size > _SETTLE_BYTES:
-                break
-            # A settle without attempts moves a cursor, which is a row as well.
-            rows += len(settle.attempts) + 1
-            taken.append(waiting.popleft())
-        return taken
+        while waiting and rows < _SETTLE_ROWS and size < _SETTLE_BYTES:
+            source = waiting.popleft()
+            try:
+                settle = source.take()
+            except Exception as error:  # It is that source's result
+                call_apart(source.on_result, error)
+                continue
+            if settle is not None:
+                # A settle without attempts moves a cursor, which is a row as well.
+                rows += len(settle.attempts) + 1
+                size += settle.bytes
+                sources.append(source)
+                settles.append(settle)
+        return sources, settles
+
+
+def call_apart(function: Callable[[T], None], argument: T) -> None:
+    """Call a function whose failure must not reach the caller: the event loop's handler gets it."""
+    try:
+        function(argument)
+    except Exception as error:  # Handed to the loop's handler
+        context = {"message": "what follows a commit failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
 
 
 def resolve(future: "asyncio.Future[Any]", result: object) -> None:

@@ -14,6 +14,7 @@ from discue.store import tallies
 from discue.store.engine import (
     Append,
     Appended,
+    Batch,
     BatchOutcome,
     ClusterSnapshot,
     Engine,
@@ -25,7 +26,17 @@ from discue.store.engine import (
     Transaction,
     Work,
 )
-from discue.store.group_commit import COMMIT_COST, A, CommitTime, GroupCommit, Sized, WaitingAppends
+from discue.store.group_commit import (
+    COMMIT_COST,
+    A,
+    CommitTime,
+    GivenSettle,
+    GroupCommit,
+    SettleSource,
+    Sized,
+    WaitingAppends,
+    call_apart,
+)
 from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
 from discue.store.tallies import ListenerCounts
 
@@ -241,15 +252,13 @@ class Store:
 
     async def settle(self, settle: Settle) -> bool:
         """Store a settle. Returns whether its cursor had the expected token and version: else nothing was stored."""
-        group = self._by_key(self._settles, settle.listener)
-        is_stored: bool = await group.add(group.settles, settle)
-        if is_stored:
-            self.listener_counts.count(settle)
-            for attempt in settle.attempts:
-                self.measures.attempts[attempt.error or ACKNOWLEDGED] += 1
-            if settle.new_misses is not None:
-                self.measures.count_missed(settle.new_misses.by_reason)
-        return is_stored
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.add_settle(GivenSettle(settle, future), settle.listener)
+        return await future
+
+    def add_settle(self, source: SettleSource, listener: int) -> None:
+        """Store what a source has to settle of a listener. The source is told the result."""
+        self._by_key(self._settles, listener).add_settle(source)
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction. If it raises, the transaction changes nothing and the error is raised here."""
@@ -296,24 +305,30 @@ class Store:
         self._waiting_bytes -= size
         self._waiting_cost -= cost
 
-    def _on_end(self, outcome: BatchOutcome | None) -> None:
+    def _on_end(self, batch: Batch, outcome: BatchOutcome | None) -> None:
         self.healthy = outcome is not None
         if outcome is None:
             return
+        for settle, is_stored in zip(batch.settles, outcome.settles, strict=True):
+            if is_stored is True:
+                self._count(settle)
         appended = _by_queue(outcome)
         for each in appended:
-            try:
-                for on_append in self.on_append:
-                    on_append(each)
-            except Exception as error:  # Handed to the loop's handler: it must not reach publishers, who have succeeded
-                context = {"message": "messages were stored, but their lanes failed to take them", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+            for on_append in self.on_append:
+                call_apart(on_append, each)
         if outcome.heads:
             for on_heads in self.on_heads:
                 on_heads(outcome.heads.items())
         if (appended or outcome.heads) and self.has_other_workers:
             heads = [((each.organization, each.queue), each.entries[-1].seq) for each in appended]
             self.engine.notify(Notification(heads=(*heads, *outcome.heads.items())))
+
+    def _count(self, settle: Settle) -> None:
+        self.listener_counts.count(settle)
+        for attempt in settle.attempts:
+            self.measures.attempts[attempt.error or ACKNOWLEDGED] += 1
+        if settle.new_misses is not None:
+            self.measures.count_missed(settle.new_misses.by_reason)
 
     def _group_commits(self, kind: CommitKind, count: int, works_at_once: int) -> list[GroupCommit]:
         seconds = self.measures.commit_seconds.setdefault(kind, Histogram(COMMIT_SECONDS))

@@ -299,8 +299,7 @@ class Stage:
     async def close(self) -> None:
         """Kill all workers, and return when none of their tasks runs any more.
 
-        A task that outlived its test would end with the event loop, or in another test: the flush of a lane that is
-        not closed reads its listener again when it is cancelled.
+        A task that outlived its test would end with the event loop, or in another test.
         """
         for worker in self._joined:
             worker.die()

@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from discue.store.engine import (
     StaleConfiguration,
     Transaction,
 )
+from discue.store.group_commit import SettleResult
 from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import (
@@ -135,12 +137,92 @@ async def test_a_commit_carries_so_many_rows_and_bytes_of_messages(
 
 
 @pytest.mark.parametrize("sizes", [[400_000] * 5, [1, BYTES + 1, 1]])
-async def test_a_commit_carries_so_many_bytes_of_details_or_one_settle_alone(house: House, sizes: list[int]) -> None:
+async def test_a_commit_takes_settles_until_they_have_so_many_bytes(house: House, sizes: list[int]) -> None:
     settles = [_with_detail(house.queue, size) for size in sizes]
     await _carried_out(house, *map(house.store.settle, settles))
     carried = [[settle.bytes for settle in batch.settles] for batch in house.engine.batches]
     assert [size for part in carried for size in part] == sizes
-    assert all(sum(part) <= BYTES or len(part) == 1 for part in carried)
+    assert all(sum(part[:-1]) < BYTES for part in carried)
+    assert len(carried) > 1
+
+
+class Source:
+    """Settles the details that it has when a commit begins."""
+
+    def __init__(self, queue: Queue, on_result: Callable[[SettleResult], None] | None = None) -> None:
+        self.size = 1
+        self.taken: list[int] = []
+        self.results: list[SettleResult] = []
+        self._queue = queue
+        self._on_result = on_result or self.results.append
+
+    def take(self) -> Settle | None:
+        if self.size < 0:
+            raise LookupError("no cursor")
+        self.taken.append(self.size)
+        return _with_detail(self._queue, self.size) if self.size else None
+
+    def on_result(self, result: SettleResult) -> None:
+        self._on_result(result)
+
+
+async def test_changes_are_taken_when_their_commit_begins(house: House) -> None:
+    source = Source(house.queue)
+    house.engine.hold()
+    [running] = await _begun(house.store.append(an_append(house.queue, 100)))
+    house.store.add_settle(source, 1)
+    source.size = 7
+    house.engine.release()
+    await running
+    await house.store.write(_nothing)
+    assert (source.taken, source.results) == ([7], [False])
+
+
+async def test_source_without_changes_stores_nothing(house: House) -> None:
+    source = Source(house.queue)
+    source.size = 0
+    house.store.add_settle(source, 1)
+    await house.store.write(_nothing)
+    assert (source.taken, source.results) == ([0], [])
+    assert all(not batch.settles for batch in house.engine.batches)
+
+
+async def test_source_that_fails_disturbs_no_other(house: House) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def fail(result: SettleResult) -> None:
+        raise LookupError("no lane")
+
+    broken, deaf, well = Source(house.queue), Source(house.queue, fail), Source(house.queue)
+    broken.size = -1
+    for source in (broken, deaf, well):
+        house.store.add_settle(source, 1)
+    await house.store.write(_nothing)
+    assert [type(result) for result in broken.results] == [LookupError]
+    assert well.results == [False]
+    assert [type(each["exception"]) for each in complaints] == [LookupError]
+
+
+async def test_many_lanes_follow_a_commit_in_turns(house: House) -> None:
+    turns, order = [0], list[int]()
+
+    def turn() -> None:
+        turns[0] += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    asyncio.get_running_loop().call_soon(turn)
+    for _ in range(300):
+        house.store.add_settle(Source(house.queue, lambda _: order.append(turns[0])), 1)
+    await house.store.write(_nothing)
+    # The next commit begins when all have followed.
+    await house.store.write(_nothing)
+    assert len(order) == 300
+    assert max(Counter(order).values()) == 64
+
+
+async def _nothing(tx: Transaction) -> None:
+    del tx
 
 
 def _with_detail(queue: Queue, size: int) -> Settle:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from discue.domain.clock import Clock
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
+from discue.store.group_commit import SettleResult
 
 
 class LaneCalls(Protocol):
@@ -150,8 +152,21 @@ class DelayedFlushes:
         self.wake()
 
 
+class FlushState(Enum):
+    """How far the changes of a cursor are stored."""
+
+    IDLE = auto()
+    """Nothing is being stored. Changes may wait for the delayed flushes."""
+    WAITING = auto()
+    """Waits for a commit, which takes all changes when it begins."""
+    STORING = auto()
+    """A commit has taken changes. Later ones wait for the next."""
+    REPEATING = auto()
+    """The store is unavailable, and the same changes are stored again. No outcome could be stored meanwhile."""
+
+
 class Flush:
-    """The only task of a lane that writes its cursor."""
+    """Stores the changes of a cursor: the only part of a lane that writes it. A `store.group_commit.SettleSource`."""
 
     def __init__(self, owned: OwnedCursor, delayed: DelayedFlushes, may_wait: Callable[[], bool]) -> None:
         """`may_wait` says whether nothing waits for what is stored next."""
@@ -161,21 +176,25 @@ class Flush:
         self._may_wait = may_wait
         self._is_urgent = False
         """Whether the next flush must not be delayed."""
-        self._task: asyncio.Task[None] | None = None
         self._releases = False
+        self._state = FlushState.IDLE
+        self._settle: Settle | None = None
+        """The changes that a commit has taken, until they are stored."""
+        self._ended: asyncio.Event | None = None
+        """Set when the cursor is given up, or lost; None before the first call of `release`."""
         self._spans: list[Callable[[], None]] = []
         """Record the outcomes of sampled attempts that the next flush stores."""
-        self.is_stalled = False
-        """Whether the store is unavailable, and the same write is repeated. No outcome could be stored meanwhile."""
+        self._taken_spans: list[Callable[[], None]] = []
 
     @property
     def is_idle(self) -> bool:
         """Whether everything is stored."""
-        return self._task is None and not self._cursor.dirty
+        return self._state is FlushState.IDLE and not self._cursor.dirty
 
     @property
-    def _is_due(self) -> bool:
-        return self._releases or (self._cursor.dirty and (self._is_urgent or not self._may_wait()))
+    def is_stalled(self) -> bool:
+        """Whether the store is unavailable, and the same changes are stored again."""
+        return self._state is FlushState.REPEATING
 
     def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
@@ -184,15 +203,16 @@ class Flush:
             self._spans.append(partial(record_pushed_settled, tracer, record, attempt, state, ended_at=tracer.now()))
 
     def request(self) -> None:
-        """Store the changes, now or after the flush that runs."""
+        """Store the changes, with the next commit or the one after."""
         if (self._cursor.dirty or self._releases) and not self._owned.is_closed:
             self._is_urgent = True
-            if self._task is None:
-                self._task = self._owned.worker.spawn(self._run())
+            if self._state is FlushState.IDLE:
+                self._state = FlushState.WAITING
+                self._add()
 
     def request_soon(self) -> None:
         """Store the changes like `request`, or with other lanes' a little later if nothing waits for them."""
-        if self._task is None and self._cursor.dirty:
+        if self._state is FlushState.IDLE and self._cursor.dirty:
             if self._may_wait():
                 self._delayed.add(self)
             else:
@@ -202,44 +222,68 @@ class Flush:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
         self._releases = True
         self.request()
-        if self._task is not None:
-            # A caller that stops waiting must not cancel the flush.
-            await asyncio.wait([self._task])
+        if self._state is not FlushState.IDLE:
+            # A drain may release what a handover releases already.
+            self._ended = self._ended or asyncio.Event()
+            await self._ended.wait()
 
-    async def _run(self) -> None:
-        owned, cursor = self._owned, self._cursor
-        stored: bool | None = True
-        try:
-            while self._is_due and not owned.is_closed:
-                self._is_urgent = False
-                # The row that gives the cursor up must be the last one: details that do not fit are stored before.
-                releases = self._releases and cursor.fits_one_flush
-                if releases:
-                    owned.lane.hand_over_in_flight()
-                settle = cursor.take(releases=releases)
-                spans, self._spans = self._spans, []
-                stored = None
-                stored = await write_until_stored(
-                    partial(owned.worker.store.settle, settle),
-                    # A closed lane must not repeat its write: with another history of the store the old version could
-                    # fit.
-                    is_wanted=lambda: not owned.is_closed,
-                    on_unavailable=self._on_unavailable,
-                )
-                self.is_stalled = False
-                if not stored:
-                    return
-                cursor.on_stored(settle)
-                for record_span in spans:
-                    record_span()
-                owned.lane.on_flushed(settle)
-        finally:
-            self._task = None
-            if stored:
-                self.request_soon()
+    def take(self) -> Settle | None:
+        """Return the changes, for the commit that begins."""
+        # A closed lane must not repeat its write: with another history of the store the old version could fit.
+        if self._owned.is_closed:
+            self._end()
+            return None
+        if self._settle is None:
+            cursor = self._cursor
+            # The row that gives the cursor up must be the last one: details that do not fit are stored before.
+            releases = self._releases and cursor.fits_one_flush
+            if releases:
+                self._owned.lane.hand_over_in_flight()
+            self._is_urgent = False
+            self._settle = cursor.take(releases=releases)
+            self._taken_spans, self._spans = self._spans, []
+        if self._state is FlushState.WAITING:
+            self._state = FlushState.STORING
+        return self._settle
+
+    def on_result(self, result: SettleResult) -> None:
+        """Go on after a commit; or store the same changes again, later, if the store was unavailable."""
+        if result is True and self._settle is not None:
+            self._on_stored(self._settle)
+        elif isinstance(result, Unavailable | StoreUnusable):
+            self._state = FlushState.REPEATING
+            seconds = DAMAGED_RETRY_SECONDS if isinstance(result, StoreDamaged) else STORE_RETRY_SECONDS
+            self._owned.worker.spawn(self._repeat(seconds))
+        else:
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
-            if not stored and not owned.is_closed:
-                owned.lane.on_lost()
+            self._end()
+            if not self._owned.is_closed:
+                self._owned.lane.on_lost()
+            if isinstance(result, Exception):
+                raise result
 
-    def _on_unavailable(self) -> None:
-        self.is_stalled = True
+    def _on_stored(self, settle: Settle) -> None:
+        spans, self._settle = self._taken_spans, None
+        self._state = FlushState.IDLE
+        self._cursor.on_stored(settle)
+        for record_span in spans:
+            record_span()
+        self._owned.lane.on_flushed(settle)
+        if self._is_urgent or self._releases:
+            self.request()
+        else:
+            self.request_soon()
+        if self._state is FlushState.IDLE:
+            self._end()
+
+    async def _repeat(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._add()
+
+    def _add(self) -> None:
+        self._owned.worker.store.add_settle(self, self._owned.record.listener)
+
+    def _end(self) -> None:
+        self._state = FlushState.IDLE
+        if self._ended is not None:
+            self._ended.set()

@@ -11,7 +11,7 @@ from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
-from discue.store.engine import Appended, Notification, Settle, Work
+from discue.store.engine import Appended, Batch, BatchOutcome, Notification, Work
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
@@ -163,15 +163,15 @@ async def test_outcomes_are_reported_after_a_release_with_a_lost_response(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, listener, first, second, _ = await _two_workers(stage)
-    settle, failures = stage.store.settle, [StoreUnavailable()]
+    commit, failures = stage.store.engine.commit, [StoreUnavailable()]
 
-    async def unheard_once(settled: Settle) -> bool:
-        stored = await settle(settled)
-        if failures:
+    async def unheard_once(batch: Batch) -> BatchOutcome:
+        outcome = await commit(batch)
+        if failures and any(settle.releases for settle in batch.settles):
             raise failures.pop()
-        return stored
+        return outcome
 
-    monkeypatch.setattr(stage.store, "settle", unheard_once)
+    monkeypatch.setattr(stage.store.engine, "commit", unheard_once)
     await stage.move(first, second)
     assert (len(first.dispatcher.lanes), len(second.dispatcher.lanes)) == (0, 1)
     await stage.end(first.courier.in_flight[::], well())
@@ -225,17 +225,38 @@ async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> N
     assert (first.dispatcher.handover_outcomes.in_flight, len(second.dispatcher.lanes)) == (0, 0)
 
 
-async def test_outcome_before_the_release_is_stored_is_reported_after_it(stage: Stage) -> None:
+async def test_outcome_before_the_release_is_stored_is_reported_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
+    commit, may_commit = stage.store.engine.commit, asyncio.Event()
+
+    async def held(batch: Batch) -> BatchOutcome:
+        await may_commit.wait()
+        return await commit(batch)
+
+    monkeypatch.setattr(stage.store.engine, "commit", held)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors)))
     await until(lambda: first.dispatcher.handover_outcomes.in_flight > 0)
     assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
+    may_commit.set()
     await handing_over
     await stage.quiet()
     await stage.take_free(second)
     assert (await stage.counts(listener)).acknowledged == len(ids)
     assert (first.dispatcher.handover_outcomes.in_flight, second.courier.sent) == (0, [])
+
+
+async def test_drain_during_a_handover_ends_with_it(stage: Stage) -> None:
+    _, listener, first, second, ids = await _two_workers(stage)
+    cursors = tuple(first.dispatcher.lanes.cursors)
+    async with asyncio.timeout(10):
+        await asyncio.gather(first.dispatcher.hand_over(cursors), first.dispatcher.hand_over(cursors))
+    first.courier.end_all(well())
+    await stage.quiet()
+    await stage.take_free(second)
+    assert (await stage.counts(listener)).acknowledged == len(ids)
 
 
 async def test_appends_of_several_workers_are_sent_once_in_any_order_of_notification(stage: Stage) -> None:
@@ -354,11 +375,11 @@ async def test_dropped_lane_does_not_repeat_its_flush(stage: Stage, monkeypatch:
     _, _, first, _, _ = await _two_workers(stage)
     tries = []
 
-    async def fails(settled: Settle) -> bool:
-        tries.append(settled)
+    async def fails(batch: Batch) -> BatchOutcome:
+        tries.append(batch)
         raise StoreUnavailable
 
-    monkeypatch.setattr(stage.store, "settle", fails)
+    monkeypatch.setattr(stage.store.engine, "commit", fails)
     first.courier.end_all(well())
     first.dispatcher.delayed_flushes.wake()
     await until(lambda: bool(tries))
