@@ -36,7 +36,6 @@ from discue.store.cursors import LaneRecord, release
 from discue.store.engine import Appended, CursorKey, Notification, QueueKey
 from discue.store.events import Occurrence
 from discue.store.store import Store
-from discue.store.time_slice import TimeSlice
 
 _STORING_SECONDS: Final = 5.0
 """How long a drain waits for the store beyond its grace period."""
@@ -133,19 +132,14 @@ class Dispatcher:
 
         Requests in flight go on, and their outcomes are stored when they end. This waits for the store.
         """
-        # An idle cursor would get a lane, which sends, if a message came before the store knows that it is given up.
-        time_slice = TimeSlice()
-        for key in cursors:
-            self.lanes.wake(key)
-            await time_slice.pause_if_over()
         lanes = self.lanes.of_listeners(cursors)
         for lane in lanes:
             lane.begin_draining()
-        await self.prober.health.store(lanes)
-        without_lane = [key for key in cursors if self.lanes.get(key) is None]
-        # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
-        await self._give_up([lane for lane in lanes if lane.key[2]], [])
-        await self._give_up([lane for lane in lanes if not lane.key[2]], without_lane)
+        with self.registry.without_lanes(cursors) as idle:
+            await self.prober.health.store(lanes)
+            # A worker that takes a live cursor takes those of its replays, too: they must be stored by then.
+            await self._give_up([lane for lane in lanes if lane.key[2]], [])
+            await self._give_up([lane for lane in lanes if not lane.key[2]], idle)
         self._context.store.engine.notify(Notification(cursors=True))
 
     def on_appended(self, appended: Appended) -> None:
@@ -243,7 +237,7 @@ class Dispatcher:
             keys = cursors[start : start + self._context.tuning.cursors_per_release]
             await write_until_stored(partial(self._context.store.write, partial(release, owner=owner, cursors=keys)))
             for key in keys:
-                self.registry.drop_cursor(key)
+                self.registry.on_released(key)
 
     def _disable(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
         self.tasks.spawn(self._store_disabled(record, config_version, reason))

@@ -13,15 +13,17 @@ from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.lease import Leadership, Lease
 from discue.observability.logs import Log
 from discue.store import workers
-from discue.store.engine import ClusterSnapshot, CursorKey, Notification, WorkerRow
+from discue.store.engine import FREE_IN_SNAPSHOT, ClusterSnapshot, CursorKey, Notification, WorkerRow
 from discue.store.store import Store
+from discue.store.time_slice import TimeSlice
 
 _SETTLE_SECONDS: Final = 3.0
 """How long something must stay as it is before a worker acts on it in place of another one."""
 _FREED_PER_STEP: Final = 500
-_RELEASED_PER_STEP: Final = 500
+_RELEASED_PER_STEP: Final = 2_000
 _RELEASE_INTERVAL_SECONDS: Final = 1.0
-_FREE_IN_SNAPSHOT: Final = 1_000
+_PART: Final = 256
+"""How many cursors are assigned to workers before everything else on the event loop may have its turn."""
 _LEADER_KEY: Final = (0,)
 """The key whose owner by rendezvous hashing is the leader."""
 
@@ -128,6 +130,17 @@ def to_release(shares: Rendezvous, me: int, owned: Iterable[CursorKey]) -> list[
     return [cursor for cursor in owned if not cursor[2] and shares.owner_of(cursor) != me]
 
 
+async def _in_parts(
+    choose: Callable[[Sequence[CursorKey]], list[CursorKey]], cursors: Sequence[CursorKey]
+) -> list[CursorKey]:
+    """Choose among any number of cursors, in slices of work on the event loop."""
+    time_slice, chosen = TimeSlice(), list[CursorKey]()
+    for start in range(0, len(cursors), _PART):
+        chosen += choose(cursors[start : start + _PART])
+        await time_slice.pause_if_over()
+    return chosen
+
+
 class Ownership:
     """Acts on each snapshot of the cluster, one at a time."""
 
@@ -204,7 +217,7 @@ class Ownership:
         freed = await self._expire_workers(snapshot.members, now)
         claimed = await self._claim(snapshot.free, now)
         await self._release_surplus(now)
-        return freed or (claimed > 0 and len(snapshot.free) >= _FREE_IN_SNAPSHOT)
+        return freed or (claimed > 0 and len(snapshot.free) >= FREE_IN_SNAPSHOT)
 
     async def release_orphaned(self) -> None:
         """Free the cursors of owners that have no row, and so can never be expired."""
@@ -273,7 +286,8 @@ class Ownership:
         me = self._session.id
         if self._shares is None or me not in self._candidates or self._is_leaving:
             return 0
-        claims = to_claim(self._shares, me, free, self._free.seen_for(_SETTLE_SECONDS, now))
+        choose = partial(to_claim, self._shares, me, overdue=self._free.seen_for(_SETTLE_SECONDS, now))
+        claims = await _in_parts(choose, free)
         if not claims:
             return 0
         claimed = await self._dispatcher.registry.take(claims)
@@ -287,7 +301,7 @@ class Ownership:
         if self._surplus is None:
             if not self._membership.seen_for(_SETTLE_SECONDS, now):
                 return
-            self._surplus = to_release(self._shares, self._session.id, owned)
+            self._surplus = await _in_parts(partial(to_release, self._shares, self._session.id), tuple(owned))
         if not self._surplus or now - self._released_at < _RELEASE_INTERVAL_SECONDS:
             return
         some, rest = self._surplus[:_RELEASED_PER_STEP], self._surplus[_RELEASED_PER_STEP:]

@@ -1,7 +1,7 @@
 """Polls the database once a second, and at once after a notification."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -11,7 +11,7 @@ from discue.dispatch.ownership import Ownership
 from discue.dispatch.pull.broker import PullBroker
 from discue.domain.errors import Unavailable
 from discue.observability.logs import Log
-from discue.store.engine import Notification, QueueKey
+from discue.store.engine import Notification, QueueKey, WorkerRow
 
 _INTERVAL_SECONDS: Final = 1.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.01
@@ -19,8 +19,10 @@ _LONGEST_PAUSE_SECONDS: Final = 0.25
 _PAUSE_PER_SECOND: Final = 10
 """How many seconds of pause follow a second of polling: it takes a tenth of the time at most, however many
 notifications come and queues there are."""
-_QUEUES_AT_ONCE: Final = 3_000
-"""How many queues' heads a poll reads. With 30,000 queues, a lost notification costs up to ten seconds."""
+_QUEUES_AT_ONCE: Final = 500
+"""How many queues' heads a poll reads. With 30,000 queues, a lost notification costs up to a minute."""
+_QUEUES_AFTER_AN_END: Final = 3_000
+"""How many heads a poll reads once a worker has ended: it may have stored messages that it did not announce."""
 _BURST_SECONDS: Final = 0.05
 """How much of these pauses a few polls after a quiet time may skip together: resources are often made in a row."""
 
@@ -62,6 +64,9 @@ class Poller:
         self._is_failing = False
         self._unread: list[QueueKey] = []
         """Queues whose heads the next polls read."""
+        self._reads_faster = False
+        self._members: frozenset[int] = frozenset()
+        """The sessions of the workers at the last poll."""
         self._must_read_heads = False
         """Whether the next poll reads all heads."""
 
@@ -139,6 +144,7 @@ class Poller:
         now = self._clock.monotonic()
         pause = min(max((now - started_at) * _PAUSE_PER_SECOND, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._pauses_until = max(self._pauses_until, now - _BURST_SECONDS) + pause
+        self._note_members(polled.members)
         await self._cache.saw(polled.epoch, polled.feed_version)
         dispatcher.on_heads(polled.heads.items())
         self._pulls.on_snapshot_heads(polled.heads)
@@ -161,10 +167,20 @@ class Poller:
             return ()
         if self._must_read_heads or not self._unread:
             self._unread = list(self._dispatcher.lanes.queues)
-        some = self._unread if self._must_read_heads else self._unread[-_QUEUES_AT_ONCE:]
+        at_once = _QUEUES_AFTER_AN_END if self._reads_faster else _QUEUES_AT_ONCE
+        some = self._unread[:] if self._must_read_heads else self._unread[-at_once:]
         self._must_read_heads = False
-        self._unread = self._unread[: -len(some)] if some else []
+        del self._unread[len(self._unread) - len(some) :]
+        self._reads_faster &= bool(self._unread)
         return tuple({*some, *self._pulls.queues})
+
+    def _note_members(self, members: Sequence[WorkerRow]) -> None:
+        """Read all heads once, and faster, after another worker has ended."""
+        before = self._members
+        self._members = frozenset(member.session_id for member in members if not member.dead)
+        if not before <= self._members:
+            self._unread = []
+            self._reads_faster = True
 
     async def _reset(self) -> None:
         self._must_reset = False

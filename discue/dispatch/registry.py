@@ -6,6 +6,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
+from contextlib import contextmanager
 from functools import partial
 from struct import Struct
 from typing import Any, Final
@@ -188,6 +189,8 @@ class LaneRegistry:
         """Cursors whose lanes were dropped since the last read began: what it says of them is out of date."""
         self._heads: dict[QueueKey, int] = {}
         """Heads of logs that were notified since the last read began."""
+        self._given_up: set[CursorKey] = set()
+        """Cursors that get no lane because they are being given up."""
         self._waking: dict[CursorKey, int] = {}
         """Idle cursors whose lanes are made later, each with the head of its queue."""
         self._monotonic = context.session.clock.monotonic
@@ -250,6 +253,27 @@ class LaneRegistry:
         else:
             self._lanes.remove_idle(key)
             self._dropped.add(key)
+
+    @contextmanager
+    def without_lanes(self, cursors: Iterable[CursorKey]) -> Iterator[list[CursorKey]]:
+        """Let those of these cursors that have no lane get none, while they are given up. Yields them.
+
+        A lane would send what is published before the store knows that the cursor is given up. At the end, those that
+        are not released are read again: they may have missed what was published.
+        """
+        idle = [key for key in cursors if self._lanes.get(key) is None]
+        self._given_up.update(idle)
+        try:
+            yield idle
+        finally:
+            kept = self._given_up.intersection(idle)
+            self._given_up -= kept
+            self.reload(kept)
+
+    def on_released(self, key: CursorKey) -> None:
+        """Drop a cursor that the store knows to be given up."""
+        self._given_up.discard(key)
+        self.drop_cursor(key)
 
     def of_queue(self, queue: QueueKey, head: int) -> list[Lane]:
         """Return the lanes of a queue that may have something to do, since its log goes to `head`.
@@ -435,6 +459,8 @@ class LaneRegistry:
         key, owner = record.key, record.owner
         if self.is_closed or self._is_invalid or self._lanes.get(key) is not None or key in self._dropped:
             return None
+        if key in self._given_up:
+            return None
         if owner != self._context.session.id or owner == self._lost_session_id:
             return None
         if self._heads.get((record.organization, record.queue), 0) <= record.head and self._lanes.add_idle(record):
@@ -443,7 +469,8 @@ class LaneRegistry:
 
     def _wake(self, record: LaneRecord) -> Lane | None:
         """Bring up the lane of an idle cursor."""
-        if not self.is_closed and (lane := self._new_lane(record)) is not None:
+        is_wanted = not self.is_closed and record.key not in self._given_up
+        if is_wanted and (lane := self._new_lane(record)) is not None:
             lane.begin(0)
             return lane
         return None

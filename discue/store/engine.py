@@ -336,6 +336,10 @@ class WorkerRow(msgspec.Struct, frozen=True):
     """Whether it was declared dead. It may still be the owner of cursors."""
 
 
+FREE_IN_SNAPSHOT: Final = 3_000
+"""The largest number of free cursors in a snapshot."""
+
+
 class ClusterSnapshot(msgspec.Struct, frozen=True):
     """The state of the cluster at one moment, which a worker reads once a second."""
 
@@ -344,7 +348,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True):
     has_jobs: bool
     members: tuple[WorkerRow, ...]
     free: tuple[CursorKey, ...]
-    """Live cursors without an owner, at most 1,000. Cursors of replays are claimed with the live one."""
+    """Live cursors without an owner, at most `FREE_IN_SNAPSHOT`. Cursors of replays are claimed with the live one."""
     heads: dict[QueueKey, int]
     """The heads of the queues that were asked for."""
     scheduled_at: int | None = None

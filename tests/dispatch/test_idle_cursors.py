@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
 from discue.store import cursors
 from discue.store.cursors import LaneRecord
+from discue.store.engine import Work
 from tests.dispatch import replays
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import Stage, badly, well
@@ -211,6 +213,33 @@ async def test_message_that_comes_during_a_handover_is_left_to_the_next_owner(st
     assert len(giver.dispatcher.lanes) == 0
     await stage.take_free(taker)
     assert (giver.courier.ids(), taker.courier.ids()) == ([], [entry.id])
+
+
+async def test_idle_cursors_are_handed_over_without_lanes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _idle(stage)
+    made: list[LaneRecord] = []
+    monkeypatch.setattr(stage.dispatcher.registry, "_new_lane", made.append)
+    await stage.dispatcher.hand_over(tuple(stage.dispatcher.lanes.cursors))
+    assert (made, len(stage.dispatcher.lanes)) == ([], 0)
+
+
+async def test_handover_that_fails_leaves_the_cursor_to_its_worker(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, _ = await _idle(stage)
+    write = stage.store.write
+
+    async def failing(work: Work[Any]) -> Any:
+        [message] = (await stage.append(queue)).entries
+        monkeypatch.setattr(stage.store, "write", write)
+        raise LookupError(message.id)
+
+    monkeypatch.setattr(stage.store, "write", failing)
+    with pytest.raises(LookupError) as error:
+        await stage.dispatcher.hand_over(tuple(stage.dispatcher.lanes.cursors))
+    assert stage.courier.ids() == []
+    await stage.quiet()
+    assert stage.courier.ids() == [str(error.value.args[0])]
 
 
 async def test_head_that_is_known_wakes_no_cursor(stage: Stage) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from discue.dispatch import ownership
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.lane.context import WorkerSession
 from discue.dispatch.lease import Leadership, Lease
@@ -242,8 +243,9 @@ async def test_single_worker_claims_all_cursors_at_once(cluster: Cluster) -> Non
 
 
 async def test_new_worker_gets_its_share_after_a_while_in_limited_steps(
-    cluster: Cluster,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ownership, "_RELEASED_PER_STEP", 500)
     await cluster.cursors(1_300)
     alice, bob = await cluster.worker(), await cluster.worker()
     await cluster.pass_seconds(3)

@@ -213,8 +213,8 @@ async def publish(store: Store, queue: Queue, number: int) -> str:
     return public_id
 
 
-async def join_elsewhere(store: Store, role: str = "api") -> None:
-    await store.write(partial(workers.join, session_id=4_711, role=role, lease_ms=60_000))
+async def join_elsewhere(store: Store, role: str = "api", *, session_id: int = 4_711) -> None:
+    await store.write(partial(workers.join, session_id=session_id, role=role, lease_ms=60_000))
 
 
 async def test_messages_of_other_workers_are_found_by_polling(post: Post, elsewhere: Store) -> None:
@@ -285,6 +285,22 @@ async def test_heads_of_many_queues_are_read_in_turn_or_all_after_an_unknown_com
     post.error = None
     await post.poll()
     assert [sorted(queues) for queues in post.polls[5:]] == [list(keys), list(keys)]
+
+
+async def test_heads_are_read_faster_after_the_end_of_another_worker(
+    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LaneIndex, "queues", tuple((1, number) for number in range(5)))
+    monkeypatch.setattr(poller, "_QUEUES_AT_ONCE", 1)
+    monkeypatch.setattr(poller, "_QUEUES_AFTER_AN_END", 3)
+    await join_elsewhere(elsewhere)
+    await join_elsewhere(elsewhere, session_id=4_712)
+    for _ in range(3):
+        await post.poll()
+    await elsewhere.write(partial(workers.expire_worker, session_id=4_712, known_dead=True))
+    for _ in range(5):
+        await post.poll()
+    assert [len(queues) for queues in post.polls] == [0, 1, 1, 1, 3, 2, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from discue.domain.model import Queue
 from discue.store import feed, listeners, purge, queues, workers
 from discue.store.cursors import lanes_after
 from discue.store.engine import (
+    FREE_IN_SNAPSHOT,
     Append,
     Appended,
     Batch,
@@ -358,11 +359,11 @@ async def test_a_poll_shows_everything_of_one_moment(store: Store) -> None:
     assert (await store.engine.poll(())).heads == {}
 
 
-async def test_a_poll_shows_a_thousand_free_cursors_at_most(store: Store) -> None:
+async def test_a_poll_shows_a_limited_number_of_free_cursors(store: Store) -> None:
     queue, _ = await a_cursor(store)
 
     async def many(tx: Transaction) -> None:
-        for listener in range(1_100, 0, -1):
+        for listener in range(FREE_IN_SNAPSHOT + 100, 0, -1):
             await tx.execute(
                 "INSERT INTO cursor (organization, listener, stream, queue, owner, token, version, start_seq, "
                 "position, acknowledged, missed, retrying, last_success_at, last_failure_at) "
@@ -373,7 +374,8 @@ async def test_a_poll_shows_a_thousand_free_cursors_at_most(store: Store) -> Non
             )
 
     await store.write(many)
-    assert (await store.engine.poll(())).free == tuple((ORGANIZATION, each, 0) for each in range(1, 1_001))
+    free = (await store.engine.poll(())).free
+    assert free == tuple((ORGANIZATION, each, 0) for each in range(1, FREE_IN_SNAPSHOT + 1))
 
 
 async def test_exclusive_writes_read_what_the_one_before_wrote_in_whatever_process(store: Store, second: Store) -> None:

@@ -12,6 +12,7 @@ import asyncpg
 
 from discue.domain.errors import StoreUnavailable
 from discue.store.engine import (
+    FREE_IN_SNAPSHOT,
     Appended,
     Batch,
     BatchOutcome,
@@ -79,7 +80,7 @@ UNION ALL
     ORDER BY session_id)
 UNION ALL
 (SELECT {_FREE}, organization, listener, stream, 0, 0, 0, '' FROM cursor
-    WHERE owner IS NULL AND stream = 0 ORDER BY organization, listener, stream LIMIT 1000)
+    WHERE owner IS NULL AND stream = 0 ORDER BY organization, listener, stream LIMIT {FREE_IN_SNAPSHOT})
 UNION ALL
 (SELECT {_SCHEDULED}, due_at, 0, 0, 0, 0, 0, '' FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1)
 UNION ALL

@@ -18,6 +18,7 @@ from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import StoreUnavailable
 from discue.store import feed, schedules
 from discue.store.engine import (
+    FREE_IN_SNAPSHOT,
     Batch,
     BatchOutcome,
     ClusterSnapshot,
@@ -77,9 +78,9 @@ _HAS_JOBS = "SELECT 1 FROM job WHERE state = 'waiting' LIMIT 1"
 _MEMBERS = """
 SELECT session_id, role, slot, lease_ms, lease_until - clock_ms(), is_leaving, dead FROM worker
 ORDER BY session_id"""
-_FREE = """
+_FREE = f"""
 SELECT organization, listener, stream FROM cursor WHERE owner IS NULL AND stream = 0
-ORDER BY organization, listener, stream LIMIT 1000"""
+ORDER BY organization, listener, stream LIMIT {FREE_IN_SNAPSHOT}"""
 _HEAD = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
 
 Report = Callable[[str, BaseException], None]
