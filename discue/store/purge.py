@@ -1,6 +1,6 @@
 """Removing what has expired and what was deleted, in small steps that hold the writer only for a moment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Final, Literal
 
@@ -8,10 +8,10 @@ import msgspec
 
 from discue.domain.ids import row_id_at
 from discue.store import listeners, message_log, organizations, queues
-from discue.store.engine import Row, Transaction
+from discue.store.engine import QueueKey, Row, Transaction
 from discue.store.message_log import last_seq_stored_before
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
-from discue.store.tables import placeholders, read_one, within_bytes
+from discue.store.tables import given_rows, padded, placeholders, read_one, within_bytes
 
 JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
@@ -261,6 +261,12 @@ AND NOT EXISTS (
 ) RETURNING size, body_id"""
 _OLDEST = """
 SELECT seq, stored_at FROM log WHERE organization = $1 AND queue = $2 AND seq > $3 ORDER BY seq LIMIT 1"""
+_OLDEST_OF_LOGS = """
+WITH given (organization, queue, tail) AS ({})
+SELECT organization, queue, (
+    SELECT l.stored_at FROM log l
+    WHERE l.organization = given.organization AND l.queue = given.queue AND l.seq > given.tail ORDER BY l.seq LIMIT 1
+) FROM given"""
 _RAISE_TAIL = """
 UPDATE queue_head SET tail = $1 WHERE organization = $2 AND queue = $3 AND tail < $1"""
 # The state is checked again in the deletion: a delivery may be made due again at this moment.
@@ -293,10 +299,12 @@ async def logs_after(tx: Transaction, after: tuple[int, int], limit: int) -> lis
     return [LogToTrim(row[0], row[1], row[2], row[3], _retention_seconds(row[4], row[5])) for row in rows]
 
 
-async def has_old_messages(tx: Transaction, log: LogToTrim, stored_before: int) -> bool:
-    """Return whether the oldest message of a log was stored before a time: otherwise there is nothing to trim."""
-    row = await tx.row(_OLDEST, log.organization, log.queue, log.tail)
-    return row is not None and row[1] < stored_before
+async def oldest_messages(tx: Transaction, logs: Sequence[LogToTrim]) -> dict[QueueKey, int]:
+    """Read when the oldest message of each log was stored, in milliseconds since the epoch. Empty logs are left out."""
+    asked = padded(logs, logs[0])
+    sql = _OLDEST_OF_LOGS.format(given_rows(len(asked), 3))
+    found = await tx.rows(sql, *(value for log in asked for value in (log.organization, log.queue, log.tail)))
+    return {(organization, queue): stored_at for organization, queue, stored_at in found if stored_at is not None}
 
 
 async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: int) -> int:

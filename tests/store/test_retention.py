@@ -151,11 +151,16 @@ async def test_a_long_log_goes_in_steps_and_its_numbers_are_not_used_again(store
     assert appended.entries[0].seq == 1_201
 
 
-async def test_a_log_without_old_messages_is_seen_at_once(store: Store) -> None:
-    queue = await a_log(store, 50, 10)
-    log = await log_of(store, queue)
-    assert await store.read(lambda tx: purge.has_old_messages(tx, log, NOON - 40 * MINUTE))
-    assert not await store.read(lambda tx: purge.has_old_messages(tx, log, NOON - 50 * MINUTE))
+async def test_age_of_the_oldest_message_of_each_log_is_read_together(store: Store) -> None:
+    queue, empty = await a_log(store, 50, 10), await stored_queue(store, ORGANIZATION, 20)
+    other = await stored_queue(store, ORGANIZATION, 30)
+    await publish(store, other, [public_id(300)], NOON - 5 * MINUTE)
+    logs = await store.read(lambda tx: purge.logs_after(tx, (0, 0), 10))
+    assert [log.queue for log in logs] == [queue.id, empty.id, other.id]
+    assert await store.read(lambda tx: purge.oldest_messages(tx, logs)) == {
+        (ORGANIZATION, queue.id): NOON - 50 * MINUTE,
+        (ORGANIZATION, other.id): NOON - 5 * MINUTE,
+    }
 
 
 async def test_only_its_own_queue_is_trimmed(store: Store) -> None:

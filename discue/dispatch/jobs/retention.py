@@ -168,17 +168,28 @@ class Retention:
             self._trimmed_through = (logs[-1].organization, logs[-1].queue) if logs else (0, 0)
             if not logs:
                 return
-            for log in logs:
-                try:
-                    await self._trim_log(log, now)
-                except StoreDamaged:
-                    self._store.damage.note((log.organization, log.queue))
+            await self._trim_old(logs, now)
 
-    async def _trim_log(self, log: LogToTrim, now: int) -> None:
+    async def _trim_old(self, logs: Sequence[LogToTrim], now: int) -> None:
+        """Trim those of some logs that have old messages. A damaged log must not delay the others."""
+        try:
+            oldest = await self._store.read(partial(purge.oldest_messages, logs=logs))
+            for log in logs:
+                before = self._kept_since(log, now)
+                if oldest.get((log.organization, log.queue), before) < before:
+                    await self._trim_log(log, before)
+        except StoreDamaged:
+            if len(logs) > 1:
+                for log in logs:
+                    await self._trim_old([log], now)
+            else:
+                self._store.damage.note((logs[0].organization, logs[0].queue))
+
+    def _kept_since(self, log: LogToTrim, now: int) -> int:
         kept_seconds = self._settings.retention_seconds if log.retention_seconds is None else log.retention_seconds
-        before = now - kept_seconds * 1_000
-        if not await self._store.read(partial(purge.has_old_messages, log=log, stored_before=before)):
-            return
+        return now - kept_seconds * 1_000
+
+    async def _trim_log(self, log: LogToTrim, before: int) -> None:
         at, reached = -1, log.tail
         while reached > at:
             at = reached
