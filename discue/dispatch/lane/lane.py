@@ -13,7 +13,7 @@ from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import DelayedFlushes, Flush, OwnedCursor
+from discue.dispatch.lane.owned_cursor import DelayedFlushes, Flush, FlushState, OwnedCursor
 from discue.dispatch.lane.probes import Prober
 from discue.dispatch.lane.replay import ReplayRun, ReplaySlots
 from discue.dispatch.lane.selector import Selector
@@ -397,7 +397,7 @@ class Lane:
             return IDLE
         if self.owned.state is not LaneState.RUNNING or not self.limits.may_send:
             return INACTIVE
-        return STORE if self._flush.is_stalled else None
+        return STORE if self._flush.state is FlushState.REPEATING else None
 
     def _start_some(self) -> Blocked:
         """Start what may start, read more if needed, and return why no more may start."""

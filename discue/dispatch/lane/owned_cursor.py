@@ -177,7 +177,7 @@ class Flush:
         self._is_urgent = False
         """Whether the next flush must not be delayed."""
         self._releases = False
-        self._state = FlushState.IDLE
+        self.state = FlushState.IDLE
         self._settle: Settle | None = None
         """The changes that a commit has taken, until they are stored."""
         self._ended: asyncio.Event | None = None
@@ -189,12 +189,7 @@ class Flush:
     @property
     def is_idle(self) -> bool:
         """Whether everything is stored."""
-        return self._state is FlushState.IDLE and not self._cursor.dirty
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the store is unavailable, and the same changes are stored again."""
-        return self._state is FlushState.REPEATING
+        return self.state is FlushState.IDLE and not self._cursor.dirty
 
     def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
@@ -206,13 +201,13 @@ class Flush:
         """Store the changes, with the next commit or the one after."""
         if (self._cursor.dirty or self._releases) and not self._owned.is_closed:
             self._is_urgent = True
-            if self._state is FlushState.IDLE:
-                self._state = FlushState.WAITING
+            if self.state is FlushState.IDLE:
+                self.state = FlushState.WAITING
                 self._add()
 
     def request_soon(self) -> None:
         """Store the changes like `request`, or with other lanes' a little later if nothing waits for them."""
-        if self._state is FlushState.IDLE and self._cursor.dirty:
+        if self.state is FlushState.IDLE and self._cursor.dirty:
             if self._may_wait():
                 self._delayed.add(self)
             else:
@@ -222,7 +217,7 @@ class Flush:
         """Store everything, and give the cursor up with that. Returns when that has ended."""
         self._releases = True
         self.request()
-        if self._state is not FlushState.IDLE:
+        if self.state is not FlushState.IDLE:
             # A drain may release what a handover releases already.
             self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
@@ -242,8 +237,8 @@ class Flush:
             self._is_urgent = False
             self._settle = cursor.take(releases=releases)
             self._taken_spans, self._spans = self._spans, []
-        if self._state is FlushState.WAITING:
-            self._state = FlushState.STORING
+        if self.state is FlushState.WAITING:
+            self.state = FlushState.STORING
         return self._settle
 
     def on_result(self, result: SettleResult) -> None:
@@ -251,7 +246,7 @@ class Flush:
         if result is True and self._settle is not None:
             self._on_stored(self._settle)
         elif isinstance(result, Unavailable | StoreUnusable):
-            self._state = FlushState.REPEATING
+            self.state = FlushState.REPEATING
             seconds = DAMAGED_RETRY_SECONDS if isinstance(result, StoreDamaged) else STORE_RETRY_SECONDS
             self._owned.worker.spawn(self._repeat(seconds))
         else:
@@ -264,7 +259,7 @@ class Flush:
 
     def _on_stored(self, settle: Settle) -> None:
         spans, self._settle = self._taken_spans, None
-        self._state = FlushState.IDLE
+        self.state = FlushState.IDLE
         self._cursor.on_stored(settle)
         for record_span in spans:
             record_span()
@@ -273,7 +268,7 @@ class Flush:
             self.request()
         else:
             self.request_soon()
-        if self._state is FlushState.IDLE:
+        if self.state is FlushState.IDLE:
             self._end()
 
     async def _repeat(self, seconds: float) -> None:
@@ -284,6 +279,6 @@ class Flush:
         self._owned.worker.store.add_settle(self, self._owned.record.listener)
 
     def _end(self) -> None:
-        self._state = FlushState.IDLE
+        self.state = FlushState.IDLE
         if self._ended is not None:
             self._ended.set()
