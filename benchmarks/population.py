@@ -228,6 +228,24 @@ def make(population: Population, run: Callable[[str], object]) -> None:
         run(statement)
 
 
+def customers(queue: str, count: int) -> Iterator[str]:
+    """Yield what makes so many copies of a queue, by its public id, and of its only listener, without messages."""
+    own = f"(SELECT id FROM queue WHERE public_id = '{queue}')"
+    other = f"- n * {_ONE_MILLISECOND}"
+    named = {"id": f"model.id {other}", "public_id": _public_id("C"), "alias": _name("customer")}
+    yield _copied("queue", named, count, f"model.id = {own}")
+    changes = {"queue": f"model.queue {other}", "head": "0", "tail": "0"}
+    yield _copied("queue_head", changes, count, f"model.queue = {own}")
+    yield _copied("listener", {**named, "queue": f"model.queue {other}"}, count, f"model.queue = {own}")
+    changes = {"listener": f"model.listener {other}", "queue": f"model.queue {other}", "owner": "NULL"}
+    yield _copied("cursor", changes, count, f"model.queue = {own}")
+
+
+def customer_id(number: int) -> str:
+    """The id of a queue of `customers`, from 1."""
+    return f"{_prefix('C')}{10**10 + number}"
+
+
 def message_id(number: int) -> str:
     """The id of a message of the large queue, by its seq."""
     return f"{_prefix('M')}{10**10 + number}"
