@@ -1,6 +1,7 @@
 """Retention on a running installation: what is deleted and what stays, without disturbing deliveries."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,15 +12,16 @@ from discue.config.settings import Settings
 from discue.dispatch.dispatcher import Dispatcher
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.lease import Leadership
+from discue.domain.errors import StoreDamaged
 from discue.domain.idempotency import SWEEP_MS
 from discue.domain.ids import row_id_at
 from discue.domain.lockout import HISTORY_MS, LockoutSubject
 from discue.domain.model import Queue
 from discue.store import idempotency, lockouts, purge, queues
-from discue.store.engine import IdempotencyRecord, Transaction
+from discue.store.engine import IdempotencyRecord, QueueKey, Transaction
 from discue.store.events import Occurrence
 from discue.store.pagination import CLOCKS_APART_MS
-from discue.store.purge import Job
+from discue.store.purge import Job, LogToTrim
 from tests.dispatch.stage import DAY_MS, Stage, badly, well, with_trace
 from tests.store.rows import row_id
 from tests.support.cast import control_of
@@ -279,3 +281,25 @@ async def test_failed_authentications_are_deleted_after_their_retention(stage: S
     stage.clock.advance(1)
     await retention.run()
     assert await stage.rows("SELECT address FROM lockout") == []
+
+
+async def test_damaged_log_does_not_keep_those_of_other_queues_from_being_trimmed(
+    stage: Stage, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, _ = await stage.running()
+    other = await stage.queue(await stage.organization())
+    await stage.publish(damaged)
+    await stage.end_all(well())
+    await stage.publish(other)
+    stage.clock.advance(8 * DAY_MS)
+    read = purge.oldest_messages
+
+    async def oldest(tx: Transaction, logs: Sequence[LogToTrim]) -> dict[QueueKey, int]:
+        if any(log.queue == damaged.id for log in logs):
+            raise StoreDamaged
+        return await read(tx, logs)
+
+    monkeypatch.setattr(purge, "oldest_messages", oldest)
+    await retention.run()
+    assert await stage.rows("SELECT queue FROM log") == [(damaged.id,)]
+    assert (damaged.organization, damaged.id) in stage.store.damage.parts()
