@@ -20,7 +20,7 @@ from discue.dispatch.lane.context import (
 from discue.dispatch.lane.endpoint import InFlightAttempt, endpoint_of
 from discue.dispatch.lane.handover import HandoverOutcomes
 from discue.dispatch.lane.lane import Lane, LaneContext, SendAttempt
-from discue.dispatch.lane.limits import ConcurrencyLimiter, Turns
+from discue.dispatch.lane.limits import LANES_PER_TURN, ConcurrencyLimiter, Turns
 from discue.dispatch.lane.owned_cursor import DelayedFlushes, write_until_stored
 from discue.dispatch.lane.probes import Probe, Prober
 from discue.dispatch.lane.replay import ReplaySlots
@@ -151,16 +151,16 @@ class Dispatcher:
             return
         head = appended.entries[-1].seq
         self.registry.note_head(queue, head)
-        for lane in self.registry.of_queue(queue, head):
+        lanes = self.registry.of_queue(queue, head)
+        for lane in lanes:
             lane.on_published(appended.entries)
+        self._pump(lanes)
 
     def on_heads(self, heads: Iterable[tuple[QueueKey, int]]) -> None:
         """Let lanes read logs that go further than they know."""
         for queue, head in heads:
             self.registry.note_head(queue, head)
-            for lane in self.registry.of_queue(queue, head):
-                if lane.backlog.on_head(head):
-                    lane.pump()
+            self._pump([lane for lane in self.registry.of_queue(queue, head) if lane.backlog.on_head(head)])
 
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
@@ -220,6 +220,13 @@ class Dispatcher:
         self.handover_outcomes.close()
         self.prober.health.is_closed = True
         self.timers.stop()
+
+    def _pump(self, lanes: Sequence[Lane]) -> None:
+        """Pump some lanes now. A queue can have thousands: the others take turns with everything else."""
+        for lane in lanes[:LANES_PER_TURN]:
+            lane.pump()
+        for lane in lanes[LANES_PER_TURN:]:
+            self.limiter.turns.call(lane.limits)
 
     async def _give_up(self, lanes: Sequence[Lane], without_lane: Sequence[CursorKey]) -> None:
         idle = [lane.key for lane in lanes if lane.is_idle]

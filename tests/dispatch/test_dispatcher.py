@@ -10,11 +10,14 @@ import pytest
 
 from discue.dispatch import dispatcher, timers
 from discue.dispatch.lane.context import Tuning
+from discue.dispatch.lane.lane import Lane
+from discue.dispatch.lane.limits import LANES_PER_TURN
 from discue.domain.attempts import Outcome
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.sending.request import AttemptRequest
 from discue.store import organizations, queues
+from discue.store.engine import Appended
 from tests.dispatch.stage import DAY_MS, LIMITS, Courier, Stage, badly, until, well
 from tests.support.databases import on_sqlite_only
 
@@ -258,3 +261,34 @@ async def test_lane_that_waits_for_its_turn_has_work_to_come(stage: Stage, monke
     assert len(courier.in_flight) == 1
     await until(lambda: len(courier.in_flight) == 3)
     assert not stage.dispatcher.has_turns_to_come
+
+
+@pytest.mark.parametrize("is_notified", [True, False], ids=["a notification", "an append"])
+async def test_lanes_of_a_queue_with_many_listeners_take_turns(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, is_notified: bool
+) -> None:
+    queue, _ = await stage.running()
+    for _ in range(2 * LANES_PER_TURN):
+        await stage.listener(queue)
+    started, start = [], Lane.start
+
+    def counted(lane: Lane) -> None:
+        started.append(lane)
+        start(lane)
+
+    monkeypatch.setattr(Lane, "start", counted)
+    on_appended = stage.dispatcher.on_appended
+
+    def once(appended: Appended) -> None:
+        if is_notified:
+            stage.dispatcher.on_heads([((queue.organization, queue.id), appended.entries[-1].seq)])
+        else:
+            on_appended(appended)
+        at_once.append(len(started))
+
+    at_once: list[int] = []
+    stage.store.on_append = [once]
+    await stage.append(queue)
+    assert at_once == [LANES_PER_TURN]
+    await stage.quiet()
+    await until(lambda: len(stage.courier.in_flight) == 2 * LANES_PER_TURN + 1)

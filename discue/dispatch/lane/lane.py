@@ -234,11 +234,9 @@ class Lane:
             self._replay.end_if_done()
 
     def on_published(self, entries: tuple[Entry, ...]) -> None:
-        """Send messages that were appended to the log. They are beyond the end of a replay."""
-        if self._replay is not None:
-            return
-        self.backlog.on_published(entries, may_hold=self._can_start)
-        self.pump()
+        """Note messages that were appended to the log, for `pump`. They are beyond the end of a replay."""
+        if self._replay is None:
+            self.backlog.on_published(entries, may_hold=self._can_start)
 
     def pump(self) -> None:
         """Start whatever may start now, in this lane and in those that share its listener."""

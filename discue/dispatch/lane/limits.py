@@ -24,9 +24,9 @@ from discue.store.time_slice import TimeSlice
 # lanes are queued.
 _TRIED_PER_RELEASE: Final = 4
 
-# Slots without a request to start cost little, but there can be thousands of them.
-_TRIED_PER_TURN: Final = 64
-
+LANES_PER_TURN: Final = 64
+"""How many lanes are pumped in a turn of the event loop. One without a request to start costs little, but there can be
+thousands of them."""
 
 _UNBOUNDED: Final = 1 << 62
 
@@ -139,7 +139,7 @@ class Turns:
         self.left = self._most
         self.is_on = False
         tried = 0
-        while self._waiting and self.left and tried < _TRIED_PER_TURN:
+        while self._waiting and self.left and tried < LANES_PER_TURN:
             self._waiting.take().pump()
             tried += 1
         if self._waiting and not self.is_on:
