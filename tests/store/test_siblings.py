@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -86,11 +86,22 @@ async def test_worker_without_room_gets_an_unspecific_notification_once_it_has_r
             one.sockets.notify(CURSORS)
             # A worker that is halted holds up no other worker.
             assert await third.hears() == CURSORS
+        # Nothing but the halted worker is waited for now. Another notification reaches the others at once.
+        await _until(lambda: one.sockets._is_only_behind)
+        one.sockets.notify(CURSORS)
+        assert not one.sockets._is_only_behind
+        assert await third.hears() == CURSORS
         received = [CURSORS]
         async with asyncio.timeout(PATIENCE_SECONDS):
             while received[-1] == CURSORS:
                 received.append(await _received(halted))
         assert received[-1] == ANYTHING
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
 
 
 async def _received(halted: socket.socket) -> Notification:

@@ -15,6 +15,8 @@ from discue.store.notifications import WaitingNotifications
 
 _PAUSE_SECONDS: Final = 0.002
 """Notifications that are added meanwhile share the next datagrams: each datagram wakes up another worker."""
+_FULL_SECONDS: Final = 0.1
+"""How long a socket without room is left alone, unless there is something to send to the others."""
 # Some systems limit a datagram to 2,048 bytes. A head takes up to 30 of them.
 _HEADS_PER_DATAGRAM: Final = 64
 _DATAGRAM_BYTES: Final = 2_048
@@ -44,11 +46,16 @@ class SiblingSockets:
         """Sockets that had no room for the last notifications. They get an unspecific one instead."""
         self._waiting = WaitingNotifications(_HEADS_PER_DATAGRAM)
         self._sending: asyncio.Handle | None = None
+        self._is_only_behind = False
+        """Whether nothing but sockets without room is waited for."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def notify(self, hint: Notification) -> None:
         self._waiting.add(hint)
+        if self._is_only_behind and self._sending is not None:
+            self._sending.cancel()
+            self._is_only_behind, self._sending = False, None
         if self._sending is None:
             self._sending = asyncio.get_running_loop().call_soon(self._send)
 
@@ -72,6 +79,7 @@ class SiblingSockets:
     def _send(self) -> None:
         """Send what waits, and again after a pause, as long as anything waits."""
         waiting, behind = self._waiting.take(), self._behind
+        self._is_only_behind = False
         if not waiting and not behind:
             self._sending = None
             return
@@ -87,4 +95,6 @@ class SiblingSockets:
                 if error.errno not in _FULL:
                     raise
                 self._behind.add(path)
-        self._sending = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._send)
+        self._is_only_behind = not waiting
+        pause = _PAUSE_SECONDS if waiting else _FULL_SECONDS
+        self._sending = asyncio.get_running_loop().call_later(pause, self._send)
