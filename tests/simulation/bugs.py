@@ -9,7 +9,7 @@ import apsw
 
 from discue.dispatch.jobs.retention import Retention
 from discue.dispatch.lane.lane import Lane
-from discue.dispatch.lane.owned_cursor import DelayedFlushes
+from discue.dispatch.lane.owned_cursor import DelayedFlushes, Flush
 from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.clock import DatabaseClock
@@ -17,6 +17,7 @@ from discue.sending.fetch import FetchResult
 from discue.store import cursors, purge, workers
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Transaction
+from discue.store.group_commit import SettleResult
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
 from tests.faults import broken
@@ -92,6 +93,17 @@ def never_makes_delayed_flushes() -> None:
     put(DelayedFlushes, "wake", lambda _flushes: None)
 
 
+def forgets_what_a_failed_commit_has_taken() -> None:
+    on_result = Flush.on_result
+
+    def forgetful(self: Flush, result: SettleResult) -> None:
+        if isinstance(result, Exception):
+            self._settle = None
+        on_result(self, result)
+
+    put(Flush, "on_result", forgetful)
+
+
 def drops_lanes_with_requests_in_flight() -> None:
     put(Lane, "is_needed", property(lambda lane: lane.limits.fair_share is not None or not lane.backlog.is_caught_up))
     put(LaneRecord, "is_idle", property(lambda record: record.position >= record.head - 1 and not record.stream))
@@ -105,6 +117,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
     "never_forgets": never_forgets,
+    "forgets_what_a_failed_commit_has_taken": forgets_what_a_failed_commit_has_taken,
     "drops_lanes_with_requests_in_flight": drops_lanes_with_requests_in_flight,
     "never_makes_delayed_flushes": never_makes_delayed_flushes,
     "follows_the_wall_clock": follows_the_wall_clock,
