@@ -48,6 +48,8 @@ class LaneIndex:
         self._clock = clock
         self._make_lane = make_lane
         self._by_cursor: dict[CursorKey, Lane | bytes] = {}
+        self._awake: dict[CursorKey, Lane] = {}
+        """The lanes among them: few of 100,000 cursors have one."""
         self._by_queue: dict[QueueKey, CursorKey | dict[CursorKey, None]] = {}
         """The only cursor of a queue, or all of them in order: a dictionary takes 230 bytes."""
         self._fair_shares: dict[ListenerKey, FairShare] = {}
@@ -57,7 +59,7 @@ class LaneIndex:
         return len(self._by_cursor)
 
     def __iter__(self) -> Iterator[Lane]:
-        return iter([lane for lane in self._by_cursor.values() if not isinstance(lane, bytes)])
+        return iter([*self._awake.values()])
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_cursor
@@ -72,8 +74,7 @@ class LaneIndex:
 
     def get(self, key: CursorKey) -> Lane | None:
         """Return the lane of a cursor; None if the cursor is idle or unknown."""
-        lane = self._by_cursor.get(key)
-        return None if isinstance(lane, bytes) else lane
+        return self._awake.get(key)
 
     def wake(self, key: CursorKey) -> Lane | None:
         """Return the lane of a cursor, which gets one if it is idle."""
@@ -138,7 +139,7 @@ class LaneIndex:
         """Remove a lane, unless another one has taken its place."""
         if self._by_cursor.get(lane.key) is not lane:
             return
-        del self._by_cursor[lane.key]
+        del self._by_cursor[lane.key], self._awake[lane.key]
         self._remove_from_queue(lane.key, lane.record.queue)
         if (fair_share := self._fair_shares.get(lane.key[:2])) is not None:
             fair_share.leave(lane.limits)
@@ -160,6 +161,10 @@ class LaneIndex:
             else:
                 self._by_queue[queue] = {others: None, key: None}
         self._by_cursor[key] = lane
+        if isinstance(lane, bytes):
+            self._awake.pop(key, None)
+        else:
+            self._awake[key] = lane
 
     def _remove_from_queue(self, key: CursorKey, queue: int) -> None:
         cursors = self._by_queue[key[0], queue]
