@@ -51,7 +51,7 @@ def test_missing_version_is_named_and_fails_nothing(in_path: Path, capsys: pytes
 
 
 def test_version_that_fails_its_tests_fails_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert pythons.summary([Result("3.99", "3.99.1 failed in 3 s", failed=True)]) == 1
+    assert pythons.summary([Result("3.99", "3.99.1 failed", failed=True)]) == 1
     assert "3.99.1 failed" in capsys.readouterr().out
 
 
