@@ -153,6 +153,12 @@ class Store:
         )
         self._works_started = 0
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit runs or is waited for, or what follows it."""
+        groups = (*self._appends, *self._settles, *self._works, *self._urgent_works)
+        return any(group.running is not None for group in groups)
+
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         """Read the state of the cluster, and adjust the clock."""
         sent_at = self.clock.monotonic()

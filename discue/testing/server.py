@@ -235,6 +235,7 @@ class Timeline:
         return bool(
             self._dispatcher.tasks.running
             or self._dispatcher.has_turns_to_come
+            or self._worker.control.store.is_busy
             or delivery.pulls.tasks.running
             or delivery.probe.in_flight
             or self._worker.poller.is_busy
