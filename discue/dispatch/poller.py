@@ -162,8 +162,9 @@ class Poller:
 
         Notifications announce heads, so this finds what few of them missed.
         """
-        # Without other workers only this process raises heads, and its lanes and consumers know them.
-        if not self._store.has_other_workers:
+        # Without other workers only this process raises heads, and its lanes and consumers know them. But the last one
+        # may have ended before it announced what it stored.
+        if not (self._store.has_other_workers or self._reads_faster):
             return ()
         if self._must_read_heads or not self._unread:
             self._unread = list(self._dispatcher.lanes.queues)

@@ -282,7 +282,8 @@ class LaneRegistry:
         finally:
             kept = self._given_up.intersection(idle)
             self._given_up -= kept
-            self.reload(kept)
+            if not self.is_closed:
+                self.reload(kept)
 
     def on_released(self, key: CursorKey) -> None:
         """Drop a cursor that the store knows to be given up."""

@@ -214,6 +214,13 @@ class GroupCommit:
         self.running: asyncio.Task[None] | None = None
         """The task that commits, while anything waits or is being committed."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._to_tell: deque[tuple[SettleSource, SettleResult]] = deque()
+        """Results of commits that have ended, for sources that are told in the next turns."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being committed, or waits for that or for the result."""
+        return self.running is not None or bool(self._to_tell)
 
     def add(self, waiting: "_Waiting[Any] | FairQueue[Any]", item: Any) -> "asyncio.Future[Any]":
         """Let an item wait for a commit, in the queue of its kind, and return its result."""
@@ -268,9 +275,9 @@ class GroupCommit:
             self._on_end(batch, None)
             for future in futures:
                 resolve(future, error)
-            await self._tell(sources, repeat(error))
+            self._tell(sources, repeat(error))
             if isinstance(error, StoreUnavailable):
-                await self._refuse_waiting()
+                self._refuse_waiting()
             return
         finally:
             self._seconds.observe(self.commit_time.end())
@@ -279,17 +286,26 @@ class GroupCommit:
         results = (*outcome.appends, *outcome.works, *outcome.topic_appends)
         for future, result in zip(futures, results, strict=True):
             resolve(future, result)
-        self._on_end(batch, outcome)
-        await self._tell(sources, outcome.settles)
+        try:
+            self._on_end(batch, outcome)
+        finally:
+            self._tell(sources, outcome.settles)
 
-    async def _tell(self, sources: Sequence[SettleSource], results: Iterable[SettleResult]) -> None:
-        for number, (source, result) in enumerate(zip(sources, results, strict=False), start=1):
+    def _tell(self, sources: Sequence[SettleSource], results: Iterable[SettleResult]) -> None:
+        """Tell sources their results: 64 in a turn, because each starts what waited for it."""
+        is_telling = bool(self._to_tell)
+        self._to_tell.extend(zip(sources, results, strict=False))
+        if not is_telling:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        for _ in range(min(_TOLD_PER_TURN, len(self._to_tell))):
+            source, result = self._to_tell.popleft()
             call_apart(source.on_result, result)
-            # Each starts what waited for it.
-            if not number % _TOLD_PER_TURN:
-                await asyncio.sleep(0)
+        if self._to_tell:
+            self._running_loop().call_soon(self._tell_some)
 
-    async def _refuse_waiting(self) -> None:
+    def _refuse_waiting(self) -> None:
         """Fail what waits: each batch would only fail in turn, and callers that learn it now can retry earlier."""
         error = StoreUnavailable(code="not_stored")
         self._on_taken([item for item, _ in (*self.appends, *self.topic_appends)])
@@ -299,7 +315,7 @@ class GroupCommit:
             waiting.clear()
         sources = tuple(self.settles)
         self.settles.clear()
-        await self._tell(sources, repeat(error))
+        self._tell(sources, repeat(error))
 
     def _take_appends(self, waiting: FairQueue[A]) -> "_Taken[A]":
         """Take the next appends, at least one, up to the limits of a commit."""

@@ -155,9 +155,8 @@ class Store:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a commit runs or is waited for, or what follows it."""
-        groups = (*self._appends, *self._settles, *self._works, *self._urgent_works)
-        return any(group.running is not None for group in groups)
+        """Whether a commit runs, or anything waits for one or for its result."""
+        return any(group.is_busy for group in (*self._appends, *self._settles, *self._works, *self._urgent_works))
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
         """Read the state of the cluster, and adjust the clock."""
@@ -324,7 +323,7 @@ class Store:
                 call_apart(on_append, each)
         if outcome.heads:
             for on_heads in self.on_heads:
-                on_heads(outcome.heads.items())
+                call_apart(on_heads, outcome.heads.items())
         if (appended or outcome.heads) and self.has_other_workers:
             heads = [((each.organization, each.queue), each.entries[-1].seq) for each in appended]
             self.engine.notify(Notification(heads=(*heads, *outcome.heads.items())))

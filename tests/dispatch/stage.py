@@ -347,7 +347,7 @@ class Stage:
             tasks = self.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
             if tasks:
                 await asyncio.wait(tasks)
-            elif self._has_turns_to_come:
+            elif self._has_turns_to_come or self.store.is_busy:
                 await asyncio.sleep(0)
             elif flushes and any(worker.dispatcher.delayed_flushes for worker in self.workers):
                 for worker in self.workers:

@@ -303,6 +303,23 @@ async def test_heads_are_read_faster_after_the_end_of_another_worker(
     assert [len(queues) for queues in post.polls] == [0, 1, 1, 1, 3, 2, 1, 1]
 
 
+async def test_heads_are_read_once_after_the_end_of_the_last_other_worker(
+    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have stored messages that it did not announce."""
+    keys = tuple((1, number) for number in range(5))
+    monkeypatch.setattr(LaneIndex, "queues", keys)
+    monkeypatch.setattr(poller, "_QUEUES_AT_ONCE", 1)
+    monkeypatch.setattr(poller, "_QUEUES_AFTER_AN_END", 3)
+    await join_elsewhere(elsewhere)
+    await post.poll()
+    await elsewhere.write(partial(workers.expire_worker, session_id=4_711, known_dead=True))
+    for _ in range(5):
+        await post.poll()
+    assert [len(queues) for queues in post.polls] == [0, 1, 3, 2, 0, 0]
+    assert sorted(key for queues in post.polls[2:4] for key in queues) == list(keys)
+
+
 @pytest.mark.parametrize(
     "hint", [Notification(feed=True), Notification(cursors=True), Notification(anything=True)], ids=repr
 )
@@ -357,6 +374,11 @@ async def test_without_notifications_there_is_a_poll_each_second(post: Post) -> 
     assert len(post.polls) == 2
 
 
+def _events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the events that this worker has logged: a service that other tests share logs, too."""
+    return [record.message for record in caplog.records if record.name.startswith("discue.test")]
+
+
 async def test_unavailable_store_is_logged_once_and_polled_again_after_a_second(
     post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -364,14 +386,14 @@ async def test_unavailable_store_is_logged_once_and_polled_again_after_a_second(
     post.error = StoreUnavailable()
     for _ in range(2):
         await post.poll()
-    assert [record.message for record in caplog.records] == ["database_unavailable"]
+    assert _events(caplog) == ["database_unavailable"]
     assert not post.store.healthy
     post.error = None
     began_at = time.monotonic()
     post.poller.request_poll()
     await post.poller.run_once()
     assert time.monotonic() - began_at > 0.9, "a hint does not make it come sooner"
-    assert [record.message for record in caplog.records] == ["database_unavailable", "database_available"]
+    assert _events(caplog) == ["database_unavailable", "database_available"]
 
 
 async def test_reset_after_a_lost_connection_renews_the_lease_first(

@@ -204,6 +204,28 @@ async def test_source_that_fails_disturbs_no_other(house: House) -> None:
     assert [type(each["exception"]) for each in complaints] == [LookupError]
 
 
+async def test_lanes_follow_a_commit_although_what_hears_of_its_heads_fails(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    commit = Watched.commit
+
+    async def with_heads(engine: Watched, batch: Batch) -> BatchOutcome:
+        return msgspec.structs.replace(await commit(engine, batch), heads={(ORGANIZATION, house.queue.id): 1})
+
+    def fail(heads: object) -> None:
+        raise LookupError("no lane")
+
+    monkeypatch.setattr(Watched, "commit", with_heads)
+    house.store.on_heads = [fail]
+    source = Source(house.queue)
+    house.store.add_settle(source, 1)
+    await house.store.write(_nothing)
+    assert source.results == [False]
+    assert {type(each["exception"]) for each in complaints} == {LookupError}
+
+
 async def test_many_lanes_follow_a_commit_in_turns(house: House) -> None:
     turns, order = [0], list[int]()
 
@@ -215,8 +237,9 @@ async def test_many_lanes_follow_a_commit_in_turns(house: House) -> None:
     for _ in range(300):
         house.store.add_settle(Source(house.queue, lambda _: order.append(turns[0])), 1)
     await house.store.write(_nothing)
-    # The next commit begins when all have followed.
-    await house.store.write(_nothing)
+    async with asyncio.timeout(10):
+        while house.store.is_busy:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
     assert len(order) == 300
     assert max(Counter(order).values()) == 64
 

@@ -261,15 +261,18 @@ class Flush:
         spans, self._settle = self._taken_spans, None
         self.state = FlushState.IDLE
         self._cursor.on_stored(settle)
-        for record_span in spans:
-            record_span()
-        self._owned.lane.on_flushed(settle)
-        if self._is_urgent or self._releases:
-            self.request()
-        else:
-            self.request_soon()
-        if self.state is FlushState.IDLE:
-            self._end()
+        try:
+            for record_span in spans:
+                record_span()
+            self._owned.lane.on_flushed(settle)
+        finally:
+            # Whatever fails there, changes are stored, and the caller of `release` goes on.
+            if self._is_urgent or self._releases:
+                self.request()
+            else:
+                self.request_soon()
+            if self.state is FlushState.IDLE:
+                self._end()
 
     async def _repeat(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -8,10 +8,11 @@ import pytest
 
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.handover import CHECK_INTERVAL_MS
+from discue.dispatch.lane.lane import Lane
 from discue.domain.attempts import decode_detail
 from discue.domain.errors import StoreUnavailable
 from discue.domain.model import Listener, Queue
-from discue.store.engine import Appended, Batch, BatchOutcome, Notification, Work
+from discue.store.engine import Appended, Batch, BatchOutcome, Notification, Settle, Work
 from tests.dispatch.stage import LIMITS, Stage, Worker, badly, until, well, with_trace
 
 IN_FLIGHT = LIMITS.listener_max_in_flight
@@ -256,6 +257,30 @@ async def test_drain_during_a_handover_ends_with_it(stage: Stage) -> None:
     first.courier.end_all(well())
     await stage.quiet()
     await stage.take_free(second)
+    assert (await stage.counts(listener)).acknowledged == len(ids)
+
+
+async def test_handover_ends_although_the_lane_fails_to_follow_its_flush(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    _, listener, first, second, ids = await _two_workers(stage)
+    on_flushed, failures = Lane.on_flushed, [LookupError("no lane")]
+
+    def fails_once(lane: Lane, settle: Settle) -> None:
+        if failures:
+            raise failures.pop()
+        on_flushed(lane, settle)
+
+    monkeypatch.setattr(Lane, "on_flushed", fails_once)
+    async with asyncio.timeout(10):
+        await first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors))
+    assert [type(each["exception"]) for each in complaints] == [LookupError]
+    first.courier.end_all(well())
+    await stage.quiet()
+    await stage.take_free(second)
+    await stage.end_all(well())
     assert (await stage.counts(listener)).acknowledged == len(ids)
 
 
