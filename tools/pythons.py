@@ -23,7 +23,7 @@ PART = (
 )
 """The tests that run on the first and the last version."""
 BETWEEN = PART[-4:]
-"""Those that run on a version between them: the ones with sockets, processes and the event loop."""
+"""The tests that run on the versions between: those that use sockets, processes and the event loop."""
 ON_SQLITE = ("-k", "not postgres")
 """PostgreSQL is left out: it works the same with every version of Python."""
 

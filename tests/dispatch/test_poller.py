@@ -287,12 +287,18 @@ async def test_heads_of_many_queues_are_read_in_turn_or_all_after_an_unknown_com
     assert [sorted(queues) for queues in post.polls[5:]] == [list(keys), list(keys)]
 
 
-async def test_heads_are_read_faster_after_the_end_of_another_worker(
-    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LaneIndex, "queues", tuple((1, number) for number in range(5)))
+@pytest.fixture
+def five_queues(monkeypatch: pytest.MonkeyPatch) -> tuple[QueueKey, ...]:
+    """Queues of which a poll reads one head, or three after the end of another worker."""
+    keys = tuple((1, number) for number in range(5))
+    monkeypatch.setattr(LaneIndex, "queues", keys)
     monkeypatch.setattr(poller, "_QUEUES_AT_ONCE", 1)
     monkeypatch.setattr(poller, "_QUEUES_AFTER_AN_END", 3)
+    return keys
+
+
+@pytest.mark.usefixtures("five_queues")
+async def test_heads_are_read_faster_after_the_end_of_another_worker(post: Post, elsewhere: Store) -> None:
     await join_elsewhere(elsewhere)
     await join_elsewhere(elsewhere, session_id=4_712)
     for _ in range(3):
@@ -304,20 +310,16 @@ async def test_heads_are_read_faster_after_the_end_of_another_worker(
 
 
 async def test_heads_are_read_once_after_the_end_of_the_last_other_worker(
-    post: Post, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+    post: Post, elsewhere: Store, five_queues: tuple[QueueKey, ...]
 ) -> None:
     """It may have stored messages that it did not announce."""
-    keys = tuple((1, number) for number in range(5))
-    monkeypatch.setattr(LaneIndex, "queues", keys)
-    monkeypatch.setattr(poller, "_QUEUES_AT_ONCE", 1)
-    monkeypatch.setattr(poller, "_QUEUES_AFTER_AN_END", 3)
     await join_elsewhere(elsewhere)
     await post.poll()
     await elsewhere.write(partial(workers.expire_worker, session_id=4_711, known_dead=True))
     for _ in range(5):
         await post.poll()
     assert [len(queues) for queues in post.polls] == [0, 1, 3, 2, 0, 0]
-    assert sorted(key for queues in post.polls[2:4] for key in queues) == list(keys)
+    assert sorted(key for queues in post.polls[2:4] for key in queues) == list(five_queues)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
 
 _LOGS_READ = 128
-"""At most: SQLite's statements for more are so long that they would be parsed again each time."""
+"""How many logs one statement reads. SQLite's statement for more is too long to be kept prepared."""
 _LOG_READS_A_RUN = 80
 """The next run continues with the logs that follow, so that a run takes as long with 100,000 queues as with 10,000."""
 _CHANGES_A_STEP = 500
