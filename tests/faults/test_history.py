@@ -985,8 +985,8 @@ def test_stored_history_is_checked_again(tmp_path: Path) -> None:
     assert "never got m3" in done.stdout
 
 
-@pytest.mark.parametrize(("restarted_at", "is_found"), [(150.5, False), (151.0, True), (149.0, True)])
-def test_worker_that_restarts_soon_after_it_got_a_cursor_may_hand_it_over_again(
+@pytest.mark.parametrize(("restarted_at", "is_found"), [(150.2, False), (150.5, False), (151.0, True), (149.0, True)])
+def test_worker_that_restarts_hands_over_its_cursors_and_may_get_them_back(
     restarted_at: float, *, is_found: bool
 ) -> None:
     history = a_history()

@@ -181,7 +181,7 @@ async def rolling_upgrade(field: Field) -> None:
 
 
 async def _exchange(field: Field, worker: Worker) -> None:
-    with field.holding(worker):
+    with field.holding(worker), field.fault_of("restart"):
         code = await worker.product.stop()
         assert code == 0, f"worker {worker.number} ended with {code}:\n{''.join(worker.product.lines)}"
         await worker.start()

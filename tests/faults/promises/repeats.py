@@ -64,7 +64,7 @@ def contested(history: History) -> Iterator[str]:
     """Find listeners that two workers deliver to in turns: each assumes that it owns the cursor.
 
     A request that was on its way while its worker was cut off may arrive when another worker owns the cursor. A worker
-    that restarts soon after it has got a cursor hands it over once more.
+    that restarts hands its cursors over, and may get them back as soon as it has started.
     """
     restarts = [fault.began_at for fault in history.faults if fault.kind == "restart"]
     by_listener: defaultdict[str, list[Receipt]] = defaultdict(list)
@@ -77,7 +77,7 @@ def contested(history: History) -> Iterator[str]:
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
         for (_, theirs), (_, mine), (_, again) in zip(changes, changes[1:], changes[2:], strict=False):
             belated = mine.came_at - theirs.came_at > history.bounds.old_owner_seconds
-            hands_over = any(mine.came_at <= at <= again.came_at for at in restarts)
+            hands_over = any(theirs.came_at <= at <= again.came_at for at in restarts)
             if belated and not hands_over and again.came_at - theirs.came_at < _TURN_SECONDS:
                 pair = f"workers {theirs.worker} and {mine.worker}"
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
