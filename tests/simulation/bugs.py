@@ -14,7 +14,7 @@ from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.clock import DatabaseClock
 from discue.sending.fetch import FetchResult
-from discue.store import cursors, purge, workers
+from discue.store import cursors, message_log, purge, workers
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Transaction
 from discue.store.group_commit import SettleResult
@@ -82,6 +82,10 @@ def forgets_early() -> None:
     put(Retention, "_kept_since", lambda _self, _log, now: now)
 
 
+def frees_bodies_that_others_use() -> None:
+    put(message_log, "_DELETE_UNSHARED", message_log._DELETE_UNSHARED.replace(" AND uses <= 1", ""))
+
+
 def never_forgets() -> None:
     async def keep(*_of: object) -> None:
         """Trim no log."""
@@ -116,6 +120,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "forgets_early": forgets_early,
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
+    "frees_bodies_that_others_use": frees_bodies_that_others_use,
     "never_forgets": never_forgets,
     "forgets_what_a_failed_commit_has_taken": forgets_what_a_failed_commit_has_taken,
     "drops_lanes_with_requests_in_flight": drops_lanes_with_requests_in_flight,

@@ -65,6 +65,14 @@ class Queue(NamedTuple):
     """The lowest seq with a delivery row; without rows the one after the head."""
 
 
+class Body(NamedTuple):
+    """A body, which is freed when it has no uses, and how many rows of the log name it."""
+
+    uses: int
+    """0 once it is freed."""
+    named: int
+
+
 class Worker(NamedTuple):
     """The row of a worker. Times are by the database's clock."""
 
@@ -106,6 +114,10 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
             WHERE e.organization = h.organization AND e.queue = h.queue
         ) FROM queue_head h WHERE h.organization = $1 AND h.queue = $2""",
     ),
+    "body": (
+        Body,
+        """SELECT coalesce((SELECT uses FROM body WHERE id = $1), 0), (SELECT count(*) FROM log WHERE body_id = $1)""",
+    ),
     "worker": (
         Worker,
         """SELECT w.dead, w.lease_until <= clock_ms() OR w.lease_until > clock_ms() + w.lease_ms, w.is_leaving,
@@ -116,6 +128,7 @@ _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {
 }
 """The rows that rules are about, and how to read one by its key."""
 _PART_OF: Final = {
+    "body": ("body", 1),
     "cursor": ("cursor", 3),
     "delivery": ("cursor", 3),
     "log": ("queue_head", 2),
@@ -161,6 +174,7 @@ RULES: Final[Mapping[type[Any], Sequence[tuple[str, Callable[[Any, Any], bool]]]
         ("its tail is beyond a cursor", lambda _, now: now.tail > now.passed),
         ("its tail is beyond a delivery row", lambda _, now: now.tail >= now.lowest_row),
     ),
+    Body: (("it has other uses than the log names", lambda _, now: now.uses != now.named),),
     Worker: (
         ("it is alive again", lambda was, now: was.dead > now.dead),
         (_EXPIRED_EARLY, lambda was, now: now.dead > was.dead and not (now.is_over or now.is_leaving)),

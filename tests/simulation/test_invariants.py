@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulation.invariants import RULES, Cursor, Queue, Worker
+from tests.simulation.invariants import RULES, Body, Cursor, Queue, Worker
 
 _CURSOR = Cursor(
     owner=1,
@@ -25,7 +25,9 @@ _CURSOR = Cursor(
 _QUEUE = Queue(head=9, tail=1, highest=9, passed=5, lowest_row=4)
 _WORKER = Worker(dead=0, is_over=0, is_leaving=0, namesakes=0, holds_locks=0)
 
-Row = Cursor | Queue | Worker
+_BODY = Body(uses=2, named=2)
+
+Row = Cursor | Queue | Body | Worker
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,8 @@ Row = Cursor | Queue | Worker
         (_QUEUE, {"tail": 10, "passed": 10, "lowest_row": 11}, "its tail is beyond its head"),
         (_QUEUE, {"tail": 6, "lowest_row": 7}, "its tail is beyond a cursor"),
         (_QUEUE, {"tail": 4}, "its tail is beyond a delivery row"),
+        (_BODY, {"uses": 0}, "it has other uses than the log names"),
+        (_BODY, {"named": 1}, "it has other uses than the log names"),
         (_WORKER._replace(dead=1), {"dead": 0}, "it is alive again"),
         (_WORKER, {"dead": 1}, "it was expired during its lease"),
         (_WORKER, {"namesakes": 1}, "another living worker has its slot"),
