@@ -24,7 +24,7 @@ class Worker:
     def __init__(self, monitor: Endpoint) -> None:
         self.well = True
         target = parse_target(monitor.url, "")
-        self.heartbeat = Heartbeat(target, is_well=lambda: self.well, connect_seconds=5, log=Log())
+        self.heartbeat = Heartbeat(target, is_well=lambda: self.well, connect_seconds=5, log=Log("heartbeat"))
 
 
 async def test_only_a_worker_that_is_well_beats(monitor: Endpoint) -> None:
@@ -43,7 +43,8 @@ async def test_a_monitor_that_fails_is_logged_once_without_its_url(
     for status in (503, 404, 200, 200):
         monitor.liveness_status = status
         await worker.heartbeat.beat()
-    assert [record.getMessage() for record in caplog.records] == ["heartbeat_failed", "heartbeat_recovered"]
+    logged = [record.getMessage() for record in caplog.records if record.name == "discue.heartbeat"]
+    assert logged == ["heartbeat_failed", "heartbeat_recovered"]
     assert monitor.url not in caplog.text
 
 
