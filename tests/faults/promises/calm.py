@@ -11,6 +11,8 @@ _LOCKED_SECONDS = 5.0
 """Time for which the locks of a worker that is cut off stay, at most, after its connections are gone or back."""
 _TAKING_BACK = ("failover after cancelling", "failover after restart")
 """Faults that take back what clients may have seen: it was on no standby."""
+_CUT_OFF = "cut off"
+"""The fault that keeps a worker from reaching anybody."""
 _MARGIN_SECONDS = 0.5
 """Tolerance for a machine that runs the whole cluster and the test."""
 
@@ -78,3 +80,10 @@ def was_held_up(history: History, fault: Fault, receipt: Receipt) -> bool:
     signed_before = receipt.timestamp <= fault.began_at + history.epoch
     came_within = fault.began_at <= receipt.came_at <= fault.ended_at + history.bounds.recording_seconds
     return signed_before and came_within
+
+
+def waited_to_connect(history: History, fault: Fault, receipt: Receipt) -> bool:
+    """Return whether a request was signed while its worker was cut off from everything, and connected afterwards."""
+    signed_before = receipt.timestamp <= fault.ended_at + history.epoch
+    came_within = fault.began_at <= receipt.came_at <= fault.ended_at + history.bounds.recording_seconds
+    return fault.kind == _CUT_OFF and signed_before and came_within

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tests.faults.history import History, Receipt
-from tests.faults.promises.calm import was_held_up
+from tests.faults.promises.calm import waited_to_connect, was_held_up
 
 
 def kept(history: History) -> Iterator[str]:
@@ -19,7 +19,8 @@ def kept(history: History) -> Iterator[str]:
 
 def _began_earlier(history: History, receipt: Receipt) -> bool:
     """Whether it was held up, so that when it came says nothing about when it began."""
-    return any(receipt.worker in fault.workers and was_held_up(history, fault, receipt) for fault in history.faults)
+    touching = [fault for fault in history.faults if receipt.worker in fault.workers]
+    return any(was_held_up(history, each, receipt) or waited_to_connect(history, each, receipt) for each in touching)
 
 
 def _too_fast(history: History, name: str, receipts: list[Receipt]) -> Iterator[str]:

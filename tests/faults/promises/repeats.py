@@ -8,11 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from tests.faults.history import Fault, History, Receipt
-from tests.faults.promises.calm import was_held_up, was_stored
+from tests.faults.promises.calm import waited_to_connect, was_held_up, was_stored
 
 _TURN_SECONDS = 1.0
-_CUT_OFF = "cut off"
-"""The fault that keeps a worker from reaching anybody."""
 
 
 class Repeat(NamedTuple):
@@ -71,7 +69,7 @@ def contested(history: History) -> Iterator[str]:
     for receipt in sorted(history.receipts, key=lambda receipt: receipt.came_at):
         touching = [fault for fault in history.faults if receipt.worker in fault.workers]
         is_late = any(was_held_up(history, fault, receipt) for fault in touching)
-        if not is_late and not any(_waited_to_connect(history, fault, receipt) for fault in touching):
+        if not is_late and not any(waited_to_connect(history, fault, receipt) for fault in touching):
             by_listener[receipt.name].append(receipt)
     for name, receipts in by_listener.items():
         changes = [(before.worker, after) for before, after in pairwise(receipts) if before.worker != after.worker]
@@ -81,13 +79,6 @@ def contested(history: History) -> Iterator[str]:
             if belated and not hands_over and again.came_at - theirs.came_at < _TURN_SECONDS:
                 pair = f"workers {theirs.worker} and {mine.worker}"
                 yield f"{name} got messages from {pair} by turns at {mine.came_at:.1f} s"
-
-
-def _waited_to_connect(history: History, fault: Fault, receipt: Receipt) -> bool:
-    """Return whether a request was signed while its worker was cut off from everything, and connected afterwards."""
-    signed_before = receipt.timestamp <= fault.ended_at + history.epoch
-    came_within = fault.began_at <= receipt.came_at <= fault.ended_at + history.bounds.recording_seconds
-    return fault.kind == _CUT_OFF and signed_before and came_within
 
 
 class Assigned:
@@ -131,7 +122,7 @@ def _explaining(history: History, faults: list[Fault], repeat: Repeat) -> Iterat
     for index, fault in enumerate(faults):
         if first.worker in fault.workers and _went_unrecorded(history, fault, repeat):
             yield index, first.name, first.worker
-        is_late = was_held_up(history, fault, again) or _waited_to_connect(history, fault, again)
+        is_late = was_held_up(history, fault, again) or waited_to_connect(history, fault, again)
         if again.worker in fault.workers and is_late:
             yield index, first.name, again.worker
 
