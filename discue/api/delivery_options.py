@@ -150,7 +150,7 @@ class RateLimitView(msgspec.Struct, frozen=True):
 
 
 class EffectiveOptionsView(msgspec.Struct, kw_only=True, frozen=True):
-    """The options in effect: set for the listener, its queue, or the service."""
+    """The options in effect: set for the listener, its queue, its organization, or the service."""
 
     timeout: Annotated[int | UnsetType, doc("Timeout of an attempt, in seconds.", 15, minimum=1)] = UNSET
     lease_seconds: Annotated[
@@ -222,10 +222,13 @@ def rate_view(rate: RateLimit | None) -> RateLimitView | UnsetType:
     return UNSET if rate is None else RateLimitView(rate.per_second, rate.burst)
 
 
-def effective_view(listener: Listener, settings: Settings) -> EffectiveOptionsView:
-    """Return the options in effect for a listener, after the defaults of its queue and of the server."""
+def effective_view(listener: Listener, default_retry: RetryOptions | None, settings: Settings) -> EffectiveOptionsView:
+    """Return the options in effect for a listener.
+
+    They are its own, or those of its queue, its organization (`default_retry`) or the server.
+    """
     options, pulls = listener.options, listener.mode == "pull"
-    policy = effective_policy(listener.queue_retry, options.retry)
+    policy = effective_policy(default_retry, listener.queue_retry, options.retry)
     return EffectiveOptionsView(
         timeout=UNSET if pulls else options.timeout_seconds or settings.delivery_timeout_seconds,
         lease_seconds=(options.lease_seconds or LEASED_FOR_SECONDS) if pulls else UNSET,

@@ -9,12 +9,14 @@ from msgspec import UNSET, UnsetType
 
 from discue.control.api_keys import CreatedKey, first_key
 from discue.control.context import ControlContext, after_commit, changed_settings, record, require_found, require_none
+from discue.control.listener_fields import chosen_retry
 from discue.control.queues import new_system_queue
 from discue.domain import aliases
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import Conflict, Fault, Forbidden, NotFound, QuotaExceeded, invalid
 from discue.domain.model import Organization, Queue
 from discue.domain.quotas import HIGHEST, NAMES, QuotaName, setting_of
+from discue.domain.retry import RetryOptions
 from discue.domain.scopes import Access, Principal
 from discue.store import api_keys, domains, events, feed, organizations, purge, queues, tallies
 from discue.store.engine import Transaction
@@ -46,6 +48,7 @@ class OrganizationFields(NameFields, frozen=True):
     quotas: Mapping[QuotaName, int | None] | None = msgspec.field(default_factory=dict)
     """Only the named quotas change. A value of None clears one, None instead of the mapping clears all."""
     retention_seconds: int | UnsetType | None = UNSET
+    retry: RetryOptions | UnsetType | None = UNSET
 
 
 class NewOrganization(msgspec.Struct, frozen=True):
@@ -82,7 +85,13 @@ def _changed_limits(
 
 
 def _new_organization(
-    control: ControlContext, public_id: str, alias: str, settings: dict[str, int | bool], *, is_operator: bool = False
+    control: ControlContext,
+    public_id: str,
+    alias: str,
+    settings: dict[str, int | bool],
+    *,
+    is_operator: bool = False,
+    retry: RetryOptions | None = None,
 ) -> Organization:
     aliases.check_organization_alias(alias)
     now = control.clock.now()
@@ -95,6 +104,7 @@ def _new_organization(
         settings=settings,
         created_at=now,
         updated_at=now,
+        retry=retry,
     )
 
 
@@ -147,7 +157,7 @@ async def create(control: ControlContext, principal: Principal, fields: Organiza
     _require_creator(control, caller)
     public_id = control.public_ids.next()
     alias = new_alias(fields, f"{caller.alias}.{public_id}", aliases.check_organization_alias)
-    organization = _new_organization(control, public_id, alias, settings)
+    organization = _new_organization(control, public_id, alias, settings, retry=chosen_retry(None, fields.retry))
     if not caller.is_operator and not aliases.is_below(alias, caller.alias):
         raise invalid("/alias", f"must be below {caller.alias}, such as {caller.alias}.dev")
     first, system_queue = first_key(control, organization.id), new_system_queue(control, organization.id)
@@ -193,7 +203,8 @@ async def change(
         if alias != stored.alias:
             await _require_movable(tx, stored, alias)
         settings = _settings(principal, stored.settings, fields)
-        changed = msgspec.structs.replace(stored, alias=alias, settings=settings, updated_at=now)
+        retry = chosen_retry(stored.retry, fields.retry)
+        changed = msgspec.structs.replace(stored, alias=alias, settings=settings, retry=retry, updated_at=now)
         await _update(tx, stored, changed)
         await _record(tx, occurrence, "organization_updated", changed, seen_by=principal.organization, before=stored)
         return changed

@@ -88,8 +88,8 @@ class DeliveryRules:
 
 
 def policy_of(record: LaneRecord) -> RetryPolicy:
-    """Return the retry policy of a listener: its own options come before those of the queue, and the default."""
-    return effective_policy(record.queue_retry, record.options.retry)
+    """Return the retry policy of a listener: its own options come before those of its queue and organization."""
+    return effective_policy(record.organization_retry, record.queue_retry, record.options.retry)
 
 
 def message_policy(policy: RetryPolicy, extra: bytes) -> RetryPolicy:

@@ -29,6 +29,8 @@ class Organization(msgspec.Struct, frozen=True):
     updated_at: int
     founder: int = 0
     """The tenant that created it, whose limits, quotas and suspension it shares; 0: the operator created it."""
+    retry: RetryOptions | None = None
+    """Retry options for queues and listeners without their own."""
 
     @property
     def account(self) -> int:

@@ -13,7 +13,7 @@ _COMPLETE_RESPONSES = frozenset({"status", "redirect"})
 
 
 class RetryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Retry options of a message, listener or queue. None: taken from the next less specific of these."""
+    """Retry options of a message, listener, queue or organization. None: taken from the next of these."""
 
     schedule: tuple[int, ...] | None = None
     """Delays between attempts, in seconds."""
@@ -45,7 +45,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy((5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
-"""Applies where queue, listener and message say nothing else: `dispatch/delivery_rules.py` combines their options."""
+"""Applies where organization, queue, listener and message say nothing else."""
 
 
 def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPolicy:
@@ -68,7 +68,10 @@ def with_options(policy: RetryPolicy, options: RetryOptions | None) -> RetryPoli
 
 
 def effective_policy(*options: RetryOptions | None) -> RetryPolicy:
-    """Return the default policy with the options applied, the least specific first: those of a queue, a listener."""
+    """Return the default policy with the options applied, the least specific first.
+
+    These are the options of an organization, a queue and a listener.
+    """
     return reduce(with_options, options, DEFAULT_RETRY_POLICY)
 
 

@@ -23,6 +23,7 @@ from discue.domain.errors import (
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey, RateLimitStatus
 from discue.domain.reservations import ReadBound
+from discue.domain.retry import RetryOptions
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
 from discue.http.negotiation import ACCEPT_CHARACTERS, HTML, JSON
@@ -122,6 +123,11 @@ class Request:
         self.stream: AsyncGenerator[bytes, None] | None = None
         self.reservation: Reservation | None = None
         """The reservation of the request, until its client has read the response; None before, and for publishes."""
+
+    @property
+    def default_retry(self) -> RetryOptions | None:
+        """The retry options of the caller's organization."""
+        return None if self.organization is None else self.organization.retry
 
 
 class Admission:

@@ -12,6 +12,7 @@ from discue.store import listeners
 from discue.store.domains import VerifiedDomains, requires_verified_domains
 from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
+from discue.store.organizations import read_retry
 from discue.store.queues import read_settings
 from discue.store.tables import by_index, chunks
 
@@ -87,6 +88,7 @@ class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
     queue_alias: str = ""
     listener_alias: str = ""
+    organization_retry: RetryOptions | None = None
     may_send: bool = True
     """False if the organization requires verified domains, and that of `notify_url` is not verified."""
     may_probe: bool = True
@@ -135,7 +137,8 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
-    c.start_seq, c.last_new_at, q.alias, l.alias, o.settings, p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
+    c.start_seq, c.last_new_at, q.alias, l.alias, o.retry, o.settings,
+    p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
     {listeners.READ_HEALTH}
 FROM cursor c
 JOIN listener l ON {by_index("l.organization", "c.organization")} AND l.id = c.listener AND l.deleted_at IS NULL
@@ -231,6 +234,7 @@ def _record(row: Row) -> LaneRecord:
     record["options"] = decode_delivery_options(record["options"])
     settings = read_settings(record["queue_retry"])
     record["queue_retry"] = settings.retry
+    record["organization_retry"] = read_retry(record["organization_retry"])
     record["ordered"] = bool(record["ordered"])
     record["blocks"] = record["ordered"] and record["stream"] == 0 and settings.on_missed == "block"
     record["has_inherited_requests"] = bool(record["has_inherited_requests"])

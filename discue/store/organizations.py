@@ -11,6 +11,7 @@ import msgspec
 
 from discue.domain.model import Organization
 from discue.domain.quotas import ResourceQuotaName
+from discue.domain.retry import RetryOptions
 from discue.store import tallies
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -18,24 +19,32 @@ from discue.store.tables import placeholders, read_one, row_reader
 from discue.store.tallies import TallyEntry
 
 _PLAIN: Final = "id, public_id, alias, state, created_at, updated_at, founder"
-COLUMNS: Final = f"{_PLAIN}, is_operator, settings"
+COLUMNS: Final = f"{_PLAIN}, is_operator, settings, retry"
 _BY_ID: Final = f"SELECT {COLUMNS} FROM organization WHERE id = $1 AND deleted_at IS NULL"
 _BY_PUBLIC_ID: Final = f"SELECT {COLUMNS} FROM organization WHERE public_id = $1 AND deleted_at IS NULL"
 _BY_ALIAS: Final = f"SELECT {COLUMNS} FROM organization WHERE alias = $1 AND deleted_at IS NULL"
 _OPERATOR: Final = f"""
     SELECT {COLUMNS} FROM organization WHERE is_operator = 1 AND deleted_at IS NULL ORDER BY id LIMIT 1"""
 _LIST: Final = f"SELECT {COLUMNS} FROM organization WHERE deleted_at IS NULL"
-_INSERT: Final = f"INSERT INTO organization ({COLUMNS}) VALUES ({placeholders(1, 9)})"
+_INSERT: Final = f"INSERT INTO organization ({COLUMNS}) VALUES ({placeholders(1, 10)})"
 _UPDATE: Final = """
-    UPDATE organization SET alias = $1, state = $2, settings = $3, updated_at = $4
-    WHERE id = $5 AND deleted_at IS NULL"""
+    UPDATE organization SET alias = $1, state = $2, settings = $3, retry = $4, updated_at = $5
+    WHERE id = $6 AND deleted_at IS NULL"""
 _OF_FOUNDER: Final = "SELECT id FROM organization WHERE founder = $1 AND founder > 0"
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
 read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
 """Decodes stored settings."""
 
-read_row = row_reader(Organization, COLUMNS, is_operator=bool, settings=read_settings)
+_decode_retry: Final = msgspec.json.Decoder(RetryOptions).decode
+
+
+def read_retry(stored: str | None) -> RetryOptions | None:
+    """Decode the stored retry options of an organization."""
+    return None if stored is None else _decode_retry(stored)
+
+
+read_row = row_reader(Organization, COLUMNS, is_operator=bool, settings=read_settings, retry=read_retry)
 """Makes an organization of a row of `COLUMNS`."""
 _plain_values: Callable[[Organization], Row] = attrgetter(*_PLAIN.split(", "))
 
@@ -64,17 +73,19 @@ async def page(tx: Transaction, selection: Selection, only: Collection[str] | No
 
 async def insert(tx: Transaction, organization: Organization) -> None:
     """Insert an organization. Raises UniqueViolation if its alias is taken."""
-    settings = msgspec.json.encode(organization.settings).decode()
-    await tx.execute(_INSERT, *_plain_values(organization), int(organization.is_operator), settings)
+    await tx.execute(_INSERT, *_plain_values(organization), int(organization.is_operator), *_json_values(organization))
 
 
 async def update(tx: Transaction, organization: Organization) -> bool:
     """Update an organization. Returns False if it was deleted; raises UniqueViolation if its alias is taken."""
+    values = (*_json_values(organization), organization.updated_at, organization.id)
+    return await tx.execute(_UPDATE, organization.alias, organization.state, *values) == 1
+
+
+def _json_values(organization: Organization) -> tuple[str, str | None]:
+    retry = organization.retry
     settings = msgspec.json.encode(organization.settings).decode()
-    changed = await tx.execute(
-        _UPDATE, organization.alias, organization.state, settings, organization.updated_at, organization.id
-    )
-    return changed == 1
+    return settings, None if retry is None else msgspec.json.encode(retry).decode()
 
 
 async def created_by_tenant(tx: Transaction, founder: int, *, deleted: bool = False) -> list[int]:

@@ -278,7 +278,7 @@ class Samples:
 
     def _OrganizationView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         quotas = dict.fromkeys(NAMES, 1)
-        limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas}
+        limits: dict[str, Any] = {"rate_limit": 9, "retention": 1, "quotas": quotas, "retry": RETRY}
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}")
         yield self._world.operator.create("/organizations", alias=f"org.example.{fresh()}", **limits)
 

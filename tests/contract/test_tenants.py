@@ -8,7 +8,7 @@ import pytest
 from tests.contract.caller import Caller, body, fresh, pointers, problem, resource
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, Reply
 
 # All workers must know an organization, a user and a domain that one of them stores.
 SETTINGS_MEANT = ("three workers",)
@@ -64,6 +64,33 @@ def test_an_organization_is_changed(owner: Caller, operator: Caller, place: str)
     owner.refused(403, "PUT", path, {"rate_limit": 5})
     operator.refused(422, "PUT", path, {"rate_limit": -1})
     owner.refused(422, "PUT", path, {"alias": None})
+
+
+def test_retry_policy_of_an_organization_applies_where_queue_and_listener_have_none(
+    operator: Caller, receiver: Receiver
+) -> None:
+    content = body(operator.ask("POST", "/organizations", {"alias": f"org.example.{fresh()}", "retry": [7]}))
+    path, tenant = f"/organizations/{content['organization']['id']}", operator.with_key(content["api_key"]["key"])
+    assert content["organization"]["retry"] == {"schedule": [7]}
+    queue = f"/queues/{tenant.create('/queues')['id']}"
+    endpoint = receiver.endpoint(Reply(500))
+    listener = f"{queue}/listeners/{tenant.create(f'{queue}/listeners', notify_url=endpoint.url)['id']}"
+    assert tenant.shown(listener)["effective"]["retry"]["schedule"] == [7]
+
+    wrong = {"retry": {"schedule": [0], "jitter": 2}}
+    assert pointers(tenant.refused(422, "PUT", path, wrong)) == ["/retry/schedule/0", "/retry/jitter"]
+    assert tenant.change(path, retry={"attempts": 1})["retry"] == {"attempts": 1}
+    tenant.until(listener, lambda shown: shown["effective"]["retry"]["attempts"] == 1)
+    tenant.create(f"{queue}/messages", data="x")
+    tenant.until(listener, lambda shown: shown["messages"]["missed_count"] == 1)
+    assert len(endpoint.received) == 1
+
+    tenant.change(queue, retry={"jitter": 0})
+    policy = tenant.shown(listener)["effective"]["retry"]
+    assert (policy["attempts"], policy["jitter"]) == (1, 0)
+    assert "retry" not in tenant.change(path, retry=None)
+    tenant.until(listener, lambda shown: shown["effective"]["retry"]["attempts"] == 12)
+    operator.delete(path)
 
 
 @covers_both("POST ORGANIZATIONS 402", "PUT ORGANIZATIONS 402")

@@ -368,7 +368,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options in effect: set for the listener, its queue, or the service."""
+    """The options in effect: set for the listener, its queue, its organization, or the service."""
 
     timeout: int | None = None
     """Timeout of an attempt, in seconds."""
@@ -884,6 +884,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """Quotas of the organization. Set by the operator."""
     retention: int | None = None
     """How long messages are kept in queues without a retention of their own, in seconds. Set by the operator."""
+    retry: Retry | None = None
+    """Retry policy. Omitted fields use the default."""
 
 
 class OrganizationResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -330,7 +330,7 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
             last_failure_at=counts.last_failure_at,
             **last_failure_fields(details.last_failure),
         ),
-        effective=effective_view(listener, call.control.settings),
+        effective=effective_view(listener, call.default_retry, call.control.settings),
         headers=dict(options.headers) or UNSET,
         timeout=or_unset(options.timeout_seconds),
         rate_limit=rate_view(options.rate_limit),

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.api.delivery_options import RetrySent, RetryShown, retry_given, retry_view
 from discue.api.resource import ResourceKind, fields_of, view_of
 from discue.api.resources.api_keys import ApiKeyView, key_view
 from discue.api.route import Call, Needs, Route
@@ -81,6 +82,7 @@ class OrganizationBody(NamedBody, kw_only=True):
     quotas: Annotated[QuotasBody | None | UnsetType, _QUOTAS] = UNSET
     retention: Annotated[Integer, _RETENTION] = UNSET
     require_verified_domains: Annotated[Flag, _VERIFIED_DOMAINS] = UNSET
+    retry: RetrySent = UNSET
 
 
 class QuotasView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -111,6 +113,7 @@ class OrganizationView(View, kw_only=True, frozen=True):
     rate_limit: Annotated[int | UnsetType, _RATE_LIMIT] = UNSET
     quotas: Annotated[QuotasView | UnsetType, _QUOTAS] = UNSET
     retention: Annotated[int | UnsetType, _RETENTION] = UNSET
+    retry: RetryShown = UNSET
 
 
 def _fields(call: Call) -> OrganizationFields:
@@ -119,7 +122,8 @@ def _fields(call: Call) -> OrganizationFields:
     if isinstance(body.quotas, QuotasBody):
         sent = {name: getattr(body.quotas, name) for name in quotas.NAMES}
         limits = {name: limit for name, limit in sent.items() if limit is not UNSET}
-    return fields_of(call, OrganizationFields, quotas=limits, retention_seconds=body.retention)
+    retry = retry_given(body.retry)
+    return fields_of(call, OrganizationFields, quotas=limits, retention_seconds=body.retention, retry=retry)
 
 
 def _view(organization: model.Organization) -> OrganizationView:
@@ -132,6 +136,7 @@ def _view(organization: model.Organization) -> OrganizationView:
         quotas=QuotasView(**limits) if limits else UNSET,
         retention=settings.get("retention_seconds", UNSET),
         require_verified_domains=bool(settings.get("require_verified_domains")),
+        retry=retry_view(organization.retry),
     )
 
 

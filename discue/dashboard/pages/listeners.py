@@ -172,7 +172,7 @@ async def show_settings(visit: Visit) -> Page:
     values = {
         **frame(visit, details),
         **defaults(visit, listener.queue_retry),
-        "policy": effective_policy(listener.queue_retry, listener.options.retry),
+        "policy": effective_policy(visit.default_retry, listener.queue_retry, listener.options.retry),
         "secrets": secrets.items,
     }
     return Page("listener_settings.html", listener.alias, values)
@@ -206,7 +206,7 @@ def defaults(visit: Visit, queue_retry: RetryOptions | None) -> dict[str, object
         "timeout": settings.delivery_timeout_seconds,
         "max_in_flight": settings.listener_max_in_flight,
         "lease": LEASED_FOR_SECONDS,
-        "policy": effective_policy(queue_retry),
+        "policy": effective_policy(visit.default_retry, queue_retry),
     }
 
 

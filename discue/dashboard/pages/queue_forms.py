@@ -29,7 +29,7 @@ from discue.dashboard.fields import (
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.errors import invalid
 from discue.domain.model import Queue, SchemaLanguage
-from discue.domain.retry import DEFAULT_RETRY_POLICY
+from discue.domain.retry import effective_policy
 from discue.domain.schemas import FIELDS, Schema
 
 LANGUAGES: Final[Mapping[SchemaLanguage, str]] = {"json_schema": "JSON Schema", "rules": "Rules"}
@@ -158,7 +158,7 @@ def _defaults(visit: Visit) -> dict[str, object]:
     return {
         "retention": default_retention(visit),
         "max_bytes": visit.control.settings.max_message_bytes,
-        "policy": DEFAULT_RETRY_POLICY,
+        "policy": effective_policy(visit.default_retry),
         "languages": LANGUAGES,
     }
 

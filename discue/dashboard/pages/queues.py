@@ -104,7 +104,7 @@ async def show_settings(visit: Visit) -> Page:
         "details": details,
         "retention": default_retention(visit) if queue.retention_seconds is None else queue.retention_seconds,
         "max_bytes": queue.max_message_bytes or visit.control.settings.max_message_bytes,
-        "policy": effective_policy(queue.retry),
+        "policy": effective_policy(visit.default_retry, queue.retry),
         "schema": None if queue.schema is None else indented(queue.schema),
         "languages": LANGUAGES,
     }

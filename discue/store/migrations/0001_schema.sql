@@ -65,6 +65,7 @@ CREATE TABLE organization (
     is_operator BIGINT NOT NULL,
     founder BIGINT NOT NULL DEFAULT 0,
     settings $text NOT NULL,
+    retry $text,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     deleted_at BIGINT

@@ -738,6 +738,7 @@ class AsyncOrganizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         idempotency_key: str | None = None,
     ) -> models.CreatedOrganizationResponse:
         """Create an organization. Only this response shows the organization's first API key. A key of the
@@ -754,6 +755,7 @@ class AsyncOrganizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                retry=retry,
             ),
             idempotency_key=idempotency_key,
         )
@@ -772,6 +774,7 @@ class AsyncOrganizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
     ) -> models.Organization:
         """Change an organization."""
         found = await self._requester.result(
@@ -784,6 +787,7 @@ class AsyncOrganizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                retry=retry,
             ),
         )
         return found.organization

@@ -718,6 +718,7 @@ class Organizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         idempotency_key: str | None = None,
     ) -> models.CreatedOrganizationResponse:
         """Create an organization. Only this response shows the organization's first API key. A key of the
@@ -734,6 +735,7 @@ class Organizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                retry=retry,
             ),
             idempotency_key=idempotency_key,
         )
@@ -752,6 +754,7 @@ class Organizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
     ) -> models.Organization:
         """Change an organization."""
         found = self._requester.result(
@@ -764,6 +767,7 @@ class Organizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                retry=retry,
             ),
         )
         return found.organization

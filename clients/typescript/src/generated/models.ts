@@ -395,7 +395,7 @@ export interface DryRun {
   last_message: string;
 }
 
-/** The options in effect: set for the listener, its queue, or the service. */
+/** The options in effect: set for the listener, its queue, its organization, or the service. */
 export interface EffectiveOptions {
   /** Timeout of an attempt, in seconds. */
   timeout?: number | undefined;
@@ -1152,6 +1152,8 @@ export interface Organization {
   quotas?: Quotas | undefined;
   /** How long messages are kept in queues without a retention of their own, in seconds. Set by the operator. */
   retention?: number | undefined;
+  /** Retry policy. Omitted fields use the default. */
+  retry?: Retry | undefined;
 }
 
 /** An organization to create, or the changes to one. */
@@ -1169,6 +1171,8 @@ export interface OrganizationBody {
   retention?: number | null | undefined;
   /** Whether listeners must be on domains of the organization, and receive nothing until these are verified. */
   require_verified_domains?: boolean | null | undefined;
+  /** Retry policy. Omitted fields use the default. */
+  retry?: RetryBody | readonly number[] | null | undefined;
 }
 
 /** A response. */
