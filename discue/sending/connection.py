@@ -1,7 +1,6 @@
 """Connections to listeners' servers: each carries one exchange at a time, and is kept for reuse while it is idle."""
 
 import asyncio
-import math
 import select
 import ssl
 from collections import OrderedDict
@@ -86,7 +85,6 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((exchange.head, body))
 
     def detach(self) -> Exchange:
-        """Take the exchange off the connection."""
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             raise RuntimeError("the connection carries no exchange")
@@ -232,9 +230,9 @@ class IdleConnections:
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that was closed, if it is here."""
-        idle = self._by_origin.get(connection.origin, ())
+        idle = self._by_origin.get(connection.origin, [])
         if connection in idle:
-            self._remove(connection, self._by_origin[connection.origin])
+            self._remove(connection, idle)
 
     def close_expired(self, now: float) -> None:
         """Close expired connections. Does so at most once a second, because it looks at all connections."""
@@ -244,9 +242,6 @@ class IdleConnections:
         expired = [each for idle in self._by_origin.values() for each in idle if each.reusable_until <= now]
         for connection in expired:
             self._close(connection)
-
-    def close_all(self) -> None:
-        self.close_expired(math.inf)
 
     def _close(self, connection: Connection) -> None:
         self._remove(connection, self._by_origin[connection.origin])

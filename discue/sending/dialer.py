@@ -87,53 +87,12 @@ def _look_up_in_thread(host: str, port: int, result: asyncio.Future[list[IPAddre
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [ip_address(address[0]) for _, _, _, _, address in found]
+        finish = partial(result.set_result, addresses)
     except (OSError, UnicodeError) as error:
-        _hand_over(result, partial(result.set_exception, OSError(str(error))))
-    else:
-        _hand_over(result, partial(result.set_result, addresses))
-
-
-def _hand_over(result: asyncio.Future[list[IPAddress]], act: Callable[[], None]) -> None:
+        finish = partial(result.set_exception, OSError(str(error)))
     # The loop may be closed by now; then no caller waits for the result.
     with suppress(RuntimeError):
-        result.get_loop().call_soon_threadsafe(lambda: None if result.done() else act())
-
-
-_KEPT: Final = 256
-
-
-class TlsContexts:
-    """TLS contexts with client certificates, one for each identity: an LRU cache.
-
-    A context is made on another thread, because it loads all root certificates.
-    """
-
-    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
-        self._make = make
-        self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
-        self._in_flight = SharedTasks[str, ssl.SSLContext]()
-
-    async def context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
-        """Return the context of an identity. Raises ssl.SSLError if its certificate cannot be used."""
-        context = self._contexts.get(identity.name)
-        if context is None:
-            make = partial(asyncio.to_thread, self._made, identity)
-            context = self._contexts[identity.name] = await self._in_flight.result(identity.name, make)
-            if len(self._contexts) > _KEPT:
-                self._contexts.popitem(last=False)
-        self._contexts.move_to_end(identity.name)
-        return context
-
-    def _made(self, identity: ClientIdentity) -> ssl.SSLContext:
-        context = self._make()
-        # `load_cert_chain` only reads files. This one has no name and, on Linux, is in memory: no key is on disk.
-        descriptor = os.memfd_create("identity") if hasattr(os, "memfd_create") else None
-        with tempfile.TemporaryFile("w+") if descriptor is None else os.fdopen(descriptor, "w") as file:
-            file.write(f"{identity.private_key}\n{identity.certificate}\n")
-            file.flush()
-            file.seek(0)
-            context.load_cert_chain(f"/dev/fd/{file.fileno()}")
-        return context
+        result.get_loop().call_soon_threadsafe(lambda: None if result.done() else finish())
 
 
 @dataclass(slots=True)
@@ -153,18 +112,10 @@ class DialTimings:
         """Whether TLS has begun. Without it, a connection is open as soon as it is connected."""
         return self.connected_at > 0 and self.connected_at != self.opened_at
 
-    def on_resolved(self) -> None:
-        """Note that the host was resolved to addresses that egress allows."""
-        self.resolved_at = self.now()
-
     def on_try(self, address: IPAddress, port: int) -> None:
         """Note the address that is connected to now."""
         self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         self.connected_at = 0.0
-
-    def on_connected(self) -> None:
-        """Note that TCP is connected; only TLS may remain."""
-        self.connected_at = self.connected_at or self.now()
 
     def on_opened(self, now: float) -> None:
         """Note that the connection is ready for a request."""
@@ -173,6 +124,7 @@ class DialTimings:
 
 
 _SHORTEST_TRY_SECONDS = 0.5
+_CONTEXTS_KEPT: Final = 256
 
 _REFUSED_ADDRESS = "The address is not public; the operator can allow it with `allow_private_targets`."
 
@@ -188,7 +140,7 @@ class _WatchedTls(ssl.SSLObject):
     def do_handshake(self) -> None:
         timings = _in_flight.get()
         if timings is not None:
-            timings.on_connected()
+            timings.connected_at = timings.connected_at or timings.now()
         super().do_handshake()
 
 
@@ -226,8 +178,9 @@ class Dialer:
         self._context = context
         # asyncio does not tell when TCP is connected and TLS begins: the TLS object notes it.
         context.sslobject_class = _WatchedTls
-        # Contexts for client certificates trust the same roots as this one.
-        self._identities = TlsContexts(lambda: _new_context(b"".join(context.get_ca_certs(binary_form=True))))
+        self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+        """TLS contexts with client certificates, by the name of the identity: an LRU cache."""
+        self._contexts_in_flight = SharedTasks[str, ssl.SSLContext]()
 
     async def dial(
         self,
@@ -245,12 +198,12 @@ class Dialer:
         """
         addresses = await self._allowed_addresses(target)
         if timings is not None:
-            timings.on_resolved()
+            timings.resolved_at = timings.now()
             _in_flight.set(timings)
         context = self._context
         if identity is not None:
             try:
-                context = await self._identities.context_of(identity)
+                context = await self._context_of(identity)
             except ssl.SSLError as error:
                 reason = (error.reason or "unknown reason").lower().replace("_", " ")
                 detail = f"The client certificate cannot be used: {reason}."
@@ -280,6 +233,30 @@ class Dialer:
             await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)
         else:
             await loop.create_connection(factory, str(address), target.port)
+
+    async def _context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
+        """Return the context of an identity. Raises ssl.SSLError if its certificate cannot be used."""
+        context = self._contexts.get(identity.name)
+        if context is None:
+            # On another thread, because a context loads all root certificates.
+            make = partial(asyncio.to_thread, self._new_context_of, identity)
+            context = self._contexts[identity.name] = await self._contexts_in_flight.result(identity.name, make)
+            if len(self._contexts) > _CONTEXTS_KEPT:
+                self._contexts.popitem(last=False)
+        self._contexts.move_to_end(identity.name)
+        return context
+
+    def _new_context_of(self, identity: ClientIdentity) -> ssl.SSLContext:
+        # It trusts the same roots as the context without a certificate.
+        context = _new_context(b"".join(self._context.get_ca_certs(binary_form=True)))
+        # `load_cert_chain` only reads files. This one has no name and, on Linux, is in memory: no key is on disk.
+        descriptor = os.memfd_create("identity") if hasattr(os, "memfd_create") else None
+        with tempfile.TemporaryFile("w+") if descriptor is None else os.fdopen(descriptor, "w") as file:
+            file.write(f"{identity.private_key}\n{identity.certificate}\n")
+            file.flush()
+            file.seek(0)
+            context.load_cert_chain(f"/dev/fd/{file.fileno()}")
+        return context
 
     async def _allowed_addresses(self, target: Target) -> list[IPAddress]:
         if target.literal is not None:

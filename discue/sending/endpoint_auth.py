@@ -72,7 +72,6 @@ _MARGIN: Final = 0.1
 _LARGEST_MARGIN_SECONDS: Final = 60.0
 _YOUNGEST_RENEWED_SECONDS: Final = 5.0
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")
-_OK: Final = 200
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -133,7 +132,6 @@ class AccessTokens:
         return True
 
     async def close(self) -> None:
-        """Cancel all token requests."""
         await self._in_flight.cancel()
 
     async def _fetch(self, grant: TokenGrant) -> Token:
@@ -149,7 +147,7 @@ def _token_in(fetched: FetchResult, now: float) -> Token:
     """Return the token in a response. Raises TokenRefused."""
     if fetched.error:
         raise TokenRefused(f"No access token: the request to the token URL failed ({fetched.error}).")
-    if fetched.status != _OK:
+    if fetched.status != 200:
         raise TokenRefused(f"No access token: the token URL responded with {fetched.status // 100}xx.")
     try:
         response = _decode(fetched.body)
@@ -165,7 +163,6 @@ def _token_in(fetched: FetchResult, now: float) -> Token:
     return Token(response.access_token, now, now + life_seconds - min(life_seconds * _MARGIN, _LARGEST_MARGIN_SECONDS))
 
 
-_UNAUTHORIZED: Final = 401
 _HEADER: Final = "authorization"
 _CLOSED: Final = Outcome(0, "internal", "The service stopped before a response came.", 0)
 _UNEXPECTED: Final = Outcome(0, "internal", "The request could not be sent.", 0)
@@ -209,28 +206,24 @@ class AuthorizingSender:
     async def _run(self, request: AttemptRequest, grant: TokenGrant, done: Callable[[Outcome], None]) -> None:
         outcome, started_at = _CLOSED, self._clock.monotonic()
         try:
-            token = await self._token(request, grant, started_at)
+            async with asyncio.timeout(self._left_ms(request, started_at) / 1_000):
+                token = await self._tokens.get(grant)
             outcome = await self._send(request, token, started_at)
             # A token that was got for this attempt is not the reason: another one would be refused, too.
             is_cached = token.got_at < started_at
-            if outcome.status == _UNAUTHORIZED and is_cached and self._tokens.refuse(grant, token):
+            if outcome.status == 401 and is_cached and self._tokens.refuse(grant, token):
                 # Not the listener's decision about the message: no final status may make it missed.
                 outcome = replace(outcome, error="authentication", detail=_REJECTED)
         except TokenRefused as error:
             outcome = Outcome(0, "authentication", str(error), 0)
+        except TimeoutError:
+            outcome = Outcome(0, "authentication", "No access token came in time.", 0)
         except Exception:
             _logger.exception("an attempt with an access token could not be made")
             outcome = _UNEXPECTED
         finally:
             # Every attempt has an outcome, also one that was cancelled.
             done(replace(outcome, duration_ms=int((self._clock.monotonic() - started_at) * 1_000)))
-
-    async def _token(self, request: AttemptRequest, grant: TokenGrant, started_at: float) -> Token:
-        try:
-            async with asyncio.timeout(self._left_ms(request, started_at) / 1_000):
-                return await self._tokens.get(grant)
-        except TimeoutError:
-            raise TokenRefused("No access token came in time.") from None
 
     async def _send(self, request: AttemptRequest, token: Token, started_at: float) -> Outcome:
         others = [each for each in request.headers if each[0].lower() != _HEADER]

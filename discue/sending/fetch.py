@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 from functools import partial
 from time import monotonic
 from typing import Final, cast
@@ -76,7 +77,7 @@ class Fetcher:
         timings = DialTimings(monotonic, monotonic())
         try:
             async with asyncio.timeout(timeout_seconds):
-                factory = partial(_Connection, request(), result, opened, limits=self._limits)
+                factory = partial(_Connection, request(), result, opened, self._limits)
                 try:
                     async with asyncio.timeout(connect_seconds):
                         await self._dialer.dial(target, factory, connect_seconds, timings)
@@ -100,20 +101,16 @@ class Fetcher:
                 transport.abort()
 
 
+@dataclass(eq=False)
 class _Connection(asyncio.Protocol):
     """A connection that sends a request and reads its response, unless another connection was faster."""
 
-    def __init__(
-        self,
-        request: bytes,
-        result: asyncio.Future[FetchResult],
-        opened: list[asyncio.Transport],
-        *,
-        limits: SenderLimits,
-    ) -> None:
-        self._request = request
-        self._result = result
-        self._opened = opened
+    _request: bytes
+    _result: asyncio.Future[FetchResult]
+    _opened: list[asyncio.Transport]
+    limits: InitVar[SenderLimits]
+
+    def __post_init__(self, limits: SenderLimits) -> None:
         self._response = ResponseReader(limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

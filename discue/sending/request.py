@@ -114,7 +114,6 @@ def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, t
 
 
 _VISIBLE = re.compile(r"[!-~]+")
-_TEST = "discue-test: true\r\n"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -160,7 +159,7 @@ def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
     media_type = request.media_type or DEFAULT_MEDIA_TYPES[request.codec]
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
-    test = _TEST if request.is_test else ""
+    test = "discue-test: true\r\n" if request.is_test else ""
     # Everything in a head is checked where it is written: no stored value may add a line.
     if request.replay_id:
         _require(_ID, request.replay_id, "The replay's id")

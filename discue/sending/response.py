@@ -80,7 +80,7 @@ def retry_after_seconds(value: bytes, now: int) -> int | None:
 def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Failure:
     """Classify an error that prevented a connection to a host."""
     if isinstance(error, ssl.SSLError):
-        return classify_tls_error(error, host)
+        return _classify_tls_error(error, host)
     if isinstance(error, ConnectionRefusedError):
         return Failure("connect", "The connection was refused.")
     if isinstance(error, TimeoutError):
@@ -88,30 +88,26 @@ def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Fail
     # TCP was connected, or the connection would have been refused: servers without TLS close it at the handshake.
     if over_tls and isinstance(error, ConnectionError):
         return Failure("tls", "The connection was closed during the TLS handshake.")
+    # asyncio puts addresses into `strerror`.
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     # This machine has no sockets or memory left: not a failure of the listener.
     if error.errno in _OUT_OF_RESOURCES:
-        return Failure("internal", f"No connection could be opened: {_reason(error)}.")
-    return Failure("connect", f"The connection failed: {_reason(error)}.")
+        return Failure("internal", f"No connection could be opened: {reason}.")
+    return Failure("connect", f"The connection failed: {reason}.")
 
 
-def classify_tls_error(error: ssl.SSLError, host: str = "the server") -> Failure:
-    """Classify a TLS error, in words."""
+def _classify_tls_error(error: ssl.SSLError, host: str = "the server") -> Failure:
     return Failure("tls", f"{capitalized(connection_problem(error, host))}.")
 
 
 def classify_lost_connection(error: Exception | None, *, response_started: bool, is_reused: bool = False) -> Failure:
     """Classify the loss of an open connection before the response was complete."""
     if isinstance(error, ssl.SSLError):
-        return classify_tls_error(error)
+        return _classify_tls_error(error)
     what = "reused connection" if is_reused else "connection"
     verb = "closed" if error is None else "reset"
     when = "in the middle of the response" if response_started else "before the response"
     return Failure("reset", f"The {what} was {verb} {when}.")
-
-
-def _reason(error: OSError) -> str:
-    # asyncio puts addresses into `strerror`.
-    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 class SenderLimits(msgspec.Struct, frozen=True):
@@ -136,7 +132,6 @@ class SenderLimits(msgspec.Struct, frozen=True):
     """How much of the body is kept."""
 
 
-_SWITCHING_PROTOCOLS = 101
 _IDLE_TIMEOUT: Final = re.compile(rb"(?:^|[,\s])timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 _ON_THE_WAY_SECONDS: Final = 1.0
 """How long a request may take to a server that is about to close its connection."""
@@ -171,24 +166,6 @@ class ResponseReader:
     Interim responses (1xx) are skipped. Bodies are not decompressed. The parser calls the methods named `on_…`.
     """
 
-    __slots__ = (
-        "_framed",
-        "_interim",
-        "_limits",
-        "_parser",
-        "_parts",
-        "body_bytes",
-        "headers",
-        "keep_alive",
-        "keep_alive_header",
-        "no_retry",
-        "received",
-        "retry_after",
-        "status",
-        "surplus",
-        "whole",
-    )
-
     def __init__(self, limits: SenderLimits) -> None:
         self._limits = limits
         self._parser = httptools.HttpResponseParser(self)
@@ -202,7 +179,6 @@ class ResponseReader:
     def begin(self) -> None:
         """Expect the next response."""
         self.received = 0
-        """How many bytes of this response were received."""
         self.status = 0
         """The status of the final response; 0 until its head was read."""
         self.whole = False
@@ -216,7 +192,6 @@ class ResponseReader:
         self.headers: list[tuple[bytes, bytes]] = []
         """The headers, with names in lower case."""
         self.body_bytes = 0
-        """How many bytes of the body were received."""
         self._framed = False
         self._interim = False
         self._parts: list[bytes] = []
@@ -289,7 +264,7 @@ class ResponseReader:
         if self.whole:
             return
         status = self._parser.get_status_code()
-        self._interim = 100 <= status < 200 and status != _SWITCHING_PROTOCOLS
+        self._interim = 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS
         if not self._interim:
             self.status = status
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -96,7 +97,6 @@ class Sender:
             connection.transmit(exchange)
 
     async def attempt(self, request: AttemptRequest) -> Outcome:
-        """Make one attempt, and return its outcome."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def end(found: Outcome) -> None:
@@ -110,7 +110,7 @@ class Sender:
     async def close(self, grace_seconds: float) -> None:
         """Stop. Waits for the requests in flight for at most `grace_seconds`; then the remaining ones fail."""
         self._closing = True
-        self._idle.close_all()
+        self._idle.close_expired(math.inf)
         try:
             async with asyncio.timeout(grace_seconds):
                 await self._until(lambda: not self._in_flight)
@@ -136,7 +136,7 @@ class Sender:
         request, failure = exchange.request, _CLOSED
         try:
             now = self._clock.now()
-            if self._is_expired(request, now):
+            if 0 < request.expires_at <= now:
                 failure = _EXPIRED
             elif not self._closing:
                 exchange.head = attempt_head(request, now // 1_000)
@@ -199,7 +199,7 @@ class Sender:
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
-        if self._is_expired(exchange.request, self._clock.now()):
+        if 0 < exchange.request.expires_at <= self._clock.now():
             connection.exchange = None
             connection.abort()
             self._fail(exchange, _EXPIRED)
@@ -265,9 +265,6 @@ class Sender:
         self.open_connections -= 1
         self._quieter.set()
 
-    def _is_expired(self, request: AttemptRequest, now: int) -> bool:
-        return 0 < request.expires_at <= now
-
     def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
         now = self._clock.monotonic()
         status = connection.response.status if connection is not None else 0
@@ -318,7 +315,6 @@ class Sender:
             if not exchange.ended:
                 waited_ms, timeout_ms = int((now - exchange.started_at) * 1_000), exchange.request.timeout_ms
                 unconnected = Failure("connect_timeout", f"No connection within {waited_ms} ms.")
-                self._give_up(
-                    exchange, unconnected, Failure("timeout", f"No complete response within {timeout_ms} ms.")
-                )
+                unanswered = Failure("timeout", f"No complete response within {timeout_ms} ms.")
+                self._give_up(exchange, unconnected, unanswered)
         self._idle.close_expired(now)
