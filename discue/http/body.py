@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -36,7 +37,7 @@ _LONGEST_NUMBER = 18
 _DISCARDED_BYTES = 16_777_216
 _DISCARD_SECONDS = 5.0
 _STALLED_SECONDS = 0.5
-_BODIED = frozenset({"POST", "PUT"})
+WITH_BODY = frozenset({"POST", "PUT"})
 
 
 class _Share:
@@ -83,25 +84,23 @@ class _Share:
             self._waiting.popleft()
 
 
+@dataclass(slots=True, eq=False)
 class _Reading:
     """A large body, while it is read and until its memory is released."""
 
-    __slots__ = ("organization", "received", "share", "size", "started", "taken", "task", "waits")
-
-    def __init__(self, task: asyncio.Task[Any], started: int, organization: int) -> None:
-        self.task = task
-        self.started = started
-        """The tick at which reading started."""
-        self.organization = organization
-        self.received = 0
-        self.waits = False
-        """Whether it waits for its organization's share: the client is not late then."""
-        self.share: _Share | None = None
-        """The share that its memory is taken from; None until its first byte arrives."""
-        self.taken = 0
-        """Bytes of the share, at least the size."""
-        self.size = 0
-        """The bytes that are in memory."""
+    task: asyncio.Task[Any]
+    started: int
+    """The tick at which reading started."""
+    organization: int
+    received: int = 0
+    waits: bool = False
+    """Whether it waits for its organization's share: the client is not late then."""
+    share: _Share | None = None
+    """The share that its memory is taken from; None until its first byte arrives."""
+    taken: int = 0
+    """Bytes of the share, at least the size."""
+    size: int = 0
+    """The bytes that are in memory."""
 
 
 class BodyReader:
@@ -179,7 +178,6 @@ class BodyReader:
         return content
 
     async def discard(self, exchange: HttpProtocol, scope: HttpScope) -> None:
-        """Discard a body that is not needed."""
         if not _may_arrive(scope):
             return
         unwanted = _Unwanted()
@@ -343,7 +341,7 @@ def _may_arrive(scope: HttpScope) -> bool:
     if headers.get("expect") is not None:
         return False
     if announced is None:
-        is_chunked = scope.http_version == "2" and scope.method in _BODIED
+        is_chunked = scope.http_version == "2" and scope.method in WITH_BODY
         return is_chunked or headers.get("transfer-encoding") is not None
     fits = announced.isascii() and announced.isdecimal() and len(announced) <= _LONGEST_NUMBER
     return fits and 0 < int(announced) <= _DISCARDED_BYTES

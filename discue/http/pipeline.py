@@ -26,6 +26,7 @@ from discue.domain.reservations import ReadBound
 from discue.domain.retry import RetryOptions
 from discue.domain.scopes import Principal
 from discue.domain.trace_context import TRACEPARENT, parse_traceparent, trace_id_of
+from discue.http.body import WITH_BODY
 from discue.http.negotiation import ACCEPT_CHARACTERS, HTML, JSON
 from discue.http.rsgi import ClientGone, HttpHeaders, HttpProtocol, HttpScope, connection_of
 from discue.http.services import Services
@@ -36,8 +37,6 @@ from discue.store.ledger import Reservation
 DASHBOARD: Final = "dashboard"
 _STARTS: Final = ("/dashboard", "/portal")
 """How paths of pages begin: all others are told by one comparison."""
-_OK: Final = 200
-_NOT_MODIFIED: Final = 304
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""
@@ -57,7 +56,6 @@ ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_PREFIX_BYTES: Final = 6
-_WITH_BODY = frozenset({"POST", "PUT"})
 
 KEY: Final = "x-api-key"
 _HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
@@ -105,7 +103,6 @@ class Request:
         if len(self.accept) > ACCEPT_CHARACTERS:
             self.accept = self.accept[:ACCEPT_CHARACTERS].rpartition(",")[0]
         self.address = ""
-        """The client's address."""
         self.operation: Operation = "other"
         self.principal = ANONYMOUS
         self.organization: Organization | None = None
@@ -113,13 +110,13 @@ class Request:
         self.rate_limit: RateLimitStatus | None = None
         """The caller's rate limit, once the request is counted."""
         self.body_is_left = (
-            scope.method in _WITH_BODY or "content-length" in self.headers or "transfer-encoding" in self.headers
+            scope.method in WITH_BODY or "content-length" in self.headers or "transfer-encoding" in self.headers
         )
         """Whether more of the body may arrive that was not read yet."""
         self.received: bytes | None = None
         """The body; None until it is read."""
         self.content = b""
-        self.status = _OK
+        self.status = 200
         self.stream: AsyncGenerator[bytes, None] | None = None
         self.reservation: Reservation | None = None
         """The reservation of the request, until its client has read the response; None before, and for publishes."""
@@ -352,10 +349,10 @@ class Pipeline:
         """Send a response. Returns the response to wait for, or None if it is small or has no body."""
         exchange, status, headers = request.exchange, request.status, request.response_headers
         is_head = request.scope.method == "HEAD"
-        if request.stream is not None and status == _OK:
+        if request.stream is not None and status == 200:
             await self._stream(request, request.stream)
             return None
-        if len(content) > SMALL_BYTES and not is_head and status != _NOT_MODIFIED:
+        if len(content) > SMALL_BYTES and not is_head and status != 304:
             return await self._unread.start(
                 exchange,
                 connection_of(request.scope),
@@ -367,7 +364,7 @@ class Pipeline:
             )
         if request.reservation is not None:
             request.reservation.release()
-        if status == _NOT_MODIFIED:
+        if status == 304:
             exchange.response_empty(status, [line for line in headers if line[0] != "content-type"])
         elif is_head:
             # Granian would send the body over HTTP/2.
@@ -379,7 +376,7 @@ class Pipeline:
     async def _stream(self, request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             async with aclosing(pieces):
-                response = request.exchange.response_stream(_OK, request.response_headers)
+                response = request.exchange.response_stream(200, request.response_headers)
                 if request.is_page:
                     # A few bytes a second.
                     async for piece in pieces:

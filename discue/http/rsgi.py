@@ -13,26 +13,9 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, Protocol
 
-from granian._granian import RSGIProtocolClosed as ClientGone
+from granian._granian import RSGIProtocolClosed
 
-__all__ = [
-    "AcknowledgedBytes",
-    "Application",
-    "ClientConnection",
-    "ClientGone",
-    "HttpHeaders",
-    "HttpProtocol",
-    "HttpScope",
-    "ResponseStream",
-    "close_connections",
-    "connection_of",
-    "descriptors",
-    "held",
-    "inode_of",
-    "limit_unacknowledged",
-    "peer_of",
-    "reset",
-]
+ClientGone = RSGIProtocolClosed
 
 _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 _UNACKNOWLEDGED_MS: Final = 30_000
@@ -254,5 +237,4 @@ def _acknowledged(found: socket.socket) -> int | None:
         return None
     if len(content) < _ACKNOWLEDGED.size:
         return None
-    number: int = _ACKNOWLEDGED.unpack(content)[0]
-    return number
+    return int(_ACKNOWLEDGED.unpack(content)[0])

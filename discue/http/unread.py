@@ -8,6 +8,7 @@ streamed, and counted until then. The connection of a client that reads too slow
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
@@ -49,17 +50,15 @@ _UNCHECKED_BYTES: Final = 262_144
 _PROGRESS_SECONDS: Final = 0.05
 
 
+@dataclass(slots=True, eq=False)
 class UnreadResponse:
     """A response that its client has not read yet."""
 
-    __slots__ = ("connection", "last_tick", "reservation", "ticks")
-
-    def __init__(self, connection: ClientConnection, reservation: Reservation, size: int) -> None:
-        self.connection = connection
-        self.reservation = reservation
-        self.last_tick = round((READ_SECONDS + size / READ_BYTES_PER_SECOND) / _TICK_SECONDS)
-        self.ticks = 0
-        """Ticks for which it is unread."""
+    connection: ClientConnection
+    reservation: Reservation
+    last_tick: int
+    ticks: int = 0
+    """Ticks for which it is unread."""
 
 
 class UnreadResponses:
@@ -99,10 +98,12 @@ class UnreadResponses:
     ) -> UnreadResponse:
         """Hand a response over to the server. Its reservation is released when the client has read it."""
         size = len(content)
-        response = UnreadResponse(connection, reservation, size)
+        last_tick = round((READ_SECONDS + size / READ_BYTES_PER_SECOND) / _TICK_SECONDS)
+        response = UnreadResponse(connection, reservation, last_tick)
         self._responses[response] = None
         if (progress := self._progress.get(connection)) is not None:
-            progress.subtract(size)
+            # Bytes of another response are not read bytes of the streams.
+            progress.credit -= size
         self._start_ticking()
         headers.append(("content-length", str(size)))
         time_slice = TimeSlice()
@@ -201,13 +202,13 @@ class StreamProgress:
     for other responses: else a client that reads one response would seem to read all streams.
     """
 
-    __slots__ = ("__weakref__", "_credit", "_last", "_system", "unread")
+    __slots__ = ("__weakref__", "_last", "_system", "credit", "unread")
 
     def __init__(self, system: AcknowledgedBytes) -> None:
         self._system = system
         self._last: int | None = None
         """The acknowledged bytes at the last look. None before the first, and if the system does not count them."""
-        self._credit = 0
+        self.credit = 0
         """The acknowledged bytes that no stream has taken. Negative while another response is unread."""
         self.unread = 0
         """The unread bytes of all streams of the connection."""
@@ -223,57 +224,40 @@ class StreamProgress:
             self._last = await asyncio.to_thread(self._system.count)
         return self._last is not None
 
-    def subtract(self, size: int) -> None:
-        """Leave out bytes of another response."""
-        self._credit -= size
-
     def take(self, most: int) -> int:
         """Return how many of a stream's unread bytes the client has read; all if the connection is closed."""
         acknowledged, taken = self._system.count(), most
         if acknowledged is not None and self._last is not None:
-            self._credit = min(self.unread, self._credit + acknowledged - self._last)
+            self.credit = min(self.unread, self.credit + acknowledged - self._last)
             self._last = acknowledged
-            taken = max(0, min(most, self._credit))
-            self._credit -= taken
+            taken = max(0, min(most, self.credit))
+            self.credit -= taken
         self.unread -= taken
         return taken
 
 
+@dataclass(slots=True, eq=False)
 class StreamWindow:
     """Back-pressure for a stream of events: it waits while its client has not read what was sent before.
 
     The reservation holds what the client has not read, and what is left to send of a piece.
     """
 
-    __slots__ = (
-        "_close",
-        "_is_counted",
-        "_left",
-        "_marked",
-        "_progress",
-        "_read",
-        "_sent",
-        "_skipped",
-        "reservation",
-        "ticks",
-    )
-
-    def __init__(self, progress: StreamProgress, close: Callable[[], None], reservation: Reservation) -> None:
-        self._progress = progress
-        self._close = close
-        self.reservation = reservation
-        self._is_counted = False
-        self._skipped = 0
-        """The bytes sent until the count began, with the piece before which it began."""
-        self._sent = 0
-        """The bytes sent since the count began."""
-        self._read = 0
-        """How many of them the client has read."""
-        self._left = 0
-        """The bytes of the current piece that are not sent yet."""
-        self._marked = 0
-        self.ticks = 0
-        """Ticks for which the first `_marked` of the sent bytes are not all read."""
+    _progress: StreamProgress
+    _close: Callable[[], None]
+    reservation: Reservation
+    _is_counted: bool = False
+    _skipped: int = 0
+    """The bytes sent until the count began, with the piece before which it began."""
+    _sent: int = 0
+    """The bytes sent since the count began."""
+    _read: int = 0
+    """How many of them the client has read."""
+    _left: int = 0
+    """The bytes of the current piece that are not sent yet."""
+    _marked: int = 0
+    ticks: int = 0
+    """Ticks for which the first `_marked` of the sent bytes are not all read."""
 
     @property
     def connection(self) -> ClientConnection:
