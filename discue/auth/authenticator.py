@@ -7,6 +7,7 @@ refuses only unknown keys. It reveals nothing about the secret: a locked-out key
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, TypeVar
 
 from discue.auth.client_ip import subject_of
@@ -54,7 +55,7 @@ class Authenticator:
             max_waiting=_MOST_CHECKS,
             max_users=_MOST_CHECKS,
             max_users_per_key=_MOST_CHECKS_OF_ADDRESS,
-            refusal=_overloaded,
+            refusal=partial(Overloaded, "Too many attempts to authenticate are waiting. Try again soon."),
         )
         # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
         self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
@@ -89,7 +90,10 @@ class Authenticator:
         now, locks = self._clock.now(), self._cache.locks
         remaining_ms = max(locks.remaining_ms(subject, now) for subject in subjects)
         if remaining_ms and subjects[0].kind in ("sign_in", "device"):
-            raise _sign_in_refusal(remaining_ms)
+            # The text is for a page.
+            seconds = -(-remaining_ms // 1_000)
+            detail = f"Too many attempts to sign in have failed. Try again in {seconds} seconds."
+            raise LockedOut(detail, retry_after_seconds=seconds)
         _refuse(remaining_ms)
 
     async def check(self, presented: str, address: str) -> KeyRecord:
@@ -149,17 +153,6 @@ def sign_in_subject(address: str) -> LockoutSubject:
     return LockoutSubject.sign_in(subject_of(address, _SIGN_IN_BITS))
 
 
-def _sign_in_refusal(remaining_ms: int) -> LockedOut:
-    """Return the error for a user who is locked out, with text for a page."""
-    seconds = -(-remaining_ms // 1_000)
-    detail = f"Too many attempts to sign in have failed. Try again in {seconds} seconds."
-    return LockedOut(detail, retry_after_seconds=seconds)
-
-
 def _refuse(remaining_ms: int) -> None:
     if remaining_ms:
         raise LockedOut(retry_after_seconds=-(-remaining_ms // 1_000))
-
-
-def _overloaded() -> Overloaded:
-    return Overloaded("Too many attempts to authenticate are waiting. Try again soon.")

@@ -230,7 +230,6 @@ class ControlPlaneCache:
         return self.known(presented) or self._used_now(await self._identify(presented))
 
     def cached_queue(self, organization: int, public_id: str) -> QueueRecord | None:
-        """Return the queue if it is cached."""
         key = (organization, public_id)
         return self._queues.get(key) or self._checked_queues.get(key)
 
@@ -441,19 +440,18 @@ async def _read_topic(
 
 async def _ways(channels: Sequence[Channel]) -> tuple[Way, ...]:
     def compiled() -> tuple[Way, ...]:
-        return tuple(map(_way, channels))
+        return tuple(
+            Way(
+                channel.alias,
+                channel.queue_public_id,
+                None if channel.pattern is None else parse_pattern(channel.pattern),
+                None if channel.filter is None else compile_filter(channel.filter),
+            )
+            for channel in channels
+        )
 
     # Compiling the filters of 50 channels takes up to 1 s.
     return await asyncio.to_thread(compiled) if any(channel.filter for channel in channels) else compiled()
-
-
-def _way(channel: Channel) -> Way:
-    return Way(
-        channel.alias,
-        channel.queue_public_id,
-        None if channel.pattern is None else parse_pattern(channel.pattern),
-        None if channel.filter is None else compile_filter(channel.filter),
-    )
 
 
 async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:

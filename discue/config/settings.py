@@ -382,7 +382,7 @@ class Settings:
     @property
     def database_shown(self) -> str:
         """URL of the database without its password, for logs and messages."""
-        return types.show_database(self.database)
+        return types.without_password(self.database)
 
     @property
     def default_quotas(self) -> Quotas:

@@ -168,11 +168,6 @@ def _database(text: str) -> str:
     return text
 
 
-def show_database(text: str) -> str:
-    """Return a database URL without its password."""
-    return without_password(text) if is_postgres_url(text) else text
-
-
 def parse_encryption_key(text: str) -> bytes:
     """Return the 32 bytes of a key in standard or URL-safe base64. Errors do not repeat the text."""
     try:
@@ -197,11 +192,6 @@ BACKUP_DESTINATION = SettingType(
 )
 DURATION = SettingType("a duration such as 90s, 10m, 24h or 7d", _duration, _shown_duration)
 PUBLIC_URL = SettingType("an absolute http or https URL without query, fragment and credentials", _public_url)
-DATABASE = SettingType(
-    "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:port/name",
-    _database,
-    show_database,
-)
 ORGANIZATION = SettingType("a reverse domain name such as com.example.dev", _checked(is_organization_alias))
 ENCRYPTION_KEYS = SettingType(
     "32 random bytes in base64, or several such keys, separated by commas",
@@ -274,7 +264,9 @@ def check_postgres_url(text: str) -> None:
 
 
 def without_password(text: str) -> str:
-    """Return the URL without its password; of an invalid URL, only the scheme."""
+    """Return a database URL without its password; of an invalid URL of PostgreSQL, only the scheme."""
+    if not is_postgres_url(text):
+        return text
     scheme = text.partition("://")[0]
     try:
         check_postgres_url(text)
@@ -327,3 +319,10 @@ def _check_ports(ports: str | None, hosts: int) -> None:
 def _check_port(text: str) -> None:
     if _PORT.fullmatch(text) is None or not 0 < int(text) <= _MAX_PORT:
         raise InvalidDatabaseUrl("a port must be a number from 1 to 65535")
+
+
+DATABASE = SettingType(
+    "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:port/name",
+    _database,
+    without_password,
+)

@@ -250,15 +250,12 @@ class Site(Protocol[R]):
     @property
     def request_type(self) -> Callable[[Services, HttpScope, HttpProtocol, str], R]:
         """Makes its requests, each with its id."""
-        ...
 
     async def respond(self, request: R) -> bytes:
         """Return the body of the response. Everything else about the response is set in the request."""
-        ...
 
     def problem(self, request: R, error: DiscueError) -> bytes:
         """Return the body of an error, and set the headers of the response."""
-        ...
 
 
 class Pipeline:

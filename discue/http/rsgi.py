@@ -35,21 +35,17 @@ class HttpHeaders(Protocol):
 
     def __contains__(self, name: str) -> bool:
         """Whether a header was sent, even if its values are left out."""
-        ...
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the first value of a name."""
-        ...
 
     def get_all(self, name: str) -> list[str]: ...
 
     def keys(self) -> list[str]:
         """Return each name once."""
-        ...
 
     def values(self) -> list[str]:
         """Return one value for each line."""
-        ...
 
 
 class HttpScope(Protocol):
@@ -71,13 +67,11 @@ class HttpProtocol(Protocol):
 
     async def __call__(self) -> bytes:
         """Return the whole body."""
-        ...
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     async def client_disconnect(self) -> None:
         """Return when the client has disconnected, or a streamed response has been passed on whole."""
-        ...
 
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
 

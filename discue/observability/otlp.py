@@ -24,7 +24,6 @@ _KINDS: Final[dict[tracing.SpanKind, SpanKind]] = {
     "client": SpanKind.CLIENT,
     "server": SpanKind.SERVER,
 }
-_HEX: Final = 16
 _UNNAMED: Final = "unknown_service"
 _SCOPE: Final = InstrumentationScope("discue", __version__)
 
@@ -135,4 +134,4 @@ def _context_of(traceparent: str) -> SpanContext:
 
 
 def _context(trace_id: str, span_id: str, *, is_remote: bool) -> SpanContext:
-    return SpanContext(int(trace_id, _HEX), int(span_id, _HEX), is_remote, TraceFlags(TraceFlags.SAMPLED))
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, TraceFlags(TraceFlags.SAMPLED))

@@ -13,7 +13,6 @@ from discue.observability.tracing import ExportPlan, Tracer
 _QUEUE_LIMIT: Final = 2_048
 _BATCH: Final = 512
 _PAUSE_MS: Final = 5_000
-_BY_RATIO: Final = "traceidratio"
 _PROTOCOL: Final = "http/protobuf"
 _GRACE_SECONDS: Final = 2.0
 """How long a worker that stops waits for the collector to take what is left."""
@@ -82,7 +81,7 @@ def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
 
 def _ratio(environ: Mapping[str, str]) -> float:
     """Return the ratio for `traceidratio`. All other values leave the decision to the publisher."""
-    if environ.get("OTEL_TRACES_SAMPLER", "").strip() != _BY_RATIO:
+    if environ.get("OTEL_TRACES_SAMPLER", "").strip() != "traceidratio":
         return 1.0
     try:
         ratio = float(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))

@@ -14,7 +14,6 @@ SpanKind = Literal["producer", "client", "server"]
 SpanResult = Literal["exported", "failed", "dropped"]
 """`exported`: the collector accepted the span; `failed`: it did not; `dropped`: too many spans waited."""
 
-_HEX: Final = 16
 _TRACE_IDS: Final = 1 << 64
 """The lower half of a trace id decides, as in the samplers of OpenTelemetry."""
 _RATIO_DIGITS: Final = slice(19, 35)
@@ -60,13 +59,11 @@ class SpanExporter(Protocol):
     @property
     def counts(self) -> Mapping[SpanResult, int]:
         """The number of spans so far, by their result."""
-        ...
 
     def add(self, span: Span) -> None: ...
 
     def close(self, grace_seconds: float) -> None:
         """Export the spans that wait, as far as the collector takes them in that time. Blocks for at most that long."""
-        ...
 
 
 class SpanContext(NamedTuple):
@@ -97,7 +94,7 @@ class Tracer:
         """Return whether spans of this trace are recorded."""
         if traceparent is None or not is_sampled(traceparent):
             return False
-        return self._bound == _TRACE_IDS or int(traceparent[_RATIO_DIGITS], _HEX) < self._bound
+        return self._bound == _TRACE_IDS or int(traceparent[_RATIO_DIGITS], 16) < self._bound
 
     def end(
         self,

@@ -99,10 +99,15 @@ async def publish(
     if queue.is_system:
         raise publishing_refused()
     # Made once: a try after a changed configuration must not give the messages other ids.
+    new_id, ordered = publisher.public_ids.next, queue.ordered
     if len(messages) == 1:
-        new: tuple[NewEntry, ...] = (entry_for(publisher.public_ids.next(), messages[0], ordered=queue.ordered),)
+        new: tuple[NewEntry, ...] = (entry_for(new_id(), messages[0], ordered=ordered),)
     else:
-        new = await _entries_for(publisher, queue, messages)
+        entries, time_slice = [], TimeSlice()
+        for message in messages:
+            entries.append(entry_for(new_id(), message, ordered=ordered))
+            await time_slice.pause_if_over()
+        new = tuple(entries)
     kept = None
     if once is not None:
         kept = record_of(publisher, once, [(each.id, each.alias, each.due_at) for each in new])
@@ -162,17 +167,6 @@ async def _publish(
 def record_of(publisher: Publisher, once: IdempotencyKey, messages: object) -> IdempotencyRecord:
     """Return what is stored with an idempotency key: the messages, which the response to a repeated request names."""
     return IdempotencyRecord(once.hash, once.fingerprint, _pack(messages), publisher.row_ids.next())
-
-
-async def _entries_for(
-    publisher: Publisher, queue: QueueRecord, messages: Sequence[NewMessage]
-) -> tuple[NewEntry, ...]:
-    new_id, ordered = publisher.public_ids.next, queue.ordered
-    entries, time_slice = [], TimeSlice()
-    for message in messages:
-        entries.append(entry_for(new_id(), message, ordered=ordered))
-        await time_slice.pause_if_over()
-    return tuple(entries)
 
 
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:

@@ -82,7 +82,10 @@ async def publish_to_topic(
     ids = [publisher.public_ids.next() for _ in messages]
     # Kept between tries: a channel that did not change takes the same messages again.
     taken: dict[Way, list[int]] = {}
-    with _recorded(publisher, topic, ids, messages):
+    recorded: AbstractContextManager[None] = _NOTHING
+    if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
+        recorded = recorded_publish(publisher.tracer, topic.alias, ids, messages)
+    with recorded:
         for _ in range(TRIES):
             try:
                 return await _publish(publisher, topic, ids, messages, taken=taken, once=once)
@@ -93,14 +96,6 @@ async def publish_to_topic(
                     # Renamed by another worker. Another topic may have the name by now.
                     raise NotFound from None
         raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
-
-
-def _recorded(
-    publisher: Publisher, topic: TopicRecord, ids: Sequence[str], messages: Sequence[NewMessage]
-) -> AbstractContextManager[None]:
-    if publisher.tracer is None or not is_any_recorded(publisher.tracer, messages):
-        return _NOTHING
-    return recorded_publish(publisher.tracer, topic.alias, ids, messages)
 
 
 async def _publish(

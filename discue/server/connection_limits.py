@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from discue.auth.client_ip import ClientIpResolver, canonical, subject_of
@@ -51,20 +52,18 @@ def accepted_connections(max_connections: int) -> int:
     return max_connections + _RESERVED + max_connections // 16
 
 
+@dataclass(slots=True, eq=False)
 class _Known:
     """An open connection."""
 
-    __slots__ = ("client", "connection", "descriptor", "first_round", "seen_at", "subject")
-
-    def __init__(self, descriptor: int, connection: ClientConnection, subject: str, *, first_round: int) -> None:
-        self.descriptor = descriptor
-        self.connection = connection
-        self.client = connection.client
-        self.first_round = first_round
-        """The round in which it was opened: an earlier request is that of another connection from the same port."""
-        self.seen_at = time.monotonic()
-        self.subject = subject
-        """The holder of a share: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
+    descriptor: int
+    connection: ClientConnection
+    client: str
+    subject: str
+    """The holder of a share: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
+    first_round: int
+    """The round in which it was opened: an earlier request is that of another connection from the same port."""
+    seen_at: float
 
 
 class ConnectionLimits:
@@ -162,7 +161,7 @@ class ConnectionLimits:
             return None
         address = canonical(connection.client)
         subject = "" if self._proxies.is_proxy(address) else subject_of(address)
-        return _Known(descriptor, connection, subject, first_round=self._round - 1)
+        return _Known(descriptor, connection, connection.client, subject, self._round - 1, time.monotonic())
 
     def _last_request(self, known: _Known) -> int:
         """Return the round of the last request on a connection; -1 if there was none."""

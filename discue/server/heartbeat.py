@@ -10,7 +10,6 @@ from discue.sending.fetch import Fetcher
 SECONDS: Final = 60.0
 
 _TIMEOUT_SECONDS: Final = 10.0
-_LAST_FINE: Final = 299
 
 
 class Heartbeat:
@@ -29,7 +28,7 @@ class Heartbeat:
         if not self._is_well():
             return
         result = await self._fetcher.get(self._target, _TIMEOUT_SECONDS)
-        fails = not 0 < result.status <= _LAST_FINE
+        fails = not 0 < result.status < 300
         if fails and not self._fails:
             # Without the URL: everybody who knows it can keep the monitor quiet.
             self._log.warning("heartbeat_failed", status=result.status, error=result.error or "none")

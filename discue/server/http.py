@@ -231,17 +231,16 @@ def held_port(address: Address) -> Iterator[int]:
 def next_free_port(address: Address) -> Iterator[int]:
     """Reserve the port, or the next free one, like `held_port`. Raises SettingsInvalid if none of 100 is free."""
     with ExitStack() as held:
-        yield _first_free(address, held)
-
-
-def _first_free(address: Address, held: ExitStack) -> int:
-    for port in range(address.port, min(address.port + _PORTS_TRIED, 65_535)):
-        try:
-            return held.enter_context(held_port(msgspec.structs.replace(address, port=port)))
-        except SettingsInvalid as error:
-            if not is_taken(error):
-                raise
-    return held.enter_context(held_port(address))
+        for port in range(address.port, min(address.port + _PORTS_TRIED, 65_535)):
+            try:
+                free = held.enter_context(held_port(msgspec.structs.replace(address, port=port)))
+                break
+            except SettingsInvalid as error:
+                if not is_taken(error):
+                    raise
+        else:
+            free = held.enter_context(held_port(address))
+        yield free
 
 
 @contextmanager

@@ -100,6 +100,8 @@ class Scrape:
         self.control = worker.control
         self.measures = worker.control.store.measures
         self.files = files_of(worker.control)
+        backups = worker.jobs.backups
+        self.backup_age = None if backups is None else backups.age_seconds
         self.push_by_state = zeros(_LISTENER_STATES)
         self.backlogs = {labels: BacklogSum() for labels in _BACKLOGS}
         lanes = worker.delivery.dispatcher.lanes
@@ -123,11 +125,6 @@ class Scrape:
 
     def file_bytes(self) -> Reading:
         return None if self.files is None else {"database": self.files.database, "wal": self.files.write_ahead_log}
-
-    @property
-    def backup_age(self) -> float | None:
-        backups = self.worker.jobs.backups
-        return None if backups is None else backups.age_seconds
 
 
 class Row(NamedTuple):

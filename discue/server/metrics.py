@@ -31,22 +31,17 @@ DETAILED_PATH: Final = "/metrics/detailed"
 
 _PEER_SECONDS: Final = 1.0
 _REQUEST_BYTES: Final = 4_096
-
-
-_DEFAULT_LIMIT: Final = 1_000
 _MOST: Final = 3_333
 """Objects in a detailed response: with three metrics each, at most 10,000 samples."""
-
-Family = Literal["listeners", "queues"]
 
 
 class Details(msgspec.Struct, frozen=True):
     """A request for the metrics of single objects, those with the largest backlogs first."""
 
-    family: Family
+    family: Literal["listeners", "queues"]
     queue: str = ""
     """Only this queue and its listeners; "": all."""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] = _DEFAULT_LIMIT
+    limit: Annotated[int, msgspec.Meta(ge=1, le=_MOST)] = 1_000
 
 
 _LISTENER_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"queue": (), "listener": ()}

@@ -27,7 +27,6 @@ from discue.server.signals import SIGNAL_SECONDS, STOPPING, received_signals
 _LONGEST_FOLDER: Final = 76
 """The longest path of a folder for sockets, in bytes: the path of a socket can have 103 on some systems."""
 
-_FINE: Final = 0
 _FAILED: Final = 1
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -134,7 +133,7 @@ class WorkerProcesses:
         self._asked_at: float | None = None
         self._kill_at: float | None = None
         self._has_started = False
-        self._code = _FINE
+        self._code = 0
         self._folder = Path()
 
     def run(self) -> int:

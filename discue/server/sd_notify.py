@@ -27,7 +27,10 @@ class ServiceManager:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._log = log
         self._status = ""
-        self.watchdog_seconds = self._watchdog(environ)
+        period, process = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+        is_ours = process in ("", str(os.getpid()))
+        has_watchdog = self._address and is_ours and period.isdecimal()
+        self.watchdog_seconds = int(period) / 1_000_000 if has_watchdog else 0.0
         """Time without a beat after which the manager kills the process; 0 without a watchdog."""
 
     @property
@@ -65,12 +68,6 @@ class ServiceManager:
                 yield
         finally:
             self.stopping()
-
-    def _watchdog(self, environ: Mapping[str, str]) -> float:
-        """Return the period of the watchdog, if there is one for this process."""
-        period, process = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
-        is_ours = process in ("", str(os.getpid()))
-        return int(period) / 1_000_000 if self._address and is_ours and period.isdecimal() else 0.0
 
     def _send(self, state: str) -> None:
         if not self._address:

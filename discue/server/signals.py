@@ -16,7 +16,6 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_SECONDS: Final = 1.0
 """Signals within this time count as one: terminals, service managers and wrappers may send several for one request."""
 
-_ENDED_AT_ONCE: Final = 1
 _WAKINGS_READ: Final = 4_096
 
 
@@ -37,7 +36,7 @@ def stop_on_signal(log: Log) -> asyncio.Event:
             asked.set()
         elif loop.time() - asked_at > SIGNAL_SECONDS:
             log.warning("stopped_immediately", signal=name)
-            os._exit(_ENDED_AT_ONCE)
+            os._exit(1)
 
     _receive(receive)
     return asked

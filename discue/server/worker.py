@@ -209,12 +209,8 @@ class Worker:
         every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
         every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
         every(_DAMAGE_REPORTS_SECONDS, "damage_reports", jobs.damage_reports.report, reads=FEW_ROWS)
-        every(
-            0,
-            "loop_watch",
-            partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic),
-            reads=FEW_ROWS,
-        )
+        watch = partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic)
+        every(0, "loop_watch", watch, reads=FEW_ROWS)
         if (url := self.control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(
                 parse_target(url, "/heartbeat_url"),
