@@ -136,7 +136,7 @@ class Sender:
         request, failure = exchange.request, _CLOSED
         try:
             now = self._clock.now()
-            if 0 < request.expires_at <= now:
+            if self._is_expired(request, now):
                 failure = _EXPIRED
             elif not self._closing:
                 exchange.head = attempt_head(request, now // 1_000)
@@ -199,7 +199,7 @@ class Sender:
         exchange.deadline = exchange.ends_at
         exchange.dialing = None
         # Connecting takes up to seconds. The retry that follows is not made: the message is missed as expired.
-        if 0 < exchange.request.expires_at <= self._clock.now():
+        if self._is_expired(exchange.request, self._clock.now()):
             connection.exchange = None
             connection.abort()
             self._fail(exchange, _EXPIRED)
@@ -264,6 +264,9 @@ class Sender:
         """Note that a connection that was counted is closed. Called once for each."""
         self.open_connections -= 1
         self._quieter.set()
+
+    def _is_expired(self, request: AttemptRequest, now: int) -> bool:
+        return 0 < request.expires_at <= now
 
     def _fail(self, exchange: Exchange, failure: Failure, connection: Connection | None = None) -> None:
         now = self._clock.monotonic()
