@@ -17,7 +17,6 @@ UNKNOWN: Final = "unknown"
 _REMEMBERED: Final = 4_096
 _LONGEST_ELEMENT: Final = 1_024
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
-_NEIGHBOURHOOD_BITS: Final = 64
 _WARNED_SECONDS: Final = 3_600.0
 _WARNED_SUBJECTS: Final = 20
 _HINT: Final = (
@@ -131,7 +130,7 @@ def canonical(node: str) -> str:
 
 
 @lru_cache(_REMEMBERED)
-def subject_of(address: str, bits: int = _NEIGHBOURHOOD_BITS) -> str:
+def subject_of(address: str, bits: int = 64) -> str:
     """Return the subject of rate limits and lockouts: an IPv4 address, or the network of an IPv6 address, a /64."""
     if ":" not in address:
         return address

@@ -55,7 +55,6 @@ _ON = frozenset({"true", "yes", "on", "1"})
 _OFF = frozenset({"false", "no", "off", "0"})
 # int() takes quadratic time, and Python refuses very long numbers with another error.
 _MAX_DIGITS = 18
-_ENCRYPTION_KEY_BYTES = 32
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -174,7 +173,7 @@ def parse_encryption_key(text: str) -> bytes:
         key = b64decode(text.translate(_URL_SAFE), validate=True)
     except ValueError:
         raise ValueError from None
-    if len(key) != _ENCRYPTION_KEY_BYTES:
+    if len(key) != 32:
         raise ValueError
     return key
 
@@ -215,8 +214,6 @@ def _monitor_url(text: str) -> str:
 MONITOR_URL = SettingType("an absolute http or https URL without credentials and fragment", _monitor_url)
 
 
-_PREFIXES = ("postgresql://", "postgres://")
-
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "target_session_attrs": ("any", "primary", "read-write"),
@@ -232,7 +229,6 @@ _SECRETS = frozenset({"password", "sslpassword"})
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%]+\]|[^\[\]:/]+)(?P<rest>:.*)?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _INVALID_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
-_MAX_PORT = 65_535
 _ESCAPED = "in the user name, the password and elsewhere, write %, @, :, /, ? and # as %25, %40, %3A, %2F, %3F and %23"
 
 
@@ -242,7 +238,7 @@ class InvalidDatabaseUrl(ValueError):
 
 def is_postgres_url(text: str) -> bool:
     """Return whether the text has the scheme of a PostgreSQL URL."""
-    return text.startswith(_PREFIXES)
+    return text.startswith(("postgresql://", "postgres://"))
 
 
 def check_postgres_url(text: str) -> None:
@@ -317,7 +313,7 @@ def _check_ports(ports: str | None, hosts: int) -> None:
 
 
 def _check_port(text: str) -> None:
-    if _PORT.fullmatch(text) is None or not 0 < int(text) <= _MAX_PORT:
+    if _PORT.fullmatch(text) is None or not 0 < int(text) <= 65_535:
         raise InvalidDatabaseUrl("a port must be a number from 1 to 65535")
 
 

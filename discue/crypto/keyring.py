@@ -33,8 +33,6 @@ _HEADER_BYTES: Final = len(_VERSION) + _ID_BYTES
 _NONCE_END: Final = _HEADER_BYTES + NONCE_BYTES
 _NO_KEY: Final = "00"
 
-FindKeys = Callable[[], Iterable[bytes]]
-
 
 class UnknownKey(ValueError):
     """The content was sealed with a key that this process does not have."""
@@ -66,7 +64,7 @@ class Keyring:
     A new installation seals with the first key; for others, the database contains the id of the current key.
     """
 
-    def __init__(self, keys: Sequence[bytes] = (), find_keys: FindKeys = tuple) -> None:
+    def __init__(self, keys: Sequence[bytes] = (), find_keys: Callable[[], Iterable[bytes]] = tuple) -> None:
         """`find_keys` is called for the current keys when an unknown one is needed."""
         self._ciphers: dict[str, ChaCha20Poly1305] = {}
         self._find_keys = find_keys
@@ -122,8 +120,6 @@ class Keyring:
             self._ciphers.setdefault(key_id_of(key), ChaCha20Poly1305(key))
 
 
-_SUFFIX: Final = ".key"
-
 _HEADING: Final = (
     "# Encryption keys of discue, one per line. The first one encrypts new secrets; the others decrypt older ones.\n"
     "# Without them the signing secrets of listeners are lost. Keep a copy, apart from backups of the database.\n"
@@ -138,7 +134,7 @@ def key_file_path(settings: Settings) -> Path | None:
     if settings.encryption_key or settings.encryption_key_file is not None:
         return settings.encryption_key_file
     database = settings.database_path
-    return None if database is None else database.with_name(database.name + _SUFFIX)
+    return None if database is None else database.with_name(database.name + ".key")
 
 
 def current_keys(settings: Settings) -> tuple[bytes, ...]:

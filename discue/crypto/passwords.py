@@ -104,7 +104,6 @@ def verify_password(password: str, password_hash: str | None, cost: HashCost = S
 
 INVITATION_MS: Final = 7 * 86_400_000
 """How long an invitation is valid."""
-_TOKEN_CHARACTERS: Final = 32
 
 
 class Invitation(NamedTuple):
@@ -124,7 +123,7 @@ class Invitation(NamedTuple):
 
 def new_invitation(random_text: RandomText, now: int) -> Invitation:
     """Return an invitation with a token of 32 random characters: 190 bits, so a plain hash of it is enough."""
-    return Invitation(random_text.take(_TOKEN_CHARACTERS), now + INVITATION_MS)
+    return Invitation(random_text.take(32), now + INVITATION_MS)
 
 
 class _Task(NamedTuple):

@@ -47,7 +47,6 @@ _LINE_EXTRA = len(": \r\n")
 _SINGLE = ("content-length", "content-type", "host", "x-api-key")
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_CACHED_BASES: Final = 1_024
 
 HOST_MISSING: Final = "An HTTP/1.1 request needs the header Host, with the host of the URL."
 
@@ -55,7 +54,6 @@ ANONYMOUS: Final = Principal(0, "", 0, "", {}, is_operator=False)
 """The principal of a request without a key."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ID_PREFIX_BYTES: Final = 6
 
 KEY: Final = "x-api-key"
 _HEALTH_CHECKS = frozenset(f"{version}/health/{what}" for version in ("", "/v1") for what in ("live", "ready"))
@@ -277,7 +275,7 @@ class Pipeline:
         self._measures = control.store.measures
         self._logs_requests = control.settings.log_requests
         self._monotonic = control.clock.monotonic
-        self._id_prefix = control.random_bytes(_ID_PREFIX_BYTES).hex()
+        self._id_prefix = control.random_bytes(6).hex()
         self._requests = 0
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
@@ -457,7 +455,7 @@ def base_url(scope: HttpScope, headers: HttpHeaders) -> str:
 
 
 # Bounded: clients choose the Host header.
-@lru_cache(_CACHED_BASES)
+@lru_cache(1_024)
 def _base_url(scheme: str, host: str) -> str:
     if _HOST.fullmatch(host) is None:
         raise BadRequest("The Host header is not a host.", code="invalid_header")

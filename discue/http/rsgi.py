@@ -93,8 +93,6 @@ class Application(Protocol):
 
 
 class ClientConnection(NamedTuple):
-    """A connection of a client."""
-
     port: int
     """The port of the server."""
     client: str
@@ -102,7 +100,6 @@ class ClientConnection(NamedTuple):
 
 
 def connection_of(scope: HttpScope) -> ClientConnection:
-    """Return the connection on which a request came."""
     return ClientConnection(int(scope.server.rpartition(":")[2]), scope.client)
 
 

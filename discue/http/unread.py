@@ -42,7 +42,6 @@ _WINDOW_BYTES: Final = 1_048_576
 """A stream waits while its client has not read this many bytes of it."""
 
 _PART_BYTES: Final = 65_536
-"""The size of the parts in which a stream sends."""
 
 _UNCHECKED_BYTES: Final = 262_144
 """A stream with at most this many unread bytes does not ask the system before each part."""

@@ -31,7 +31,6 @@ _PASSWORD_PARAMETER = re.compile(r"(password=)[^\s&'\"]+")
 _SECRET_FIELDS = frozenset(
     {"secret", "secrets", "key", "api_key", "x_api_key", "bootstrap_key", "encryption_key", "authorization", "password"}
 )
-_REDACTED = "[redacted]"
 _FIELDS = "discue_fields"
 _RESERVED = frozenset({"time", "level", "event", "exception", "trace", "truncated"})
 _INVALID_IN_NAME = re.compile(r"[^A-Za-z0-9_.]")
@@ -290,7 +289,7 @@ def _is_secret(name: str) -> bool:
 
 def _value(name: str, value: object) -> str:
     if _is_secret(name):
-        return _REDACTED
+        return "[redacted]"
     if value is not None and not isinstance(value, int | float):
         return redact(_text(value))
     try:

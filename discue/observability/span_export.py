@@ -10,9 +10,6 @@ from discue.domain.trace_context import TraceIds
 from discue.observability.logs import Log
 from discue.observability.tracing import ExportPlan, Tracer
 
-_QUEUE_LIMIT: Final = 2_048
-_BATCH: Final = 512
-_PAUSE_MS: Final = 5_000
 _PROTOCOL: Final = "http/protobuf"
 _GRACE_SECONDS: Final = 2.0
 """How long a worker that stops waits for the collector to take what is left."""
@@ -54,43 +51,40 @@ def _exporting(plan: ExportPlan, log: Log, clock: Clock, ids: TraceIds) -> Trace
 
 def plan_of(environ: Mapping[str, str]) -> ExportPlan | str | None:
     """Return the plan, a sentence why there is none, or None if the environment does not ask for spans."""
-    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    has_endpoint = any(
-        environ.get(name, "").strip() for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    )
-    is_disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    is_disabled |= environ.get("OTEL_TRACES_SAMPLER", "").strip() == "always_off"
+    given = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_")}
+    exporter = given.get("OTEL_TRACES_EXPORTER", "").lower()
+    has_endpoint = given.get("OTEL_EXPORTER_OTLP_ENDPOINT") or given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    is_disabled = given.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    is_disabled |= given.get("OTEL_TRACES_SAMPLER") == "always_off"
     if is_disabled or exporter == "none" or not (exporter or has_endpoint):
         return None
     if exporter not in {"", "otlp"}:
         return f"OTEL_TRACES_EXPORTER is {exporter}: only otlp is supported."
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        protocol = environ.get(name, "").strip()
-        if protocol:
-            if protocol != _PROTOCOL:
-                return f"{name} is {protocol}: only {_PROTOCOL} is supported."
-            break
-    limit = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE_LIMIT)
+    names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    name = next((name for name in names if given.get(name)), None)
+    if name is not None and given[name] != _PROTOCOL:
+        return f"{name} is {given[name]}: only {_PROTOCOL} is supported."
+    limit = _number(given, "OTEL_BSP_MAX_QUEUE_SIZE", 2_048)
     return ExportPlan(
         limit,
-        min(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH), limit),
-        _number(environ, "OTEL_BSP_SCHEDULE_DELAY", _PAUSE_MS) / 1_000,
-        _ratio(environ),
+        min(_number(given, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), limit),
+        _number(given, "OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1_000,
+        _ratio(given),
     )
 
 
-def _ratio(environ: Mapping[str, str]) -> float:
+def _ratio(given: Mapping[str, str]) -> float:
     """Return the ratio for `traceidratio`. All other values leave the decision to the publisher."""
-    if environ.get("OTEL_TRACES_SAMPLER", "").strip() != "traceidratio":
+    if given.get("OTEL_TRACES_SAMPLER") != "traceidratio":
         return 1.0
     try:
-        ratio = float(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))
+        ratio = float(given.get("OTEL_TRACES_SAMPLER_ARG", ""))
     except ValueError:
         return 1.0
     return ratio if 0 <= ratio <= 1 else 1.0
 
 
-def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+def _number(given: Mapping[str, str], name: str, default: int) -> int:
     # The specification: an invalid value counts as unset.
-    text = environ.get(name, "").strip()
+    text = given.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and int(text) else default

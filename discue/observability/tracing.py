@@ -18,8 +18,6 @@ _TRACE_IDS: Final = 1 << 64
 """The lower half of a trace id decides, as in the samplers of OpenTelemetry."""
 _RATIO_DIGITS: Final = slice(19, 35)
 """The digits of that half in a `traceparent`."""
-_NS_PER_MS: Final = 1_000_000
-_NS_PER_SECOND: Final = 1_000_000_000
 
 
 class ExportPlan(NamedTuple):
@@ -113,7 +111,7 @@ class Tracer:
         Without a `span`, it is a child of that context.
         """
         context = span or SpanContext(parent=creation)
-        end_ns = self._clock.now() * _NS_PER_MS
+        end_ns = self._clock.now() * 1_000_000
         common: dict[str, str | int] = {
             "messaging.system": "discue",
             "messaging.operation.name": operation,
@@ -128,7 +126,7 @@ class Tracer:
                 trace_id_of(creation),
                 context.span_id or self._ids.span_id(),
                 context.parent,
-                end_ns - int((self.now() - started_at) * _NS_PER_SECOND),
+                end_ns - int((self.now() - started_at) * 1_000_000_000),
                 end_ns,
                 {**common, **attributes},
                 context.links,

@@ -48,7 +48,6 @@ class SharedTasks(Generic[Key, Value]):
         return await asyncio.shield(task)
 
     async def cancel(self) -> None:
-        """Cancel all tasks."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -113,7 +112,6 @@ class DialTimings:
         return self.connected_at > 0 and self.connected_at != self.opened_at
 
     def on_try(self, address: IPAddress, port: int) -> None:
-        """Note the address that is connected to now."""
         self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         self.connected_at = 0.0
 
@@ -145,8 +143,6 @@ class _WatchedTls(ssl.SSLObject):
 
 
 class DialFailed(Exception):
-    """No connection could be opened."""
-
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.detail)
         self.failure = failure

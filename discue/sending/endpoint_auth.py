@@ -144,7 +144,7 @@ class AccessTokens:
 
 
 def _token_in(fetched: FetchResult, now: float) -> Token:
-    """Return the token in a response. Raises TokenRefused."""
+    """Raises TokenRefused."""
     if fetched.error:
         raise TokenRefused(f"No access token: the request to the token URL failed ({fetched.error}).")
     if fetched.status != 200:

@@ -148,13 +148,8 @@ _INTERPRETED: Final = frozenset(
 )
 """The response headers that `ResponseReader` interprets. It only records the others."""
 
-_MALFORMED = Failure("protocol", "The response is not valid HTTP.")
-_HEAD_TOO_LARGE = Failure("response_too_large", "The response header section is too large.")
-
 
 class ResponseInvalid(Exception):
-    """The response cannot be read."""
-
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.detail)
         self.failure = failure
@@ -208,7 +203,7 @@ class ResponseReader:
             room = max(0, len(data) - (self.received - self._limits.head_bytes))
             self._parse(data[:room])
             if self.status == 0:
-                raise ResponseInvalid(_HEAD_TOO_LARGE)
+                raise ResponseInvalid(Failure("response_too_large", "The response header section is too large."))
             data = data[room:]
         self._parse(data)
         return self.whole or self.received > self._limits.response_bytes
@@ -233,7 +228,7 @@ class ResponseReader:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.whole:
-                raise ResponseInvalid(_MALFORMED) from error
+                raise ResponseInvalid(Failure("protocol", "The response is not valid HTTP.")) from error
             self.surplus = True
 
     def on_message_begin(self) -> None:

@@ -98,7 +98,6 @@ class ConnectionLimits:
 
     @property
     def in_flight(self) -> int:
-        """The number of requests in flight."""
         return len(self._in_flight)
 
     async def __rsgi__(self, scope: HttpScope, exchange: HttpProtocol) -> None:
@@ -169,7 +168,6 @@ class ConnectionLimits:
         return last if last >= known.first_round else -1
 
     def _excess(self, connections: list[_Known], busy: set[str], now: float) -> Iterator[_Known]:
-        """Yield the connections to close."""
         left = []
         seconds = self._first_request_seconds
         if len(connections) > self._max:

@@ -25,8 +25,6 @@ from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
 from discue.server.connection_limits import ConnectionLimits, accepted_connections
 
-_BACKLOG = 1_024
-_HEADER_READ_TIMEOUT_MS = 15_000
 _HEADERS_LIMIT_BYTES = 65_536
 _PORTS_TRIED = 100
 _STREAMS = 100
@@ -35,8 +33,6 @@ _STREAMS = 100
 _STREAM_BUFFER_BYTES = 16_384
 """Bytes of each response that are taken before they are sent. They are counted as read, and are in memory."""
 
-_RUNTIME_THREADS = 1
-_FIRST_PROBE_SECONDS = 0.001
 _PROBE_SECONDS = 0.02
 _CHECKS = 250
 _IDLE_SECONDS = 0.25
@@ -98,13 +94,11 @@ class HttpServer:
             interface=Interfaces.RSGI,
             http=HTTPModes.auto,
             websockets=False,
-            runtime_threads=_RUNTIME_THREADS,
-            backlog=_BACKLOG,
+            runtime_threads=1,
+            backlog=1_024,
             # Limits connections, also idle ones: with the default, idle clients would lock out all others.
             backpressure=accepted_connections(max_connections),
-            http1_settings=HTTP1Settings(
-                header_read_timeout=_HEADER_READ_TIMEOUT_MS, max_buffer_size=_HEADERS_LIMIT_BYTES * 2
-            ),
+            http1_settings=HTTP1Settings(header_read_timeout=15_000, max_buffer_size=_HEADERS_LIMIT_BYTES * 2),
             http2_settings=HTTP2Settings(
                 max_headers_size=_HEADERS_LIMIT_BYTES,
                 keep_alive_interval=30_000,
@@ -127,7 +121,7 @@ class HttpServer:
         self._supervisor.every(0, "connection_limits", partial(self._limits.round, self.address.port), reads=FEW_ROWS)
 
     async def _until_it_accepts(self, running: asyncio.Task[None]) -> None:
-        pause = _FIRST_PROBE_SECONDS
+        pause = 0.001
         for _ in range(_CHECKS):
             if running.done():
                 await running

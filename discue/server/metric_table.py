@@ -128,8 +128,6 @@ class Scrape:
 
 
 class Row(NamedTuple):
-    """A metric, and how to read it."""
-
     metric: Metric
     read: Callable[[Scrape], Reading]
 

@@ -45,16 +45,12 @@ from discue.server.installation import Machine
 
 
 class Applications(NamedTuple):
-    """The applications of a worker."""
-
     api: Application
     dashboard: Application | None = None
     """The dashboard at its own address. None: it is turned off, or at the address of the API."""
 
 
 class Backups(Protocol):
-    """Backups at intervals."""
-
     @property
     def age_seconds(self) -> float | None:
         """Age of the newest backup, or time without one; None if another worker makes the backups."""
@@ -219,7 +215,6 @@ def services_of(
     readiness: Readiness,
     tracer: Tracer | None,
 ) -> Services:
-    """Return the services of the handlers of requests."""
     settings, store, cache, clock = control.settings, control.store, control.cache, control.clock
     quotas = QuotaGate(store, clock, control.row_ids)
     return Services(

@@ -18,8 +18,6 @@ from discue.observability.logs import Log
 from discue.observability.metrics import Measures
 from discue.store.sqlite.connection import alone_with
 
-_SWITCH_INTERVAL_SECONDS: Final = 0.0005
-_YOUNGEST_GENERATION: Final = 20_000
 _LOOP_SECONDS: Final = 0.25
 
 _ROOM_BYTES: Final = 1 << 20
@@ -51,8 +49,8 @@ def prepare_process() -> None:
     The writer thread acquires the GIL from a busy event loop dozens of times per commit, each of which can take 5 ms
     at the default switch interval. Each connection is an open file, so the limit is raised to the maximum.
     """
-    sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
-    gc.set_threshold(_YOUNGEST_GENERATION, 20, 50)
+    sys.setswitchinterval(0.0005)
+    gc.set_threshold(20_000, 20, 50)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -65,7 +65,6 @@ class WorkerPipe:
         self._write(b"%d" % session_id)
 
     def report_serving(self) -> None:
-        """Report that the worker serves requests."""
         self._write(SERVES)
 
     def report_beat(self) -> None:
@@ -384,7 +383,6 @@ class WorkerProcesses:
 
 
 def _exit_fields(code: int) -> dict[str, object]:
-    """Return the log fields for the end of a process."""
     if code >= 0:
         return {"exit_code": code}
     known = -code in set(signal.Signals)

@@ -39,7 +39,6 @@ class ServiceManager:
         return self.watchdog_seconds / _BEATS_PER_PERIOD
 
     def ready(self) -> None:
-        """Tell that the service serves."""
         self._send("READY=1")
 
     def stopping(self) -> None:

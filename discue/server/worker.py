@@ -29,17 +29,8 @@ from discue.server.process import watch_loop
 from discue.store.engine import Notification
 from discue.store.ledger import Ledger, Reservation
 
-_RETRY_SECONDS = 0.5
-_RETENTION_SECONDS = 60.0
-_KEY_USAGE_SECONDS = 10.0
-_LISTENER_COUNTS_SECONDS = 60.0
-_VERIFICATION_SECONDS = 5.0
 _STUCK_SESSIONS_SECONDS = 2.0
-_DAMAGE_REPORTS_SECONDS = 1.0
-_BACKUP_CHECK_SECONDS = 1.0
-_IDLE_LANES_SECONDS = 5.0
 _STOP_GRACE_SECONDS = 5.0
-_ANNOUNCE_TIMEOUT_SECONDS = 1.0
 
 
 class Worker:
@@ -156,7 +147,7 @@ class Worker:
         """Release all lanes, and wait for their requests in flight until the drain timeout."""
         self.begin_drain()
         try:
-            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(1):
                 await self.lease.begin_leaving()
             self.control.store.engine.notify(Notification(cursors=True))
         except (Unavailable, TimeoutError) as error:
@@ -205,10 +196,10 @@ class Worker:
     def _start_jobs(self) -> None:
         every, only, jobs, retention = self.supervisor.every, self._leadership.only, self.jobs, self.jobs.retention
         every(0, "poller", self.poller.run_once, reads=FEW_ROWS)
-        every(_RETRY_SECONDS, "probe_writes", self.control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
-        every(_KEY_USAGE_SECONDS, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
-        every(_LISTENER_COUNTS_SECONDS, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
-        every(_DAMAGE_REPORTS_SECONDS, "damage_reports", jobs.damage_reports.report, reads=FEW_ROWS)
+        every(0.5, "probe_writes", self.control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
+        every(10, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
+        every(60, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
+        every(1, "damage_reports", jobs.damage_reports.report, reads=FEW_ROWS)
         watch = partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic)
         every(0, "loop_watch", watch, reads=FEW_ROWS)
         if (url := self.control.settings.heartbeat_url) is not None:
@@ -220,18 +211,18 @@ class Worker:
             )
             every(HEARTBEAT_SECONDS, "heartbeat", heartbeat.beat, reads=FEW_ROWS)
         if self.control.settings.role != "api":
-            every(_IDLE_LANES_SECONDS, "idle_lanes", self.delivery.dispatcher.registry.drop_idle, reads=FEW_ROWS)
+            every(5, "idle_lanes", self.delivery.dispatcher.registry.drop_idle, reads=FEW_ROWS)
             every(0, "purge", retention.purge_on_request, reads=FEW_ROWS)
-            every(_RETENTION_SECONDS, "retention", retention.run, reads=RESOURCE)
+            every(60, "retention", retention.run, reads=RESOURCE)
             every(0, "missed_reports", jobs.missed_reports.round, reads=RESOURCE)
             every(0, "intake", jobs.intake.round, reads=FEW_ROWS)
-            every(_RETENTION_SECONDS, "orphaned_cursors", only(self._ownership.release_orphaned), reads=FEW_ROWS)
-            every(_RETENTION_SECONDS, "pulled_messages", only(self.delivery.pulls.miss_too_old), reads=STEP)
+            every(60, "orphaned_cursors", only(self._ownership.release_orphaned), reads=FEW_ROWS)
+            every(60, "pulled_messages", only(self.delivery.pulls.miss_too_old), reads=STEP)
             every(PULL_BACKLOGS_SECONDS, "pull_backlogs", jobs.pull_backlogs.read, reads=RESOURCE)
-            every(_VERIFICATION_SECONDS, "domain_checks", jobs.verifier.round, reads=RESOURCE)
+            every(5, "domain_checks", jobs.verifier.round, reads=RESOURCE)
             every(_STUCK_SESSIONS_SECONDS, "stuck_sessions", only(self._end_stuck_sessions), reads=FEW_ROWS)
             if jobs.backups is not None:
-                every(_BACKUP_CHECK_SECONDS, "backup", jobs.backups.round, reads=FEW_ROWS)
+                every(1, "backup", jobs.backups.round, reads=FEW_ROWS)
 
     async def _end_stuck_sessions(self) -> None:
         for name in await self.control.store.engine.end_stuck_sessions():
