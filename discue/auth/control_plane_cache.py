@@ -132,7 +132,6 @@ class LruCache(Generic[Key, Item]):
             self._remove(next(iter(self._items)))
 
     def invalidate(self, tag: int) -> None:
-        """Remove every item with this tag."""
         for key in tuple(self._keys_by_tag.get(tag, ())):
             self._remove(key)
 

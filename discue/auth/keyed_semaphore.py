@@ -3,39 +3,30 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 
+@dataclass(kw_only=True, eq=False)
 class KeyedSemaphore(Generic[K]):
     """Limits concurrency per key. A key takes memory only while it is held or waited for. Used from one event loop."""
 
-    def __init__(
-        self,
-        *,
-        limit: int,
-        max_waiting: int,
-        refusal: Callable[[], Exception],
-        timeout_seconds: float | None = None,
-        max_users: int | None = None,
-        max_users_per_key: int | None = None,
-    ) -> None:
-        """`limit` is the number of slots of each key; `max_waiting` and `max_users` are caps over all keys together.
-
-        `max_users` also counts users that hold a slot: without it, each new key adds a user that never waits.
-        `max_users_per_key` keeps one key from using up that cap. None means no cap. `refusal` creates the error for a
-        caller that is over a cap or has waited too long.
-        """
-        self.timeout_seconds = timeout_seconds
-        self.max_waiting = max_waiting
-        self._limit = limit
-        self._max_users = max_users
-        self._max_users_per_key = max_users_per_key
-        self._users = 0
-        self._refusal = refusal
-        self._waiting = 0
-        self._slots: dict[K, tuple[asyncio.Semaphore, int]] = {}
+    limit: int
+    """The number of slots of each key."""
+    max_waiting: int
+    """A cap over all keys together."""
+    refusal: Callable[[], Exception]
+    """Creates the error for a caller that is over a cap or has waited too long."""
+    timeout_seconds: float | None = None
+    max_users: int | None = None
+    """A cap over all keys together, also on users that hold a slot: each new key adds a user that never waits."""
+    max_users_per_key: int | None = None
+    """Keeps one key from using up that cap."""
+    _users: int = field(default=0, init=False)
+    _waiting: int = field(default=0, init=False)
+    _slots: dict[K, tuple[asyncio.Semaphore, int]] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -43,11 +34,11 @@ class KeyedSemaphore(Generic[K]):
     @asynccontextmanager
     async def hold(self, key: K) -> AsyncIterator[None]:
         """Hold one of the key's slots, in the order of arrival. Raises the refusal."""
-        if self._max_users is not None and self._users >= self._max_users:
-            raise self._refusal()
-        semaphore, users = self._slots.get(key) or (asyncio.Semaphore(self._limit), 0)
-        if self._max_users_per_key is not None and users >= self._max_users_per_key:
-            raise self._refusal()
+        if self.max_users is not None and self._users >= self.max_users:
+            raise self.refusal()
+        semaphore, users = self._slots.get(key) or (asyncio.Semaphore(self.limit), 0)
+        if self.max_users_per_key is not None and users >= self.max_users_per_key:
+            raise self.refusal()
         self._slots[key] = semaphore, users + 1
         self._users += 1
         try:
@@ -69,12 +60,12 @@ class KeyedSemaphore(Generic[K]):
 
     async def _wait(self, semaphore: asyncio.Semaphore) -> None:
         if self._waiting >= self.max_waiting:
-            raise self._refusal()
+            raise self.refusal()
         self._waiting += 1
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 await semaphore.acquire()
         except TimeoutError:
-            raise self._refusal() from None
+            raise self.refusal() from None
         finally:
             self._waiting -= 1

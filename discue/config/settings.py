@@ -422,8 +422,6 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The definition of one setting."""
-
     name: str
     type: SettingType
     default: object

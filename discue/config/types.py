@@ -38,8 +38,6 @@ class InvalidValue(ValueError):
 
 
 class SettingType(NamedTuple):
-    """A type of settings."""
-
     expected: str
     """Description of valid values, for errors and documentation."""
     parse: Callable[[str], object]
@@ -63,12 +61,10 @@ def integer(least: int, most: int) -> SettingType:
 
     def parse(text: str) -> int:
         # int() alone accepts blanks, underscores and the digits of every script.
-        if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
+        if not is_number or not least <= int(text) <= most:
             raise ValueError(text)
-        number = int(text)
-        if not least <= number <= most:
-            raise ValueError(text)
-        return number
+        return int(text)
 
     return SettingType(f"an integer from {least} to {most}", parse)
 

@@ -123,17 +123,13 @@ def inode_of(descriptor: int) -> int | None:
 @contextmanager
 def held(descriptor: int) -> Iterator[socket.socket | None]:
     """Hold an open socket for the block, even if the server closes it meanwhile; None if it is closed already."""
-    if inode_of(descriptor) is None:
-        yield None
-        return
-    try:
-        copy = os.dup(descriptor)
-    except OSError:
-        yield None
-        return
-    if inode_of(copy) is None:
-        # Another thread has closed the socket and opened a file in its place. The copy must stay open: if it is that of
-        # a database, closing it would release the database's locks.
+    copy = None
+    if inode_of(descriptor) is not None:
+        with suppress(OSError):
+            copy = os.dup(descriptor)
+    # Another thread may have closed the socket and opened a file in its place. Its copy must stay open: if it is that
+    # of a database, closing it would release the database's locks.
+    if copy is None or inode_of(copy) is None:
         yield None
         return
     with socket.socket(fileno=copy) as ours:

@@ -194,6 +194,7 @@ class UnreadResponses:
             self._start_ticking()
 
 
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class StreamProgress:
     """Divides the bytes that a client acknowledges among the streams of its connection.
 
@@ -201,16 +202,13 @@ class StreamProgress:
     for other responses: else a client that reads one response would seem to read all streams.
     """
 
-    __slots__ = ("__weakref__", "_last", "_system", "credit", "unread")
-
-    def __init__(self, system: AcknowledgedBytes) -> None:
-        self._system = system
-        self._last: int | None = None
-        """The acknowledged bytes at the last look. None before the first, and if the system does not count them."""
-        self.credit = 0
-        """The acknowledged bytes that no stream has taken. Negative while another response is unread."""
-        self.unread = 0
-        """The unread bytes of all streams of the connection."""
+    _system: AcknowledgedBytes
+    _last: int | None = None
+    """The acknowledged bytes at the last look. None before the first, and if the system does not count them."""
+    credit: int = 0
+    """The acknowledged bytes that no stream has taken. Negative while another response is unread."""
+    unread: int = 0
+    """The unread bytes of all streams of the connection."""
 
     @property
     def connection(self) -> ClientConnection:

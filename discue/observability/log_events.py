@@ -15,8 +15,6 @@ class Field(NamedTuple):
 
 
 class LogEvent(NamedTuple):
-    """An event of the log."""
-
     name: str
     levels: tuple[Level, ...]
     meaning: str
@@ -240,7 +238,6 @@ _ERROR_FIELDS: Final[Mapping[str, dict[str, Any]]] = {
 
 
 def line_schema(events: Iterable[LogEvent]) -> dict[str, Any]:
-    """Return the JSON Schema of a line."""
     by_name = {event.name: event for event in events}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -213,6 +213,5 @@ class Measures:
         return found
 
     def count_missed(self, by_reason: dict[str, int]) -> None:
-        """Count missed deliveries that were stored."""
         for reason, count in by_reason.items():
             self.missed[reason if reason in self.missed else OTHER] += count

@@ -22,7 +22,6 @@ class BackgroundTasks:
         self.running: set[asyncio.Task[None]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine as a task."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self.running.add(task)
         task.add_done_callback(self._on_done)
@@ -60,12 +59,8 @@ class Supervisor:
         waits for events declares only what it reads while it waits, and reserves further reads when it makes them.
         """
         self.failures.setdefault(name, 0)
-
-        async def run() -> None:
-            with self._hold(reads):
-                await work()
-
-        self._tasks.append(asyncio.get_running_loop().create_task(self._run(seconds, name, run, max_pause), name=name))
+        running = self._run(seconds, name, work, max_pause, reads=reads)
+        self._tasks.append(asyncio.get_running_loop().create_task(running, name=name))
 
     def report(self, name: str, error: Exception) -> None:
         """Log and count an unexpected exception of work, which may also report one that it handles itself."""
@@ -78,11 +73,14 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, seconds: float, name: str, work: Callable[[], Awaitable[None]], max_pause: float) -> None:
+    async def _run(
+        self, seconds: float, name: str, work: Callable[[], Awaitable[None]], max_pause: float, *, reads: ReadBound
+    ) -> None:
         pause = seconds
         while True:
             try:
-                await work()
+                with self._hold(reads):
+                    await work()
                 pause = seconds
             # The database is expected to fail at times, and comes back: not a bug, so not counted.
             except Unavailable as error:

@@ -110,6 +110,7 @@ class AccessTokens:
         self._clock = clock
         self._tokens: OrderedDict[str, Token] = OrderedDict()
         self._in_flight = SharedTasks[str, Token]()
+        self.close = self._in_flight.cancel
 
     async def get(self, grant: TokenGrant) -> Token:
         """Return a valid token. Raises TokenRefused."""
@@ -130,9 +131,6 @@ class AccessTokens:
         if self._tokens.get(grant.name) is token:
             del self._tokens[grant.name]
         return True
-
-    async def close(self) -> None:
-        await self._in_flight.cancel()
 
     async def _fetch(self, grant: TokenGrant) -> Token:
         fetched = await self._fetcher.post_form(grant.target, grant.authorization, grant.form, TOKEN_TIMEOUT_SECONDS)

@@ -78,7 +78,6 @@ def retry_after_seconds(value: bytes, now: int) -> int | None:
 
 
 def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Failure:
-    """Classify an error that prevented a connection to a host."""
     if isinstance(error, ssl.SSLError):
         return _classify_tls_error(error, host)
     if isinstance(error, ConnectionRefusedError):

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
@@ -110,34 +111,29 @@ def details_asked(query: str) -> Details:
         raise ValueError(f"`family` must be listeners or queues, and `limit` from 1 to {_MOST}.") from None
 
 
+@dataclass(eq=False)
 class WorkerMetrics:
     """The measures of all workers of a machine. Each asks the others over Unix sockets in a folder that they share."""
 
-    def __init__(
-        self,
-        measure: Callable[[Details | None], Snapshot],
-        *,
-        number: int = 1,
-        folder: Path | None = None,
-    ) -> None:
-        """`measure` measures this worker. `folder` has the sockets of all workers; None if there is only one."""
-        self._measure = measure
-        self._number = number
-        self._folder = folder
-        self._server: asyncio.Server | None = None
-        self._running: dict[Details | None, asyncio.Task[dict[str, Snapshot]]] = {}
+    measure: Callable[[Details | None], Snapshot]
+    """Measures this worker."""
+    number: int = 1
+    folder: Path | None = None
+    """The folder with the sockets of all workers; None if there is only one."""
+    _server: asyncio.Server | None = field(default=None, init=False)
+    _running: dict[Details | None, asyncio.Task[dict[str, Snapshot]]] = field(default_factory=dict, init=False)
 
     async def start(self) -> None:
-        if self._folder is not None:
-            path = self._folder / str(self._number)
+        if self.folder is not None:
+            path = self.folder / str(self.number)
             # The socket of a worker that was killed is still there.
             path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._respond, path)
 
     async def stop(self) -> None:
-        if self._server is not None and self._folder is not None:
+        if self._server is not None and self.folder is not None:
             self._server.close()
-            (self._folder / str(self._number)).unlink(missing_ok=True)
+            (self.folder / str(self.number)).unlink(missing_ok=True)
 
     async def gather(self, asked: Details | None = None) -> dict[str, Snapshot]:
         """Return what each worker measures, by its number. A worker that does not respond in a second is left out.
@@ -151,9 +147,9 @@ class WorkerMetrics:
         return await asyncio.shield(running)
 
     async def _gather(self, asked: Details | None) -> dict[str, Snapshot]:
-        found = {str(self._number): self._measure(asked)}
-        if self._folder is not None:
-            others = [path for path in self._folder.glob("[0-9]*") if path.name != str(self._number)]
+        found = {str(self.number): self.measure(asked)}
+        if self.folder is not None:
+            others = [path for path in self.folder.glob("[0-9]*") if path.name != str(self.number)]
             asking = [self._ask(path, asked) for path in others]
             for path, snapshot in zip(others, await asyncio.gather(*asking), strict=True):
                 if snapshot is not None:
@@ -176,7 +172,7 @@ class WorkerMetrics:
         with suppress(OSError, TimeoutError, msgspec.DecodeError):
             async with asyncio.timeout(_PEER_SECONDS):
                 asked = msgspec.msgpack.decode(await reader.read(_REQUEST_BYTES), type=Details | None)
-                writer.write(encode_snapshot(self._measure(asked)))
+                writer.write(encode_snapshot(self.measure(asked)))
                 await writer.drain()
         writer.close()
 

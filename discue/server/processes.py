@@ -227,17 +227,11 @@ class WorkerProcesses:
             if pid == 0:
                 is_first = child is self._children[0] and not child.has_served
                 predecessors = all_predecessors(self._settings) if is_first else tuple(child.session_ids)
-                self._run_child(
-                    WorkerPipe(
-                        child.number,
-                        predecessors,
-                        self._parent_pipe,
-                        reports_end,
-                        self._folder,
-                        self._manager.beat_seconds,
-                    ),
-                    reports,
+                beat_seconds = self._manager.beat_seconds
+                pipe = WorkerPipe(
+                    child.number, predecessors, self._parent_pipe, reports_end, self._folder, beat_seconds
                 )
+                self._run_child(pipe, reports)
         except OSError:
             os.close(reports)
             raise
@@ -254,11 +248,8 @@ class WorkerProcesses:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._selector.close()
             # Pipes end when every copy of their other end is closed: a worker must not keep those of the others open.
-            for descriptor in (
-                self._parent_pipe_held,
-                reports,
-                *(child.reports for child in self._children if child.pid),
-            ):
+            others = [child.reports for child in self._children if child.pid]
+            for descriptor in (self._parent_pipe_held, reports, *others):
                 os.close(descriptor)
             code = self._serve(pipe)
             sys.stdout.flush()
