@@ -202,7 +202,7 @@ class StreamProgress:
     for other responses: else a client that reads one response would seem to read all streams.
     """
 
-    _system: AcknowledgedBytes
+    system: AcknowledgedBytes
     _last: int | None = None
     """The acknowledged bytes at the last look. None before the first, and if the system does not count them."""
     credit: int = 0
@@ -210,20 +210,16 @@ class StreamProgress:
     unread: int = 0
     """The unread bytes of all streams of the connection."""
 
-    @property
-    def connection(self) -> ClientConnection:
-        return self._system.connection
-
     async def begin(self) -> bool:
         """Begin to count. Returns False if the system does not count acknowledged bytes."""
         if self._last is None:
             # In a thread, because it looks through all open files.
-            self._last = await asyncio.to_thread(self._system.count)
+            self._last = await asyncio.to_thread(self.system.count)
         return self._last is not None
 
     def take(self, most: int) -> int:
         """Return how many of a stream's unread bytes the client has read; all if the connection is closed."""
-        acknowledged, taken = self._system.count(), most
+        acknowledged, taken = self.system.count(), most
         if acknowledged is not None and self._last is not None:
             self.credit = min(self.unread, self.credit + acknowledged - self._last)
             self._last = acknowledged
@@ -258,7 +254,7 @@ class StreamWindow:
 
     @property
     def connection(self) -> ClientConnection:
-        return self._progress.connection
+        return self._progress.system.connection
 
     @property
     def unread(self) -> int:

@@ -168,12 +168,12 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, form: LogFormat, clock: Clock) -> None:
         super().__init__()
-        self._line = _JsonLine if form == "json" else _TextLine
+        self._is_json = form == "json"
         self._clock = clock
 
     def format(self, record: logging.LogRecord) -> str:
         event = redact(_text(record.msg)) if hasattr(record, _FIELDS) else "library"
-        line = self._line(rfc3339(self._clock.now()), record.levelname.lower(), event)
+        line = _Line(rfc3339(self._clock.now()), record.levelname.lower(), event, is_json=self._is_json)
         for name, value in _fields(record):
             line.add(_field_name(name), _value(name, value))
         if record.exc_info and record.exc_info[1] is not None:
@@ -203,25 +203,32 @@ class _Number(str):
     __slots__ = ()
 
 
-class _TextLine:
-    """Builds a line `time level event name=value …`. Values with spaces or special characters are quoted."""
+class _Line:
+    """Builds a line `time level event name=value …`, or one with a JSON object.
 
-    def __init__(self, time: str, level: str, event: str) -> None:
-        start, prefix = self._start(time, level)
+    In text, values with spaces or special characters are quoted. In JSON, values are strings, numbers, true, false and
+    null.
+    """
+
+    def __init__(self, time: str, level: str, event: str, *, is_json: bool) -> None:
+        self._is_json = is_json
+        start = f'{{"time":"{time}","level":"{level}"' if is_json else f"{time} {level}"
         self._pieces = [start]
         self._room = LINE_LIMIT_BYTES - _RESERVED_FOR_END - len(start)
         self._truncated = False
-        self._append(prefix, event, LINE_LIMIT_BYTES // 4)
+        self._append(',"event":' if is_json else " ", event, LINE_LIMIT_BYTES // 4)
 
     def add(self, name: str, text: str) -> None:
         """Add a field. A long value is truncated, and omitted if there is hardly any room."""
         if self._room < _MIN_FIELD_BYTES:
             self._truncated = True
         else:
-            self._append(self._prefix(name), text, self._room)
+            self._append(f',"{name}":' if self._is_json else f" {name}=", text, self._room)
 
     def finished(self) -> str:
-        return "".join(self._pieces) + (" truncated=true" if self._truncated else "")
+        if self._truncated:
+            self._pieces.append(',"truncated":true' if self._is_json else " truncated=true")
+        return "".join(self._pieces) + ("}" if self._is_json else "")
 
     def _append(self, prefix: str, text: str, room: int) -> None:
         shown = prefix + self._shown(text)
@@ -233,35 +240,11 @@ class _TextLine:
         self._pieces.append(shown)
         self._room -= size
 
-    def _start(self, time: str, level: str) -> tuple[str, str]:
-        return f"{time} {level}", " "
-
-    def _prefix(self, name: str) -> str:
-        return f" {name}="
-
     def _shown(self, text: str) -> str:
-        return text if _UNQUOTED.fullmatch(text) and text.isprintable() else _quoted(text)
-
-
-class _JsonLine(_TextLine):
-    """Builds a line with one JSON object. Values are strings, numbers, true, false and null."""
-
-    def finished(self) -> str:
-        return "".join(self._pieces) + (',"truncated":true}' if self._truncated else "}")
-
-    def _start(self, time: str, level: str) -> tuple[str, str]:
-        return f'{{"time":"{time}","level":"{level}"', ',"event":'
-
-    def _prefix(self, name: str) -> str:
-        return f',"{name}":'
-
-    def _shown(self, text: str) -> str:
-        return str(text) if isinstance(text, _Number) else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    """Return a JSON string of printable characters."""
-    return encode_basestring(text) if text.isprintable() else encode_basestring_ascii(text)
+        is_bare = isinstance(text, _Number) if self._is_json else _UNQUOTED.fullmatch(text)
+        if text.isprintable():
+            return str(text) if is_bare else encode_basestring(text)
+        return encode_basestring_ascii(text)
 
 
 def _fields(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

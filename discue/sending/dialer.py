@@ -111,15 +111,6 @@ class DialTimings:
         """Whether TLS has begun. Without it, a connection is open as soon as it is connected."""
         return self.connected_at > 0 and self.connected_at != self.opened_at
 
-    def on_try(self, address: IPAddress, port: int) -> None:
-        self.address = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        self.connected_at = 0.0
-
-    def on_opened(self, now: float) -> None:
-        """Note that the connection is ready for a request."""
-        self.opened_at = now
-        self.connected_at = self.connected_at or now
-
 
 _SHORTEST_TRY_SECONDS = 0.5
 _CONTEXTS_KEPT: Final = 256
@@ -223,7 +214,8 @@ class Dialer:
     ) -> None:
         loop = asyncio.get_running_loop()
         if (timings := _in_flight.get()) is not None:
-            timings.on_try(address, target.port)
+            host = f"[{address}]" if address.version == 6 else str(address)
+            timings.address, timings.connected_at = f"{host}:{target.port}", 0.0
         if target.scheme == "https":
             # A literal address, so that the name is not resolved again. The certificate must still match the host.
             await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)

@@ -186,15 +186,17 @@ class Sender:
         self.open_connections += 1
         connection.is_counted = True
         connection.opened_at = self._clock.monotonic()
-        if exchange.dial is not None:
-            exchange.dial.on_opened(connection.opened_at)
+        dial = exchange.dial
+        if dial is not None:
+            dial.opened_at = connection.opened_at
+            dial.connected_at = dial.connected_at or dial.opened_at
             self._measures.connections["false"] += 1
-            dial, stages = exchange.dial, self._measures.stage_seconds
+            stages = self._measures.stage_seconds
             stages["resolve"].observe(dial.resolved_at - dial.started_at)
             stages["connect"].observe(dial.connected_at - dial.resolved_at)
             if dial.has_tls:
                 stages["tls"].observe(dial.opened_at - dial.connected_at)
-            connection.address = exchange.dial.address
+            connection.address = dial.address
             connection.is_withheld = self._public.withholds(connection.address)
         exchange.deadline = exchange.ends_at
         exchange.dialing = None

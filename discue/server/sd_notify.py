@@ -32,11 +32,8 @@ class ServiceManager:
         has_watchdog = self._address and is_ours and period.isdecimal()
         self.watchdog_seconds = int(period) / 1_000_000 if has_watchdog else 0.0
         """Time without a beat after which the manager kills the process; 0 without a watchdog."""
-
-    @property
-    def beat_seconds(self) -> float:
+        self.beat_seconds = self.watchdog_seconds / _BEATS_PER_PERIOD
         """Time between beats; 0 without a watchdog."""
-        return self.watchdog_seconds / _BEATS_PER_PERIOD
 
     def ready(self) -> None:
         self._send("READY=1")

@@ -151,7 +151,7 @@ class Stalled(AcknowledgedBytes):
 
 def stall(window: StreamWindow) -> Stalled:
     """Let the client of a stream read nothing."""
-    window._progress._system = system = Stalled(window.connection)
+    window._progress.system = system = Stalled(window.connection)
     return system
 
 
