@@ -13,13 +13,7 @@ import msgspec
 from discue.auth.client_ip import canonical, subject_of
 from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller, key_of_all, rate_limit_key
-from discue.domain.errors import (
-    BadRequest,
-    DiscueError,
-    LockedOut,
-    Unauthorized,
-    Unavailable,
-)
+from discue.domain.errors import BadRequest, DiscueError, LockedOut, Unauthorized, Unavailable
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey, RateLimitStatus
 from discue.domain.reservations import ReadBound

@@ -51,8 +51,6 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that handlers use."""
-
     control: ControlContext
     publisher: Publisher
     readiness: Readiness

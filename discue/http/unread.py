@@ -267,7 +267,7 @@ class StreamWindow:
         Raises ClientGone, and closes the connection, if the client stops reading.
         """
         size = self._left = len(piece)
-        self._count()
+        self.reservation.keep(self.unread + self._left)
         if self._skipped <= SMALL_BYTES:
             # The connections of streams that send little need not be found.
             if self._skipped + size > SMALL_BYTES:
@@ -284,7 +284,7 @@ class StreamWindow:
             if self._is_counted:
                 self._sent += len(part)
                 self._progress.unread += len(part)
-            self._count()
+            self.reservation.keep(self.unread + self._left)
             await time_slice.pause_if_over()
 
     async def finish(self) -> None:
@@ -312,7 +312,4 @@ class StreamWindow:
         self._read += self._progress.take(self.unread)
         if self._read >= self._marked:
             self._marked, self.ticks = self._sent, 0
-        self._count()
-
-    def _count(self) -> None:
         self.reservation.keep(self.unread + self._left)

@@ -38,7 +38,6 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         """Observations by bucket, not cumulative. The last bucket has no bound."""
         self.total = 0.0
-        """The sum of all observations."""
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1

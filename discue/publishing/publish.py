@@ -13,14 +13,7 @@ from discue.domain.errors import DiscueError, Fault, NotFound, PayloadTooLarge, 
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.message_data import Codec, is_json
-from discue.domain.messages import (
-    NO_KEY_HASH,
-    Entry,
-    MessageOptions,
-    encode_options,
-    encode_traceparent,
-    hash_key,
-)
+from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, encode_traceparent, hash_key
 from discue.domain.quotas import PublishUsage, Quotas
 from discue.domain.schemas import MAX_FAULTS, SchemaValidator
 from discue.domain.system_events import publishing_refused

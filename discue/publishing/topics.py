@@ -24,14 +24,7 @@ from discue.publishing.publish import (
     recorded_publish,
 )
 from discue.store import topics
-from discue.store.engine import (
-    Append,
-    IdempotencyRecord,
-    NewEntry,
-    SharedBody,
-    StaleConfiguration,
-    TopicAppend,
-)
+from discue.store.engine import Append, IdempotencyRecord, NewEntry, SharedBody, StaleConfiguration, TopicAppend
 from discue.store.time_slice import TimeSlice
 
 MAX_ROWS = 5_000

@@ -128,7 +128,6 @@ class SenderLimits(msgspec.Struct, frozen=True):
     response_bytes: int = 262_144
     """Head and body; the rest of a longer response is not read, and its status decides."""
     excerpt_bytes: int = 16_384
-    """How much of the body is kept."""
 
 
 _IDLE_TIMEOUT: Final = re.compile(rb"(?:^|[,\s])timeout\s*=\s*(\d{1,9})", re.IGNORECASE)

@@ -84,7 +84,7 @@ class Sender:
         exchange = Exchange(request, done, now, ends_at, ends_at)
         self._in_flight[exchange] = None
         if self._sweep_timer is None:
-            self._arm()
+            self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
         # Built before a connection is chosen: an idle one must not be taken for a request that cannot be sent.
         origin = self._prepare(exchange)
         if origin is None:
@@ -300,9 +300,6 @@ class Sender:
             exchange.dialing.cancel()
         self._fail(exchange, unconnected)
 
-    def _arm(self) -> None:
-        self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
-
     def sweep(self) -> None:
         """Apply the deadlines of requests and idle connections. Runs again until there are none.
 
@@ -312,7 +309,7 @@ class Sender:
             self._sweep_timer.cancel()
             self._sweep_timer = None
         if self._in_flight or self._idle:
-            self._arm()
+            self._sweep_timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
         now = self._clock.monotonic()
         # A list of its own: the callbacks of outcomes start and end other requests.
         for exchange in [exchange for exchange in self._in_flight if exchange.deadline <= now]:

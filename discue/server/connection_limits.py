@@ -132,7 +132,10 @@ class ConnectionLimits:
                 for client, number in self._requested.items()
                 if client in clients or number == self._round
             }
-        self._report()
+        now = time.monotonic()
+        if self._closed and now - self._logged_at >= _LOG_SECONDS:
+            self._log.warning("connections_closed", count=self._closed, limit=self._max)
+            self._closed, self._logged_at = 0, now
 
     def _enforce(self, found: list[int], port: int, busy: set[str]) -> set[str]:
         """Go through the open files and close what breaks the limits. Returns the clients that are connected."""
@@ -192,9 +195,3 @@ class ConnectionLimits:
             else:
                 kept.append(each)
         yield from kept[: max(0, too_many)]
-
-    def _report(self) -> None:
-        now = time.monotonic()
-        if self._closed and now - self._logged_at >= _LOG_SECONDS:
-            self._log.warning("connections_closed", count=self._closed, limit=self._max)
-            self._closed, self._logged_at = 0, now

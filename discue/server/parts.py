@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from discue.api.app import App
 from discue.api.openapi.document import document_of
@@ -62,10 +62,7 @@ class Backups(Protocol):
 def api_alone(services: Services) -> Applications:
     """Return the core's part of the API."""
     routes = described()
-
-    def document(*, aliases: bool) -> dict[str, Any]:
-        return document_of(routes, service.BASE, aliases=aliases)
-
+    document = partial(document_of, routes, service.BASE)
     return Applications(Pipeline(services, App(services, (*routes, service.openapi_route(document)))))
 
 

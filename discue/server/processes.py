@@ -142,8 +142,11 @@ class WorkerProcesses:
         gc.freeze()
         # The others are due when it serves: two workers must not create the organization or migrate at once.
         self._children[0].due_at = self._clock.monotonic()
+        place = tempfile.gettempdir()
+        if len(os.fsencode(place)) > _LONGEST_FOLDER:
+            place = "/tmp"  # noqa: S108 - the folder in it is private
         with (
-            tempfile.TemporaryDirectory(prefix="discue-", dir=_folder_of_sockets()) as folder,
+            tempfile.TemporaryDirectory(prefix="discue-", dir=place) as folder,
             self._selector,
             received_signals(self._selector) as self._signals,
         ):
@@ -378,8 +381,3 @@ def _exit_fields(code: int) -> dict[str, object]:
         return {"exit_code": code}
     known = -code in set(signal.Signals)
     return {"signal": signal.Signals(-code).name if known else -code}
-
-
-def _folder_of_sockets() -> str:
-    folder = tempfile.gettempdir()
-    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER else "/tmp"  # noqa: S108 - the folder in it is private

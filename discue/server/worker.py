@@ -14,7 +14,7 @@ from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.poller import Poller
 from discue.domain.egress import parse_target
 from discue.domain.errors import Unavailable
-from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP, ReadBound
+from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP
 from discue.http.services import Readiness
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -27,7 +27,6 @@ from discue.server.installation import Machine
 from discue.server.parts import CORE_ALONE, DeliveryParts, Edge, WorkerJobs, services_of
 from discue.server.process import watch_loop
 from discue.store.engine import Notification
-from discue.store.ledger import Ledger, Reservation
 
 _STUCK_SESSIONS_SECONDS = 2.0
 _STOP_GRACE_SECONDS = 5.0
@@ -64,7 +63,8 @@ class Worker:
         self._predecessors = predecessors
         self.tracer = tracer
         self.readiness = Readiness(store)
-        self.supervisor = Supervisor(log, partial(_hold, store.ledger))
+        # Reserves without waiting: all organizations would wait with the job.
+        self.supervisor = Supervisor(log, lambda bound: store.ledger.hold(JOBS, bound.bytes))
         self._leadership = Leadership()
         missed_reports, poll_requested = MissedReports(control, log, self._leadership), asyncio.Event()
         session = WorkerSession(machine.clock)
@@ -227,11 +227,6 @@ class Worker:
     async def _end_stuck_sessions(self) -> None:
         for name in await self.control.store.engine.end_stuck_sessions():
             self.log.warning("session_ended", session=name)
-
-
-def _hold(ledger: Ledger, bound: ReadBound) -> Reservation:
-    """Reserve what a job reads. Never waits: all organizations would wait with the job."""
-    return ledger.hold(JOBS, bound.bytes)
 
 
 @asynccontextmanager
