@@ -36,7 +36,6 @@ Attempts from always new addresses never wait for each other, so the cap include
 """
 _MOST_CHECKS_OF_ADDRESS: Final = _MOST_CHECKS // 4
 """Wrong keys are checked during a lockout too: a flood of them must not cause refusals at other addresses."""
-_WRITES_AT_ONCE: Final = 4
 _SIGN_IN_BITS: Final = 48
 """The IPv6 prefix by which sign-ins are counted: many customers of providers have a /48, with 65,536 /64 networks."""
 
@@ -58,7 +57,7 @@ class Authenticator:
             refusal=partial(Overloaded, "Too many attempts to authenticate are waiting. Try again soon."),
         )
         # Few at a time, so that writes of the control plane do not wait behind a flood of guessed keys.
-        self._writing = asyncio.Semaphore(_WRITES_AT_ONCE)
+        self._writing = asyncio.Semaphore(4)
 
     def known(self, presented: str, address: str) -> KeyRecord | None:
         """Return the record of a key that was sent from an address, if the key is cached. Otherwise, `check` it.

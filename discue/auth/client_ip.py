@@ -163,7 +163,10 @@ def _forwarded(lines: list[str]) -> Iterator[str]:
         if element is None:
             yield ""
             return
-        yield _said_for(element)
+        said = [value for name, value in _PAIR.findall(element) if name.lower() == "for"]
+        # An element that has it twice is ambiguous.
+        node = said[0] if len(said) == 1 else ""
+        yield _ESCAPED.sub(r"\1", node[1:-1]) if node.startswith('"') else node
         rest = rest[: len(rest) - len(element)]
 
 
@@ -176,11 +179,3 @@ def _last_element(text: str) -> str | None:
         if _ELEMENT.fullmatch(element):
             return element
     return None
-
-
-def _said_for(element: str) -> str:
-    """Return the `for` parameter. "" if it occurs twice: the element is ambiguous."""
-    said = [value for name, value in _PAIR.findall(element) if name.lower() == "for"]
-    if len(said) != 1:
-        return ""
-    return _ESCAPED.sub(r"\1", said[0][1:-1]) if said[0].startswith('"') else said[0]

@@ -196,12 +196,11 @@ class RateLimiter:
     def peek(self, caller: RateLimitKey) -> RateLimitStatus:
         """Return the status of a caller without counting a request."""
         self._roll_over(self._now())
-        if not caller.limit:
-            return RateLimitStatus(UNLIMITED, UNLIMITED, self._minutes.reset_at, False)
         budget = self._find(caller[:2])
         # Without a request in this minute, nothing of the limit is used as far as this worker knows.
         if budget is None or budget.limit != caller.limit:
-            return RateLimitStatus(caller.limit, caller.limit, self._minutes.reset_at, False)
+            limit = caller.limit or UNLIMITED
+            return RateLimitStatus(limit, limit, self._minutes.reset_at, False)
         return self._status(budget, refused=False)
 
     def refusal(self, status: RateLimitStatus, setting: str, callers: str = "") -> TooManyRequests:

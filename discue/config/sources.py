@@ -194,7 +194,7 @@ _CLEARTEXT = (
     "proxy that terminates TLS"
 )
 
-_CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...] = (
+_CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], object], str], ...] = (
     (
         ("tls_cert", "tls_key"),
         lambda settings: (settings.tls_cert is None) != (settings.tls_key is None),
@@ -207,10 +207,7 @@ _CONSTRAINTS: tuple[tuple[tuple[str, ...], Callable[[Settings], bool], str], ...
     ),
     (
         ("encryption", "encryption_key", "encryption_key_file"),
-        lambda settings: (
-            settings.encryption == "none"
-            and (settings.encryption_key is not None or settings.encryption_key_file is not None)
-        ),
+        lambda settings: settings.encryption == "none" and (settings.encryption_key or settings.encryption_key_file),
         "set encryption to none, or a key, not both",
     ),
     (

@@ -21,7 +21,6 @@ from discue.domain.ids import RandomBytes, RandomText
 T = TypeVar("T")
 
 SALT_BYTES: Final = 16
-_HASH_BYTES: Final = 32
 _LENGTHS: Final = range(8, 257)
 _MOST_CHECKED_CHARACTERS: Final = 1_024
 """Longer text is no password, and is not normalized: that takes quadratic time if it consists of combining marks."""
@@ -84,7 +83,7 @@ def _encoded(password: str) -> bytes:
 def hash_password(password: str, salt: bytes, cost: HashCost = STANDARD) -> str:
     """Return the hash with its salt and cost (PHC string); slow. `salt` must be 16 random bytes."""
     derivation = Argon2id(
-        salt=salt, length=_HASH_BYTES, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
+        salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
     )
     return derivation.derive_phc_encoded(_encoded(password))
 

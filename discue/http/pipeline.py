@@ -138,11 +138,14 @@ class Admission:
         TooManyRequests. On an unknown route, a key is checked as well, because failed attempts count everywhere, but
         only LockedOut is raised.
         """
-        request.address = self._address(request)
+        headers, client = request.headers, request.scope.client
+        # Nothing was forwarded to most servers, or proxies speak for all of their clients.
+        is_forwarded = "x-forwarded-for" in headers or "forwarded" in headers
+        request.address = self._address_of(client, headers) if is_forwarded else canonical(client)
         refusal: DiscueError | None = None
         if needs_key:
             try:
-                known = self._known(request) or await self._check(request.headers.get(KEY), request.address)
+                known = self._known(request) or await self._check(headers.get(KEY), request.address)
                 request.organization, request.principal = known.organization, known.principal
             except DiscueError as error:
                 # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
@@ -210,13 +213,6 @@ class Admission:
         request.rate_limit = status = self._rates.count(caller)
         if status.refused:
             raise self._rates.refusal(status, "address_rate_limit")
-
-    def _address(self, request: Request) -> str:
-        headers = request.headers
-        # Nothing was forwarded to most servers, or proxies speak for all of their clients.
-        if "x-forwarded-for" in headers or "forwarded" in headers:
-            return self._address_of(request.scope.client, headers)
-        return canonical(request.scope.client)
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)

@@ -17,7 +17,6 @@ from granian._granian import RSGIProtocolClosed
 
 ClientGone = RSGIProtocolClosed
 
-_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
 _UNACKNOWLEDGED_MS: Final = 30_000
 
 _TCP_NOTSENT_LOWAT: Final = 25
@@ -105,7 +104,7 @@ def connection_of(scope: HttpScope) -> ClientConnection:
 
 def descriptors() -> list[int]:
     """Return the numbers of this process's open files. Empty where the system does not list them."""
-    for folder in _FOLDERS:
+    for folder in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
             return [int(name) for name in os.listdir(folder)]  # noqa: PTH208 - there may be 10,000
     return []

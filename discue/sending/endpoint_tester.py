@@ -61,16 +61,6 @@ class EndpointTester:
 
     async def attempt(self, organization: int, request: AttemptRequest) -> Outcome:
         """Make one request and return its outcome. Raises TooManyRequests."""
-        self._enter(organization)
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._sender.send(request, partial(self._ended, organization, outcome))
-        return await outcome
-
-    async def close(self) -> None:
-        """Stop. Requests in flight fail."""
-        await self._sender.close(0)
-
-    def _enter(self, organization: int) -> None:
         if self._in_flight[organization] >= MAX_IN_FLIGHT_PER_ORGANIZATION or self._in_flight.total() >= AT_ONCE:
             raise TooManyRequests("Too many tests are in flight. Try again soon.", retry_after_seconds=1)
         now = self._clock.monotonic()
@@ -84,6 +74,13 @@ class EndpointTester:
         self._buckets.move_to_end(organization)
         if len(self._buckets) > _BUCKETS_KEPT:
             self._buckets.popitem(last=False)
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._sender.send(request, partial(self._ended, organization, outcome))
+        return await outcome
+
+    async def close(self) -> None:
+        """Stop. Requests in flight fail."""
+        await self._sender.close(0)
 
     def _ended(self, organization: int, outcome: asyncio.Future[Outcome], found: Outcome) -> None:
         self._in_flight[organization] -= 1

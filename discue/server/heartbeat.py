@@ -9,8 +9,6 @@ from discue.sending.fetch import Fetcher
 
 SECONDS: Final = 60.0
 
-_TIMEOUT_SECONDS: Final = 10.0
-
 
 class Heartbeat:
     """Sends a GET to the monitor. A process cannot report its own death: the monitor misses its requests."""
@@ -27,7 +25,7 @@ class Heartbeat:
         """Send one request, if the worker is well. A failure is logged when it is new."""
         if not self._is_well():
             return
-        result = await self._fetcher.get(self._target, _TIMEOUT_SECONDS)
+        result = await self._fetcher.get(self._target, timeout_seconds=10.0)
         fails = not 0 < result.status < 300
         if fails and not self._fails:
             # Without the URL: everybody who knows it can keep the monitor quiet.

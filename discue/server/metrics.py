@@ -31,7 +31,6 @@ PATH: Final = "/metrics"
 DETAILED_PATH: Final = "/metrics/detailed"
 
 _PEER_SECONDS: Final = 1.0
-_REQUEST_BYTES: Final = 4_096
 _MOST: Final = 3_333
 """Objects in a detailed response: with three metrics each, at most 10,000 samples."""
 
@@ -171,7 +170,7 @@ class WorkerMetrics:
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, TimeoutError, msgspec.DecodeError):
             async with asyncio.timeout(_PEER_SECONDS):
-                asked = msgspec.msgpack.decode(await reader.read(_REQUEST_BYTES), type=Details | None)
+                asked = msgspec.msgpack.decode(await reader.read(4_096), type=Details | None)
                 writer.write(encode_snapshot(self.measure(asked)))
                 await writer.drain()
         writer.close()

@@ -22,7 +22,6 @@ _LOOP_SECONDS: Final = 0.25
 
 _ROOM_BYTES: Final = 1 << 20
 """Enough for a new database with its journal. A migration of a large one needs more."""
-_ROOM_RETRY_SECONDS: Final = 1.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -105,7 +104,7 @@ async def wait_for_room(database: Path, log: Log, stop: asyncio.Event) -> bool:
         log.warning("disk_full", database=str(database), reason=reason, detail="Free 1 MiB: the start waits for it.")
         has_waited = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM_RETRY_SECONDS):
+            async with asyncio.timeout(1):
                 await stop.wait()
         if stop.is_set():
             return False

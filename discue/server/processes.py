@@ -37,7 +37,6 @@ _DRAIN_MARGIN_SECONDS: Final = 30.0
 _HALTED_SECONDS: Final = 5.0
 """A worker that stays halted this long is killed."""
 _PREDECESSORS_KEPT: Final = 16
-_READ_BYTES: Final = 65_536
 
 SERVES: Final = b"serves"
 BEATS: Final = b"beats"
@@ -264,7 +263,7 @@ class WorkerProcesses:
     def _read_reports(self, child: _Child) -> bool:
         """Read reports of a worker. Returns whether there may be more."""
         try:
-            chunk = os.read(child.reports, _READ_BYTES)
+            chunk = os.read(child.reports, 65_536)
         except BlockingIOError:
             return False
         if not chunk:

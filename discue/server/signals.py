@@ -16,8 +16,6 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_SECONDS: Final = 1.0
 """Signals within this time count as one: terminals, service managers and wrappers may send several for one request."""
 
-_WAKINGS_READ: Final = 4_096
-
 
 def stop_on_signal(log: Log) -> asyncio.Event:
     """Return an event that the first SIGTERM or SIGINT sets.
@@ -83,7 +81,7 @@ def received_signals(selector: BaseSelector) -> Iterator[list[signal.Signals]]:
     with woken, waker:
         for end in (woken, waker):
             end.setblocking(False)
-        selector.register(woken, EVENT_READ, lambda: woken.recv(_WAKINGS_READ))
+        selector.register(woken, EVENT_READ, lambda: woken.recv(4_096))
         for number in STOPPING:
             signal.signal(number, lambda number, _: received.append(signal.Signals(number)))
         # The default handler of SIGCHLD would not write to the wakeup descriptor.
