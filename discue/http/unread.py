@@ -57,7 +57,6 @@ class UnreadResponse:
     reservation: Reservation
     last_tick: int
     ticks: int = 0
-    """Ticks for which it is unread."""
 
 
 class UnreadResponses:
