@@ -24,6 +24,7 @@ from discue.control.listener_fields import (
 from discue.control.listener_fields import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
 from discue.domain.clock import check_unit
+from discue.domain.cloudevents import KEY_CHARACTERS
 from discue.domain.errors import invalid
 from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
@@ -32,7 +33,6 @@ from discue.domain.trace_context import TRACE_MODES
 
 LONGEST_DELAY_SECONDS: Final = 31_536_000
 DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
-KEY_CHARACTERS: Final = range(1, 256)
 KEY_LIMITS: Final[dict[str, Any]] = {"minLength": KEY_CHARACTERS.start, "maxLength": KEY_CHARACTERS.stop - 1}
 
 _DELAYS: Final[dict[str, Any]] = {"maxItems": DELAYS_LIMIT, "items": {"type": "integer", **within(RETRY_DELAY_SECONDS)}}

@@ -12,7 +12,7 @@ import msgspec
 from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
-from discue.domain.json_text import decode_value, is_too_deep
+from discue.domain.json_text import decode_value
 from discue.domain.message_data import (
     BYTES,
     DEFAULT_MEDIA_TYPES,
@@ -25,6 +25,7 @@ from discue.domain.message_data import (
     data_of,
     data_of_base64,
     is_json,
+    is_json_text,
     is_json_type,
 )
 from discue.domain.messages import Entry
@@ -122,8 +123,6 @@ _NO_DATA: Final = (b"", TEXT)
 _TEXT: Final = re.compile("[^\\x00-\\x1f\\x7f-\\x9f]+")
 _URI: Final = re.compile(r"\S+")
 
-_check_syntax: Callable[[bytes], object] = msgspec.json.Decoder(msgspec.Raw).decode
-
 
 def _is_time(value: str) -> bool:
     if _TIME.fullmatch(value) is None:
@@ -174,7 +173,8 @@ def parse_binary_event(attributes: Mapping[str, str], media_type: str, data: byt
     if not media_type:
         raise invalid("", "needs a Content-Type")
     media_type = check_media_type(media_type, "/headers/content-type")
-    return _message(values, _as_text(_data_of_bytes(data, media_type, "")), media_type, "")
+    content, codec = _data_of_bytes(data, media_type, "")
+    return _message(values, (content, TEXT if codec == BYTES and _is_utf8(content) else codec), media_type, "")
 
 
 def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = "") -> EventMessage:
@@ -216,24 +216,17 @@ def _data_of_bytes(content: bytes, media_type: str, pointer: str) -> Data:
     """Return bytes as the JSON that they are according to their media type, else as bytes. Raises BadRequest."""
     if not content or not is_json_type(media_type):
         return content, BYTES
-    try:
-        content.decode()
-        _check_syntax(content)
-        if is_too_deep(content):
-            raise RecursionError
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        raise malformed(pointer, "must be JSON, according to its media type") from None
+    if not _is_utf8(content) or not is_json_text(content):
+        raise malformed(pointer, "must be JSON, according to its media type")
     return content, JSON_VALUE
 
 
-def _as_text(data: Data) -> Data:
-    """Return bytes as text if they are UTF-8."""
-    content, codec = data
+def _is_utf8(content: bytes) -> bool:
     try:
         content.decode()
     except UnicodeDecodeError:
-        return data
-    return (content, TEXT) if codec == BYTES else data
+        return False
+    return True
 
 
 def _check_attributes(values: Mapping[str, str], pointer: str, prefix: str) -> None:

@@ -197,7 +197,7 @@ def _order(name: str) -> Callable[[Any], Predicate]:
 
 def _contains(operand: Any) -> Predicate:
     equal, scalar = _equals(operand), _scalar(operand)
-    in_text = _in_text(operand) if isinstance(operand, str) else _never
+    in_text: Callable[[str], bool] = _in_text(operand) if isinstance(operand, str) else lambda _: False
 
     def holds(value: Any) -> bool:
         if isinstance(value, list):
@@ -205,10 +205,6 @@ def _contains(operand: Any) -> Predicate:
         return isinstance(value, str) and in_text(value)
 
     return holds
-
-
-def _never(_: object) -> bool:
-    return False
 
 
 def _in_text(part: str) -> Callable[[str], bool]:
@@ -263,27 +259,15 @@ def _regex(regex: Regex) -> Predicate:
     return lambda value: isinstance(value, str) and len(value) <= longest and matches(value)
 
 
-def _prefix(operand: str) -> Predicate:
-    return lambda value: isinstance(value, str) and value.startswith(operand)
-
-
-def _suffix(operand: str) -> Predicate:
-    return lambda value: isinstance(value, str) and value.endswith(operand)
-
-
-def _exists(operand: Any) -> Predicate:
-    return lambda value: (value is not MISSING) is operand
-
-
 _FACTORIES: Final[dict[str, Callable[[Any], Predicate]]] = {
     "$eq": _equals,
     "$in": _one_of,
     **{name: _order(name) for name in _COMPARISONS},
-    "$prefix": _prefix,
-    "$suffix": _suffix,
+    "$prefix": lambda operand: lambda value: isinstance(value, str) and value.startswith(operand),
+    "$suffix": lambda operand: lambda value: isinstance(value, str) and value.endswith(operand),
     "$contains": _contains,
     "$regex": _regex,
-    "$exists": _exists,
+    "$exists": lambda operand: lambda value: (value is not MISSING) is operand,
 }
 
 

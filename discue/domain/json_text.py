@@ -110,6 +110,8 @@ def decode_strictly(text: bytes, pointer: str, *, code: str) -> object:
         rule = "is nested too deeply"
     except json.JSONDecodeError:
         rule = "is not JSON"
+    except msgspec.ValidationError:
+        rule = "has a number beyond the range of double precision"
     except _NotStrict as error:
         rule = str(error)
     else:
@@ -129,25 +131,16 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        raise _NotStrict(_OUT_OF_RANGE)
+        raise msgspec.ValidationError
     return int(digits)
-
-
-def _float(digits: str) -> float:
-    number = float(digits)
-    if number in {float("inf"), float("-inf")}:
-        raise _NotStrict(_OUT_OF_RANGE)
-    return number
 
 
 def _constant(name: str) -> float:
     raise _NotStrict(f"has {name}, which is not JSON")
 
 
-_OUT_OF_RANGE: Final = "has a number beyond the range of double precision"
-
 _decode: Final = json.JSONDecoder(
-    object_pairs_hook=_unique_members, parse_int=_integer, parse_float=_float, parse_constant=_constant
+    object_pairs_hook=_unique_members, parse_int=_integer, parse_float=_double, parse_constant=_constant
 ).decode
 
 

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import inspect as types
 
 from discue.api.decoding import CLOUDEVENT, CLOUDEVENTS_BATCH, EventFormat
-from discue.api.delivery_options import KEY_CHARACTERS
 from discue.api.route import BATCH_MESSAGES
 from discue.api.structs import Body
+from discue.domain.cloudevents import KEY_CHARACTERS
 from discue.domain.filter_parser import (
     MAX_BYTES,
     MAX_CONDITIONS,
