@@ -20,6 +20,7 @@ from discue.control.listener_fields import (
     LOWEST_RATE,
     STATUS_CLASSES,
     STATUSES,
+    RateFields,
 )
 from discue.control.listener_fields import DELAY_SECONDS as RETRY_DELAY_SECONDS
 from discue.domain import headers
@@ -110,7 +111,7 @@ RetrySent: TypeAlias = Annotated[
 """A list is the schedule alone."""
 
 
-class RateLimitBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class RateLimitBody(RateFields, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The maximum rate of requests to a listener."""
 
     per_second: Annotated[float, _RATE]

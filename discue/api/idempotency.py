@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -73,8 +74,10 @@ class IdempotentResponses:
 
     def __init__(self, store: Store) -> None:
         self._read = store.read
+        detail = f"A request with this {HEADER} is still in flight. Try again soon, with the same key."
+        refusal = partial(Conflict, detail, code="request_in_flight", retry_after_seconds=1)
         self.in_flight = KeyedSemaphore[tuple[int, ...]](
-            limit=1, max_waiting=_MAX_WAITING, refusal=_still_in_flight, timeout_seconds=_LONGEST_WAIT_SECONDS
+            limit=1, max_waiting=_MAX_WAITING, refusal=refusal, timeout_seconds=_LONGEST_WAIT_SECONDS
         )
 
     async def respond(self, call: Call, key: IdempotencyKey, route: Route) -> bytes:
@@ -108,8 +111,3 @@ class IdempotentResponses:
         if stored is None:
             raise Unavailable("Nothing was changed. Try again soon.") if isinstance(error, AlreadyDone) else error
         return stored
-
-
-def _still_in_flight() -> Conflict:
-    detail = f"A request with this {HEADER} is still in flight. Try again soon, with the same key."
-    return Conflict(detail, code="request_in_flight", retry_after_seconds=1)

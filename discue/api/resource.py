@@ -58,9 +58,14 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
 
 def fields_of(call: Call, kind: type[F], **fields: Any) -> F:
     """Return the fields of a resource from a request. Fields that are not given come from the body."""
-    (alias, name), body = call.names(), call.body
+    alias, name = call.names()
+    return sent_fields(call.body, kind, alias=alias, name=name, **fields)
+
+
+def sent_fields(body: Body, kind: type[F], **fields: Any) -> F:
+    """Return fields that a body has under the same names, except for those that are given."""
     sent = {each: getattr(body, each) for each in kind.__struct_fields__ if hasattr(body, each)}
-    return kind(**{**sent, "alias": alias, "name": name, **fields})
+    return kind(**{**sent, **fields})
 
 
 def or_unset(value: T | None) -> T | UnsetType:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import UnsetType
 
 from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
@@ -122,15 +123,6 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
     return request if options.format == "plain" else to_cloudevent(request, entry, options.format)
 
 
-class FilterTestParams(msgspec.Struct, frozen=True):
-    """A filter and a message to apply it to."""
-
-    filter: str | None
-    """None: the filter of the listener."""
-    message: Entry | str
-    """A made-up message, or the id of a stored one."""
-
-
 class FilterTestResult(msgspec.Struct, frozen=True):
     """Whether the filter matches the message, and whether each of its conditions does on its own."""
 
@@ -139,18 +131,23 @@ class FilterTestResult(msgspec.Struct, frozen=True):
 
 
 async def try_filter(
-    control: ControlContext, principal: Principal, path: ListenerPath, params: FilterTestParams, *, reserve: Reserve
+    control: ControlContext,
+    principal: Principal,
+    path: ListenerPath,
+    message: Entry | str,
+    *,
+    given: str | UnsetType | None,
+    reserve: Reserve,
 ) -> FilterTestResult:
-    """Apply a filter to a message.
+    """Apply the `given` filter, by default that of the listener, to a made-up message, or a stored one by its id.
 
     The caller must be able to read the listener at `path` and a stored message. `reserve` is called with the size of
     the data before the data is read. Raises Unprocessable for an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
-    chosen = check_filter(params.filter)
-    entry = params.message
-    if isinstance(entry, str):
-        entry = entry_of_message((await messages.get(control, principal, path[0], entry, reserve=reserve)).message)
+    chosen = check_filter(given)
+    if isinstance(message, str):
+        message = entry_of_message((await messages.get(control, principal, path[0], message, reserve=reserve)).message)
     text = details.listener.options.filter
     if chosen is None and text is not None:
         chosen = parse_filter(text.encode(), "/filter")
@@ -158,5 +155,5 @@ async def try_filter(
         return FilterTestResult(matches=True)
     # On a thread: the message can have 8 MiB. One at a time, because each can keep the interpreter busy.
     async with control.checking:
-        matches, conditions = await asyncio.to_thread(Filter(chosen).explain, entry)
+        matches, conditions = await asyncio.to_thread(Filter(chosen).explain, message)
     return FilterTestResult(matches, tuple(conditions))

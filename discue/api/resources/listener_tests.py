@@ -29,7 +29,7 @@ from discue.api.resources.deliveries import (
 from discue.api.route import POST, Call, Needs, Route
 from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc
 from discue.control import listener_tests
-from discue.control.listener_tests import DeliveryTestResult, FilterTestParams, SampleMessage
+from discue.control.listener_tests import DeliveryTestResult, SampleMessage
 from discue.domain import headers
 from discue.domain.attempts import detail_of
 from discue.domain.errors import invalid, missing_field
@@ -129,10 +129,9 @@ class DeliveryTestResponse(ApiResponse, kw_only=True, frozen=True):
 async def try_filter(call: Call) -> FilterTestResponse:
     """Try a filter. Stores and sends nothing. A stored message requires a key that may read it."""
     body: FilterTestBody = call.body
-    chosen = filter_given(body.filter)
-    test = FilterTestParams(chosen if isinstance(chosen, str) else None, _message(body))
+    message, given = _message(body), filter_given(body.filter)
     result = await listener_tests.try_filter(
-        call.control, call.principal, call.ids[:2], test, reserve=call.reserve_data
+        call.control, call.principal, call.ids[:2], message, given=given, reserve=call.reserve_data
     )
     conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
     view = FilterTestView(matches=result.matches, conditions=conditions)

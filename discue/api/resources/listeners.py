@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from discue.api.delivery_options import (
     FILTER_EXAMPLE,
@@ -28,7 +28,7 @@ from discue.api.delivery_options import (
     retry_view,
 )
 from discue.api.pagination import LISTENER_PAGES
-from discue.api.resource import ResourceKind, fields_of, or_unset, view_of
+from discue.api.resource import ResourceKind, fields_of, or_unset, sent_fields, view_of
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS, last_failure_fields
 from discue.api.route import Call, Needs
 from discue.api.structs import (
@@ -60,7 +60,6 @@ from discue.control.listener_fields import (
     TIMEOUT_SECONDS,
     ListenerFields,
     OptionFields,
-    RateFields,
 )
 from discue.control.listeners import ListenerDetails
 from discue.crypto.endpoint_credentials import (
@@ -70,7 +69,7 @@ from discue.crypto.endpoint_credentials import (
     TYPES,
     AuthenticationFields,
 )
-from discue.domain.model import LONGEST_CUSTOMER, Authentication
+from discue.domain.model import LONGEST_CUSTOMER
 from discue.domain.waiting import DAMAGED
 
 _URL_LIMITS: Final = {"minLength": 4, "maxLength": 253, "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^#]+$"}
@@ -126,7 +125,7 @@ _MAX_IN_FLIGHT: Final = doc("Maximum number of requests in flight.", 50, **withi
 _FILTER_TEXT: Final = "Which messages it receives: conditions on their data, headers and key."
 
 
-class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class AuthenticationBody(AuthenticationFields, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """How requests authenticate to the listener. The type decides which of the other fields are needed."""
 
     type: Annotated[str, _AUTHENTICATION_TYPE]
@@ -150,9 +149,6 @@ class AuthenticationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
             **_PEM,
         ),
     ] = None
-
-    def __repr__(self) -> str:
-        return f"AuthenticationBody(type={self.type!r})"
 
 
 class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -286,19 +282,7 @@ class ListenerView(View, kw_only=True, frozen=True):
 
 def _fields(call: Call) -> ListenerFields:
     body: ListenerBody = call.body
-    rate = body.rate_limit
-    options = OptionFields(
-        headers=body.headers,
-        timeout_seconds=body.timeout,
-        max_in_flight=body.max_in_flight,
-        rate_limit=RateFields(rate.per_second, rate.burst) if isinstance(rate, RateLimitBody) else rate,
-        retry=retry_given(body.retry),
-        filter=filter_given(body.filter),
-        format=body.format,
-        lease_seconds=body.lease_seconds,
-        trace=body.trace,
-        description=body.description,
-    )
+    retry, own_filter = retry_given(body.retry), filter_given(body.filter)
     return fields_of(
         call,
         ListenerFields,
@@ -306,14 +290,14 @@ def _fields(call: Call) -> ListenerFields:
         # null resets a field to its default, here as in every other field.
         mode="push" if body.mode is None else text_given(body.mode),
         notify_url=text_given(body.notify_url),
-        options=options,
-        authentication=_authentication_given(body.authentication),
+        options=sent_fields(body, OptionFields, timeout_seconds=body.timeout, retry=retry, filter=own_filter),
     )
 
 
 def _view(call: Call, details: ListenerDetails) -> ListenerView:
     listener, options, counts = details.listener, details.listener.options, details.counts
     is_damaged = (listener.organization, listener.queue) in call.control.store.damage.parts()
+    authentication = options.authentication
     return view_of(
         ListenerView,
         listener,
@@ -338,21 +322,9 @@ def _view(call: Call, details: ListenerDetails) -> ListenerView:
         filter=filter_view(options.filter),
         format=UNSET if options.format == "plain" else options.format,
         trace=UNSET if options.trace == "propagate" else options.trace,
-        authentication=_authentication_view(options.authentication),
+        authentication=UNSET if authentication is None else view_of(AuthenticationView, authentication),
         secret=details.secret or UNSET,
     )
-
-
-def _authentication_given(sent: AuthenticationBody | None | UnsetType) -> AuthenticationFields | None | UnsetType:
-    """Return the authentication that was sent, if it was."""
-    return AuthenticationFields(**asdict(sent)) if isinstance(sent, AuthenticationBody) else sent
-
-
-def _authentication_view(stored: Authentication | None) -> AuthenticationView | UnsetType:
-    """Return the authentication without its secrets, if one was set."""
-    if stored is None:
-        return UNSET
-    return AuthenticationView(**{name: value for name, value in asdict(stored).items() if value})
 
 
 class _Listeners(ResourceKind[ListenerDetails]):
