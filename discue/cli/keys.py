@@ -128,7 +128,7 @@ async def _list(call: Invocation) -> None:
         say(f"\n{key.public_id}  {key.alias}" if key.alias != key.public_id else f"\n{key.public_id}")
         expired = ", expired" if 0 < key.expires_at <= call.clock.now() else ""
         say(f"  {key.status}{expired}; created {_day(key.created_at)}, last used {_day(key.last_used_at)}")
-        say(f"  {_scopes_line(scopes_of(key))}")
+        say(f"  {_scopes_line(scopes_of(key.scopes))}")
 
 
 async def _change(status: Literal["enabled", "disabled", "deleted"], call: Invocation) -> None:

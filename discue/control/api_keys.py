@@ -164,13 +164,9 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
     await control.write_as(principal, work)
 
 
-def scopes_of(key: ApiKey) -> Scopes:
-    """Return the scopes of a key."""
-    return _read(key.scopes)
-
-
 @lru_cache(_REMEMBERED)
-def _read(scopes: str) -> Scopes:
+def scopes_of(scopes: str) -> Scopes:
+    """Return the scopes of a key from their stored form."""
     # Most keys have one of a few sets of scopes.
     return parse_scopes(msgspec.json.decode(scopes))
 
@@ -179,7 +175,7 @@ def manages_keys(key: ApiKey, now: int) -> bool:
     """Return whether the key can change every key of its organization: enabled, not expired, with the scope."""
     if key.status != "enabled" or 0 < key.expires_at <= now:
         return False
-    scope = scopes_of(key).get("api_keys")
+    scope = scopes_of(key.scopes).get("api_keys")
     return scope is not None and scope.access == "write" and scope.on_all
 
 
@@ -202,7 +198,7 @@ async def _require_another_manager(tx: Transaction, key: ApiKey, now: int) -> No
 def _changed(principal: Principal, stored: ApiKey, fields: KeyFields, now: int) -> ApiKey:
     alias, scopes = changed_alias(fields, stored.alias), stored.scopes
     # Scopes that the key already has are not checked again.
-    if not isinstance(fields.scopes, UnsetType) and dict(fields.scopes) != scopes_of(stored):
+    if not isinstance(fields.scopes, UnsetType) and dict(fields.scopes) != scopes_of(stored.scopes):
         check_grant(fields.scopes, principal.scopes)
         scopes = _encode_scopes(fields.scopes)
     return msgspec.structs.replace(
@@ -239,7 +235,7 @@ async def create_for(
     draft = new_key(control, 0, scopes, alias=alias, expires_at=expires_at)
 
     async def work(tx: Transaction, record: Record) -> CreatedKey:
-        organization = await _organization(tx, organization_alias)
+        organization = require_found(await organizations.by_alias(tx, organization_alias))
         key = msgspec.structs.replace(draft.key, organization=organization.id)
         await api_keys.insert(tx, key)
         await record("api_key_added", key)
@@ -274,7 +270,7 @@ async def page_for(
     control: ControlContext, organization_alias: str, selection: Selection = FIRST_PAGE
 ) -> Listing[ApiKey]:
     async def work(tx: Transaction) -> Listing[ApiKey]:
-        organization = await _organization(tx, organization_alias)
+        organization = require_found(await organizations.by_alias(tx, organization_alias))
         return await api_keys.page(tx, organization.id, selection)
 
     return await control.store.read(work)
@@ -287,7 +283,7 @@ async def change_for(
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> None:
-        organization = await _organization(tx, organization_alias)
+        organization = require_found(await organizations.by_alias(tx, organization_alias))
         stored = require_found(await api_keys.get(tx, organization.id, public_id))
         if status == "deleted":
             await api_keys.delete(tx, stored.organization, stored.id)
@@ -297,7 +293,3 @@ async def change_for(
             await record("api_key_updated", stored, changes=(status,))
 
     await control.write_as(None, work)
-
-
-async def _organization(tx: Transaction, alias: str) -> Organization:
-    return require_found(await organizations.by_alias(tx, alias))

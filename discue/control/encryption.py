@@ -80,9 +80,10 @@ async def sealed_content(tx: Transaction, control: ControlContext, row: RowKey, 
         ) from error
 
 
-def opened(control: ControlContext, listener: Listener) -> tuple[SigningSecret, ...]:
-    """Return a listener's signing secrets. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener).signing
+def secrets_of(control: ControlContext, listener: Listener) -> ListenerSecrets:
+    """Return a listener's secrets, without credentials that are lost. Raises Unavailable if they are unreadable."""
+    row = (listener.organization, listener.id)
+    return _open(control, row, listener.secrets, read=decode_secrets, what="the secrets of the listener")
 
 
 def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes:
@@ -92,21 +93,11 @@ def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes
 
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
     """Return a listener's credentials. Raises Unavailable if this process cannot decrypt them or they are lost."""
-    found = held_by(control, listener)
+    found = secrets_of(control, listener).credentials
     if listener.options.authentication != (None if found is None else found.public):
         detail = "The secret of the listener's authentication is lost. Send the authentication again."
         raise Unavailable(detail, code="secrets_unreadable")
     return found
-
-
-def held_by(control: ControlContext, listener: Listener) -> Credentials | None:
-    """Return a listener's credentials, None if lost. Raises Unavailable if this process cannot decrypt them."""
-    return _read(control, listener).credentials
-
-
-def _read(control: ControlContext, listener: Listener) -> ListenerSecrets:
-    row = (listener.organization, listener.id)
-    return _open(control, row, listener.secrets, read=decode_secrets, what="the secrets of the listener")
 
 
 def _open(control: ControlContext, row: RowKey, stored: bytes, *, read: Callable[[bytes], T], what: str) -> T:

@@ -137,7 +137,7 @@ async def _store(
 ) -> None:
     row = (listener.organization, listener.id)
     # Not `credentials_of`, which raises if they are lost: secrets can still be changed then.
-    held = encryption.held_by(control, listener)
+    held = encryption.secrets_of(control, listener).credentials
     await listeners.set_secrets(tx, *row, await encryption.sealed(tx, control, row, secrets, credentials=held))
     await record("listener_updated", listener, changes=("signing_secrets",))
 
@@ -152,7 +152,7 @@ async def _secrets(
     tx: Transaction, control: ControlContext, principal: Principal, access: Access, *, path: ListenerPath
 ) -> tuple[Listener, tuple[signing.SigningSecret, ...]]:
     listener = await own_listener(tx, principal, access, path)
-    return listener, encryption.opened(control, listener)
+    return listener, encryption.secrets_of(control, listener).signing
 
 
 def _text(control: ControlContext, fields: SecretFields) -> str:

@@ -111,7 +111,9 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
         codec=entry.codec,
         body=entry.body,
         keys=tuple(
-            signing_key_of(each) for each in encryption.opened(control, listener) if each.is_valid(entry.stored_at)
+            signing_key_of(each)
+            for each in encryption.secrets_of(control, listener).signing
+            if each.is_valid(entry.stored_at)
         ),
         number=1,
         headers=merge_headers((*without_trace_headers(options.headers), *shown.headers), sample.headers),

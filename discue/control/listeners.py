@@ -276,7 +276,8 @@ async def change(
             changes = tuple(dict.fromkeys((*changes, "authentication")))
             row = (stored.organization, stored.id)
             # Secrets and credentials are encrypted as one value: the stored secrets are sealed again.
-            sealed = await encryption.sealed(tx, control, row, encryption.opened(control, stored), credentials=asked)
+            held = encryption.secrets_of(control, stored)
+            sealed = await encryption.sealed(tx, control, row, held.signing, credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
         await record("listener_updated", changed, changes=changes)
         details = await _details(tx, changed)

@@ -44,10 +44,6 @@ TIMELINE_ATTEMPTS: Final = 20
 """Attempts that a timeline shows."""
 
 
-class MessageFields(NameFields, frozen=True):
-    """The fields of a message that a request can change: its alias, which need not be unique."""
-
-
 class MessageDetails(msgspec.Struct, frozen=True):
     """A message with its body and state, and its deliveries to the oldest listeners, at most 100."""
 
@@ -242,7 +238,7 @@ async def glances(
 
 
 async def change(
-    control: ControlContext, principal: Principal, queue_public_id: str, message_id: str, *, fields: MessageFields
+    control: ControlContext, principal: Principal, queue_public_id: str, message_id: str, *, fields: NameFields
 ) -> StoredMessage:
     """Change the alias of a message. Raises Unprocessable if it is invalid."""
     now = control.clock.now()

@@ -21,7 +21,7 @@ from discue.control.context import (
 )
 from discue.control.listener_fields import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, check_alias, check_customer, new_alias
-from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
+from discue.domain.errors import Conflict, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
@@ -127,10 +127,7 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
     principal.require("queues", "read", public_id)
 
     async def work(tx: Transaction) -> QueueDetails:
-        found = await queues.get_with_head(tx, principal.organization, public_id)
-        if found is None:
-            raise NotFound
-        queue, head = found
+        queue, head = require_found(await queues.get_with_head(tx, principal.organization, public_id))
         shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
         return QueueDetails(queue, head, tuple(shown))
 
@@ -320,6 +317,4 @@ async def get_schema(control: ControlContext, principal: Principal, queue_public
     """Return the queue whose current schema has this id. Raises NotFound for any other id, also a previous one."""
     principal.require("schemas", "read", schema_id, queue_public_id)
     queue = await control.store.read(lambda tx: queues.get(tx, principal.organization, queue_public_id))
-    if queue is None or queue.schema_id != schema_id:
-        raise NotFound
-    return queue
+    return require_found(queue if queue is not None and queue.schema_id == schema_id else None)

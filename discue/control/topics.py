@@ -18,10 +18,6 @@ from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.queues import ResourceRef
 
 
-class TopicFields(NameFields, frozen=True):
-    """The fields of a topic in a request."""
-
-
 class TopicDetails(msgspec.Struct, frozen=True):
     """A topic and its channels, oldest first."""
 
@@ -29,7 +25,7 @@ class TopicDetails(msgspec.Struct, frozen=True):
     channels: tuple[ResourceRef, ...] = ()
 
 
-async def create(control: ControlContext, principal: Principal, fields: TopicFields) -> TopicDetails:
+async def create(control: ControlContext, principal: Principal, fields: NameFields) -> TopicDetails:
     """Create a topic; its default alias is its id. Raises Unprocessable for a taken or invalid alias."""
     principal.require("topics", "write")
     public_id, now = control.public_ids.next(), control.clock.now()
@@ -59,7 +55,7 @@ async def page(tx: Transaction, principal: Principal, selection: Selection = FIR
     return found.with_items(items)
 
 
-async def change(control: ControlContext, principal: Principal, public_id: str, fields: TopicFields) -> TopicDetails:
+async def change(control: ControlContext, principal: Principal, public_id: str, fields: NameFields) -> TopicDetails:
     """Change a topic. Raises what `create` raises."""
     now = control.clock.now()
 

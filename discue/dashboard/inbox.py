@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from discue.control.context import ControlContext, one_of, out_of
-from discue.control.encryption import opened
+from discue.control.encryption import secrets_of
 from discue.crypto.signing import SignatureInvalid, signing_key_of, verify
 from discue.domain.errors import invalid
 from discue.store import listeners
@@ -136,7 +136,7 @@ class Inbox:
         if listener is None:
             return "not sent by a listener of this server"
         failure = "the listener has no secret"
-        for secret in opened(self._control, listener):
+        for secret in secrets_of(self._control, listener).signing:
             try:
                 verify(signing_key_of(secret), headers, body, self._control.clock.now())
                 return VERIFIED

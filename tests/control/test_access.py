@@ -8,6 +8,7 @@ import pytest
 from discue.control import api_keys, domains, organizations, queues, topics
 from discue.control.context import ControlContext
 from discue.dashboard.users import users
+from discue.domain.aliases import NameFields
 from discue.domain.errors import Forbidden
 from discue.domain.scopes import Principal, Scope
 from tests.support.cast import Cast
@@ -18,7 +19,7 @@ OPERATIONS: dict[str, tuple[ModuleType, Any]] = {
     "api_keys": (api_keys, api_keys.KeyFields()),
     "domains": (domains, domains.DomainFields(hostname="shop.example.com")),
     "queues": (queues, queues.QueueFields()),
-    "topics": (topics, topics.TopicFields()),
+    "topics": (topics, NameFields()),
     "users": (users, users.UserFields(email="ada@example.com", role="viewer")),
 }
 

@@ -61,7 +61,9 @@ async def stored(control: ControlContext, made: ListenerDetails) -> Listener:
 
 
 async def texts(control: ControlContext, made: Sequence[ListenerDetails]) -> list[list[str]]:
-    return [[secret.text for secret in encryption.opened(control, await stored(control, each))] for each in made]
+    return [
+        [secret.text for secret in encryption.secrets_of(control, await stored(control, each)).signing] for each in made
+    ]
 
 
 async def move_all(control: ControlContext, key_id: str, *, replace_lost: bool = False) -> list[RotationStep]:
@@ -80,7 +82,7 @@ async def test_secrets_are_stored_unencrypted_without_a_key(cast: Cast, control:
     (made,) = await make(cast, control)
     kept = await stored(control, made)
     assert made.secret.encode() in kept.secrets
-    assert encryption.opened(control, kept)[0].text == made.secret
+    assert encryption.secrets_of(control, kept).signing[0].text == made.secret
 
 
 async def test_encrypted_row_contains_no_part_of_the_secret(cast: Cast, control: ControlContext) -> None:
@@ -89,7 +91,7 @@ async def test_encrypted_row_contains_no_part_of_the_secret(cast: Cast, control:
     (made,) = await make(cast, control)
     kept = await stored(control, made)
     assert (key_id_in(kept.secrets), made.secret.encode() in kept.secrets) == (OLD_ID, False)
-    (secret,) = encryption.opened(control, kept)
+    (secret,) = encryption.secrets_of(control, kept).signing
     assert (secret.text, secret.type, secret.expires_at) == (made.secret, "hmac", 0)
     assert (len(secret.id), secret.created_at) == (21, made.listener.created_at)
 
@@ -100,7 +102,7 @@ async def test_ciphertext_copied_to_another_row_cannot_be_decrypted(cast: Cast, 
     one, other = await make(cast, control, 2)
     swapped = msgspec.structs.replace(await stored(control, one), secrets=(await stored(control, other)).secrets)
     with pytest.raises(Unavailable) as raised:
-        encryption.opened(control, swapped)
+        encryption.secrets_of(control, swapped)
     assert other.secret not in str(raised.value)
 
 

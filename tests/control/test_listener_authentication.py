@@ -61,7 +61,7 @@ async def test_credentials_are_encrypted_with_the_signing_secrets(
     made = await make(control, cast, given)
     row = await stored(control, made)
     assert (key_id_in(row.secrets), b"s3cr3t" in row.secrets) == (OLD_ID, False)
-    assert [secret.text for secret in encryption.opened(control, row)] == [made.secret]
+    assert [secret.text for secret in encryption.secrets_of(control, row).signing] == [made.secret]
     credentials = await kept(control, made)
     assert credentials is not None
     assert (credentials.secret, credentials.public) == ("s3cr3t", row.options.authentication)
@@ -91,7 +91,9 @@ async def test_null_removes_credentials_and_other_ones_replace_them(cast: Cast, 
     cleared = await change(control, cast, made, authentication=None)
     assert (await kept(control, made), cleared.listener.options.authentication) == (None, None)
     assert cleared.listener.config_version == version + 2
-    assert [secret.text for secret in encryption.opened(control, await stored(control, made))] == [made.secret]
+    assert [secret.text for secret in encryption.secrets_of(control, await stored(control, made)).signing] == [
+        made.secret
+    ]
 
 
 async def test_credentials_are_kept_if_sent_without_a_secret_or_omitted(cast: Cast, control: ControlContext) -> None:

@@ -32,7 +32,7 @@ async def listener_of(control: ControlContext, person: Person) -> tuple[str, str
 async def kept(control: ControlContext, person: Person, path: tuple[str, str]) -> tuple[SigningSecret, ...]:
     stored = await control.store.read(lambda tx: listener_rows.get(tx, person.principal.organization, path[1]))
     assert stored is not None
-    return encryption.opened(control, stored)
+    return encryption.secrets_of(control, stored).signing
 
 
 async def add(cast: Cast, path: tuple[str, str], fields: SecretFields | None = None) -> FreshSecret:

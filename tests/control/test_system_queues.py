@@ -9,7 +9,8 @@ from discue.control.context import ControlContext
 from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.control.schedules import ScheduleFields
-from discue.control.topics import ChannelFields, TopicFields
+from discue.control.topics import ChannelFields
+from discue.domain.aliases import NameFields
 from discue.domain.errors import Conflict, DiscueError, Forbidden, QuotaExceeded, Unprocessable
 from discue.domain.listener_health import Liveness
 from discue.domain.message_data import JSON_VALUE, SentData
@@ -51,7 +52,7 @@ async def test_clients_cannot_publish_to_the_system_queue(cast: Cast, control: C
     fields = ScheduleFields(cron="@daily", data=SentData(b"1"))
     with pytest.raises(Forbidden):
         await schedules.create(control, alice, queue.public_id, fields)
-    topic = (await topics.create(control, alice, TopicFields())).topic.public_id
+    topic = (await topics.create(control, alice, NameFields())).topic.public_id
     with pytest.raises(Forbidden):
         await topics.create_channel(control, alice, topic, ChannelFields(queue=queue.public_id))
 

@@ -144,7 +144,7 @@ def test_secret_of_the_authentication_is_kept_changed_and_never_shown(
     def secret() -> str:
         async def read(tx: Transaction) -> str:
             [listener] = [each for each in [await listeners.get(tx, organization, path.rpartition("/")[2])] if each]
-            held = encryption.held_by(service.control, listener)
+            held = encryption.secrets_of(service.control, listener).credentials
             return "" if held is None else held.secret
 
         organization = service.principal.organization

@@ -10,7 +10,8 @@ import pytest
 
 from discue.control import messages, queues, topics
 from discue.control.queues import QueueFields
-from discue.control.topics import ChannelFields, TopicFields
+from discue.control.topics import ChannelFields
+from discue.domain.aliases import NameFields
 from discue.domain.errors import Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
@@ -24,7 +25,7 @@ from tests.support.cast import Cast, control_of, publisher_of
 
 
 async def a_topic(cast: Cast) -> Topic:
-    return (await topics.create(cast.control, cast.alice.principal, TopicFields())).topic
+    return (await topics.create(cast.control, cast.alice.principal, NameFields())).topic
 
 
 async def a_queue(cast: Cast, **fields: Any) -> Queue:

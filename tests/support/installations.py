@@ -6,11 +6,11 @@ from discue.control import api_keys, domains, listeners, messages, organizations
 from discue.control.api_keys import KeyFields
 from discue.control.domains import DomainFields
 from discue.control.listener_fields import ListenerFields
-from discue.control.messages import MessageFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.dashboard.users import users
 from discue.dashboard.users.users import UserFields
+from discue.domain.aliases import NameFields
 from discue.domain.attempts import Attempt
 from discue.domain.listener_health import FailureStreak, Liveness
 from discue.domain.model import Listener, Queue
@@ -55,7 +55,7 @@ async def furnish(store: Store, notify_url: str = "https://example.com/notify") 
     extra = await api_keys.create(control, olga, KeyFields(alias="extra"))
     await api_keys.delete(control, olga, extra.key.public_id)
     ids = await _publish(store, queue)
-    await messages.change(control, olga, queue.public_id, ids[5], fields=MessageFields(alias="renamed"))
+    await messages.change(control, olga, queue.public_id, ids[5], fields=NameFields(alias="renamed"))
     await messages.delete(control, olga, queue.public_id, ids[7])
     await _deliver(store, listener)
     await _write_rows(store, queue.organization)

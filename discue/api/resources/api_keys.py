@@ -115,7 +115,7 @@ def _fields(call: Call) -> KeyFields:
 def key_view(key: model.ApiKey, text: str | None = None) -> ApiKeyView:
     """Return what clients see of a key: of a new one its complete `text`, later only its first characters."""
     shown = visible_prefix(key.public_id) if text is None else text
-    return view_of(ApiKeyView, key, key=shown, scopes=render_scopes(api_keys.scopes_of(key)))
+    return view_of(ApiKeyView, key, key=shown, scopes=render_scopes(api_keys.scopes_of(key.scopes)))
 
 
 _KEYS: Final = ResourceKind[model.ApiKey](

@@ -65,9 +65,8 @@ from discue.api.structs import (
 from discue.auth.control_plane_cache import QueueRecord
 from discue.control import messages
 from discue.control.listener_fields import chosen_retry
-from discue.control.messages import MessageFields
 from discue.domain import headers
-from discue.domain.aliases import check_alias, reconcile
+from discue.domain.aliases import NameFields, check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import invalid
 from discue.domain.etags import version_of
@@ -304,7 +303,7 @@ async def get(call: Call) -> ApiResponse:
 
 async def change(call: Call) -> ApiResponse:
     """Change the alias of a message."""
-    changed = await messages.change(call.control, call.principal, *call.ids, fields=MessageFields(*call.names()))
+    changed = await messages.change(call.control, call.principal, *call.ids, fields=NameFields(*call.names()))
     shown = msgspec.structs.replace(
         _published(changed.id, changed.alias, changed.stored_at), updated_at=changed.updated_at
     )

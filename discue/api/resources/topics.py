@@ -37,8 +37,9 @@ from discue.api.structs import (
     text_given,
 )
 from discue.control import topics
-from discue.control.topics import ChannelFields, TopicDetails, TopicFields
+from discue.control.topics import ChannelFields, TopicDetails
 from discue.domain import model, subjects
+from discue.domain.aliases import NameFields
 from discue.domain.errors import NotFound
 from discue.domain.messages import MessageOptions
 from discue.domain.reservations import PUBLISHES
@@ -283,7 +284,7 @@ _TOPICS: Final = ResourceKind[TopicDetails](
     below="channels",
     needs=Needs.of("topics"),
     body=TopicBody,
-    fields=lambda call: fields_of(call, TopicFields),
+    fields=lambda call: fields_of(call, NameFields),
     codes=("alias_taken",),
 )
 _CHANNELS: Final = ResourceKind[model.Channel](

@@ -40,7 +40,7 @@ async def show(visit: Visit) -> Page:
 
 def _summary(key: ApiKey) -> list[tuple[str, str]]:
     """Return what a key may write and what it may only read, in words."""
-    scopes = api_keys.scopes_of(key)
+    scopes = api_keys.scopes_of(key.scopes)
     found = []
     for access in ("write", "read"):
         names = [

@@ -7,10 +7,11 @@ from typing import Final, Literal
 from msgspec import UNSET
 
 from discue.control import queues, topics
-from discue.control.topics import ChannelFields, TopicDetails, TopicFields
+from discue.control.topics import ChannelFields, TopicDetails
 from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_name, queue_of, queues_offered, value_of
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
+from discue.domain.aliases import NameFields
 from discue.domain.errors import DiscueError
 from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
@@ -101,7 +102,7 @@ async def _try(visit: Visit, subject: str, data: str) -> dict[str, bool]:
 
 
 async def create(visit: Visit) -> Redirect:
-    fields = TopicFields(visit.form.get("alias", "").strip() or None)
+    fields = NameFields(visit.form.get("alias", "").strip() or None)
     made = await topics.create(visit.control, visit.principal, fields)
     return Redirect(f"/topics/{made.topic.public_id}", "topic_created")
 
@@ -116,7 +117,7 @@ async def rename(visit: Visit) -> Redirect:
     edit = _topic_edit(visit, await _topic(visit))
     alias = edit.changes.get("alias", "").strip()
     # No alias keeps the stored one.
-    await topics.change(edit.control, visit.principal, visit.ids[0], TopicFields(alias or None))
+    await topics.change(edit.control, visit.principal, visit.ids[0], NameFields(alias or None))
     return Redirect(f"/topics/{visit.ids[0]}", "saved")
 
 
