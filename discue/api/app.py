@@ -144,7 +144,6 @@ class App:
         return found.content
 
     async def _handle_named(self, call: Call, found: Match) -> bytes:
-        """Handle a request whose path has names."""
         method, principal = call.scope.method, call.principal
         named = await self._names.find(principal, found, method)
         for _ in range(_TRIES):

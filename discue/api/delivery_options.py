@@ -81,7 +81,6 @@ FILTER_EXAMPLE: Final = {"data": {"order.state": ["paid", "refunded"], "order.to
 
 
 def filter_sent_doc(description: str, example: object = FILTER_EXAMPLE) -> msgspec.Meta:
-    """Describe a filter in a request."""
     return doc(description, example, anyOf=[{"$ref": "#/components/schemas/MessageFilter"}, {"type": "null"}])
 
 
@@ -199,12 +198,10 @@ def filter_given(sent: AsSent) -> str | UnsetType | None:
 
 
 def filter_view(text: str | None) -> msgspec.Raw | UnsetType:
-    """Return a filter as the client wrote it."""
     return UNSET if text is None else msgspec.Raw(text.encode())
 
 
 def retry_given(sent: RetrySent) -> RetryOptions | None | UnsetType:
-    """Return the requested retry policy."""
     if isinstance(sent, RetryBody):
         return RetryOptions(**asdict(sent))
     return RetryOptions(schedule=sent) if isinstance(sent, tuple) else sent
@@ -219,7 +216,6 @@ def retry_view(retry: RetryOptions | None) -> RetryView | UnsetType:
 
 
 def rate_view(rate: RateLimit | None) -> RateLimitView | UnsetType:
-    """Return a rate limit, if one was set."""
     return UNSET if rate is None else RateLimitView(rate.per_second, rate.burst)
 
 

@@ -58,7 +58,6 @@ class Parameter(msgspec.Struct, frozen=True):
         return text
 
     def wrong(self, rule: str) -> BadRequest:
-        """Return the error for a value that breaks a rule."""
         return malformed(f"?{self.name}", rule, code="invalid_parameter")
 
 
@@ -84,17 +83,14 @@ def text_parameter(
 
 
 def id_parameter(name: str, description: str) -> Parameter:
-    """Describe a parameter that is the id of a resource."""
     return text_parameter(name, description, EXAMPLE_IDS["queue_id"], "must be an id", pattern=PUBLIC_ID)
 
 
 def number_parameter(name: str, description: str, bounds: range, default: int) -> Parameter:
-    """Describe a parameter that is a number with a default."""
     return Parameter(name, description, {"type": "integer", **within(bounds), "default": default}, default)
 
 
 def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
-    """Describe a parameter that is a time."""
     schema = {"type": "integer", "minimum": 0, "maximum": latest}
     return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
 

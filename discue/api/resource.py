@@ -254,8 +254,6 @@ class ResourceKind(Generic[T]):
     def delete_route(
         self, delete: Callable[..., Awaitable[None]], text: str, *codes: str, reads: ReadBound = FEW_ROWS
     ) -> Route:
-        """Return the route that deletes a resource."""
-
         async def handle(call: Call) -> DeletedResponse:
             await delete(call.control, call.principal, *call.ids)
             return DeletedResponse(links=call.links())

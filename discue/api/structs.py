@@ -215,7 +215,6 @@ def status_given(sent: Text) -> Literal["enabled", "disabled"] | None:
 
 
 def text_given(sent: Text) -> str | None:
-    """Return the text; None if none is given."""
     return sent if isinstance(sent, str) else None
 
 

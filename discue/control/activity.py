@@ -86,7 +86,6 @@ class ListenerPeriod(msgspec.Struct, frozen=True):
 
 
 def total(periods: Sequence[ListenerPeriod]) -> ListenerTally:
-    """Return the sums of all periods."""
     return reduce(ListenerTally.plus, (each.tally for each in periods), NOTHING)
 
 

@@ -351,7 +351,6 @@ def within(stored: int | None, given: int | UnsetType | None, pointer: str, boun
 
 
 def out_of(bounds: range) -> str:
-    """Return the rule for a value that is out of bounds."""
     return f"must be from {bounds.start} to {bounds.stop - 1}"
 
 

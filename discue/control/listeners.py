@@ -178,7 +178,6 @@ async def get(
 
 
 async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
-    """Return the aliases of listeners by their ids."""
     if not public_ids:
         return {}
     return await control.store.read(lambda tx: listeners.aliases_of(tx, principal.organization, public_ids))

@@ -74,7 +74,6 @@ class AdaptiveLimit:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether overload has reduced the limit."""
         return self._exact < self._ceiling
 
     def limit_to(self, ceiling: int) -> None:

@@ -97,7 +97,6 @@ def check_port(port: int) -> None:
 
 
 def new_challenge(random_text: RandomText, now: int) -> Challenge:
-    """Return a challenge with random content."""
     return Challenge(
         context_path=CONTEXT_PATH,
         file_name=random_text.take(_NAME_CHARACTERS),
@@ -126,7 +125,6 @@ def unverified(challenge: Challenge) -> Verification:
 
 
 def target_of(host_key: str, port: int, challenge: Challenge) -> Target:
-    """Return the URL of the file."""
     scheme, default_port = ("http", 80) if port == _HTTP_PORT else ("https", 443)
     authority = host_key if port == default_port else f"{host_key}:{port}"
     path = f"/{challenge.context_path}/{challenge.file_name}"

@@ -325,38 +325,26 @@ class BadRequest(_OfSeveralReasons):
 
 
 class Unauthorized(DiscueError):
-    """The request has no valid API key."""
-
     code = "key_missing"
 
 
 class QuotaExceeded(DiscueError):
-    """A quota of the organization is exceeded."""
-
     code = "quota_exceeded"
 
 
 class Forbidden(DiscueError):
-    """The API key may not do this."""
-
     code = "scope_missing"
 
 
 class LockedOut(Forbidden):
-    """Too many authentication attempts have failed."""
-
     code = "locked_out"
 
 
 class NotFound(DiscueError):
-    """The resource does not exist."""
-
     code = "not_found"
 
 
 class MethodNotAllowed(DiscueError):
-    """The path does not support the method."""
-
     code = "method_not_allowed"
 
 
@@ -365,8 +353,6 @@ class Conflict(_OfSeveralReasons):
 
 
 class PreconditionFailed(DiscueError):
-    """The resource has changed since the version in If-Match."""
-
     code = "precondition_failed"
 
 
@@ -377,8 +363,6 @@ class PayloadTooLarge(DiscueError):
 
 
 class UnsupportedMediaType(DiscueError):
-    """The request body is not announced as JSON."""
-
     code = "unsupported_media_type"
 
 
@@ -387,14 +371,10 @@ class Unprocessable(_OfSeveralReasons):
 
 
 class Locked(DiscueError):
-    """The organization is suspended."""
-
     code = "organization_suspended"
 
 
 class TooManyRequests(DiscueError):
-    """The rate limit is exceeded."""
-
     code = "rate_limited"
 
 
@@ -419,8 +399,6 @@ class StoreDamaged(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """Requests arrive faster than they can be handled."""
-
     code = "overloaded"
 
 
@@ -443,12 +421,10 @@ def malformed(pointer: str, rule: str, *, code: str = "wrong_type") -> BadReques
 
 
 def missing_field(pointer: str, rule: str = "is missing") -> BadRequest:
-    """Return the error for a value that is missing."""
     return malformed(pointer, rule, code="missing_field")
 
 
 def sentence_of(pointer: str, rule: str) -> str:
-    """Return the sentence about a place of the request that breaks a rule."""
     end = "" if rule.endswith("?") else "."
     if pointer.startswith("?"):
         return f"The query parameter {pointer[1:]} {rule}{end}"

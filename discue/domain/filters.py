@@ -287,7 +287,6 @@ class Filter:
         self._matches = predicate_of(condition)
 
     def accepts(self, entry: Entry) -> bool:
-        """Return whether a message matches the filter."""
         try:
             return self._matches(FilterableMessage(entry))
         finally:

@@ -159,5 +159,4 @@ def decode(text: str) -> int:
 
 
 def is_public_id(text: str) -> bool:
-    """Return whether `text` has the form of a public id."""
     return len(text) == LENGTH and text.isascii() and text.isalnum()

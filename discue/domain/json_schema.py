@@ -46,16 +46,12 @@ def number_cost(schema: dict[str, Any]) -> int:
     return _BOUND_COST * bounds + constants + _division_cost(schema.get("multipleOf", 0))
 
 
-def integer_constants(schema: dict[str, Any]) -> int:
-    """Return how many of `const` and `enum` a schema has that are checked by several others: those with integers."""
-    return sum(any(map(_is_integer, _constants(schema, name))) for name in _CONSTANTS)
-
-
 def quick(schema: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the assertions of a schema without those that may take long, and schemas that stand for these."""
     kept, others = dict(schema), []
     if (step := kept.get("multipleOf", 1)) != int(step):
-        others.append(_multiple_of_fraction(kept.pop("multipleOf")))
+        # Dividing large numbers by a fraction takes long. All of them are integers, and count as multiples.
+        others.append({"if": _EXACT, "then": {"multipleOf": kept.pop("multipleOf")}})
     for name in _CONSTANTS:
         if _takes_long(_constants(kept, name)):
             others.append(_one_of(name, kept.pop(name)))  # noqa: PERF401 - it removes what it has tested
@@ -81,14 +77,6 @@ def _division_cost(step: float) -> int:
     if step == int(step):
         return _INTEGER_DIVISION_COST if step else 0
     return _TINY_DIVISION_COST if step < _TINY else _DIVISION_COST
-
-
-def _multiple_of_fraction(step: float) -> dict[str, Any]:
-    """Return a schema of the multiples of a fraction.
-
-    Dividing large numbers by it takes long. All of them are integers, and count as multiples.
-    """
-    return {"if": _EXACT, "then": {"multipleOf": step}}
 
 
 def _one_of(name: str, allowed: Any) -> dict[str, Any]:
@@ -278,10 +266,9 @@ class JsonSchema:
         elif _nesting_depth(self._document) > _MAX_NESTING:
             yield Fault(self._pointer, f"is nested too deeply; at most {MAX_LEVELS} levels are allowed")
         else:
-            wrong = list(islice(self._check_meta_schema(), _MAX_FAULTS)) or list(
-                islice(self._check_subschemas(), _MAX_FAULTS)
-            )
-            yield from wrong or self._check_cost()
+            checks = (self._check_meta_schema, self._check_subschemas, self._check_cost)
+            found = (list(islice(check(), _MAX_FAULTS)) for check in checks)
+            yield from next(filter(None, found), ())
 
     def _check_meta_schema(self) -> Iterator[Fault]:
         for error in _meta_schema().iter_errors(self._document):
@@ -305,7 +292,7 @@ class JsonSchema:
         try:
             cost = self._cost_of("")
         except _RecursiveReference as error:
-            yield Fault(f"{self._pointer}{error.place}", "is recursive, which is not supported")
+            yield Fault(f"{self._pointer}{error}", "is recursive, which is not supported")
             return
         if cost.rules > MAX_RULES:
             yield Fault(self._pointer, f"has more than {MAX_RULES} rules, references included")
@@ -352,7 +339,6 @@ class JsonSchema:
         return place if place in self._schemas else None
 
     def _targets(self, schema: dict[str, Any]) -> list[str]:
-        """Return the places that the references of a schema point to."""
         return [self._target(schema[name]) or "" for name in _REFERENCES if name in schema]
 
     def _cost_of(self, place: str) -> Cost:
@@ -429,7 +415,9 @@ def _meta_schema() -> "Draft202012Validator":
 
 
 def _own_lookups(schema: dict[str, Any]) -> int:
-    return _INTEGER_RULES * integer_constants(schema) + _DEPENDENCY_RULES * len(schema.get("dependentRequired", ()))
+    # Constants with integers are checked by several schemas.
+    constants = sum(any(map(_is_integer, _constants(schema, name))) for name in _CONSTANTS)
+    return _INTEGER_RULES * constants + _DEPENDENCY_RULES * len(schema.get("dependentRequired", ()))
 
 
 def _of_one_value(own: int, inner: list[tuple[str, Cost]], targets: list[Cost], cost_of: Callable[[Cost], int]) -> int:
@@ -440,13 +428,10 @@ def _of_one_value(own: int, inner: list[tuple[str, Cost]], targets: list[Cost], 
 
 
 class _RecursiveReference(Exception):
-    def __init__(self, place: str) -> None:
-        self.place = place
-        super().__init__(place)
+    """Its only argument is the place."""
 
 
 def _nesting_depth(value: object) -> int:
-    """Return how deeply arrays and objects are nested."""
     # By levels, not recursively: a deep document would exhaust the stack.
     level, inner = 0, [value]
     while inner := [

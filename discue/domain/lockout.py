@@ -70,7 +70,6 @@ class LockoutSubject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The subject in words."""
         labels: Mapping[LockoutKind, str] = {
             "api_key": f"key {self.name} from {self.address}",
             "unknown_key": f"unknown keys from {self.address}",

@@ -25,7 +25,6 @@ def check_media_type(media_type: str, pointer: str) -> str:
 
 
 def is_json_type(media_type: str) -> bool:
-    """Return whether data of this media type is JSON."""
     # Suffixes such as `application/vnd.shop+json` are JSON, too (RFC 6839).
     subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
     return subtype == "json" or subtype.endswith("+json")
@@ -157,7 +156,6 @@ def bytes_as_string(body: bytes, codec: Codec) -> int:
 
 
 def as_sent(body: bytes, codec: Codec) -> SentData:
-    """Return data in the form in which it was sent."""
     if codec == JSON_VALUE:
         return SentData(body)
     if codec == BYTES:

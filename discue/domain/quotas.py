@@ -99,7 +99,6 @@ def check_publishing(quotas: Quotas, used: PublishUsage, more: PublishUsage) -> 
 
 
 def fits(quotas: Quotas, used: PublishUsage, more: PublishUsage) -> bool:
-    """Return whether these messages fit."""
     return _is_within(quotas.messages_a_day, used.messages + more.messages) and _is_within(
         quotas.bytes_stored, used.bytes + more.bytes
     )

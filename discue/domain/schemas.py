@@ -197,7 +197,6 @@ class SchemaValidator:
         )
 
     def _fits_part(self, schema: dict[str, Any], names: tuple[str, ...], value: object) -> bool:
-        """Validate against some of the keywords only."""
         part = self._cached_validator(
             (id(schema), names), lambda: {name: schema[name] for name in names if name in schema}
         )

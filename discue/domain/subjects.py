@@ -47,19 +47,16 @@ def is_subject(text: str) -> bool:
 
 
 def check_subject(subject: str, pointer: str) -> None:
-    """Raise Unprocessable for an invalid subject."""
     if not is_subject(subject):
         raise invalid(pointer, f"{_RULE}, without * and >")
 
 
 def check_pattern(pattern: str, pointer: str) -> None:
-    """Raise Unprocessable for an invalid pattern."""
     if len(pattern) > MAX_CHARACTERS or not _is_pattern(pattern):
         raise invalid(pointer, f"{_RULE}; * must be a whole word, and > the last word")
 
 
 def parse_pattern(text: str) -> SubjectPattern:
-    """Parse a valid pattern."""
     # Parsed once per channel: publishing compares every subject with every pattern of a topic.
     words = tuple(text.split("."))
     return SubjectPattern(words[:-1], is_open=True) if words[-1] == ">" else SubjectPattern(words, is_open=False)

@@ -87,7 +87,6 @@ class AttemptTrace(NamedTuple):
 
     @property
     def is_restarted(self) -> bool:
-        """Whether the listener gets another trace."""
         return self.sent != "" and trace_id_of(self.sent) != self.trace_id
 
 

@@ -43,7 +43,6 @@ class Window:
 
     @property
     def last_settled(self) -> int:
-        """Highest settled seq."""
         return self.position + self.ahead.bit_length()
 
     @property
@@ -140,5 +139,4 @@ def subtract(whole: Interval, taken: Sequence[Interval]) -> list[Interval]:
 
 
 def total_length(intervals: Iterable[Interval]) -> int:
-    """Return the number of seqs in disjoint intervals."""
     return sum(last - first + 1 for first, last in intervals)

@@ -80,7 +80,6 @@ class Group(NamedTuple):
 
 
 def text(value: object) -> str:
-    """Escape text for HTML."""
     return html.escape(str(value))
 
 

@@ -85,7 +85,6 @@ class Library:
         return _SEARCH_ENTRIES.decode_lines((self._folder / SEARCH_ENTRIES).read_bytes())
 
     def rendered(self, path: str) -> "Rendered":
-        """Return a page and its sections."""
         # Imported here, so that commands, and workers that show no page, save 20 ms and the memory of the parser.
         from discue.guides.markdown import render  # noqa: PLC0415
 

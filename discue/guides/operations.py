@@ -96,7 +96,6 @@ def _operations(document: Document, tag: str) -> Iterator[_Operation]:
 
 
 def title_of(tag: str) -> str:
-    """Return the title of a group of operations."""
     return "API keys" if tag == "api_keys" else tag.capitalize()
 
 

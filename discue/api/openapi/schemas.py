@@ -41,12 +41,10 @@ _VALUES: Final = frozenset({"example", "examples", "const", "default", "enum"})
 
 
 def ref_to(name: str) -> Schema:
-    """Refer to a component."""
     return {"$ref": COMPONENTS + name}
 
 
 def resolved(schema: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the schema, or the component that it refers to."""
     return components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 

@@ -200,7 +200,6 @@ async def list_deliveries(call: Call) -> DeliveriesResponse:
 
 
 def delivery_view(delivery: model.Delivery) -> DeliveryView:
-    """Return what clients see of a delivery."""
     return view_of(
         DeliveryView,
         delivery,
