@@ -11,7 +11,7 @@ import msgspec
 from discue.api.structs import NOT_SENT, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
-from discue.domain.errors import BadRequest, Fault, escaped, invalid
+from discue.domain.errors import BadRequest, Fault, below, invalid
 from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.negotiation import is_json, is_of_type
@@ -183,7 +183,7 @@ def body_error(message: str, kind: type[Body] | None, content: bytes = b"") -> B
     if unknown := _UNKNOWN.fullmatch(what):
         code, name = "unknown_field", unknown[1][:_SHOWN_NAME]
         hint = _hint(name, [each for each in types if isinstance(each, msgspec.inspect.StructType)], steps, content)
-        fault = Fault(f"{pointer}/{escaped(name)}", f"is not a known field{hint}")
+        fault = Fault(below(pointer, name), f"is not a known field{hint}")
     elif missing := _MISSING.fullmatch(what):
         code, fault = "missing_field", Fault(f"{pointer}/{missing[1]}", "is required")
     elif expected := _EXPECTED.fullmatch(what):
@@ -299,7 +299,7 @@ def _duplicate(value: object, pointer: str) -> str | None:
         return None
     seen = set()
     for name, inner in value:
-        at = f"{pointer}/{escaped(name[:_SHOWN_NAME])}"
+        at = below(pointer, name)
         if name in seen:
             return at
         seen.add(name)

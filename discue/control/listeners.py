@@ -162,7 +162,8 @@ async def create(
             await _require_room_of_customer(tx, listener)
         await listeners.insert(tx, listener, head)
         await record("listener_added", listener)
-        return msgspec.structs.replace(await _details(tx, listener), secret=secret)
+        (details,) = await _details_of_all(tx, listener.organization, [listener])
+        return msgspec.structs.replace(details, secret=secret)
 
     return await control.write_as(principal, work)
 
@@ -279,7 +280,7 @@ async def change(
             sealed = await encryption.sealed(tx, control, row, held.signing, credentials=asked)
             await listeners.set_secrets(tx, *row, sealed)
         await record("listener_updated", changed, changes=changes)
-        details = await _details(tx, changed)
+        (details,) = await _details_of_all(tx, changed.organization, [changed])
         return msgspec.structs.replace(details, has_new_status=changed.status != stored.status)
 
     return await control.write_as(principal, work)
@@ -382,11 +383,6 @@ async def _report_change(tx: Transaction, event_id: int, stored: Listener, chang
     if changed.status == "disabled" != stored.status:
         event = ListenerDisabled(at=changed.updated_at, listener=names[0], queue=names[1], reason="request")
     await system_events.record(tx, stored.organization, event_id, event)
-
-
-async def _details(tx: Transaction, listener: Listener) -> ListenerDetails:
-    found = await _details_of_all(tx, listener.organization, [listener])
-    return require_found(next(iter(found), None))
 
 
 async def _details_of_all(

@@ -207,28 +207,22 @@ class _Faults:
 
     def __init__(self) -> None:
         self._malformed: list[Fault] = []
-        self._has_unknown_field = False
         self._invalid: list[Fault] = []
+        self.code = "wrong_type"
+        """The code of malformed ones."""
 
     def malformed(self, pointer: str, detail: str) -> None:
         self._malformed.append(Fault(pointer, detail))
-
-    def unknown(self, pointer: str, name: str, known: tuple[str, ...]) -> None:
-        """Note a field that does not exist."""
-        self._has_unknown_field = True
-        self.malformed(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
 
     def invalid(self, pointer: str, detail: str) -> None:
         self._invalid.append(Fault(pointer, detail))
 
     def raise_any(self) -> None:
         # Bounded: a request may contain thousands of invalid places.
+        faults = tuple((self._malformed or self._invalid)[:_MAX_FAULTS])
         if self._malformed:
-            code = "unknown_field" if self._has_unknown_field else "wrong_type"
-            faults = tuple(self._malformed[:_MAX_FAULTS])
-            raise BadRequest('The scopes are malformed; see "errors".', code=code, faults=faults)
-        if self._invalid:
-            faults = tuple(self._invalid[:_MAX_FAULTS])
+            raise BadRequest('The scopes are malformed; see "errors".', code=self.code, faults=faults)
+        if faults:
             raise Unprocessable('The scopes have invalid values; see "errors".', code="invalid_value", faults=faults)
 
 
@@ -272,7 +266,8 @@ def _parse_list(value: Sequence[object], pointer: str, faults: _Faults) -> dict[
 def _parse_scope(entry: dict[str, object], pointer: str, known: tuple[str, ...], faults: _Faults) -> Scope:
     for name in entry:
         if name not in known:
-            faults.unknown(pointer, name, known)
+            faults.code = "unknown_field"
+            faults.malformed(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
     access = _parse_access(entry.get("access", "write"), f"{pointer}/access", faults)
     return Scope(access, _parse_targets(entry.get("targets", []), f"{pointer}/targets", faults))
 

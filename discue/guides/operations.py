@@ -156,7 +156,7 @@ def _parameters(document: Document, operation: Mapping[str, Any]) -> str:
             prose(_words_of(parameter["schema"], {})),
             prose(parameter["description"]),
         )
-        for parameter in (_followed(document, entry) for entry in operation["parameters"])
+        for parameter in (resolved(entry, document["components"]["parameters"]) for entry in operation["parameters"])
     ]
     return f"<h4>Parameters</h4>{_table(('name', 'in', 'value', 'meaning'), rows)}"
 
@@ -195,15 +195,6 @@ def _fields(document: Document, schema: Mapping[str, Any]) -> str:
         if field.description != READ_ONLY
     ]
     return _table(("field", "value", "meaning"), rows)
-
-
-def _followed(document: Document, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the entry, or the component that it refers to."""
-    if "$ref" not in entry:
-        return entry
-    *_, kind, name = entry["$ref"].split("/")
-    component: Mapping[str, Any] = document["components"][kind][name]
-    return component
 
 
 class FieldRow(NamedTuple):

@@ -189,16 +189,6 @@ def _delivery_view(result: DeliveryTestResult) -> DeliveryTestView:
     )
 
 
-_OF_FILTER_TEST: Final = ("invalid_value", "invalid_filter", "conflicting_fields")
-
-_OF_TEST: Final = (
-    "invalid_value",
-    "conflicting_fields",
-    "address_refused",
-    "domain_not_verified",
-    "secrets_unreadable",
-)
-
 ROUTES = (
     Route(
         POST,
@@ -206,7 +196,7 @@ ROUTES = (
         try_filter,
         READ_LISTENER,
         FilterTestBody,
-        codes=_OF_FILTER_TEST,
+        codes=("invalid_value", "invalid_filter", "conflicting_fields"),
         reads=MESSAGE,
     ),
     Route(
@@ -216,7 +206,13 @@ ROUTES = (
         _WRITE_LISTENER,
         DeliveryTestBody,
         ignores_idempotency_key=True,
-        codes=_OF_TEST,
+        codes=(
+            "invalid_value",
+            "conflicting_fields",
+            "address_refused",
+            "domain_not_verified",
+            "secrets_unreadable",
+        ),
         reads=RESOURCE,
     ),
 )

@@ -1,6 +1,6 @@
 """`/events`, `/stats` and `/limits`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlencode
@@ -204,36 +204,30 @@ async def list_events(call: Call) -> EventsResponse:
     With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
     """
     given = call.given
+    is_restricted = not call.principal.allows_all("events", "read")
+    view = partial(_event_view, organization=call.principal.organization_public_id, is_restricted=is_restricted)
     if any(given[parameter.name] is not None for parameter in EVENT_PAGES):
-        return await _list_pages(call, given)
+        return await _list_pages(call, given, view)
     stored_at, public_id = given["startAfter"], given["startAfterId"]
     after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
     selection = EventSelection(given["events"], given["limit"], after)
     page = await usage.page_of_events(call.control, call.principal, selection)
-    is_restricted = not call.principal.allows_all("events", "read")
-    organization = call.principal.organization_public_id
     views, time_slice = [], TimeSlice()
     for event in page.events:
-        views.append(_event_view(event, organization, is_restricted=is_restricted))
+        views.append(view(event))
         await time_slice.pause_if_over()
     # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)
 
 
-async def _list_pages(call: Call, given: Mapping[str, Any]) -> EventsResponse:
+async def _list_pages(call: Call, given: Mapping[str, Any], view: Callable[[UsageEvent], EventView]) -> EventsResponse:
     for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
         if given[parameter.name] != parameter.schema.get("default"):
             raise parameter.wrong("cannot be combined with page, per_page, after and before")
-    is_restricted = not call.principal.allows_all("events", "read")
     call.parameters = (_EVENTS, *EVENT_PAGES)
-    return await paged(
-        call,
-        EventsResponse,
-        partial(usage.list_of_events, call.control, call.principal),
-        lambda event: _event_view(event, call.principal.organization_public_id, is_restricted=is_restricted),
-        links_items=False,
-    )
+    fetch = partial(usage.list_of_events, call.control, call.principal)
+    return await paged(call, EventsResponse, fetch, view, links_items=False)
 
 
 def _events_url(call: Call, selection: EventSelection, after: str | None) -> str:
@@ -247,7 +241,7 @@ def _events_url(call: Call, selection: EventSelection, after: str | None) -> str
     return f"{call.url}?{urlencode(query)}" if query else call.url
 
 
-def _event_view(event: UsageEvent, organization: str, *, is_restricted: bool) -> EventView:
+def _event_view(event: UsageEvent, *, organization: str, is_restricted: bool) -> EventView:
     """Return what clients see of an event. A key restricted to targets does not see other keys and listeners."""
     field = event.subject
     if event.subject == "lockout":
