@@ -131,7 +131,8 @@ class App:
         scope, version, path = call.scope, "", call.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        is_for_page = _is_of_page(scope.method, path) and asks_for_page(call.accept)
+        is_of_page = path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
+        is_for_page = is_of_page and scope.method in {"GET", "HEAD"} and asks_for_page(call.accept)
         if self._missing is None or not isinstance(error, NotFound) or not is_for_page:
             raise error
         # The error about a route is for programs.
@@ -326,11 +327,6 @@ def indented(request: Request, content: bytes) -> bytes:
     except RecursionError:
         # Data of a message can be nested that deeply.
         return content
-
-
-def _is_of_page(method: str, path: str) -> bool:
-    """Return whether a browser that asks for this path looks for a page. `path` has no version."""
-    return method in {"GET", "HEAD"} and path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
 
 
 def dashboard_hint(settings: Settings) -> str:

@@ -76,7 +76,7 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
     given = [name for name in foreign if getattr(fields, name) not in (UNSET, None)]
     require_none([Fault(f"/{_SHOWN_AS.get(name, name)}", rule) for name in given], code="conflicting_fields")
     sent = fields.headers
-    return DeliveryOptions(
+    changed = DeliveryOptions(
         headers=stored.headers if isinstance(sent, UnsetType) else check_headers(sent or {}, "/headers"),
         timeout_seconds=within(stored.timeout_seconds, fields.timeout_seconds, "/timeout", TIMEOUT_SECONDS),
         max_in_flight=within(stored.max_in_flight, fields.max_in_flight, "/max_in_flight", MAX_IN_FLIGHT),
@@ -87,8 +87,11 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,
         trace=one_of(TRACE_MODES, chosen(stored.trace, fields.trace, "propagate"), "/trace"),
-        description=_checked_description(chosen(stored.description, fields.description, "")),
+        description=chosen(stored.description, fields.description, ""),
     )
+    if len(changed.description) > LONGEST_DESCRIPTION or not changed.description.isprintable():
+        raise invalid("/description", f"must have at most {LONGEST_DESCRIPTION} printable characters")
+    return changed
 
 
 def chosen_retry(
@@ -112,12 +115,6 @@ def chosen_retry(
     if given.attempts is not None and given.attempts not in ATTEMPTS:
         faults.append(Fault(f"{pointer}/attempts", out_of(ATTEMPTS)))
     require_none(faults)
-    return given
-
-
-def _checked_description(given: str) -> str:
-    if len(given) > LONGEST_DESCRIPTION or not given.isprintable():
-        raise invalid("/description", f"must have at most {LONGEST_DESCRIPTION} printable characters")
     return given
 
 

@@ -92,21 +92,16 @@ HOUR_MS: Final = 3_600_000
 _NAMES: Final = {number: name for name, number in tallies.EVENT_KINDS.items()}
 
 
-class EventCounts(msgspec.Struct, frozen=True):
-    """The number of events by type. Types without events are absent."""
+async def event_counts(control: ControlContext, principal: Principal) -> Mapping[str, Mapping[str, int]]:
+    """Return the number of events of the caller's organization by window and type. Types without events are absent.
 
-    last_24_hours: Mapping[str, int]
-    last_1_hours: Mapping[str, int]
-    today_so_far: Mapping[str, int]
-
-
-async def event_counts(control: ControlContext, principal: Principal) -> EventCounts:
-    """Return the event counts of the caller's organization. Each window starts at a multiple of five minutes."""
+    Each window starts at a multiple of five minutes.
+    """
     now = control.clock.now()
-    starts = (now - DAY_MS, now - HOUR_MS, now - now % DAY_MS)
-    first = tallies.period_of(starts[0])
+    starts = {"last_24_hours": now - DAY_MS, "last_1_hours": now - HOUR_MS, "today_so_far": now - now % DAY_MS}
+    first = tallies.period_of(starts["last_24_hours"])
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, first))
-    return EventCounts(*(_counts(rows, tallies.period_of(start)) for start in starts))
+    return {window: _counts(rows, tallies.period_of(start)) for window, start in starts.items()}
 
 
 def _counts(rows: list[Row], first: int) -> Mapping[str, int]:

@@ -41,7 +41,7 @@ async def test_each_organization_has_a_queue_that_counts_towards_no_quota(cast: 
     await queues.create(control, alice, QueueFields())
     with pytest.raises(QuotaExceeded):
         await queues.create(control, alice, QueueFields())
-    assert "queue_added" not in (await usage.event_counts(control, cast.charlie.principal)).last_24_hours
+    assert "queue_added" not in (await usage.event_counts(control, cast.charlie.principal))["last_24_hours"]
 
 
 async def test_clients_cannot_publish_to_the_system_queue(cast: Cast, control: ControlContext) -> None:

@@ -302,7 +302,7 @@ async def test_every_change_is_an_event_with_its_author(cast: Cast, control: Con
         ("api_key_deleted", "machine", by),
         ("queue_deleted", "bills", by),
     ]
-    counts = (await usage.event_counts(control, alice)).last_1_hours
+    counts = (await usage.event_counts(control, alice))["last_1_hours"]
     assert counts["queue_updated"] == counts["api_key_deleted"] == counts["listener_added"] == 1
     assert counts["api_key_added"] == 2
 
@@ -373,7 +373,7 @@ async def test_windows_start_at_the_period_that_contains_their_start(cast: Cast,
     for now in (last + 3_600_000, last + 3_600_001, midnight - 1, midnight, last + DAY_MS, last + DAY_MS + 1):
         cast.clock.advance(now - control.clock.now())
         found = await usage.event_counts(control, alice)
-        windows = (found.last_1_hours, found.today_so_far, found.last_24_hours)
+        windows = (found["last_1_hours"], found["today_so_far"], found["last_24_hours"])
         counts.append(tuple(window["queue_added"] for window in windows))
     assert counts == [(1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)]
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from msgspec.structs import asdict
 
 from discue.api.pagination import DELIVERY_PAGES, LISTENER_ATTEMPT_PAGES, MESSAGE_ATTEMPT_PAGES
 from discue.api.resource import ResourceKind, by_path, paged, view_of
@@ -229,8 +228,6 @@ def _attempt_view(attempt: StoredAttempt) -> AttemptView:
 
 def detail_fields(detail: AttemptDetail) -> dict[str, Any]:
     """Return the fields of an attempt that are kept for its details only."""
-    # A stage that was not reached is omitted rather than 0, which a fast stage can take.
-    timings: dict[str, Any] = {name: value for name, value in asdict(detail.timings).items() if value is not None}
     response: ResponseView | UnsetType = UNSET
     if detail.timings.first_byte_ms is not None:
         body = detail.body.decode("utf-8", "replace")
@@ -238,7 +235,8 @@ def detail_fields(detail: AttemptDetail) -> dict[str, Any]:
     return {
         "next_attempt_at": detail.next_attempt_at or UNSET,
         "connection": ConnectionView(detail.address, detail.is_reused) if detail.address else UNSET,
-        "timings": TimingsView(**timings),
+        # A stage that was not reached is omitted rather than 0, which a fast stage can take.
+        "timings": view_of(TimingsView, detail.timings),
         "request": RequestView(_headers(detail.request_headers)),
         "response": response,
     }

@@ -33,6 +33,7 @@ from discue.api.structs import (
     within,
 )
 from discue.control import messages
+from discue.control.context import one_of
 from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
@@ -206,8 +207,8 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
         raise invalid("/messages", f"must have 1 to {_MESSAGES_AT_MOST} ids")
     given = chosen or MissedFilterBody()
     reason = text_given(given.reason)
-    if reason is not None and reason not in MISSED_REASONS:
-        raise invalid("/filter/reason", f"must be one of {', '.join(MISSED_REASONS)}")
+    if reason is not None:
+        one_of(MISSED_REASONS, reason, "/filter/reason")
     return RedeliveryParams(
         None if messages is None else tuple(messages),
         reason,

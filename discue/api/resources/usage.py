@@ -263,7 +263,7 @@ def _event_view(event: UsageEvent, *, organization: str, is_restricted: bool) ->
 async def get_statistics(call: Call) -> StatisticsResponse:
     """Count usage events. Counts have a resolution of five minutes: a period starts at a multiple of five minutes."""
     found = await usage.event_counts(call.control, call.principal)
-    windows = msgspec.convert(found, EventWindowsView, from_attributes=True)
+    windows = msgspec.convert(found, EventWindowsView)
     return StatisticsResponse(aggregated_api_usage_events=windows, links=call.links())
 
 
