@@ -219,10 +219,7 @@ class App:
                 content = _encode(response)
         if call.version and route.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
-            is_large = len(content) > ON_THREAD_BYTES
-            etag = (
-                await asyncio.to_thread(etag_of, call.version, content) if is_large else etag_of(call.version, content)
-            )
+            etag = await on_thread_if_large(len(content), partial(etag_of, call.version, content))
             # Elsewhere If-None-Match is ignored: the request has taken effect already.
             known = _etags(call.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             call.response_headers.append(("etag", etag))

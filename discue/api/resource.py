@@ -312,15 +312,14 @@ async def paged(
     before = listing.resumes_before or (below[0].id if below and listing.has_previous else None)
     following = call.url + _neighbour(given, "after", after) if after else None
     preceding = call.url + _neighbour(given, "before", before) if before else None
-    relations = (("next", following), ("prev", preceding))
-    header = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in relations if url is not None)
+    own = f"{call.url}?{urlencode(given)}" if given else call.url
+    links = links_of(own, below if links_items else (), following=following, preceding=preceding)
+    header = ", ".join(f'<{links[name].href}>; rel="{name}"' for name in ("next", "prev") if name in links)
     if header:
         call.response_headers.append(("link", header))
-    own = f"{call.url}?{urlencode(given)}" if given else call.url
     (items,) = set(response.__struct_fields__) - {"links"}
     members: dict[str, Any] = {items: views}
-    below = below if links_items else []
-    return response(links=links_of(own, below, following=following, preceding=preceding), **members)
+    return response(links=links, **members)
 
 
 def _neighbour(given: Mapping[str, Any], side: str, position: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -55,18 +56,16 @@ class Match(NamedTuple):
     """The fixed steps that can follow the path."""
 
 
+@dataclass(eq=False, slots=True)
 class _Node:
-    __slots__ = ("id", "maker", "matches", "named", "routes", "steps")
-
-    def __init__(self) -> None:
-        self.steps: dict[str, _Node] = {}
-        self.id: _Node | None = None
-        self.matches: Callable[[str], object] = is_public_id
-        """Checks the step that leads to this node, if it is in braces."""
-        self.named = False
-        """Whether the alias of a resource can lead to this node."""
-        self.routes: dict[str, Route] = {}
-        self.maker: Route | None = None
+    steps: dict[str, "_Node"] = field(default_factory=dict)
+    id: "_Node | None" = None
+    matches: Callable[[str], object] = is_public_id
+    """Checks the step that leads to this node, if it is in braces."""
+    named: bool = False
+    """Whether the alias of a resource can lead to this node."""
+    routes: dict[str, Route] = field(default_factory=dict)
+    maker: Route | None = None
 
     def name_in(self, steps: Sequence[str]) -> Sequence[str]:
         """Return the first steps if they are an alias that leads to this node; empty if they are not.
@@ -238,13 +237,10 @@ class PathNames:
 
 def give_name(body: NamedBody, name: str) -> None:
     """Give what a body creates the name that the path has for it. Raises Unprocessable if the body has another one."""
-    for field, value in zip(("alias", "name"), names_given(body), strict=True):
+    for synonym, value in zip(("alias", "name"), names_given(body), strict=True):
         if value not in (None, name):
-            raise invalid(
-                f"/{field}",
-                f'must be "{name}", as in the path, to create what the path names',
-                code="conflicting_fields",
-            )
+            rule = f'must be "{name}", as in the path, to create what the path names'
+            raise invalid(f"/{synonym}", rule, code="conflicting_fields")
     body.alias = name
 
 
@@ -278,17 +274,9 @@ def _misspelled_below(given: Match, alias: str) -> str:
 
 def _collection(given: Match, first: int) -> str:
     """Return the path that lists the resources of which one is named by the step in braces with this number."""
-    names = iter(given.ids)
-    steps: list[str] = []
-    for step in given.route.path.split("/"):
-        if step.startswith("{"):
-            if first == 0:
-                break
-            first -= 1
-            steps.append(quote(next(names), safe=""))
-        else:
-            steps.append(step)
-    return given.version + "/".join(steps)
+    ends = [index for index, step in enumerate(given.route.path.split("/")) if step.startswith("{")]
+    path = given.route.path_of([quote(name, safe="") for name in given.ids])
+    return given.version + "/".join(path.split("/")[: ends[first]])
 
 
 def _shown(path: str) -> str:

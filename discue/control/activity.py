@@ -24,9 +24,7 @@ class Activity(msgspec.Struct, frozen=True):
     """Milliseconds since the epoch."""
     published: int = 0
     acknowledged: int = 0
-    """Attempts that were acknowledged."""
     failed: int = 0
-    """Attempts that failed."""
 
 
 async def past_day(control: ControlContext, organization: int, now: int) -> Sequence[Activity]:

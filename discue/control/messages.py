@@ -41,7 +41,6 @@ Reserve = Callable[[int, Codec], Awaitable[None]]
 _FAILING: Final = ("retrying", "missed")
 
 TIMELINE_ATTEMPTS: Final = 20
-"""Attempts that a timeline shows."""
 
 
 class MessageDetails(msgspec.Struct, frozen=True):

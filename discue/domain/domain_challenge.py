@@ -11,11 +11,9 @@ from discue.domain.ids import RandomText
 
 CONTEXT_PATH: Final = ".well-known/discue"
 CHALLENGE_MS: Final = 7 * 86_400_000
-"""How long a challenge is valid."""
 DEFAULT_PORT: Final = 443
 
 CHECK_TIMEOUT_SECONDS: Final = 10.0
-"""Timeout of one check."""
 
 RETRY_DELAYS_MS: Final = (60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000)
 """Delays before the first check, after the first failed one, and so on; the last one repeats."""

@@ -34,9 +34,7 @@ class Liveness(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     state: LivenessState = "unknown"
     success_count: int = 0
-    """Total number of successful probes."""
     failure_count: int = 0
-    """Total number of failed probes."""
     last_success_at: int = 0
     last_failure_at: int = 0
     last_failure_status: int = 0

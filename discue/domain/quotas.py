@@ -66,7 +66,6 @@ class PublishUsage(msgspec.Struct, frozen=True, gc=False):
     messages: int = 0
     """Messages published on the current day."""
     bytes: int = 0
-    """Bytes stored."""
 
     def __add__(self, other: "PublishUsage") -> "PublishUsage":
         return PublishUsage(self.messages + other.messages, self.bytes + other.bytes)

@@ -62,7 +62,6 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 Scopes = Mapping[str, Scope]
-"""Scopes by resource."""
 
 
 def parse_scopes(value: object, pointer: str = "/scopes") -> dict[str, Scope]:

@@ -175,7 +175,6 @@ EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     ScheduleSkipped,
     StoreDamage,
 )
-"""All system events."""
 
 encode: Callable[[SystemEvent], bytes] = msgspec.json.Encoder().encode
 """Returns the data of the message that carries an event."""

@@ -63,7 +63,6 @@ class SearchEntry(NamedTuple):
     path: str
     """The path of the page, with the section's anchor."""
     page: str
-    """The title of the page."""
     title: str
     text: str
     names: frozenset[str] = frozenset()
