@@ -83,19 +83,8 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
     Raises Unprocessable for a taken or invalid alias and values out of range, and QuotaUsedUp.
     """
     principal.require("queues", "write")
-    public_id, now = control.public_ids.next(), control.clock.now()
-    draft = Queue(
-        organization=principal.organization,
-        id=control.row_ids.next(),
-        public_id=public_id,
-        alias=public_id,
-        retention_seconds=None,
-        max_message_bytes=None,
-        config_version=0,
-        created_at=now,
-        updated_at=now,
-    )
-    queue = _changed(draft, fields, new_alias(fields, public_id, _check_alias), now)
+    draft = _draft(control, principal.organization)
+    queue = _changed(draft, fields, new_alias(fields, draft.public_id, _check_alias), draft.created_at)
 
     async def work(tx: Transaction, record: Record) -> QueueDetails:
         await usage.require_room(tx, control, queue, "queues")
@@ -108,18 +97,22 @@ async def create(control: ControlContext, principal: Principal, fields: QueueFie
 
 def new_system_queue(control: ControlContext, organization: int) -> Queue:
     """Return the queue to which the service publishes the events of an organization that is created now."""
-    now = control.clock.now()
+    draft = _draft(control, organization)
+    return msgspec.structs.replace(draft, alias=SYSTEM_QUEUE_ALIAS, config_version=1, is_system=True)
+
+
+def _draft(control: ControlContext, organization: int) -> Queue:
+    public_id, now = control.public_ids.next(), control.clock.now()
     return Queue(
         organization=organization,
         id=control.row_ids.next(),
-        public_id=control.public_ids.next(),
-        alias=SYSTEM_QUEUE_ALIAS,
+        public_id=public_id,
+        alias=public_id,
         retention_seconds=None,
         max_message_bytes=None,
-        config_version=1,
+        config_version=0,
         created_at=now,
         updated_at=now,
-        is_system=True,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -31,10 +31,6 @@ LAST_FAILURE_MSG: Final = doc(
     "Why the last failed attempt failed; empty if no attempt failed, or the attempt is no longer kept.",
     "The connection was refused.",
 )
-CONNECTION: Final = doc("The connection. Omitted if none was established or tried.")
-TIMINGS: Final = doc("How long each stage took.")
-REQUEST: Final = doc("The request, without the message's data.")
-RESPONSE: Final = doc("The response. Omitted if there was none.")
 
 _MESSAGE: Final = "/queues/{queue_id}/messages/{message_id}"
 LISTENER_PATH: Final = "/queues/{queue_id}/listeners/{listener_id}"
@@ -151,6 +147,14 @@ class TimingsView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     total_ms: Annotated[int, doc("Everything together, in milliseconds.", 34, minimum=0)]
 
 
+ConnectionShown: TypeAlias = Annotated[
+    ConnectionView | UnsetType, doc("The connection. Omitted if none was established or tried.")
+]
+TimingsShown: TypeAlias = Annotated[TimingsView | UnsetType, doc("How long each stage took.")]
+RequestShown: TypeAlias = Annotated[RequestView | UnsetType, doc("The request, without the message's data.")]
+ResponseShown: TypeAlias = Annotated[ResponseView | UnsetType, doc("The response. Omitted if there was none.")]
+
+
 class AttemptView(ItemView, frozen=True, kw_only=True):
     """An attempt to deliver a message. The fields after `replay_id` are shown for a single attempt only, if kept."""
 
@@ -181,10 +185,10 @@ class AttemptView(ItemView, frozen=True, kw_only=True):
     next_attempt_at: Annotated[
         int | UnsetType, instant_doc("When the next attempt may start. Omitted if none follows", 1_795_536_285_000)
     ] = UNSET
-    connection: Annotated[ConnectionView | UnsetType, CONNECTION] = UNSET
-    timings: Annotated[TimingsView | UnsetType, TIMINGS] = UNSET
-    request: Annotated[RequestView | UnsetType, REQUEST] = UNSET
-    response: Annotated[ResponseView | UnsetType, RESPONSE] = UNSET
+    connection: ConnectionShown = UNSET
+    timings: TimingsShown = UNSET
+    request: RequestShown = UNSET
+    response: ResponseShown = UNSET
 
 
 async def list_deliveries(call: Call) -> DeliveriesResponse:

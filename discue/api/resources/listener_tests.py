@@ -9,21 +9,17 @@ from msgspec import UNSET, UnsetType
 from discue.api.delivery_options import HEADERS, filter_given, filter_sent_doc
 from discue.api.message_data import EITHER_DATA, Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
 from discue.api.resources.deliveries import (
-    CONNECTION,
     DURATION,
     FAILURE,
     LISTENER_PATH,
     OUTCOME,
     READ_LISTENER,
-    REQUEST,
-    RESPONSE,
     RESPONSE_STATUS,
     STARTED_AT,
-    TIMINGS,
-    ConnectionView,
-    RequestView,
-    ResponseView,
-    TimingsView,
+    ConnectionShown,
+    RequestShown,
+    ResponseShown,
+    TimingsShown,
     detail_fields,
 )
 from discue.api.route import POST, Call, Needs, Route
@@ -114,10 +110,10 @@ class DeliveryTestView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         str | UnsetType, doc("Why it failed; empty if it did not.", "The listener answered 503 Service Unavailable.")
     ] = UNSET
     took_ms: Annotated[int | UnsetType, DURATION] = UNSET
-    connection: Annotated[ConnectionView | UnsetType, CONNECTION] = UNSET
-    timings: Annotated[TimingsView | UnsetType, TIMINGS] = UNSET
-    request: Annotated[RequestView | UnsetType, REQUEST] = UNSET
-    response: Annotated[ResponseView | UnsetType, RESPONSE] = UNSET
+    connection: ConnectionShown = UNSET
+    timings: TimingsShown = UNSET
+    request: RequestShown = UNSET
+    response: ResponseShown = UNSET
 
 
 class DeliveryTestResponse(ApiResponse, kw_only=True, frozen=True):
