@@ -14,7 +14,7 @@ from discue.crypto.signing import signing_key_of
 from discue.domain import egress
 from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
-from discue.domain.filter_parser import check_filter, parse_filter
+from discue.domain.filter_parser import check_filter
 from discue.domain.filters import ConditionResult, Filter
 from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.message_data import Codec
@@ -150,9 +150,7 @@ async def try_filter(
     chosen = check_filter(given)
     if isinstance(message, str):
         message = entry_of_message((await messages.get(control, principal, path[0], message, reserve=reserve)).message)
-    text = details.listener.options.filter
-    if chosen is None and text is not None:
-        chosen = parse_filter(text.encode(), "/filter")
+    chosen = chosen or check_filter(details.listener.options.filter)
     if chosen is None:
         return FilterTestResult(matches=True)
     # On a thread: the message can have 8 MiB. One at a time, because each can keep the interpreter busy.

@@ -220,14 +220,13 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
 
 
 def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:
-    counts = view_of(RedeliveryCountsView, redelivery)
-    return view_of(RedeliveryView, redelivery, **_progress(call, redelivery), counts=counts)
+    return view_of(RedeliveryView, redelivery, **_progress(call, redelivery, RedeliveryCountsView))
 
 
-def _progress(call: Call, job: Redelivery | Replay) -> dict[str, Any]:
+def _progress(call: Call, job: Redelivery | Replay, counts: type[msgspec.Struct]) -> dict[str, Any]:
     queue, listener, *_ = call.ids
     own = {"alias": job.public_id, "name": job.public_id, "ended_at": job.ended_at or 0}
-    return {**own, "queue_id": queue, "listener_id": listener}
+    return {**own, "queue_id": queue, "listener_id": listener, "counts": view_of(counts, job)}
 
 
 class ReplayBody(ResourceBody, kw_only=True):
@@ -328,8 +327,8 @@ def _replay_params(body: ReplayBody) -> ReplayParams:
 
 
 def _replay_view(call: Call, replay: Replay) -> ReplayView:
-    counts = view_of(ReplayCountsView, replay)
-    return view_of(ReplayView, replay, **_progress(call, replay), counts=counts, filter=filter_view(replay.spec.filter))
+    progress = _progress(call, replay, ReplayCountsView)
+    return view_of(ReplayView, replay, **progress, filter=filter_view(replay.spec.filter))
 
 
 def _with_job(response: type[ApiResponse], kind: ResourceKind[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:

@@ -1,6 +1,5 @@
 """`/events`, `/stats` and `/limits`."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlencode
@@ -207,7 +206,12 @@ async def list_events(call: Call) -> EventsResponse:
     is_restricted = not call.principal.allows_all("events", "read")
     view = partial(_event_view, organization=call.principal.organization_public_id, is_restricted=is_restricted)
     if any(given[parameter.name] is not None for parameter in EVENT_PAGES):
-        return await _list_pages(call, given, view)
+        for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
+            if given[parameter.name] != parameter.schema.get("default"):
+                raise parameter.wrong("cannot be combined with page, per_page, after and before")
+        call.parameters = (_EVENTS, *EVENT_PAGES)
+        fetch = partial(usage.list_of_events, call.control, call.principal)
+        return await paged(call, EventsResponse, fetch, view, links_items=False)
     stored_at, public_id = given["startAfter"], given["startAfterId"]
     after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
     selection = EventSelection(given["events"], given["limit"], after)
@@ -219,15 +223,6 @@ async def list_events(call: Call) -> EventsResponse:
     # Even the link of a page without events leads on: a client that follows it gets the events that come later.
     links = links_of(_events_url(call, selection, after), following=_events_url(call, selection, page.onward))
     return EventsResponse(events=views, links=links)
-
-
-async def _list_pages(call: Call, given: Mapping[str, Any], view: Callable[[UsageEvent], EventView]) -> EventsResponse:
-    for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
-        if given[parameter.name] != parameter.schema.get("default"):
-            raise parameter.wrong("cannot be combined with page, per_page, after and before")
-    call.parameters = (_EVENTS, *EVENT_PAGES)
-    fetch = partial(usage.list_of_events, call.control, call.principal)
-    return await paged(call, EventsResponse, fetch, view, links_items=False)
 
 
 def _events_url(call: Call, selection: EventSelection, after: str | None) -> str:
