@@ -208,7 +208,7 @@ class ControlPlaneCache:
         self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
         for cache in self._caches:
             cache.clear()
-        self.locks.clear()
+        self.locks.until.clear()
         self._hold(locks)
 
     def follow(self, follower: Follower) -> None:

@@ -161,9 +161,6 @@ class LockoutTable:
         self.until: dict[LockoutSubject, int] = {}
         """The end of each lockout, in milliseconds since the epoch. Some may have ended."""
 
-    def __len__(self) -> int:
-        return len(self.until)
-
     def set(self, subject: LockoutSubject, until: int, now: int) -> None:
         """Lock a subject out, or end its lockout if `until` is past or 0."""
         # Removed first, so that it moves to the end: the beginning is evicted.
@@ -183,6 +180,3 @@ class LockoutTable:
         if not left:
             del self.until[subject]
         return left
-
-    def clear(self) -> None:
-        self.until.clear()

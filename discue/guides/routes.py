@@ -132,11 +132,6 @@ def _missing_values(path: str, detail: str, found: Sequence[SearchResult]) -> tu
     return base.encode(), text(detail).encode(), similar.encode()
 
 
-def _words_of(path: str) -> str:
-    """Return the words in the path of a page, to search for it."""
-    return " ".join(_WORD.findall(path.removeprefix(f"/{ROOT}")[:_SHOWN_PATH]))
-
-
 def _list(found: Iterable[SearchResult], base: str) -> str:
     items = []
     for entry, excerpt in found:
@@ -205,8 +200,9 @@ def documentation_of(document: Callable[..., dict[str, Any]]) -> tuple[tuple[Rou
 
     async def missing(call: Call, detail: str) -> RawResponse:
         """Return the page for a path that leads to no page. `detail` says what is wrong; similar pages are listed."""
+        words = _WORD.findall(call.path.removeprefix(f"/{ROOT}")[:_SHOWN_PATH])
         try:
-            found = await searches.search(_words_of(call.path))
+            found = await searches.search(" ".join(words))
         except Overloaded:
             # The page is as useful without similar ones.
             found = []

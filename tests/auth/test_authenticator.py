@@ -300,7 +300,7 @@ async def test_starting_worker_knows_active_lockouts(cast: Cast, here: Worker) -
     cast.clock.advance(FIRST_LOCK_MS)
     later = Worker(cast, 4)
     await later.cache.open()
-    assert not later.cache.locks
+    assert not later.cache.locks.until
 
 
 async def test_worker_knows_active_lockouts_after_a_reset(cast: Cast, here: Worker, there: Worker) -> None:

@@ -176,18 +176,18 @@ def test_devices_and_the_email_of_a_user_are_subjects_of_their_own() -> None:
 def test_lockout_holds_until_its_end() -> None:
     locks = LockoutTable(10)
     locks.set(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500, NOON)
-    assert locks
+    assert locks.until
     assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.1"), NOON) == 500
     assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.2"), NOON) == 0
     assert locks.remaining_ms(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500) == 0
-    assert not locks
+    assert not locks.until
 
 
 def test_ended_lockout_is_removed() -> None:
     locks = LockoutTable(10)
     locks.set(LockoutSubject.unknown_key("192.0.2.1"), NOON + 500, NOON)
     locks.set(LockoutSubject.unknown_key("192.0.2.1"), 0, NOON)
-    assert not locks
+    assert not locks.until
 
 
 def test_lockout_table_evicts_the_oldest_when_full() -> None:
@@ -195,7 +195,7 @@ def test_lockout_table_evicts_the_oldest_when_full() -> None:
     subjects = [LockoutSubject.api_key("a", f"192.0.2.{number}") for number in range(5)]
     for subject in subjects:
         locks.set(subject, NOON + 500, NOON)
-    assert len(locks) == 3
+    assert len(locks.until) == 3
     assert [locks.remaining_ms(each, NOON) for each in subjects] == [0, 0, 500, 500, 500]
     locks.set(subjects[4], NOON + 900, NOON)
-    assert len(locks) == 3
+    assert len(locks.until) == 3
