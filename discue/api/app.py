@@ -131,8 +131,12 @@ class App:
         scope, version, path = call.scope, "", call.scope.path
         if path.startswith(f"{VERSION}/"):
             version, path = VERSION, path.removeprefix(VERSION)
-        is_of_page = path.startswith(_WITH_PAGES) and path.count("/") <= _MOST_STEPS
-        is_for_page = is_of_page and scope.method in {"GET", "HEAD"} and asks_for_page(call.accept)
+        is_for_page = (
+            scope.method in {"GET", "HEAD"}
+            and path.startswith(_WITH_PAGES)
+            and path.count("/") <= _MOST_STEPS
+            and asks_for_page(call.accept)
+        )
         if self._missing is None or not isinstance(error, NotFound) or not is_for_page:
             raise error
         # The error about a route is for programs.
@@ -219,7 +223,10 @@ class App:
                 content = _encode(response)
         if call.version and route.has_etag:
             # After the content: the second part of an entity tag depends on everything that the response shows.
-            etag = await on_thread_if_large(len(content), partial(etag_of, call.version, content))
+            is_large = len(content) > ON_THREAD_BYTES
+            etag = (
+                await asyncio.to_thread(etag_of, call.version, content) if is_large else etag_of(call.version, content)
+            )
             # Elsewhere If-None-Match is ignored: the request has taken effect already.
             known = _etags(call.headers, "If-None-Match") if scope.method in {"GET", "HEAD"} else None
             call.response_headers.append(("etag", etag))

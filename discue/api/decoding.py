@@ -11,7 +11,7 @@ import msgspec
 from discue.api.structs import NOT_SENT, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
-from discue.domain.errors import BadRequest, Fault, below, invalid
+from discue.domain.errors import BadRequest, Fault, below, escaped, invalid
 from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.negotiation import is_json, is_of_type
@@ -299,7 +299,7 @@ def _duplicate(value: object, pointer: str) -> str | None:
         return None
     seen = set()
     for name, inner in value:
-        at = below(pointer, name)
+        at = f"{pointer}/{escaped(name[:_SHOWN_NAME])}"
         if name in seen:
             return at
         seen.add(name)

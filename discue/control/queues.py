@@ -21,7 +21,7 @@ from discue.control.context import (
 )
 from discue.control.listener_fields import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, check_alias, check_customer, new_alias
-from discue.domain.errors import Conflict, Unprocessable, invalid
+from discue.domain.errors import Conflict, NotFound, Unprocessable, invalid
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
@@ -120,7 +120,10 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
     principal.require("queues", "read", public_id)
 
     async def work(tx: Transaction) -> QueueDetails:
-        queue, head = require_found(await queues.get_with_head(tx, principal.organization, public_id))
+        found = await queues.get_with_head(tx, principal.organization, public_id)
+        if found is None:
+            raise NotFound
+        queue, head = found
         shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
         return QueueDetails(queue, head, tuple(shown))
 

@@ -205,7 +205,6 @@ async def delete_channel(control: ControlContext, principal: Principal, topic_pu
 
 
 async def delete_channels_into(tx: Transaction, queue: Queue) -> None:
-    """Delete all channels into a queue that is about to be deleted."""
     for topic in await topics.delete_channels_into(tx, queue.organization, queue.id):
         await _reroute(tx, queue.organization, topic)
 

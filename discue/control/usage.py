@@ -98,7 +98,11 @@ async def event_counts(control: ControlContext, principal: Principal) -> Mapping
     Each window starts at a multiple of five minutes.
     """
     now = control.clock.now()
-    starts = {"last_24_hours": now - DAY_MS, "last_1_hours": now - HOUR_MS, "today_so_far": now - now % DAY_MS}
+    starts = {
+        "last_24_hours": now - DAY_MS,
+        "last_1_hours": now - HOUR_MS,
+        "today_so_far": now - now % DAY_MS,
+    }
     first = tallies.period_of(starts["last_24_hours"])
     rows = await control.store.read(lambda tx: tallies.since(tx, principal.organization, first))
     return {window: _counts(rows, tallies.period_of(start)) for window, start in starts.items()}

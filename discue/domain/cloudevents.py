@@ -174,7 +174,9 @@ def parse_binary_event(attributes: Mapping[str, str], media_type: str, data: byt
         raise invalid("", "needs a Content-Type")
     media_type = check_media_type(media_type, "/headers/content-type")
     content, codec = _data_of_bytes(data, media_type, "")
-    return _message(values, (content, TEXT if codec == BYTES and _is_utf8(content) else codec), media_type, "")
+    if codec == BYTES and _is_utf8(content):
+        codec = TEXT
+    return _message(values, (content, codec), media_type, "")
 
 
 def parse_structured_event(members: Mapping[str, msgspec.Raw], pointer: str = "") -> EventMessage:

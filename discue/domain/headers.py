@@ -32,7 +32,6 @@ Headers = tuple[tuple[str, str], ...]
 
 
 def is_header_allowed(name: str, value: str) -> bool:
-    """Return whether both the name and the value of a custom header are allowed."""
     return is_name_allowed(name) and is_value_allowed(value)
 
 

@@ -50,7 +50,6 @@ def traceparent_in(headers: Iterable[tuple[str, str]]) -> str | None:
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Return whether the trace is recorded."""
     return traceparent[54] in _SAMPLED
 
 

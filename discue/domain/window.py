@@ -38,7 +38,6 @@ class Window:
 
     @property
     def settled_count_beyond(self) -> int:
-        """Number of settled messages ahead of the position."""
         return self.ahead.bit_count()
 
     @property

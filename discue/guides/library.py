@@ -139,7 +139,6 @@ class Library:
 
 
 def _path_of(file: str) -> str:
-    """Return the path of the page that is made from a file."""
     name = file.removesuffix(".md")
     if posixpath.basename(name) == "README":
         name = posixpath.dirname(name)
@@ -147,7 +146,6 @@ def _path_of(file: str) -> str:
 
 
 def _neighbours(contents: Iterable[Group], path: str) -> str:
-    """Return links to the pages before and after this one in the contents."""
     entries = [each for group in contents for entry in group.entries for each in (entry, *entry.below)]
     pages = [entry for entry in entries if "#" not in entry.path]
     at = next((number for number, entry in enumerate(pages) if entry.path == path), None)

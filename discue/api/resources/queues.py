@@ -181,7 +181,7 @@ def _view(details: QueueDetails) -> QueueView:
         retention=or_unset(queue.retention_seconds),
         schema=schema if has_rules else UNSET,
         json_schema=UNSET if has_rules else schema,
-        retry=retry_view(queue.retry),
+        retry=UNSET if queue.retry is None else retry_view(queue.retry),
     )
 
 

@@ -240,7 +240,6 @@ def _next_runs(schedule: Schedule) -> list[int]:
 
 class _Schedules(ResourceKind[Schedule]):
     def one(self, call: Call, item: Schedule, **fields: Any) -> ApiResponse:
-        """Return the response with a schedule and its data."""
         return super().one(call, item, **data_fields(item.data, item.codec), **fields)
 
 

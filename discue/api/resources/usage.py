@@ -204,7 +204,11 @@ async def list_events(call: Call) -> EventsResponse:
     """
     given = call.given
     is_restricted = not call.principal.allows_all("events", "read")
-    view = partial(_event_view, organization=call.principal.organization_public_id, is_restricted=is_restricted)
+    view = partial(
+        _event_view,
+        organization=call.principal.organization_public_id,
+        is_restricted=is_restricted,
+    )
     if any(given[parameter.name] is not None for parameter in EVENT_PAGES):
         for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
             if given[parameter.name] != parameter.schema.get("default"):
