@@ -10,53 +10,36 @@ class NavigationEntry(NamedTuple):
     path: str
     needs: str
     """The resource that the user must be able to read; empty: everyone sees it."""
-    key: str = ""
-    """The key that opens it after `g`; empty: none."""
+    key: str
+    """The key that opens it after `g`."""
 
 
-class NavigationGroup(NamedTuple):
-    title: str
-    entries: tuple[NavigationEntry, ...]
-
-
-GROUPS: Final = (
-    NavigationGroup(
-        "Observe",
-        (
-            NavigationEntry("Overview", "", "", "o"),
-            NavigationEntry("Missed", "/missed", "listeners", "x"),
-            NavigationEntry("Redeliveries", "/jobs", "listeners", "r"),
-            NavigationEntry("Events", "/events", "events", "e"),
-            NavigationEntry("Inbox", "/inbox", INBOX, "i"),
-        ),
+GROUPS: Final = {
+    "Observe": (
+        NavigationEntry("Overview", "", "", "o"),
+        NavigationEntry("Missed", "/missed", "listeners", "x"),
+        NavigationEntry("Redeliveries", "/jobs", "listeners", "r"),
+        NavigationEntry("Events", "/events", "events", "e"),
+        NavigationEntry("Inbox", "/inbox", INBOX, "i"),
     ),
-    NavigationGroup(
-        "Messaging",
-        (
-            NavigationEntry("Queues", "/queues", "queues", "q"),
-            NavigationEntry("Listeners", "/listeners", "listeners", "l"),
-            NavigationEntry("Topics", "/topics", "topics", "t"),
-            NavigationEntry("Schedules", "/schedules", "messages", "s"),
-            NavigationEntry("Schemas", "/schemas", "schemas", "m"),
-        ),
+    "Messaging": (
+        NavigationEntry("Queues", "/queues", "queues", "q"),
+        NavigationEntry("Listeners", "/listeners", "listeners", "l"),
+        NavigationEntry("Topics", "/topics", "topics", "t"),
+        NavigationEntry("Schedules", "/schedules", "messages", "s"),
+        NavigationEntry("Schemas", "/schemas", "schemas", "m"),
     ),
-    NavigationGroup(
-        "Access",
-        (
-            NavigationEntry("Users", "/users", "users", "u"),
-            NavigationEntry("Keys", "/keys", "api_keys", "k"),
-            NavigationEntry("Domains", "/domains", "domains", "d"),
-        ),
+    "Access": (
+        NavigationEntry("Users", "/users", "users", "u"),
+        NavigationEntry("Keys", "/keys", "api_keys", "k"),
+        NavigationEntry("Domains", "/domains", "domains", "d"),
     ),
-    NavigationGroup(
-        "System",
-        (
-            NavigationEntry("Workers", "/workers", INSTALLATION, "w"),
-            NavigationEntry("Settings", "/settings", INSTALLATION, "c"),
-        ),
+    "System": (
+        NavigationEntry("Workers", "/workers", INSTALLATION, "w"),
+        NavigationEntry("Settings", "/settings", INSTALLATION, "c"),
     ),
-)
-"""Pages are added where they belong: `tests/dashboard` opens every one of them."""
+}
+"""The groups by their titles. Pages are added where they belong: `tests/dashboard` opens every one of them."""
 
 
 class Shortcut(NamedTuple):
@@ -88,9 +71,8 @@ OF_ROWS: Final = (
 LISTED: Final = (
     *(
         Shortcut(f"g {entry.key}", f"Open {entry.title}", entry.path or "/", needs=entry.needs)
-        for group in GROUPS
-        for entry in group.entries
-        if entry.key
+        for entries in GROUPS.values()
+        for entry in entries
     ),
     Shortcut("g a", "Open Account", "/account"),
     Shortcut("/", "Filter the list, or search", action="search"),
