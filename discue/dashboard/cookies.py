@@ -16,7 +16,6 @@ _PENDING_SECONDS: Final = 600
 _DEVICE_SECONDS: Final = 400 * 86_400
 """Browsers keep no cookie for longer."""
 _FRAME_SUFFIX: Final = "-frame"
-_FRAMED: Final = "; SameSite=None; Secure; Partitioned"
 _THEME_SECONDS: Final = 31_536_000
 
 
@@ -26,11 +25,16 @@ def session_name(url: str) -> str:
     return LOOPBACK_NAME if parts.scheme == "http" and is_loopback(parts.hostname or "") else SECURE_NAME
 
 
-def session(name: str, token: str) -> tuple[str, str]:
-    """Return the header that sets the session's cookie; an empty token deletes it."""
-    lifetime = "" if token else "; Max-Age=0"
+def session(name: str, token: str, seconds: int | None = None) -> tuple[str, str]:
+    """Return the header that sets the cookie of a session; an empty token deletes it.
+
+    Without `seconds`, the browser keeps it until it is closed. In a frame on a page of another site, the cookie belongs
+    to that site's partition: no third site gets it sent.
+    """
     secure = "; Secure" if name.startswith(SECURE_NAME) else ""
-    return "set-cookie", f"{name}={token}; Path=/; HttpOnly; SameSite=Lax{secure}{lifetime}"
+    sites = "None; Secure; Partitioned" if name.endswith(_FRAME_SUFFIX) else f"Lax{secure}"
+    lifetime = "; Max-Age=0" if not token else "" if seconds is None else f"; Max-Age={seconds}"
+    return "set-cookie", f"{name}={token}; Path=/; HttpOnly; SameSite={sites}{lifetime}"
 
 
 def pending_name(url: str) -> str:
@@ -39,8 +43,7 @@ def pending_name(url: str) -> str:
 
 def pending(name: str, value: str) -> tuple[str, str]:
     """Return the header that keeps a sign-in that has begun, for ten minutes; an empty value deletes it."""
-    header, text = session(name, value)
-    return header, f"{text}; Max-Age={_PENDING_SECONDS}" if value else text
+    return session(name, value, _PENDING_SECONDS)
 
 
 def device_name(url: str) -> str:
@@ -49,8 +52,7 @@ def device_name(url: str) -> str:
 
 def device(url: str, value: str) -> tuple[str, str]:
     """Return the header that sets the cookie of a browser in which a user has signed in."""
-    header, text = session(device_name(url), value)
-    return header, f"{text}; Max-Age={_DEVICE_SECONDS}"
+    return session(device_name(url), value, _DEVICE_SECONDS)
 
 
 def portal_names(url: str, *, is_framed: bool) -> tuple[str, str]:
@@ -62,17 +64,6 @@ def portal_names(url: str, *, is_framed: bool) -> tuple[str, str]:
     tab = f"{session_name(url)}-portal"
     frame = f"{tab}{_FRAME_SUFFIX}"
     return (frame, tab) if is_framed else (tab, frame)
-
-
-def portal_session(name: str, token: str) -> tuple[str, str]:
-    """Return the header that sets the cookie of a customer's session; an empty token deletes it.
-
-    In a frame on a page of another site, the cookie belongs to that site's partition: no third site gets it sent.
-    """
-    secure = "; Secure" if name.startswith(SECURE_NAME) else ""
-    sites = _FRAMED if name.endswith(_FRAME_SUFFIX) else f"; SameSite=Lax{secure}"
-    lifetime = "" if token else "; Max-Age=0"
-    return "set-cookie", f"{name}={token}; Path=/; HttpOnly{sites}{lifetime}"
 
 
 def theme(chosen: Theme) -> tuple[str, str]:

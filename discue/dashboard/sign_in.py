@@ -5,13 +5,15 @@ from functools import partial
 from typing import Final
 
 from discue.auth.authenticator import sign_in_subject
-from discue.dashboard import cookies, provider_sign_in
+from discue.dashboard import cookies
 from discue.dashboard.exchange import PageResponse, redirect_response
 from discue.dashboard.forms import FieldFaults, fields_of, next_path, safe_path
-from discue.dashboard.provider_sign_in import providers_offered
+from discue.dashboard.provider_sign_in import begin, provider_of, providers_offered, redirect_uri, shown_errors
 from discue.dashboard.render import bare_response
 from discue.dashboard.steps import read_form, require_opened
-from discue.dashboard.users import sessions, sign_in, users
+from discue.dashboard.users import identities, sessions, sign_in, users
+from discue.dashboard.users.identities import ProviderResponse
+from discue.dashboard.users.provider import PendingSignIn
 from discue.dashboard.users.sign_in import NewSession, PasswordSignIn, new_device_cookie
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
@@ -104,16 +106,18 @@ async def with_provider(visit: Visit) -> PageResponse:
     name, _, rest = visit.path.removeprefix(f"{SIGN_IN}/").partition("/")
     cookie = cookies.pending_name(visit.url)
     try:
-        if not rest:
-            redirect = await provider_sign_in.begin(visit, name, next_path(visit.query))
-            response = redirect_response(redirect.url)
-            response.headers.append(cookies.pending(cookie, redirect.pending.cookie))
-            return response
-        if rest == "sign-out":
-            return redirect_response(await provider_sign_in.sign_out_url(visit, name) or f"{visit.base}{SIGN_IN}")
-        if rest != "callback":
-            raise NotFound("There is no such page.")
-        response = await _return(visit, name, read_cookie(visit.headers, cookie))
+        with shown_errors(visit, name):
+            if not rest:
+                redirect = await begin(visit, name, next_path(visit.query))
+                response = redirect_response(redirect.url)
+                response.headers.append(cookies.pending(cookie, redirect.pending.cookie))
+                return response
+            if rest == "sign-out":
+                left_at = await provider_of(visit, name).sign_out_url(f"{visit.sent_url}/dashboard/sign-in")
+                return redirect_response(left_at or f"{visit.base}{SIGN_IN}")
+            if rest != "callback":
+                raise NotFound("There is no such page.")
+            response = await _return(visit, name, read_cookie(visit.headers, cookie))
     except DiscueError as error:
         if visit.signed_in is not None:
             raise
@@ -122,14 +126,18 @@ async def with_provider(visit: Visit) -> PageResponse:
     return response
 
 
-async def _return(visit: Visit, provider: str, cookie: str) -> PageResponse:
+async def _return(visit: Visit, name: str, cookie: str) -> PageResponse:
     """Sign in the user who comes back from a provider, or connect the account to the user who is signed in."""
-    returned = provider_sign_in.response_of(visit, provider, cookie)
-    if returned.pending.permit and visit.signed_in is not None:
-        await provider_sign_in.connect(visit, returned)
+    provider, pending = provider_of(visit, name), PendingSignIn.of_cookie(cookie)
+    # Also checks the provider's name: a response of one must not be taken for a response of another.
+    if pending is None or pending.provider != name:
+        raise Unauthorized("This sign-in was not started in this browser, or took too long. Sign in again.")
+    returned = ProviderResponse(provider, pending, visit.query, redirect_uri(visit, name))
+    if pending.permit and visit.signed_in is not None:
+        await identities.connect(visit.control, visit.principal, returned)
         return redirect_response(f"{visit.base}/account?done=connected")
-    opened = await provider_sign_in.finish(visit, returned)
-    return session_response(visit, opened.token, safe_path(returned.pending.next_path))
+    opened = await identities.sign_in(visit.control, visit.services.authenticator, returned, visit.browser)
+    return session_response(visit, opened.token, safe_path(pending.next_path))
 
 
 async def show_invitation(

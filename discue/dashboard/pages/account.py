@@ -7,7 +7,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from discue.dashboard import cookies
-from discue.dashboard.provider_sign_in import begin, providers_offered
+from discue.dashboard.provider_sign_in import begin, providers_offered, shown_errors
 from discue.dashboard.users import identities, second_factor, sessions
 from discue.dashboard.users.account import Account
 from discue.dashboard.users.second_factor import Enrolment
@@ -110,7 +110,9 @@ async def _code_page(enrolment: Enrolment | None) -> Page:
 
 async def confirm(visit: Visit) -> Page:
     """Require the second factor from now on, and show the recovery codes: this is the only time."""
-    codes = await _account(visit).confirm_second_factor(visit.form.get("code", ""))
+    codes = await second_factor.confirm(
+        visit.control, visit.principal, _account(visit).user, visit.form.get("code", "")
+    )
     return Page("recovery_codes.html", "Recovery codes", {"codes": codes})
 
 
@@ -126,7 +128,8 @@ async def connect(visit: Visit) -> Page:
     name, account = visit.form.get("provider", ""), _account(visit)
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)
-    redirect = await begin(visit, name, permit=permit)
+    with shown_errors(visit, name):
+        redirect = await begin(visit, name, permit=permit)
     values = {"providers": (), "provider_url": redirect.url, "title": visit.providers[name].settings.title}
     cookie = cookies.pending(cookies.pending_name(visit.url), redirect.pending.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))

@@ -93,7 +93,7 @@ class Portal:
         if token is None:
             raise Forbidden(_USED)
         response = redirect_response(visit.base)
-        response.headers.append(cookies.portal_session(cookie, token))
+        response.headers.append(cookies.session(cookie, token))
         return response
 
     async def _page(self, visit: PortalVisit, details: PortalDetails) -> PageResponse:
@@ -126,7 +126,7 @@ class Portal:
         page = Page("signed_out.html", "Signed out", {"return_url": details.session.grant.return_url})
         content = render_bare(page, visit)
         response = page_response(content, 200, visit.security)
-        response.headers.extend(cookies.portal_session(name, "") for name in names)
+        response.headers.extend(cookies.session(name, "") for name in names)
         return response
 
     def problem(self, visit: PortalVisit, error: DiscueError) -> bytes:

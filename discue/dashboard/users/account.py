@@ -118,10 +118,6 @@ class Account:
         await self.require_proof(password)
         return await second_factor.begin(self._control, self.user)
 
-    async def confirm_second_factor(self, code: str) -> tuple[str, ...]:
-        """Require the second factor from now on, and return the recovery codes. Raises what `confirm` raises."""
-        return await second_factor.confirm(self._control, self._principal, self.user, code)
-
     async def remove_second_factor(self, password: str) -> None:
         """Remove the second factor. Raises what `require_proof` raises."""
         await self.require_proof(password)

@@ -283,13 +283,14 @@ async def _candidate(tx: Transaction, email: str, alias: str) -> User | None:
 # Attacks with Device Cookies".
 DEVICE_CHARACTERS: Final = 22
 """The length of a device id. Its 128 random bits make it unique."""
-_FORM: Final = re.compile(rf"([0-9A-Za-z]{{{DEVICE_CHARACTERS}}})([0-9a-f]{{64}})")
+_FORM: Final = re.compile(rf"([0-9A-Za-z]{{{DEVICE_CHARACTERS}}})[0-9a-f]{{64}}")
 _PURPOSE: Final = b"discue device "
 
 
 def device_cookie(device: str, password_hash: str) -> str:
     """Return the cookie of a device for the user with this password hash."""
-    return device + _code(password_hash, device)
+    code = hmac.new(password_hash.encode(), _PURPOSE + device.encode(), hashlib.sha256).hexdigest()
+    return device + code
 
 
 def new_device_cookie(password_hash: str, random_text: RandomText) -> str:
@@ -307,9 +308,5 @@ def device_of(cookie: str, password_hash: str | None) -> str | None:
     if found is None:
         return None
     # Also computed without a hash: the response time must not reveal whether there is one.
-    is_right = hmac.compare_digest(found[2], _code(password_hash or "", found[1]))
+    is_right = hmac.compare_digest(cookie, device_cookie(found[1], password_hash or ""))
     return found[1] if is_right and password_hash is not None else None
-
-
-def _code(password_hash: str, device: str) -> str:
-    return hmac.new(password_hash.encode(), _PURPOSE + device.encode(), hashlib.sha256).hexdigest()
