@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -76,19 +77,11 @@ class Inbox:
         self.slow_seconds = slow_seconds
         self.plan = ResponsePlan()
         self._control = control
-        self._received: deque[ReceivedRequest] = deque(maxlen=_REQUESTS_KEPT)
-        self._total = 0
-        self._changed = asyncio.Event()
-
-    @property
-    def total(self) -> int:
-        """The number of requests since the start."""
-        return self._total
-
-    @property
-    def received(self) -> Sequence[ReceivedRequest]:
+        self.received: deque[ReceivedRequest] = deque(maxlen=_REQUESTS_KEPT)
         """The requests that are kept, the newest first."""
-        return tuple(reversed(self._received))
+        self.total = 0
+        """The number of requests since the start."""
+        self._changed = asyncio.Event()
 
     def respond_with(self, behaviour: str, times: int | None) -> None:
         """Respond to the next `times` requests in this way; None: to all, until the next call. Ends slow responses now.
@@ -106,9 +99,9 @@ class Inbox:
         """Keep a request, and decide how to respond to it."""
         signature = await self._verify(dict(headers), body)
         behaviour, self.plan = self.plan.behaviour, self.plan.after_one()
-        self._total += 1
+        self.total += 1
         received = ReceivedRequest(
-            self._total,
+            self.total,
             self._control.clock.now(),
             signature,
             503 if behaviour == "fail" else 200,
@@ -117,18 +110,14 @@ class Inbox:
             len(body),
             body.decode(errors="backslashreplace")[:_CHARACTERS_KEPT],
         )
-        self._received.append(received)
+        self.received.appendleft(received)
         return received
 
     async def until_due(self, received: ReceivedRequest) -> None:
-        if not received.delay_ms:
-            return
-        try:
-            async with asyncio.timeout(received.delay_ms / 1_000):
-                await self._changed.wait()
-        except TimeoutError:
-            # The request was slow enough.
-            return
+        # After the time, the request was slow enough.
+        if received.delay_ms:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), received.delay_ms / 1_000)
 
     async def _verify(self, headers: dict[str, str], body: bytes) -> str:
         public_id = headers.get("discue-listener", "")

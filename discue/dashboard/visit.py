@@ -259,6 +259,11 @@ class PageRoute(msgspec.Struct, frozen=True):
         return self.form_bytes + CONFIRMATION_BYTES if self.grants_access else self.form_bytes
 
 
+def form_route(path: str, show: Show, act: Act, needs: str, **options: Any) -> PageRoute:
+    """Return the route of a page that is only a form."""
+    return PageRoute(path, show, act, needs=needs, is_form=True, **options)
+
+
 def found_page(routes: Mapping[str, R], path: str) -> tuple[R, tuple[str, ...]] | None:
     """Return the route of a path and the ids in the path; None if no route has it. The keys of `routes` are paths."""
     steps = path.split("/")

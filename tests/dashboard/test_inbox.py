@@ -167,10 +167,10 @@ def test_inbox_is_for_its_organization_and_its_answers_for_those_who_change_list
 
 
 def test_empty_inbox_shows_the_command_that_fills_it(service: DashboardService, inbox: Inbox) -> None:
-    kept, inbox._received = inbox._received, type(inbox._received)()
+    kept, inbox.received = inbox.received, type(inbox.received)()
     try:
         page = service.browser().get("/inbox").text
     finally:
-        inbox._received = kept
+        inbox.received = kept
     assert "Nothing was received since the start" in page
     assert inbox.example in page

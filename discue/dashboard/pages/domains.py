@@ -5,7 +5,7 @@ from typing import Final
 from discue.control import domains
 from discue.control.domains import DomainFields
 from discue.dashboard.listing import selection_of, shown
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route, plain_page
 from discue.domain.domain_challenge import target_of
 from discue.domain.errors import invalid
 
@@ -42,13 +42,6 @@ async def act(visit: Visit) -> Redirect:
 
 ROUTES: Final = (
     PageRoute("/domains", show, needs="domains"),
-    PageRoute(
-        "/domains/new",
-        plain_page("domain_new.html", "New domain"),
-        create,
-        needs="domains",
-        is_form=True,
-        grants_access=True,
-    ),
+    form_route("/domains/new", plain_page("domain_new.html", "New domain"), create, "domains", grants_access=True),
     PageRoute("/domains/{id}", show_domain, act, needs="domains", waits=True),
 )

@@ -11,7 +11,7 @@ from discue.control.api_keys import KeyFields
 from discue.dashboard.fields import newest_queues, number_of
 from discue.dashboard.listing import selection_of, shown
 from discue.dashboard.pages.queues import example_of
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route
 from discue.domain.errors import invalid
 from discue.domain.model import ApiKey
 from discue.domain.scopes import PRESETS, PROTECTED, RESOURCES, Access, Scope, Scopes, preset_scopes
@@ -120,7 +120,7 @@ async def change(visit: Visit) -> Redirect:
 
 ROUTES: Final = (
     PageRoute("/keys", show, needs="api_keys"),
-    PageRoute("/keys/new", show_new, create, needs="api_keys", is_form=True, grants_access=True),
+    form_route("/keys/new", show_new, create, "api_keys", grants_access=True),
     PageRoute("/keys/{id}", show_key, change, needs="api_keys", grants_access=True),
 )
 

@@ -13,7 +13,7 @@ from discue.dashboard.fields import DATA_FORM_BYTES, instant_of, number_of, valu
 from discue.dashboard.listing import id_given, noting_faults
 from discue.dashboard.pages.listeners import details_of, frame, path_of
 from discue.dashboard.pages.message import message_of
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, Redirect, Visit, form_route
 from discue.domain.errors import invalid
 from discue.domain.message_data import data_of
 from discue.domain.model import MISSED_REASONS
@@ -161,13 +161,11 @@ _SHOW_DELETE: Final = partial(_page, template="listener_delete.html", title="Del
 _LISTENER: Final = "/queues/{id}/listeners/{id}"
 
 ROUTES: Final = (
-    PageRoute(f"{_LISTENER}/delete", _SHOW_DELETE, delete, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/disable", SHOW_DISABLE, disable, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/rotate", show_rotate, rotate, needs="listeners", is_form=True, grants_access=True),
-    PageRoute(
-        f"{_LISTENER}/test", show_test, test, needs="listeners", is_form=True, form_bytes=DATA_FORM_BYTES, waits=True
-    ),
-    PageRoute(f"{_LISTENER}/redeliver", show_redeliver, redeliver, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/replay", show_replay, replay, needs="listeners", is_form=True),
-    PageRoute(f"{_LISTENER}/cancel", show_cancel, cancel, needs="listeners", is_form=True),
+    form_route(f"{_LISTENER}/delete", _SHOW_DELETE, delete, "listeners"),
+    form_route(f"{_LISTENER}/disable", SHOW_DISABLE, disable, "listeners"),
+    form_route(f"{_LISTENER}/rotate", show_rotate, rotate, "listeners", grants_access=True),
+    form_route(f"{_LISTENER}/test", show_test, test, "listeners", form_bytes=DATA_FORM_BYTES, waits=True),
+    form_route(f"{_LISTENER}/redeliver", show_redeliver, redeliver, "listeners"),
+    form_route(f"{_LISTENER}/replay", show_replay, replay, "listeners"),
+    form_route(f"{_LISTENER}/cancel", show_cancel, cancel, "listeners"),
 )

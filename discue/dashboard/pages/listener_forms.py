@@ -33,7 +33,7 @@ from discue.dashboard.fields import (
     value_of,
 )
 from discue.dashboard.pages.listeners import defaults, details_of, frame, path_of
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, Redirect, Visit, form_route
 from discue.domain.errors import invalid, missing_field
 from discue.domain.headers import MAX_HEADERS
 from discue.domain.model import Authentication, Listener
@@ -229,16 +229,6 @@ def _edit(visit: Visit, details: ListenerDetails) -> Edit:
 _LISTENERS: Final = "/queues/{id}/listeners"
 
 ROUTES: Final = (
-    PageRoute(
-        f"{_LISTENERS}/new",
-        show_new,
-        create,
-        needs="queues",
-        writes="listeners",
-        is_form=True,
-        form_bytes=DATA_FORM_BYTES,
-    ),
-    PageRoute(
-        f"{_LISTENERS}/{{id}}/edit", show_edit, change, needs="listeners", is_form=True, form_bytes=DATA_FORM_BYTES
-    ),
+    form_route(f"{_LISTENERS}/new", show_new, create, "queues", writes="listeners", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_LISTENERS}/{{id}}/edit", show_edit, change, "listeners", form_bytes=DATA_FORM_BYTES),
 )

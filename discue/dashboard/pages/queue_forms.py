@@ -26,7 +26,7 @@ from discue.dashboard.fields import (
     touched,
     value_of,
 )
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, Redirect, Visit, form_route
 from discue.domain.errors import invalid
 from discue.domain.model import Queue, SchemaLanguage
 from discue.domain.retry import effective_policy
@@ -174,7 +174,7 @@ async def _queue(visit: Visit) -> QueueDetails:
 _QUEUE: Final = "/queues/{id}"
 
 ROUTES: Final = (
-    PageRoute("/queues/new", show_new, create, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_QUEUE}/edit", show_edit, change, needs="queues", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_QUEUE}/delete", show_delete, delete, needs="queues", is_form=True),
+    form_route("/queues/new", show_new, create, "queues", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_QUEUE}/edit", show_edit, change, "queues", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_QUEUE}/delete", show_delete, delete, "queues"),
 )

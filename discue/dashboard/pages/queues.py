@@ -15,7 +15,7 @@ from discue.dashboard.listing import NO_ROWS, STATES, id_given, names_offered, n
 from discue.dashboard.pages.listeners import rows_of
 from discue.dashboard.pages.message import message_of
 from discue.dashboard.pages.queue_forms import LANGUAGES, default_retention
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route
 from discue.domain.aliases import check_alias
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
@@ -164,14 +164,6 @@ ROUTES: Final = (
     PageRoute("/schemas", show_schemas, needs="queues"),
     PageRoute(_QUEUE, show, needs="messages"),
     PageRoute(f"{_QUEUE}/listeners", show_listeners, needs="listeners"),
-    PageRoute(
-        f"{_QUEUE}/publish",
-        show_publish,
-        act_publish,
-        needs="queues",
-        writes="messages",
-        is_form=True,
-        form_bytes=DATA_FORM_BYTES,
-    ),
+    form_route(f"{_QUEUE}/publish", show_publish, act_publish, "queues", writes="messages", form_bytes=DATA_FORM_BYTES),
     PageRoute(f"{_QUEUE}/settings", show_settings, needs="queues"),
 )

@@ -21,7 +21,7 @@ from discue.dashboard.fields import (
     value_of,
 )
 from discue.dashboard.listing import names_offered, selection_of, shown
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route
 from discue.domain.errors import invalid
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES, JSON_VALUE, SentData
 from discue.domain.schedule import CATCH_UP, CATCH_UP_LIMIT, MACROS, Schedule, UnknownTimeZone, next_runs
@@ -203,8 +203,8 @@ _SCHEDULE: Final = "/queues/{id}/schedules/{id}"
 
 ROUTES: Final = (
     PageRoute("/schedules", show_list, needs="messages"),
-    PageRoute("/schedules/new", show_new, create, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
+    form_route("/schedules/new", show_new, create, "messages", form_bytes=DATA_FORM_BYTES),
     PageRoute(_SCHEDULE, show, disable_or_enable, needs="messages"),
-    PageRoute(f"{_SCHEDULE}/edit", show_edit, change, needs="messages", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_SCHEDULE}/delete", show_delete, delete, needs="messages", is_form=True),
+    form_route(f"{_SCHEDULE}/edit", show_edit, change, "messages", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_SCHEDULE}/delete", show_delete, delete, "messages"),
 )

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from discue.control import listeners
 from discue.control.jobs import REDELIVERIES, RedeliveryParams
 from discue.control.listener_fields import ListenerFields
-from discue.dashboard.visit import PER_PAGE, Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import PER_PAGE, Page, Redirect, Visit, form_route
 from discue.domain.errors import DiscueError, NotFound, Unprocessable
 from discue.domain.ids import is_public_id
 
@@ -33,12 +33,6 @@ class SelectedListener:
         return [f"{own}.{each}" for each in self.messages] or [own]
 
 
-class SelectionOutcome(NamedTuple):
-    selected: SelectedListener
-    problem: str
-    """The reason why it was not done; "" if it was."""
-
-
 Do = Callable[[Visit, SelectedListener], Awaitable[object]]
 Names = Callable[[Visit, Collection[str]], Awaitable[Mapping[str, str]]]
 """Returns the names of listeners by their ids, without those that the user may not see."""
@@ -46,8 +40,7 @@ Names = Callable[[Visit, Collection[str]], Awaitable[Mapping[str, str]]]
 
 class SelectionAction(NamedTuple):
     name: str
-    """The last step of the page's path."""
-    heading: str
+    """The last step of the page's path, which also begins its heading."""
     done: str
     """The action in the past tense."""
     explanation: str
@@ -95,13 +88,13 @@ async def act(visit: Visit, action: SelectionAction) -> Page | Redirect:
     selected, outcomes = _selected(visit, action), []
     names = await action.names(visit, {each.listener for each in selected})
     for each in selected:
+        problem = ""
         try:
             await action.do(visit, each)
         except DiscueError as error:
-            outcomes.append(SelectionOutcome(each, error.detail))
-        else:
-            outcomes.append(SelectionOutcome(each, ""))
-    if any(each.problem for each in outcomes):
+            problem = error.detail
+        outcomes.append((each, problem))
+    if any(problem for _, problem in outcomes):
         return _page(visit, action, selected, names, outcomes=outcomes)
     return Redirect(_filled(visit, action.then), action.notice if outcomes else "")
 
@@ -112,8 +105,9 @@ def _page(
     selected: Sequence[SelectedListener],
     names: Mapping[str, str],
     *,
-    outcomes: Sequence[SelectionOutcome] = (),
+    outcomes: Sequence[tuple[SelectedListener, str]] = (),
 ) -> Page:
+    """Show a preview, or the `outcomes`: for each listener the reason why it was not done; "" if it was."""
     values = {
         "action": action,
         "back": _filled(visit, action.back),
@@ -122,7 +116,7 @@ def _page(
         "outcomes": outcomes,
         "names": names,
     }
-    return Page("selected.html", action.heading, values)
+    return Page("selected.html", f"{action.name.capitalize()} the selection", values)
 
 
 def _filled(visit: Visit, path: str) -> str:
@@ -147,7 +141,6 @@ def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
 
 REDELIVER: Final = SelectionAction(
     "redeliver",
-    "Redeliver the selection",
     "redelivered",
     "The messages are sent again. Attempts are counted from the first.",
     _redeliver,
@@ -162,7 +155,6 @@ _ACTIONS: Final = (
     REDELIVER,
     SelectionAction(
         "disable",
-        "Disable the selection",
         "disabled",
         "Nothing is sent to these listeners until they are enabled. Their messages wait for them.",
         partial(_set_status, is_enabled=False),
@@ -173,7 +165,6 @@ _ACTIONS: Final = (
     ),
     SelectionAction(
         "enable",
-        "Enable the selection",
         "enabled",
         "These listeners receive messages again, first those that have waited.",
         partial(_set_status, is_enabled=True),
@@ -185,12 +176,6 @@ _ACTIONS: Final = (
 )
 
 ROUTES: Final = tuple(
-    PageRoute(
-        f"{action.back}/{action.name}",
-        partial(show, action=action),
-        partial(act, action=action),
-        needs="listeners",
-        is_form=True,
-    )
+    form_route(f"{action.back}/{action.name}", partial(show, action=action), partial(act, action=action), "listeners")
     for action in _ACTIONS
 )

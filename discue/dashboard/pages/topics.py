@@ -10,7 +10,7 @@ from discue.control import queues, topics
 from discue.control.topics import ChannelFields, TopicDetails
 from discue.dashboard.fields import DATA_FORM_BYTES, Edit, matching, queue_name, queue_of, queues_offered, value_of
 from discue.dashboard.listing import names_offered, selection_of, shown
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route, plain_page
 from discue.domain.aliases import NameFields
 from discue.domain.errors import DiscueError
 from discue.domain.message_data import data_of
@@ -211,17 +211,10 @@ _CHANNEL: Final = "/topics/{id}/channels/{id}"
 ROUTES: Final = (
     PageRoute("/topics", show, needs="topics"),
     PageRoute("/topics/{id}", show_topic, needs="topics"),
-    PageRoute("/topics/new", plain_page("topic_new.html", "New topic"), create, needs="topics", is_form=True),
-    PageRoute(f"{_TOPIC}/edit", show_edit, rename, needs="topics", is_form=True),
-    PageRoute(f"{_TOPIC}/delete", show_delete, delete, needs="topics", is_form=True),
-    PageRoute(
-        f"{_TOPIC}/channels/new",
-        show_new_channel,
-        create_channel,
-        needs="channels",
-        is_form=True,
-        form_bytes=DATA_FORM_BYTES,
-    ),
-    PageRoute(_CHANNEL, show_channel, change_channel, needs="channels", is_form=True, form_bytes=DATA_FORM_BYTES),
-    PageRoute(f"{_CHANNEL}/delete", show_delete_channel, delete_channel, needs="channels", is_form=True),
+    form_route("/topics/new", plain_page("topic_new.html", "New topic"), create, "topics"),
+    form_route(f"{_TOPIC}/edit", show_edit, rename, "topics"),
+    form_route(f"{_TOPIC}/delete", show_delete, delete, "topics"),
+    form_route(f"{_TOPIC}/channels/new", show_new_channel, create_channel, "channels", form_bytes=DATA_FORM_BYTES),
+    form_route(_CHANNEL, show_channel, change_channel, "channels", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_CHANNEL}/delete", show_delete_channel, delete_channel, "channels"),
 )

@@ -7,7 +7,7 @@ from discue.control.context import require_found
 from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.users import second_factor, sessions, users
 from discue.dashboard.users.users import ROLES, UserDetails, UserFields, may_manage
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route
 from discue.domain.errors import Forbidden
 from discue.domain.model import User
 
@@ -42,20 +42,10 @@ async def change(visit: Visit) -> Redirect:
     return Redirect(f"/users/{visit.ids[0]}", "saved")
 
 
-async def show_invite(visit: Visit) -> Page:
-    _require_other(visit)
-    return await _page(visit, "user_invite.html", "New link")
-
-
 async def invite(visit: Visit) -> Page:
     _require_other(visit)
     made = await users.change(visit.control, visit.principal, visit.ids[0], UserFields(invite=True))
     return _link_page(visit, made)
-
-
-async def show_remove_factor(visit: Visit) -> Page:
-    _require_other(visit)
-    return await _page(visit, "user_factor.html", "Remove the second factor")
 
 
 async def remove_factor(visit: Visit) -> Redirect:
@@ -74,7 +64,9 @@ async def delete(visit: Visit) -> Redirect:
     return Redirect("/users", "deleted")
 
 
-async def _page(visit: Visit, template: str, heading: str = "") -> Page:
+async def _page(visit: Visit, template: str, heading: str = "", *, is_of_others: bool = False) -> Page:
+    if is_of_others:
+        _require_other(visit)
     user = await users.get(visit.control, visit.principal, visit.ids[0])
     values: dict[str, Any] = {
         "user": user,
@@ -96,6 +88,12 @@ def _require_other(visit: Visit) -> None:
         raise Forbidden("Use your account page.")
 
 
+_SHOW_INVITE: Final = partial(_page, template="user_invite.html", heading="New link", is_of_others=True)
+_SHOW_FACTOR: Final = partial(_page, template="user_factor.html", heading="Remove the second factor", is_of_others=True)
+_SHOW_END: Final = partial(_page, template="user_end.html", heading="Sign out everywhere")
+_SHOW_DELETE: Final = partial(_page, template="user_delete.html", heading="Delete")
+
+
 def _roles(visit: Visit) -> list[str]:
     own = visit.principal.role
     return [role for role in reversed(ROLES) if own is not None and may_manage(own, role)]
@@ -115,24 +113,10 @@ def _state_of(user: User) -> str:
 
 ROUTES: Final = (
     PageRoute("/users", show, needs="users"),
-    PageRoute("/users/new", show_form, create, needs="users", is_form=True, grants_access=True),
+    form_route("/users/new", show_form, create, "users", grants_access=True),
     PageRoute("/users/{id}", partial(_page, template="user.html"), change, needs="users", grants_access=True),
-    PageRoute("/users/{id}/invite", show_invite, invite, needs="users", is_form=True, grants_access=True),
-    PageRoute(
-        "/users/{id}/second-factor", show_remove_factor, remove_factor, needs="users", is_form=True, grants_access=True
-    ),
-    PageRoute(
-        "/users/{id}/sign-out",
-        partial(_page, template="user_end.html", heading="Sign out everywhere"),
-        end,
-        needs="users",
-        is_form=True,
-    ),
-    PageRoute(
-        "/users/{id}/delete",
-        partial(_page, template="user_delete.html", heading="Delete"),
-        delete,
-        needs="users",
-        is_form=True,
-    ),
+    form_route("/users/{id}/invite", _SHOW_INVITE, invite, "users", grants_access=True),
+    form_route("/users/{id}/second-factor", _SHOW_FACTOR, remove_factor, "users", grants_access=True),
+    form_route("/users/{id}/sign-out", _SHOW_END, end, "users"),
+    form_route("/users/{id}/delete", _SHOW_DELETE, delete, "users"),
 )

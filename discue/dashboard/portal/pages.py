@@ -14,7 +14,7 @@ from discue.control.listeners import ListenerDetails
 from discue.dashboard.fields import decimal_of, indented, is_number
 from discue.dashboard.formats import SHOWN_BYTES, beginning
 from discue.dashboard.json_example import NoExample, example_of
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.listing import NO_ROWS, selection_of, shown
 from discue.dashboard.pages import listener_actions, message, selected
 from discue.dashboard.pages import listeners as listener_pages
 from discue.dashboard.pages.listener_actions import cancel, show_cancel
@@ -63,7 +63,7 @@ MOST_AT_ONCE: Final = 20
 
 async def show_endpoints(visit: Visit) -> Page:
     selection = selection_of(visit)
-    found: Listing[ListenerDetails] = Listing((), has_next=False, has_previous=False)
+    found: Listing[ListenerDetails] = NO_ROWS
     has_types = bool(of_portal(visit).details.queues)
     if has_types:
         found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
@@ -187,35 +187,23 @@ async def show_event_types(visit: Visit) -> Page:
 
 def event_type_of(queue: Queue) -> EventType:
     """Return the schema of a queue and an example of its messages, as far as one follows from the schema."""
-    schema = _schema_of(queue)
-    if schema is None:
-        return EventType(queue, "", is_cut=False, example="")
-    whole, example = indented(queue.schema or ""), _example_text(schema)
+    whole, example = _described(queue)
     text = beginning(whole, SHOWN_BYTES)
     # A part of an example is none.
     is_short = beginning(example, SHOWN_BYTES) == example
     return EventType(queue, text, is_cut=text != whole, example=example if is_short else "")
 
 
-def example_of_queue(queue: Queue) -> str:
-    """Return an example of the messages of a queue as text; "" if none follows from its schema."""
-    schema = _schema_of(queue)
-    return "" if schema is None else _example_text(schema)
-
-
-def _schema_of(queue: Queue) -> Any:
-    """Return the JSON Schema of a queue; None if it has none."""
+def _described(queue: Queue) -> tuple[str, str]:
+    """Return the JSON Schema of a queue and an example of its messages as texts; "" for what there is none of."""
     if queue.schema is None or queue.schema_language != "json_schema":
-        return None
-    return msgspec.json.decode(queue.schema)
-
-
-def _example_text(schema: Any) -> str:
-    """Return an example as text; "" if the schema has a rule that examples do not follow."""
+        return "", ""
+    schema = msgspec.json.decode(queue.schema)
     try:
-        return indented(msgspec.json.encode(example_of(schema)).decode())
+        example = indented(msgspec.json.encode(example_of(schema)).decode())
     except NoExample:
-        return ""
+        example = ""
+    return indented(queue.schema), example
 
 
 _TEST_BYTES: Final = 262_144
@@ -228,7 +216,7 @@ async def show_test(visit: Visit) -> Page:
     if visit.form or visit.query.get("message"):
         return page
     found = await sessions.schemas_of(visit.control, of_portal(visit).details, visit.ids[:1])
-    example = "".join(map(example_of_queue, found))
+    example = "".join(_described(each)[1] for each in found)
     form = {**page.values["form"], **({"data": example} if example else {})}
     return Page(page.template, page.title, {**page.values, "form": form})
 
