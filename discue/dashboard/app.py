@@ -69,7 +69,6 @@ class Dashboard:
         self._routes = {route.path: route for route in routes}
 
     async def respond(self, visit: Visit) -> bytes:
-        """Return the content of the response. Raises DiscueError."""
         with self._steps.reservation():
             return visit.set_response(await self._respond(visit))
 
@@ -174,7 +173,6 @@ _WITHOUT_USER: Final[_Handlers] = {
     (INVITATION, True): sign_in.accept,
     (THEME, True): _set_theme,
 }
-"""Handlers that need no user."""
 _OF_USER: Final[_Handlers] = {
     (CONFIRM, False): confirmation.show,
     (CONFIRM, True): confirmation.confirm,

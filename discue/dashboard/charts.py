@@ -37,7 +37,6 @@ class Column:
 class Columns:
     columns: Sequence[Column]
     top: int
-    """The value at the top of the chart."""
     labels: Sequence[tuple[float, int]]
     """Times below the columns, with their places."""
 

@@ -117,6 +117,5 @@ def _files() -> dict[str, StaticFile]:
 
 
 FILES: Final = _files()
-"""The files by their names."""
 
 BY_PATH: Final = {each.path: each for each in FILES.values()}

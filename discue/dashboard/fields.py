@@ -215,7 +215,6 @@ def typed(instant: int | None) -> str:
 
 
 RETRY: Final = ("retry/schedule", "retry/attempts", "retry/jitter", "retry/final_statuses")
-"""The fields of the policy."""
 
 _NONE: Final = "none"
 """The text of an empty list, which is not the default."""

@@ -22,7 +22,6 @@ Behaviour = Literal["accept", "fail", "slow"]
 
 TIMES: Final = range(1, 101)
 SLOW_SECONDS: Final = 5.0
-"""How long a slow response takes."""
 
 _REQUESTS_KEPT: Final = 100
 _CHARACTERS_KEPT: Final = 65_536
@@ -37,7 +36,6 @@ class ReceivedRequest(msgspec.Struct, frozen=True):
     signature: str
     """"verified", or why the signature is invalid."""
     status: int
-    """The status of the response."""
     delay_ms: int
     """How long the response is held back."""
     headers: list[tuple[str, str]]

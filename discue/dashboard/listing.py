@@ -21,7 +21,6 @@ _TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listen
 _POSITION: Final = re.compile("[0-9A-Za-z]{1,64}")
 
 STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
-"""The states of messages, as filters."""
 _CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "outcome": ("acknowledged", "failed"),
     "reason": MISSED_REASONS,

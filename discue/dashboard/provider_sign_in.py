@@ -9,7 +9,6 @@ from discue.domain.errors import NotFound, Unauthorized, Unavailable
 
 
 def providers_offered(visit: Visit) -> list[tuple[str, str]]:
-    """Return the names and the titles of the providers."""
     return [(name, provider.settings.title) for name, provider in visit.providers.items()]
 
 

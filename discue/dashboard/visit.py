@@ -187,7 +187,6 @@ class Page:
     title: str
     values: Mapping[str, Any] = field(default_factory=dict)
     headers: Sequence[tuple[str, str]] = ()
-    """Headers of the response, such as a cookie."""
     is_live: bool = False
     """Whether the page loads itself again when something has changed."""
 
@@ -245,7 +244,6 @@ class PageRoute(msgspec.Struct, frozen=True):
     is_form: bool = False
     """Whether the page is only a form. Users who may not use the form cannot open the page."""
     form_bytes: int = FORM_BYTES
-    """The largest form."""
     waits: bool = False
     """Whether the form waits for another server: then it waits without the turn of its organization."""
     grants_access: bool = False

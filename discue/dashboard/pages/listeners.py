@@ -28,7 +28,6 @@ STATE_WORDS: Final = {
     "missed": "has missed some",
     "acknowledged": "up to date",
 }
-"""The word for each state of a listener."""
 
 
 def state_of(details: ListenerDetails) -> str:
@@ -49,7 +48,6 @@ def state_of(details: ListenerDetails) -> str:
 class ListenerRow:
     details: ListenerDetails
     hour: ListenerTally
-    """The attempts of the past hour."""
 
     @property
     def state(self) -> str:

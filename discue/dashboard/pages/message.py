@@ -67,7 +67,6 @@ class ShownExchange(NamedTuple):
     response_headers: ShownHeaders
     body: ShownData
     curl: str
-    """A command that sends the request again."""
 
 
 class MessageData(NamedTuple):

@@ -32,7 +32,6 @@ class DrawnChannel:
     queue: str
     """The alias of the queue."""
     curve: str
-    """The path of the curve."""
     taken: Taken = ""
 
 

@@ -59,7 +59,6 @@ class Portal:
         self._steps = PageSteps(services, settings.public_url, settings.host)
 
     async def respond(self, visit: PortalVisit) -> bytes:
-        """Return the content of the response. Raises DiscueError."""
         with self._steps.reservation():
             return visit.set_response(await self._respond(visit))
 
@@ -130,7 +129,6 @@ class Portal:
         return response
 
     def problem(self, visit: PortalVisit, error: DiscueError) -> bytes:
-        """Return the page of an error."""
         page, is_known = problem_page(visit, error), visit.opened is not None
         content = render(page, visit) if is_known else render_bare(page, visit)
         response = page_response(content, error.status, visit.security)

@@ -62,7 +62,6 @@ class PortalTheme(msgspec.Struct, frozen=True, omit_defaults=True):
     accent: str = ""
     """A colour as in `#4a41d8`."""
     font: str = ""
-    """Names of font families, separated by commas."""
     radius: int | None = None
     """Radius of corners, in pixels."""
     logo: str = ""

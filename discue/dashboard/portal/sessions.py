@@ -191,7 +191,6 @@ async def sign_out(control: ControlContext, tokens: Collection[str]) -> None:
 async def frame_ancestors(
     control: ControlContext, principal: Principal, organization_public_id: str
 ) -> tuple[str, ...]:
-    """Return the origins whose pages may embed the portal."""
     return await _read(control, principal, organization_public_id, read=tables.frame_ancestors)
 
 

@@ -128,7 +128,6 @@ async def insert(tx: Transaction, session: PortalSession) -> None:
 
 
 async def delete_oldest(tx: Transaction, organization: int, customer: str) -> None:
-    """Delete the oldest sessions of a customer beyond `SESSIONS_OF_A_CUSTOMER`."""
     await tx.execute(_DELETE_OLDEST, organization, customer)
 
 

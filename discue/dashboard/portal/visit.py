@@ -102,6 +102,5 @@ def render(page: Page, visit: PortalVisit) -> bytes:
 
 
 def render_bare(page: Page, visit: PortalVisit) -> bytes:
-    """Return a page without a session."""
     values = {**page.values, **frame_values(page, visit), "theme": "auto"}
     return TEMPLATES.get_template(f"portal/{page.template}").render(values).encode()

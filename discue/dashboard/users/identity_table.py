@@ -37,7 +37,6 @@ _read: Final = row_reader(UserIdentity, _COLUMNS)
 
 
 async def find_user(tx: Transaction, organization: int, issuer: str, subject: str) -> User | None:
-    """Find the user of an organization with an account at a provider."""
     return await read_one(tx, users.read_row, _USER, organization, issuer, subject)
 
 

@@ -195,7 +195,6 @@ class ExternalIdentity(msgspec.Struct, frozen=True):
     """Empty unless the provider has verified it."""
     name: str
     groups: object
-    """The value of the claim with the groups."""
     signed_in_at: int | None = None
     """When the user signed in at the provider, in milliseconds since the epoch; None: it does not say."""
 

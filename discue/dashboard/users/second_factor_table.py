@@ -63,7 +63,6 @@ async def get(tx: Transaction, organization: int, user: int) -> SecondFactor | N
 
 
 async def put(tx: Transaction, factor: SecondFactor) -> None:
-    """Insert or replace the second factor of a user."""
     codes = _encoded(factor.recovery_codes)
     values = (factor.secrets, factor.confirmed_at, factor.last_step, codes, factor.failed_codes, factor.refused_until)
     await tx.execute(_PUT, factor.organization, factor.id, *values)

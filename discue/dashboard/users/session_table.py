@@ -130,7 +130,6 @@ class FoundSession(msgspec.Struct, frozen=True):
 
     @property
     def role(self) -> Role:
-        """The user's current role."""
         return role_of(self.session, self.user)
 
     @property

@@ -153,7 +153,6 @@ async def find(control: ControlContext, token: str) -> FoundSession | None:
 
 
 def principal_of(found: FoundSession) -> Principal:
-    """Return the principal of a session, with the scopes of its role."""
     session, organization, user = found.session, found.organization, found.user
     return Principal(
         organization=organization.id,

@@ -200,7 +200,6 @@ class SessionRequest(msgspec.Struct, frozen=True):
     password_hash: str | None = None
     """The hash that the password matched, which must be the user's still; None without a password."""
     provider: str = ""
-    """Name of the identity provider."""
     proved_at: int | None = None
     """When the user proved who they are; None: now."""
     replaces: bool = False
@@ -298,7 +297,6 @@ def new_device_cookie(password_hash: str, random_text: RandomText) -> str:
 
 
 def is_device_cookie(cookie: str) -> bool:
-    """Return whether a text has the form of a device cookie."""
     return _FORM.fullmatch(cookie) is not None
 
 

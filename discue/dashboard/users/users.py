@@ -70,7 +70,6 @@ class UserFields(msgspec.Struct, frozen=True):
     role: str | None = None
     password: str | None = None
     invite: bool = False
-    """Whether to make a new invitation."""
     status: str | None = None
 
     def __repr__(self) -> str:
@@ -217,7 +216,6 @@ def display_name_of(text: str) -> str:
 
 
 def is_email(text: str) -> bool:
-    """Return whether a user may have this email."""
     return len(text) in _EMAIL_LENGTHS and _EMAIL.fullmatch(text) is not None
 
 
