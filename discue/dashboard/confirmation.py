@@ -14,7 +14,6 @@ from discue.dashboard.provider_sign_in import providers_offered
 from discue.dashboard.render import bare_response
 from discue.dashboard.sign_in import session_response
 from discue.dashboard.steps import read_form
-from discue.dashboard.users.account import Account
 from discue.dashboard.visit import CONFIRMATION_BYTES, Page, Visit
 from discue.domain.errors import DiscueError, Forbidden, Unprocessable
 
@@ -82,7 +81,7 @@ async def confirm(visit: Visit) -> PageResponse:
             return await _page(visit, kept, Unprocessable(_TOO_OLD, code="invalid_value"))
         # The user has signed in again in another tab.
         return redirect_response(visit.base + kept.next_path, resends=True)
-    account, browser = _account(visit), visit.browser
+    account, browser = visit.account, visit.browser
     try:
         opened = await (account.confirm_by_code(code, browser) if code else account.confirm(password, browser))
     except DiscueError as error:
@@ -95,7 +94,7 @@ async def confirm(visit: Visit) -> PageResponse:
 async def _page(visit: Visit, kept: KeptForm, error: DiscueError | None = None) -> PageResponse:
     if error is None and not is_needed(visit):
         return redirect_response(visit.base + kept.next_path)
-    known, account = visit.user.user, _account(visit)
+    known, account = visit.user.user, visit.account
     values = {
         "name": visit.user.name,
         "has_password": account.user.password_hash is not None,
@@ -106,10 +105,6 @@ async def _page(visit: Visit, kept: KeptForm, error: DiscueError | None = None) 
         "providers": providers_offered(visit) if known is not None and known.has_identity else [],
     }
     return bare_response(visit, Page("confirm.html", "Confirm", values), error)
-
-
-def _account(visit: Visit) -> Account:
-    return Account(visit.control, visit.services.authenticator, visit.user)
 
 
 async def form_fields(content: bytes) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """The pages that let a user in, and out: the sign-in form, links that work once, invitations, identity providers."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -14,9 +14,10 @@ from discue.dashboard.steps import read_form, require_opened
 from discue.dashboard.users import identities, sessions, sign_in, users
 from discue.dashboard.users.identities import ProviderResponse
 from discue.dashboard.users.provider import PendingSignIn
-from discue.dashboard.users.sign_in import NewSession, PasswordSignIn, new_device_cookie
+from discue.dashboard.users.sign_in import PasswordSignIn, new_device_cookie
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
+from discue.domain.model import User
 from discue.http.frame import read_cookie
 
 SIGN_IN: Final = "/sign-in"
@@ -52,9 +53,19 @@ async def show(visit: Visit, error: DiscueError | None = None, fields: Mapping[s
 
 
 async def enter(visit: Visit) -> PageResponse:
+    """Take a step of signing in, as the form says: the password, or the code of the second factor."""
     fields = await fields_of(await read_form(visit))
+    control, authenticator = visit.control, visit.services.authenticator
     try:
-        opened = await _opened(visit, fields)
+        if "code" in fields:
+            wrong = _WRONG_CODE
+            opened = await sign_in.enter_code(control, authenticator, fields["code"].strip(), visit.browser)
+        else:
+            wrong, email, alias = _WRONG, fields.get("email", "").strip(), fields.get("organization", "").strip()
+            entered = PasswordSignIn(email, fields.get("password", ""), alias)
+            opened = await sign_in.sign_in(control, authenticator, entered, visit.browser)
+        if opened is None:
+            raise Unauthorized(wrong)
     except DiscueError as error:
         if error.status >= 500:
             raise
@@ -63,23 +74,6 @@ async def enter(visit: Visit) -> PageResponse:
     if opened.session.state == "unfinished":
         path = f"{SIGN_IN}?next={path}" if path else SIGN_IN
     return session_response(visit, opened.token, path, device=opened.device)
-
-
-async def _opened(visit: Visit, fields: Mapping[str, str]) -> NewSession:
-    """Take a step of signing in, as the form says: the password, or the code of the second factor.
-
-    Raises Unauthorized, NotFound if it took too long, and LockedOut.
-    """
-    if "code" in fields:
-        wrong, code = _WRONG_CODE, fields["code"].strip()
-        opened = await sign_in.enter_code(visit.control, visit.services.authenticator, code, visit.browser)
-    else:
-        wrong, email, alias = _WRONG, fields.get("email", "").strip(), fields.get("organization", "").strip()
-        entered = PasswordSignIn(email, fields.get("password", ""), alias)
-        opened = await sign_in.sign_in(visit.control, visit.services.authenticator, entered, visit.browser)
-    if opened is None:
-        raise Unauthorized(wrong)
-    return opened
 
 
 async def sign_out(visit: Visit) -> PageResponse:
@@ -155,9 +149,12 @@ async def accept(visit: Visit) -> PageResponse:
     refusal: DiscueError | None = None
     try:
         # First: a password that is refused is asked for again, on a page that names the user.
-        email = await _invited(visit, token)
+        email = (await _redeem(visit, partial(users.invited, visit.control, token))).email
         if "password" in fields:
-            device = await _set_password(visit, token, fields["password"])
+            user = await _redeem(visit, partial(users.accept, visit.control, token, fields["password"]))
+            # The browser counts as one in which the user has signed in: during an attack, a link lets a user in with a
+            # new one.
+            device = new_device_cookie(user.password_hash or "", visit.control.random_text)
             response = redirect_response(f"{visit.base}{SIGN_IN}?done=password_set")
             response.headers.append(cookies.device(visit.url, device))
             return response
@@ -168,29 +165,15 @@ async def accept(visit: Visit) -> PageResponse:
     return await show_invitation(visit, refusal, fields.get("token", ""), email)
 
 
-async def _invited(visit: Visit, token: str) -> str:
-    """Return the email of the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
+async def _redeem(visit: Visit, find_user: Callable[[], Awaitable[User | None]]) -> User:
+    """Return the user whom a token invites. Raises NotFound for a wrong token, and LockedOut.
 
     Wrong tokens count like wrong passwords.
     """
-    find = partial(users.invited, visit.control, token)
-    user = await visit.services.authenticator.attempt([sign_in_subject(visit.address)], find)
+    user = await visit.services.authenticator.attempt([sign_in_subject(visit.address)], find_user)
     if user is None:
         raise NotFound(_INVITATION_ENDED)
-    return user.email
-
-
-async def _set_password(visit: Visit, token: str, password: str) -> str:
-    """Set the password that a user has chosen, and return the cookie of the browser.
-
-    The browser counts as one in which the user has signed in: during an attack, a link lets a user in with a new
-    one. Raises NotFound for a wrong token, Unprocessable, and LockedOut.
-    """
-    accept = partial(users.accept, visit.control, token, password)
-    user = await visit.services.authenticator.attempt([sign_in_subject(visit.address)], accept)
-    if user is None or user.password_hash is None:
-        raise NotFound(_INVITATION_ENDED)
-    return new_device_cookie(user.password_hash, visit.control.random_text)
+    return user
 
 
 def session_response(visit: Visit, token: str, path: str, *, device: str = "", resends: bool = False) -> PageResponse:

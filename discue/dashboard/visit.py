@@ -12,6 +12,7 @@ from discue.dashboard import cookies
 from discue.dashboard.exchange import SECURITY_HEADERS, Headers, PageResponse
 from discue.dashboard.forms import FORM_BYTES
 from discue.dashboard.inbox import Inbox
+from discue.dashboard.users.account import Account
 from discue.dashboard.users.provider import Provider
 from discue.dashboard.users.session_table import FoundSession
 from discue.dashboard.users.sign_in import Browser
@@ -130,6 +131,11 @@ class Visit(Request):
         if self.signed_in is None:
             raise RuntimeError("This page needs a user of the dashboard.")
         return self.signed_in
+
+    @property
+    def account(self) -> Account:
+        """The account of the user. Raises Forbidden for a session without a user."""
+        return Account(self.control, self.services.authenticator, self.user)
 
     @property
     def browser(self) -> Browser:

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from discue.dashboard import cookies
 from discue.dashboard.provider_sign_in import begin, providers_offered, shown_errors
 from discue.dashboard.users import identities, second_factor, sessions
-from discue.dashboard.users.account import Account
 from discue.dashboard.users.second_factor import Enrolment
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, plain_page
 from discue.domain.errors import NotFound, invalid
@@ -46,7 +45,7 @@ _PATH: Final = "/account"
 
 async def show(visit: Visit) -> Page:
     user = visit.user.user
-    account = _account(visit) if user is not None else None
+    account = visit.account if user is not None else None
     values: dict[str, Any] = {
         "user": user,
         "has_factor": account is not None and await account.has_second_factor(),
@@ -70,12 +69,12 @@ async def change_password(visit: Visit) -> Redirect:
     form = visit.form
     if form.get("new_password") != form.get("again"):
         raise invalid("/again", "differs from the new password")
-    device = await _account(visit).change_password(form.get("password", ""), form.get("new_password", ""))
+    device = await visit.account.change_password(form.get("password", ""), form.get("new_password", ""))
     return Redirect(_PATH, "password_set", (cookies.device(visit.url, device),))
 
 
 async def show_factor(visit: Visit) -> Page | Redirect:
-    account = _account(visit)
+    account = visit.account
     if account.needs_confirmation:
         return Redirect(f"/confirm?next={_PATH}/second-factor")
     values = {
@@ -87,7 +86,7 @@ async def show_factor(visit: Visit) -> Page | Redirect:
 
 async def change_factor(visit: Visit) -> Page | Redirect:
     """Make a secret, and show it; or remove the second factor."""
-    account, password = _account(visit), visit.form.get("password", "")
+    account, password = visit.account, visit.form.get("password", "")
     if account.needs_confirmation:
         return Redirect(f"/confirm?next={_PATH}/second-factor?done=confirmed")
     if await account.has_second_factor():
@@ -99,7 +98,7 @@ async def change_factor(visit: Visit) -> Page | Redirect:
 
 async def show_code(visit: Visit) -> Page:
     """Show the form for the code: after a wrong code, with the secret that the form has sent back."""
-    return await _code_page(second_factor.enrolment_of(_account(visit).user, visit.form.get("secret", "")))
+    return await _code_page(second_factor.enrolment_of(visit.account.user, visit.form.get("secret", "")))
 
 
 async def _code_page(enrolment: Enrolment | None) -> Page:
@@ -110,9 +109,7 @@ async def _code_page(enrolment: Enrolment | None) -> Page:
 
 async def confirm(visit: Visit) -> Page:
     """Require the second factor from now on, and show the recovery codes: this is the only time."""
-    codes = await second_factor.confirm(
-        visit.control, visit.principal, _account(visit).user, visit.form.get("code", "")
-    )
+    codes = await second_factor.confirm(visit.control, visit.principal, visit.account.user, visit.form.get("code", ""))
     return Page("recovery_codes.html", "Recovery codes", {"codes": codes})
 
 
@@ -125,7 +122,7 @@ async def show_connect(visit: Visit) -> Page:
 
 async def connect(visit: Visit) -> Page:
     """Begin to connect an account. The page leads to the provider: a form must not, by the policy of the page."""
-    name, account = visit.form.get("provider", ""), _account(visit)
+    name, account = visit.form.get("provider", ""), visit.account
     await account.require_password(visit.form.get("password", ""))
     permit = await identities.permit_connection(visit.control, account.user)
     with shown_errors(visit, name):
@@ -133,10 +130,6 @@ async def connect(visit: Visit) -> Page:
     values = {"providers": (), "provider_url": redirect.url, "title": visit.providers[name].settings.title}
     cookie = cookies.pending(cookies.pending_name(visit.url), redirect.pending.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))
-
-
-def _account(visit: Visit) -> Account:
-    return Account(visit.control, visit.services.authenticator, visit.user)
 
 
 def _scopes(visit: Visit) -> Mapping[str, list[str]]:

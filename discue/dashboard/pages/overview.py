@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from discue.control import activity, listeners
 from discue.control.activity import Activity, rate_a_minute
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.charts import HALF_HOUR, Columns, columns
+from discue.dashboard.charts import HALF_HOUR, columns
 from discue.dashboard.fields import newest_queues
 from discue.dashboard.pages.listeners import ListenerRow, rows_of, state_of
 from discue.dashboard.visit import Page, PageRoute, Visit
@@ -44,15 +44,13 @@ async def show(visit: Visit) -> Page:
         worst.sort(key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
     hour = day[-_HOUR:]
-    chart: Columns | None = columns(day, HALF_HOUR) if day else None
+    chart = columns(day, HALF_HOUR) if day else None
     return Page(
         "overview.html",
         "Overview",
         {
             "obstacle": visit.services.readiness.problem,
-            "published": sum(each.published for each in hour),
-            "acknowledged": sum(each.acknowledged for each in hour),
-            "failed": sum(each.failed for each in hour),
+            **{name: sum(getattr(each, name) for each in hour) for name in _RATES},
             "waiting": sum(each.counts.pending for each in found),
             "waited_for": sum(each.counts.pending > 0 for each in found),
             "missed": sum(each.counts.missed for each in found),

@@ -75,11 +75,7 @@ async def fields_of(
 
     `texts` has all fields of the form, for values that several fields make up. Raises BadRequest and Unprocessable.
     """
-    given: dict[str, Any] = {}
-    if "alias" in changes:
-        given["alias"] = changes["alias"].strip() or None
-    if "customer" in changes:
-        given["customer"] = changes["customer"].strip() or None
+    given: dict[str, Any] = {name: changes[name].strip() or None for name in ("alias", "customer") if name in changes}
     if "retention" in changes:
         given["retention_seconds"] = number_of(changes["retention"], "retention", _RETENTION)
     if "max_message_bytes" in changes:

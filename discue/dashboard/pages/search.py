@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from discue.control import messages, search
-from discue.control.search import Found
+from discue.control.search import KINDS, Found, Kind
 from discue.dashboard.fields import instant_of
 from discue.dashboard.formats import PREVIEW_BYTES
 from discue.dashboard.listing import STATES, STATUS_RULE, ShownList, is_status, selection_of, shown
@@ -47,8 +47,15 @@ class Search(msgspec.Struct, frozen=True):
     """Milliseconds since the epoch."""
 
     @property
-    def is_about_messages(self) -> bool:
-        return bool(self.key or self.state or self.since)
+    def name(self) -> str:
+        """The name or id of what is searched for: with a qualifier, of a queue or a listener."""
+        return self.text or self.listener or self.queue
+
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        if self.text:
+            return KINDS
+        return ("listeners",) if self.listener else ("queues",)
 
 
 def parse_search(text: str, now: int) -> Search:
@@ -109,12 +116,12 @@ async def show(visit: Visit) -> Page | Redirect:
             listener = await _listener(visit, asked.listener, asked.queue)
             path = f"/queues/{listener.queue_public_id}/listeners/{listener.public_id}"
             return Redirect(f"{path}?status={asked.status}#attempts")
-        if asked.is_about_messages:
+        if asked.key or asked.state or asked.since:
             values["list"] = await _messages(visit, asked)
             items = values["list"].items
             values["glances"] = await messages.glances(visit.control, visit.principal, items, PREVIEW_BYTES)
         elif text:
-            found = await _found(visit, asked)
+            found = await search.find(visit.control, visit.principal, asked.name, asked.kinds)
             if path := _only_path(found):
                 return Redirect(path)
             own, ids = visit.principal.organization, [each.id for each in found.listeners]
@@ -135,15 +142,6 @@ async def show(visit: Visit) -> Page | Redirect:
     return Page("search.html", "Search", values)
 
 
-async def _found(visit: Visit, asked: Search) -> Found:
-    """Find what has the id or the name; with a qualifier, only a queue or a listener."""
-    if asked.text:
-        return await search.find(visit.control, visit.principal, asked.text)
-    if asked.listener:
-        return await search.find(visit.control, visit.principal, asked.listener, ["listeners"])
-    return await search.find(visit.control, visit.principal, asked.queue, ["queues"])
-
-
 async def _offers(visit: Visit, asked: Search) -> Sequence[NamedMatch]:
     """Return what to offer in place of a queue, a listener or a message: other resources, or names that begin so."""
     if is_public_id(asked.text):
@@ -151,8 +149,7 @@ async def _offers(visit: Visit, asked: Search) -> Sequence[NamedMatch]:
     kinds: Sequence[OfferedKind] = OFFERED_KINDS
     if not asked.text:
         kinds = ["listener"] if asked.listener else ["queue"]
-    name = asked.text or asked.listener or asked.queue
-    return await search.beginning_with(visit.control, visit.principal, name, kinds)
+    return await search.beginning_with(visit.control, visit.principal, asked.name, kinds)
 
 
 def _path_of(match: NamedMatch) -> str:

@@ -20,7 +20,9 @@ from discue.domain.subjects import check_subject
 from discue.store.pagination import Selection
 from discue.store.time_slice import TimeSlice
 
-SIDE: Final = 100.0
+_SIDE: Final = 100
+_CURVE: Final = "M0 50C50 50 50 {0:g} 100 {0:g}"
+"""From the middle of the left side to a height of the right side."""
 
 Taken = Literal["", "yes", "no"]
 """Whether a channel takes the message that is tried; empty if none is."""
@@ -37,21 +39,16 @@ class DrawnChannel:
 
 def draw(channels: Sequence[Channel], queues: dict[str, str], taken: dict[str, bool] | None) -> list[DrawnChannel]:
     """Draw the channels, from top to bottom. `taken` says by queue whether the message that is tried goes there."""
-    step = SIDE / max(1, len(channels))
+    step = _SIDE / max(1, len(channels))
     return [
         DrawnChannel(
             each,
             queues.get(each.queue_public_id, each.queue_public_id),
-            _curve(round((index + 0.5) * step, 2)),
+            _CURVE.format(round((index + 0.5) * step, 2)),
             "" if taken is None else "yes" if taken.get(each.queue_public_id) else "no",
         )
         for index, each in enumerate(channels)
     ]
-
-
-def _curve(y: float) -> str:
-    middle = SIDE / 2
-    return f"M0 {middle:g}C{middle:g} {middle:g} {middle:g} {y:g} {SIDE:g} {y:g}"
 
 
 CHANNELS: Final = 50

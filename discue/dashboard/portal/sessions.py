@@ -33,7 +33,7 @@ from discue.dashboard.portal.rules import (
     origin_of,
     principal_of,
 )
-from discue.dashboard.portal.tables import QueueOwner
+from discue.dashboard.portal.tables import FoundPortalSession, QueueOwner
 from discue.dashboard.users.sessions import TOKEN_CHARACTERS, token_hash
 from discue.domain.aliases import check_customer
 from discue.domain.errors import Fault, Locked, invalid
@@ -76,18 +76,14 @@ class NewPortalSession(msgspec.Struct, frozen=True):
         return f"NewPortalSession(session={self.session!r})"
 
 
-class PortalDetails(msgspec.Struct, frozen=True):
+class PortalDetails(FoundPortalSession, frozen=True):
     """An open session, and what it grants."""
 
-    session: PortalSession
-    theme: PortalTheme
-    organization: Organization
     principal: Principal
     queues: tuple[str, ...]
     """Public ids of the queues whose listeners its customer may see."""
     own_queues: tuple[str, ...]
     """Public ids of the queues that belong to its customer."""
-    frame_ancestors: tuple[str, ...]
 
     def may(self, action: PortalAction, queue: str = "") -> bool:
         """Return whether the customer may take an action in a queue; without one, in any."""
@@ -273,9 +269,8 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
         owners = {each.public_id: each.customer for each in named if each.customer in {"", customer}}
         own_queues = tuple(queue for queue, owner in owners.items() if owner == customer)
         principal = principal_of(session, found.organization.public_id, tuple(owners))
-        return PortalDetails(
-            session, found.theme, found.organization, principal, tuple(owners), own_queues, found.frame_ancestors
-        )
+        of_session = (session, found.theme, found.organization, found.frame_ancestors)
+        return PortalDetails(*of_session, principal, tuple(owners), own_queues)
 
     return await control.store.read(work)
 
