@@ -14,48 +14,43 @@ from discue.dashboard.pages.listeners import STATE_WORDS
 from discue.dashboard.visit import Page, Visit
 from discue.domain.errors import DiscueError
 
+TEMPLATES: Final = Environment(
+    loader=PackageLoader("discue.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+"""The environment of all templates: everything is escaped, and an unknown name is an error."""
 
-def _environment() -> Environment:
-    """Return the environment of all templates: everything is escaped, and an unknown name is an error."""
-    made = Environment(
-        loader=PackageLoader("discue.dashboard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    made.filters.update(
-        number=formats.number,
-        browser=formats.browser_name,
-        size=formats.size,
-        rate=formats.rate,
-        duration=formats.duration,
-        clock=formats.clock,
-        hour=formats.hour,
-        utc=formats.utc,
-        sentence=formats.sentence,
-        worded=formats.worded,
-    )
-    made.globals.update(
-        version=__version__,
-        outcome_of=formats.outcome,
-        preview=formats.preview,
-        readable=partial(formats.readable, most=formats.SHOWN_BYTES),
-        percent=formats.percent,
-        plural=formats.plural,
-        faults_below=faults_below,
-        labels=LABELS,
-        groups=navigation.GROUPS,
-        shortcuts=navigation.LISTED,
-        shortcuts_of_rows=navigation.OF_ROWS,
-        state_words=STATE_WORDS,
-        assets={name: file.path for name, file in FILES.items()},
-    )
-    return made
-
-
-TEMPLATES: Final = _environment()
+TEMPLATES.filters.update(
+    number=formats.number,
+    browser=formats.browser_name,
+    size=formats.size,
+    rate=formats.rate,
+    duration=formats.duration,
+    clock=formats.clock,
+    hour=formats.hour,
+    utc=formats.utc,
+    sentence=formats.sentence,
+    worded=formats.worded,
+)
+TEMPLATES.globals.update(
+    version=__version__,
+    outcome_of=formats.outcome,
+    preview=formats.preview,
+    readable=partial(formats.readable, most=formats.SHOWN_BYTES),
+    percent=formats.percent,
+    plural=formats.plural,
+    faults_below=faults_below,
+    labels=LABELS,
+    groups=navigation.GROUPS,
+    shortcuts=navigation.LISTED,
+    shortcuts_of_rows=navigation.OF_ROWS,
+    state_words=STATE_WORDS,
+    assets={name: file.path for name, file in FILES.items()},
+)
 
 
 def render(page: Page, visit: Visit) -> bytes:

@@ -1,7 +1,6 @@
 """The account of the user who is signed in: password, second factor, and the browsers that are signed in."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -44,14 +43,14 @@ _PATH: Final = "/account"
 
 
 async def show(visit: Visit) -> Page:
-    user = visit.user.user
+    user, scopes = visit.user.user, sorted(visit.principal.scopes.items())
     account = visit.account if user is not None else None
     values: dict[str, Any] = {
         "user": user,
         "has_factor": account is not None and await account.has_second_factor(),
         "sessions": await sessions.sessions_of(visit.control, visit.principal),
         "own": visit.user.session.public_id,
-        "scopes": _scopes(visit),
+        "scopes": {access: [name for name, scope in scopes if scope.access == access] for access in ("write", "read")},
         "providers": providers_offered(visit),
     }
     return Page("account.html", "Account", values)
@@ -130,11 +129,6 @@ async def connect(visit: Visit) -> Page:
     values = {"providers": (), "provider_url": redirect.url, "title": visit.providers[name].settings.title}
     cookie = cookies.pending(cookies.pending_name(visit.url), redirect.pending.cookie)
     return Page("connect.html", "Connect an account", values, (cookie,))
-
-
-def _scopes(visit: Visit) -> Mapping[str, list[str]]:
-    scopes = sorted(visit.principal.scopes.items())
-    return {access: [name for name, scope in scopes if scope.access == access] for access in ("write", "read")}
 
 
 ROUTES: Final = (

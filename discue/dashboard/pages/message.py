@@ -62,25 +62,12 @@ class ShownHeaders(NamedTuple):
     is_cut: bool
 
 
-class ShownExchange(NamedTuple):
-    request_headers: ShownHeaders
-    response_headers: ShownHeaders
-    body: ShownData
-    curl: str
+def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -> dict[str, object]:
+    """Return what fits on the page besides its drawing: the data and the producer's headers, and the exchange.
 
-
-class MessageData(NamedTuple):
-    """The part of its data that the page of a message has."""
-
-    data: ShownData
-    headers: ShownHeaders
-    """The headers that the producer chose."""
-    exchange: ShownExchange | None
-    """The exchange of the opened attempt; None without one, or if its details are not kept."""
-
-
-def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -> MessageData:
-    """Return what fits on the page besides its drawing. The message has what the exchange leaves."""
+    The exchange is that of the opened attempt; None without one, or if its details are not kept. The message has what
+    it leaves.
+    """
     attempts = sum(len(lane.attempts) for lane in drawing.lanes)
     taken = _FRAME_BYTES + _LANE_BYTES * len(drawing.lanes) + _ATTEMPT_BYTES * attempts
     room = _Room(max(0, PAGE_BYTES - taken))
@@ -92,14 +79,14 @@ def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -
         curl = curl_of(detail, body, url)
         if html_bytes(curl) > room.left // 4:
             curl = curl_of(detail, None, url)
-        exchange = ShownExchange(
-            room.headers(detail.request_headers, 5),
-            room.headers(detail.response_headers, 5),
-            room.data(detail.body, 3),
-            curl,
-        )
+        exchange = {
+            "request_headers": room.headers(detail.request_headers, 5),
+            "response_headers": room.headers(detail.response_headers, 5),
+            "body": room.data(detail.body, 3),
+            "curl": curl,
+        }
         room.left -= html_bytes(curl)
-    return MessageData(room.data(body, 1), headers, exchange)
+    return {"data": room.data(body, 1), "headers": headers, "exchange": exchange}
 
 
 class _Room:

@@ -1,7 +1,7 @@
 """The overview: whether all is well, what happens, and which listeners need attention."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from discue.control import activity, listeners
 from discue.control.activity import Activity, rate_a_minute
@@ -19,14 +19,6 @@ _RATES: Final = ("published", "acknowledged", "failed")
 _SHOWN: Final = 8
 _HOUR: Final = 12
 """Periods of five minutes."""
-
-
-class NextStep(NamedTuple):
-    """The next step, shown while the installation has sent nothing."""
-
-    text: str
-    title: str
-    path: str
 
 
 async def show(visit: Visit) -> Page:
@@ -66,24 +58,27 @@ async def show(visit: Visit) -> Page:
     )
 
 
-async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) -> NextStep | None:
-    """Return what the user has to do before something is sent; None if they may not do it."""
+async def _next_step(visit: Visit, listeners_read: Sequence[ListenerDetails]) -> tuple[str, str, str] | None:
+    """Return what the user has to do before something is sent, as a text, a title and a path.
+
+    Returns None if they may not do it.
+    """
     may = visit.principal.may
     able = (each.listener for each in listeners_read if each.listener.queue_alias != SYSTEM_QUEUE_ALIAS)
     if (listener := next(able, None)) is not None:
         text = f"Publish a message to {listener.queue_alias}: its listener {listener.alias} receives it."
-        step = NextStep(text, "Publish a message", f"/queues/{listener.queue_public_id}/publish")
+        step = (text, "Publish a message", f"/queues/{listener.queue_public_id}/publish")
         return step if may("messages", "write") and may("queues", "read") else None
     if not (may("queues", "read") and may("listeners", "read")):
         return None
     newest = await newest_queues(visit, among=2)
     if not newest:
         text = "Messages are published to a queue, which sends them to its listeners."
-        return NextStep(text, "Create a queue", "/queues/new") if may("queues", "write") else None
+        return (text, "Create a queue", "/queues/new") if may("queues", "write") else None
     queue = newest[0]
     text = f"The queue {queue.alias} has no listener yet. Messages that you publish before are not delivered."
     path = f"/queues/{queue.public_id}/listeners/new"
-    return NextStep(text, "Add a listener", path) if may("listeners", "write") else None
+    return (text, "Add a listener", path) if may("listeners", "write") else None
 
 
 def _rates(activity: Sequence[Activity], now: int) -> Mapping[str, float]:

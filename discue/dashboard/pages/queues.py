@@ -137,20 +137,16 @@ async def act_publish(visit: Visit) -> Redirect:
     # As in the API: under overload, refusing must be cheap.
     visit.control.store.check_capacity(visit.principal.organization)
     record = await visit.control.cache.queue(visit.principal.organization, visit.ids[0])
-    (entry,) = await publish(visit.services.publisher, record, (_message_of(visit),))
-    return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")
-
-
-def _message_of(visit: Visit) -> NewMessage:
     form = visit.form
     name = form.get("alias", "").strip()
     if name:
         check_alias(name)
     key, delay = key_of(form.get("key", "")), number_of(form.get("delay", ""), "delay", _DELAYS)
-    deliver_at = visit.now + delay * 1_000 if delay else None
     data, codec = data_of(value_of(form.get("data", ""), form.get("as", "json")))
-    options = MessageOptions(key=key, deliver_at=deliver_at)
-    return NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
+    options = MessageOptions(key=key, deliver_at=visit.now + delay * 1_000 if delay else None)
+    message = NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
+    (entry,) = await publish(visit.services.publisher, record, (message,))
+    return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")
 
 
 async def _queue(visit: Visit) -> QueueSummary:

@@ -74,7 +74,7 @@ async def show_endpoints(visit: Visit) -> Page:
 
 async def show_new(visit: Visit) -> Page:
     types = await _types_offered(visit)
-    chosen = [each for each in types if _name_of(each) in visit.form]
+    chosen = _chosen(visit, types)
     if not visit.form:
         chosen = [visit.query.get("queue", "")] if len(types) > 1 else list(types)
     return Page("new.html", "Add an endpoint", {"types": types, "chosen": chosen, "form": visit.form})
@@ -83,7 +83,7 @@ async def show_new(visit: Visit) -> Page:
 async def add(visit: Visit) -> Page:
     """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
     types = await _types_offered(visit)
-    chosen = [each for each in types if _name_of(each) in visit.form]
+    chosen = _chosen(visit, types)
     if not chosen or len(chosen) > MOST_AT_ONCE:
         raise invalid(
             "/queue", f"takes at most {MOST_AT_ONCE} event types at once" if chosen else "needs at least one event type"
@@ -110,8 +110,8 @@ async def _types_offered(visit: Visit) -> Mapping[str, str]:
     return await sessions.event_types(visit.control, details, details.own_queues)
 
 
-def _name_of(queue: str) -> str:
-    return f"queue-{queue}"
+def _chosen(visit: Visit, types: Mapping[str, str]) -> list[str]:
+    return [each for each in types if f"queue-{each}" in visit.form]
 
 
 async def show(visit: Visit) -> Page:

@@ -41,7 +41,9 @@ def stylesheet(theme: PortalTheme) -> bytes:
             f"--tint:light-dark({_mixed(_WHITE, light, _TINT).text},{_mixed(_DARK_GROUND, dark, _TINT).text})}}"
         )
     if theme.font:
-        rules.append(f"body{{font-family:{_families(theme.font)}}}")
+        names = [" ".join(name.split()) for name in theme.font.split(",")]
+        families = ",".join(name if name in _GENERIC else f'"{name}"' for name in names if name)
+        rules.append(f"body{{font-family:{families or 'inherit'}}}")
     if theme.radius is not None:
         rules.append(f"{_ROUNDED}{{border-radius:{theme.radius}px}}")
     return "\n".join(rules).encode()
@@ -74,8 +76,3 @@ def _mixed(one: Colour, other: Colour, share: float) -> Colour:
 def _luminance(colour: Colour) -> float:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _families(font: str) -> str:
-    names = [" ".join(name.split()) for name in font.split(",")]
-    return ",".join(name if name in _GENERIC else f'"{name}"' for name in names if name) or "inherit"

@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Final, cast
 
 from discue.dashboard.exchange import Headers, security_headers
-from discue.dashboard.portal.rules import PortalAction, PortalSession
+from discue.dashboard.portal.rules import PortalAction
 from discue.dashboard.portal.sessions import PortalDetails
 from discue.dashboard.render import TEMPLATES, frame_values
 from discue.dashboard.visit import Page, PageRoute, Visit
@@ -55,10 +55,6 @@ class PortalVisit(Visit):
         return self.opened
 
     @property
-    def session(self) -> PortalSession:
-        return self.details.session
-
-    @property
     def is_framed(self) -> bool:
         """Whether a frame asks. For the style sheet, which says nothing of it, the page's link tells."""
         is_part = self.path == THEME and FRAMED in self.query
@@ -90,7 +86,7 @@ def render(page: Page, visit: PortalVisit) -> bytes:
         **frame_values(page, visit),
         "visit": visit,
         "theme": visit.details.theme.scheme,
-        "session": visit.session,
+        "session": visit.details.session,
         "logo": visit.details.theme.logo,
         # Paths with ids begin with that of a queue.
         "can": lambda action, queue="": visit.details.may(action, queue or "".join(visit.ids[:1])),
