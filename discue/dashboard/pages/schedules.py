@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -97,7 +98,7 @@ async def disable_or_enable(visit: Visit) -> Redirect:
     return Redirect(_path(visit), f"schedule_{action}d")
 
 
-async def show_edit(visit: Visit) -> Page:
+async def _show_form(visit: Visit, template: str, title: str) -> Page:
     schedule = await _schedule(visit)
     values = {
         **await _frame(visit, schedule),
@@ -105,7 +106,11 @@ async def show_edit(visit: Visit) -> Page:
         "is_binary": schedule.codec == BYTES,
         "macros": tuple(MACROS),
     }
-    return Page("schedule_edit.html", f"Edit · {schedule.alias}", values)
+    return Page(template, f"{title} · {schedule.alias}", values)
+
+
+_SHOW_EDIT: Final = partial(_show_form, template="schedule_edit.html", title="Edit")
+_SHOW_DELETE: Final = partial(_show_form, template="schedule_delete.html", title="Delete")
 
 
 async def change(visit: Visit) -> Redirect:
@@ -117,12 +122,6 @@ async def change(visit: Visit) -> Redirect:
     fields = _fields(changes, visit.form.get("as", ""))
     await schedules.change(edit.control, visit.principal, *visit.ids, fields=fields)
     return Redirect(_path(visit), "saved")
-
-
-async def show_delete(visit: Visit) -> Page:
-    schedule = await _schedule(visit)
-    values = {**await _frame(visit, schedule), "form_version": Edit(visit, schedule, {}).version}
-    return Page("schedule_delete.html", f"Delete · {schedule.alias}", values)
 
 
 async def delete(visit: Visit) -> Redirect:
@@ -205,6 +204,6 @@ ROUTES: Final = (
     PageRoute("/schedules", show_list, needs="messages"),
     form_route("/schedules/new", show_new, create, "messages", form_bytes=DATA_FORM_BYTES),
     PageRoute(_SCHEDULE, show, disable_or_enable, needs="messages"),
-    form_route(f"{_SCHEDULE}/edit", show_edit, change, "messages", form_bytes=DATA_FORM_BYTES),
-    form_route(f"{_SCHEDULE}/delete", show_delete, delete, "messages"),
+    form_route(f"{_SCHEDULE}/edit", _SHOW_EDIT, change, "messages", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_SCHEDULE}/delete", _SHOW_DELETE, delete, "messages"),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from msgspec import UNSET
@@ -103,24 +104,12 @@ async def create(visit: Visit) -> Redirect:
     return Redirect(f"/topics/{made.topic.public_id}", "topic_created")
 
 
-async def show_edit(visit: Visit) -> Page:
-    details = await _topic(visit)
-    values = {"details": details, **_topic_edit(visit, details).shown}
-    return Page("topic_edit.html", f"Rename · {details.topic.alias}", values)
-
-
 async def rename(visit: Visit) -> Redirect:
     edit = _topic_edit(visit, await _topic(visit))
     alias = edit.changes.get("alias", "").strip()
     # No alias keeps the stored one.
     await topics.change(edit.control, visit.principal, visit.ids[0], NameFields(alias or None))
     return Redirect(f"/topics/{visit.ids[0]}", "saved")
-
-
-async def show_delete(visit: Visit) -> Page:
-    details = await _topic(visit)
-    values = {"details": details, "form_version": _topic_edit(visit, details).version}
-    return Page("topic_delete.html", f"Delete · {details.topic.alias}", values)
 
 
 async def delete(visit: Visit) -> Redirect:
@@ -141,23 +130,11 @@ async def create_channel(visit: Visit) -> Redirect:
     return Redirect(f"/topics/{visit.ids[0]}", "channel_created")
 
 
-async def show_channel(visit: Visit) -> Page:
-    channel = await _channel(visit)
-    values = {**await _channel_frame(visit, channel), **_channel_edit(visit, channel).shown}
-    return Page("channel_edit.html", f"Channel · {channel.alias}", values)
-
-
 async def change_channel(visit: Visit) -> Redirect:
     edit = _channel_edit(visit, await _channel(visit))
     fields = _channel_fields(edit.changes)
     await topics.change_channel(edit.control, visit.principal, *visit.ids, fields=fields)
     return Redirect(f"/topics/{visit.ids[0]}", "saved")
-
-
-async def show_delete_channel(visit: Visit) -> Page:
-    channel = await _channel(visit)
-    values = {**await _channel_frame(visit, channel), "form_version": _channel_edit(visit, channel).version}
-    return Page("channel_delete.html", f"Delete · {channel.alias}", values)
 
 
 async def delete_channel(visit: Visit) -> Redirect:
@@ -191,16 +168,27 @@ async def _topic(visit: Visit) -> TopicDetails:
     return await topics.get(visit.control, visit.principal, visit.ids[0])
 
 
+async def _topic_form(visit: Visit, template: str, title: str) -> Page:
+    details = await _topic(visit)
+    values = {"details": details, **_topic_edit(visit, details).shown}
+    return Page(template, f"{title} · {details.topic.alias}", values)
+
+
 async def _channel(visit: Visit) -> Channel:
     return await topics.get_channel(visit.control, visit.principal, *visit.ids)
 
 
-async def _channel_frame(visit: Visit, channel: Channel) -> dict[str, object]:
-    """Return the values of the head of every page of a channel."""
+async def _channel_form(visit: Visit, template: str, title: str) -> Page:
+    channel = await _channel(visit)
     name = await queue_name(visit, channel.queue_public_id)
-    return {"details": await _topic(visit), "channel": channel, "queue_name": name}
+    values = {"details": await _topic(visit), "channel": channel, "queue_name": name}
+    return Page(template, f"{title} · {channel.alias}", {**values, **_channel_edit(visit, channel).shown})
 
 
+_SHOW_EDIT: Final = partial(_topic_form, template="topic_edit.html", title="Rename")
+_SHOW_DELETE: Final = partial(_topic_form, template="topic_delete.html", title="Delete")
+_SHOW_CHANNEL: Final = partial(_channel_form, template="channel_edit.html", title="Channel")
+_SHOW_DELETE_CHANNEL: Final = partial(_channel_form, template="channel_delete.html", title="Delete")
 _TOPIC: Final = "/topics/{id}"
 _CHANNEL: Final = "/topics/{id}/channels/{id}"
 
@@ -208,9 +196,9 @@ ROUTES: Final = (
     PageRoute("/topics", show, needs="topics"),
     PageRoute("/topics/{id}", show_topic, needs="topics"),
     form_route("/topics/new", plain_page("topic_new.html", "New topic"), create, "topics"),
-    form_route(f"{_TOPIC}/edit", show_edit, rename, "topics"),
-    form_route(f"{_TOPIC}/delete", show_delete, delete, "topics"),
+    form_route(f"{_TOPIC}/edit", _SHOW_EDIT, rename, "topics"),
+    form_route(f"{_TOPIC}/delete", _SHOW_DELETE, delete, "topics"),
     form_route(f"{_TOPIC}/channels/new", show_new_channel, create_channel, "channels", form_bytes=DATA_FORM_BYTES),
-    form_route(_CHANNEL, show_channel, change_channel, "channels", form_bytes=DATA_FORM_BYTES),
-    form_route(f"{_CHANNEL}/delete", show_delete_channel, delete_channel, "channels"),
+    form_route(_CHANNEL, _SHOW_CHANNEL, change_channel, "channels", form_bytes=DATA_FORM_BYTES),
+    form_route(f"{_CHANNEL}/delete", _SHOW_DELETE_CHANNEL, delete_channel, "channels"),
 )
