@@ -12,7 +12,7 @@ from discue.domain.messages import MessageState
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, subtract, to_intervals
 from discue.store.engine import Row, Transaction
-from discue.store.message_log import WAITING, MessageRow, PageBounds, first_of_spans, rows_by_seq, seqs_around
+from discue.store.message_log import WAITING, MessageRow, OneLog, PageBounds, first_of_spans, rows_by_seq
 from discue.store.pagination import (
     LARGEST,
     Listing,
@@ -22,7 +22,6 @@ from discue.store.pagination import (
     Selection,
     Span,
     browse_matching,
-    intersect,
 )
 from discue.store.recipients import Recipient, state_at, state_columns, state_of_row
 from discue.store.tables import padded
@@ -100,13 +99,12 @@ class _Intervals(NamedTuple):
 class _StateScan:
     """A scan of messages for those that are in a state for a listener."""
 
-    def __init__(
-        self, of: Recipient, selection: Selection, bounds: PageBounds, accepts: Callable[[MessageRow], bool] | None
-    ) -> None:
+    def __init__(self, of: Recipient, selection: Selection, bounds: PageBounds, accepts: Accepts | None) -> None:
         self._of = of
         self._state: MessageState | DeliveryState | None = selection.state
-        self._within = intersect((of.start_seq, None), bounds.within)
-        self._anchor = bounds.anchor
+        log = OneLog((of.organization, of.queue), bounds, floor=of.start_seq)
+        self._within = log.within
+        self.locate = log.locate
         self._accepts = accepts
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
@@ -143,9 +141,6 @@ class _StateScan:
             _ID.format(order="ASC" if newest_first else "DESC"), self._of.organization, self._of.queue, *between
         )
         return None if row is None else str(row[0])
-
-    async def locate(self, tx: Transaction, public_id: str) -> Span:
-        return await seqs_around(tx, (self._of.organization, self._of.queue), public_id, self._anchor)
 
     async def _intervals(self, tx: Transaction, span: Span, *, newest_first: bool) -> _Intervals:
         """Return the intervals of a span in which messages can be in the state."""

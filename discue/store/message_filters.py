@@ -18,7 +18,6 @@ from discue.store.message_log import (
     OneLog,
     PageBounds,
     rows_by_seq,
-    seqs_around,
 )
 from discue.store.pagination import (
     Listing,
@@ -27,9 +26,7 @@ from discue.store.pagination import (
     ScanLimits,
     ScanStep,
     Selection,
-    Span,
     browse_matching,
-    intersect,
 )
 from discue.store.recipients import (
     LISTENERS_OF_ANY_QUEUE,
@@ -149,7 +146,7 @@ async def page_of_queue(
     select: _Select | None = None
     if state is not None:
         select = States(log[0], state).select if of is None else _selecting(of, state)
-    scan = _OfQueue(log, source or OneLog(*log), accepts, select, bounds=bounds, of=of)
+    scan = _OfQueue(log, source or OneLog(log, bounds), accepts, select, bounds=bounds, of=of)
     return await browse_matching(tx, scan, selection, _LIMITS if state is None else _LIMITS_OF_STATE_AMONG)
 
 
@@ -166,13 +163,13 @@ class _OfQueue:
         bounds: PageBounds,
         of: Recipient | None,
     ) -> None:
-        self._log = log
         self._source = source
         self._accepts = accepts
         self._select = select
         self._floor = 0 if of is None else of.start_seq
-        self._within = intersect((self._floor, None), bounds.within)
-        self._anchor = bounds.anchor
+        whole = OneLog(log, bounds, floor=self._floor)
+        self._within = whole.within
+        self.locate = whole.locate
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
         rows = await self._source.read(tx, part.within(self._within))
@@ -183,16 +180,14 @@ class _OfQueue:
             last = looked_at or last
         return ScanStep(found, None) if last is None else ScanStep(found, last.seq, last.id)
 
-    async def locate(self, tx: Transaction, public_id: str) -> Span:
-        return await seqs_around(tx, self._log, public_id, self._anchor)
-
 
 class _InState:
     """A scan of the messages of one queue that are in a state, by seq."""
 
     def __init__(self, log: tuple[int, int], state: str, bounds: PageBounds) -> None:
         self._log = log
-        self._within, self._anchor = bounds
+        self._within = bounds.within
+        self.locate = OneLog(log, bounds).locate
         self._states = States(log[0], state)
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
@@ -209,9 +204,6 @@ class _InState:
             return ScanStep(found, None)
         last, _, _, last_id, *_ = looked_at[-1]
         return ScanStep(found, last, last_id)
-
-    async def locate(self, tx: Transaction, public_id: str) -> Span:
-        return await seqs_around(tx, self._log, public_id, self._anchor)
 
 
 class _Looked(NamedTuple):

@@ -15,7 +15,7 @@ from discue.domain.message_data import Codec
 from discue.domain.messages import Entry, StoredMessage, encode_options
 from discue.store import tallies
 from discue.store.engine import LogPage, NewEntry, QueueKey, Row, Transaction, Value
-from discue.store.pagination import LARGEST, Part, Selection, Span, created_at
+from discue.store.pagination import LARGEST, Part, Selection, Span, created_at, intersect
 from discue.store.tables import (
     by_index,
     chunks,
@@ -381,35 +381,27 @@ class OneLog:
     Only messages that were published after the seq `floor` are included, even if they were due later.
     """
 
-    def __init__(
-        self,
-        organization: int,
-        queue: int,
-        within: Span = WHOLE_LOG,
-        alias: str | None = None,
-        *,
-        floor: int = 0,
-    ) -> None:
-        self._organization = organization
-        self._queue = queue
-        self._within = within
+    def __init__(self, log: QueueKey, bounds: PageBounds, alias: str | None = None, *, floor: int = 0) -> None:
+        self._log = log
+        self.within: Span = intersect((floor, None), bounds.within)
+        self._anchor = bounds.anchor
         self._sql = _LOG
-        self._key: tuple[Value, ...] = (organization, queue)
+        self._key: tuple[Value, ...] = log
         if alias is not None:
-            self._sql, self._key = _LOG_OF_ALIAS, (organization, queue, alias)
+            self._sql, self._key = _LOG_OF_ALIAS, (*log, alias)
         if floor:
             row = "listed" if self._sql is _LOG else "log"
             self._key = (*self._key, floor)
             self._sql += f" AND coalesce({row}.origin_seq, {row}.seq) > ${len(self._key)}"
 
     async def locate(self, tx: Transaction, public_id: str) -> Span:
-        return await seqs_around(tx, (self._organization, self._queue), public_id)
+        return await seqs_around(tx, self._log, public_id, self._anchor)
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[MessageRow]:
         taken = len(self._key)
         condition = f"listed.seq > ${taken + 1} AND listed.seq < ${taken + 2}"
         sql = f"{self._sql} AND {condition} ORDER BY listed.seq {part.order} LIMIT ${taken + 3} OFFSET ${taken + 4}"
-        bounds = part.within(self._within).span
+        bounds = part.within(self.within).span
         return list(map(MessageRow._make, await tx.rows(sql, *self._key, *bounds, part.limit, part.offset)))
 
 

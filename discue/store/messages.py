@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.errors import BadRequest, Fault
+from discue.domain.errors import malformed
 from discue.domain.messages import MessageState, StoredMessage, decode_options
 from discue.domain.model import Queue
 from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
@@ -26,19 +26,15 @@ from discue.store.message_log import (
     listed_columns,
     rows_by_id,
     rows_named_by_id,
-    span_of_times,
 )
 from discue.store.pagination import (
-    LARGEST,
     InMemoryRows,
     Listing,
     Merged,
     RowsInOrder,
     Selection,
     Source,
-    Span,
     browse,
-    intersect,
 )
 from discue.store.recipients import (
     LISTENERS_AT_MOST,
@@ -98,11 +94,7 @@ async def page_of_queue(
     log = (queue.organization, queue.id)
     if selection.listener is not None:
         return await _page_for_listener(tx, queue.organization, selection, only, queue=queue.id)
-    if message_filters.has_filters(selection):
-        found = await _matching(tx, log, selection, only, bounds=await bounds_of(tx, *log, selection))
-    else:
-        times = await span_of_times(tx, *log, selection)
-        found = await browse(tx, await _of_log(tx, log, selection, only, times=times), selection)
+    found = await _rows(tx, log, selection, only, bounds=await bounds_of(tx, *log, selection))
     return await _listing(tx, found, LiveQueues(queue.organization, {queue.id: queue.public_id}), selection)
 
 
@@ -219,15 +211,12 @@ async def _of_log(
     selection: Selection,
     only: Collection[str] | None,
     *,
-    times: Span,
+    bounds: PageBounds,
     floor: int = 0,
 ) -> Source[MessageRow]:
-    """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`.
-
-    `times` are the seqs whose messages pass the time filters.
-    """
+    """Return the messages of one queue that pass the filters: above a seq, or among the ids of `only`."""
     organization, queue = log
-    source = OneLog(organization, queue, intersect((floor, LARGEST), times), selection.alias, floor=floor)
+    source = OneLog(log, bounds, selection.alias, floor=floor)
     if only is not None:
         rows = await rows_by_id(tx, organization, only)
         return InMemoryRows(_passing(rows, selection, queue, floor), source.locate)
@@ -264,9 +253,13 @@ async def _page_for_listener(
     """Read messages that were stored for a listener, with their states. Raises BadRequest unless it is in `queue`."""
     found = await find_recipient_within(tx, organization, selection.listener or "", selection)
     if found is None or queue not in {None, found[0].queue}:
-        raise _no_listener(f"must be the id of a listener{' of this queue' if queue else ''}")
+        raise malformed(
+            "?listener", f"must be the id of a listener{' of this queue' if queue else ''}", code="invalid_parameter"
+        )
     of, bounds = found
-    rows = await _of_recipient(tx, of, bounds, selection, only=only)
+    if only is not None and of.queue_public_id in only:
+        only = None
+    rows = await _rows(tx, (organization, of.queue), selection, only, bounds=bounds, of=of)
     page = await _listing(tx, rows, LiveQueues(organization, {of.queue: of.queue_public_id}), selection)
     states = {} if selection.state is not None else await states_for(tx, of, page.items)
     return page.with_items(
@@ -274,19 +267,7 @@ async def _page_for_listener(
     )
 
 
-async def _of_recipient(
-    tx: Transaction, of: Recipient, bounds: PageBounds, selection: Selection, *, only: Collection[str] | None
-) -> Listing[MessageRow]:
-    """Read messages that were stored for a listener, in a state if the selection has one."""
-    if only is not None and of.queue_public_id in only:
-        only = None
-    log = (of.organization, of.queue)
-    if message_filters.has_filters(selection):
-        return await _matching(tx, log, selection, only, bounds=bounds, of=of)
-    return await browse(tx, await _of_log(tx, log, selection, only, times=bounds.within, floor=of.start_seq), selection)
-
-
-async def _matching(
+async def _rows(
     tx: Transaction,
     log: tuple[int, int],
     selection: Selection,
@@ -295,10 +276,16 @@ async def _matching(
     bounds: PageBounds,
     of: Recipient | None = None,
 ) -> Listing[MessageRow]:
-    """Read messages of a queue by key, header or state: among some ids, under an alias, under a key, or anywhere."""
+    """Read messages of a queue, or those that were stored for a listener.
+
+    With a key, a header or a state, they are searched among some ids, under an alias, under a key, or anywhere.
+    """
+    if not message_filters.has_filters(selection):
+        floor = 0 if of is None else of.start_seq
+        return await browse(tx, await _of_log(tx, log, selection, only, bounds=bounds, floor=floor), selection)
     source: RowsInOrder[MessageRow] | None = None
     if only is not None or selection.alias is not None:
-        source = await _of_log(tx, log, selection, only, times=bounds.within)
+        source = await _of_log(tx, log, selection, only, bounds=bounds)
     elif selection.key is not None:
         source = message_filters.WithKey(*log, selection.key)
     return await message_filters.page_of_queue(tx, log, source, selection, bounds=bounds, of=of)
@@ -316,9 +303,3 @@ def _passing(
         and selection.alias in (None, row.name)
         and selection.admits(row.created_at)
     ]
-
-
-def _no_listener(rule: str) -> BadRequest:
-    return BadRequest(
-        f"The query parameter listener {rule}.", code="invalid_parameter", faults=(Fault("?listener", rule),)
-    )
