@@ -3,8 +3,8 @@
 A page scans a limited number of messages: if it is cut short, it says where to continue.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from discue.domain.errors import malformed
 from discue.domain.messages import decode_options, hash_key
@@ -12,12 +12,10 @@ from discue.store.engine import Transaction
 from discue.store.listener_states import Accepts, page_in_state
 from discue.store.message_log import (
     LIST_COLUMNS,
-    WAITING,
     WHOLE_LOG,
     MessageRow,
     OneLog,
     PageBounds,
-    rows_by_seq,
 )
 from discue.store.pagination import (
     Listing,
@@ -31,28 +29,17 @@ from discue.store.pagination import (
 from discue.store.recipients import (
     LISTENERS_OF_ANY_QUEUE,
     QUEUES_AT_ONCE,
-    Listed,
     Recipient,
     states_for,
     states_of_queues,
 )
 from discue.store.tables import by_index
 
-_OF_LOG: Final = """
-    SELECT listed.seq, listed.origin_seq, listed.kind, listed.id, (
-        SELECT count(*) FROM (
-            SELECT l.id FROM listener l WHERE l.organization = $1 AND l.queue = $2 AND l.deleted_at IS NULL LIMIT $3
-        ) AS counted)
-    FROM log AS listed
-    WHERE listed.organization = $1 AND listed.queue = $2 AND listed.seq > $4 AND listed.seq < $5
-    ORDER BY listed.seq {0} LIMIT $6"""
-"""The messages of a queue, and how many listeners it has."""
-
 _LIMITS: Final = ScanLimits(first=None, step=100, in_all=2_000, in_all_numbered=5_000)
 _LIMITS_OF_STATE_AMONG: Final = ScanLimits(first=250, step=250, in_all=250, in_all_numbered=2_000)
-"""A page takes one step of two or three statements: one for whole messages, the others for their states."""
+"""A page takes one step of two or three statements: one for messages, the others for their states."""
 _LIMITS_OF_STATE: Final = ScanLimits(first=500, step=500, in_all=500, in_all_numbered=2_000)
-"""A page takes one step of three statements: for messages, for their states, and for those that are in the state."""
+"""For all messages of a queue."""
 _DELIVERIES_AT_MOST: Final = 10_000
 """The largest number of deliveries that are read for one step among messages of a state."""
 _STATES_AT_ONCE: Final = 4_096
@@ -137,17 +124,15 @@ async def page_of_queue(
     `log` is the organization and the queue. Raises BadRequest for a numbered page that is too far from the first, and
     for a state without a listener if the queue has too many of them.
     """
-    state, accepts = selection.state, accepts_of(selection)
-    if source is None and state is not None:
-        if of is not None:
-            return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
-        if selection.header is None:
-            return await browse_matching(tx, _InState(log, state, bounds), selection, _LIMITS_OF_STATE)
+    state, accepts, limits = selection.state, accepts_of(selection), _LIMITS
     select: _Select | None = None
     if state is not None:
+        if source is None and of is not None:
+            return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
+        limits = _LIMITS_OF_STATE if source is None and selection.header is None else _LIMITS_OF_STATE_AMONG
         select = States(log[0], state).select if of is None else _selecting(of, state)
     scan = _OfQueue(log, source or OneLog(log, bounds), accepts, select, bounds=bounds, of=of)
-    return await browse_matching(tx, scan, selection, _LIMITS if state is None else _LIMITS_OF_STATE_AMONG)
+    return await browse_matching(tx, scan, selection, limits)
 
 
 class _OfQueue:
@@ -181,39 +166,6 @@ class _OfQueue:
         return ScanStep(found, None) if last is None else ScanStep(found, last.seq, last.id)
 
 
-class _InState:
-    """A scan of the messages of one queue that are in a state, by seq."""
-
-    def __init__(self, log: tuple[int, int], state: str, bounds: PageBounds) -> None:
-        self._log = log
-        self._within = bounds.within
-        self.locate = OneLog(log, bounds).locate
-        self._states = States(log[0], state)
-
-    async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
-        span, counted = part.within(self._within).span, LISTENERS_OF_ANY_QUEUE + 1
-        rows = await tx.rows(_OF_LOG.format(part.order), *self._log, counted, *span, part.limit)
-        if not rows:
-            return ScanStep((), None)
-        *_, listeners = rows[0]
-        looked_at = rows[: max(1, _DELIVERIES_AT_MOST // max(1, listeners))]
-        listed = [_Looked(seq, origin_seq or seq, kind == WAITING) for seq, origin_seq, kind, *_ in looked_at]
-        seqs = [seq for _, seq in await self._states.those_in_state(tx, {self._log[1]: listed})][:wanted]
-        found = sorted(await rows_by_seq(tx, *self._log, seqs), reverse=part.newest_first)
-        if len(looked_at) == len(rows) < part.limit:
-            return ScanStep(found, None)
-        last, _, _, last_id, *_ = looked_at[-1]
-        return ScanStep(found, last, last_id)
-
-
-class _Looked(NamedTuple):
-    """A message whose state is read before the rest of it."""
-
-    seq: int
-    origin_seq: int
-    is_delayed: bool
-
-
 class States:
     """Selects messages in a state for all listeners of their queues."""
 
@@ -228,10 +180,7 @@ class States:
         looked_at, found, most = 0, [], min(wanted, _STATES_FIRST)
         for _ in range(2):
             some = rows[looked_at : looked_at + self._readable(rows[looked_at:], most)]
-            of_queues: dict[int, list[MessageRow]] = {}
-            for row in some:
-                of_queues.setdefault(row.queue, []).append(row)
-            in_state = await self.those_in_state(tx, of_queues)
+            in_state = await self._in_state(tx, some)
             found += [row for row in some if (row.queue, row.seq) in in_state]
             looked_at, most = looked_at + len(some), len(rows)
             if looked_at == len(rows):
@@ -254,19 +203,21 @@ class States:
                 return place
         return len(rows)
 
-    async def those_in_state(
-        self, tx: Transaction, of_queues: Mapping[int, Sequence[Listed]]
-    ) -> dict[tuple[int, int], None]:
-        """Return the queue and seq of messages in the state, in order. Raises BadRequest if reading takes too long."""
+    async def _in_state(self, tx: Transaction, rows: _InOrder) -> set[tuple[int, int]]:
+        """Return the queue and seq of messages in the state. Raises BadRequest if reading takes too long."""
+        of_queues: dict[int, list[MessageRow]] = {}
+        for row in rows:
+            of_queues.setdefault(row.queue, []).append(row)
+        found: set[tuple[int, int]] = set()
         at_most = LISTENERS_OF_ANY_QUEUE
-        found: dict[tuple[int, int], None] = {}
-        read = await states_of_queues(tx, self._organization, of_queues, listeners_at_most=at_most)
-        for queue, of_queue in read.items():
-            if of_queue is None:
-                rule = f"needs the parameter listener in a queue with more than {LISTENERS_OF_ANY_QUEUE} listeners"
+        for queue, read in (
+            await states_of_queues(tx, self._organization, of_queues, listeners_at_most=at_most)
+        ).items():
+            if read is None:
+                rule = f"needs the parameter listener in a queue with more than {at_most} listeners"
                 raise malformed("?state", rule, code="invalid_parameter")
-            self._listeners[queue] = of_queue.listeners
-            found.update({(queue, seq): None for seq, state in of_queue.states.items() if state == self._state})
+            self._listeners[queue] = read.listeners
+            found.update((queue, seq) for seq, state in read.states.items() if state == self._state)
         return found
 
 
