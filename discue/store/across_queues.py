@@ -1,14 +1,13 @@
 """The messages of all or some queues of an organization as one list, in the order of ids, without duplicates."""
 
 from collections.abc import Collection, Sequence
-from functools import cache
 from typing import Final
 
 from discue.domain.errors import Unavailable
 from discue.store import queues
 from discue.store.engine import Row, Transaction, Value
 from discue.store.message_filters import States, accepts_of, has_filters
-from discue.store.message_log import ABOVE_EVERY_ID, LiveQueues, MessageRow, listed_columns, rows_named_by_id
+from discue.store.message_log import ABOVE_EVERY_ID, COPIES, LiveQueues, MessageRow, listed_columns, rows_named_by_id
 from discue.store.pagination import (
     LARGEST,
     Bounds,
@@ -22,7 +21,7 @@ from discue.store.pagination import (
     first_id_at,
     too_far,
 )
-from discue.store.tables import at_least_two, by_index, given_rows, padded
+from discue.store.tables import by_index, rows_given
 
 _IdKey = tuple[str, int]
 """The id of a message, and the row id of its queue."""
@@ -31,14 +30,16 @@ _IDS: Final = "SELECT id, queue, seq FROM log WHERE organization = $1"
 _BETWEEN: Final = f"""
     SELECT {listed_columns("log", "id")} FROM log WHERE organization = $1 AND id >= $2 AND id <= $3
     ORDER BY id, queue LIMIT $4"""
+_AT: Final = f"""
+    SELECT {listed_columns("log", "id")} FROM ({{}}) AS given
+    JOIN log ON {by_index("log.organization", "given.column1")} AND log.queue = given.column2
+        AND log.seq = given.column3"""
 _APART_MS: Final = 2_000
 """How much earlier a message's id may be made than the message is stored, given the clock skew of workers."""
 
 _SCANNED_AT_ONCE: Final = 500
 _SCANS: Final = 20
 _READ_AT_ONCE: Final = 128
-_COPIES: Final = 100
-"""The largest number of copies of a message."""
 
 _LIMITS: Final = ScanLimits(first=500, step=500, in_all=500)
 """A page takes one step of at most five statements: three for messages and their queues, at most two for states."""
@@ -107,25 +108,13 @@ class AcrossQueues:
         if are_all and len(found) > _READ_AT_ONCE:
             # Looking up each of many would keep the event loop for several times as long.
             first, last = sorted((found[0][0], found[-1][0]))
-            most = len(found) + _COPIES
+            most = len(found) + COPIES
             between_ids = map(MessageRow._make, await tx.rows(_BETWEEN, self._organization, first, last, most))
             rows = {(row.queue, row.seq): row for row in between_ids}
         others = [row for row in found if (row[1], row[2]) not in rows]
-        for start in range(0, len(others), _READ_AT_ONCE):
-            some = at_least_two(padded(others[start : start + _READ_AT_ONCE], others[start]))
-            values = [value for _, queue, seq in some for value in (self._organization, queue, seq)]
-            read = map(MessageRow._make, await tx.rows(_at(len(some)), *values))
-            rows.update({(row.queue, row.seq): row for row in read})
+        read = await rows_given(tx, _AT, (self._organization,), [(queue, seq) for _, queue, seq in others])
+        rows.update({(row.queue, row.seq): row for row in map(MessageRow._make, read)})
         return [rows[queue, seq] for _, queue, seq in found if (queue, seq) in rows]
-
-
-@cache
-def _at(count: int) -> str:
-    """Return the statement for messages of several queues: each is given by its organization, queue and seq."""
-    return f"""
-        SELECT {listed_columns("log", "id")} FROM ({given_rows(count, 3)}) AS given
-        JOIN log ON {by_index("log.organization", "given.column1")} AND log.queue = given.column2
-            AND log.seq = given.column3"""
 
 
 def between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
@@ -199,7 +188,7 @@ class _Matching:
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[MessageRow]:
         low, high = keys = between(*part.within(self._all.within).span)
-        ids = await self._all.ids(tx, keys, part.order, part.limit + _COPIES)
+        ids = await self._all.ids(tx, keys, part.order, part.limit + COPIES)
         # Includes all copies of the last message, because the next step begins behind its id.
         count = next((n for n in range(part.limit, len(ids)) if ids[n][0] != ids[n - 1][0]), len(ids))
         end: str | None = ids[count - 1][0] if count < len(ids) else None

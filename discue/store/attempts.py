@@ -1,7 +1,6 @@
 """Records of delivery attempts: as rows, and as lists of a message or a listener."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +23,7 @@ from discue.store.pagination import (
     browse_matching,
     nearest_row_id,
 )
-from discue.store.tables import by_index, given_rows, padded, rows_among, rows_at
+from discue.store.tables import by_index, rows_among, rows_at, rows_given
 
 COLUMNS: Final = "organization, id, listener, queue, seq, number, status, error, took_ms, detail, replay"
 DETAIL_COLUMNS: Final = "organization, id, listener, size, content"
@@ -103,7 +102,7 @@ _LAST_OF_DELIVERIES: Final = f"""
 # A given row is organization, queue, seq, and 1 for a message whose last failure is wanted.
 _GLANCES: Final = f"""
     SELECT l.queue, l.seq, coalesce(substr(l.body, 1, {{most}}), body_start(l.body_id, {{most}})), {_RECORD}
-    FROM ({{given}}) AS given
+    FROM ({{}}) AS given
     JOIN log l ON {by_index("l.organization", "given.column1")} AND l.queue = given.column2 AND l.seq = given.column3
     LEFT JOIN attempt a ON {by_index("a.organization", "given.column1")}
         AND a.id = CASE WHEN given.column4 = 1 THEN ({_LAST_OF_MESSAGE}) END"""
@@ -208,11 +207,7 @@ async def last_failures_of_deliveries(
 
     At most `_SEARCHED` attempts of the message are searched. The ids of listeners and messages are left out.
     """
-    if not deliveries:
-        return {}
-    given = padded(deliveries, deliveries[0])
-    sql = _LAST_OF_DELIVERIES.format(given_rows(len(given), 4))
-    rows = await tx.rows(sql, *chain.from_iterable((organization, *each) for each in given))
+    rows = await rows_given(tx, _LAST_OF_DELIVERIES, (organization,), deliveries)
     return {(row[0], row[1], row[2]): _shown(row[3:], "", "") for row in rows}
 
 
@@ -235,12 +230,8 @@ async def glances(
 
     The failed attempt is searched as in `last_failures_of_deliveries`, among the attempts for all listeners.
     """
-    if not failing:
-        return {}
-    messages = [(organization, *key, int(is_failing)) for key, is_failing in failing.items()]
-    given = padded(messages, messages[0])
-    sql = _GLANCES.format(given=given_rows(len(given), 4), most=most)
-    rows = await tx.rows(sql, *chain.from_iterable(given))
+    messages = [(*key, int(is_failing)) for key, is_failing in failing.items()]
+    rows = await rows_given(tx, _GLANCES.format("{}", most=most), (organization,), messages)
     return {
         (row[0], row[1]): Glance(bytes(row[2] or b""), None if row[3] is None else _shown(row[3:], "", ""))
         for row in rows

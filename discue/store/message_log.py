@@ -5,7 +5,6 @@ each doubling of the log's length: 20 lookups in a log of a million messages.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -20,18 +19,15 @@ from discue.store.tables import (
     by_index,
     chunks,
     given_rows,
-    padded,
     placeholders,
     prefixed,
-    repeated_rows_at,
     rows_among,
     rows_at,
+    rows_given,
 )
 
 WHOLE_LOG: Final = (0, LARGEST)
 """The span of all seqs."""
-
-_AT_ONCE: Final = 128
 
 # Usually no message is that old, which the first look shows. Deleted messages leave holes: the first message from the
 # middle on decides.
@@ -68,6 +64,11 @@ _OF_QUEUE: Final = f"""
         VALUES (0, CAST($1 AS BIGINT), CAST($2 AS BIGINT)), (1, CAST($1 AS BIGINT), CAST($3 AS BIGINT))),
     {_SEARCH.format(organization="$4")}
     SELECT {_COLUMNS.format(organization="$4", anchor="$5", queue="$1")}"""
+
+_FIRST_SEQS: Final = f"""
+    WITH RECURSIVE given (place, queue, time) AS ({{}}),
+    {_SEARCH.format(organization="$1")}
+    SELECT search.queue, search.time, search.low + 1 FROM search WHERE search.low >= search.high"""
 
 
 class PageBounds(NamedTuple):
@@ -139,26 +140,7 @@ async def first_seqs_at(
 
     It is above the head of the queue if there is no such message.
     """
-    found: dict[tuple[int, int | None], int] = {}
-    for start in range(0, len(places), _AT_ONCE):
-        some = padded(places[start : start + _AT_ONCE], places[start])
-        values = [value for queue, time in some for value in (queue, queue, time)]
-        rows = await tx.rows(_first_seqs(len(some)), *values, organization)
-        found.update({(queue, time): seq for queue, time, seq in rows})
-    return found
-
-
-async def first_seq_at(tx: Transaction, organization: int, queue: int, stored_at: int) -> int:
-    """Return what `first_seqs_at` returns for one queue and time."""
-    return (await first_seqs_at(tx, organization, [(queue, stored_at)]))[queue, stored_at]
-
-
-@cache
-def _first_seqs(count: int) -> str:
-    return f"""
-    WITH RECURSIVE given (place, queue, time) AS ({given_rows(count, 3)}),
-    {_SEARCH.format(organization=f"${3 * count + 1}")}
-    SELECT search.queue, search.time, search.low + 1 FROM search WHERE search.low >= search.high"""
+    return {(queue, time): seq for queue, time, seq in await rows_given(tx, _FIRST_SEQS, (organization,), places)}
 
 
 def first_of_spans(columns: str, names: str, count: int, *, organization: str, offset: str, newest_first: bool) -> str:
@@ -270,13 +252,6 @@ async def release_bodies(tx: Transaction, organization: int, rows: Collection[Ro
     return await tallies.subtract_bytes(tx, organization, [(size,) for size, _ in rows])
 
 
-LogPosition = tuple[int, int, int]
-"""When a message was stored, its queue and its seq.
-
-Within one queue this is the order of seq, because `stored_at` never decreases.
-"""
-
-
 class MessageRow(NamedTuple):
     """A message of a list, without its body."""
 
@@ -297,10 +272,6 @@ class MessageRow(NamedTuple):
     size: int
     """The size of the data."""
     extra: bytes | None
-
-    @property
-    def place(self) -> LogPosition:
-        return self.stored_at, self.queue, self.seq
 
     @property
     def origin_seq(self) -> int:
@@ -327,8 +298,8 @@ def listed_columns(row: str, key: str = "seq") -> str:
 
 
 LIST_COLUMNS: Final = listed_columns("log")
-_PLACE_IN: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
-_PLACE_OF: Final = "SELECT stored_at, queue, seq FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
+_PLACE_IN: Final = "SELECT seq FROM log WHERE organization = $1 AND id = $2 AND queue = $3"
+_PLACE_OF: Final = "SELECT stored_at, queue FROM log WHERE organization = $1 AND id = $2 LIMIT 1"
 _LOG: Final = (
     f"SELECT {listed_columns('listed')} FROM log AS listed WHERE listed.organization = $1 AND listed.queue = $2"
 )
@@ -352,8 +323,8 @@ _LIVE_QUEUES: Final = """
 
 ABOVE_EVERY_ID: Final = "z" * 22
 
-_COPIES: Final = 100
-"""A message is in at most so many queues."""
+COPIES: Final = 100
+"""The largest number of copies of a message, each in another queue."""
 
 
 class LiveQueues:
@@ -413,11 +384,13 @@ async def seqs_around(tx: Transaction, log: tuple[int, int], public_id: str, anc
     if anchor is not None:
         return anchor, anchor
     organization, queue = log
-    stored_at, of, seq = await position_of(tx, organization, public_id, queue)
-    if of == queue:
-        return seq, seq
+    if (found := await tx.row(_PLACE_IN, organization, public_id, queue)) is not None:
+        return found[0], found[0]
+    # A deleted message is behind all that was stored when its id was made.
+    stored_at, of = await tx.row(_PLACE_OF, organization, public_id) or (created_at(public_id), LARGEST)
     # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
-    boundary = await first_seq_at(tx, organization, queue, stored_at + (queue < of))
+    time = stored_at + (queue < of)
+    boundary = (await first_seqs_at(tx, organization, [(queue, time)]))[queue, time]
     return boundary, boundary - 1
 
 
@@ -429,25 +402,14 @@ async def rows_by_seq(tx: Transaction, organization: int, queue: int, seqs: Sequ
 async def bodies_by_seq(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> dict[int, bytes]:
     """Read the bodies of messages of a queue, as far as they exist."""
     # Bodies are long: a set of rows would hash them.
-    return dict[int, bytes](await repeated_rows_at(tx, _BODIES_AT, queue, seqs))
+    return dict[int, bytes](await rows_given(tx, _BODIES_AT, queue, [(seq,) for seq in seqs]))
 
 
 async def rows_named_by_id(tx: Transaction, organization: int, alias: str | None) -> list[MessageRow]:
     """Read the message without an alias that has this text as its id: it is its name, in each of its queues."""
     if alias is None or not is_public_id(alias):
         return []
-    return list(map(MessageRow._make, await tx.rows(_WITHOUT_ALIAS, organization, alias, _COPIES)))
-
-
-async def position_of(tx: Transaction, organization: int, public_id: str, queue: int) -> LogPosition:
-    """Return the position of a message: in that queue, or else in another one.
-
-    A deleted message has the position after all that was stored when its id was made.
-    """
-    row = await tx.row(_PLACE_IN, organization, public_id, queue)
-    if row is None:
-        row = await tx.row(_PLACE_OF, organization, public_id)
-    return (row[0], row[1], row[2]) if row is not None else (created_at(public_id), LARGEST, LARGEST)
+    return list(map(MessageRow._make, await tx.rows(_WITHOUT_ALIAS, organization, alias, COPIES)))
 
 
 async def stored_at_after(tx: Transaction, organization: int, queue: int, seq: int) -> int:

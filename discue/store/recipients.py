@@ -17,7 +17,7 @@ from discue.domain.window import Interval, Window
 from discue.store.engine import MissedRange, Row, Transaction
 from discue.store.message_log import BOUNDS_WIDTH, PageBounds, bounds_from, bounds_values, with_bounds
 from discue.store.pagination import LARGEST, Selection
-from discue.store.tables import given_rows, padded, placeholders, read_one, rows_among, shifted
+from discue.store.tables import given_rows, padded, placeholders, read_one, rows_among, rows_given, shifted
 
 _RECIPIENTS: Final = """
     SELECT listener.id, listener.queue, queue.public_id, cursor.start_seq, cursor.position, cursor.ahead,
@@ -129,21 +129,15 @@ def state_at(of: Recipient, seq: int, columns: Sequence[Any]) -> DeliveryState:
     return "missed" if missed_through is not None and missed_through >= seq else "acknowledged"
 
 
+_STATES_AT: Final = f"""
+    WITH given (organization, listener, queue, seq) AS ({{}})
+    SELECT given.seq, {state_columns("given.seq", 1)} FROM given"""
+
+
 async def states_of(tx: Transaction, of: Recipient, seqs: Sequence[int]) -> dict[int, DeliveryState]:
     """Read the delivery states of messages for one listener, with one statement for many of them."""
-    states: dict[int, DeliveryState] = {}
-    for start in range(0, len(seqs), _STATES_AT_ONCE):
-        some = padded(seqs[start : start + _STATES_AT_ONCE], seqs[start])
-        for seq, *columns in await tx.rows(_states_at(len(some)), *some, *of.key, of.queue):
-            states[seq] = state_at(of, seq, columns)
-    return states
-
-
-@cache
-def _states_at(count: int) -> str:
-    return f"""
-        WITH given (seq) AS ({given_rows(count, 1)})
-        SELECT given.seq, {state_columns("given.seq", count + 1)} FROM given"""
+    rows = await rows_given(tx, _STATES_AT, (*of.key, of.queue), [(seq,) for seq in seqs], at_once=_STATES_AT_ONCE)
+    return {seq: state_at(of, seq, columns) for seq, *columns in rows}
 
 
 async def missed_range(tx: Transaction, listener: tuple[int, int], seq: int) -> MissedRange | None:

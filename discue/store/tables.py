@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -60,12 +61,15 @@ def padded(rows: Sequence[T], other: T) -> list[T]:
 
 
 @cache
-def given_rows(rows: int, columns: int) -> str:
-    """Return `VALUES (CAST($1 AS BIGINT), CAST($2 AS BIGINT)), …` for integers that a statement reads as a table."""
+def given_rows(rows: int, columns: int, *, key: int = 0) -> str:
+    """Return `VALUES (CAST($1 AS BIGINT), CAST($2 AS BIGINT)), …` for integers that a statement reads as a table.
+
+    The first `key` parameters begin each row.
+    """
     # Without a type, PostgreSQL would take the parameters for texts.
-    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, rows * columns + 1)]
+    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, key + rows * columns + 1)]
     return "VALUES " + ", ".join(
-        f"({', '.join(casts[start : start + columns])})" for start in range(0, len(casts), columns)
+        f"({', '.join([*casts[:key], *casts[start : start + columns]])})" for start in range(key, len(casts), columns)
     )
 
 
@@ -111,16 +115,21 @@ async def rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[
     The statement must select a column that no index has together with the key: otherwise a planner may read the whole
     index.
     """
-    return list(dict.fromkeys(map(tuple, await repeated_rows_at(tx, sql, key, last))))
+    return list(dict.fromkeys(map(tuple, await rows_given(tx, sql, key, [(each,) for each in last]))))
 
 
-async def repeated_rows_at(tx: Transaction, sql: str, key: Sequence[int], last: Sequence[int]) -> list[Row]:
-    """Read rows like `rows_at`, some of them several times."""
+async def rows_given(
+    tx: Transaction, sql: str, key: Sequence[int], rows: Sequence[Sequence[int]], *, at_once: int = _LISTED_AT_ONCE
+) -> list[Row]:
+    """Read rows like `rows_at` for any number of given rows after the key, some of them several times."""
     found: list[Row] = []
-    for start in range(0, len(last), _LISTED_AT_ONCE):
-        some = at_least_two(padded(last[start : start + _LISTED_AT_ONCE], last[start]))
-        given = _values_with_key(len(key), len(some))
-        found += await tx.rows(sql.format(given), *key, *some)
+    for start in range(0, len(rows), at_once):
+        some = padded(rows[start : start + at_once], rows[start])
+        if len(some) == 1:
+            # PostgreSQL would replace the columns of one given row with constants.
+            some *= 2
+        given = given_rows(len(some), len(some[0]), key=len(key))
+        found += await tx.rows(sql.format(given), *key, *chain.from_iterable(some))
     return found
 
 
@@ -148,18 +157,6 @@ _BY_INDEX: Final = re.compile(r"== ([a-z_0-9.]+)")
 def on_server(sql: str) -> str:
     """Return a statement as PostgreSQL gets it."""
     return _BY_INDEX.sub(r"= ANY (ARRAY[\1])", sql)
-
-
-def at_least_two(rows: list[T]) -> list[T]:
-    """Repeat a single row: PostgreSQL would replace the columns of one given row with constants."""
-    return rows * 2 if len(rows) == 1 else rows
-
-
-@cache
-def _values_with_key(fixed: int, count: int) -> str:
-    """Return `VALUES (CAST($1 AS BIGINT), CAST($2 AS BIGINT)), (CAST($1 AS BIGINT), CAST($3 AS BIGINT))`."""
-    casts = [f"CAST(${number} AS BIGINT)" for number in range(1, fixed + count + 1)]
-    return "VALUES " + ", ".join(f"({', '.join([*casts[:fixed], each])})" for each in casts[fixed:])
 
 
 def row_reader(struct: Callable[..., T], fields: str, **decoders: Callable[[Any], object]) -> Callable[[Row], T]:
