@@ -89,10 +89,6 @@ class LastAttempt(NamedTuple):
     detail: str = ""
 
 
-LastAttempts = dict[int, LastAttempt]
-"""The last attempt of each listener."""
-
-
 class FilterDecisions:
     """The decisions of listeners' filters on one message, by the text of the filter.
 
@@ -135,7 +131,8 @@ class MessageFacts(NamedTuple):
     """The facts about a message that decide the states of its deliveries, in addition to the rows of recipients."""
 
     message: StoredMessage
-    last: LastAttempts
+    last: dict[int, LastAttempt]
+    """By the row id of the listener."""
     filters: FilterDecisions
     defaults: SendingDefaults
 
@@ -143,7 +140,9 @@ class MessageFacts(NamedTuple):
 async def _read_facts(
     tx: Transaction, message: StoredMessage, filters: FilterDecisions | None, defaults: SendingDefaults
 ) -> MessageFacts:
-    return MessageFacts(message, await last_attempts(tx, message), filters or FilterDecisions(), defaults)
+    # Beyond `MAX_PER_MESSAGE`, some attempts are left out.
+    last = last_of(await rows_of_message(tx, message))
+    return MessageFacts(message, last, filters or FilterDecisions(), defaults)
 
 
 async def list_of_message(
@@ -156,7 +155,7 @@ async def list_of_message(
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
     facts = await _read_facts(tx, message, filters, defaults)
     rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
-    return await _read_deliveries(tx, facts, list(map(MessageRecipient.of, rows)))
+    return [each.delivery for each in await named_deliveries(tx, facts, list(map(MessageRecipient.of, rows)))]
 
 
 async def settings_of_customer(
@@ -178,16 +177,8 @@ def recipients_key(message: StoredMessage) -> tuple[Value, ...]:
     return message.organization, message.seq, message.queue, message.origin_seq
 
 
-async def last_attempts(tx: Transaction, message: StoredMessage) -> LastAttempts:
-    """Read the last attempts of a message, without those of replays.
-
-    Beyond `MAX_PER_MESSAGE` some are left out.
-    """
-    return last_of(await rows_of_message(tx, message))
-
-
-def last_of(rows: Iterable[AttemptRow]) -> LastAttempts:
-    """Return the last attempts of a message, given `rows_of_message`, without those of replays."""
+def last_of(rows: Iterable[AttemptRow]) -> dict[int, LastAttempt]:
+    """Return the last attempt of each listener, given `rows_of_message`, without those of replays."""
     # Numbers start again at 1 when a missed delivery is made due again, so the highest one may be less than the count.
     counts: Counter[int] = Counter()
     last: dict[int, AttemptRow] = {}
@@ -246,9 +237,18 @@ class MessageRecipient(NamedTuple):
         return before - (window.ahead & ((1 << before) - 1)).bit_count()
 
 
-async def _read_deliveries(
+class NamedDelivery(NamedTuple):
+    """A delivery, with the row id, the alias and the URL of its listener."""
+
+    delivery: Delivery
+    listener: int
+    alias: str
+    notify_url: str
+
+
+async def named_deliveries(
     tx: Transaction, facts: MessageFacts, recipients: Sequence[MessageRecipient]
-) -> list[Delivery]:
+) -> list[NamedDelivery]:
     """Read the deliveries to some recipients of the message, in one more statement for any number of them."""
     message = facts.message
     # The cursor may have passed a message that waits for a retry, or was missed: then it has a row. A blocked message
@@ -270,7 +270,8 @@ async def _read_deliveries(
             delivery = Delivery(each.public_id, "pending", *attempt[:2], blocked_by=by, waits_for=waiting.blocked(by))
         else:
             delivery = await _state(tx, facts, each, attempt)
-        found.append(msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail))
+        delivery = msgspec.structs.replace(delivery, last_error=attempt.error, last_detail=attempt.detail)
+        found.append(NamedDelivery(delivery, each.listener, each.alias, each.notify_url))
     return found
 
 
@@ -321,15 +322,6 @@ _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
-class NamedDelivery(NamedTuple):
-    """A delivery, with the row id, the alias and the URL of its listener."""
-
-    delivery: Delivery
-    listener: int
-    alias: str
-    notify_url: str
-
-
 async def page_of_message(
     tx: Transaction,
     message: StoredMessage,
@@ -357,17 +349,6 @@ async def named_page_of_message(tx: Transaction, facts: MessageFacts, selection:
     """Read a page like `page_of_message`, of deliveries in any state."""
     found = await browse(tx, _Recipients(facts.message, selection.customer), selection)
     return found.with_items(await named_deliveries(tx, facts, found.items))
-
-
-async def named_deliveries(
-    tx: Transaction, facts: MessageFacts, recipients: Sequence[MessageRecipient]
-) -> list[NamedDelivery]:
-    """Read the deliveries to some recipients of the message."""
-    items = await _read_deliveries(tx, facts, recipients)
-    return [
-        NamedDelivery(item, each.listener, each.alias, each.notify_url)
-        for item, each in zip(items, recipients, strict=True)
-    ]
 
 
 def within_of(message: StoredMessage) -> Span:
