@@ -115,8 +115,10 @@ async def page(
         is_listed = only is None or of.public_id in only or of.queue_public_id in only
         if is_listed and selection.queue in {None, of.queue_public_id}:
             return await page_of_one(tx, of, selection)
-    if selection.queue is not None and not page.items:
-        await _require_queue(tx, organization, selection.queue)
+    if page.items or selection.queue is None:
+        return page
+    if await tx.row(_QUEUES.format("$2"), organization, selection.queue) is None:
+        raise _wrong("queue", "must be the id of a queue")
     return page
 
 
@@ -164,12 +166,6 @@ async def _listeners_among(
             if len(found) >= _LISTENERS_CHOSEN:
                 raise _wrong("listener", "is required: the queues have too many listeners")
     return sorted(found)
-
-
-async def _require_queue(tx: Transaction, organization: int, public_id: str) -> None:
-    """Raise BadRequest for a queue that does not exist."""
-    if await tx.row(_QUEUES.format("$2"), organization, public_id) is None:
-        raise _wrong("queue", "must be the id of a queue")
 
 
 def _wrong(name: str, rule: str) -> BadRequest:

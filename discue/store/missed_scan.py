@@ -5,7 +5,7 @@ list goes from the newest listener to the oldest, and at each from the newest me
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -164,32 +164,6 @@ class Candidates(NamedTuple):
     spans: list[Candidate]
     end: Key | None
     """The key up to which they are complete; None if no others follow."""
-
-
-async def read_of_all(tx: Transaction, organization: int, start: Key, count: int, *, newest_first: bool) -> Candidates:
-    """Read the candidates of any listener that follow a key."""
-    sql = _parts(_OF_ALL, newest_first=newest_first)
-    return await _read(tx, sql, (organization, *start, count + _MORE), count, newest_first=newest_first)
-
-
-async def read_of_listener(
-    tx: Transaction, organization: int, start: Key, count: int, *, reason: str | None, newest_first: bool
-) -> Candidates:
-    """Read the candidates of one listener that follow a key; for one reason if it is given."""
-    condition, reasons = ("", ()) if reason is None else (_OF_REASON, (reason,))
-    sql = _parts(_OF_LISTENER, condition, f"${_WIDTH + len(reasons)}", newest_first=newest_first)
-    return await _read(tx, sql, (organization, *start, *reasons, count + _MORE), count, newest_first=newest_first)
-
-
-async def read_of_listeners(
-    tx: Transaction, organization: int, starts: Mapping[int, int], count: int, *, newest_first: bool
-) -> Candidates:
-    """Read the candidates of several listeners, each from a seq on, by the listeners' row ids in order."""
-    some = padded(list(starts), _NO_LISTENER)
-    values = [value for each in some for value in (organization, each, starts.get(each, 0), count + _MORE)]
-    return await _read(
-        tx, _of_listeners(len(some), newest_first=newest_first), values, count, newest_first=newest_first
-    )
 
 
 async def that_missed(
@@ -358,12 +332,13 @@ class MissedScan:
     async def _candidates(self, tx: Transaction, start: Key, count: int, *, newest_first: bool) -> Candidates:
         organization = self._organization
         if self._only is not None:
-            start = (self._only.listener, start[1])
-            return await read_of_listener(
-                tx, organization, start, count, reason=self._reason, newest_first=newest_first
-            )
+            condition, reasons = ("", ()) if self._reason is None else (_OF_REASON, (self._reason,))
+            sql = _parts(_OF_LISTENER, condition, f"${_WIDTH + len(reasons)}", newest_first=newest_first)
+            values = [organization, self._only.listener, start[1], *reasons, count + _MORE]
+            return await _read(tx, sql, values, count, newest_first=newest_first)
         if self._among is None:
-            return await read_of_all(tx, organization, start, count, newest_first=newest_first)
+            sql = _parts(_OF_ALL, newest_first=newest_first)
+            return await _read(tx, sql, (organization, *start, count + _MORE), count, newest_first=newest_first)
         given, last = await that_missed(tx, organization, self._among, start[0], newest_first=newest_first)
         first_seq, last_seq = (LARGEST, 0) if newest_first else (0, LARGEST)
         end = None if last is None else (last, last_seq)
@@ -372,7 +347,10 @@ class MissedScan:
         await self._learn(tx, set(given))
         keys = [start if each == start[0] else (each, first_seq) for each in given]
         starts = dict(self._passing_others(key, newest_first=newest_first) for key in keys)
-        found = await read_of_listeners(tx, organization, starts, count, newest_first=newest_first)
+        some = padded(list(starts), _NO_LISTENER)
+        values = [value for each in some for value in (organization, each, starts.get(each, 0), count + _MORE)]
+        sql = _of_listeners(len(some), newest_first=newest_first)
+        found = await _read(tx, sql, values, count, newest_first=newest_first)
         return found if found.end is not None else Candidates(found.spans, end)
 
     async def _learn(self, tx: Transaction, listeners: set[int]) -> None:
