@@ -124,8 +124,8 @@ async def get(control: ControlContext, principal: Principal, public_id: str) -> 
         if found is None:
             raise NotFound
         queue, head = found
-        shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
-        return QueueDetails(queue, head, tuple(shown))
+        shown = await queues.listeners_of(tx, queue.organization, [queue.id], SHOWN_LISTENERS)
+        return QueueDetails(queue, head, tuple(shown.get(queue.id, ())))
 
     return await control.store.read(work)
 
@@ -217,8 +217,8 @@ async def _own(tx: Transaction, principal: Principal, public_id: str) -> Queue:
 
 async def _details(tx: Transaction, queue: Queue) -> QueueDetails:
     head = require_found(await queues.head(tx, queue.organization, queue.id))
-    shown = await queues.listeners(tx, queue.organization, queue.id, SHOWN_LISTENERS)
-    return QueueDetails(queue, head, tuple(shown))
+    shown = await queues.listeners_of(tx, queue.organization, [queue.id], SHOWN_LISTENERS)
+    return QueueDetails(queue, head, tuple(shown.get(queue.id, ())))
 
 
 def _check_alias(alias: str) -> None:

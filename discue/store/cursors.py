@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, Final, Literal
 
 import msgspec
@@ -14,7 +15,7 @@ from discue.store.engine import CursorKey, Row, Transaction
 from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
 from discue.store.organizations import read_retry
 from discue.store.queues import read_settings
-from discue.store.tables import by_index, chunks
+from discue.store.tables import by_index, chunks, given_rows, shifted
 
 _LARGEST_RUN: Final = 256
 
@@ -22,16 +23,7 @@ _LARGEST_RUN: Final = 256
 @cache
 def _among(key: str, count: int) -> str:
     """Return the condition that a row has one of `count` keys, whose parts are the parameters from `$2` on."""
-    width = len(key.split(", "))
-    # Without a type, PostgreSQL would take the parameters of VALUES for texts.
-    parts = [f"CAST(${number} AS BIGINT)" for number in range(2, 2 + width * count)]
-    keys = ", ".join(f"({', '.join(parts[start : start + width])})" for start in range(0, width * count, width))
-    return f"({key}) IN (VALUES {keys})"
-
-
-def _flat(keys: Sequence[CursorKey]) -> list[int]:
-    """Return the parameters of `_among`."""
-    return [part for key in keys for part in key]
+    return f"({key}) IN ({shifted(given_rows(count, len(key.split(', '))), 1)})"
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
@@ -178,12 +170,12 @@ async def claim(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> li
     won: list[CursorKey] = []
     for keys in chunks(sorted(cursors), _LARGEST_RUN):
         # Sorted keys: concurrent claims lock rows in one order, and cannot deadlock.
-        rows = await tx.rows(_CLAIM.format(_among(_KEY, len(keys)), _KEY), owner, *_flat(keys))
+        rows = await tx.rows(_CLAIM.format(_among(_KEY, len(keys)), _KEY), owner, *chain(*keys))
         won.extend((row[0], row[1], row[2]) for row in rows)
     replays: list[CursorKey] = []
     for keys in chunks(sorted(key for key in won if not key[2]), _LARGEST_RUN):
-        listeners = [part for key in keys for part in key[:2]]
-        rows = await tx.rows(_TAKE_ALONG.format(_among(_LISTENER_KEY, len(keys)), _KEY), owner, *listeners)
+        owned = chain(*(key[:2] for key in keys))
+        rows = await tx.rows(_TAKE_ALONG.format(_among(_LISTENER_KEY, len(keys)), _KEY), owner, *owned)
         replays.extend((row[0], row[1], row[2]) for row in rows)
     return sorted([*won, *replays])
 
@@ -195,7 +187,7 @@ async def release(tx: Transaction, owner: int, cursors: Sequence[CursorKey]) -> 
     """
     released = 0
     for keys in chunks(sorted(cursors), _LARGEST_RUN):
-        released += await tx.execute(_RELEASE.format(_among(_KEY, len(keys))), owner, *_flat(keys))
+        released += await tx.execute(_RELEASE.format(_among(_KEY, len(keys))), owner, *chain(*keys))
     return released
 
 

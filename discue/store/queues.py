@@ -40,9 +40,6 @@ _WITH_COUNT: Final = f"""
     WHERE queue.public_id = $2 AND queue.organization = $3 AND queue.deleted_at IS NULL"""
 _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND deleted_at IS NULL"
 _BY_ALIAS: Final = f"{_LIST} AND alias = $2"
-_LISTENERS: Final = """
-    SELECT public_id, alias FROM listener
-    WHERE organization = $1 AND queue = $2 AND deleted_at IS NULL ORDER BY id LIMIT $3"""
 # The subquery finds the last listener to read of each queue, which may have any number.
 _LISTENERS_OF: Final = f"""
     SELECT queue.id, listener.id, listener.public_id, listener.alias FROM queue
@@ -116,8 +113,7 @@ _plain_values: Callable[[Queue], Row] = attrgetter(*_PLAIN.split(", "))
 
 
 async def get(tx: Transaction, organization: int, public_id: str) -> Queue | None:
-    row = await tx.row(_BY_PUBLIC_ID, public_id, organization)
-    return from_row(row) if row is not None else None
+    return await read_one(tx, from_row, _BY_PUBLIC_ID, public_id, organization)
 
 
 async def get_named(tx: Transaction, organization: int, name: str) -> Queue | None:
@@ -164,18 +160,12 @@ async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:
-    row = await tx.row(_HEAD, organization, queue)
-    return Head(*row) if row is not None else None
+    return await read_one(tx, lambda row: Head(*row), _HEAD, organization, queue)
 
 
 async def heads(tx: Transaction, organization: int, queues: Sequence[int]) -> dict[int, Head]:
     """Read the heads of several queues, by row id."""
     return {queue: Head(*ends) for queue, *ends in await rows_among(tx, _HEADS, (organization,), queues)}
-
-
-async def listeners(tx: Transaction, organization: int, queue: int, limit: int) -> list[ResourceRef]:
-    """Read references to the queue's listeners, oldest first."""
-    return [ResourceRef(*row) for row in await tx.rows(_LISTENERS, organization, queue, limit)]
 
 
 async def listeners_of(

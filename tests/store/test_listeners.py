@@ -106,8 +106,8 @@ async def test_every_changed_field_of_a_listener_is_stored(store: Store, queue: 
 async def test_a_queue_refers_to_its_oldest_listeners(store: Store, queue: Queue) -> None:
     made = [await stored_listener(store, queue, number) for number in (20, 21, 22)]
     await store.write(lambda tx: listeners.mark_deleted(tx, OURS, made[0].id, NOON))
-    shown = await store.read(lambda tx: queues.listeners(tx, OURS, queue.id, 1))
-    assert [(each.public_id, each.alias) for each in shown] == [(made[1].public_id, made[1].alias)]
+    shown = await store.read(lambda tx: queues.listeners_of(tx, OURS, [queue.id], 1))
+    assert [(each.public_id, each.alias) for each in shown[queue.id]] == [(made[1].public_id, made[1].alias)]
 
 
 async def test_the_listeners_of_several_queues_are_found_at_once_and_of_each_the_oldest(store: Store) -> None:

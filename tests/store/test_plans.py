@@ -257,7 +257,7 @@ async def _look_at(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await listeners.get_with_facts(tx, OURS, listener.public_id, "acme")
     await listeners.read_facts(tx, OURS, [listener])
     await missed.newest_ids(tx, listener)
-    await queues.listeners(tx, OURS, queue.id, 10)
+    await queues.listeners_of(tx, OURS, [queue.id], 10)
     await listeners.update(tx, listener)
 
 
