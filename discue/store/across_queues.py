@@ -50,8 +50,8 @@ _LIMITS_OF_SOME: Final = ScanLimits(first=None, step=1_000, in_all=10_000)
 class AcrossQueues:
     """All messages of an organization that pass the filters of alias and time, by id, without duplicates."""
 
-    def __init__(self, organization: int, live: LiveQueues, selection: Selection) -> None:
-        self._organization = organization
+    def __init__(self, live: LiveQueues, selection: Selection) -> None:
+        self._organization = live.organization
         self._live = live
         filters = (
             ("alias =", selection.alias),
@@ -60,7 +60,7 @@ class AcrossQueues:
         )
         given = [(condition, value) for condition, value in filters if value is not None]
         self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
-        self._values: tuple[Value, ...] = (organization, *[value for _, value in given])
+        self._values: tuple[Value, ...] = (live.organization, *[value for _, value in given])
         self.within = _ids_of_times(selection)
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
@@ -181,7 +181,7 @@ class _Matching:
         self._states = None if selection.state is None else States(live.organization, selection.state)
         self._reads_all = has_filters(selection)
         self._are_all = only is None and selection.alias is None
-        self._all = AcrossQueues(live.organization, live, selection)
+        self._all = AcrossQueues(live, selection)
         low, high = self._all.within
         self._all.within = (low, min(high, above))
         self.locate = self._all.locate

@@ -21,7 +21,7 @@ from discue.domain.system_events import KeyLockedOut, ResourceName
 from discue.store import api_keys, events, feed, organizations, system_events, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import Occurrence
-from discue.store.tables import delete_oldest, read_one, rows_among
+from discue.store.tables import delete_older, delete_oldest, read_one, rows_among
 
 _FAILURES: Final = "SELECT failed_at, locks, locked_until FROM lockout WHERE subject = $1"
 _LOCKS: Final = "SELECT kind, name, address, locked_until FROM lockout"
@@ -37,9 +37,6 @@ _PUT: Final = """
     locked_until = excluded.locked_until, updated_at = excluded.updated_at"""
 _RELEASE: Final = """
     UPDATE lockout SET failed_at = '[]', locks = 0, locked_until = 0 WHERE subject = $1 RETURNING subject"""
-_DELETE_OLD: Final = """
-    DELETE FROM lockout
-    WHERE subject IN (SELECT subject FROM lockout WHERE updated_at < $1 ORDER BY updated_at LIMIT $2)"""
 MOST_SUBJECTS: Final = 100_000
 """How many subjects are kept: a stranger may have any number of addresses."""
 _ROWS_A_STEP: Final = 500
@@ -117,7 +114,7 @@ async def delete_beyond(tx: Transaction) -> int:
 
 async def delete_old(tx: Transaction, failed_before: int) -> int:
     """Delete some subjects whose last failure is older than that, and return how many."""
-    return await tx.execute(_DELETE_OLD, failed_before, _ROWS_A_STEP)
+    return await delete_older(tx, "lockout", "subject", "updated_at", before=failed_before, most=_ROWS_A_STEP)
 
 
 async def _report(tx: Transaction, lockout: Lockout, occurrence: Occurrence) -> None:

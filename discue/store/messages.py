@@ -228,7 +228,7 @@ async def _of_all(
     tx: Transaction, live: LiveQueues, selection: Selection, only: Collection[str] | None
 ) -> Source[MessageRow]:
     """Return the messages of all queues that pass the filters, or those with the ids of `only`."""
-    source = AcrossQueues(live.organization, live, selection)
+    source = AcrossQueues(live, selection)
     if only is None:
         rows = await rows_named_by_id(tx, live.organization, selection.alias)
     else:

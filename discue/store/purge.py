@@ -11,7 +11,7 @@ from discue.store import listeners, message_log, organizations, queues
 from discue.store.engine import QueueKey, Row, Transaction
 from discue.store.message_log import last_seq_stored_before
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
-from discue.store.tables import given_rows, padded, placeholders, read_one, within_bytes
+from discue.store.tables import delete_older, given_rows, padded, placeholders, read_one, within_bytes
 
 JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
@@ -276,19 +276,9 @@ DELETE FROM delivery WHERE state = 'missed' AND (organization, listener, stream,
     WHERE state = 'missed' AND key_hash IS NULL AND due_at < $1
     ORDER BY due_at LIMIT $2
 )"""
-_DELETE_MISSED_RANGES = """
-DELETE FROM missed_range WHERE (organization, listener, seq_from) IN (
-    SELECT organization, listener, seq_from FROM missed_range WHERE missed_at < $1 ORDER BY missed_at LIMIT $2
-)"""
-
-
 _DELETE_OLD = """
 DELETE FROM {0} WHERE (organization, id) IN (
     SELECT organization, id FROM {0} WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
-)"""
-_DELETE_ENDED = """
-DELETE FROM {0} WHERE (organization, id) IN (
-    SELECT organization, id FROM {0} WHERE ended_at < $1 ORDER BY ended_at LIMIT $2
 )"""
 _NEXT_ORGANIZATION = "SELECT id FROM organization WHERE id > $1 ORDER BY id LIMIT 1"
 
@@ -334,8 +324,8 @@ async def trim_log(tx: Transaction, log: LogToTrim, after: int, stored_before: i
 
 async def delete_missed(tx: Transaction, missed_before: int) -> int:
     """Delete some expired missed deliveries, and return how many."""
-    delivery_rows = await tx.execute(_DELETE_MISSED, missed_before, ROWS_A_STEP)
-    return delivery_rows + await tx.execute(_DELETE_MISSED_RANGES, missed_before, ROWS_A_STEP)
+    rows, key = await tx.execute(_DELETE_MISSED, missed_before, ROWS_A_STEP), "organization, listener, seq_from"
+    return rows + await delete_older(tx, "missed_range", key, "missed_at", before=missed_before, most=ROWS_A_STEP)
 
 
 async def delete_old(
@@ -348,7 +338,7 @@ async def delete_old(
 
 async def delete_ended(tx: Transaction, table: Literal["redelivery", "replay"], ended_before: int) -> int:
     """Delete some ended redeliveries or replays, and return how many."""
-    return await tx.execute(_DELETE_ENDED.format(table), ended_before, ROWS_A_STEP)
+    return await delete_older(tx, table, "organization, id", "ended_at", before=ended_before, most=ROWS_A_STEP)
 
 
 async def next_organization(tx: Transaction, after: int) -> int | None:

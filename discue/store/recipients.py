@@ -249,12 +249,6 @@ _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending", "ack
 """States in the order in which they need attention."""
 
 
-class _Listener(NamedTuple):
-    of: Recipient
-    missed_through: int
-    """The end of the last missed range that begins before the newest message; 0: there is none."""
-
-
 class Listed(Protocol):
     """A message in a list."""
 
@@ -298,7 +292,7 @@ async def states_of_queues(
         values: list[int] = []
         for queue in some:
             seqs = [message.seq for message in messages.get(queue, ())]
-            values += _values((organization, queue), seqs, listeners_at_most)
+            values += (max(seqs, default=0), organization, queue, listeners_at_most + 1, min(seqs, default=0))
             values += [*seqs, *[_NO_SEQ] * (count - len(seqs))]
         read: dict[int, list[Row]] = {}
         for place, *row in await tx.rows(_states_of(len(some), count), *values):
@@ -307,11 +301,6 @@ async def states_of_queues(
             key, rows = (organization, queue), read.get(queue, [])
             found[queue] = await _evaluated(tx, key, messages[queue], rows, listeners_at_most=listeners_at_most)
     return found
-
-
-def _values(key: tuple[int, int], seqs: Sequence[int], listeners_at_most: int) -> tuple[int, ...]:
-    """Return the values of `_STATES` before the seqs."""
-    return max(seqs, default=0), *key, listeners_at_most + 1, min(seqs, default=0)
 
 
 async def _evaluated(
@@ -323,27 +312,33 @@ async def _evaluated(
     parts: dict[int, list[Sequence[Any]]] = {}
     for part, *row in read:
         parts.setdefault(part, []).append(row)
-    listeners = [_listener(key, row) for row in parts.pop(_LISTENER_PART, ())]
+    organization, queue = key
+    listener_rows = parts.pop(_LISTENER_PART, [])
+    listeners = [
+        Recipient(organization, listener, queue, "", start_seq, Window.decode(position, ahead))
+        for listener, start_seq, position, _, ahead, *_ in listener_rows
+    ]
     ranges: Sequence[Sequence[Any]] = parts.pop(_RANGE_PART, [])
     rows = [row for part in sorted(parts) for row in parts[part]]
     if len(listeners) > listeners_at_most or len(rows) > _ROWS_AT_MOST:
         return None
-    page = _Page(messages, {each.of.listener: each.of.start_seq for each in listeners})
+    page = _Page(messages, {each.listener: each.start_seq for each in listeners})
     # A delivery row decides, whether its message is blocked by another one or not.
     for listener, seq, attempts, _, _, state, reason in rows:
         page.note(seq, listener, "pending" if state == "blocked" else _shown(state_of_row(state, attempts, reason)[0]))
     for each in listeners:
-        page.note_unsettled(each.of)
+        page.note_unsettled(each)
     if len(ranges) >= _RANGES_LOOKED_AT:
-        concerned = [each.of.listener for each in listeners if each.missed_through >= oldest]
-        ranges = await _ranges_within(tx, key[0], concerned, (oldest, newest))
+        # By the end of the last range that begins at or before the newest message.
+        concerned = [listener for listener, _, _, missed_through, *_ in listener_rows if missed_through >= oldest]
+        ranges = await _ranges_within(tx, organization, concerned, (oldest, newest))
         if len(ranges) > _RANGES_AT_MOST:
             return None
     of_listeners: dict[int, list[Interval]] = {}
     for listener, first, last, *_ in sorted(ranges, key=itemgetter(0, 1)):
         of_listeners.setdefault(listener, []).append((first, last))
     for each in listeners:
-        page.note_missed(each.of, of_listeners.get(each.of.listener, ()))
+        page.note_missed(each, of_listeners.get(each.listener, ()))
     return StatesRead({message.seq: page.state(message) for message in messages}, len(listeners))
 
 
@@ -416,12 +411,6 @@ class _Page:
         if message.is_delayed and states:
             return "pending"
         return next((state for state in _FIRST if state in states), "no_listeners")
-
-
-def _listener(key: tuple[int, int], row: Sequence[Any]) -> _Listener:
-    listener, start_seq, position, missed_through, ahead, *_ = row
-    of = Recipient(key[0], listener, key[1], "", start_seq, Window.decode(position, ahead))
-    return _Listener(of, missed_through)
 
 
 def _shown(state: DeliveryState) -> MessageState:

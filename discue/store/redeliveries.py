@@ -1,8 +1,6 @@
 """Redeliveries: previews, and batches of deliveries to make due again. Their rows are like those of replays."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Final, Generic, TypeVar
 
@@ -18,8 +16,6 @@ from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import (
     at_given,
     by_index,
-    given_rows,
-    padded,
     placeholders,
     prefixed,
     read_number,
@@ -27,6 +23,7 @@ from discue.store.tables import (
     row_reader,
     rows_among,
     rows_at,
+    rows_given,
 )
 
 Job = TypeVar("Job", Redelivery, Replay)
@@ -161,7 +158,14 @@ async def preview(
 
 _ENDS_AT_MOST: Final = 64
 _GROWTH: Final = 16
-_NO_RANGE: Final = (1, 0)
+_IN_RANGE: Final = """
+    FROM log x WHERE x.organization = $1 AND x.queue = $2 AND x.seq >= given.low AND x.seq <= given.high
+    ORDER BY x.seq"""
+_ENDS_OF_RANGES: Final = f"""
+    WITH given (organization, queue, low, high) AS ({{}})
+    SELECT given.low, (SELECT x.seq {_IN_RANGE} LIMIT 1), (SELECT x.id {_IN_RANGE} LIMIT 1),
+        (SELECT x.seq {_IN_RANGE} DESC LIMIT 1), (SELECT x.id {_IN_RANGE} DESC LIMIT 1)
+    FROM given"""
 
 
 async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Interval]) -> list[tuple[int, str]]:
@@ -176,24 +180,12 @@ async def _ends_of_ranges(tx: Transaction, of: Recipient, ranges: Sequence[Inter
     while passed < len(ranges) and not (first and last):
         early = ranges[passed : passed + count] if not first else ()
         late = ranges[::-1][passed : passed + count] if not last else ()
-        given = padded([*early, *late], _NO_RANGE)
-        rows = await tx.rows(_ends_in(len(given)), *chain(*given), of.organization, of.queue)
+        rows = await rows_given(tx, _ENDS_OF_RANGES, (of.organization, of.queue), [*early, *late])
         kept = {row[0]: row[1:] for row in rows if row[1] is not None}
         first += [kept[low][:2] for low, _ in early if low in kept]
         last += [kept[low][2:] for low, _ in late if low in kept]
         passed, count = passed + count, min(count * _GROWTH, _ENDS_AT_MOST)
     return [*first, *last]
-
-
-@cache
-def _ends_in(count: int) -> str:
-    """Return the statement for the first and the last message of each of some ranges."""
-    within = f"""FROM log x WHERE x.organization = ${2 * count + 1} AND x.queue = ${2 * count + 2}
-            AND x.seq >= given.low AND x.seq <= given.high ORDER BY x.seq"""
-    ends = ", ".join(
-        f"(SELECT x.{name} {within} {order} LIMIT 1)" for order in ("ASC", "DESC") for name in ("seq", "id")
-    )
-    return f"WITH given (low, high) AS ({given_rows(count, 2)}) SELECT given.low, {ends} FROM given"
 
 
 STEP_ROWS: Final = 500

@@ -190,6 +190,12 @@ async def delete_oldest(tx: Transaction, table: str, key: str, age: str, *, kept
     return await tx.execute(sql, _DELETED_AT_ONCE, kept)
 
 
+async def delete_older(tx: Transaction, table: str, key: str, age: str, *, before: int, most: int) -> int:
+    """Delete the oldest rows of a table whose `age`, which must have an index, is below a value. Returns how many."""
+    sql = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {age} < $1 ORDER BY {age} LIMIT $2)"
+    return await tx.execute(sql, before, most)
+
+
 Key = tuple[int, ...]
 """The key of a row; the empty one is before all of them."""
 
@@ -246,23 +252,12 @@ LOG: Final = _SPECS["log"]
 SCHEDULED: Final = _SPECS["scheduled"]
 
 _COPIED: Final = (
-    *("organization", "api_key", "queue", "listener", "organization_user", "domain", "topic", "channel", "session"),
-    *("sign_in_code", "second_factor", "user_identity", "portal", "portal_theme", "portal_session", "lockout"),
-    *("queue_head", "cursor", "liveness", "delivery", "missed_range", "missed_report", "job", "redelivery", "replay"),
-    *(
-        "feed_head",
-        "feed",
-        "tally",
-        "listener_tally",
-        "event",
-        "idempotency_key",
-        "idempotency_response",
-        "body",
-        "log",
-    ),
-    *("scheduled", "schedule", "attempt", "attempt_detail"),
+    "organization, api_key, queue, listener, organization_user, domain, topic, channel, session, sign_in_code, "
+    "second_factor, user_identity, portal, portal_theme, portal_session, lockout, queue_head, cursor, liveness, "
+    "delivery, missed_range, missed_report, job, redelivery, replay, feed_head, feed, tally, listener_tally, event, "
+    "idempotency_key, idempotency_response, body, log, scheduled, schedule, attempt, attempt_detail"
 )
-TABLES: Final = tuple(_SPECS[name] for name in _COPIED)
+TABLES: Final = tuple(_SPECS[name] for name in _COPIED.split(", "))
 """All tables except those of the database itself (`meta`), its workers (`worker`, `replay_slot`), the intake and the
 current minute (`allowance`).
 

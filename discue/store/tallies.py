@@ -20,7 +20,7 @@ from discue.domain.ids import row_id_at
 from discue.domain.quotas import ResourceQuotaName
 from discue.domain.rate import MINUTE_MS, granted_share
 from discue.store.engine import Row, Settle, Transaction
-from discue.store.tables import chunks, delete_oldest, read_number, rows_among, statement_of_rows
+from discue.store.tables import chunks, delete_older, delete_oldest, read_number, rows_among, statement_of_rows
 
 PERIOD_MS: Final = 300_000
 PERIODS_A_DAY: Final = 288
@@ -226,10 +226,6 @@ _TAKE_BUDGET: Final = """
     WHERE allowance.taken < $5 RETURNING taken"""
 _RETURN_BUDGET: Final = """
     UPDATE allowance SET taken = taken - $1 WHERE organization = $2 AND caller = $3 AND minute = $4 AND taken >= $1"""
-_DELETE_OLD_BUDGETS: Final = """
-    DELETE FROM allowance WHERE (organization, caller, minute) IN (
-        SELECT organization, caller, minute FROM allowance WHERE minute < $1 ORDER BY minute LIMIT $2
-    )"""
 
 
 class BudgetRequest(msgspec.Struct, frozen=True, gc=False):
@@ -275,7 +271,8 @@ def number_of(subject: str) -> int:
 
 async def delete_old_budgets(tx: Transaction, before_minute: int) -> int:
     """Delete some budgets of past minutes, and return how many."""
-    return await tx.execute(_DELETE_OLD_BUDGETS, before_minute, BUDGETS_A_STEP)
+    key = "organization, caller, minute"
+    return await delete_older(tx, "allowance", key, "minute", before=before_minute, most=BUDGETS_A_STEP)
 
 
 async def delete_beyond(tx: Transaction) -> int:
@@ -315,10 +312,6 @@ _OF_LISTENER: Final = """
 _SUMS: Final = """
     SELECT listener, CAST(sum(acknowledged) AS BIGINT), CAST(sum(failed) AS BIGINT), CAST(sum(missed) AS BIGINT)
     FROM listener_tally WHERE organization = $1 AND period >= $2 AND listener IN ({}) GROUP BY listener"""
-_DELETE_OLD_OF_LISTENERS: Final = """
-    DELETE FROM listener_tally WHERE (organization, listener, period) IN (
-        SELECT organization, listener, period FROM listener_tally WHERE period < $1 ORDER BY period LIMIT $2
-    )"""
 
 
 class ListenerTally(NamedTuple):
@@ -399,4 +392,5 @@ async def sums_of_listeners(
 
 async def delete_old_of_listeners(tx: Transaction, before: int) -> int:
     """Delete some tallies of periods before one, of all organizations, and return how many."""
-    return await tx.execute(_DELETE_OLD_OF_LISTENERS, before, LISTENER_ROWS_A_STEP)
+    key = "organization, listener, period"
+    return await delete_older(tx, "listener_tally", key, "period", before=before, most=LISTENER_ROWS_A_STEP)
