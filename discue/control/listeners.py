@@ -32,6 +32,7 @@ from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.waiting import ListenerCondition
 from discue.store import (
+    aliases,
     attempts,
     domains,
     listeners,
@@ -181,7 +182,7 @@ async def get(
 async def names(control: ControlContext, principal: Principal, public_ids: Collection[str]) -> dict[str, str]:
     if not public_ids:
         return {}
-    return await control.store.read(lambda tx: listeners.aliases_of(tx, principal.organization, public_ids))
+    return await control.store.read(lambda tx: aliases.of_ids(tx, "listener", principal.organization, public_ids))
 
 
 @reading

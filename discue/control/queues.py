@@ -27,7 +27,7 @@ from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Principal
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS, check_not_reserved
-from discue.store import purge, queues, schedules
+from discue.store import aliases, purge, queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -167,7 +167,7 @@ async def names(control: ControlContext, principal: Principal, public_ids: Abstr
     cached = {each: control.cache.cached_queue(principal.organization, each) for each in public_ids}
     found = {public_id: record.alias for public_id, record in cached.items() if record is not None}
     if others := public_ids - found.keys():
-        found |= await control.store.read(lambda tx: queues.aliases_of(tx, principal.organization, others))
+        found |= await control.store.read(lambda tx: aliases.of_ids(tx, "queue", principal.organization, others))
     return found
 
 

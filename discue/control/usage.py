@@ -13,7 +13,7 @@ from discue.domain.model import Organization
 from discue.domain.quotas import Quotas, quotas_of
 from discue.domain.scopes import Principal
 from discue.domain.system_events import QuotaNear
-from discue.store import api_keys, events, listeners, organizations, system_events, tallies, users
+from discue.store import aliases, events, listeners, organizations, system_events, tallies, users
 from discue.store.engine import Row, Transaction
 from discue.store.events import EventQuery, EventTopic, UsageEvent
 from discue.store.message_log import ABOVE_EVERY_ID
@@ -242,7 +242,7 @@ async def names_of(tx: Transaction, principal: Principal, events: Sequence[Usage
     own = principal.organization
     return EventNames(
         await users.names_of(tx, own, authors),
-        await api_keys.aliases_of(tx, own, clients),
+        await aliases.of_ids(tx, "api_key", own, clients),
         await listeners.queues_of(tx, own, changed),
     )
 

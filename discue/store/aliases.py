@@ -1,11 +1,12 @@
 """Resources by alias. An alias is unique in its organization, or in the queue or topic that the resource is in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Literal, NamedTuple, get_args
 
 from discue.store import users
 from discue.store.engine import Transaction, Value
+from discue.store.tables import rows_among
 
 NamedKind = Literal["organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule"]
 """Resources with a unique alias, by the name of their table."""
@@ -53,6 +54,14 @@ async def find(tx: Transaction, kind: NamedKind, organization: int, alias: str, 
 async def has_id(tx: Transaction, kind: NamedKind, organization: int, public_id: str) -> bool:
     """Return whether a resource of the organization has this public id."""
     return await _read(tx, _BY_ID[kind], kind, organization, public_id) is not None
+
+
+async def of_ids(
+    tx: Transaction, kind: Literal["api_key", "queue", "listener"], organization: int, public_ids: Collection[str]
+) -> dict[str, str]:
+    """Read the aliases of resources by their public ids, also of deleted ones."""
+    sql = f"SELECT public_id, alias FROM {kind} WHERE organization = $1 AND public_id IN ({{}})"
+    return dict(await rows_among(tx, sql, (organization,), list(public_ids)))
 
 
 async def neighbours(

@@ -7,7 +7,7 @@ from typing import Final
 from discue.domain.model import ApiKey
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, read_one, row_reader, rows_among
+from discue.store.tables import placeholders, read_one, row_reader
 
 _COLUMNS: Final = (
     "id, organization, public_id, alias, status, scopes, expires_at, last_used_at, created_at, updated_at, secret_hash"
@@ -19,7 +19,6 @@ _LIST: Final = f"SELECT {_COLUMNS} FROM api_key WHERE organization = $1"
 _ENABLED: Final = f"""
     SELECT {_COLUMNS} FROM api_key
     WHERE organization = $1 AND id > $2 AND status = 'enabled' ORDER BY id LIMIT $3"""
-_ALIASES: Final = "SELECT public_id, alias FROM api_key WHERE organization = $1 AND public_id IN ({})"
 _INSERT: Final = f"INSERT INTO api_key ({_COLUMNS}) VALUES ({placeholders(1, 11)})"
 _UPDATE: Final = """
     UPDATE api_key SET alias = $1, status = $2, scopes = $3, expires_at = $4, updated_at = $5
@@ -54,11 +53,6 @@ async def page(
 async def enabled_after(tx: Transaction, organization: int, after: int, limit: int) -> list[ApiKey]:
     """Read enabled keys, including expired ones, in the order of row ids."""
     return [_from_row(row) for row in await tx.rows(_ENABLED, organization, after, limit)]
-
-
-async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
-    """Read the aliases of keys by their public ids."""
-    return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
 
 
 async def insert(tx: Transaction, key: ApiKey) -> None:

@@ -245,7 +245,8 @@ def status_bounds(status: str) -> tuple[int, int]:
     return int(status), int(status)
 
 
-async def _locate(_tx: Transaction, public_id: str) -> Span:
+async def _locate(tx: Transaction, public_id: str) -> Span:
+    del tx
     key = row_id_up_to(public_id)
     return key, key
 
@@ -256,6 +257,7 @@ class _OfListener:
     def __init__(self, listener: Listener, selection: Selection) -> None:
         self._organization, self._listener = listener.organization, listener.id
         self._within = _span(listener, selection)
+        self.locate = _locate
         is_no_success = selection.status is not None and not selection.status.startswith("2")
         is_failed = selection.outcome == "failed" or is_no_success
         self._scanned = _IS_FAILED if is_failed else _IS_ANY
@@ -276,9 +278,6 @@ class _OfListener:
         last = next((int(row[0]) for row in rows if row[1] is None), None)
         found = sorted((AttemptRow(*row) for row in rows if row[1] is not None), reverse=part.newest_first)
         return ScanStep(found, last, "" if last is None else event_id_of(last))
-
-    async def locate(self, tx: Transaction, public_id: str) -> Span:
-        return await _locate(tx, public_id)
 
 
 def _span(listener: Listener, selection: Selection) -> Span:

@@ -266,7 +266,6 @@ _IDS_OF_QUEUE: Final = """
 _QUEUES: Final = f"""
     SELECT listener.public_id, queue.public_id FROM listener {_WITH_QUEUE}
     WHERE listener.organization = $1 AND listener.public_id IN ({{}}) AND listener.deleted_at IS NULL"""
-_ALIASES: Final = "SELECT public_id, alias FROM listener WHERE organization = $1 AND public_id IN ({})"
 
 
 class ListenerFacts(msgspec.Struct, frozen=True):
@@ -359,11 +358,6 @@ async def page_of_queue(
     """Read a page of the queue's listeners, or of those in `only` (public ids)."""
     table = of_customer(_table(_OF_QUEUE, queue.organization, queue.id), selection)
     return await listed(tx, table, selection, _from_row, only=only)
-
-
-async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
-    """Read the aliases of listeners by their public ids, also of deleted ones."""
-    return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
 
 
 async def queues_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:

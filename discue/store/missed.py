@@ -53,7 +53,6 @@ _NEWEST: Final = f"""{_OF_DELIVERIES.format("state = 'missed' AND stream + 0 = 0
     SELECT * FROM (
         SELECT seq_to, 1, NULL FROM missed_range WHERE organization = $1 AND listener = $2
         ORDER BY seq_from DESC LIMIT 1) AS looked_at"""
-_QUEUES: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 
 
 async def page_of_listener(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:
@@ -117,7 +116,7 @@ async def page(
             return await page_of_one(tx, of, selection)
     if page.items or selection.queue is None:
         return page
-    if await tx.row(_QUEUES.format("$2"), organization, selection.queue) is None:
+    if not await queues.ids_of(tx, organization, [selection.queue]):
         raise _wrong("queue", "must be the id of a queue")
     return page
 
@@ -161,7 +160,7 @@ async def _listeners_among(
     rows: list[Row] = await rows_among(tx, _BY_IDS, (organization,), list(only))
     found = {listener for listener, of in rows if queue in {None, of}}
     if queue is None:
-        for (each,) in await rows_among(tx, _QUEUES, (organization,), list(only)):
+        for each in await queues.ids_of(tx, organization, only):
             found |= {row[0] for row in await tx.rows(_OF_QUEUE, organization, each, _LISTENERS_CHOSEN)}
             if len(found) >= _LISTENERS_CHOSEN:
                 raise _wrong("listener", "is required: the queues have too many listeners")

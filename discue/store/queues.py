@@ -67,7 +67,6 @@ _CLOSE_HEADS: Final = """
     WHERE organization = $2 AND queue > $3 AND queue <= $4 AND closed_at IS NULL"""
 _IDS: Final = "SELECT id FROM queue WHERE organization = $1 AND public_id IN ({}) AND deleted_at IS NULL"
 _IDS_AFTER: Final = "SELECT id FROM queue WHERE organization = $1 AND id > $2 ORDER BY id LIMIT $3"
-_ALIASES: Final = "SELECT public_id, alias FROM queue WHERE organization = $1 AND public_id IN ({})"
 
 
 class ResourceRef(msgspec.Struct, frozen=True):
@@ -152,11 +151,6 @@ async def page(
 async def ids_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> list[int]:
     """Return the row ids of existing queues of the organization."""
     return [row[0] for row in await rows_among(tx, _IDS, (organization,), list(public_ids))]
-
-
-async def aliases_of(tx: Transaction, organization: int, public_ids: Collection[str]) -> dict[str, str]:
-    """Read the aliases of queues by their public ids, also of deleted ones."""
-    return dict(await rows_among(tx, _ALIASES, (organization,), list(public_ids)))
 
 
 async def head(tx: Transaction, organization: int, queue: int) -> Head | None:

@@ -196,7 +196,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await api_keys.by_public_id(tx, public_id(1))
     await api_keys.by_id(tx, OURS, row_id(1))
     await api_keys.enabled_after(tx, OURS, 0, 10)
-    await api_keys.aliases_of(tx, OURS, [public_id(33)])
+    await aliases.of_ids(tx, "api_key", OURS, [public_id(33)])
     await users.names_of(tx, OURS, [public_id(33)])
     await listeners.queues_of(tx, OURS, [public_id(33)])
     await api_keys.mark_used(tx, OURS, row_id(1), NOON)
