@@ -61,7 +61,10 @@ class AcrossQueues:
         given = [(condition, value) for condition, value in filters if value is not None]
         self._sql = _IDS + "".join([f" AND {condition} ${number}" for number, (condition, _) in enumerate(given, 2)])
         self._values: tuple[Value, ...] = (live.organization, *[value for _, value in given])
-        self.within = _ids_of_times(selection)
+        earliest, latest = selection.created_after, selection.created_before
+        low = "" if earliest is None else first_id_at(earliest + 1 - _APART_MS)
+        self.within = (low, ABOVE_EVERY_ID if latest is None else first_id_at(latest))
+        """Two ids between which all messages that pass the time filters are."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
@@ -120,16 +123,6 @@ class AcrossQueues:
 def between(low: str, high: str) -> tuple[_IdKey, _IdKey]:
     """Return the keys between two ids, both excluded."""
     return (low, LARGEST), (high, 0)
-
-
-def _ids_of_times(selection: Selection) -> tuple[str, str]:
-    """Return two ids between which all messages that pass the time filters are."""
-    low, high = "", ABOVE_EVERY_ID
-    if selection.created_after is not None:
-        low = first_id_at(selection.created_after + 1 - _APART_MS)
-    if selection.created_before is not None:
-        high = first_id_at(selection.created_before)
-    return low, high
 
 
 async def page_of_matching(

@@ -71,7 +71,7 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
     rows = []
     for seq, entry in numbered:
         is_long = len(entry.body) > tx.inline_bytes
-        body_id = await _store_body(tx, queue[0], entry.body) if is_long else None
+        body_id = await read_number(tx, _INSERT_BODY, queue[0], len(entry.body), entry.body) if is_long else None
         rows.append(_log_row(queue, seq, stored_at, entry_values(entry, body_id)))
     await insert_rows(tx, LOG, rows)
     delayed = [(seq, entry) for seq, entry in numbered if entry.due_at is not None]
@@ -82,11 +82,6 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
     )
     await tallies.add(tx, counted)
     return int(head)
-
-
-async def _store_body(tx: Transaction, organization: int, body: bytes) -> int:
-    """Store a body that is too long for its row, and return its id."""
-    return await read_number(tx, _INSERT_BODY, organization, len(body), body)
 
 
 def _log_row(queue: QueueKey, seq: int, stored_at: int, from_entry: Values) -> Row:

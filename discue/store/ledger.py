@@ -172,7 +172,9 @@ class Ledger:
             self.note(organization)
             if not rows:
                 if line.granted >= _GRANTS_PER_TURN:
-                    await self._wait_for_turn(line)
+                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    line.next_turn.append(turn)
+                    await turn
                 else:
                     self._count_grant(line)
         if rows or size > SMALL_READ_BYTES:
@@ -264,11 +266,6 @@ class Ledger:
                     grant.set_result(None)
             if line.waiting and not line.waiting[0].rows:
                 self._begin_next(line)
-
-    async def _wait_for_turn(self, line: Line) -> None:
-        grant: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.next_turn.append(grant)
-        await grant
 
     async def _wait(self, line: Line, rows: int, size: int) -> None:
         if not line.organization:

@@ -131,7 +131,9 @@ async def page_of_queue(
             return await page_in_state(tx, of, selection, bounds, accepts=accepts if selection.header else None)
         limits = _LIMITS_OF_STATE if source is None and selection.header is None else _LIMITS_OF_STATE_AMONG
         select = States(log[0], state).select if of is None else _selecting(of, state)
-    scan = _OfQueue(log, source or OneLog(log, bounds), accepts, select, bounds=bounds, of=of)
+    floor = 0 if of is None else of.start_seq
+    whole = OneLog(log, bounds, floor=floor)
+    scan = _OfQueue(whole, source or OneLog(log, bounds), accepts, select, floor=floor)
     return await browse_matching(tx, scan, selection, limits)
 
 
@@ -140,19 +142,17 @@ class _OfQueue:
 
     def __init__(
         self,
-        log: tuple[int, int],
+        whole: OneLog,
         source: RowsInOrder[MessageRow],
         accepts: Accepts,
         select: _Select | None,
         *,
-        bounds: PageBounds,
-        of: Recipient | None,
+        floor: int,
     ) -> None:
         self._source = source
         self._accepts = accepts
         self._select = select
-        self._floor = 0 if of is None else of.start_seq
-        whole = OneLog(log, bounds, floor=self._floor)
+        self._floor = floor
         self._within = whole.within
         self.locate = whole.locate
 

@@ -55,11 +55,6 @@ def position_of(key: Key) -> str:
     return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
 
 
-def key_at(position: str) -> Key:
-    """Return the key of a position."""
-    return min(decode(position[:_CHARACTERS]), LARGEST), min(decode(position[_CHARACTERS:]), LARGEST)
-
-
 # Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
 # index: otherwise SQLite would sort.
 _OF_ALL: Final = """
@@ -264,7 +259,8 @@ class MissedScan:
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
-            key = key_at(public_id)
+            listener, seq = decode(public_id[:_CHARACTERS]), decode(public_id[_CHARACTERS:])
+            key = (min(listener, LARGEST), min(seq, LARGEST))
             return key, key
         of = self._only
         older, newer = await seqs_around(tx, (of.organization, of.queue), public_id)

@@ -11,7 +11,7 @@ from discue.store import listeners, message_log, organizations, queues
 from discue.store.engine import QueueKey, Row, Transaction
 from discue.store.message_log import last_seq_stored_before
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
-from discue.store.tables import delete_older, given_rows, padded, placeholders, read_one, within_bytes
+from discue.store.tables import delete_older, placeholders, read_one, rows_given, within_bytes
 
 JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
@@ -146,9 +146,8 @@ async def step(tx: Transaction, job: Job) -> bool:
 
 async def _purge_listener(tx: Transaction, organization: int, listener: int) -> bool:
     # The cursor is deleted first: without it no settle is applied, so nothing is added during the purge.
-    await tx.execute("DELETE FROM cursor WHERE organization = $1 AND listener = $2", organization, listener)
-    await tx.execute("DELETE FROM liveness WHERE organization = $1 AND listener = $2", organization, listener)
-    await tx.execute("DELETE FROM missed_report WHERE organization = $1 AND listener = $2", organization, listener)
+    for table in ("cursor", "liveness", "missed_report"):
+        await tx.execute(f"DELETE FROM {table} WHERE organization = $1 AND listener = $2", organization, listener)
     for table, key, rows in _OF_LISTENER:
         if await _remove_some(tx, table, {"organization": organization, "listener": listener}, key, rows=rows):
             return False
@@ -291,9 +290,7 @@ async def logs_after(tx: Transaction, after: tuple[int, int], limit: int) -> lis
 
 async def oldest_messages(tx: Transaction, logs: Sequence[LogToTrim]) -> dict[QueueKey, int]:
     """Read when the oldest message of each log was stored, in milliseconds since the epoch. Empty logs are left out."""
-    asked = padded(logs, logs[0])
-    sql = _OLDEST_OF_LOGS.format(given_rows(len(asked), 3))
-    found = await tx.rows(sql, *(value for log in asked for value in (log.organization, log.queue, log.tail)))
+    found = await rows_given(tx, _OLDEST_OF_LOGS, (), [(log.organization, log.queue, log.tail) for log in logs])
     return {(organization, queue): stored_at for organization, queue, stored_at in found if stored_at is not None}
 
 

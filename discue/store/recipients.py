@@ -74,11 +74,9 @@ async def find_recipient_within(
 ) -> tuple[Recipient, PageBounds] | None:
     """Return a listener, and the bounds of a page in the log of its queue."""
     row = await tx.row(_WITH_BOUNDS, organization, public_id, *bounds_values(selection))
-    return (
-        None
-        if row is None
-        else (_recipient(organization, row[:-BOUNDS_WIDTH]), bounds_from(selection, row[-BOUNDS_WIDTH:]))
-    )
+    if row is None:
+        return None
+    return _recipient(organization, row[:-BOUNDS_WIDTH]), bounds_from(selection, row[-BOUNDS_WIDTH:])
 
 
 def _recipient(organization: int, row: Row) -> Recipient:
