@@ -7,15 +7,15 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from discue.domain.messages import MessageState
+from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import DeliveryState
 from discue.domain.window import Interval, Window
 from discue.store.engine import MissedRange, Row, Transaction
-from discue.store.message_log import BOUNDS_WIDTH, PageBounds, bounds_from, bounds_values, with_bounds
+from discue.store.message_log import BOUNDS_WIDTH, MessageRow, PageBounds, bounds_from, bounds_values, with_bounds
 from discue.store.pagination import LARGEST, Selection
 from discue.store.tables import given_rows, padded, placeholders, read_one, rows_among, rows_given, shifted
 
@@ -247,15 +247,8 @@ _FIRST: Final[tuple[MessageState, ...]] = ("missed", "retrying", "pending", "ack
 """States in the order in which they need attention."""
 
 
-class Listed(Protocol):
-    """A message in a list."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def origin_seq(self) -> int: ...
-    @property
-    def is_delayed(self) -> bool: ...
+Listed = MessageRow | StoredMessage
+"""A message in a list."""
 
 
 async def states_for(tx: Transaction, of: Recipient, messages: Sequence[Listed]) -> dict[int, MessageState]:
