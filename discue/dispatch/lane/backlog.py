@@ -14,7 +14,6 @@ from discue.dispatch.delivery_rules import Gap, steps_of_page
 from discue.dispatch.lane.context import PAGE_BYTES, BodyBudget, memory_of
 from discue.dispatch.lane.ordering import WaitingByKey
 from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
-from discue.dispatch.lane.store_checks import READ_RETRY_MS
 from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.messages import Entry
 from discue.domain.waiting import DUE_NOW
@@ -193,14 +192,10 @@ class Backlog:
                 await (self._read_swept() if self._sweep.is_on else self._read_due(now))
             if page and epoch == self.epoch:
                 await self._read_page()
-        except StoreDamaged:
-            self.owned.on_damage()
-            self._damaged_until = self._worker.clock.monotonic() + DAMAGED_RETRY_SECONDS
-            self.owned.lane.wake_at(self._worker.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
-            return
-        except Unavailable:
-            # The store logs the cause; the lane only repeats the read.
-            self.owned.lane.wake_at(self._worker.clock.now() + READ_RETRY_MS)
+        except Unavailable as error:
+            if isinstance(error, StoreDamaged):
+                self._damaged_until = self._worker.clock.monotonic() + DAMAGED_RETRY_SECONDS
+            self.owned.lane.wake_at(self.owned.retries_at(error))
             return
         finally:
             self._is_reading = False

@@ -89,29 +89,38 @@ class OwnedCursor:
         """Report that data of the queue is damaged."""
         self.worker.store.damage.note((self.record.organization, self.record.queue))
 
+    def retries_at(self, error: Unavailable) -> int:
+        """Return when to repeat a read that failed, in milliseconds since the epoch. Reports damaged data.
+
+        The store logs the cause.
+        """
+        if isinstance(error, StoreDamaged):
+            self.on_damage()
+        return self.worker.clock.now() + round(_pause_seconds(error) * 1_000)
+
 
 T = TypeVar("T")
 
 STORE_RETRY_SECONDS: Final = 0.25
-"""How long a write waits until it is repeated."""
+"""How long to wait before a read or write is repeated."""
 
 DAMAGED_RETRY_SECONDS: Final = 15.0
 """How long to wait before a read or write of damaged data is repeated."""
 
 
+def _pause_seconds(error: Exception) -> float:
+    return DAMAGED_RETRY_SECONDS if isinstance(error, StoreDamaged) else STORE_RETRY_SECONDS
+
+
 async def write_until_stored(
-    write: Callable[[], Awaitable[T]],
-    *,
-    is_wanted: Callable[[], bool] = lambda: True,
-    on_unavailable: Callable[[], None] = lambda: None,
+    write: Callable[[], Awaitable[T]], *, is_wanted: Callable[[], bool] = lambda: True
 ) -> T | None:
     """Repeat a write while the store is unavailable. Returns its result, or None if it is not wanted any more."""
     while is_wanted():
         try:
             return await write()
         except (Unavailable, StoreUnusable) as error:
-            on_unavailable()
-            await asyncio.sleep(DAMAGED_RETRY_SECONDS if isinstance(error, StoreDamaged) else STORE_RETRY_SECONDS)
+            await asyncio.sleep(_pause_seconds(error))
     return None
 
 
@@ -247,8 +256,7 @@ class Flush:
             self._on_stored(self._settle)
         elif isinstance(result, Unavailable | StoreUnusable):
             self.state = FlushState.REPEATING
-            seconds = DAMAGED_RETRY_SECONDS if isinstance(result, StoreDamaged) else STORE_RETRY_SECONDS
-            self._owned.worker.spawn(self._repeat(seconds))
+            self._owned.worker.spawn(self._repeat(_pause_seconds(result)))
         else:
             # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
             self._end()

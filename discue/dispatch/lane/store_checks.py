@@ -6,16 +6,13 @@ from functools import partial
 from typing import Final
 
 from discue.dispatch.lane.ordering import Ordering
-from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, OwnedCursor
+from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS, OwnedCursor
 from discue.dispatch.lane.states import CHECK_TRANSITIONS, CheckState, transition
-from discue.domain.errors import StoreDamaged, Unavailable
+from discue.domain.errors import Unavailable
 from discue.store import delivery_rows
 from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import DeliveryRow, Settle
 from discue.store.redeliveries import next_batch
-
-READ_RETRY_MS: Final = 250
-"""How long a lane waits before it repeats a read that failed."""
 
 
 class StoreCheck(ABC):
@@ -63,12 +60,8 @@ class StoreCheck(ABC):
             while self.state is CheckState.REQUESTED and self._owned.is_active:
                 self._enter(CheckState.RUNNING)
                 await self.check_once()
-        except StoreDamaged:
-            self._owned.on_damage()
-            self.request_at(self._worker.clock.now() + round(DAMAGED_RETRY_SECONDS * 1_000))
-        except Unavailable:
-            # The store logs the cause; the lane only repeats the read.
-            self.request_at(self._worker.clock.now() + READ_RETRY_MS)
+        except Unavailable as error:
+            self.request_at(self._owned.retries_at(error))
         finally:
             self._enter(CheckState.IDLE)
 
@@ -170,7 +163,7 @@ class RedeliveryRunner(StoreCheck):
         now = self._worker.clock.now()
         if cursor.ordering is not None and not all(cursor.ordering.holds(row.seq) for row in batch.keys):
             # A key of the batch was freed since it was read: its message was deleted.
-            self.request_at(now + READ_RETRY_MS)
+            self.request_at(now + round(STORE_RETRY_SECONDS * 1_000))
             return
         self._is_storing = True
         if batch.redelivery.pace is not None:
