@@ -14,7 +14,7 @@ from discue.dispatch.delivery_rules import SKIP, DeliveryRules
 from discue.dispatch.jobs import scheduler
 from discue.dispatch.lane import breaker, endpoint, limits
 from discue.dispatch.lane.context import WorkerSession
-from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts
+from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.handover import InheritedRequests
 from discue.dispatch.lane.lane import Lane
@@ -286,7 +286,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         "TokenBucket",
         lambda limit, now, **_named: TokenBucket(limit, now, is_full=True),
     ),
-    "never_says_how_far_a_replay_is": (ReplayCounts, "take", lambda _self: None),
+    "never_says_how_far_a_replay_is": (CursorState, "_take_replay_step", lambda _self: None),
     "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
     "sends_to_inactive_listeners": (breaker, "breaker_state", lambda _liveness: "closed"),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),

@@ -30,23 +30,6 @@ _AS_STORED: Final = frozenset(
 """States that are dropped from memory once they are stored."""
 
 
-class ReplayCounts:
-    """The counts of a replay, which keeps no rows of deliveries that end without success."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.expired = 0
-        """How many messages have expired since the last flush."""
-        self.filtered = 0
-        """How many messages were filtered since the last flush."""
-
-    def take(self) -> ReplayStep:
-        """Return the progress since the last flush, and reset it."""
-        step = ReplayStep(self.expired, self.filtered, self._clock.now())
-        self.expired = self.filtered = 0
-        return step
-
-
 class CursorState:
     """The bookkeeping of one cursor. `take` returns the changes to store; nothing here does I/O.
 
@@ -54,10 +37,12 @@ class CursorState:
     cursor has passed its request, a consumer has it, or it is missed.
     """
 
-    def __init__(self, record: LaneRecord, replay: ReplayCounts | None = None) -> None:
-        """`replay`: the counts of a replay, whose messages are not missed; None for a live cursor."""
+    def __init__(self, record: LaneRecord, replay_clock: Clock | None = None) -> None:
+        """`replay_clock` is None for a live cursor. A replay keeps no rows of deliveries that end without success."""
         self._record = record
-        self._replay = replay
+        self._replay_clock = replay_clock
+        self._expired = self._filtered = 0
+        """How many messages of a replay have expired, and were filtered, since the last flush."""
         self.version = record.version
         """The version of the cursor as it was last stored."""
         self.window = Window.decode(record.position, record.ahead)
@@ -194,7 +179,7 @@ class CursorState:
             return
         self._settle(seq, DeliveryState.SKIPPED)
         if is_there:
-            self._count_filtered()
+            self._filtered += 1
 
     def block(self, held: HeldKey, seqs: list[int]) -> None:
         """Let the cursor pass messages whose key has a row. The row counts them."""
@@ -221,7 +206,7 @@ class CursorState:
         """Settle a new message without sending it. `reason` is `SKIP` if the filter rejects it, or why it is missed."""
         if reason == SKIP:
             self.skip(entry.seq, entry.seq)
-            self._count_filtered()
+            self._filtered += 1
         elif self.ordering is not None and self.ordering.blocks:
             self.ordering.begin(entry)
             self.miss(entry.seq, 0, reason, now)
@@ -233,9 +218,9 @@ class CursorState:
 
     def miss_range(self, first: int, last: int, reason: str, now: int) -> None:
         """Miss consecutive messages that were never sent; both ends included."""
-        if self._replay is not None:
+        if self._replay_clock is not None:
             self.skip(first, last)
-            self._replay.expired += last - first + 1
+            self._expired += last - first + 1
             return
         self.window.settle_range(first, last)
         self.missed += last - first + 1
@@ -250,9 +235,9 @@ class CursorState:
         self, seq: int, attempts: int, reason: str, now: int, *, before: DeliveryState = DeliveryState.PENDING
     ) -> None:
         """Miss a delivery. A delivery of a replay leaves no row. `before` is as in `enter`."""
-        if self._replay is not None:
+        if self._replay_clock is not None:
             if reason in _EXPIRED:
-                self._replay.expired += 1
+                self._expired += 1
             else:
                 self.missed += 1
             self._settle(seq, DeliveryState.MISSED, before)
@@ -326,7 +311,7 @@ class CursorState:
             new_misses=self._new_misses,
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
-            replay=None if self._replay is None else self._replay.take(),
+            replay=self._take_replay_step(),
             details=self._take_details(),
             releases=releases,
         )
@@ -349,6 +334,13 @@ class CursorState:
         for seq in chain(settle.resolved, (row.seq for row in settle.delivery_rows)):
             if self.states.get(seq) in _AS_STORED and seq not in self._rows and seq not in self._removed:
                 del self.states[seq]
+
+    def _take_replay_step(self) -> ReplayStep | None:
+        if self._replay_clock is None:
+            return None
+        step = ReplayStep(self._expired, self._filtered, self._replay_clock.now())
+        self._expired = self._filtered = 0
+        return step
 
     def _take_details(self) -> tuple[Detail, ...]:
         count = size = 0
@@ -400,10 +392,6 @@ class CursorState:
         self.enter(seq, DeliveryState.SKIPPED, DeliveryState.MISSED)
         self._remove_row(seq)
         self._free_key(seq)
-
-    def _count_filtered(self) -> None:
-        if self._replay is not None:
-            self._replay.filtered += 1
 
     def _count_missed(self, reason: str, now: int, count: int) -> None:
         before = self._new_misses or NewMisses(now, 0, {})

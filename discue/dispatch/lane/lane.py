@@ -8,7 +8,7 @@ import msgspec
 
 from discue.dispatch.lane.backlog import Backlog
 from discue.dispatch.lane.context import BodyBudget, DetailBudget, LimitedReads, WorkerContext
-from discue.dispatch.lane.cursor_state import CursorState, ReplayCounts, attempt_record
+from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.handover import Disable, Handover, HandoverOutcomes, InheritedRequests
 from discue.dispatch.lane.limits import ConcurrencyLimiter, Limits, Slots, Turns
@@ -41,6 +41,7 @@ from discue.domain.model import DisableReason
 from discue.domain.retry import settle
 from discue.domain.window import SPAN
 from discue.sending.request import AttemptRequest
+from discue.store.batch_rows import CURSOR_COLUMNS, cursor_values
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 from discue.store.listeners import ListenerHealth
@@ -95,7 +96,7 @@ class Lane:
     def __init__(self, record: LaneRecord, endpoint: Endpoint, context: LaneContext, owner: LaneOwner) -> None:
         self.record = self._latest = record
         self.key = record.key
-        self.cursor = CursorState(record, None if record.replay is None else ReplayCounts(context.clock))
+        self.cursor = CursorState(record, None if record.replay is None else context.clock)
         self.owned = OwnedCursor(record, endpoint, self.cursor, lane=self, worker=context, reads=context.reads)
         self.wakes_at = 0
         self.has_flushed = False
@@ -128,10 +129,6 @@ class Lane:
                 self._deletions = DeletionWatch(self.owned)
 
     @property
-    def is_active(self) -> bool:
-        return self.owned.is_active
-
-    @property
     def is_closed(self) -> bool:
         return self.owned.is_closed
 
@@ -157,18 +154,11 @@ class Lane:
 
     def idle_record(self) -> LaneRecord:
         """Return the record with which another lane continues at the next message if this one is not needed."""
-        cursor = self.cursor
+        # All changes are stored: a settle has the cursor as it is in the store.
+        stored = zip(CURSOR_COLUMNS, cursor_values(self.cursor.take()), strict=True)
         return msgspec.structs.replace(
             self._latest,
-            version=cursor.version,
-            position=cursor.window.position,
-            ahead=cursor.window.encode(),
-            acknowledged=cursor.acknowledged,
-            missed=cursor.missed,
-            retrying=cursor.retrying,
-            last_success_at=cursor.last_success_at,
-            last_failure_at=cursor.last_failure_at,
-            last_new_at=cursor.last_new_at,
+            **dict(stored),
             head=self.backlog.head,
             has_inherited_requests=False,
             has_redeliveries=False,
@@ -228,7 +218,7 @@ class Lane:
     def advance(self) -> None:
         """Store what a read has changed, and start what may start."""
         self._flush.request()
-        if self.is_active:
+        if self.owned.is_active:
             self.pump()
         if self._replay is not None:
             self._replay.end_if_done()
@@ -322,11 +312,9 @@ class Lane:
 
     def begin_draining(self) -> None:
         """Start nothing any more."""
-        if self.is_active:
+        if self.owned.is_active:
             self.owned.enter(LaneState.DRAINING)
-        self.backlog.drop()
-        if self._replay is not None:
-            self._replay.leave()
+        self._drop_unsent()
 
     async def hand_over(self) -> None:
         """Give the cursor up, with the requests in flight. Returns when that is stored."""
@@ -341,9 +329,7 @@ class Lane:
         if self.is_closed:
             return
         self.owned.enter(LaneState.CLOSED)
-        self.backlog.drop()
-        if self._replay is not None:
-            self._replay.leave()
+        self._drop_unsent()
         if self.limits.inherited is not None:
             self._context.inheriting.pop(self.limits.inherited, None)
         self._context.waiting_for_lease.pop(self.limits, None)
@@ -393,7 +379,7 @@ class Lane:
         # Most calls come when an attempt has ended or was stored, and find nothing to do.
         if self.backlog.is_idle:
             return IDLE
-        if self.owned.state is not LaneState.RUNNING or not self.limits.may_send:
+        if not self._can_start:
             return INACTIVE
         return STORE if self._flush.state is FlushState.REPEATING else None
 
@@ -446,7 +432,7 @@ class Lane:
             and self.cursor.unflushed * _SLOTS_PER_UNSTORED < limits.adaptive.allowed
             and limits.breaker.is_closed
             and limits.fair_share is None
-            and self.is_active
+            and self.owned.is_active
         )
 
     def _may_read_page(self, now: int) -> bool:
@@ -539,6 +525,11 @@ class Lane:
         elif self.record.replay is None and should_disable(limits.breaker.failing, now, context.disable_after_seconds):
             self._disable(attempt.endpoint.config_version, "failing")
         return settlement.due_at
+
+    def _drop_unsent(self) -> None:
+        self.backlog.drop()
+        if self._replay is not None:
+            self._replay.leave()
 
     def _disable(self, config_version: int, reason: DisableReason) -> None:
         # A configuration that came after the request is not judged by it.

@@ -310,7 +310,7 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def no_listener_is_held_back_without_a_liveness_url(self) -> None:
-        lanes = [lane for worker in self.honest() for lane in worker.lanes if lane.is_active]
+        lanes = [lane for worker in self.honest() for lane in worker.lanes if lane.owned.is_active]
         assert all(each.limits.breaker.is_closed for each in lanes if not each.owned.endpoint.liveness_url)
 
     @rule(index=NUMBERS)
