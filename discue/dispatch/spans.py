@@ -3,6 +3,8 @@
 Names follow the semantic conventions of OpenTelemetry for messaging; the page about tracing lists them.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from discue.control.pulls import LeasedMessage
@@ -53,24 +55,6 @@ def record_pushed(tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, 
     )
 
 
-def record_pushed_settled(
-    tracer: Tracer, record: LaneRecord, attempt: InFlightAttempt, state: SettledAs, *, ended_at: float
-) -> None:
-    """Record that the outcome of a pushed attempt is stored, if it is traced. `ended_at` is a time of the tracer."""
-    trace = recorded_trace(tracer, attempt)
-    if trace is None:
-        return
-    tracer.end(
-        _SETTLE,
-        record.queue_alias,
-        "client",
-        creation=trace.creation,
-        started_at=ended_at,
-        attributes=_settled(record, attempt.entry.id, attempt.number, state),
-        span=SpanContext(parent=trace.span),
-    )
-
-
 def record_pulled(tracer: Tracer, record: LaneRecord, message: LeasedMessage, started_at: float) -> None:
     """Record that a message was handed out to a consumer, if its trace is recorded."""
     trace, entry = message.trace, message.entry
@@ -82,35 +66,18 @@ def record_pulled(tracer: Tracer, record: LaneRecord, message: LeasedMessage, st
         "server",
         creation=trace.creation,
         started_at=started_at,
-        attributes={
-            **_attributes(record, entry.id, message.attempt),
-            "messaging.message.body.size": len(entry.body),
-        },
+        attributes=_attributes(record, entry.id, message.attempt) | {"messaging.message.body.size": len(entry.body)},
         span=_place(trace, message.attempt),
     )
 
 
-def record_pulled_settled(
-    tracer: Tracer,
-    record: LaneRecord,
-    message_id: str,
-    number: int,
-    *,
-    creation: str,
-    state: SettledAs,
-    started_at: float,
-) -> None:
-    """Record that the end of a lease is stored."""
-    tracer.end(
-        _SETTLE,
-        record.queue_alias,
-        "server",
-        creation=creation,
-        started_at=started_at,
-        attributes=_settled(record, message_id, number, state),
-        # The span of the attempt is not stored: any worker may have handed the message out.
-        span=SpanContext(links=(creation,)),
-    )
+def settle_span(
+    tracer: Tracer, record: LaneRecord, message_id: str, number: int, *, state: SettledAs
+) -> Callable[..., None]:
+    """Return what records that the outcome of an attempt, or the end of a lease, is stored: a part of `Tracer.end`."""
+    attributes = _attributes(record, message_id, number)
+    attributes |= {"messaging.operation.type": _SETTLE, "discue.settlement": state}
+    return partial(tracer.end, _SETTLE, record.queue_alias, attributes=attributes)
 
 
 def _place(trace: AttemptTrace, number: int) -> SpanContext:
@@ -130,8 +97,3 @@ def _attributes(record: LaneRecord, message_id: str, number: int) -> dict[str, s
         "discue.queue.id": record.queue_public_id,
         "discue.listener.id": record.listener_public_id,
     }
-
-
-def _settled(record: LaneRecord, message_id: str, number: int, state: SettledAs) -> dict[str, str | int]:
-    attributes = _attributes(record, message_id, number)
-    return {**attributes, "messaging.operation.type": _SETTLE, "discue.settlement": state}

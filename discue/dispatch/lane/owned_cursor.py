@@ -10,10 +10,11 @@ from discue.dispatch.lane.context import LimitedReads, WorkerContext
 from discue.dispatch.lane.cursor_state import CursorState
 from discue.dispatch.lane.endpoint import Endpoint, InFlightAttempt
 from discue.dispatch.lane.states import LANE_TRANSITIONS, LaneState, transition
-from discue.dispatch.spans import SettledAs, record_pushed_settled, recorded_trace
+from discue.dispatch.spans import SettledAs, recorded_trace, settle_span
 from discue.dispatch.timers import Sleeper
 from discue.domain.clock import Clock
 from discue.domain.errors import StoreDamaged, StoreUnusable, Unavailable
+from discue.observability.tracing import SpanContext
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Settle
 from discue.store.group_commit import SettleResult
@@ -203,8 +204,10 @@ class Flush:
     def trace(self, attempt: InFlightAttempt, state: SettledAs) -> None:
         """Record a span of an outcome once it is stored, if spans are exported and its trace is recorded."""
         tracer, record = self._owned.worker.tracer, self._owned.record
-        if tracer is not None and recorded_trace(tracer, attempt) is not None:
-            self._spans.append(partial(record_pushed_settled, tracer, record, attempt, state, ended_at=tracer.now()))
+        if tracer is not None and (trace := recorded_trace(tracer, attempt)) is not None:
+            end = settle_span(tracer, record, attempt.entry.id, attempt.number, state=state)
+            place = SpanContext(parent=trace.span)
+            self._spans.append(partial(end, "client", creation=trace.creation, span=place, started_at=tracer.now()))
 
     def request(self) -> None:
         """Store the changes, with the next commit or the one after."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from discue.control.pulls import MOST_AT_ONCE, Decision, DecisionResult, LeasedMessage, PullClient, PullTarget
 from discue.dispatch.pull.receive import RoundResult, has_work, read_new, run_round, size_of, store_changes
@@ -19,9 +19,8 @@ from discue.observability.supervisor import BackgroundTasks
 from discue.store import pull_leases
 from discue.store.cursors import LaneRecord, lanes_after
 from discue.store.engine import PULL_OWNER, Appended, CursorKey, Notification, QueueKey
+from discue.store.group_commit import resolve
 from discue.store.message_log import last_seq_stored_before
-
-T = TypeVar("T")
 
 MAX_POLLS: Final = 1_000
 """How many long polls of one listener may wait in this worker."""
@@ -118,7 +117,7 @@ class Waiters:
         now = self._broker.context.clock.now()
         for poll in self._polls:
             if poll.rounds and self._ends_at(poll) <= now:
-                _resolve(poll.response, _NO_MESSAGES)
+                resolve(poll.response, _NO_MESSAGES)
         if 0 < self._check_at <= now and self._open_polls():
             self.notify()
         self._rest()
@@ -126,14 +125,14 @@ class Waiters:
     def on_clock_set_back(self, _now: int) -> None:
         """End the polls, whose deadlines may be far ahead: consumers ask again."""
         for poll in self._polls:
-            _resolve(poll.response, _NO_MESSAGES)
+            resolve(poll.response, _NO_MESSAGES)
         self._rest()
 
     def disconnect_inactive(self) -> None:
         """End the polls of inactive clients without messages."""
         for poll in self._polls:
             if not poll.client.is_active:
-                _resolve(poll.response, _NO_MESSAGES)
+                resolve(poll.response, _NO_MESSAGES)
         self._rest()
 
     async def _run_rounds(self) -> None:
@@ -165,7 +164,7 @@ class Waiters:
         for batch in batches:
             of_batch = list(islice(results, len(batch.decisions)))
             if batch.response is not None:
-                _resolve(batch.response, of_batch)
+                resolve(batch.response, of_batch)
         # Polls that arrived during the round have not taken part: it may have read before their messages were stored.
         for poll in polls:
             poll.rounds += 1
@@ -189,15 +188,15 @@ class Waiters:
                 is_all = len(messages) == len(result.messages)
                 size = result.reservation.bytes if is_all else size_of(messages)
                 poll.client.hold(result.reservation.split(size))
-                _resolve(poll.response, messages)
+                resolve(poll.response, messages)
             elif result.refusal is not None:
-                _refuse(poll.response, result.refusal)
+                resolve(poll.response, result.refusal)
             elif (
                 poll.rounds
                 and poll.deadline <= now
                 and (not result.has_more or poll.rounds >= _MAX_ROUNDS or poll.deadline + _GRACE_MS <= now)
             ):
-                _resolve(poll.response, _NO_MESSAGES)
+                resolve(poll.response, _NO_MESSAGES)
             else:
                 waiting.append(poll)
         self._polls = waiting
@@ -216,21 +215,20 @@ class Waiters:
     def _fail(self, batches: Sequence[DecisionBatch], error: Exception) -> None:
         for batch in batches:
             if batch.response is not None:
-                _refuse(batch.response, error)
+                resolve(batch.response, error)
         for poll in self._polls:
-            _refuse(poll.response, error)
+            resolve(poll.response, error)
         self._polls.clear()
 
     def _rest(self) -> None:
         """Set the next time to wake. If no request is left and no round runs, close."""
         polls = self._open_polls()
-        is_running = self._task is not None
-        if not polls and not self._batches and not is_running:
+        if not polls and not self._batches and self._task is None:
             self.is_closed = True
             self._broker.on_closed(self)
             return
         times = [self._ends_at(poll) for poll in polls if poll.rounds]
-        if self._check_at and not is_running:
+        if self._check_at and self._task is None:
             times.append(self._check_at)
         if times:
             self._broker.timers.wake_at(self, min(times))
@@ -239,18 +237,6 @@ class Waiters:
         """Return when a poll ends without messages, if it has taken part in a round."""
         # A round that runs may find messages for it.
         return poll.deadline if self._task is None else poll.deadline + _GRACE_MS
-
-
-def _resolve(response: "asyncio.Future[T]", value: T) -> None:
-    if not response.done():
-        response.set_result(value)
-
-
-def _refuse(
-    response: "asyncio.Future[list[LeasedMessage]] | asyncio.Future[list[DecisionResult]]", error: Exception
-) -> None:
-    if not response.done():
-        response.set_exception(error)
 
 
 MAX_CLIENTS: Final = 10_000

@@ -16,7 +16,7 @@ from discue.dispatch.lane.breaker import PAUSE_MS, RETRYING_LIMIT
 from discue.dispatch.lane.context import BodyBudget
 from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
-from discue.dispatch.spans import SettledAs, record_pulled_settled
+from discue.dispatch.spans import SettledAs, settle_span
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.errors import Overloaded
@@ -25,7 +25,7 @@ from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle, traceparent_of
 from discue.domain.retry import Settlement, settle
 from discue.domain.trace_context import TraceIds, begin_attempt
-from discue.observability.tracing import Tracer
+from discue.observability.tracing import SpanContext, Tracer
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
@@ -339,8 +339,9 @@ class PullSession:
             return
         creation = traceparent_of(entry.extra)
         if creation is not None and tracer.records(creation):
-            end = partial(record_pulled_settled, tracer, self._record, entry.id, found.attempts)
-            self.spans.append(partial(end, creation=creation, state=state))
+            end = settle_span(tracer, self._record, entry.id, found.attempts, state=state)
+            # The span of the attempt is not stored: any worker may have handed the message out.
+            self.spans.append(partial(end, "server", creation=creation, span=SpanContext(links=(creation,))))
 
     def _end_attempt(self, found: OpenDelivery, error: FailureKind, ended_at: int) -> Outcome:
         detail = "" if not error else _FAILURE_DETAILS[error]
