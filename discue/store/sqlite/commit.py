@@ -46,20 +46,28 @@ _RAISE_HEADS: Final = statement_of_rows(
     ),
     columns=5,
 )
-# A failure rolls the whole transaction back. Without OR FAIL, SQLite would prepare to undo the statement alone, and
-# copy each page before changing it: that is a page per message, since ids are spread over their index.
-_INSERT: Final = statement_of_rows(
-    lambda values: (
-        f"INSERT OR FAIL INTO log (organization, queue, seq, stored_at, {', '.join(ENTRY_COLUMNS)}) VALUES {values}"
-    ),
-    columns=4 + len(ENTRY_COLUMNS),
-)
-_SCHEDULE: Final = statement_of_rows(
-    lambda values: (
-        f"INSERT OR FAIL INTO scheduled (organization, queue, origin_seq, due_at, size, key_hash) VALUES {values}"
-    ),
-    columns=6,
-)
+
+
+def _insert(table: str, *columns: str) -> Callable[[int], str]:
+    # A failure rolls the whole transaction back. Without OR FAIL, SQLite would prepare to undo the statement alone, and
+    # copy each page before changing it: that is a page per message, since ids are spread over their index.
+    start = f"INSERT OR FAIL INTO {table} ({', '.join(columns)}) VALUES "
+    return statement_of_rows(lambda values: start + values, columns=len(columns))
+
+
+def _find(table: str, *columns: str, condition: str = "") -> Callable[[int], str]:
+    names = ", ".join(columns)
+    return statement_of_rows(
+        lambda values: f"SELECT {names} FROM {table} WHERE ({names}) IN (VALUES {values}){condition}",
+        columns=len(columns),
+    )
+
+
+_INSERT: Final = _insert("log", "organization", "queue", "seq", "stored_at", *ENTRY_COLUMNS)
+_SCHEDULE: Final = _insert("scheduled", "organization", "queue", "origin_seq", "due_at", "size", "key_hash")
+_INSERT_KEYS: Final = _insert("idempotency_key", "key", "response")
+_INSERT_RESPONSES: Final = _insert("idempotency_response", "organization", "id", "stored_at", "size", "content")
+_INSERT_BODIES: Final = _insert("body", "id", "organization", "size", "uses", "bytes")
 _ADD_COUNTS: Final = statement_of_rows(
     lambda values: (
         f"INSERT INTO tally (organization, period, kind, slot, n) VALUES {values} "
@@ -67,35 +75,9 @@ _ADD_COUNTS: Final = statement_of_rows(
     ),
     columns=5,
 )
-_INSERT_KEYS: Final = statement_of_rows(
-    lambda values: f"INSERT OR FAIL INTO idempotency_key (key, response) VALUES {values}", columns=2
-)
-_FIND_KEYS: Final = statement_of_rows(
-    lambda values: f"SELECT key FROM idempotency_key WHERE key IN (VALUES {values})", columns=1
-)
-_INSERT_RESPONSES: Final = statement_of_rows(
-    lambda values: (
-        f"INSERT OR FAIL INTO idempotency_response (organization, id, stored_at, size, content) VALUES {values}"
-    ),
-    columns=5,
-)
-_FIND_TOPICS: Final = statement_of_rows(
-    lambda values: (
-        "SELECT organization, id, routes_version FROM topic "
-        f"WHERE (organization, id, routes_version) IN (VALUES {values})"
-    ),
-    columns=3,
-)
-_FIND_QUEUES: Final = statement_of_rows(
-    lambda values: (
-        "SELECT organization, queue, config_version FROM queue_head "
-        f"WHERE (organization, queue, config_version) IN (VALUES {values}) AND closed_at IS NULL"
-    ),
-    columns=3,
-)
-_INSERT_BODIES: Final = statement_of_rows(
-    lambda values: f"INSERT OR FAIL INTO body (id, organization, size, uses, bytes) VALUES {values}", columns=5
-)
+_FIND_KEYS: Final = _find("idempotency_key", "key")
+_FIND_TOPICS: Final = _find("topic", "organization", "id", "routes_version")
+_FIND_QUEUES: Final = _find("queue_head", "organization", "queue", "config_version", condition=" AND closed_at IS NULL")
 _LAST_BODY: Final = "SELECT coalesce(max(id), 0) FROM body"
 
 _Version = tuple[int, int, int]

@@ -114,35 +114,30 @@ class SqliteTransaction:
         self.heads: dict[QueueKey, int] = {}
 
     async def row(self, sql: str, *values: Value) -> Row | None:
-        try:
-            found = self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
+        found = self._run(sql, values)
         return found[0] if found else None
 
     async def rows(self, sql: str, *values: Value) -> list[Row]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
+        return self._run(sql, values)
 
     async def execute(self, sql: str, *values: Value) -> int:
         before = self._connection.total_changes()
-        try:
-            self._connection.execute(sql, values)
-        except apsw.ConstraintError as error:
-            raise _violation(error) from error
+        self._run(sql, values)
         return self._connection.total_changes() - before
+
+    def _run(self, sql: str, values: tuple[Value, ...]) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.ConstraintError as error:
+            if getattr(error, "extendedresult", 0) in _UNIQUE_CODES:
+                raise UniqueViolation from error
+            raise
 
     async def exclusive(self) -> None:
         """Do nothing: every write transaction begins by locking the file."""
 
     async def end_sessions(self, session_id: int) -> None:
         """Do nothing: a process that has ended holds no lock, and one that hangs is ended by its parent."""
-
-
-def _violation(error: apsw.ConstraintError) -> Exception:
-    return UniqueViolation() if getattr(error, "extendedresult", 0) in _UNIQUE_CODES else error
 
 
 class SqliteEngine:
@@ -248,16 +243,14 @@ class SqliteEngine:
         try:
             return _read_on(self._reader, work)
         except apsw.Error as error:
-            self._report("read", error)
-            raise translated(error, self.path, before_commit=True) from error
+            raise self._failure("read", error, before_commit=True) from error
 
     async def search(self, work: Work[T]) -> T:
         tx = _SearchTransaction(self._reader, self._searching)
         try:
             return await work(tx)
         except apsw.Error as error:
-            self._report("search", error)
-            raise translated(error, self.path, before_commit=True) from error
+            raise self._failure("search", error, before_commit=True) from error
         finally:
             tx.count()
 
@@ -267,8 +260,7 @@ class SqliteEngine:
         try:
             return await result
         except apsw.Error as error:
-            self._report("load", error)
-            raise translated(error, self.path, before_commit=True) from error
+            raise self._failure("load", error, before_commit=True) from error
 
     def _load(self, work: Work[T], result: asyncio.Future[T]) -> None:
         try:
@@ -286,8 +278,7 @@ class SqliteEngine:
             # An open cursor would keep its snapshot, and the write-ahead log could not restart.
             cursor.close()
         except apsw.Error as error:
-            self._report("page", error)
-            raise translated(error, self.path, before_commit=True) from error
+            raise self._failure("page", error, before_commit=True) from error
         return page
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:
@@ -389,9 +380,9 @@ class SqliteEngine:
         heads.update(tx.heads)
         return result
 
-    def _failure(self, place: str, error: Exception) -> Exception:
+    def _failure(self, place: str, error: Exception, *, before_commit: bool = False) -> Exception:
         self._report(place, error)
-        return translated(error, self.path) if isinstance(error, apsw.Error) else error
+        return translated(error, self.path, before_commit=before_commit) if isinstance(error, apsw.Error) else error
 
     def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         if pages < self._wal_pages:

@@ -106,7 +106,10 @@ def _sizes(connection: apsw.Connection) -> Iterator[tuple[str, str, str]]:
 def inspect_database(path: Path) -> DatabaseInspection:
     """Inspect a database, and change nothing. Raises StoreUnusable with the reason and what to do."""
     if path.exists():
-        meta = _inspected_meta(path)
+        with _opened(path) as connection:
+            # Fails if a write would fail: for another user's file, or a locked one. Closing ends the transaction.
+            connection.execute("BEGIN IMMEDIATE")
+            meta = meta_of(connection)
     else:
         meta = {}
         require_folder(path)
@@ -118,16 +121,6 @@ def inspect_database(path: Path) -> DatabaseInspection:
     found = SchemaState.of(meta)
     names = tuple(migration.name for migration in pending(migrations(DIALECT), found, f"The database {path}"))
     return DatabaseInspection(path.exists(), found.version, names, meta.get("encryption", ""))
-
-
-def _inspected_meta(path: Path) -> dict[str, str]:
-    with _opened(path) as connection:
-        # Fails if a write would fail: for another user's file, or a locked one.
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            return meta_of(connection)
-        finally:
-            connection.execute("ROLLBACK")
 
 
 def meta_of(connection: apsw.Connection) -> dict[str, str]:
