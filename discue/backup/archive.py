@@ -89,11 +89,9 @@ def parse_header(line: bytes, size: int, path: str) -> Header:
         raise BackupUnusable(f"{path} has a format that this program does not know. Install a newer discue.")
     try:
         header = msgspec.json.decode(rest.partition(b" ")[2], type=Header)
-        is_intact = header.line() == line
     except ValueError:
-        is_intact = False
         header = None
-    if header is None or not is_intact:
+    if header is None or header.line() != line:
         raise _damaged(path, "its first line does not match its checksum")
     if size - HEADER_BYTES != header.content_bytes:
         kind = "truncated" if size - HEADER_BYTES < header.content_bytes else "longer than it was"

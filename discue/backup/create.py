@@ -86,7 +86,10 @@ def create_backup(plan: BackupPlan, destination: Destination, clock: Clock, rand
     Raises DiscueError with the reason and the remedy.
     """
     try:
-        with _alone(plan.database):
+        if not plan.database.exists():
+            raise BackupUnusable(f"There is no database at {plan.database}.")
+        busy = BackupUnusable(f"Another process is already backing up {plan.database}.")
+        with alone_with(plan.database, _LOCK_SUFFIX, busy):
             return _create(plan, destination, clock, random_bytes)
     except OSError as error:
         file = f" ({error.filename})" if error.filename else ""
@@ -126,7 +129,8 @@ def _create(plan: BackupPlan, destination: Destination, clock: Clock, random_byt
     created_at = clock.now()
     try:
         identity = copy_snapshot(plan.database, copy)
-        wal_bytes = _wal_bytes(plan.database)
+        wal = plan.database.with_name(plan.database.name + "-wal")
+        wal_bytes = wal.stat().st_size if wal.exists() else 0
         header = Header(
             installation=identity.installation,
             discue=__version__,
@@ -145,11 +149,6 @@ def _create(plan: BackupPlan, destination: Destination, clock: Clock, random_byt
     return BackupResult(path, header, wal_bytes, deleted, problems)
 
 
-def _wal_bytes(database: Path) -> int:
-    wal = database.with_name(database.name + "-wal")
-    return wal.stat().st_size if wal.exists() else 0
-
-
 def newest_of(database: Path, destination: Destination) -> int | None:
     """Return when the newest backup of a database was made; None if there is none. Raises DiscueError."""
     backups = destination.contents(identity_of(database).installation).backups
@@ -163,12 +162,11 @@ def _delete_old(destination: Destination, made: Header, keep_seconds: float | No
     """
     if keep_seconds is None:
         return [], []
-    deleted, problems = list[str](), list[str]()
     try:
         found = destination.contents(made.installation)
     except DiscueError as error:
         return [], [error.detail]
-    problems += found.problems
+    deleted, problems = list[str](), found.problems
     for backup in found.backups:
         where = destination.where(backup.name)
         if backup.created_at >= made.created_at - keep_seconds * 1_000:
@@ -199,15 +197,6 @@ def _require_room(folders: Iterable[Path], size: int, what: str, remedy: str) ->
                 f"{what} needs {wanted >> 20:,} MiB in {' and '.join(map(str, dict.fromkeys(paths)))} while it is "
                 f"made, and {free >> 20:,} MiB are free. {remedy}"
             )
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    """Keep other processes from making a backup of the same database."""
-    if not database.exists():
-        raise BackupUnusable(f"There is no database at {database}.")
-    with alone_with(database, _LOCK_SUFFIX, BackupUnusable(f"Another process is already backing up {database}.")):
-        yield
 
 
 def _remove_copy(copy: Path) -> None:

@@ -75,20 +75,17 @@ def main() -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     status = 0
     try:
-        output = msgspec.json.encode(_carried_out(sys.argv[1], plan))
+        destination = destination_of(plan.destination, os.environ)
+        if sys.argv[1] == _NEWEST:
+            output = msgspec.json.encode(newest_of(plan.database, destination))
+        else:
+            output = msgspec.json.encode(create_backup(plan, destination, SystemClock(), os.urandom))
     except DiscueError as error:
         output, status = error.detail.encode(), _REFUSED
     sys.stdout.buffer.write(output)
     sys.stdout.flush()
     # The thread still reads: the interpreter would wait for its lock on the input.
     os._exit(status)
-
-
-def _carried_out(task: str, plan: BackupPlan) -> BackupResult | int | None:
-    destination = destination_of(plan.destination, os.environ)
-    if task == _NEWEST:
-        return newest_of(plan.database, destination)
-    return create_backup(plan, destination, SystemClock(), os.urandom)
 
 
 def _end_with_the_parent() -> None:
@@ -127,12 +124,6 @@ def _watch_share() -> None:
         has_enough = used - before >= _ENOUGH * _WATCH_SECONDS
 
 
-Create = Callable[[BackupPlan], Awaitable[BackupResult]]
-"""Makes a backup. Raises DiscueError."""
-Newest = Callable[[BackupPlan], Awaitable[int | None]]
-"""Returns when the newest backup was made; None if there is none. Raises DiscueError."""
-
-
 class BackupSchedule:
     """Makes a backup when the newest one is older than an interval, also if that was made before a restart."""
 
@@ -143,8 +134,8 @@ class BackupSchedule:
         clock: Clock,
         *,
         log: Log,
-        create: Create = create_in_child,
-        newest: Newest = newest_in_child,
+        create: Callable[[BackupPlan], Awaitable[BackupResult]] = create_in_child,
+        newest: Callable[[BackupPlan], Awaitable[int | None]] = newest_in_child,
         leadership: "Leadership",
     ) -> None:
         self._plan = plan
