@@ -30,7 +30,6 @@ Application = AsgiApplication | WsgiApplication
 
 _SERVER = ("testserver", 80)
 _CLIENT = ("127.0.0.1", 50_000)
-_PARAMETERS_OF_ASGI = 3
 _END_SECONDS = 0.2
 
 _logger = logging.getLogger("discue.testing")
@@ -41,8 +40,7 @@ def is_asgi(application: Any) -> bool:
     call = application if inspect.isroutine(application) else type(application).__call__
     if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call):
         return True
-    parameters = inspect.signature(application).parameters
-    return len(parameters) == _PARAMETERS_OF_ASGI
+    return len(inspect.signature(application).parameters) == 3
 
 
 class ApplicationEndpoint:

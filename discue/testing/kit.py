@@ -65,7 +65,8 @@ class Kit:
         self._operator = self._client(host.key)
         found = self._operator.organizations.create(alias=f"test.{uuid.uuid4().hex}")
         self._organization = found.organization.id
-        self._api_key = found.api_key.key
+        self.api_key = found.api_key.key
+        """A key with every scope."""
         self._receiver: Receiver | None = None
         self._scripts: list[Script] = []
         self._endpoints: list[ApplicationEndpoint] = []
@@ -80,11 +81,6 @@ class Kit:
     @property
     def url(self) -> str:
         return self._running().url
-
-    @property
-    def api_key(self) -> str:
-        """A key with every scope."""
-        return self._api_key
 
     @property
     def environ(self) -> dict[str, str]:
@@ -196,29 +192,22 @@ class Kit:
         self._is_closed = True
         hanging = [request for endpoint in self._endpoints for request in endpoint.abandon()]
         try:
-            self._end_applications(hanging)
-        finally:
-            self._leave_server(server_ends=server_ends)
-
-    def _end_applications(self, hanging: Sequence[Received]) -> None:
-        if self._application_thread is not None:
-            try:
+            if self._application_thread is not None:
                 self._application_thread.stop(_APPLICATION_SECONDS)
-            except TimeoutError:
-                requests = ", ".join(dict.fromkeys(f"{request.method} {request.path}" for request in hanging))
-                raise TimeoutError(
-                    f"An application of this test has not returned from {requests or 'its tasks'}: it blocks its event "
-                    "loop, for example in time.sleep, or waits for a thread. The next test gets another server."
-                ) from None
-
-    def _leave_server(self, *, server_ends: bool) -> None:
-        self._host.require_running()
-        if self._receiver is not None:
-            self._host.thread.run(self._receiver.stop())
-        if self.clock.is_frozen:
-            self._host.thread.run(self._host.timeline.freeze(stands_still=False))
-        if not server_ends:
-            self._operator.organizations.delete(self._organization)
+        except TimeoutError:
+            requests = ", ".join(dict.fromkeys(f"{request.method} {request.path}" for request in hanging))
+            raise TimeoutError(
+                f"An application of this test has not returned from {requests or 'its tasks'}: it blocks its event "
+                "loop, for example in time.sleep, or waits for a thread. The next test gets another server."
+            ) from None
+        finally:
+            self._host.require_running()
+            if self._receiver is not None:
+                self._host.thread.run(self._receiver.stop())
+            if self.clock.is_frozen:
+                self._host.thread.run(self._host.timeline.freeze(stands_still=False))
+            if not server_ends:
+                self._operator.organizations.delete(self._organization)
 
     def held(self) -> frozenset[AttemptKey]:
         """Return the attempts that listeners keep waiting on purpose."""

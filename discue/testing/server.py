@@ -182,7 +182,12 @@ class Timeline:
         if instant > LATEST:
             raise ValueError(BEYOND)
         await self.pass_until(instant, but, seconds)
-        await self._run_jobs()
+        # What is otherwise done every few seconds or minutes: delete, miss and verify what the clock says.
+        jobs = self._worker.jobs
+        await jobs.retention.run()
+        await self._worker.delivery.pulls.miss_too_old()
+        await jobs.verifier.round()
+        await jobs.retention.flush_key_usage()
         await self.settle(seconds, but)
 
     async def pass_until(self, instant: int, but: Held = tuple, seconds: float = math.inf) -> None:
@@ -227,10 +232,7 @@ class Timeline:
         await self._catch_up()
 
     def _is_busy(self, but: Held) -> bool:
-        return self._is_working() or self._sender.is_busy(but())
-
-    def _is_working(self) -> bool:
-        """Return whether anything except requests in flight runs or is due now."""
+        """Return whether anything runs or is due now, except for the attempts of `but`."""
         delivery = self._worker.delivery
         return bool(
             self._dispatcher.tasks.running
@@ -240,6 +242,7 @@ class Timeline:
             or delivery.probe.in_flight
             or self._worker.poller.is_busy
             or 0 < self._dispatcher.timers.next_at <= self._clock.now()
+            or self._sender.is_busy(but())
         )
 
     async def _catch_up(self) -> None:
@@ -250,14 +253,6 @@ class Timeline:
         self._worker.delivery.pulls.timers.wake_due()
         await self._worker.jobs.scheduler.deliver_due()
         await self._worker.jobs.missed_reports.report()
-
-    async def _run_jobs(self) -> None:
-        """Do what is otherwise done every few seconds or minutes: delete, miss and verify what the clock says."""
-        jobs = self._worker.jobs
-        await jobs.retention.run()
-        await self._worker.delivery.pulls.miss_too_old()
-        await jobs.verifier.round()
-        await jobs.retention.flush_key_usage()
 
 
 def _earliest(*times: int | None) -> int | None:
