@@ -179,14 +179,10 @@ def exit_code_of(run: Callable[[], int | None], parser: argparse.ArgumentParser 
 
     `parser` is that of the command, whose arguments errors name.
     """
-
-    def run_or_explain() -> int | None:
-        try:
-            return run()
-        except DiscueError as error:
-            return say_error(_explained(error, parser), FAILED)
-
-    return guarded(run_or_explain)
+    try:
+        return guarded(run)
+    except DiscueError as error:
+        return say_error(_explained(error, parser), FAILED)
 
 
 def _explained(error: DiscueError, parser: argparse.ArgumentParser | None) -> str:

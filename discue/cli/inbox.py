@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from discue.api.resource import links_of
-from discue.cli.output import DIM, GREEN, PLAIN, RED, has_colour, printable, say
+from discue.cli.output import DIM, GREEN, PLAIN, RED, clock_time, has_colour, printable, say
 from discue.config.settings import Settings
 from discue.control.context import ControlContext
 from discue.dashboard.inbox import VERIFIED, Inbox, ReceivedRequest
@@ -96,22 +95,19 @@ class InboxEndpoint:
         return 200, msgspec.json.format(content) if "pretty=true" in scope.query_string.split("&") else content
 
     async def _receive(self, headers: HttpHeaders, exchange: HttpProtocol) -> tuple[int, bytes]:
-        received = await self._kept(headers, exchange)
+        # Names are listed once, also of a header that was sent several times.
+        pairs = [(name, value) for name in headers.keys() for value in headers.get_all(name)]  # noqa: SIM118
+        try:
+            body = await self._bodies.read(exchange, headers, _BODY_LIMIT, organization=self._inbox.organization)
+            received = await self._inbox.receive(pairs, body)
+        finally:
+            # Before the response, which may be slow: later bodies wait for the memory.
+            self._bodies.release()
         self._show(received)
         await self._inbox.until_due(received)
         if received.status == 200:
             return 200, b"{}"
         return received.status, _problem(received.status, "The inbox was asked to fail, on its page.")
-
-    async def _kept(self, headers: HttpHeaders, exchange: HttpProtocol) -> ReceivedRequest:
-        # Names are listed once, also of a header that was sent several times.
-        pairs = [(name, value) for name in headers.keys() for value in headers.get_all(name)]  # noqa: SIM118
-        try:
-            body = await self._bodies.read(exchange, headers, _BODY_LIMIT, organization=self._inbox.organization)
-            return await self._inbox.receive(pairs, body)
-        finally:
-            # Before the response, which may be slow: later bodies wait for the memory.
-            self._bodies.release()
 
 
 def _problem(status: int, detail: str) -> bytes:
@@ -156,7 +152,7 @@ def line_of(delivery: ShownDelivery, names: str, *, columns: int = _COLUMNS, is_
     Data is cut off where it would not fit the terminal. The reason of a failure and the id of its message are not cut:
     the developer needs both to find the cause.
     """
-    time = f"{datetime.fromtimestamp(delivery.at / 1_000, UTC).astimezone():%H:%M:%S}"
+    time = clock_time(delivery.at / 1_000)
     result = printable(f"{delivery.result} {'✓' if delivery.is_good else '✗'}")
     start = printable(f"{names}, ")
     room = max(columns, _FEWEST_COLUMNS) - len(time) - 1 - len(start) - len(result) - 2

@@ -115,18 +115,11 @@ def _run_several(invocation: Invocation) -> int:
         shared = replace(settings, tls_cert=files.cert, tls_key=files.key, tls_self_signed=False)
 
         def serve(pipe: WorkerPipe) -> int:
-            uvloop.run(_serve(replace(invocation, settings=shared), pipe))
-            return FINE
+            # An error of a worker is printed by its own process: the parent learns the exit code only.
+            return exit_code_of(lambda: uvloop.run(_serve(replace(invocation, settings=shared), pipe)))
 
-        # An error of a worker is printed by its own process: the parent learns the exit code only.
-        workers = WorkerProcesses(
-            lambda pipe: exit_code_of(lambda: serve(pipe)),
-            settings,
-            invocation.clock,
-            invocation.log,
-            manager=ServiceManager(os.environ, invocation.log),
-        )
-        return workers.run()
+        manager = ServiceManager(os.environ, invocation.log)
+        return WorkerProcesses(serve, settings, invocation.clock, invocation.log, manager=manager).run()
 
 
 async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None:
@@ -141,7 +134,9 @@ async def _serve(invocation: Invocation, pipe: WorkerPipe | None = None) -> None
         traced(os.environ, log, control.clock, control.random_bytes, reports=reports) as tracer,
     ):
         await ensure_encryption(control, log)
-        await _create_operator(control)
+        organization, key = await _ensured(control)
+        if key is not None:
+            say(_announcement(organization, key))
         worker = Worker(
             control,
             log,
@@ -232,13 +227,6 @@ async def _require_key(settings: Settings) -> None:
     """Raise SettingsInvalid if a key is needed but not set, before tables are created in an empty database."""
     if lacks_key(settings) and not (await inspect_database(settings)).version:
         raise SettingsInvalid(NO_KEY)
-
-
-async def _create_operator(control: ControlContext) -> None:
-    """Create the operator's organization if there is none, and print its first key."""
-    organization, key = await _ensured(control)
-    if key is not None:
-        say(_announcement(organization, key))
 
 
 async def _init(invocation: Invocation) -> None:

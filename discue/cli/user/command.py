@@ -189,19 +189,15 @@ def is_confirmed(question: str) -> bool:
 
 
 def _start(parsed: argparse.Namespace) -> int:
-    def run_or_explain() -> int | None:
-        try:
-            code: int | None = parsed.run(parsed)
-        except Exception as error:
-            # Nothing but the client raises its errors, and then it is imported.
-            errors = sys.modules.get("discue_client.errors")
-            if errors is None or not isinstance(error, errors.DiscueError):
-                raise
-            pointers = () if parsed.writes_body else getattr(error, "pointers", ())
-            return say_error(with_arguments(explain(error), pointers, parsed.parser), exit_code(error))
-        return code
-
-    return guarded(run_or_explain)
+    try:
+        return guarded(lambda: parsed.run(parsed))
+    except Exception as error:
+        # Nothing but the client raises its errors, and then it is imported.
+        errors = sys.modules.get("discue_client.errors")
+        if errors is None or not isinstance(error, errors.DiscueError):
+            raise
+        pointers = () if parsed.writes_body else getattr(error, "pointers", ())
+        return say_error(with_arguments(explain(error), pointers, parsed.parser), exit_code(error))
 
 
 def exit_code(error: DiscueError) -> int:

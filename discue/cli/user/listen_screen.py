@@ -123,11 +123,6 @@ def json_line(forwarded: Forwarded) -> str:
     return json.dumps({name: value for name, value in shown.items() if value is not None}, ensure_ascii=False)
 
 
-def is_interactive(output: str) -> bool:
-    """Return whether a user at a terminal can press keys and sees their effect."""
-    return output == "lines" and all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
-
-
 class Terminal(Screen):
     """A screen with a status below its lines, which acts on keys. Lines wait while an editor has the terminal.
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -24,7 +25,7 @@ from discue.cli.exit_codes import FAILED, CommandFailed, UsageInvalid
 from discue.cli.output import excerpt, note
 from discue.cli.user.command import connect_async, explain, warnings_shown
 from discue.cli.user.listen import Signing, local_target, signing_of
-from discue.cli.user.listen_screen import Forwarded, Screen, Terminal, is_interactive
+from discue.cli.user.listen_screen import Forwarded, Screen, Terminal
 from discue.domain.attempts import Outcome
 from discue.domain.clock import SystemClock
 from discue.domain.egress import EgressPolicy
@@ -92,7 +93,9 @@ def _tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
 async def _listen(
     arguments: argparse.Namespace, template: AttemptRequest, signing: Signing, context: ssl.SSLContext | None
 ) -> int | None:
-    screen = Terminal() if is_interactive(arguments.output) else Screen(arguments.output)
+    # A user at a terminal can press keys, and sees their effect.
+    is_interactive = arguments.output == "lines" and all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
+    screen = Terminal() if is_interactive else Screen(arguments.output)
     # The address was given by the person who runs the command.
     sender = Sender(clock=SystemClock(), policy=EgressPolicy(allow_private=True), ssl_context=context)
     forwarder = Forwarder(sender, template, screen, arguments.count)
@@ -128,7 +131,7 @@ async def _run(sessions: Sequence[QueueSession], ended: asyncio.Event, seconds: 
     await asyncio.wait({*tasks, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     ended.set()
     for each in sessions:
-        each.stop()
+        each.consumer.stop()
     late = set(tasks)
     for patience in _ENDING_SECONDS:
         # A request that a debugger holds must not hold the command. A consumer that is cancelled still sends results,
@@ -320,17 +323,13 @@ class QueueSession:
             max_in_flight=self._leased,
             filter=arguments.filter,
         )
-        self._consumer = self._client.consume(self.queue, listener=self.listener.id, concurrency=self._leased)
+        self.consumer = self._client.consume(self.queue, listener=self.listener.id, concurrency=self._leased)
 
     async def run(self) -> None:
         """Forward messages until the command ends. Raises an error that stays."""
         await self._forward_from_before()
         if not self._forwarder.ended.is_set():
-            await self._consumer.run(self._handle)
-
-    def stop(self) -> None:
-        """Take no more messages."""
-        self._consumer.stop()
+            await self.consumer.run(self._handle)
 
     async def remove(self) -> bool:
         """Remove the listener. Returns False, after saying what is left, if it is still there."""

@@ -101,9 +101,18 @@ def _get(arguments: argparse.Namespace) -> None:
         say_table(("LISTENER", "STATE", "ATTEMPTS", "STATUS", "WAITS FOR"), rows)
     if attempts:
         say("")
-        say_table(
-            ("ATTEMPT", "LISTENER", "AT", "STATUS", "MS", "ERROR"), [_attempt_row(each, names) for each in attempts]
-        )
+        attempt_rows = [
+            (
+                str(each.number),
+                names.get(each.listener_id, each.listener_id),
+                when(each.started_at),
+                str(each.status or ""),
+                str(each.took_ms),
+                failure_of(each),
+            )
+            for each in attempts
+        ]
+        say_table(("ATTEMPT", "LISTENER", "AT", "STATUS", "MS", "ERROR"), attempt_rows)
 
 
 def _state(message: Message) -> str:
@@ -122,17 +131,6 @@ def _names(client: Discue, queues: Iterable[str]) -> dict[str, str]:
             names[found.id] = found.alias
             names |= {each.id: each.alias or each.id for each in found.listeners}
     return names
-
-
-def _attempt_row(attempt: Attempt, names: dict[str, str]) -> tuple[str, ...]:
-    return (
-        str(attempt.number),
-        names.get(attempt.listener_id, attempt.listener_id),
-        when(attempt.started_at),
-        str(attempt.status or ""),
-        str(attempt.took_ms),
-        failure_of(attempt),
-    )
 
 
 def failure_of(attempt: Attempt) -> str:

@@ -130,7 +130,12 @@ def _stored(name: str) -> ServiceTarget:
 
 def store(name: str, url: str, api_key: str) -> str:
     """Store a profile, with the key in the keyring if there is one. Returns where the key is."""
-    in_keyring = _keep_in_keyring(name, api_key)
+    module, in_keyring = keyring(), False
+    # A machine without a desktop often has none.
+    if module is not None:
+        with suppress(module.errors.KeyringError):
+            module.set_password(KEYRING_SERVICE, name, api_key)
+            in_keyring = True
     _write({**_profiles(), name: Profile(url, "" if in_keyring else api_key)})
     return "the keyring" if in_keyring else str(profiles_path())
 
@@ -166,15 +171,3 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     temporary.replace(path)
-
-
-def _keep_in_keyring(name: str, api_key: str) -> bool:
-    """Return whether the keyring has stored the key. A machine without a desktop often has none."""
-    module = keyring()
-    if module is None:
-        return False
-    try:
-        module.set_password(KEYRING_SERVICE, name, api_key)
-    except module.errors.KeyringError:
-        return False
-    return True
