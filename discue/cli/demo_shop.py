@@ -19,7 +19,6 @@ from discue.server.signals import completed, stop_on_signal
 from discue.testing.clock import MovableClock
 from discue.testing.server import Timeline, running
 from discue_client import APIError, AsyncDiscue
-from discue_client.wire import path_of
 
 Fields = dict[str, Any]
 
@@ -31,7 +30,7 @@ MERCHANTS: Final = ("acme", "acme", "globex")
 """The customers of the shop, in the order in which they get orders. Each has its own queue."""
 CONSUMER: Final = "analytics"
 """The listener of the orders in pull mode."""
-USERS: Final = {
+USERS: Final[Fields] = {
     f"olivia@{DOMAIN}": "owner",
     f"adam@{DOMAIN}": "admin",
     f"dana@{DOMAIN}": "developer",
@@ -258,37 +257,32 @@ def _welcome(url: str, key: str, dashboard: str, *, place: str, password: str) -
 async def open_shop(client: AsyncDiscue) -> None:
     """Create the queues, listeners, topics and schedules of the shop."""
     for fields in _QUEUES:
-        await client.request("POST", "/queues", body=fields)
+        await client.queues.create(**fields)
     for queue, alias, fields in _LISTENERS:
-        body = {"alias": alias, "notify_url": f"https://{alias}.{DOMAIN}/webhooks/{queue}", **fields}
-        await client.request("POST", path_of("queues", queue, "listeners"), body=body)
+        url = f"https://{alias}.{DOMAIN}/webhooks/{queue}"
+        await client.listeners.create(queue, alias=alias, notify_url=url, **fields)
     await client.listeners.create(ORDERS, alias=CONSUMER, mode="pull", lease_seconds=60)
     await client.topics.create(alias=TOPIC)
     for alias, queue, pattern, fields in _CHANNELS:
-        body = {"alias": alias, "queue_id": queue, "pattern": pattern, **fields}
-        await client.request("POST", path_of("topics", TOPIC, "channels"), body=body)
+        await client.channels.create(TOPIC, alias=alias, queue_id=queue, pattern=pattern, **fields)
     for queue, fields in _SCHEDULES:
-        await client.request("POST", path_of("queues", queue, "schedules"), body=fields)
+        await client.schedules.create(queue, **fields)
 
 
 async def let_people_in(client: AsyncDiscue, password: str) -> None:
     """Create the keys, users and domains of the shop. `password` is that of the users."""
     for fields in _KEYS:
-        await client.request("POST", "/api_keys", body=fields)
+        await client.api_keys.create(**fields)
     for email, role in USERS.items():
         name = email.partition("@")[0].title()
-        body = {"email": email, "display_name": name, "role": role, "password": password}
-        await client.request("POST", "/users", body=body)
-    await client.request("POST", "/users", body={"email": f"ines@{DOMAIN}", "role": "developer"})
+        await client.users.create(email=email, display_name=name, role=role, password=password)
+    await client.users.create(email=f"ines@{DOMAIN}", role="developer")
     for hostname in (DOMAIN, f"erp.{DOMAIN}"):
-        await client.request("POST", "/domains", body={"alias": hostname, "hostname": hostname})
+        await client.domains.create(alias=hostname, hostname=hostname)
 
 
 async def begin_long_jobs(client: AsyncDiscue, redelivered_from: int, replayed_from: int) -> None:
     """Start a redelivery and a replay that take a minute. The times are in milliseconds since the epoch."""
     # Each of these messages fails three more times. The messages of the whole outage would dominate the charts.
-    redelivery = {"filter": {"created_after": redelivered_from}, "pace": 1}
-    feed = path_of("queues", _OF_ACME, "listeners", "acme-orders", "redeliveries")
-    await client.request("POST", feed, body=redelivery)
-    replay = {"from_at": replayed_from, "pace": 2}
-    await client.request("POST", f"/queues/{INVOICES}/listeners/archive/replays", body=replay)
+    await client.redeliveries.create(_OF_ACME, "acme-orders", filter={"created_after": redelivered_from}, pace=1)
+    await client.replays.create(INVOICES, "archive", from_at=replayed_from, pace=2)
