@@ -1,6 +1,7 @@
 """Listeners of a test: what they received, and assertions about it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from discue.domain.clock import rfc3339
@@ -20,25 +21,16 @@ _DATA_CHARACTERS: Final = 40
 _SAID_CHARACTERS: Final = 160
 
 
+@dataclass(eq=False, repr=False)
 class KitListener:
     """A listener of the kit. `id`, `alias` and `queue` name it in the API. `secret` signs its requests."""
 
-    def __init__(
-        self,
-        endpoint: Script | ApplicationEndpoint,
-        client: Discue,
-        queue: str,
-        *,
-        id: str,  # noqa: A002 - as in the API
-        alias: str,
-        secret: str,
-    ) -> None:
-        self._endpoint = endpoint
-        self._client = client
-        self.queue = queue
-        self.id = id
-        self.alias = alias
-        self.secret = secret
+    _endpoint: Script | ApplicationEndpoint
+    _client: Discue
+    queue: str
+    id: str
+    alias: str
+    secret: str
 
     @property
     def requests(self) -> Sequence[Received]:

@@ -318,28 +318,16 @@ async def running(
 class InProcessServer:
     """A server in this process. Start it once; a stopped one does not start again."""
 
+    url: str
+    key: str
+    timeline: Timeline
+
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
         self._thread = LoopThread("discue-server", uvloop.new_event_loop)
         self._started: Future[Running] = Future()
         self._stopping: asyncio.Event | None = None
         self._done: Future[None] = Future()
-
-    @property
-    def running(self) -> Running:
-        return self._started.result(0)
-
-    @property
-    def url(self) -> str:
-        return self.running.url
-
-    @property
-    def key(self) -> str:
-        return self.running.key
-
-    @property
-    def timeline(self) -> Timeline:
-        return self.running.timeline
 
     @property
     def thread(self) -> LoopThread:
@@ -366,6 +354,8 @@ class InProcessServer:
             raise error or ServerDied("The server of the test has ended at its start.")
         if not self._started.done():
             raise TimeoutError(f"The server of the test was not ready within {_START_SECONDS:g} s.")
+        running = self._started.result()
+        self.url, self.key, self.timeline = running.url, running.key, running.timeline
 
     def require_running(self) -> None:
         """Raise ServerDied, with the reason if it is known, if the server has ended."""
