@@ -340,19 +340,15 @@ def drill_findings(call: Invocation) -> Iterator[Finding]:
                 )
             database = Path(folder) / "discue.db"
             _, contents = unpack_and_check(backup.path, database, keys)
-            yield from _contained(contents)
+            yield Finding("restore", "checksums, pages, indexes and cursors are consistent")
+            counts = ", ".join(f"{name}: {count:,}" for name, count in contents.counts.items())
+            newest = f"; newest message of {utc(contents.newest_message_at):%Y-%m-%d %H:%M:%S} UTC"
+            yield Finding("content", f"{counts}{newest if contents.newest_message_at else ''}")
             asyncio.run(open_once(replace(call, settings=replace(call.settings, database=f"sqlite:///{database}"))))
             yield Finding("start", "the database opens with this version of discue")
         yield from _drill_encryption(call, contents)
     except DiscueError as error:
         yield Finding("restore", error.detail, is_problem=True)
-
-
-def _contained(contents: Contents) -> Iterator[Finding]:
-    counts = ", ".join(f"{name}: {count:,}" for name, count in contents.counts.items())
-    newest = f"; newest message of {utc(contents.newest_message_at):%Y-%m-%d %H:%M:%S} UTC"
-    yield Finding("restore", "checksums, pages, indexes and cursors are consistent")
-    yield Finding("content", f"{counts}{newest if contents.newest_message_at else ''}")
 
 
 def _drill_encryption(call: Invocation, contents: Contents) -> Iterator[Finding]:

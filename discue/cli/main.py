@@ -87,17 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parsed.parser.error(parsed.parser.unknown_arguments(unknown))
         code: int = parsed.start(parsed)
     except ModuleNotFoundError as error:
-        return _explain_missing_client(error, name)
+        from discue.testing import CLIENT, CLIENT_REMEDY  # noqa: PLC0415 - only errors need it
+
+        if error.name != CLIENT:
+            raise
+        return say_error(f"`discue {name}` {CLIENT_REMEDY}", FAILED)
     return code
-
-
-def _explain_missing_client(error: ModuleNotFoundError, name: str) -> int:
-    """Print that a command needs the client, and return the exit code. Raises other errors again."""
-    from discue.testing import CLIENT, CLIENT_REMEDY  # noqa: PLC0415 - only errors need it
-
-    if error.name != CLIENT:
-        raise error
-    return say_error(f"`discue {name}` {CLIENT_REMEDY}", FAILED)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -95,7 +95,9 @@ def explanation_of(body: bytes, headers: dict[str, str], secrets: list[str], *, 
             if error.reason is Reason.NO_MATCH and not hints:
                 hints += _without_explanation(secrets)
         return Explanation(False, error.reason.value, error.detail, tuple(hints))
-    return Explanation(True, "", f"Genuine: signed with {_which(body, headers, secrets)}.")
+    number = next(index for index, each in enumerate(secrets, 1) if _matches(body, headers, each))
+    secret = "the secret" if len(secrets) == 1 else f"secret {number} of {len(secrets)}"
+    return Explanation(True, "", f"Genuine: signed with {secret}.")
 
 
 def _matches(body: bytes, headers: dict[str, str], secret: str) -> bool:
@@ -106,11 +108,6 @@ def _matches(body: bytes, headers: dict[str, str], secret: str) -> bool:
     except (SignatureInvalid, ConfigurationError):
         return False
     return True
-
-
-def _which(body: bytes, headers: dict[str, str], secrets: list[str]) -> str:
-    number = next(index for index, each in enumerate(secrets, 1) if _matches(body, headers, each))
-    return "the secret" if len(secrets) == 1 else f"secret {number} of {len(secrets)}"
 
 
 def _missing(headers: dict[str, str]) -> list[str]:
