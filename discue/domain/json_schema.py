@@ -428,7 +428,7 @@ def _of_one_value(own: int, inner: list[tuple[str, Cost]], targets: list[Cost], 
 
 
 class _RecursiveReference(Exception):
-    """Its only argument is the place."""
+    """A reference is recursive. The argument is its place."""
 
 
 def _nesting_depth(value: object) -> int:
