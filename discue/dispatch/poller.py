@@ -64,7 +64,8 @@ class Poller:
         self._is_failing = False
         self._unread: list[QueueKey] = []
         """Queues whose heads the next polls read."""
-        self._reads_faster = False
+        self._faster_rounds = 0
+        """How many rounds over all heads are left to read faster."""
         self._members: frozenset[int] = frozenset()
         """The sessions of the workers at the last poll."""
         self._must_read_heads = False
@@ -164,15 +165,16 @@ class Poller:
         """
         # Without other workers only this process raises heads, and its lanes and consumers know them. But the last one
         # may have ended before it announced what it stored.
-        if not (self._store.has_other_workers or self._reads_faster):
+        if not (self._store.has_other_workers or self._faster_rounds):
             return ()
         if self._must_read_heads or not self._unread:
             self._unread = list(self._dispatcher.lanes.queues)
-        at_once = _QUEUES_AFTER_AN_END if self._reads_faster else _QUEUES_AT_ONCE
+        at_once = _QUEUES_AFTER_AN_END if self._faster_rounds else _QUEUES_AT_ONCE
         some = self._unread[:] if self._must_read_heads else self._unread[-at_once:]
         self._must_read_heads = False
         del self._unread[len(self._unread) - len(some) :]
-        self._reads_faster &= bool(self._unread)
+        if self._faster_rounds and not self._unread:
+            self._faster_rounds -= 1
         return tuple({*some, *self._pulls.queues})
 
     def _note_members(self, members: Sequence[WorkerRow]) -> None:
@@ -180,8 +182,10 @@ class Poller:
         before = self._members
         self._members = frozenset(member.session_id for member in members if not member.dead)
         if not before <= self._members:
-            self._unread = []
-            self._reads_faster = True
+            if not self._faster_rounds:
+                self._unread = []
+            # A round that has begun goes on, so that one end after another does not keep it from the last queues.
+            self._faster_rounds = 2 if self._unread else 1
 
     async def _reset(self) -> None:
         self._must_reset = False

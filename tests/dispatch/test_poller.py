@@ -322,6 +322,21 @@ async def test_heads_are_read_once_after_the_end_of_the_last_other_worker(
     assert sorted(key for queues in post.polls[2:4] for key in queues) == list(five_queues)
 
 
+async def test_ends_of_workers_one_after_another_do_not_keep_polls_from_any_head(
+    post: Post, elsewhere: Store, five_queues: tuple[QueueKey, ...]
+) -> None:
+    await join_elsewhere(elsewhere)
+    await join_elsewhere(elsewhere, session_id=4_712)
+    await post.poll()
+    for session_id in (4_711, 4_712):
+        await elsewhere.write(partial(workers.expire_worker, session_id=session_id, known_dead=True))
+        await post.poll()
+    for _ in range(4):
+        await post.poll()
+    assert [len(queues) for queues in post.polls] == [0, 1, 3, 2, 3, 2, 0]
+    assert sorted(key for queues in post.polls[2:4] for key in queues) == list(five_queues)
+
+
 @pytest.mark.parametrize(
     "hint", [Notification(feed=True), Notification(cursors=True), Notification(anything=True)], ids=repr
 )
