@@ -50,7 +50,8 @@ async def test_delayed_messages_of_a_worker_with_a_wrong_clock_come_on_time(data
         await receiver.until(lambda: sorted(receiver.messages("listener")) == sorted(sent))
         arrived = right.installation.clock.now()
         client.close()
-    assert all(before + DELAY_MS <= each <= after + DELAY_MS for each in due)
+    # The two workers read the database's clock at different times, each with an error of half a round trip.
+    assert max(due) <= arrived <= max(due) + MARGIN_MS
     assert before + DELAY_MS <= arrived <= after + DELAY_MS + MARGIN_MS
 
 
