@@ -50,9 +50,6 @@ class Timers:
         self._ahead_ms = self._measure_ahead()
         """How far the wall clock was ahead of the monotonic one, at most, since it was last seen to go back."""
 
-    def __len__(self) -> int:
-        return len(self._due)
-
     @property
     def next_at(self) -> int:
         """The earliest time, superseded ones included; 0 if there is none."""

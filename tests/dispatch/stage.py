@@ -349,7 +349,7 @@ class Stage:
                 await asyncio.wait(tasks)
             elif self._has_turns_to_come or self.store.is_busy:
                 await asyncio.sleep(0)
-            elif flushes and any(worker.dispatcher.delayed_flushes for worker in self.workers):
+            elif flushes and any(worker.dispatcher.delayed_flushes._flushes for worker in self.workers):
                 for worker in self.workers:
                     worker.dispatcher.delayed_flushes.wake()
             else:

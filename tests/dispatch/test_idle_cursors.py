@@ -98,7 +98,7 @@ async def test_lane_with_an_outcome_that_is_not_stored_stays(stage: Stage) -> No
     queue, _ = await _idle(stage)
     await stage.publish(queue)
     stage.courier.end_all(well())
-    assert len(stage.dispatcher.delayed_flushes) == 1
+    assert len(stage.dispatcher.delayed_flushes._flushes) == 1
     await stage.drop_idle()
     assert len(stage.lanes) == 1
 

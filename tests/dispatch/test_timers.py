@@ -44,7 +44,7 @@ async def test_timers_wake_everybody_once_when_the_clock_was_set_back() -> None:
     timers.wake_due()
     timers.stop()
     assert [sleeper.woken for sleeper in sleepers] == [["set back"]] * 3
-    assert len(timers) == 0
+    assert len(timers._due) == 0
 
 
 async def test_timers_overlook_a_correction_of_less_than_a_second() -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from discue.auth.control_plane_cache import QueueRecord
 from discue.control.context import ControlContext
 from discue.dispatch.lease import Leadership
 from discue.domain.aliases import check_alias
@@ -166,7 +166,10 @@ class Intake:
 
     async def _plan(self, waiting: WaitingQueue, rows: list[IntakeRow], now: int) -> IntakeStep:
         event_ids = self._control.row_ids.next(), self._control.row_ids.next()
-        queue = await self._queue(waiting)
+        queue = None
+        if waiting.public_id is not None:
+            with suppress(NotFound):
+                queue = await self._control.cache.queue(waiting.key[0], waiting.public_id)
         if queue is None:
             return IntakeStep(waiting.key, 0, (), (), {row.id: "the queue is deleted" for row in rows}, event_ids)
         ids: list[int] = []
@@ -175,26 +178,15 @@ class Intake:
         time_slice = TimeSlice()
         for row in rows:
             try:
-                entries.append(self._entry(row, queue, now))
+                message = message_of(row, now)
+                check_message(message, queue.max_message_bytes, queue.checker)
+                entries.append(entry_for(self._control.public_ids.next(), message, ordered=queue.ordered))
                 ids.append(row.id)
             except DiscueError as error:
                 # PostgreSQL stores no NUL, which the names in JSON may have.
                 refused[row.id] = error.detail[:_ERROR_CHARACTERS].replace("\0", "\\u0000")
             await time_slice.pause_if_over()
         return IntakeStep(waiting.key, queue.config_version, tuple(ids), tuple(entries), refused, event_ids)
-
-    async def _queue(self, waiting: WaitingQueue) -> QueueRecord | None:
-        if waiting.public_id is None:
-            return None
-        try:
-            return await self._control.cache.queue(waiting.key[0], waiting.public_id)
-        except NotFound:
-            return None
-
-    def _entry(self, row: IntakeRow, queue: QueueRecord, now: int) -> NewEntry:
-        message = message_of(row, now)
-        check_message(message, queue.max_message_bytes, queue.checker)
-        return entry_for(self._control.public_ids.next(), message, ordered=queue.ordered)
 
 
 def message_of(row: IntakeRow, now: int) -> NewMessage:

@@ -74,7 +74,7 @@ class InheritedRequests(StoreCheck):
     async def check_once(self) -> None:
         # Before the store is read, never after it: a request of this worker that ends during the read would still be
         # `sending` in its row but no longer in flight here, and would be sent a second time.
-        in_flight_here = self._outcomes.in_flight_of(self._record.key)
+        in_flight_here = frozenset(self._outcomes.in_flight.get(self._record.key, ()))
         rows = await self._owned.reads.read(partial(delivery_rows.read_inherited_requests, key=self._record.key))
         if not self._owned.is_active:
             return
@@ -186,24 +186,17 @@ class HandoverOutcomes:
         self.disable = disable
         self._on_stored = on_stored
         """Called after each write."""
-        self._in_flight: dict[CursorKey, set[tuple[int, int]]] = {}
+        self.in_flight: dict[CursorKey, set[tuple[int, int]]] = {}
         """The `seq` and attempt number of each request that is in flight, or whose outcome is not stored."""
         self._ends: list[RequestEnd] = []
         self._task: asyncio.Task[None] | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
-        self.in_flight = 0
-        """How many requests are in flight, or not stored."""
-
-    def in_flight_of(self, key: CursorKey) -> frozenset[tuple[int, int]]:
-        """Return the `seq` and attempt number of each request of a cursor."""
-        return frozenset(self._in_flight.get(key, ()))
 
     def expect(self, key: CursorKey, attempts: Iterable[InFlightAttempt]) -> None:
         """Wait for the outcomes of attempts of a cursor."""
         for attempt in attempts:
-            self._in_flight.setdefault(key, set()).add((attempt.seq, attempt.number))
-            self.in_flight += 1
+            self.in_flight.setdefault(key, set()).add((attempt.seq, attempt.number))
 
     def report(self, end: RequestEnd) -> None:
         """Store an outcome. This is repeated until the store has taken it."""
@@ -262,10 +255,9 @@ class HandoverOutcomes:
     def _remove(self, ends: list[RequestEnd]) -> None:
         del self._ends[: len(ends)]
         for end in ends:
-            attempts = self._in_flight[end.key]
+            attempts = self.in_flight[end.key]
             attempts.discard((end.attempt.seq, end.attempt.number))
             if not attempts:
-                del self._in_flight[end.key]
-        self.in_flight -= len(ends)
+                del self.in_flight[end.key]
         if not self.in_flight:
             self._emptied.set()

@@ -139,9 +139,6 @@ class DelayedFlushes:
         self._delay_ms = delay_ms
         self._flushes: dict[Flush, None] = {}
 
-    def __len__(self) -> int:
-        return len(self._flushes)
-
     @property
     def is_closed(self) -> bool:
         return False

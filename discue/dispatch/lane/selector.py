@@ -193,21 +193,18 @@ class Selector:
         if last > window.position:
             ordering = cursor.ordering
             if self.rules.has_filter or (ordering is not None and ordering.may_hold_keys):
-                await self._miss_old_one_by_one(last)
+                # The next run looks at the rest.
+                for _ in range(_PAGES):
+                    position = window.position
+                    await self._miss_old_page(position, last)
+                    if not position < window.position < last:
+                        break
             else:
                 cursor.miss_range(window.position + 1, last, "too_old", self._owned.worker.clock.now())
                 backlog.read_through = max(backlog.read_through, last)
         # In an ordered queue other messages wait behind a retry, and come next when it has its turn.
         if cursor.retrying and not self._limits.may_send and cursor.ordering is None:
             await self._miss_old_retries(before)
-
-    async def _miss_old_one_by_one(self, last: int) -> None:
-        """Miss old messages one by one. The next run looks at the rest."""
-        for _ in range(_PAGES):
-            position = self._cursor.window.position
-            await self._miss_old_page(position, last)
-            if not position < self._cursor.window.position < last:
-                break
 
     async def _miss_old_page(self, after: int, last: int) -> None:
         """Miss the messages of a page. A message that the filter rejects is skipped: it is not for the listener.

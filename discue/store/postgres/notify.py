@@ -84,10 +84,9 @@ class Notifier:
                 try:
                     async with self._connected() as connection:
                         await connection.client.execute(_NOTIFY, payloads)
-                except StoreUnavailable:
-                    pass
                 except Exception as error:  # Other workers poll
-                    self._report("notify", without_data(error))
+                    if not isinstance(error, StoreUnavailable):
+                        self._report("notify", without_data(error))
                 # Notifications that are added meanwhile share the next transaction.
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
@@ -129,11 +128,9 @@ class Notifier:
             try:
                 async with self._connected() as connection:
                     await connection.client.add_listener(CHANNEL, received)
-            except StoreUnavailable:
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
             except Exception as error:  # Reported, and retried
-                self._report("listen", without_data(error))
+                if not isinstance(error, StoreUnavailable):
+                    self._report("listen", without_data(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             on_notify(Notification(anything=True))

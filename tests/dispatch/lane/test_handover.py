@@ -49,7 +49,7 @@ async def test_success_at_the_previous_owner_is_counted_by_the_next(stage: Stage
     assert second.courier.sent == []
     [lane] = second.lanes
     assert lane.is_settled
-    assert first.dispatcher.handover_outcomes.in_flight == 0
+    assert not first.dispatcher.handover_outcomes.in_flight
 
 
 async def test_next_owner_checks_inherited_requests_each_second(stage: Stage) -> None:
@@ -223,7 +223,7 @@ async def test_outcome_for_a_deleted_listener_is_not_recorded(stage: Stage) -> N
     await stage.store.write(lambda tx: tx.execute("DELETE FROM delivery"))
     await stage.end(first.courier.in_flight[::], badly())
     assert await stage.rows("SELECT count(*) FROM attempt") == [(0,)]
-    assert (first.dispatcher.handover_outcomes.in_flight, len(second.dispatcher.lanes)) == (0, 0)
+    assert (len(first.dispatcher.handover_outcomes.in_flight), len(second.dispatcher.lanes)) == (0, 0)
 
 
 async def test_outcome_before_the_release_is_stored_is_reported_after_it(
@@ -238,7 +238,7 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(
 
     monkeypatch.setattr(stage.store.engine, "commit", held)
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over(tuple(first.dispatcher.lanes.cursors)))
-    await until(lambda: first.dispatcher.handover_outcomes.in_flight > 0)
+    await until(lambda: bool(first.dispatcher.handover_outcomes.in_flight))
     assert await stage.delivery_rows(listener) == []
     first.courier.end_all(well())
     may_commit.set()
@@ -246,7 +246,7 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(
     await stage.quiet()
     await stage.take_free(second)
     assert (await stage.counts(listener)).acknowledged == len(ids)
-    assert (first.dispatcher.handover_outcomes.in_flight, second.courier.sent) == (0, [])
+    assert (len(first.dispatcher.handover_outcomes.in_flight), second.courier.sent) == (0, [])
 
 
 async def test_drain_during_a_handover_ends_with_it(stage: Stage) -> None:
@@ -339,7 +339,7 @@ async def test_lane_is_not_taken_during_its_handover(stage: Stage) -> None:
     _, _, first, _, _ = await _two_workers(stage)
     [key] = first.dispatcher.lanes.cursors
     handing_over = asyncio.ensure_future(first.dispatcher.hand_over([key]))
-    await until(lambda: first.dispatcher.handover_outcomes.in_flight > 0)
+    await until(lambda: bool(first.dispatcher.handover_outcomes.in_flight))
     assert await first.dispatcher.registry.take([key]) == 0
     await handing_over
     assert await first.dispatcher.registry.take([key]) == 1

@@ -318,7 +318,7 @@ async def test_many_idle_listeners_have_no_task_and_cost_a_few_commits_a_minute(
     assert 301 * 9 <= len(stage.scout.asked) - asked <= 301 * 14
     assert writes <= 11 * 3
     assert not stage.dispatcher.tasks.running
-    assert len(stage.dispatcher.timers) <= 2 * (2 * 301 + 1) + 64
+    assert len(stage.dispatcher.timers._due) <= 2 * (2 * 301 + 1) + 64
 
 
 @on_sqlite_only

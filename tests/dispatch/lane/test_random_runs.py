@@ -448,7 +448,7 @@ class Promises(RuleBasedStateMachine):
             number += 1
         await draining
         if worker not in self.robbed:
-            assert worker.dispatcher.handover_outcomes.in_flight == 0
+            assert not worker.dispatcher.handover_outcomes.in_flight
             self.recent.clear()
         await self.left(worker)
 
@@ -635,7 +635,7 @@ class Promises(RuleBasedStateMachine):
                 for each in worker.lanes
                 for entry in (*each.backlog.new, *chain(*each.backlog.waiting._by_key.values()))
             ) + sum(memory_of(retry.entry) for each in worker.lanes for retry in each.backlog.retries)
-            assert len(running.timers) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
+            assert len(running.timers._due) <= 2 * (2 * len(self.listeners) + self.replays + 1) + 5
             assert running.prober._limiter.in_flight == len(worker.scout.in_flight) <= 3
             assert len(running.prober._urls) <= len(worker.lanes)
             assert all(len(each.cursor.claimed) <= 100 for each in worker.lanes)
@@ -695,7 +695,7 @@ class Promises(RuleBasedStateMachine):
             await self.stage.advance(LONGEST_WAIT_MS)
         assert await self.pending() == 0
         for worker in self.stage.workers:
-            assert worker.dispatcher.handover_outcomes.in_flight == 0
+            assert not worker.dispatcher.handover_outcomes.in_flight
             assert all(each.is_settled and each.cursor.states == {} for each in worker.lanes)
 
     async def everything_ended(self) -> None:

@@ -95,7 +95,7 @@ async def test_own_request_that_ends_during_a_check_is_not_repeated(stage: Stage
     await slow.begin(first.dispatcher.check_inherited)
     first.courier.end_all(well())
     await _stored(stage)
-    assert first.dispatcher.handover_outcomes.in_flight == 0
+    assert not first.dispatcher.handover_outcomes.in_flight
     await slow.arrive()
     await stage.check_inherited()
     assert len(first.courier.sent) == 1

@@ -303,7 +303,7 @@ async def test_long_polls_read_nothing_while_they_wait(stage: Stage) -> None:
     stage.store.read = counted  # type: ignore[method-assign]
     await at.advance(19_999)
     assert asked == []
-    assert len(at.pulls.timers) == 1
+    assert len(at.pulls.timers._due) == 1
     await at.advance(1)
     assert [await each for each in waiting] == [[]] * 100
     assert asked == []
