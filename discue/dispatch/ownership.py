@@ -54,7 +54,6 @@ class Rendezvous:
         self._members = [(member, _mixed(member)) for member in sorted(members)]
 
     def owner_of(self, item: tuple[int, ...]) -> int:
-        """Return the member that owns an item."""
         number = 0
         for part in item:
             number = _mixed(number ^ part)
@@ -80,7 +79,6 @@ class FirstSeen(Generic[T]):
         self._since: dict[T, float] = {}
 
     def update(self, items: Iterable[T], now: float) -> None:
-        """Record all items that are seen now."""
         self._since = {item: self._since.get(item, now) for item in items}
 
     def seen_for(self, seconds: float, now: float) -> set[T]:

@@ -101,7 +101,6 @@ class Poller:
         self.request_poll()
 
     def request_poll(self) -> None:
-        """Poll soon."""
         self._is_requested.set()
 
     async def run_once(self) -> None:

@@ -255,7 +255,6 @@ class LaneRegistry:
         self._context.replay_slots.invalidate()
 
     def drop(self, lane: Lane) -> None:
-        """Close a lane and remove it."""
         lane.close()
         self._lanes.remove(lane)
         self._dropped.add(lane.key)
@@ -483,7 +482,6 @@ class LaneRegistry:
         return self._new_lane(record)
 
     def _wake(self, record: LaneRecord) -> Lane | None:
-        """Bring up the lane of an idle cursor."""
         is_wanted = not self.is_closed and record.key not in self._given_up
         if is_wanted and (lane := self._new_lane(record)) is not None:
             lane.begin(0)

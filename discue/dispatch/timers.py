@@ -72,7 +72,6 @@ class Timers:
             self._set_timer()
 
     def wake_due(self) -> None:
-        """Wake every sleeper that is due."""
         now, ahead_ms = self._clock.now(), self._measure_ahead()
         was_set_back = ahead_ms < self._ahead_ms - _SET_BACK_MS
         self._ahead_ms = ahead_ms

@@ -80,7 +80,6 @@ class Intake:
         self._requested.set()
 
     async def round(self) -> None:
-        """Wait for a request, and move what waits."""
         await self._requested.wait()
         self._requested.clear()
         if self._leadership.is_held:

@@ -72,7 +72,6 @@ class Retention:
         self._purge_requested.set()
 
     async def purge_on_request(self) -> None:
-        """Wait for a request, and purge."""
         await self._purge_requested.wait()
         self._purge_requested.clear()
         await self.purge_deleted()

@@ -159,7 +159,6 @@ class Scheduler:
             self._sooner.set()
 
     async def round(self) -> None:
-        """Wait until a message or run is due, and deliver it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pause_seconds()):
                 await self._sooner.wait()

@@ -47,7 +47,6 @@ class MissedReports:
             await self.report()
 
     async def report(self) -> None:
-        """Report everything that is due."""
         store, now = self._control.store, self._control.clock.now()
         # Usually nothing is due: this read spares an exclusive transaction.
         self._next_at = await store.read(missed.next_report_at)

@@ -121,7 +121,6 @@ class Backlog:
         return True
 
     def take_new(self) -> Entry:
-        """Remove the next new message."""
         entry = self.new.popleft()
         self._budget.held -= memory_of(entry)
         return entry
@@ -133,7 +132,6 @@ class Backlog:
             self.owned.lane.wake_at(due_at)
 
     def on_flushed(self, settle: Settle) -> None:
-        """Note that a flush has stored rows."""
         if self._is_reading:
             self._changed_during_read.update(settle.resolved, (row.seq for row in settle.delivery_rows))
         # Only now: a read before the flush would not have found them.
@@ -157,7 +155,6 @@ class Backlog:
         self.drop()
 
     def take_retry(self) -> DueRetry:
-        """Remove the next retry."""
         retry = self.retries.popleft()
         self._budget.give_back(memory_of(retry.entry))
         return retry

@@ -95,8 +95,6 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
 
 @dataclass(slots=True, eq=False, repr=False)
 class InFlightAttempt:
-    """A request in flight."""
-
     entry: Entry
     seq: int
     number: int

@@ -280,7 +280,6 @@ class Lane:
         self.pump()
 
     def on_probe(self, liveness: Liveness) -> None:
-        """Follow the state of the listener after a probe."""
         breaker = self.limits.breaker
         if breaker.on_probe(liveness, self._in_flight):
             self.reopen()
@@ -349,7 +348,6 @@ class Lane:
         self._handover = Handover(self.record, self._context.handover_outcomes, self._in_flight.values())
 
     def on_flushed(self, settle: Settle) -> None:
-        """Go on after a flush."""
         self.has_flushed = self.was_used = True
         if settle.new_misses is not None:
             self._context.on_missed()
@@ -402,7 +400,6 @@ class Lane:
         return found
 
     def _eligible(self, now: int) -> InFlightAttempt | Blocked:
-        """Return the attempt that starts next, or the reason why none does."""
         if not (self.backlog.new or self.backlog.retries):
             return IDLE
         return self.limits.blocked(now) or self._selector.next(now)

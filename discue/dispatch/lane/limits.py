@@ -60,7 +60,6 @@ class _Waiting:
         self._by_organization.setdefault(slots.organization, deque()).append(slots)
 
     def take(self) -> Slots:
-        """Remove the next slots."""
         organization = next(iter(self._by_organization))
         queued = self._by_organization.pop(organization)
         slots = queued.popleft()
@@ -413,7 +412,6 @@ class FairShare:
         self._pump_waiting()
 
     def may_start(self, limits: Limits) -> bool:
-        """Whether the lane may start a request."""
         if not self._may_start(limits):
             return False
         self._waiting.pop(limits, None)

@@ -205,7 +205,6 @@ class Ordering:
         return True
 
     def holds(self, seq: int) -> bool:
-        """Whether a message holds its key."""
         return seq in self._by_seq
 
     def busiest_seq(self) -> int | None:

@@ -149,7 +149,6 @@ class DelayedFlushes:
         self._flushes[flush] = None
 
     def wake(self) -> None:
-        """Make the flushes now."""
         flushes, self._flushes = self._flushes, {}
         for flush in flushes:
             flush.request()

@@ -45,8 +45,6 @@ Probe = Callable[[Target, Callable[[FetchResult], None]], None]
 
 
 class ProbedLane(Protocol):
-    """The lane of a listener that is probed."""
-
     owned: OwnedCursor
     backlog: Backlog
     limits: Limits
@@ -132,7 +130,6 @@ class HealthWriter:
         return lane in self._late or lane in self._due
 
     def wake(self) -> None:
-        """Store everything that has waited."""
         self._due.update(self._late)
         self._late.clear()
         self._start()
@@ -256,7 +253,6 @@ class Prober:
             self._add(lane, lane.owned.endpoint.probed, self._first_at(lane, created_at, now), created_at)
 
     def configured(self, lane: ProbedLane) -> None:
-        """Follow a change of the listener's configuration."""
         now, endpoint = self._context.clock.now(), lane.owned.endpoint
         listener, target = self._listeners.get(lane.owned.key), endpoint.probed
         if lane.owned.key[2]:

@@ -49,7 +49,6 @@ class ReplayRun:
         return True
 
     def leave(self) -> None:
-        """Give up the slot."""
         self._slots.leave(self)
 
     def end_if_done(self) -> None:

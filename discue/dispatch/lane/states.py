@@ -82,8 +82,6 @@ DELIVERY_TRANSITIONS: Final[Transitions[DeliveryState]] = {
 
 
 class BreakerState(Enum):
-    """State of a circuit breaker."""
-
     CLOSED = "closed"
     """All messages are sent."""
     HALF_OPEN = "half_open"

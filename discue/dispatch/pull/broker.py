@@ -297,13 +297,11 @@ class PullBroker:
             client.release()
 
     async def pull(self, client: PullClient, target: PullTarget, most: int, wait_ms: int) -> list[LeasedMessage]:
-        """Lease up to `most` messages, waiting up to `wait_ms` for the first one."""
         if not client.is_active:
             return []
         return await self.waiters_of(target).poll(client, most, self.context.clock.now() + wait_ms)
 
     async def decide(self, target: PullTarget, decisions: Sequence[Decision]) -> list[DecisionResult]:
-        """Apply decisions, and return their results when they are stored."""
         return await self.waiters_of(target).decide(decisions)
 
     def on_appended(self, appended: Appended) -> None:

@@ -33,8 +33,6 @@ _NO_ROOM_MS: Final = 250
 
 
 class RoundResult(msgspec.Struct, frozen=True):
-    """The result of a round."""
-
     messages: list[LeasedMessage]
     decisions: list[DecisionResult]
     has_more: bool

@@ -21,8 +21,6 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 class ServerConnection:
-    """A connection to the server."""
-
     def __init__(
         self, client: asyncpg.Connection, generation: int, on_end: Callable[["ServerConnection"], None]
     ) -> None:

@@ -95,7 +95,6 @@ class _Bodies:
         """The row ids of shared bodies, by their ids in the append."""
 
     def add(self, organization: int, content: bytes, uses: int = 1) -> int:
-        """Add a body to `rows` and return its id."""
         if self._last is None:
             self._last = self._connection.execute(_LAST_BODY).get
         self._last += 1
