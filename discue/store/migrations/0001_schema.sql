@@ -744,5 +744,5 @@ CREATE TABLE event (
 CREATE INDEX event_kind ON event (organization, kind, id) WHERE kind IS NOT NULL;
 CREATE INDEX event_ref ON event (organization, ref, id) WHERE ref IS NOT NULL;
 
--- Messages that applications publish in their own transactions, on PostgreSQL: `discue.store.postgres.intake`.
+-- Messages that applications publish in their own transactions, on PostgreSQL: `discue.store.intake`.
 $intake
