@@ -78,10 +78,12 @@ async def torture(folder: Path, pair: Pair, plan: ClusterPlan, history: History)
         field = Field(fleet, pair, load, choices)
         watching = asyncio.ensure_future(watch_the_machine(recorder, fleet.workers))
         strikes = strike_for(field, plan.seconds, plan.kinds)
-        await run_under_load(load, strikes, plan.patience_seconds, watching)
-        await load.until_nothing_waits(plan.patience_seconds)
-        await fleet.stop()
-        history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
+        try:
+            await run_under_load(load, strikes, plan.patience_seconds, watching)
+            await load.until_nothing_waits(plan.patience_seconds)
+            await fleet.stop()
+        finally:
+            history.said = {worker.number: list(worker.product.lines) for worker in fleet.members}
     await read_final_state(pair.primary.dsn(_DATABASE), history)
 
 
