@@ -196,7 +196,8 @@ class LaneRegistry:
         """Raises ValueError or DiscueError for a row that cannot be used."""
         self._on_unowned = on_unowned
         """Called when a listener changed that has no lane here: its cursor may be free to claim."""
-        self._to_reload: dict[ListenerKey, None] = {}
+        self._to_reload: dict[int, dict[int, None]] = {}
+        """Listeners to read again, by organization."""
         self._reload_task: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self._dropped: set[CursorKey] = set()
@@ -357,8 +358,8 @@ class LaneRegistry:
             self.reload_listener(organization, listener)
 
     def reload_listener(self, organization: int, listener: int) -> None:
-        """Read a listener again after those that wait for it, until the store has answered."""
-        self._to_reload[organization, listener] = None
+        """Read a listener again, until the store has answered. Organizations alternate: one may have 100,000."""
+        self._to_reload.setdefault(organization, {})[listener] = None
         if self._reload_task is None:
             self._reload_task = self._context.spawn(self._reload_all())
 
@@ -370,12 +371,15 @@ class LaneRegistry:
     async def _reload_all(self) -> None:
         try:
             while self._to_reload:
-                listener = next(iter(self._to_reload))
-                del self._to_reload[listener]
+                organization = next(iter(self._to_reload))
+                listeners = self._to_reload.pop(organization)
+                listener, _ = listeners.popitem()
+                if listeners:
+                    self._to_reload[organization] = listeners
                 try:
-                    await self._reload(*listener)
+                    await self._reload(organization, listener)
                 except Unavailable:
-                    self._to_reload[listener] = None
+                    self._to_reload.setdefault(organization, {})[listener] = None
                     await asyncio.sleep(STORE_RETRY_SECONDS)
         finally:
             self._reload_task = None

@@ -267,3 +267,24 @@ async def test_packed_record_is_complete_and_small(stage: Stage) -> None:
     assert record == stored
     assert len(msgspec.msgpack.encode(record)) < 500
     assert isinstance(record, LaneRecord)
+
+
+async def test_change_of_a_large_organization_holds_up_no_change_of_another(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, other = await stage.queue(await stage.organization()), await stage.queue(await stage.organization())
+    for _ in range(20):
+        await stage.listener(large, liveness_url="")
+    listener = await stage.listener(other, liveness_url="")
+    await stage.start()
+    read: list[int] = []
+
+    async def reload(organization: int, _listener: int) -> None:
+        read.append(organization)
+
+    monkeypatch.setattr(stage.dispatcher.registry, "_reload", reload)
+    stage.dispatcher.on_change("organization", large.organization, large.organization)
+    stage.dispatcher.on_change("listener", other.organization, listener.id)
+    await stage.quiet()
+    assert read.index(other.organization) == 1
+    assert read.count(large.organization) == 20
