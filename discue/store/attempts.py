@@ -245,8 +245,7 @@ def status_bounds(status: str) -> tuple[int, int]:
     return int(status), int(status)
 
 
-async def _locate(tx: Transaction, public_id: str) -> Span:
-    del tx
+async def _locate(_: Transaction, public_id: str) -> Span:
     key = row_id_up_to(public_id)
     return key, key
 

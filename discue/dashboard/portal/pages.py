@@ -195,7 +195,7 @@ def event_type_of(queue: Queue) -> EventType:
 
 
 def _described(queue: Queue) -> tuple[str, str]:
-    """Return the JSON Schema of a queue and an example of its messages as texts; "" for what there is none of."""
+    """Return the JSON Schema of a queue and an example of its messages, as texts. A missing one is ""."""
     if queue.schema is None or queue.schema_language != "json_schema":
         return "", ""
     schema = msgspec.json.decode(queue.schema)
