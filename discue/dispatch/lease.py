@@ -30,7 +30,7 @@ class LeaseState(Enum):
     LEAVING = auto()
     """Like `ACTIVE`, but the worker takes no cursors, and does not join again if it is expired."""
     EXPIRED = auto()
-    """Another worker has expired this one. Its cursors are gone."""
+    """Another worker has expired this one. Its cursors are gone, and it joins again under a new session id."""
     ENDED = auto()
     """The worker has left. The lease is never held again."""
 
@@ -131,15 +131,17 @@ class Lease:
         Raises Unavailable if the store does not work: the lease runs on to its end.
         """
         async with self._renewal_lock:
-            sent_at = self._clock.monotonic()
-            work = partial(workers.renew, session_id=self.session.id, lease_ms=self._lease_ms)
-            if await self._store.write_urgently(work):
-                self._hold(sent_at)
-                return True
-            self.session.held_until = -math.inf
-            if self._state is LeaseState.ACTIVE:
-                self._set_state(LeaseState.EXPIRED)
-            self._on_expired()
+            # An expired session is not renewed, even if a failover has lost what expired it: its lanes are gone.
+            if self._state is not LeaseState.EXPIRED:
+                sent_at = self._clock.monotonic()
+                work = partial(workers.renew, session_id=self.session.id, lease_ms=self._lease_ms)
+                if await self._store.write_urgently(work):
+                    self._hold(sent_at)
+                    return True
+                self.session.held_until = -math.inf
+                if self._state is LeaseState.ACTIVE:
+                    self._set_state(LeaseState.EXPIRED)
+                self._on_expired()
             if self._state is LeaseState.EXPIRED:
                 await self.join()
             return False

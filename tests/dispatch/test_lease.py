@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,30 @@ async def test_expired_worker_joins_under_a_new_session_id(life: Life) -> None:
     assert life.session.id != first
     assert life.session.is_held()
     assert [member.dead for member in await life.members()] == [True, False]
+
+
+async def test_expired_session_is_not_renewed_once_a_failover_has_lost_its_end(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lanes were dropped for good: the worker would hold its lease, and send nothing."""
+    await life.lease.join()
+    first, write = life.session.id, life.store.write_urgently
+    await life.expire_worker()
+
+    async def fail_to_join(work: Callable[..., Any]) -> Any:
+        if work.func is workers.join:
+            raise StoreUnavailable
+        return await write(work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(life.store, "write_urgently", fail_to_join)
+        with pytest.raises(StoreUnavailable):
+            await life.lease.renew()
+    await life.store.write(lambda tx: tx.execute("UPDATE worker SET dead = 0"))
+    assert not await life.lease.renew()
+    assert life.session.id != first
+    assert life.session.is_held()
+    assert life.lost == [first]
 
 
 async def test_two_renewals_of_an_expired_worker_join_once(life: Life) -> None:
