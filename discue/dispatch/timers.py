@@ -75,14 +75,17 @@ class Timers:
         now, ahead_ms = self._clock.now(), self._measure_ahead()
         was_set_back = ahead_ms < self._ahead_ms - _SET_BACK_MS
         self._ahead_ms = ahead_ms
-        if was_set_back:
-            self._wake_all(now)
-        while self._due and self._due[0][0] <= now:
-            due_at, _, sleeper = heapq.heappop(self._due)
-            if sleeper.wakes_at == due_at:
-                sleeper.wakes_at = 0
-                sleeper.wake()
-        self._set_timer()
+        try:
+            if was_set_back:
+                self._wake_all(now)
+            while self._due and self._due[0][0] <= now:
+                due_at, _, sleeper = heapq.heappop(self._due)
+                if sleeper.wakes_at == due_at:
+                    sleeper.wakes_at = 0
+                    sleeper.wake()
+        finally:
+            # A sleeper that fails must not stop the clock of all others.
+            self._set_timer()
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from discue.dispatch.lane.breaker import PAUSE_MS
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.timers import Timers
@@ -45,6 +47,22 @@ async def test_timers_wake_everybody_once_when_the_clock_was_set_back() -> None:
     timers.stop()
     assert [sleeper.woken for sleeper in sleepers] == [["set back"]] * 3
     assert len(timers._due) == 0
+
+
+async def test_timers_go_on_after_a_sleeper_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, failing, other, woken = StandingClock(), Recording(), Recording(), asyncio.Event()
+    monkeypatch.setattr(failing, "wake", lambda: {}["a bug"])
+    monkeypatch.setattr(other, "wake", woken.set)
+    timers = Timers(clock)
+    for sleeper in (failing, other):
+        timers.wake_at(sleeper, clock.now() + 1_000)
+    clock.advance(1_000)
+    timers.stop()  # as if it had fired
+    with pytest.raises(KeyError):
+        timers.wake_due()
+    async with asyncio.timeout(20):
+        await woken.wait()
+    timers.stop()
 
 
 async def test_timers_overlook_a_correction_of_less_than_a_second() -> None:
