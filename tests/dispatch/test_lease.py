@@ -150,7 +150,7 @@ async def test_expired_session_is_not_renewed_once_a_failover_has_lost_its_end(
     first, write = life.session.id, life.store.write_urgently
     await life.expire_worker()
 
-    async def fail_to_join(work: Callable[..., Any]) -> Any:
+    async def fail_to_join(work: partial[Any]) -> Any:
         if work.func is workers.join:
             raise StoreUnavailable
         return await write(work)
