@@ -145,7 +145,7 @@ async def test_expired_worker_joins_under_a_new_session_id(life: Life) -> None:
 async def test_expired_session_is_not_renewed_once_a_failover_has_lost_its_end(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lanes were dropped for good: the worker would hold its lease, and send nothing."""
+    """The lanes of the expired session are gone: a renewed lease would send nothing."""
     await life.lease.join()
     first, write = life.session.id, life.store.write_urgently
     await life.expire_worker()
