@@ -160,10 +160,10 @@ class Poller:
     def _next_queues(self) -> tuple[QueueKey, ...]:
         """Return the queues whose heads to read: all if a commit did not say what it changed, else the next ones.
 
-        Notifications announce heads, so this finds what few of them missed.
+        Notifications announce heads. This finds messages whose notification was lost.
         """
-        # Without other workers only this process raises heads, and its lanes and consumers know them. But the last one
-        # may have ended before it announced what it stored.
+        # If there is no other worker, only this process raises heads, and its lanes and consumers know them. But the
+        # last other worker may have ended before it announced what it stored.
         if not (self._store.has_other_workers or self._faster_rounds):
             return ()
         if self._must_read_heads or not self._unread:
@@ -183,7 +183,8 @@ class Poller:
         if not before <= self._members:
             if not self._faster_rounds:
                 self._unread = []
-            # A round that has begun goes on, so that one end after another does not keep it from the last queues.
+            # A round that has begun continues: otherwise, if workers end one after another, the last queues are never
+            # read.
             self._faster_rounds = 2 if self._unread else 1
 
     async def _reset(self) -> None:

@@ -270,10 +270,10 @@ class LaneRegistry:
 
     @contextmanager
     def without_lanes(self, cursors: Iterable[CursorKey]) -> Iterator[list[CursorKey]]:
-        """Let those of these cursors that have no lane get none, while they are given up. Yields them.
+        """Keep those cursors that have no lane from getting one while they are released. Yields them.
 
-        A lane would send what is published before the store knows that the cursor is given up. At the end, those that
-        are not released are read again: they may have missed what was published.
+        A lane would send messages that are published before the release is stored. At the end, cursors that were not
+        released are read again: they may have missed such messages.
         """
         idle = [key for key in cursors if self._lanes.get(key) is None]
         self._given_up.update(idle)
@@ -286,15 +286,15 @@ class LaneRegistry:
                 self.reload(kept)
 
     def on_released(self, key: CursorKey) -> None:
-        """Drop a cursor that the store knows to be given up."""
+        """Drop a cursor whose release is stored."""
         self._given_up.discard(key)
         self.drop_cursor(key)
 
     def of_queue(self, queue: QueueKey, head: int) -> list[Lane]:
         """Return the lanes of a queue that may have something to do, since its log goes to `head`.
 
-        Idle cursors get their lanes. A queue can have thousands of them, and a commit hundreds of queues: what does not
-        fit into 5 ms follows later, and reads what was published.
+        Idle cursors get their lanes. A queue can have thousands of them, and a commit hundreds of queues: lanes that do
+        not fit into 5 ms are made later, and read what was published.
         """
         lanes, behind = self._lanes.of_queue(queue, head)
         waking = self._waking_slice
@@ -330,7 +330,7 @@ class LaneRegistry:
         time_slice = TimeSlice()
         for lane in self._lanes:
             await time_slice.pause_if_over()
-            # What is being read of a cursor may be older than the record would be.
+            # A read in progress may return an older state of a cursor than its record would have.
             if self._reading.locked() or lane.is_closed:
                 continue
             was_used, lane.was_used = lane.was_used, False

@@ -74,7 +74,7 @@ def record_pulled(tracer: Tracer, record: LaneRecord, message: LeasedMessage, st
 def settle_span(
     tracer: Tracer, record: LaneRecord, message_id: str, number: int, *, state: SettledAs
 ) -> Callable[..., None]:
-    """Return what records that the outcome of an attempt, or the end of a lease, is stored: a part of `Tracer.end`."""
+    """Return the call of `Tracer.end` that records that the outcome of an attempt, or the end of a lease, is stored."""
     attributes = _attributes(record, message_id, number)
     attributes |= {"messaging.operation.type": _SETTLE, "discue.settlement": state}
     return partial(tracer.end, _SETTLE, record.queue_alias, attributes=attributes)

@@ -171,7 +171,7 @@ class Retention:
             await self._trim_old([log for log in logs if log.tail < log.head], now)
 
     async def _trim_old(self, logs: Sequence[LogToTrim], now: int) -> None:
-        """Trim those of some logs that have old messages. A damaged log must not delay the others."""
+        """Trim the given logs that have old messages. A damaged log must not delay the others."""
         if not logs:
             return
         try:

@@ -239,7 +239,7 @@ class Backlog:
             self.due_at = DUE_NOW
 
     def _most_bytes(self) -> int:
-        """Return the most bytes to read now. Other lanes may fill the memory before it is this one's turn."""
+        """Return the most bytes to read now. Computed when the read begins: other lanes may use memory until then."""
         return min(PAGE_BYTES, self._budget.left)
 
     def _take_retries(self, found: Iterable[DueRetry]) -> None:

@@ -166,7 +166,7 @@ class Throttle:
         return now >= self.until or rows < self._most_rows
 
     def on_start(self, now: int, rows: int) -> None:
-        """Note that a new message has started, although all fail: a pause may begin with that."""
+        """Note that a new message has started although all fail. May begin a pause."""
         if rows >= self._most_rows:
             self.until = now + PAUSE_MS
 

@@ -230,7 +230,7 @@ class LimitedReads:
         """Read a page of the log. `max_bytes` returns its size when the read begins."""
         async with self.slots:
             size = max_bytes()
-            # Where little memory is left, small messages must not take more of it.
+            # Limits the rows as well: small messages take more memory than the bytes of their bodies.
             page = await self._store.page(*queue, after, min(rows, 1 + size // _ROW_BYTES), max_bytes=size)
             await asyncio.sleep(0)
             return page

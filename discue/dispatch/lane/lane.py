@@ -73,7 +73,7 @@ class LaneContext(WorkerContext, frozen=True, kw_only=True):
     """Called when missed deliveries were stored."""
     delayed_flushes: DelayedFlushes
     waiting_for_lease: dict[Slots, None]
-    """Slots of lanes that found the worker's lease lapsed, in that order. They are pumped when it is renewed."""
+    """Slots of lanes that wait for the worker's lease, oldest first. They are pumped when it is renewed."""
     inheriting: dict[InheritedRequests, None]
     """Inherited requests that are in flight, in the order in which their lanes began."""
 
@@ -144,7 +144,7 @@ class Lane:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the lane has anything to do before the next message, or knows more than the store."""
+        """Whether the lane has work before the next message comes, or knows more than the store."""
         is_running, backlog = self.owned.state is LaneState.RUNNING, self.backlog
         if not (is_running and self.is_settled and backlog.is_caught_up) or backlog.due_at or self.cursor.states:
             return True
@@ -153,7 +153,7 @@ class Lane:
         return not self.limits.are_as_new or self._context.prober.health.is_noted(self)
 
     def idle_record(self) -> LaneRecord:
-        """Return the record with which another lane continues at the next message if this one is not needed."""
+        """Return the record from which the cursor's next lane continues. Only for a lane that is not needed."""
         # All changes are stored: a settle has the cursor as it is in the store.
         stored = zip(CURSOR_COLUMNS, cursor_values(self.cursor.take()), strict=True)
         return msgspec.structs.replace(

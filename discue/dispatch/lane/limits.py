@@ -91,7 +91,7 @@ class Turns:
         self.left = most
         """How many steps are left in this turn. 0 if its time is over."""
         self.is_on = False
-        """Whether a step was done in this turn, so that the next turn is already scheduled."""
+        """Whether the next turn is scheduled, as after the first step of a turn."""
         self._time_slice = TimeSlice(monotonic)
         self._waiting = _Waiting()
 
@@ -142,7 +142,7 @@ class Turns:
             self._waiting.take().pump()
             tried += 1
         if self._waiting and not self.is_on:
-            # None of these lanes did a step.
+            # No lane took a step, which would have scheduled the next turn.
             self.enter()
 
 

@@ -222,11 +222,11 @@ class Flush:
                 self.request()
 
     async def release(self) -> None:
-        """Store everything, and give the cursor up with that. Returns when that has ended."""
+        """Store all changes, and release the cursor in the same commit. Returns when that has ended."""
         self._releases = True
         self.request()
         if self.state is not FlushState.IDLE:
-            # A drain may release what a handover releases already.
+            # A drain may release a cursor that a handover is releasing.
             self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
 
@@ -238,7 +238,7 @@ class Flush:
             return None
         if self._settle is None:
             cursor = self._cursor
-            # The row that gives the cursor up must be the last one: details that do not fit are stored before.
+            # The cursor is released by its last flush: details that do not fit are stored before.
             releases = self._releases and cursor.fits_one_flush
             if releases:
                 self._owned.lane.hand_over_in_flight()
@@ -250,14 +250,14 @@ class Flush:
         return self._settle
 
     def on_result(self, result: SettleResult) -> None:
-        """Go on after a commit; or store the same changes again, later, if the store was unavailable."""
+        """Continue after a commit. If the store was unavailable, store the same changes again later."""
         if result is True and self._settle is not None:
             self._on_stored(self._settle)
         elif isinstance(result, Unavailable | StoreUnusable):
             self.state = FlushState.REPEATING
             self._owned.worker.spawn(self._repeat(_pause_seconds(result)))
         else:
-            # A refused flush means that memory and store differ: the lane is read again. So does an unexpected error.
+            # After a refused flush or an unexpected error, memory and store may differ: the lane is read again.
             self._end()
             if not self._owned.is_closed:
                 self._owned.lane.on_lost()
@@ -273,7 +273,7 @@ class Flush:
                 record_span()
             self._owned.lane.on_flushed(settle)
         finally:
-            # Whatever fails there, changes are stored, and the caller of `release` goes on.
+            # Even if a call above fails, the changes are stored, and `release` must return.
             if self._is_urgent or self._releases:
                 self.request()
             else:

@@ -100,7 +100,7 @@ class Selector:
         return self._next_retry(now) if self._backlog.retries and self._limits.may_retry else REQUESTS
 
     def _next_retry(self, now: int) -> InFlightAttempt | Blocked | None:
-        """Give the next retry its turn. None: it was settled, and the next message has its turn."""
+        """Start or settle the next retry. Returns None if it was settled, and a reason if it cannot start."""
         retry = self._backlog.retries[0]
         # Only a first attempt asks the filter.
         filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
@@ -118,7 +118,7 @@ class Selector:
         return None
 
     def _next_new(self, now: int) -> InFlightAttempt | Blocked | None:
-        """Give the next new message its turn. None: it was settled or waits, and the next one has its turn."""
+        """Start, settle or block the next new message. Returns None if another message has its turn."""
         entry, backlog, cursor = self._backlog.new[0], self._backlog, self._cursor
         if not cursor.window.fits(entry.seq):
             # If this detaches nothing, the oldest message waits in memory for a key of an inherited request.
