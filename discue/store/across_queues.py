@@ -64,7 +64,7 @@ class AcrossQueues:
         earliest, latest = selection.created_after, selection.created_before
         low = "" if earliest is None else first_id_at(earliest + 1 - _APART_MS)
         self.within = (low, ABOVE_EVERY_ID if latest is None else first_id_at(latest))
-        """Two ids between which all messages that pass the time filters are."""
+        """Bounds of the ids of all messages that pass the time filters."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         del tx
@@ -106,10 +106,10 @@ class AcrossQueues:
         return await tx.rows(f"{self._sql} AND {condition} {ordered}", *self._values, *keys[0], *keys[1], limit)
 
     async def rows_of(self, tx: Transaction, found: Sequence[Row], *, are_all: bool = False) -> list[MessageRow]:
-        """Read the messages that `ids` has found, in the same order. `are_all`: nearly no others are between them."""
+        """Read the messages that `ids` has found, in the same order. `are_all`: hardly any others lie between them."""
         rows: dict[tuple[int, int], MessageRow] = {}
         if are_all and len(found) > _READ_AT_ONCE:
-            # Looking up each of many would keep the event loop for several times as long.
+            # Looking up many messages one by one would block the event loop for several times as long.
             first, last = sorted((found[0][0], found[-1][0]))
             most = len(found) + COPIES
             between_ids = map(MessageRow._make, await tx.rows(_BETWEEN, self._organization, first, last, most))
@@ -141,7 +141,7 @@ async def page_of_matching(
     named = await rows_named_by_id(tx, live.organization, selection.alias)
     above = ABOVE_EVERY_ID
     if only is not None:
-        # All newer messages may be in other queues: without this bound, the first pages would be empty.
+        # Newer messages may all be in other queues: without this bound, the first pages would be empty.
         heads = await queues.heads(tx, live.organization, list(chosen))
         newest = max((head.last_stored_at for head in heads.values()), default=0)
         above = max(first_id_at(newest + _APART_MS), *only) + ABOVE_EVERY_ID

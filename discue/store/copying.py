@@ -1,7 +1,7 @@
 """Copying an installation to another database, in short steps, and comparing the copy.
 
-Until it is finished, a row in the target's `meta` keeps workers from serving it. The row also names the copy, so that
-of two processes that copy into one database, one fails. A copy that was interrupted starts again from the beginning.
+Until it is finished, a row in the target's `meta` keeps workers from serving it. The row also names the copy: if two
+processes copy into one database, one of them fails. An interrupted copy starts over.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -51,7 +51,7 @@ class Copy(NamedTuple):
     target: Side
     id: str
     state: tuple[Row, ...]
-    """Figures of the source that differ as soon as a worker has served it."""
+    """Figures of the source that change as soon as a worker serves it."""
     begun_at: int
     """Milliseconds since the epoch."""
     starts_again: bool

@@ -130,7 +130,7 @@ async def read_due(
     rows = await tx.rows(_DUE, *key, now, limit)
     chosen, is_cut = _fitting(rows, max_bytes, known)
     retries = await _due_retries(tx, queue, chosen)
-    # These may not be all that are due: the caller reads again at once.
+    # More may be due: the caller reads again at once.
     if is_cut or len(rows) == limit:
         return DueRetries(retries, now)
     later = await tx.row(_NEXT_DUE, *key, now)

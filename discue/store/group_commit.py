@@ -24,7 +24,7 @@ APPEND_BYTES: Final = 1 << 20
 _SETTLE_ROWS: Final = 1_024
 _SETTLE_BYTES: Final = 1 << 20
 _TOLD_PER_TURN: Final = 64
-"""How many lanes follow a commit before everything else on the event loop has its turn."""
+"""How many sources get their result before other work on the event loop runs."""
 _LAST_COMMIT_WEIGHT: Final = 0.5
 
 _ROW_COST: Final = APPEND_BYTES // APPEND_ROWS
@@ -151,17 +151,17 @@ class FairQueue(Generic[A]):
 
 
 SettleResult = bool | Exception
-"""Whether the cursor had the expected token and version; or why nothing was stored."""
+"""Whether the cursor had the expected token and version, or the error because of which nothing was stored."""
 
 
 class SettleSource(Protocol):
-    """Has changes of a cursor to store. It decides what they are when their commit begins."""
+    """Provides changes of a cursor to store. They are determined when their commit begins."""
 
     def take(self) -> Settle | None:
-        """Return what to store, with all changes so far; None if there is nothing any more."""
+        """Return all changes so far; None if nothing is left to store."""
 
     def on_result(self, result: SettleResult) -> None:
-        """Follow a commit. An exception may also come before `take` was called."""
+        """Handle the result of a commit. May get an exception before `take` was called."""
 
 
 class GivenSettle:
@@ -215,7 +215,7 @@ class GroupCommit:
         """The task that commits, while anything waits or is being committed."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._to_tell: deque[tuple[SettleSource, SettleResult]] = deque()
-        """Results of commits that have ended, for sources that are told in the next turns."""
+        """Results of finished commits that their sources get in the next turns."""
 
     @property
     def is_busy(self) -> bool:
@@ -235,7 +235,7 @@ class GroupCommit:
         self._start()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        # Asking for it costs a system call on Python 3.11, and a store uses one loop only.
+        # Asking for the running loop costs a system call on Python 3.11, and a store uses one loop only.
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -358,7 +358,7 @@ class GroupCommit:
 
 
 def call_apart(function: Callable[[T], None], argument: T) -> None:
-    """Call a function whose failure must not reach the caller: the event loop's handler gets it."""
+    """Call a function, and hand its failure to the event loop's handler instead of the caller."""
     try:
         function(argument)
     except Exception as error:  # Handed to the loop's handler

@@ -1,7 +1,7 @@
 """Listeners, their health (liveness, consecutive failures, and sweeps of retries), and what deliveries change.
 
 The owner of a cursor writes the health under the cursor's token, many rows in one statement. A row is valid for one
-liveness URL and one configuration, so that changes of these need not write to it.
+liveness URL and one configuration, so a change of either need not write to it.
 """
 
 from collections.abc import Callable, Collection, Sequence

@@ -82,9 +82,9 @@ class WithKey:
 
 _InOrder = Sequence[MessageRow]
 _Select = Callable[[Transaction, _InOrder, int], Awaitable[tuple[_InOrder, MessageRow | None]]]
-"""Returns which messages are in a state, and the last one that was looked at, unless all were.
+"""Returns the messages that are in a state. If it did not look at all of them, also returns the last that it looked at.
 
-It may stop once as many as given are found.
+It may stop once it has found the given number.
 """
 
 
@@ -138,7 +138,7 @@ async def page_of_queue(
 
 
 class _OfQueue:
-    """A scan of the messages of a source for those that pass a test, and are in a state."""
+    """A scan of a source for the messages that pass a test and are in a state."""
 
     def __init__(
         self,
@@ -173,10 +173,10 @@ class States:
         self._organization = organization
         self._state = state
         self._listeners: dict[int, int] = {}
-        """The numbers of listeners of queues, as far as they are known."""
+        """The known numbers of listeners by queue."""
 
     async def select(self, tx: Transaction, rows: _InOrder, wanted: int) -> tuple[list[MessageRow], MessageRow | None]:
-        """See `_Select`. First it looks at as many messages as are wanted, then at others that the limit allows."""
+        """Implement `_Select`. Looks at `wanted` messages first, then at as many more as the limits allow."""
         looked_at, found, most = 0, [], min(wanted, _STATES_FIRST)
         for _ in range(2):
             some = rows[looked_at : looked_at + self._readable(rows[looked_at:], most)]
@@ -190,7 +190,7 @@ class States:
         return found, rows[looked_at - 1]
 
     def _readable(self, rows: _InOrder, most: int) -> int:
-        """Return how many leading messages one statement reads the states of, with all copies of each."""
+        """Return for how many leading messages, with all copies of each, one statement reads the states."""
         counts: dict[int, int] = {}
         deliveries = 0
         for place, row in enumerate(rows):

@@ -85,7 +85,7 @@ async def newest_ids(tx: Transaction, listener: Listener, limit: int = _IDS_SHOW
             return ids
     else:
         return ids
-    # The messages of ranges take longer to find.
+    # Finding the messages of ranges takes longer.
     of = await find_recipient(tx, listener.organization, listener.public_id)
     if of is None:
         return []
@@ -97,7 +97,7 @@ async def newest_ids(tx: Transaction, listener: Listener, limit: int = _IDS_SHOW
 async def page(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
 ) -> Listing[MissedMessage]:
-    """Read a page of the messages that any listener has missed, or those in `only`: ids of listeners and of queues.
+    """Read a page of the messages missed by any listener, or by those in `only`: ids of listeners and of queues.
 
     The list goes from the newest listener to the oldest. Raises BadRequest for a listener or a queue in the selection
     that does not exist, and for a numbered page that is too far from the first.

@@ -102,9 +102,9 @@ _RANGE_AROUND: Final = """
 _LISTENERS_AT_ONCE: Final = 16
 """How many listeners that have missed something are read at once, each up to the limit of a part."""
 _LISTENERS_LOOKED_AT: Final = 1_000
-"""How many listeners of a queue are looked at to find these."""
+"""How many listeners of a queue are looked at to find those that have missed something."""
 _CHOSEN_LOOKED_AT: Final = 128
-"""How many of some given listeners are looked at to find these."""
+"""How many listeners that are given by their ids are looked at to find those that have missed something."""
 _OF_QUEUE: Final = """FROM listener
         WHERE organization = $1 AND queue = (
             SELECT q.id FROM queue q WHERE q.organization = $1 AND q.public_id = $2 AND q.deleted_at IS NULL)
@@ -129,7 +129,7 @@ _LAST_LOOKED_AT: Final = """
     UNION ALL
     SELECT * FROM (SELECT 1, id {listeners} LIMIT 1 OFFSET {looked_at} - 1) AS looked_at"""
 _MORE: Final = 2
-"""Additional candidates: the last one says up to where the others are complete, and another one can begin there."""
+"""Candidates read in addition: the last one shows up to where the others are complete, and another can begin there."""
 _NO_LISTENER: Final = 0
 _WIDTH: Final = 4
 """The number of parameters of `_OF_LISTENER` without a reason."""
@@ -140,7 +140,7 @@ class Candidate(NamedTuple):
 
     listener: int
     low: int
-    """Included, like the other end."""
+    """The first seq. Both ends are included."""
     high: int
     is_range: int
     """1 for a range. Its messages were missed unless they have a delivery row; 0 otherwise."""
@@ -158,16 +158,16 @@ class Candidates(NamedTuple):
 
     spans: list[Candidate]
     end: Key | None
-    """The key up to which they are complete; None if no others follow."""
+    """The key up to which the candidates are complete; None if no others follow."""
 
 
 async def that_missed(
     tx: Transaction, organization: int, among: str | Sequence[int], start: int, *, newest_first: bool
 ) -> tuple[list[int], int | None]:
-    """Return the next of several listeners that have missed something, from one on: row ids, in order.
+    """Return the row ids of the next listeners that have missed something, beginning at `start`, in order.
 
-    They are those of a queue, which is given by its public id, or with row ids, in order. The second result is the last
-    one that was looked at if others may follow.
+    `among` is the public id of their queue, or their row ids, in order. The second result is the last listener that was
+    looked at, if others may follow.
     """
     before, order = _order(newest_first=newest_first)
     values: Sequence[Value] = ()
@@ -205,9 +205,9 @@ def _order(*, newest_first: bool) -> tuple[str, str]:
 
 
 async def _read(tx: Transaction, parts: str, values: Sequence[Value], count: int, *, newest_first: bool) -> Candidates:
-    """Read the first candidates of the parts. The last value is the number that is read of each part."""
+    """Read the first candidates of the parts. The last value limits the candidates of each part."""
     rows = await tx.rows(parts, *values)
-    # By where the list reaches them. No part has others before the last one that counts.
+    # In the order in which the list reaches them. Up to the last one that is returned, each part is complete.
     rows.sort(key=itemgetter(0, 2 if newest_first else 1), reverse=newest_first)
     found = list(map(Candidate._make, rows[: count + _MORE]))
     if len(found) < count + _MORE:
@@ -219,7 +219,7 @@ Found = tuple[Key, MissedMessage]
 _EVERYTHING: Final = ((0, 0), (LARGEST, LARGEST))
 _AT_ONCE: Final = 128
 _MESSAGES_AT_MOST: Final = 110
-"""The largest number of spans that one step of a filtered scan looks at: so one statement reads their messages."""
+"""The largest number of spans in one step of a filtered scan, so that one statement reads their messages."""
 _SPARE: Final = 10
 """The number of messages that a step of a filtered scan reads in addition to those that are wanted."""
 _NO_SPAN: Final = (0, 0, 0, 0, 0, 0)
@@ -227,10 +227,10 @@ _NO_SPAN: Final = (0, 0, 0, 0, 0, 0)
 
 
 class MissedScan:
-    """A scan of all messages that any listener has missed: rows of the key and the message. Ids are positions.
+    """A scan of all messages that any listener has missed. Rows are the key and the message; ids are positions.
 
-    A step takes one statement to find where messages were missed, two with listeners to choose from, one for the
-    listeners that are not known yet, one for time filters, and one for the messages.
+    A step takes one statement to find where messages were missed (two if the listeners are limited), one for listeners
+    that are not known yet, one for time filters, and one for the messages.
     """
 
     def __init__(
@@ -253,9 +253,9 @@ class MissedScan:
         self._is_filtered = only is None and filters != (None, None, None, None)
         self._known: dict[int, Recipient] = {} if only is None else {only.listener: only}
         self._asked = set(self._known)
-        """The listeners that were read, whether they exist or not."""
+        """The listeners that were looked up, including those that do not exist."""
         self._times: dict[int, Span] = {}
-        """The seqs of queues that pass the time filters, as far as they are known."""
+        """The known spans of seqs that pass the time filters, by queue."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
@@ -290,7 +290,7 @@ class MissedScan:
         return ScanStep(found, None) if is_last else ScanStep(found, end, position_of(end))
 
     def _passing_others(self, end: Key, *, newest_first: bool) -> Key:
-        """Return a key beyond what follows an end and is not shown, however much that is."""
+        """Return the key at which to continue after an end, beyond everything that is not shown."""
         listener, seq = end
         of = self._known.get(listener)
         last = (listener, 0 if newest_first else LARGEST)
@@ -361,7 +361,7 @@ class MissedScan:
     async def _messages(
         self, tx: Transaction, spans: Sequence[Candidate], count: int, *, newest_first: bool
     ) -> tuple[list[Found], list[Key]]:
-        """Return the messages of spans, and the last keys of spans that may have more."""
+        """Return the messages of spans, and the last key of each span that may have more."""
         given = [
             (place, each.is_range, each.listener, self._known[each.listener].queue, each.low - 1, each.high + 1)
             for place, each in enumerate(spans)
@@ -383,9 +383,9 @@ class MissedScan:
 
 
 def _first(spans: Sequence[Candidate], count: int, ends: list[Key], *, newest_first: bool) -> Sequence[Candidate]:
-    """Return spans until these may have enough messages, and all others that begin where the last one does.
+    """Return the first spans that may have enough messages, and all others that begin where the last one does.
 
-    If others follow, their beginning is added to the ends.
+    If others follow, adds their beginning to `ends`.
     """
     room, last = count, None
     for place, each in enumerate(spans):
@@ -402,7 +402,7 @@ def _message(row: Sequence[Any], span: Candidate, of: Recipient) -> MissedMessag
     seq, public_id, alias, stored_at, kind, origin_seq, other = row
     if kind == WAITING or (origin_seq or seq) <= of.start_seq:
         return None
-    # In a range, a delivery row decides, or the message that another one of its key waits for.
+    # A message in a range was missed unless it has a delivery row or waits for an earlier message with its key.
     if span.is_range and (other is not None or not of.window.is_settled(seq)):
         return None
     delivery = (of.queue, seq, of.listener)

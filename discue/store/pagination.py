@@ -83,7 +83,7 @@ class Selection(msgspec.Struct, frozen=True):
     data: str = "false"
     """Whether to read the data of messages: `true` or `false`."""
     is_linked: bool = False
-    """Whether a link of the neighbouring page led here: nothing is read to find out whether that page has items."""
+    """Whether a link of the neighbouring page led here. If so, that page is assumed to have items, without a read."""
 
     def admits(self, created_at: int) -> bool:
         """Return whether something created at that time passes the time filters."""
@@ -138,7 +138,7 @@ class Part(NamedTuple):
         return "DESC" if self.newest_first else "ASC"
 
     def within(self, bounds: Bounds) -> "Part":
-        """Return what lies between two keys, of which none is open."""
+        """Return the part limited to two bounds, neither of which is open."""
         low, high = intersect(self.span, bounds)
         return self._replace(low=low, high=high)
 
@@ -147,7 +147,7 @@ class RowsInOrder(Protocol[R_co]):
     """Rows that start with their key, and are in the order of their keys."""
 
     async def read(self, tx: Transaction, part: Part) -> Sequence[R_co]:
-        """Read rows. Fewer than the limit mean that no more follow."""
+        """Read rows. If there are fewer than the limit, no more follow."""
 
 
 class Source(RowsInOrder[R_co], Protocol[R_co]):
@@ -171,10 +171,10 @@ class ScanStep(NamedTuple, Generic[R]):
 
 
 class Scan(Protocol[R]):
-    """Rows that start with their key, of which some match a filter for which there is no index."""
+    """Rows that start with their key, to be searched for matches of a filter without an index."""
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[R]:
-        """Return the matching rows of a part. More than `wanted` are not needed."""
+        """Return the matching rows of a part. May stop after `wanted` of them."""
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         """See `Source.locate`."""
@@ -194,7 +194,7 @@ class ScanLimits(NamedTuple):
 
 class _Found(NamedTuple, Generic[R]):
     rows: Sequence[R]
-    """At most as many as were wanted, in the order in which they were read."""
+    """At most the wanted number, in the order in which they were read."""
     continues_at: str | None = None
     """The id at which a scan stopped early."""
 

@@ -155,7 +155,7 @@ class Store:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a commit runs, or anything waits for one or for its result."""
+        """Whether a commit is running, or anything waits for a commit or its result."""
         return any(group.is_busy for group in (*self._appends, *self._settles, *self._works, *self._urgent_works))
 
     async def poll(self, queues: Sequence[QueueKey]) -> ClusterSnapshot:

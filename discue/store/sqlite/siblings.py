@@ -16,8 +16,8 @@ from discue.store.notifications import WaitingNotifications
 _PAUSE_SECONDS: Final = 0.002
 """Notifications that are added meanwhile share the next datagrams: each datagram wakes up another worker."""
 _FULL_SECONDS: Final = 0.1
-"""How long a socket without room is left alone, unless there is something to send to the others."""
-# Some systems limit a datagram to 2,048 bytes. A head takes up to 30 of them.
+"""The pause before a full socket is tried again, unless there is something to send to the others."""
+# Some systems limit a datagram to 2,048 bytes. A head takes up to 30 bytes.
 _HEADS_PER_DATAGRAM: Final = 64
 _DATAGRAM_BYTES: Final = 2_048
 _RECEIVED_AT_ONCE: Final = 16
@@ -25,7 +25,7 @@ _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 
 class SiblingNotifier(Protocol):
-    """Notifies the other workers on the same file, like `engine.Engine`. Closing sends what waits."""
+    """Notifies the other workers on the same file, like `engine.Engine`. Closing sends pending notifications."""
 
     def notify(self, hint: Notification) -> None: ...
 
@@ -38,16 +38,16 @@ class SiblingSockets:
     """A `SiblingNotifier`. Each worker has a socket, in a folder that only they may use."""
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
-        """`number` is that of this worker, from 1 to `count`."""
+        """`number` is the number of this worker, from 1 to `count`."""
         paths = [folder / f"notify-{each}" for each in range(1, count + 1)]
         self._path = paths.pop(number - 1)
         self._others = [str(path) for path in paths]
         self._behind: set[str] = set()
-        """Sockets that had no room for the last notifications. They get an unspecific one instead."""
+        """Sockets that were full at the last notifications. They get an unspecific one instead."""
         self._waiting = WaitingNotifications(_HEADS_PER_DATAGRAM)
         self._sending: asyncio.Handle | None = None
         self._is_only_behind = False
-        """Whether nothing but sockets without room is waited for."""
+        """Whether full sockets are the only reason for the next send."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -77,7 +77,7 @@ class SiblingSockets:
                 on_notify(msgspec.msgpack.decode(self._socket.recv(_DATAGRAM_BYTES), type=Notification))
 
     def _send(self) -> None:
-        """Send what waits, and again after a pause, as long as anything waits."""
+        """Send pending notifications. Repeats after a pause while any are pending."""
         waiting, behind = self._waiting.take(), self._behind
         self._is_only_behind = False
         if not waiting and not behind:
@@ -89,7 +89,7 @@ class SiblingSockets:
                 for each in [Notification(anything=True)] if path in behind else waiting:
                     self._socket.sendto(msgspec.msgpack.encode(each), path)
             except (FileNotFoundError, ConnectionRefusedError):
-                # It does not run. When it starts, it reads everything.
+                # This worker does not run. When it starts, it reads everything.
                 continue
             except OSError as error:
                 if error.errno not in _FULL:
