@@ -23,7 +23,7 @@ from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES
 
-_HINT: Final = "The new database is not complete: run the same command again, which starts again."
+_HINT: Final = "The new database is not complete: run the same command again to start over."
 
 
 def command() -> Command:
@@ -45,8 +45,8 @@ def command() -> Command:
             required=True,
         ),
         description="Copies every id, key, signing secret and pending delivery, between SQLite and PostgreSQL in "
-        "either direction. Stop the servers of both databases first. Run the command again if it "
-        "was interrupted: it starts again. The new database cannot be served until the copy is complete and "
+        "either direction. Stop the servers of both databases first. To start over after an "
+        "interruption, run the command again. The new database cannot be served until the copy is complete and "
         "verified. The old database is not changed: never serve both. Keep passwords in ~/.pgpass: other users of "
         "the machine can read flags.",
     )

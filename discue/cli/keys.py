@@ -67,7 +67,7 @@ def command() -> CommandGroup:
     listing = operator_command("keys", _list, JSON, ORGANIZATION, summary="list keys")
     return CommandGroup(
         {"create": creation, "list": listing, **changes},
-        "In the database directly: only this command grants protected scopes.",
+        "Changes the database directly. Only this command grants protected scopes.",
     )
 
 

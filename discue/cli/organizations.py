@@ -70,7 +70,7 @@ def command() -> CommandGroup:
                 description=f"Only the given limits change; `none` restores the default of the settings. {_LIVE}",
             ),
         },
-        "In the database directly.",
+        "Changes the database directly.",
     )
 
 

@@ -46,8 +46,8 @@ def command() -> CommandGroup:
     listing = operator_command("users", _list, JSON, ORGANIZATION, summary="list users")
     return CommandGroup(
         {"create": creation, "link": link, "list": listing},
-        "In the database directly: for the first user, and for an owner who has forgotten the password. Owners and "
-        "admins manage all others in the dashboard.",
+        "Changes the database directly: for the first user, and for an owner who has forgotten the password. Owners "
+        "and admins manage all others in the dashboard.",
     )
 
 

@@ -21,8 +21,8 @@ def command() -> Command:
     return Command(
         start=run,
         arguments=(argument("shell", "the shell that the script is for", choices=sorted(_INSTALL)),),
-        description="It needs no program that runs while you type. "
-        + "; ".join(f"For {shell}: {line}" for shell, line in _INSTALL.items()),
+        description="The script starts no program while you type. For "
+        + "; for ".join(f"{shell}: {line}" for shell, line in _INSTALL.items()),
     )
 
 
