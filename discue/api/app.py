@@ -86,7 +86,7 @@ class App:
         missing: MissingPage | None = None,
     ) -> None:
         """`public_url` replaces the setting. `missing` returns the page for browsers at a path of the documentation or
-        the dashboard that leads to no page; None: they get an error like other clients.
+        the dashboard that leads to no page. If it is None, they get an error like other clients.
         """
         settings = services.control.settings
         self._services = services

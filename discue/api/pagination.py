@@ -1,4 +1,4 @@
-"""Query parameters, and what those of lists select."""
+"""Query parameters, and the selections of lists that they describe."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

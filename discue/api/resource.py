@@ -124,17 +124,17 @@ def by_path(function: Callable[..., T]) -> Callable[..., T]:
 
 @dataclass(kw_only=True)
 class ResourceKind(Generic[T]):
-    """A kind of resource. `T` is what the control plane returns of one."""
+    """A kind of resource. `T` is the type of one in the control plane."""
 
     path: str
     """The path of the collection, which ends in the name of the kind."""
     name: str
-    """The member of responses that is such a resource."""
+    """The name of the member of responses that has the resource."""
     noun: str = ""
-    """The kind in sentences, if `name` does not say it."""
+    """The name of the kind in prose, if it is not `name`."""
     view_type: type[ItemView]
     view: Callable[[Call, T], ItemView] | None = None
-    """Returns the view of a resource in lists. None: `view_of` does."""
+    """Returns the view of a resource in lists; None for `view_of`."""
     stored: Callable[[T], msgspec.Struct] = lambda shown: shown  # type: ignore[assignment,return-value]
     """Returns everything that requests can change in a resource. The ETag is its version."""
     below: str = ""
@@ -173,7 +173,7 @@ class ResourceKind(Generic[T]):
         references = getattr(view, self.below) if self.below else ()
         below = (LinkTarget(each.alias, each.id, f"{url}/{self.below}/{each.id}") for each in references)
         member: dict[str, Any] = {self.name: view}
-        # The response shows one resource: it has an ETag.
+        # A response that shows one resource has an ETag.
         call.version = version_of(self.stored(item))
         return self.response(links=links_of(url, below), **member)
 

@@ -154,7 +154,7 @@ class ItemView(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     id: Annotated[str, id_doc("queue_id", "The id, assigned at creation. Ids sort by time.")]
 
     def without_secrets(self) -> Self:
-        """Return what is stored of it for repeated requests with the same idempotency key."""
+        """Return the item as it is stored for repeated requests with the same idempotency key."""
         return self
 
 

@@ -118,7 +118,7 @@ class Bucket:
 
     @contextmanager
     def _explained(self, failure: str = "") -> Iterator[None]:
-        """Raise DiscueError for errors of the library. `failure`: what a store does that does not respond."""
+        """Raise DiscueError for errors of the library. `failure` says how a response is missing."""
         try:
             yield
         except ClientError as error:

@@ -54,7 +54,7 @@ class LiveStreams:
     async def watch(
         self, principal: Principal, account: int, is_allowed: IsAllowed, disconnected: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[bytes, None]:
-        """Return the events of a new stream, which counts until it is closed. Raises Overloaded for one too many.
+        """Return the events of a new stream, which counts until it is closed. Raises Overloaded if there are too many.
 
         `account` is that of the principal's organization. There is an event at the beginning, and in each second in
         which something has changed, until the session or the worker ends, or the client has disconnected.

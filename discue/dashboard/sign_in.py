@@ -123,7 +123,7 @@ async def with_provider(visit: Visit) -> PageResponse:
 async def _return(visit: Visit, name: str, cookie: str) -> PageResponse:
     """Sign in the user who comes back from a provider, or connect the account to the user who is signed in."""
     provider, pending = provider_of(visit, name), PendingSignIn.of_cookie(cookie)
-    # Also checks the provider's name: a response of one must not be taken for a response of another.
+    # Also checks the provider's name: the response of one provider must not pass for that of another.
     if pending is None or pending.provider != name:
         raise Unauthorized("This sign-in was not started in this browser, or took too long. Sign in again.")
     returned = ProviderResponse(provider, pending, visit.query, redirect_uri(visit, name))

@@ -40,7 +40,7 @@ _INTEGER_DIVISION_COST: Final = 4
 
 
 def number_cost(schema: dict[str, Any]) -> int:
-    """Return how long comparing a number with those of a schema takes: two for each ordinary one."""
+    """Return the cost of comparing a number with those of a schema, in the unit above."""
     bounds = sum(not _is_small_integer(schema[name]) for name in _BOUNDS if name in schema)
     constants = sum(_constant_cost(each) for name in _CONSTANTS for each in _constants(schema, name))
     return _BOUND_COST * bounds + constants + _division_cost(schema.get("multipleOf", 0))

@@ -363,7 +363,7 @@ class Pipeline:
             async with aclosing(pieces):
                 response = request.exchange.response_stream(200, request.response_headers)
                 if request.is_page:
-                    # A few bytes a second.
+                    # Not counted: a page gets a few bytes a second.
                     async for piece in pieces:
                         await response.send_bytes(piece)
                     return

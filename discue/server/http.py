@@ -172,7 +172,7 @@ class HttpServer:
 
 @contextmanager
 def _new_threads_do_not_interrupt() -> Iterator[None]:
-    """Let threads that are started in the block wait for a core rather than take that of a running thread.
+    """Keep threads that are started in the block from interrupting a running thread: they wait for a core.
 
     The event loop wakes the server's thread twice for each request. If that thread runs at once, on the same core, each
     wake-up costs two switches; if it runs when the event loop has no more to do, it finds several requests. A thread
@@ -181,7 +181,7 @@ def _new_threads_do_not_interrupt() -> Iterator[None]:
     """
     is_set = False
     if sys.platform == "linux":
-        # musl has the functions, and they fail.
+        # With musl, the functions exist and fail.
         with suppress(OSError):
             is_set = os.sched_getscheduler(0) == os.SCHED_OTHER
     if is_set:

@@ -44,9 +44,9 @@ class Machine:
     start_thread: StartThread = SerialThread
     """Starts the threads that write to SQLite."""
     siblings: SiblingNotifier | None = None
-    """Notifies the workers on the same SQLite file that have the same parent process; None: there are none."""
+    """Notifies the workers on the same SQLite file that have the same parent process; None if there are none."""
     resolve: Resolve | None = None
-    """Resolves host names; None: the resolver of the system."""
+    """Resolves host names; None for the resolver of the system."""
     database: Engine | None = None
     """A database that several simulated machines share; None: the one that the settings name."""
     random: Callable[[], float] = _jitter

@@ -47,7 +47,7 @@ from discue.server.installation import Machine
 class Applications(NamedTuple):
     api: Application
     dashboard: Application | None = None
-    """The dashboard at its own address. None: it is turned off, or at the address of the API."""
+    """The dashboard at its own address. None if it is turned off, or at the address of the API."""
 
 
 class Backups(Protocol):
@@ -71,11 +71,11 @@ class Edge:
     """The parts that an installation adds to a worker."""
 
     applications: Callable[[Services], Applications] = api_alone
-    """Returns those of a worker that does not only deliver."""
+    """Returns the applications of a worker that serves the whole API."""
     backups: Callable[[ControlContext, Log, Leadership], Backups | None] | None = None
-    """Returns the backups of the settings, which the leader makes; None if there are none."""
+    """Returns the job that makes backups on the leader; None if none are configured."""
     delete_ended: Sequence[DeleteEnded] = ()
-    """Deletions for the retention, from tables that the core does not read."""
+    """Deletions by the retention job in tables that the core does not read."""
 
     def applications_of(self, services: Services) -> Applications:
         """Return the applications of a worker. Raises SettingsInvalid."""

@@ -182,7 +182,7 @@ class Timeline:
         if instant > LATEST:
             raise ValueError(BEYOND)
         await self.pass_until(instant, but, seconds)
-        # What is otherwise done every few seconds or minutes: delete, miss and verify what the clock says.
+        # Jobs that usually run every few seconds or minutes: they delete, miss and verify what is due.
         jobs = self._worker.jobs
         await jobs.retention.run()
         await self._worker.delivery.pulls.miss_too_old()

@@ -332,7 +332,7 @@ def _replay_view(call: Call, replay: Replay) -> ReplayView:
 
 
 def _with_job(response: type[ApiResponse], kind: ResourceKind[Any]) -> Callable[[Call, JobResult[Any]], ApiResponse]:
-    """Return what makes the response with a new job, or with what a dry run selects."""
+    """Return the function that makes the response with a new job, or with the selection of a dry run."""
     make: Callable[..., ApiResponse] = response
 
     def respond(call: Call, result: JobResult[Any]) -> ApiResponse:
