@@ -1,4 +1,4 @@
-"""The least that an HTTP server and an HTTP client cost here: uvloop and httptools, and nothing else.
+"""A minimal HTTP server and HTTP client: uvloop and httptools, and nothing else.
 
 Ratios to this pair compare versions of the product across machines. Its own `echo` and `sender alone` cannot be the
 denominator: a faster `echo` would make the ratio of the rest worse.
@@ -23,7 +23,7 @@ _REQUEST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/jso
 
 
 class Wish(msgspec.Struct):
-    """One round of the client: how many requests it sends, and how many of them at once."""
+    """One round of the client: the number of requests, and how many are in flight at once."""
 
     port: int
     requests: int
@@ -31,14 +31,14 @@ class Wish(msgspec.Struct):
 
 
 class Round(msgspec.Struct):
-    """What one round took."""
+    """The cost of one round."""
 
     seconds: float
     cpu_seconds: float
 
 
 class _Server(asyncio.Protocol):
-    """Answers each request, whose body it collects, with the same bytes."""
+    """Collects the body of each request, and answers with the same bytes each time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -1,4 +1,4 @@
-"""What a process asks of the kernel: its system calls and context switches, counted by `perf`."""
+"""The system calls and context switches of a process, counted by `perf`."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ _START_SECONDS = 10.0
 
 
 class KernelCalls:
-    """Counts what all threads of a process do while the block runs. Needs `perf`, root and a mounted tracefs."""
+    """Counts the calls of all threads of a process while the block runs. Needs `perf`, root and a mounted tracefs."""
 
     def __init__(self, pid: int) -> None:
         self._command = ["perf", "stat", "-x", ";", "-e", ",".join(_EVENTS), "-p", str(pid)]
@@ -23,7 +23,7 @@ class KernelCalls:
         try:
             self._perf = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
         except OSError as error:
-            raise BenchmarkFailed("System calls are not counted: `perf` is needed (Debian: linux-perf).") from error
+            raise BenchmarkFailed("Cannot count system calls: install `perf` (Debian: linux-perf).") from error
         return self
 
     def __exit__(
@@ -33,5 +33,5 @@ class KernelCalls:
         _, text = self._perf.communicate(timeout=_START_SECONDS)
         counts = [line.split(";")[0] for line in text.splitlines() if line.count(";") > 2]
         if len(counts) != len(_EVENTS) or not all(count.isdecimal() for count in counts):
-            raise BenchmarkFailed(f"System calls are not counted: {text.strip()}")
+            raise BenchmarkFailed(f"Cannot count system calls: {text.strip()}")
         self.system_calls, self.context_switches = map(int, counts)

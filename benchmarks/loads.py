@@ -1,4 +1,4 @@
-"""Closed-loop load: by `wrk` with one request under way on each connection, or by `h2load` over HTTP/2 with several."""
+"""Closed-loop load: by `wrk` with one request in flight on each connection, or by `h2load` over HTTP/2 with several."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from benchmarks.failure import BenchmarkFailed
 _SCRIPT = Path(__file__).parent / "scripts" / "post.lua"
 _GRACE_SECONDS = 30
 _STREAMS = 16
-"""Requests under way on each connection of HTTP/2."""
+"""Requests in flight on each connection of HTTP/2."""
 _H2LOAD = re.compile(r"finished in ([0-9.]+)s.*status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", re.DOTALL)
 
 
@@ -35,8 +35,8 @@ class Answers(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True):
     """Posts `body` to `url` for whole seconds, or gets it if there is none.
 
-    `counting` looks at each answer; `once` sends an idempotency key with each request. `paths` are asked in turn,
-    instead of that of `url`.
+    `counting` looks at each answer; `once` sends an idempotency key with each request. Requests go to `paths` in turn,
+    if given, instead of the path of `url`.
     """
 
     url: str

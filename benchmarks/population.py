@@ -229,7 +229,7 @@ def make(population: Population, run: Callable[[str], object]) -> None:
 
 
 def customers(queue: str, count: int) -> Iterator[str]:
-    """Yield what makes so many copies of a queue, by its public id, and of its only listener, without messages."""
+    """Yield statements that copy a queue, given by its public id, with its only listener and without messages."""
     own = f"(SELECT id FROM queue WHERE public_id = '{queue}')"
     other = f"- n * {_ONE_MILLISECOND}"
     named = {"id": f"model.id {other}", "public_id": _public_id("C"), "alias": _name("customer")}
@@ -242,7 +242,7 @@ def customers(queue: str, count: int) -> Iterator[str]:
 
 
 def customer_id(number: int) -> str:
-    """The id of a queue of `customers`, from 1."""
+    """Return the id of a queue that `customers` has made. `number` begins at 1."""
     return f"{_prefix('C')}{10**10 + number}"
 
 

@@ -1,4 +1,4 @@
-"""Print vague wording in code and on pages: `python -m tools.language`. The exit code is 1 if there is some.
+"""Print vague wording in code and on pages: `python -m tools.language`. The exit code is 1 if it finds any.
 
 Phrases are searched in pages, comments and strings; the others are rules for docstrings and names of tests.
 """
@@ -61,7 +61,7 @@ _SKIPPED: Final = (
     "clients/python/discue_client/_sync/",
     "clients/python/discue_client/models.py",
     "clients/typescript/node_modules/",
-    # It has what is found.
+    # Contains examples of all rules.
     "tests/tools/test_language.py",
 )
 

@@ -19,13 +19,13 @@ from tools import paths
 _ROOT: Final = Path(__file__).parents[1]
 _PROGRAM: Final = _ROOT / "discue"
 _EDGE: Final = ("backup", "cli", "dashboard", "guides", "product.py", "testing")
-"""Packages with which people interact. The other ones deliver messages."""
+"""Packages of the edge. The others are the core, which delivers messages."""
 
 _LIMITS_PAGE: Final = _ROOT / "docs/architecture/event-loop-limits.md"
 
 
 class Target(NamedTuple):
-    """A figure, at the start and as it shall be at most."""
+    """A figure: its value at the start, and its maximum as a target."""
 
     name: str
     start: float

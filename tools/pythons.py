@@ -23,7 +23,7 @@ PART = (
 )
 """The tests that run on the first and the last version."""
 BETWEEN = PART[-4:]
-"""The tests that run on the versions between: those that use sockets, processes and the event loop."""
+"""The tests that run on the other versions: those that use sockets, processes and the event loop."""
 ON_SQLITE = ("-k", "not postgres")
 """PostgreSQL is left out: it works the same with every version of Python."""
 

@@ -1,4 +1,4 @@
-"""What does an installation with a queue for each of its customers cost, on both engines?"""
+"""What does an installation with one queue per customer cost, on both engines?"""
 
 import signal
 import sqlite3
@@ -20,7 +20,7 @@ from benchmarks.table import Row, at_most, below, seen
 
 _NAME = "customers"
 _FOR_EACH_QUEUE = 100
-"""Customers for each of the queues of an effort: 100,000 in a whole run."""
+"""Customers for each queue of `effort.queues`: 100,000 in a whole run."""
 _WORKERS = 3
 _BYTES = 1_000.0
 _READY_SECONDS = 10.0
@@ -122,10 +122,10 @@ def _are_spread(installation: Installation, count: int) -> bool:
 
 
 def _until(is_so: Callable[[], bool], most_seconds: float) -> float:
-    """Return how many seconds it took."""
+    """Wait until a condition holds. Returns the seconds that it took."""
     began = time.monotonic()
     while not is_so():
         if time.monotonic() > began + most_seconds:
-            raise BenchmarkFailed(f"The cursors have not moved within {most_seconds:.0f} s.")
+            raise BenchmarkFailed(f"The cursors did not move within {most_seconds:.0f} s.")
         time.sleep(_POLL_SECONDS)
     return time.monotonic() - began

@@ -9,7 +9,7 @@ from benchmarks.medians import ratio
 from benchmarks.table import Row, at_most
 
 _SIZES = {10_000: 1.4, 256_000: 12.0}
-"""Bytes of a message, and how many times what 300 bytes cost it may cost."""
+"""Bytes of a message, and the maximum ratio of its cost to that of a message of 300 bytes."""
 _CONNECTIONS = 16
 _QUEUES = 1_000
 _OF_ONE_QUEUE = 1.25

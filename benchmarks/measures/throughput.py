@@ -25,7 +25,7 @@ _SYSTEM_CALLS = 11.5
 
 
 class Throughput:
-    """Rounds of all, one after another, so that what disturbs one disturbs all."""
+    """Series whose rounds alternate, so that a disturbance affects all of them."""
 
     def __init__(self) -> None:
         self.bare_server = Series("bare server")

@@ -93,7 +93,7 @@ def _with_export(messages: int) -> None:
 
 
 class _NoExport:
-    """An exporter that gets no span."""
+    """An exporter that expects no spans."""
 
     counts: Mapping[SpanResult, int] = {}
 

@@ -8,11 +8,11 @@ from benchmarks.product import Product
 from benchmarks.table import Row, seen
 
 HTTP2_CONNECTIONS = 8
-"""With 16 requests at once on each, 128 are under way."""
+"""With 16 requests at once on each, 128 are in flight."""
 
 
 class _Side:
-    """A product, which is published to over both versions of HTTP."""
+    """A running service, with publishes over both versions of HTTP."""
 
     def __init__(self, bench: Bench, product: Product, name: str) -> None:
         self._bench = bench
