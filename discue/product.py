@@ -42,7 +42,7 @@ ROUTES: Final[tuple[Route, ...]] = (*_DESCRIBED, *_PAGES)
 
 
 def edge(*, routes: Sequence[Route] = (), inbox: Inbox | None = None) -> Edge:
-    """Return what the product adds to a worker. `routes` are served, too, and `inbox` is that of `discue dev`."""
+    """Return what the product adds to a worker. It serves `routes` as well, and `inbox` is that of `discue dev`."""
     return Edge(
         partial(_applications, routes=routes, inbox=inbox),
         _backups,

@@ -47,12 +47,12 @@ def address_caller(subject: str, limit: int) -> RateLimitKey:
 
 
 def rate_limit_key(organization: Organization, principal: Principal, settings: Settings) -> RateLimitKey:
-    """Return what the requests of an API key, a user or a customer are counted under, and its limit."""
+    """Return the key that counts the requests of an API key, a user or a customer, with its limit."""
     default = 0 if principal.is_operator else settings.rate_limit
     caller = principal.key
     if principal.customer is not None:
         # All sessions of a customer in the portal are one caller: an application may create any number of them.
-        # Organizations of one account have customers of their own, and its limits in common.
+        # Organizations of one account share its limits, and each has its own customers.
         caller = tallies.number_of(f"{organization.id} {principal.customer}")
     limit = organization.settings.get("rate_limit", default)
     # The organization's account, without a call: this runs for each request.

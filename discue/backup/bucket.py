@@ -41,7 +41,7 @@ class Bucket:
     """
 
     path: Final = None
-    """None: new backups cannot be written to a bucket directly, as they can to a folder."""
+    """None, because new backups cannot be written to a bucket directly, as they can to a folder."""
 
     def __init__(self, text: str, environ: Mapping[str, str]) -> None:
         """Take a URL such as s3://bucket/prefix, and the variables that all S3 clients read."""

@@ -78,7 +78,7 @@ class Command(NamedTuple):
     description: str = ""
     """Sentences that help shows after the summary."""
     defaults: Mapping[str, Any] = {}
-    """More values of the parsed arguments."""
+    """Additional values of the parsed arguments."""
     add_settings: Callable[[argparse.ArgumentParser], None] = lambda _: None
 
 

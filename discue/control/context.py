@@ -136,7 +136,7 @@ class ControlContext:
     activities: LruCache[int, Sequence[Any]] = field(default_factory=lambda: LruCache(_ACTIVITIES))
     """The cached past day of each organization: see `control.activity`."""
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held while a thread checks a schema or tests a filter: one at a time takes a share of the processor only."""
+    """Held while a thread checks a schema or tests a filter, so that these take only a share of the processor."""
 
     def occurrence(self, principal: Principal | None) -> Occurrence:
         """Return the id and author to record a usage event with. `principal` is None on the command line."""

@@ -195,7 +195,7 @@ _ONE_STEP: Final = ScanLimits(first=1, step=1, in_all=1)
 
 
 class _Events:
-    """A scan of events: rows of the id and the event. A step reads all that are wanted, however many rows it passes."""
+    """A scan of events: rows of the id and the event. A step reads the wanted number, however many rows it passes."""
 
     def __init__(self, query: EventQuery) -> None:
         self._query = query

@@ -23,7 +23,7 @@ _FREED_PER_STEP: Final = 500
 _RELEASED_PER_STEP: Final = 2_000
 _RELEASE_INTERVAL_SECONDS: Final = 1.0
 _PART: Final = 256
-"""How many cursors are assigned to workers before everything else on the event loop may have its turn."""
+"""How many cursors are assigned to workers before other work on the event loop may run."""
 _LEADER_KEY: Final = (0,)
 """The key whose owner by rendezvous hashing is the leader."""
 
@@ -173,10 +173,10 @@ class Ownership:
         self._released_at = 0.0
         self._leadership = leadership
         self._on_recorded = on_recorded
-        """Called with the time at which the next delayed message or run is due, by each snapshot, once it is known
-        whether this worker is the leader.
+        """Called for each snapshot with the due time of the next delayed message or run, once it is known whether this
+        worker is the leader.
 
-        A leader starts its work then: to claim and release cursors can take seconds.
+        The leader starts its work then, because claiming and releasing cursors can take seconds.
         """
 
     async def begin(self, predecessors: Predecessors) -> None:

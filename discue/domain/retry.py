@@ -13,7 +13,7 @@ _COMPLETE_RESPONSES = frozenset({"status", "redirect"})
 
 
 class RetryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Retry options of a message, listener, queue or organization. None: taken from the next of these."""
+    """Retry options of a message, listener, queue or organization. None means the option of the next of these."""
 
     schedule: tuple[int, ...] | None = None
     """Delays between attempts, in seconds."""

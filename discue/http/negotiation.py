@@ -112,7 +112,7 @@ def is_of_type(content_type: str, wanted: str) -> bool:
 def problem_of(error: DiscueError, request_id: str, origin: str) -> dict[str, Any]:
     """Return the body of an error: see `Problem` in `discue/api/openapi/responses.py`.
 
-    `origin` is the URL of the service, without a version; empty: `type` is a path.
+    `origin` is the URL of the service, without a version. If it is empty, `type` is a path.
     """
     meaning, remedy = REASONS[error.code][1:]
     problem: dict[str, Any] = {

@@ -57,7 +57,7 @@ class Request:
     """A request and what is known of it so far, with what is known of its response."""
 
     is_page: ClassVar = False
-    """Whether it is for a page. Pages have no rate limit headers, and their requests are not logged."""
+    """Whether the request is for a page. Pages have no rate limit headers, and their requests are not logged."""
     callers: ClassVar = "All keys of the organization together may make"
     """The start of the error for a request beyond the limit of all callers of an organization."""
 
@@ -139,7 +139,7 @@ class Admission:
         only LockedOut is raised.
         """
         headers, client = request.headers, request.scope.client
-        # Nothing was forwarded to most servers, or proxies speak for all of their clients.
+        # Most requests have neither header: then the address of the connection counts.
         is_forwarded = "x-forwarded-for" in headers or "forwarded" in headers
         request.address = self._address_of(client, headers) if is_forwarded else canonical(client)
         refusal: DiscueError | None = None

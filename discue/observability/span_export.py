@@ -37,7 +37,7 @@ async def traced(
 
 
 def _exporting(plan: ExportPlan, log: Log, clock: Clock, ids: TraceIds) -> Tracer | str:
-    """Return a tracer whose spans are exported, or a sentence why there is none."""
+    """Return a tracer whose spans are exported, or a sentence that says why it cannot be made."""
     try:
         # An extra, and half a second of imports.
         from discue.observability.otlp import OtlpExport  # noqa: PLC0415

@@ -64,7 +64,7 @@ _BACKLOGS: Final[tuple[tuple[str, ListenerMode], ...]] = (
 
 Measured = float | Histogram
 Reading = Measured | Mapping[Any, Measured] | None
-"""A value, or values by the value of one label or the values of several. None, or no values, if it is not measured."""
+"""A value, or values by the value of a label or the values of several. None or empty if it is not measured."""
 
 _STATM: Final = Path("/proc/self/statm")
 _DESCRIPTORS: Final = Path("/proc/self/fd")

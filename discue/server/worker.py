@@ -63,7 +63,7 @@ class Worker:
         self._predecessors = predecessors
         self.tracer = tracer
         self.readiness = Readiness(store)
-        # Reserves without waiting: all organizations would wait with the job.
+        # Does not wait for the reservation: all organizations would wait with the job.
         self.supervisor = Supervisor(log, lambda bound: store.ledger.hold(JOBS, bound.bytes))
         self._leadership = Leadership()
         missed_reports, poll_requested = MissedReports(control, log, self._leadership), asyncio.Event()

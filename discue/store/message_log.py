@@ -386,7 +386,7 @@ async def seqs_around(tx: Transaction, log: tuple[int, int], public_id: str, anc
     organization, queue = log
     if (found := await tx.row(_PLACE_IN, organization, public_id, queue)) is not None:
         return found[0], found[0]
-    # A deleted message is behind all that was stored when its id was made.
+    # A deleted message counts as stored after everything that was stored before its id was made.
     stored_at, of = await tx.row(_PLACE_OF, organization, public_id) or (created_at(public_id), LARGEST)
     # Messages of one millisecond are ordered by queue: those of this log are all before the position, or after it.
     time = stored_at + (queue < of)

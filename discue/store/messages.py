@@ -278,7 +278,7 @@ async def _rows(
 ) -> Listing[MessageRow]:
     """Read messages of a queue, or those that were stored for a listener.
 
-    With a key, a header or a state, they are searched among some ids, under an alias, under a key, or anywhere.
+    With a key, a header or a state, searches the given ids, the messages with the alias or the key, or all.
     """
     if not message_filters.has_filters(selection):
         floor = 0 if of is None else of.start_seq

@@ -315,7 +315,7 @@ class MissedScan:
                 yield each._replace(low=max(each.low, seq + 1))
 
     def _within_times(self, spans: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the spans of listeners that exist, as far as they pass the time filters."""
+        """Yield the parts of spans that pass the time filters, of listeners that exist."""
         for each in spans:
             of = self._known.get(each.listener)
             if of is not None:

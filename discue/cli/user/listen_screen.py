@@ -253,7 +253,7 @@ class Terminal(Screen):
             self.note(f"The editor {command} cannot be run: {error.strerror}. Set EDITOR.")
             return False
         finally:
-            # Before it is written that the editor has ended: what is typed until the terminal is taken is lost.
+            # Before a line says that the editor has ended: keys that are typed until the terminal is taken are lost.
             self._take()
             waiting, self._waiting = self._waiting, None
             for write in waiting:

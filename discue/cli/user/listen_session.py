@@ -107,7 +107,7 @@ async def _listen(
             queues = await _all_queues(client) if arguments.all else dict.fromkeys(arguments.queue)
             sessions = [QueueSession(client, arguments, forwarder, queue) for queue in queues]
             try:
-                # The service may not respond, and the user stop waiting.
+                # The service may not respond, and the user may stop waiting.
                 if await completed(_open(sessions), ended):
                     _say_start(arguments, sessions, template, signing)
                     with screen.reading(forwarder.repeat, ended.set) if isinstance(screen, Terminal) else nullcontext():
@@ -263,7 +263,7 @@ class Forwarder:
             at = time.time()
             outcome = await self._sender.attempt(request)
             is_away = outcome.error in _AWAY
-            # A request that was sent before the last change tells nothing new.
+            # The outcome of a request that was sent before the last change is outdated.
             if is_away != self._is_away and at >= self._changed_at:
                 self._is_away, self._changed_at = is_away, time.time()
                 change = (

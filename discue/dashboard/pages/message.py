@@ -65,8 +65,8 @@ class ShownHeaders(NamedTuple):
 def fit(found: MessageTimeline, drawing: Drawing, opened: ShownAttempt | None) -> dict[str, object]:
     """Return what fits on the page besides its drawing: the data and the producer's headers, and the exchange.
 
-    The exchange is that of the opened attempt; None without one, or if its details are not kept. The message has what
-    it leaves.
+    The exchange is that of the opened attempt; None without one, or if its details are not kept. The message gets the
+    room that is left.
     """
     attempts = sum(len(lane.attempts) for lane in drawing.lanes)
     taken = _FRAME_BYTES + _LANE_BYTES * len(drawing.lanes) + _ATTEMPT_BYTES * attempts

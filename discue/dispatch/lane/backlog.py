@@ -74,7 +74,7 @@ class Backlog:
 
     @property
     def is_caught_up(self) -> bool:
-        """Whether all messages up to the head have begun, and no retry is due, as far as memory tells."""
+        """Whether, according to memory, all messages up to the head have begun and no retry is due."""
         return self.is_read and not (self.retries or self._is_reading or self.waiting.count or self._sweep.is_on)
 
     @property

@@ -151,7 +151,7 @@ class ReplaySlots:
         share.running.pop(replay, None)
         share.waiting.pop(replay, None)
         if share.waiting:
-            # Not at once: the replay may be leaving from within a pump.
+            # In the next turn: the replay may be leaving from within a pump.
             asyncio.get_running_loop().call_soon(_start_waiting, share)
 
     def check(self) -> None:
