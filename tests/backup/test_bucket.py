@@ -218,7 +218,7 @@ def test_missing_extra_is_an_error_with_a_remedy(s3: FakeS3, plan: BackupPlan, m
         made(plan, environ=s3.environ)
 
 
-def test_endpoint_that_is_no_url_is_an_error(s3: FakeS3, plan: BackupPlan) -> None:
+def test_endpoint_that_is_not_a_url_is_an_error(s3: FakeS3, plan: BackupPlan) -> None:
     with pytest.raises(SettingsInvalid, match=r"s3://.* cannot be used: Invalid endpoint: minio:9000"):
         made(plan, environ={**s3.environ, "AWS_ENDPOINT_URL": "minio:9000"})
 

@@ -9,7 +9,7 @@ from tests.contract.caller import Caller, client_at, fresh, problem, some_addres
 from tests.contract.reference import covers
 from tests.contract.serving import PROXY
 
-# What one worker counts locks an address out at all of them.
+# Failures that one worker counts lock an address out at all workers.
 SETTINGS_MEANT = ("three workers",)
 
 UNKNOWN = "dsk_" + "0" * 53

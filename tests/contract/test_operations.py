@@ -18,7 +18,7 @@ OF_DOCUMENTATION = ("GET /docs/errors/{code}", "GET /docs/{page}", "GET /docs/{p
 WITH_BODY = [operation for operation in OPERATIONS if operation.takes_body]
 READING = [operation for operation in OPERATIONS if operation.method == "GET"]
 before_routing = pytest.mark.parametrize("operation", {each.method: each for each in OPERATIONS}.values(), ids=str)
-"""For requests that are refused before their operation is looked up: one operation of each method."""
+"""An operation of each method, for requests that are refused before their operation is looked up."""
 
 RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 INVALID_PAGES = (

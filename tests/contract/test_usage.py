@@ -10,7 +10,7 @@ from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
 from tests.support.receiver import Receiver, Reply
 
-# What workers count is added up, and a quota holds for them together.
+# The counts of workers are added up, and a quota applies to all of them together.
 SETTINGS_MEANT = ("three workers",)
 
 WINDOWS = ("last_24_hours", "last_1_hours", "today_so_far")

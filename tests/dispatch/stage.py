@@ -307,7 +307,7 @@ class Stage:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drop_idle(self) -> None:
-        """Let so much time pass for all workers that they drop the lanes of idle cursors."""
+        """Let enough time pass for all workers to drop the lanes of idle cursors."""
         for worker in self.workers:
             for _ in range(2):
                 await worker.dispatcher.registry.drop_idle()
@@ -342,7 +342,7 @@ class Stage:
         return {each.running for each in groups if each.running is not None}
 
     async def quiet(self, *, flushes: bool = True) -> None:
-        """Return when nothing runs that would go on without the test. `flushes`: make delayed flushes at once."""
+        """Wait until nothing runs that continues without the test. `flushes`: make delayed flushes at once."""
         while True:
             tasks = self.commits.union(*(worker.dispatcher.tasks.running for worker in self.workers))
             if tasks:

@@ -75,7 +75,7 @@ async def test_idle_cursor_continues_where_its_lane_ended(stage: Stage) -> None:
     assert stage.lanes == []
 
 
-async def test_lane_that_was_used_since_the_last_look_stays(stage: Stage) -> None:
+async def test_lane_that_was_used_since_the_last_check_stays(stage: Stage) -> None:
     queue = await stage.queue(await stage.organization())
     await stage.listener(queue, liveness_url="")
     await stage.start()
@@ -140,7 +140,7 @@ async def test_changed_configuration_of_an_idle_cursor_is_used(stage: Stage) -> 
     assert [sent.request.destination.target.path for sent in stage.courier.in_flight] == ["/new"]
 
 
-async def test_configuration_that_a_lane_was_given_outlasts_it(stage: Stage) -> None:
+async def test_new_configuration_of_a_lane_outlasts_the_lane(stage: Stage) -> None:
     queue, listener = await _idle(stage)
     await stage.publish(queue)
     await stage.configure(listener, notify_url="https://example.com/new")
@@ -269,7 +269,7 @@ async def test_packed_record_is_complete_and_small(stage: Stage) -> None:
     assert isinstance(record, LaneRecord)
 
 
-async def test_change_of_a_large_organization_holds_up_no_change_of_another(
+async def test_change_of_a_large_organization_does_not_delay_changes_of_another(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large, other = await stage.queue(await stage.organization()), await stage.queue(await stage.organization())

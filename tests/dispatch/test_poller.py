@@ -322,7 +322,7 @@ async def test_heads_are_read_once_after_the_end_of_the_last_other_worker(
     assert sorted(key for queues in post.polls[2:4] for key in queues) == list(five_queues)
 
 
-async def test_ends_of_workers_one_after_another_do_not_keep_polls_from_any_head(
+async def test_every_head_is_read_although_workers_end_one_after_another(
     post: Post, elsewhere: Store, five_queues: tuple[QueueKey, ...]
 ) -> None:
     await join_elsewhere(elsewhere)

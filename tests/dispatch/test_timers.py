@@ -49,7 +49,7 @@ async def test_timers_wake_everybody_once_when_the_clock_was_set_back() -> None:
     assert len(timers._due) == 0
 
 
-async def test_timers_go_on_after_a_sleeper_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_timers_continue_after_a_sleeper_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, failing, other, woken = StandingClock(), Recording(), Recording(), asyncio.Event()
 
     def fail() -> None:

@@ -16,7 +16,7 @@ def test_bill_of_materials_lists_the_pins_with_licenses() -> None:
     assert [each["name"] for each in bill()["components"] if not each.get("licenses")] == []
 
 
-def test_bill_of_materials_says_what_needs_what() -> None:
+def test_bill_of_materials_lists_the_dependencies_of_packages() -> None:
     needs = {each["ref"]: each.get("dependsOn", []) for each in bill()["dependencies"]}
     # The image contains the client. The metadata of the service does not name it, so that no installer fetches it.
     found = [bill()["metadata"]["component"]["bom-ref"]]

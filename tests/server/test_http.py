@@ -91,7 +91,7 @@ async def test_threads_of_the_server_wait_for_a_core_and_the_event_loop_does_not
     before = threads()
     server = HttpServer(Slow(), Address("127.0.0.1", 0), max_connections=10)
     await server.start()
-    # A policy that somebody has set for the process stays.
+    # A policy that was set for the process stays.
     expected = os.SCHED_BATCH if own == os.SCHED_OTHER else own
     assert {os.sched_getscheduler(int(thread.name)) for thread in threads() - before} == {expected}
     assert os.sched_getscheduler(0) == own

@@ -121,7 +121,7 @@ async def test_notification_to_workers_that_do_not_run_is_dropped(folder: Path) 
             assert await again.hears() == CURSORS
 
 
-async def test_closing_sends_what_waits(folder: Path) -> None:
+async def test_closing_sends_pending_notifications(folder: Path) -> None:
     with closing(Sibling(folder, 2)) as other:
         with closing(Sibling(folder, 1)) as one:
             one.sockets.notify(CURSORS)

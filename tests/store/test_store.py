@@ -137,7 +137,7 @@ async def test_a_commit_carries_so_many_rows_and_bytes_of_messages(
 
 
 @pytest.mark.parametrize("sizes", [[400_000] * 5, [1, BYTES + 1, 1]])
-async def test_a_commit_takes_settles_until_they_have_so_many_bytes(house: House, sizes: list[int]) -> None:
+async def test_commit_takes_settles_up_to_a_number_of_bytes(house: House, sizes: list[int]) -> None:
     settles = [_with_detail(house.queue, size) for size in sizes]
     await _carried_out(house, *map(house.store.settle, settles))
     carried = [[settle.bytes for settle in batch.settles] for batch in house.engine.batches]
@@ -204,7 +204,7 @@ async def test_source_that_fails_disturbs_no_other(house: House) -> None:
     assert [type(each["exception"]) for each in complaints] == [LookupError]
 
 
-async def test_lanes_follow_a_commit_although_what_hears_of_its_heads_fails(
+async def test_lanes_follow_a_commit_although_a_handler_of_heads_fails(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complaints: list[dict[str, Any]] = []

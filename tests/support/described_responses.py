@@ -57,12 +57,12 @@ class Description:
         self._document = document
         self._schemas = registry_of(document)
         self._paths = defaultdict[int, list[tuple[re.Pattern[str], str]]](list)
-        """By their number of steps, and those with fewer names in braces first."""
+        """By number of steps. Paths with fewer parameters come first."""
         for path in sorted(document["paths"], key=lambda path: path.count("{")):
             self._paths[path.count("/")].append((_pattern(path), path))
         self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
         self._validators_of: dict[int, jsonschema_rs.Draft202012Validator] = {}
-        """By the identity of schemas, which the document keeps: to write one down takes as long as to validate."""
+        """By the identity of schemas, which the document keeps: serializing one takes as long as validating."""
 
     def faults(self, seen: Seen) -> list[str]:
         """Return a sentence for each difference between a response and its description."""

@@ -21,7 +21,7 @@ WAITING_BYTES = 1 << 20
 BUSY_SECONDS = 20.0
 """How long a connection to a server that works may take: on a machine that runs many tests, more than a second."""
 
-# To open an engine, 5 seconds are enough on a machine that does nothing else.
+# The usual 5 seconds to open an engine are enough only on a machine that does nothing else.
 vars(postgres_engine)["_OPEN_SECONDS"] = BUSY_SECONDS
 
 Report = Callable[[str, BaseException], None]

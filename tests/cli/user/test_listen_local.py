@@ -92,7 +92,7 @@ def test_interrupt_waits_for_the_response_of_the_local_server(service: Service) 
 
 
 @pytest.mark.torture
-def test_held_request_does_not_hold_the_end(service: Service) -> None:
+def test_held_request_does_not_delay_the_end(service: Service) -> None:
     queue, held = queue_named(service, "debugger"), Held()
     arguments = ("--queue", queue, "--keep", "--timeout", "1h")
     with local_server(held) as local, listening(service, local.url, *arguments) as process:

@@ -283,7 +283,7 @@ async def test_failed_authentications_are_deleted_after_their_retention(stage: S
     assert await stage.rows("SELECT address FROM lockout") == []
 
 
-async def test_damaged_log_does_not_keep_those_of_other_queues_from_being_trimmed(
+async def test_damaged_log_does_not_keep_other_logs_from_being_trimmed(
     stage: Stage, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged, _ = await stage.running()

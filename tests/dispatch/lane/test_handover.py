@@ -249,7 +249,7 @@ async def test_outcome_before_the_release_is_stored_is_reported_after_it(
     assert (len(first.dispatcher.handover_outcomes.in_flight), second.courier.sent) == (0, [])
 
 
-async def test_drain_during_a_handover_ends_with_it(stage: Stage) -> None:
+async def test_drain_during_a_handover_ends_when_the_handover_does(stage: Stage) -> None:
     _, listener, first, second, ids = await _two_workers(stage)
     cursors = tuple(first.dispatcher.lanes.cursors)
     async with asyncio.timeout(10):

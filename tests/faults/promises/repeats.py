@@ -109,7 +109,7 @@ def _all(history: History) -> Iterator[Repeat]:
     acknowledged: dict[tuple[str, str, str], Receipt] = {}
     for receipt in history.receipts:
         key = (receipt.name, receipt.message, receipt.replay)
-        # What follows a repeat that was not acknowledged are its retries: one lost acknowledgement causes them all.
+        # Receipts after a repeat that was not acknowledged are its retries: one lost acknowledgement causes them all.
         if (first := acknowledged.pop(key, None)) is not None:
             yield Repeat(first, receipt)
         if receipt.status == 200:

@@ -7,9 +7,10 @@ from tests.faults.promises.options import placed
 
 
 def whole(history: History) -> Iterator[str]:
-    """Messages of unknown outcome are known by their receipts: others check that each in a log was received.
+    """Find messages that only some of their queues have. Receipts show the ids of publishes with an unknown outcome.
 
-    A message that is deleted in one queue stays in the others.
+    Another check finds messages in logs that no listener received. A message that is deleted in one queue stays in
+    the others.
     """
     deleted = {public_id for published in history.publishes for public_id in published.deletions}
     ids = {queue: set(log.ids) for queue, log in history.logs.items()}

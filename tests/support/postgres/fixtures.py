@@ -12,8 +12,8 @@ from tests.support.postgres.cluster import Cluster
 
 _numbers = count(1)
 
-# Plans of statements follow statistics, and those would change whenever the server finds the time. To compile an
-# expensive plan takes longer than to run it on the few rows of a test.
+# Plans depend on statistics, which autovacuum would change at any time. Compiling an expensive plan takes longer than
+# running it on the few rows of a test.
 _SETTINGS = {"autovacuum": "off", "jit": "off"}
 
 
