@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from discue.cli.command import exit_code_of
 from discue.config.settings import Settings
@@ -115,6 +116,17 @@ def main(behaviour: str) -> int:
     return workers.run()
 
 
+TIMES: Final = {
+    "deaf": {"_DRAIN_MARGIN_SECONDS": 0.5},
+    "second_halts": {"_HALTED_SECONDS": 0.5},
+    # As long as between two beats of the parent, which tell that a worker is missing.
+    "second_hangs": {"_FIRST_PAUSE_SECONDS": 1.0},
+    # Any time: a busy machine lets a test wait for longer than half a second.
+    "second_pauses_for_a_moment": {"_HALTED_SECONDS": 60.0},
+}
+"""Times of the parent that differ for a behaviour."""
+
+
 if __name__ == "__main__":
-    vars(processes).update(_HALTED_SECONDS=0.5, _DRAIN_MARGIN_SECONDS=0.5)
+    vars(processes).update(TIMES.get(sys.argv[1], {}))
     sys.exit(main(sys.argv[1]))
