@@ -260,13 +260,14 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize(
-    ("script", "tls", "line"),
+    ("script", "tls", "patience", "line"),
     [
-        ([READ, HANG], None, "no response from {url} within 0.2 s."),
-        ([READ, response(404, "<html>")], None, "404 from something other than discue: <html>"),
+        ([READ, HANG], None, 0.2, "no response from {url} within 0.2 s."),
+        ([READ, response(404, "<html>")], None, 15, "404 from something other than discue: <html>"),
         (
             [READ, HANG],
             server_context("127.0.0.1", is_trusted=False),
+            15,
             (
                 "no response from {url}: its certificate is not valid: unable to get local issuer certificate. "
                 "Set SSL_CERT_FILE to a file with the issuers to trust."
@@ -278,6 +279,7 @@ async def test_consumer_survives_an_outage_and_says_so_once(caplog: pytest.LogCa
 async def test_consumer_says_once_why_it_gets_no_messages_and_stops_at_once(
     script: Script,
     tls: ssl.SSLContext | None,
+    patience: float,
     line: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,7 +288,7 @@ async def test_consumer_says_once_why_it_gets_no_messages_and_stops_at_once(
     monkeypatch.setattr(caplog.handler, "flush", warned.set)
     async with ScriptedServer([script], tls=tls) as server:
         url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.port}"
-        async with AsyncDiscue(url, KEY, timeout=0.2) as client:
+        async with AsyncDiscue(url, KEY, timeout=patience) as client:
             consumer = client.consume("orders", listener="billing")
             running = asyncio.create_task(consumer.run(unexpected))
             await warned.wait()

@@ -74,7 +74,8 @@ async def test_deadline_covers_all_attempts(half: str) -> None:
     async with ScriptedServer([[READ, problem(503, "retry-after: 0"), CLOSE], [READ, HANG]]) as server:
         started_at = asyncio.get_running_loop().time()
         with pytest.raises(TimedOut, match="in attempt 2 within"):
-            await called(half, server, publish, deadline=0.3)
+            # The first attempt and the wait after it take a small part of it, also on a busy machine.
+            await called(half, server, publish, deadline=2)
 
     assert asyncio.get_running_loop().time() - started_at < 5, "the default timeout of an attempt is 15 s"
 

@@ -153,13 +153,20 @@ async def test_unreachable_service_fails_the_futures_and_not_the_publisher() -> 
 
 
 @pytest.mark.parametrize(
-    ("script", "tls", "kind", "line"),
+    ("script", "tls", "patience", "kind", "line"),
     [
-        ([READ, HANG], None, TimedOut, "no response from {url} within 0.2 s."),
-        ([READ, response(200, "<html>")], None, UnexpectedResponse, "the response cannot be read: JSON is malformed"),
+        ([READ, HANG], None, 0.2, TimedOut, "no response from {url} within 0.2 s."),
+        (
+            [READ, response(200, "<html>")],
+            None,
+            15,
+            UnexpectedResponse,
+            "the response cannot be read: JSON is malformed",
+        ),
         (
             [READ, HANG],
             server_context("127.0.0.1", is_trusted=False),
+            15,
             ConnectionFailed,
             (
                 "no response from {url}: its certificate is not valid: unable to get local issuer certificate. "
@@ -170,12 +177,17 @@ async def test_unreachable_service_fails_the_futures_and_not_the_publisher() -> 
     ids=["slow", "garbage", "tls"],
 )
 async def test_messages_that_cannot_be_published_fail_with_the_reason(
-    script: Script, tls: ssl.SSLContext | None, kind: type[DiscueError], line: str, caplog: pytest.LogCaptureFixture
+    script: Script,
+    tls: ssl.SSLContext | None,
+    patience: float,
+    kind: type[DiscueError],
+    line: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with ScriptedServer([script], tls=tls) as server:
         url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.port}"
         async with (
-            AsyncDiscue(url, KEY, timeout=0.2, attempts=1) as client,
+            AsyncDiscue(url, KEY, timeout=patience, attempts=1) as client,
             client.publisher("orders") as publisher,
         ):
             results = await asyncio.gather(publisher.publish(1), publisher.publish(2), return_exceptions=True)
