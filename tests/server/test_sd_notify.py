@@ -14,7 +14,7 @@ from tests.support.notify_socket import notify_socket
 
 PERIOD_SECONDS = 0.3
 LONG_PERIOD_SECONDS = 3.0
-"""Where a late beat kills a worker: two thirds of it may pass while a busy machine lets the worker wait."""
+"""For tests in which a late beat kills a worker: a busy machine may delay the beat by two thirds of this."""
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
