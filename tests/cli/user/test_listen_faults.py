@@ -64,7 +64,9 @@ def test_messages_that_another_consumer_got_meanwhile_are_not_acknowledged_by_a_
         while len(receipts) < MESSAGES:
             pulled = service.call("GET", f"{place}/messages?max=100&wait=20")["messages"]
             receipts += [each["receipt"] for each in pulled]
-            service.call("POST", f"{place}/acknowledgements", {"extend": receipts, "lease_seconds": 600})
+            # A poll also ends without messages: when its time is over, or the clock of the machine is set.
+            if receipts:
+                service.call("POST", f"{place}/acknowledgements", {"extend": receipts, "lease_seconds": 600})
         held.release()
         local.wait_for(lambda: len(local.received) == MESSAGES)
         local.received.clear()
