@@ -17,9 +17,9 @@ from discue.dispatch.lane.context import ReservedReads
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.lane import Lane, LaneContext
 from discue.dispatch.lane.limits import FairShare
-from discue.dispatch.lane.owned_cursor import STORE_RETRY_SECONDS
+from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, STORE_RETRY_SECONDS
 from discue.domain.clock import Clock
-from discue.domain.errors import DiscueError, Unavailable
+from discue.domain.errors import DiscueError, StoreDamaged, Unavailable
 from discue.store import workers
 from discue.store.cursors import LAST_CURSOR, LaneRecord, lanes_after, lanes_of, release, renew_tokens
 from discue.store.engine import CursorKey, QueueKey, Transaction
@@ -378,6 +378,10 @@ class LaneRegistry:
                     self._to_reload[organization] = listeners
                 try:
                     await self._reload(organization, listener)
+                except StoreDamaged:
+                    # Later, so that it is not read again and again before the other listeners.
+                    retry = partial(self.reload_listener, organization, listener)
+                    asyncio.get_running_loop().call_later(DAMAGED_RETRY_SECONDS, retry)
                 except Unavailable:
                     self._to_reload.setdefault(organization, {})[listener] = None
                     await asyncio.sleep(STORE_RETRY_SECONDS)

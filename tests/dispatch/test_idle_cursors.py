@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from discue.dispatch.lane.probes import LATE_MS
+from discue.domain.errors import StoreDamaged
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
@@ -288,3 +289,24 @@ async def test_change_of_a_large_organization_does_not_delay_changes_of_another(
     await stage.quiet()
     assert read.index(other.organization) == 1
     assert read.count(large.organization) == 20
+
+
+async def test_damaged_listener_holds_up_no_change_of_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = await stage.queue(await stage.organization())
+    good, damaged = [await stage.listener(queue, liveness_url="") for _ in range(2)]
+    await stage.start()
+    read: list[int] = []
+    is_read = asyncio.Event()
+
+    async def reload(_organization: int, listener: int) -> None:
+        read.append(listener)
+        if listener == damaged.id:
+            raise StoreDamaged
+        is_read.set()
+
+    monkeypatch.setattr(stage.dispatcher.registry, "_reload", reload)
+    stage.dispatcher.on_change("organization", queue.organization, queue.organization)
+    async with asyncio.timeout(20):
+        await is_read.wait()
+    assert read.count(damaged.id) <= 1
+    assert read.count(good.id) == 1
