@@ -205,7 +205,7 @@ class _ProbedListener:
 
 
 class _ProbedUrl(Slots):
-    """A URL and the listeners that share it: one probe is for all of them."""
+    """A URL and the listeners of an organization that share it: one probe is for all of them."""
 
     __slots__ = ("due_at", "is_closed", "listeners", "target", "url", "wakes_at")
 
@@ -243,7 +243,8 @@ class Prober:
         self._limiter = ConcurrencyLimiter(
             context.tuning.probes_at_once, Turns(context.clock.monotonic, most=STARTS_PER_TURN)
         )
-        self._urls: dict[str, _ProbedUrl] = {}
+        self._urls: dict[tuple[int, str], _ProbedUrl] = {}
+        """By organization: none waits for a probe that is queued among those of another."""
         self._listeners: dict[CursorKey, _ProbedListener] = {}
 
     def follow(self, lane: ProbedLane) -> None:
@@ -295,10 +296,10 @@ class Prober:
         self._schedule(listener.url, listener.due_at)
 
     def _add(self, lane: ProbedLane, target: Target, due_at: int, changed_at: int) -> None:
-        name = lane.owned.endpoint.liveness_url
-        url = self._urls.get(name)
+        organization, name = lane.owned.key[0], lane.owned.endpoint.liveness_url
+        url = self._urls.get((organization, name))
         if url is None:
-            url = self._urls[name] = _ProbedUrl(name, target, lane.owned.key[0], self._pump)
+            url = self._urls[organization, name] = _ProbedUrl(name, target, organization, self._pump)
         listener = self._listeners[lane.owned.key] = _ProbedListener(
             lane, url, due_at, changed_at, lane.owned.endpoint.config_version
         )
@@ -310,7 +311,7 @@ class Prober:
         del self._listeners[key], url.listeners[key]
         if not url.listeners:
             url.is_closed = True
-            del self._urls[url.url]
+            del self._urls[url.organization, url.url]
 
     def _schedule(self, url: _ProbedUrl, due_at: int) -> None:
         if not url.due_at or due_at < url.due_at:

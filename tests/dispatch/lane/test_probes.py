@@ -129,6 +129,15 @@ async def test_listeners_that_share_a_url_are_served_by_one_request(stage: Stage
     assert {(await stage.liveness(each)).success_count for each in fair_share} == {asked}
 
 
+async def test_organizations_do_not_share_the_probe_of_a_url(stage: Stage) -> None:
+    """Probes of an organization wait for each other: those of another one would wait with them."""
+    queue, _ = await stage.running()
+    await stage.listener(queue, liveness_url=SHARED)
+    await stage.listener(await stage.queue(await stage.organization()), liveness_url=SHARED)
+    await stage.probe()
+    assert stage.scout.asked.count(SHARED) == 2
+
+
 async def test_listener_that_joins_a_probed_url_does_not_get_three_failures_at_once(stage: Stage) -> None:
     queue, _ = await stage.running()
     first = await stage.listener(queue, liveness_url=SHARED)
