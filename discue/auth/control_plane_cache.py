@@ -401,9 +401,10 @@ class ControlPlaneCache:
         for change in changes:
             for cache in self._caches:
                 cache.invalidate(change.ref)
-        # Only now: a follower may read the cache at once, also for a later change of the batch.
-        for change in changes:
-            self._notify(change.kind, change.organization, change.ref)
+        # Only now: a follower may read the cache at once, also for a later change of the batch. It learns of several
+        # changes at the same place once: a queue may have thousands of lanes, and hundreds of deleted messages.
+        for what in dict.fromkeys((change.kind, change.organization, change.ref) for change in changes):
+            self._notify(*what)
         return self._version != head
 
     def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:

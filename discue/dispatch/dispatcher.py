@@ -165,8 +165,10 @@ class Dispatcher:
     def on_change(self, kind: str, organization: int, ref: int) -> None:
         """Follow the change feed: read the lanes again that a change concerns, or what they hold after a deletion."""
         if kind == "message":
-            for lane in self.registry.of_queue((organization, ref), 0):
+            lanes = self.registry.of_queue((organization, ref), 0)
+            for lane in lanes:
                 lane.on_messages_deleted()
+            self._pump(lanes)
         elif kind == "listener":
             self.registry.reload_listener(organization, ref)
         elif kind == "queue":

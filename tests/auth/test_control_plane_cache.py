@@ -15,6 +15,7 @@ from discue.control.queues import QueueFields
 from discue.domain.errors import NotFound
 from discue.domain.scopes import Scope
 from discue.store import api_keys as key_rows
+from discue.store import feed
 from discue.store.engine import Transaction
 from tests.support.cast import Cast, control_of
 
@@ -227,6 +228,21 @@ async def test_long_feed_is_followed_to_its_end(cast: Cast, worker: Worker) -> N
     await cast.control.store.write(many)
     await look(worker)
     assert heard == list(range(1_200))
+
+
+async def test_followers_hear_once_of_several_changes_at_one_place(cast: Cast, worker: Worker) -> None:
+    """A queue with thousands of lanes may lose hundreds of messages at once."""
+    await worker.cache.catch_up()
+    heard: list[int] = []
+    worker.cache.follow(lambda _kind, _organization, ref: heard.append(ref))
+
+    async def many(tx: Transaction) -> None:
+        for ref in (1, 2, 1, 1, 2):
+            await feed.record(tx, "message", 1, ref)
+
+    await cast.control.store.write(many)
+    await look(worker)
+    assert heard == [1, 2]
 
 
 async def test_cache_evicts_the_least_recently_used_entries(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:

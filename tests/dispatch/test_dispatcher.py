@@ -292,3 +292,21 @@ async def test_lanes_of_a_queue_with_many_listeners_take_turns(
     assert at_once == [LANES_PER_TURN]
     await stage.quiet()
     await until(lambda: len(stage.courier.in_flight) == 2 * LANES_PER_TURN + 1)
+
+
+async def test_lanes_take_turns_when_a_message_of_their_queue_is_deleted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, _ = await stage.running()
+    for _ in range(2 * LANES_PER_TURN):
+        await stage.listener(queue)
+    started, start = [], Lane.start
+
+    def counted(lane: Lane) -> None:
+        started.append(lane)
+        start(lane)
+
+    monkeypatch.setattr(Lane, "start", counted)
+    stage.dispatcher.on_change("message", queue.organization, queue.id)
+    assert len(started) == LANES_PER_TURN
+    await until(lambda: len(started) == 2 * LANES_PER_TURN + 1)

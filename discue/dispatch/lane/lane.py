@@ -293,11 +293,10 @@ class Lane:
         self.backlog.begin_sweep()
 
     def on_messages_deleted(self) -> None:
-        """Read again what is not in flight, so that no deleted message is sent."""
+        """Read again what is not in flight, so that no deleted message is sent. Call `pump` afterwards."""
         self.backlog.unread()
         if self._deletions is not None:
             self._deletions.request()
-        self.pump()
 
     async def miss_older_than(self, before: int) -> None:
         """Miss messages that were stored before a time. A lane that sends notices their age in their turn."""
