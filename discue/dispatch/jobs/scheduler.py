@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -21,8 +21,7 @@ from discue.domain.reservations import JOBS, STEP
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
 from discue.publishing.publish import NewMessage, check_message, entry_for
 from discue.store import direct_appends, schedules
-from discue.store.direct_appends import DueMessage
-from discue.store.engine import Appended, NewEntry
+from discue.store.engine import Appended, NewEntry, QueueKey, Transaction
 from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, ScheduleKey
 from discue.store.store import Store
 from discue.store.time_slice import TimeSlice
@@ -46,8 +45,8 @@ class ScheduleRuns:
         """Schedules that are due next."""
         self._listed_at = 0.0
 
-    async def run_due(self) -> None:
-        """Run a number of due schedules.
+    async def run_due(self) -> bool:
+        """Run a number of due schedules. Returns False if queues are damaged, whose schedules stay due.
 
         A schedule whose queue has just changed stays due, and is planned again in a later step.
         """
@@ -59,11 +58,11 @@ class ScheduleRuns:
         due = await self._store.read(partial(schedules.read_due, keys=keys, now=now))
         self._due.extendleft(reversed(keys[len(due) :]))
         planned = _within_a_step(await self._plan_all([schedule for schedule in due if schedule is not None], now))
-        if not planned:
-            return
-        run = partial(schedules.run, planned=planned, now=now, defaults=self._control.settings.default_quotas)
-        if await self._store.write_exclusively(run):
+        run = partial(schedules.run, now=now, defaults=self._control.settings.default_quotas)
+        are_stale, is_sound = await _publish(self._store, planned, run)
+        if any(are_stale):
             await self._control.cache.catch_up()
+        return is_sound
 
     async def _plan_all(self, due: Iterable[Schedule], now: int) -> list[PlannedRun]:
         """Plan runs. A schema may take 50 ms for each, so other tasks have as much time as the plans."""
@@ -112,6 +111,41 @@ class ScheduleRuns:
         expires_at = None if schedule.expires_in is None else now + schedule.expires_in * 1_000
         draft = msgspec.structs.replace(_draft(schedule), options=options, expires_at=expires_at)
         return entry_for(self._control.public_ids.next(), draft, ordered=queue.ordered)
+
+
+class _Due(Protocol):
+    @property
+    def queue(self) -> QueueKey: ...
+
+
+D = TypeVar("D", bound=_Due)
+R = TypeVar("R")
+
+
+async def _publish(
+    store: Store, due: Sequence[D], work: Callable[[Transaction, Sequence[D]], Awaitable[R]]
+) -> tuple[list[R], bool]:
+    """Publish what is due in one transaction, or if a queue is damaged, in one for each queue.
+
+    Returns the results, and False if any queue is damaged, which is noted.
+    """
+
+    async def publish(some: Sequence[D]) -> R:
+        return await store.write_exclusively(lambda tx: work(tx, some))
+
+    if not due:
+        return [], True
+    try:
+        return [await publish(due)], True
+    except StoreDamaged:
+        results, is_sound = list[R](), True
+    for queue in dict.fromkeys(each.queue for each in due):
+        try:
+            results.append(await publish([each for each in due if each.queue == queue]))
+        except StoreDamaged:
+            store.damage.note(queue)
+            is_sound = False
+    return results, is_sound
 
 
 def _draft(schedule: Schedule) -> NewMessage:
@@ -178,28 +212,13 @@ class Scheduler:
         while self._leadership.is_held and await self._is_anything_due():
             # Delayed messages first: a schedule that cannot run must not hold them up.
             now = self._clock.now()
-            is_damaged = False
             with self._store.ledger.hold(JOBS, STEP.bytes):
-                if due := await self._store.read(partial(direct_appends.due_messages, now=now)):
-                    is_damaged = not await self._append_due(due, now)
-                await self._runs.run_due()
-            if is_damaged:
-                # The messages stay due. The supervisor repeats the job later.
+                due = await self._store.read(partial(direct_appends.due_messages, now=now))
+                _, is_sound = await _publish(self._store, due, partial(direct_appends.append_due, now=now))
+                is_sound &= await self._runs.run_due()
+            if not is_sound:
+                # What belongs to damaged queues stays due. The supervisor repeats the job later.
                 raise StoreDamaged
-
-    async def _append_due(self, due: Sequence[DueMessage], now: int) -> bool:
-        """Append due messages. Returns False if those of a queue are damaged and only the others were appended."""
-        try:
-            await self._store.write_exclusively(partial(direct_appends.append_due, messages=due, now=now))
-        except StoreDamaged:
-            for queue in dict.fromkeys(each.queue for each in due):
-                own = [each for each in due if each.queue == queue]
-                try:
-                    await self._store.write_exclusively(partial(direct_appends.append_due, messages=own, now=now))
-                except StoreDamaged:
-                    self._store.damage.note(queue)
-            return False
-        return True
 
     async def _is_anything_due(self) -> bool:
         before = self.next_at

@@ -18,6 +18,7 @@ from discue.domain.schedule import Schedule, Timing, first_run
 from discue.store import direct_appends, messages, schedules
 from discue.store.direct_appends import DueMessage
 from discue.store.engine import Transaction
+from discue.store.schedules import PlannedRun
 from tests.dispatch.stage import Stage, well
 from tests.support.cast import control_of
 
@@ -259,3 +260,31 @@ async def test_damaged_messages_of_a_queue_do_not_hold_up_those_of_others(
         assert (damaged.organization, damaged.id) in stage.store.damage.parts()
     await scheduling.deliver()
     assert stage.courier.ids() == [sent, held]
+
+
+async def test_damaged_queue_does_not_hold_up_the_schedules_of_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, scheduling = await _begun(stage)
+    other = await stage.queue(await stage.organization())
+    await stage.listener(damaged)
+    await stage.listener(other)
+    made = [await _scheduled(stage, queue, Timing("* * * * *")) for queue in (damaged, other)]
+    run = schedules.run
+
+    async def ran(tx: Transaction, planned: Sequence[PlannedRun], **named: Any) -> bool:
+        if any(each.queue == (damaged.organization, damaged.id) for each in planned):
+            raise StoreDamaged
+        return await run(tx, planned, **named)
+
+    await _to(stage, made[0].next_run_at)
+    with monkeypatch.context() as patched:
+        patched.setattr(schedules, "run", ran)
+        with pytest.raises(StoreDamaged):
+            await scheduling.deliver()
+        await stage.quiet()
+        assert len(stage.courier.sent) == 1
+        assert (damaged.organization, damaged.id) in stage.store.damage.parts()
+    await scheduling.deliver()
+    await stage.quiet()
+    assert len(stage.courier.sent) == 2
