@@ -220,7 +220,8 @@ class LaneRegistry:
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         """Claim free cursors, bring up their lanes, and return how many were claimed.
 
-        Raises Unavailable; whatever was claimed all the same gets its lane as soon as the store works.
+        Raises Unavailable if the store does not work; whatever was claimed all the same gets its lane as soon as it
+        does. If only some rows are damaged, the listeners without damage get their lanes later, one after another.
         """
         wanted = [key for key in cursors if key not in self._lanes]
         taken = 0
@@ -434,10 +435,13 @@ class LaneRegistry:
                     await self._bring_up(won)
             except workers.MayNotClaim:
                 return 0
-            except Unavailable:
+            except Unavailable as error:
                 # It is unknown whether they were claimed, or they were and could not be read.
                 for key in cursors:
                     self.reload_listener(*key[:2])
+                if isinstance(error, StoreDamaged):
+                    # Each listener is read alone: only those that are damaged get no lane.
+                    return 0
                 raise
         return len(won)
 

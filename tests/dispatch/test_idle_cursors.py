@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from discue.dispatch import registry
 from discue.dispatch.lane.probes import LATE_MS
 from discue.domain.errors import StoreDamaged
 from discue.domain.model import DeliveryOptions, Listener, Queue
@@ -14,7 +15,7 @@ from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
 from discue.store import cursors
 from discue.store.cursors import LaneRecord
-from discue.store.engine import Work
+from discue.store.engine import Transaction, Work
 from tests.dispatch import replays
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import Stage, badly, well
@@ -310,3 +311,27 @@ async def test_damaged_listener_holds_up_no_change_of_others(stage: Stage, monke
         await is_read.wait()
     assert read.count(damaged.id) <= 1
     assert read.count(good.id) == 1
+
+
+async def test_damaged_listener_keeps_no_other_cursor_from_its_lane(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start and a takeover read the cursors of all listeners together."""
+    queue = await stage.queue(await stage.organization())
+    made = [await stage.listener(queue, liveness_url="") for _ in range(5)]
+    damaged = made[2].id
+
+    async def read_of(tx: Transaction, owner: int, organization: int, listener: int) -> list[LaneRecord]:
+        if listener == damaged:
+            raise StoreDamaged
+        return await cursors.lanes_of(tx, owner, organization, listener)
+
+    async def read_after(*_of: object, **_named: object) -> list[LaneRecord]:
+        raise StoreDamaged
+
+    monkeypatch.setattr(registry, "lanes_of", read_of)
+    monkeypatch.setattr(registry, "lanes_after", read_after)
+    await stage.start()
+    await stage.quiet()
+    found = {key[1] for key in stage.dispatcher.lanes.cursors}
+    assert found == {each.id for each in made} - {damaged}
