@@ -237,7 +237,9 @@ class Dispatcher:
 
     async def _hand_over(self, lane: Lane) -> None:
         await lane.hand_over()
-        self.registry.drop(lane)
+        # If the store was read again meanwhile, the cursor may have another lane.
+        if self.lanes.get(lane.key) is lane:
+            self.registry.drop(lane)
 
     async def _release(self, cursors: Sequence[CursorKey]) -> None:
         """Give up cursors without requests in flight or changes to store."""

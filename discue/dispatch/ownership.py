@@ -171,6 +171,8 @@ class Ownership:
         # if another worker should own them: it left them free, and would do so again.
         self._surplus: list[CursorKey] | None = None
         self._released_at = 0.0
+        self._is_handing_over = False
+        """Whether surplus cursors are being handed over."""
         self._leadership = leadership
         self._on_recorded = on_recorded
         """Called for each snapshot with the due time of the next delayed message or run, once it is known whether this
@@ -293,19 +295,28 @@ class Ownership:
         return claimed
 
     async def _release_surplus(self, now: float) -> None:
-        if self._shares is None or self._is_leaving or self._session.id not in self._candidates:
+        shares, owned = self._shares, self._dispatcher.lanes.cursors
+        if shares is None or self._is_leaving or self._is_handing_over or self._session.id not in self._candidates:
             return
-        owned = self._dispatcher.lanes.cursors
         if self._surplus is None:
             if not self._membership.seen_for(_SETTLE_SECONDS, now):
                 return
-            self._surplus = await _in_parts(partial(to_release, self._shares, self._session.id), tuple(owned))
+            self._surplus = await _in_parts(partial(to_release, shares, self._session.id), tuple(owned))
         if not self._surplus or now - self._released_at < _RELEASE_INTERVAL_SECONDS:
             return
-        some, rest = self._surplus[:_RELEASED_PER_STEP], self._surplus[_RELEASED_PER_STEP:]
         self._released_at = now
-        # If the handover fails, the surplus is determined again.
+        # A lane whose outcomes cannot be stored is not handed over, and the polls must go on.
+        self._is_handing_over = True
+        self._dispatcher.tasks.spawn(self._hand_over(self._surplus, shares))
+
+    async def _hand_over(self, surplus: Sequence[CursorKey], shares: Rendezvous) -> None:
+        some, rest = surplus[:_RELEASED_PER_STEP], surplus[_RELEASED_PER_STEP:]
+        # If the handover fails, or the members change meanwhile, the surplus is determined again.
         self._surplus = None
-        await self._dispatcher.hand_over([cursor for cursor in some if cursor in owned])
-        self._surplus = rest
-        self._log.debug("cursors_released", count=len(some))
+        try:
+            await self._dispatcher.hand_over([cursor for cursor in some if cursor in self._dispatcher.lanes.cursors])
+            if self._shares is shares:
+                self._surplus = list(rest)
+            self._log.debug("cursors_released", count=len(some))
+        finally:
+            self._is_handing_over = False

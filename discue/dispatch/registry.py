@@ -223,7 +223,8 @@ class LaneRegistry:
         Raises Unavailable if the store does not work; whatever was claimed all the same gets its lane as soon as it
         does. If only some rows are damaged, the listeners without damage get their lanes later, one after another.
         """
-        wanted = [key for key in cursors if key not in self._lanes]
+        # A cursor that is given up gets no lane: if the session expires meanwhile, it is free before that has ended.
+        wanted = [key for key in cursors if key not in self._lanes and key not in self._given_up]
         taken = 0
         for start in range(0, len(wanted), self._context.tuning.cursors_per_claim):
             if not self.is_closed:

@@ -1,5 +1,6 @@
 """How workers share cursors: by snapshots of the cluster, and by guarded writes."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import cast
@@ -24,6 +25,7 @@ from discue.dispatch.ownership import (
 )
 from discue.domain.ids import RowIds
 from discue.observability.logs import Log
+from discue.observability.supervisor import BackgroundTasks
 from discue.store import listeners, organizations, queues, workers
 from discue.store.cursors import claim, release
 from discue.store.engine import CursorKey, Notification, Transaction, WorkerRow
@@ -50,6 +52,9 @@ class CursorHolder:
         self.cursors: set[CursorKey] = set()
         self.released: list[int] = []
         self.is_stuck = False
+        self.tasks = BackgroundTasks(Log("test"), "task_failed")
+        self.may_release = asyncio.Event()
+        self.may_release.set()
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         if self.is_stuck:
@@ -59,6 +64,7 @@ class CursorHolder:
         return len(won)
 
     async def hand_over(self, cursors: Sequence[CursorKey]) -> None:
+        await self.may_release.wait()
         await self._store.write(partial(release, owner=self._lease.session.id, cursors=cursors))
         self.cursors.difference_update(cursors)
         self.released.append(len(cursors))
@@ -92,6 +98,8 @@ class Worker:
     async def look(self) -> None:
         while await self.ownership.on_snapshot(await self.store.engine.poll(())):
             pass
+        if self.holder.may_release.is_set():
+            await asyncio.gather(*self.holder.tasks.running)
 
 
 class Cluster:
@@ -263,6 +271,23 @@ async def test_new_worker_gets_its_share_after_a_while_in_limited_steps(
     await cluster.pass_seconds(10)
     assert len(alice.holder.released) == moved, "nothing moves once the shares are settled"
     assert bob.holder.released == []
+
+
+async def test_handover_that_cannot_be_stored_holds_up_no_poll(cluster: Cluster) -> None:
+    await cluster.cursors(60)
+    alice, bob = await cluster.worker(), await cluster.worker()
+    alice.holder.may_release.clear()
+    await cluster.pass_seconds(5)
+    await cluster.kill(bob)
+    await cluster.pass_seconds(5)
+    assert set(await cluster.members()) == {alice.me}
+    assert (alice.holder.released, len(alice.holder.cursors)) == ([], 60)
+    # The members have changed meanwhile: once it is stored, the worker claims again what it has handed over.
+    alice.holder.may_release.set()
+    await cluster.pass_seconds(10)
+    assert len(alice.holder.released) == 1
+    assert len(alice.holder.cursors) == 60
+    assert set((await cluster.owners()).values()) == {alice.me}
 
 
 async def test_short_lived_worker_moves_no_cursor(cluster: Cluster) -> None:
