@@ -85,8 +85,8 @@ class App:
         public_url: str | None = None,
         missing: MissingPage | None = None,
     ) -> None:
-        """`public_url` replaces the setting. `missing` returns the page for browsers at a path of the documentation or
-        the dashboard that leads to no page. If it is None, they get an error like other clients.
+        """`public_url` replaces the setting. `missing` returns the page for a browser that asks for a page of the
+        documentation or the dashboard that does not exist. Without it, browsers get the same errors as other clients.
         """
         settings = services.control.settings
         self._services = services

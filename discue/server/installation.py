@@ -44,7 +44,7 @@ class Machine:
     start_thread: StartThread = SerialThread
     """Starts the threads that write to SQLite."""
     siblings: SiblingNotifier | None = None
-    """Notifies the workers on the same SQLite file that have the same parent process; None if there are none."""
+    """Notifies the other workers on the same SQLite file that the same parent has started; None if there are none."""
     resolve: Resolve | None = None
     """Resolves host names; None for the resolver of the system."""
     database: Engine | None = None
