@@ -53,36 +53,23 @@ class ReplayRun:
 
     def end_if_done(self) -> None:
         """Remove the cursor in the background if everything is sent and stored."""
-        owned = self._owned
-        if owned.state is LaneState.RUNNING and self._is_through and not owned.cursor.dirty:
+        owned, cursor = self._owned, self._owned.cursor
+        is_through = cursor.window.position >= self._plan.until_seq and not cursor.retrying
+        if owned.state is LaneState.RUNNING and is_through and self._is_settled():
             owned.enter(LaneState.ENDING)
             owned.worker.spawn(self._end())
 
-    @property
-    def _is_through(self) -> bool:
-        cursor = self._owned.cursor
-        return cursor.window.position >= self._plan.until_seq and not cursor.retrying
-
     async def _end(self) -> None:
-        """Remove the cursor, unless something came up meanwhile."""
         owned = self._owned
-        try:
-            ended = await write_until_stored(self._remove_cursor, is_wanted=self._may_end)
-            if ended is not None and not owned.is_closed:
-                (owned.lane.on_ended if ended else owned.lane.on_lost)()
-        finally:
-            if owned.state is LaneState.ENDING:
-                owned.enter(LaneState.RUNNING)
-                self.pump()
+        ended = await write_until_stored(self._remove_cursor, is_wanted=lambda: owned.state is LaneState.ENDING)
+        if ended is not None and not owned.is_closed:
+            (owned.lane.on_ended if ended else owned.lane.on_lost)()
 
     async def _remove_cursor(self) -> bool:
         owned, worker = self._owned, self._owned.worker
         version, now = owned.cursor.version, worker.clock.now()
         end = partial(replays.end, key=owned.key, token=owned.record.token, version=version, now=now)
         return await worker.store.write(end)
-
-    def _may_end(self) -> bool:
-        return self._owned.state is LaneState.ENDING and self._is_through and self._is_settled()
 
 
 class _Share:

@@ -29,7 +29,7 @@ LANE_TRANSITIONS: Final[Transitions[LaneState]] = {
     LaneState.LOADING_KEYS: frozenset({LaneState.LOADING_INHERITED, LaneState.DRAINING, LaneState.CLOSED}),
     LaneState.LOADING_INHERITED: frozenset({LaneState.RUNNING, LaneState.DRAINING, LaneState.CLOSED}),
     LaneState.RUNNING: frozenset({LaneState.ENDING, LaneState.DRAINING, LaneState.CLOSED}),
-    LaneState.ENDING: frozenset({LaneState.RUNNING, LaneState.DRAINING, LaneState.CLOSED}),
+    LaneState.ENDING: frozenset({LaneState.DRAINING, LaneState.CLOSED}),
     LaneState.DRAINING: frozenset({LaneState.CLOSED}),
     LaneState.CLOSED: frozenset(),
 }
