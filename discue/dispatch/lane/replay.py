@@ -87,8 +87,10 @@ class _Share:
         """Upper bound of the slots that the store has for the worker: more than `held` after a failed write."""
         self.held_since = 0.0
         """When the worker last got its first slot, or passed one on, by the monotonic clock."""
-        self.surplus_since: float | None = None
-        """When the worker began to have more slots than its replays need; None if it does not."""
+        self.left_at = 0.0
+        """When a replay last gave up its slot or its place, by the monotonic clock."""
+        self.is_writing = False
+        """Whether a task stores, or is about to store, how many slots the worker needs."""
 
     @property
     def wanted(self) -> int:
@@ -106,9 +108,7 @@ class ReplaySlots:
     def __init__(self, worker: WorkerContext) -> None:
         self._worker = worker
         self._shares: dict[int, _Share] = {}
-        self._to_write: dict[_Share, None] = {}
-        """Shares that differ from the store. The first one is being written."""
-        self._is_writing = False
+        self._writing = asyncio.Lock()
         self._epoch = 0
         """Changes when the worker's slots may have passed to other workers."""
 
@@ -120,15 +120,15 @@ class ReplaySlots:
             share = self._shares[organization] = _Share(organization)
         if replay in share.running:
             return True
-        is_new = replay not in share.waiting
-        share.waiting[replay] = None
-        if replay in islice(share.waiting, max(0, share.held - len(share.running))):
-            del share.waiting[replay]
-            share.running[replay] = self._worker.clock.monotonic()
-            return True
-        if is_new and share.held < share.wanted:
-            self._write(share)
-        return False
+        if replay not in share.waiting:
+            share.waiting[replay] = None
+            if share.held < share.wanted:
+                self._write(share)
+        if replay not in islice(share.waiting, max(0, share.held - len(share.running))):
+            return False
+        del share.waiting[replay]
+        share.running[replay] = self._worker.clock.monotonic()
+        return True
 
     def leave(self, replay: ReplayRun) -> None:
         """Give up the replay's slot, or its place among those that wait, and let the next one run."""
@@ -137,6 +137,7 @@ class ReplaySlots:
             return
         share.running.pop(replay, None)
         share.waiting.pop(replay, None)
+        share.left_at = self._worker.clock.monotonic()
         if share.waiting:
             # In the next turn: the replay may be leaving from within a pump.
             asyncio.get_running_loop().call_soon(_start_waiting, share)
@@ -148,18 +149,13 @@ class ReplaySlots:
             ended = [replay for replay, started_at in share.running.items() if now - started_at >= _TURN_SECONDS]
             for replay in ended[: len(share.waiting)]:
                 self._end_turn(share, replay)
-            if ended:
-                _start_waiting(share)
-            if share.stored <= share.wanted:
-                share.surplus_since = None
-            elif share.surplus_since is None:
-                share.surplus_since = now
-            has_surplus = share.surplus_since is not None and now - share.surplus_since >= _KEPT_SECONDS
+            _start_waiting(share)
+            has_surplus = share.stored > share.wanted and now - share.left_at >= _KEPT_SECONDS
             # Other workers have the first chance to take a slot that was passed on.
             is_short = share.held < share.wanted and now - share.held_since >= _KEPT_SECONDS
             if has_surplus or is_short or self._may_pass_on(share):
                 self._write(share)
-            elif not share.wanted and not share.stored and share not in self._to_write:
+            elif not share.wanted and not share.stored and not share.is_writing:
                 del self._shares[share.organization]
 
     def invalidate(self) -> None:
@@ -169,34 +165,25 @@ class ReplaySlots:
             share.held, share.stored = 0, REPLAYS_AT_ONCE
 
     def _write(self, share: _Share) -> None:
-        """Store how many slots the worker holds, in the background."""
-        self._to_write[share] = None
-        if not self._is_writing:
-            self._is_writing = True
-            self._worker.spawn(self._write_all())
-
-    async def _write_all(self) -> None:
-        """Write the shares in `_to_write` one after another: there can be thousands of them."""
-        try:
-            while self._to_write:
-                share = next(iter(self._to_write))
-                try:
-                    await self._write_wanted(share)
-                finally:
-                    del self._to_write[share]
-                _start_waiting(share)
-        finally:
-            self._is_writing = False
+        """Store in the background how many slots the worker needs."""
+        if not share.is_writing:
+            share.is_writing = True
+            self._worker.spawn(self._write_wanted(share))
 
     async def _write_wanted(self, share: _Share) -> None:
         try:
-            has_passed_on, count = self._may_pass_on(share) and await self._pass_on(share), -1
-            while count < share.wanted and not has_passed_on:
-                count = share.wanted
-                await self._hold(share, count)
+            # One organization after another: there can be thousands of them.
+            async with self._writing:
+                has_passed_on, count = self._may_pass_on(share) and await self._pass_on(share), -1
+                while count < share.wanted and not has_passed_on:
+                    count = share.wanted
+                    await self._hold(share, count)
         except Unavailable:
             # The store logs the cause. The next poll that succeeds repeats it.
             pass
+        finally:
+            share.is_writing = False
+        _start_waiting(share)
 
     def _may_pass_on(self, share: _Share) -> bool:
         """Whether the turn of this worker is over, so that replays on other workers may have a slot."""
