@@ -135,20 +135,19 @@ class LaneIndex:
         self._put(record, _PREFIX.pack(record.position, record.queue) + _encode(record))
         return True
 
-    def remove(self, lane: Lane) -> None:
-        """Remove a lane, unless another one has taken its place."""
-        if self._by_cursor.get(lane.key) is not lane:
+    def remove(self, key: CursorKey) -> None:
+        """Remove a cursor, with its lane if it has one."""
+        found = self._by_cursor.pop(key, None)
+        if found is None:
             return
-        del self._by_cursor[lane.key], self._awake[lane.key]
-        self._remove_from_queue(lane.key, lane.record.queue)
-        if (fair_share := self._fair_shares.get(lane.key[:2])) is not None:
+        queue = _PREFIX.unpack_from(found)[1] if isinstance(found, bytes) else found.record.queue
+        cursors = self._by_queue[key[0], queue]
+        if isinstance(cursors, dict):
+            del cursors[key]
+        if not cursors or cursors == key:
+            del self._by_queue[key[0], queue]
+        if (lane := self._awake.pop(key, None)) is not None and (fair_share := self._fair_shares.get(key[:2])):
             fair_share.leave(lane.limits)
-
-    def remove_idle(self, key: CursorKey) -> None:
-        """Remove a cursor if it is idle."""
-        if isinstance(packed := self._by_cursor.get(key), bytes):
-            del self._by_cursor[key]
-            self._remove_from_queue(key, _PREFIX.unpack_from(packed)[1])
 
     def _put(self, record: LaneRecord, lane: Lane | bytes) -> None:
         key, queue = record.key, (record.organization, record.queue)
@@ -165,13 +164,6 @@ class LaneIndex:
             self._awake.pop(key, None)
         else:
             self._awake[key] = lane
-
-    def _remove_from_queue(self, key: CursorKey, queue: int) -> None:
-        cursors = self._by_queue[key[0], queue]
-        if isinstance(cursors, dict):
-            del cursors[key]
-        if not cursors or cursors == key:
-            del self._by_queue[key[0], queue]
 
 
 def _unpacked(packed: bytes) -> LaneRecord:
@@ -258,17 +250,18 @@ class LaneRegistry:
         self._context.replay_slots.invalidate()
 
     def drop(self, lane: Lane) -> None:
+        """Close a lane, and drop its cursor unless another lane has taken its place."""
         lane.close()
-        self._lanes.remove(lane)
+        if self._lanes.get(lane.key) is lane:
+            self._lanes.remove(lane.key)
         self._dropped.add(lane.key)
 
     def drop_cursor(self, key: CursorKey) -> None:
         """Drop a cursor, with its lane if it has one."""
         if (lane := self._lanes.get(key)) is not None:
-            self.drop(lane)
-        else:
-            self._lanes.remove_idle(key)
-            self._dropped.add(key)
+            lane.close()
+        self._lanes.remove(key)
+        self._dropped.add(key)
 
     @contextmanager
     def without_lanes(self, cursors: Iterable[CursorKey]) -> Iterator[list[CursorKey]]:
@@ -503,7 +496,7 @@ class LaneRegistry:
 
     def _new_lane(self, record: LaneRecord) -> Lane | None:
         if (endpoint := self._endpoint(record)) is None:
-            self._lanes.remove_idle(record.key)
+            self._lanes.remove(record.key)
             return None
         context = self._context
         if record.replay is not None:
@@ -521,7 +514,7 @@ class LaneRegistry:
         lane = self._lanes.get(record.key)
         if lane is not None and lane.record.token < record.token:
             lane.close()
-            self._lanes.remove(lane)
+            self._lanes.remove(record.key)
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
         """Return None for a row that cannot be used: it must not keep the other lanes from running."""
