@@ -158,10 +158,10 @@ class Ownership:
         self._session = lease.session
         self._clock = lease.session.clock
         self._log = log
-        self._is_leaving = False
         self._candidates: tuple[int, ...] = ()
         self._shares: Rendezvous | None = None
-        self._membership: FirstSeen[tuple[int, ...]] = FirstSeen()
+        self._changed_at = 0.0
+        """When the candidates last changed, by the monotonic clock."""
         self._free: FirstSeen[CursorKey] = FirstSeen()
         self._dead: FirstSeen[int] = FirstSeen()
         self._ahead: FirstSeen[int] = FirstSeen()
@@ -199,10 +199,6 @@ class Ownership:
         # Other workers learn that they are not alone.
         self._store.engine.notify(Notification(cursors=True))
 
-    def begin_leaving(self) -> None:
-        """Claim and release nothing from now on."""
-        self._is_leaving = True
-
     async def on_snapshot(self, snapshot: ClusterSnapshot) -> bool:
         """Act on a snapshot. Returns whether there is more to do: poll again at once."""
         now = self._clock.monotonic()
@@ -235,9 +231,8 @@ class Ownership:
         self._dead.update((member.session_id for member in snapshot.members if member.dead), now)
         self._ahead.update((member.session_id for member in snapshot.members if is_ahead(member)), now)
         found = candidates(snapshot.members)
-        self._membership.update((found,), now)
         if found != self._candidates:
-            self._candidates = found
+            self._candidates, self._changed_at = found, now
             self._shares = Rendezvous(found) if found else None
             self._surplus = None
         is_leader = self._shares is not None and self._shares.owner_of(_LEADER_KEY) == self._session.id
@@ -284,7 +279,7 @@ class Ownership:
 
     async def _claim(self, free: Sequence[CursorKey], now: float) -> int:
         me = self._session.id
-        if self._shares is None or me not in self._candidates or self._is_leaving:
+        if self._shares is None or me not in self._candidates or self._dispatcher.registry.is_closed:
             return 0
         choose = partial(to_claim, self._shares, me, overdue=self._free.seen_for(_SETTLE_SECONDS, now))
         claims = await _in_parts(choose, free)
@@ -295,13 +290,13 @@ class Ownership:
         return claimed
 
     async def _release_surplus(self, now: float) -> None:
-        shares, owned = self._shares, self._dispatcher.lanes.cursors
-        if shares is None or self._is_leaving or self._is_handing_over or self._session.id not in self._candidates:
+        me, shares, owned = self._session.id, self._shares, self._dispatcher.lanes.cursors
+        if shares is None or me not in self._candidates or self._is_handing_over or self._dispatcher.registry.is_closed:
             return
         if self._surplus is None:
-            if not self._membership.seen_for(_SETTLE_SECONDS, now):
+            if now - self._changed_at < _SETTLE_SECONDS:
                 return
-            self._surplus = await _in_parts(partial(to_release, shares, self._session.id), tuple(owned))
+            self._surplus = await _in_parts(partial(to_release, shares, me), tuple(owned))
         if not self._surplus or now - self._released_at < _RELEASE_INTERVAL_SECONDS:
             return
         self._released_at = now

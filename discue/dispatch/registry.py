@@ -181,7 +181,7 @@ class LaneRegistry:
         on_unowned: Callable[[], None],
     ) -> None:
         self.is_closed = False
-        """Set to take no cursors any more."""
+        """Set when the worker leaves: it takes no cursors any more, and gives all of them up."""
         self.lanes = self._lanes = LaneIndex(context.clock, self._wake)
         self._context = context
         self._make_endpoint = make_endpoint

@@ -139,7 +139,6 @@ class Worker:
     def begin_drain(self) -> None:
         """Reject new requests and start no more deliveries. Requests in flight go on."""
         self.readiness.phase = "draining"
-        self._ownership.begin_leaving()
         self.delivery.dispatcher.begin_draining()
         self.delivery.pulls.close()
 

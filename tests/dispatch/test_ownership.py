@@ -55,6 +55,7 @@ class CursorHolder:
         self.tasks = BackgroundTasks(Log("test"), "task_failed")
         self.may_release = asyncio.Event()
         self.may_release.set()
+        self.is_closed = False
 
     async def take(self, cursors: Sequence[CursorKey]) -> int:
         if self.is_stuck:
@@ -426,7 +427,7 @@ async def test_api_worker_owns_no_cursor_and_expires_workers(cluster: Cluster) -
 async def test_leaving_worker_claims_and_releases_nothing(cluster: Cluster) -> None:
     alice, bob = await cluster.worker(), await cluster.worker()
     await alice.lease.begin_leaving()
-    alice.ownership.begin_leaving()
+    alice.holder.is_closed = True
     cursors = await cluster.cursors(10)
     await cluster.pass_seconds(1)
     assert await cluster.owners() == dict.fromkeys(cursors, bob.me)
