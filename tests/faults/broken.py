@@ -196,6 +196,14 @@ def replays_beyond_the_end() -> None:
     put(cursors, "_plan", longer)
 
 
+def sends_replays_beside_the_limits() -> None:
+    def may_start(self: FairShare, lane: limits.Limits) -> bool:
+        self._waiting.pop(lane, None)
+        return True
+
+    put(FairShare, "may_start", may_start)
+
+
 def loses_what_is_redelivered() -> None:
     redeliver = CursorState.redeliver
 
@@ -287,7 +295,6 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         lambda limit, now, **_named: TokenBucket(limit, now, is_full=True),
     ),
     "never_says_how_far_a_replay_is": (CursorState, "_take_replay_step", lambda _self: None),
-    "sends_replays_beside_the_limits": (FairShare, "may_start", lambda _self, _lane: True),
     "sends_to_inactive_listeners": (breaker, "breaker_state", lambda _liveness: "closed"),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),
 }

@@ -243,6 +243,8 @@ class Limits(Slots):
         """The limits of the listener's live lane, whose rate and slots hold for its replays, too."""
         self.fair_share: FairShare | None = None
         """Shares the listener's limits with its replays, if there are any."""
+        self.turn = 0
+        """The place in the turns of `fair_share`: the lowest is next."""
         self.retries_in_flight = 0
         self.inherited: InheritedRequests | None = None
         """Until no inherited request is in flight any more."""
@@ -359,7 +361,6 @@ class FairShare:
         self._closed: list[Limits] = []
         """Lanes that left and have requests in flight."""
         self._waiting: dict[Limits, None] = {}
-        self._turns: dict[Limits, int] = {}
         self._turn = 0
         self._was_open = False
         self._is_pumping = False
@@ -397,7 +398,7 @@ class FairShare:
     def on_start(self, limits: Limits) -> None:
         """Note that the lane starts a request, or joined: the turns of the others come first."""
         self._turn += 1
-        self._turns[limits] = self._turn
+        limits.turn = self._turn
 
     def pump(self, limits: Limits) -> None:
         """Let the lane start what it may, then the lanes that wait."""
@@ -412,16 +413,7 @@ class FairShare:
         self._pump_waiting()
 
     def may_start(self, limits: Limits) -> bool:
-        if not self._may_start(limits):
-            return False
-        self._waiting.pop(limits, None)
-        return True
-
-    def wait(self, limits: Limits) -> None:
-        """Call the lane when it may start a request."""
-        self._waiting[limits] = None
-
-    def _may_start(self, limits: Limits) -> bool:
+        """Whether the lane may start a request. If so, it does not wait any more."""
         live = self._live
         if live is None or self._wait_seconds(live) > 0:
             return False
@@ -430,24 +422,27 @@ class FairShare:
         if any(each.inherited is not None and not each.inherited.is_known for each in lanes):
             return False
         taken = sum(each.taken for each in lanes) + sum(each.in_flight for each in self._closed)
-        waiting = [self._claim(each) for each in self._waiting if each is not limits]
-        return may_take_slot(live.adaptive.allowed, taken, self._claim(limits), waiting)
+        waiting = [Claim(each.taken, each.turn) for each in self._waiting if each is not limits]
+        if not may_take_slot(live.adaptive.allowed, taken, Claim(limits.taken, limits.turn), waiting):
+            return False
+        self._waiting.pop(limits, None)
+        return True
+
+    def wait(self, limits: Limits) -> None:
+        """Call the lane when it may start a request."""
+        self._waiting[limits] = None
 
     def _wait_seconds(self, live: Limits) -> float:
         """Return how long until the listener's rate allows the next request."""
         return live.rate.wait_seconds(self._clock.monotonic())
-
-    def _claim(self, limits: Limits) -> Claim:
-        return Claim(limits.taken, self._turns[limits])
 
     def _pump_waiting(self) -> None:
         if self._is_pumping:
             return
         self._is_pumping = True
         try:
-            while (limits := next((each for each in self._waiting if self._may_start(each)), None)) is not None:
+            while (limits := next((each for each in self._waiting if self.may_start(each)), None)) is not None:
                 # It starts at least one request, or does not wait any more.
-                del self._waiting[limits]
                 limits.owned.lane.start()
         finally:
             self._is_pumping = False
@@ -455,8 +450,6 @@ class FairShare:
         if wait_seconds > 0 and self._waiting:
             next(iter(self._waiting)).owned.lane.wake_at(self._clock.now() + math.ceil(wait_seconds * 1_000))
         self._closed = [limits for limits in self._closed if limits.in_flight]
-        lanes = {self._live, *self.replays.values()}
-        self._turns = {limits: turn for limits, turn in self._turns.items() if limits in lanes}
         if self.replays or self._closed or self._is_over:
             return
         self._is_over = True
