@@ -87,7 +87,7 @@ class InheritedRequests(StoreCheck):
         self._apply_sending(inherited, in_flight_here, now)
         if not self.is_done:
             self.request_at(now + CHECK_INTERVAL_MS)
-        self._owned.lane.on_loaded()
+        self._owned.lane.advance()
 
     def _apply_sending(
         self, requests: Sequence[SendingRequest], in_flight_here: frozenset[tuple[int, int]], now: int

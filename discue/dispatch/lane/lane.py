@@ -196,10 +196,13 @@ class Lane:
         if self.record.has_redeliveries:
             self.redelivery.begin()
         self._context.prober.follow(self)
-        self.on_loaded()
+        self.advance()
 
-    def on_loaded(self) -> None:
-        """Follow a read of keys or of inherited requests: send once both are known."""
+    def advance(self) -> None:
+        """Follow a read: store what it has changed, and start what may start.
+
+        Nothing starts before the held keys and the inherited requests are known.
+        """
         inherited = self.limits.inherited
         if self.owned.state is LaneState.LOADING_KEYS and self.cursor.knows_keys:
             self.owned.enter(LaneState.LOADING_INHERITED)
@@ -213,10 +216,6 @@ class Lane:
             self._context.inheriting.pop(inherited, None)
         if self.owned.state is LaneState.LOADING_INHERITED and (inherited is None or inherited.is_known):
             self.owned.enter(LaneState.RUNNING)
-        self.advance()
-
-    def advance(self) -> None:
-        """Store what a read has changed, and start what may start."""
         self._flush.request()
         if self.owned.is_active:
             self.pump()

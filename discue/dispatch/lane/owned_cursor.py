@@ -37,8 +37,6 @@ class LaneCalls(Protocol):
 
     def advance(self) -> None: ...
 
-    def on_loaded(self) -> None: ...
-
     def hand_over_in_flight(self) -> None: ...
 
     def on_flushed(self, settle: Settle) -> None: ...
@@ -134,14 +132,11 @@ class DelayedFlushes:
 
     def __init__(self, clock: Clock, wake_at: Callable[[Sleeper, int], None], delay_ms: int) -> None:
         self.wakes_at = 0
+        self.is_closed = False
         self._clock = clock
         self._wake_at = wake_at
         self._delay_ms = delay_ms
         self._flushes: dict[Flush, None] = {}
-
-    @property
-    def is_closed(self) -> bool:
-        return False
 
     def add(self, flush: "Flush") -> None:
         if not self._flushes:

@@ -89,7 +89,7 @@ class KeyReader(StoreCheck):
             rows += await self._owned.reads.read(partial(delivery_rows.blocking_rows, key=key))
         if self._owned.is_active:
             self._ordering.add_rows(rows, PUSH_STATES, complete=True)
-            self._owned.lane.on_loaded()
+            self._owned.lane.advance()
 
 
 class DeletionWatch(StoreCheck):
