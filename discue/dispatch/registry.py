@@ -400,9 +400,8 @@ class LaneRegistry:
 
     def _update_or_make(self, record: LaneRecord) -> Lane | None:
         """Configure the lane of a cursor. Returns a new lane if there is none."""
-        self._close_if_stale(record)
         current = self._lanes.get(record.key)
-        if current is None:
+        if current is None or current.record.token < record.token:
             return self._make(record)
         if (endpoint := self._endpoint(record)) is None:
             self.drop(current)
@@ -475,8 +474,12 @@ class LaneRegistry:
         Returns None for an idle cursor, and for a record that was read before its lane was dropped, or under another
         session.
         """
-        self._close_if_stale(record)
         key, owner = record.key, record.owner
+        if (lane := self._lanes.get(key)) is not None and lane.record.token < record.token:
+            # The lane of an earlier ownership, whose flushes the store would refuse. A replay's cursor goes with the
+            # live one to another worker and back, while its old lane may still be here.
+            lane.close()
+            self._lanes.remove(key)
         if self.is_closed or self._is_invalid or self._lanes.get(key) is not None or key in self._dropped:
             return None
         if key in self._given_up:
@@ -505,16 +508,6 @@ class LaneRegistry:
         lane = Lane(record, endpoint, context, self)
         self._lanes.add(lane)
         return lane
-
-    def _close_if_stale(self, record: LaneRecord) -> None:
-        """Close the lane of an earlier ownership: the store would refuse its flushes.
-
-        A replay's cursor goes with the live one to another worker and back, while its old lane may still be here.
-        """
-        lane = self._lanes.get(record.key)
-        if lane is not None and lane.record.token < record.token:
-            lane.close()
-            self._lanes.remove(record.key)
 
     def _endpoint(self, record: LaneRecord) -> Endpoint | None:
         """Return None for a row that cannot be used: it must not keep the other lanes from running."""
