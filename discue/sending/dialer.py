@@ -174,7 +174,7 @@ class Dialer:
         target: Target,
         factory: ProtocolFactory,
         timeout_seconds: float,
-        timings: DialTimings | None = None,
+        timings: DialTimings,
         *,
         identity: ClientIdentity | None = None,
     ) -> None:
@@ -184,9 +184,8 @@ class Dialer:
         `timeout_seconds`; each of several addresses gets an equal share of that time.
         """
         addresses = await self._allowed_addresses(target)
-        if timings is not None:
-            timings.resolved_at = timings.now()
-            _in_flight.set(timings)
+        timings.resolved_at = timings.now()
+        _in_flight.set(timings)
         context = self._context
         if identity is not None:
             try:

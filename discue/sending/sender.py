@@ -152,17 +152,17 @@ class Sender:
 
     def _dial(self, exchange: Exchange, origin: Origin, now: float) -> None:
         exchange.deadline = min(now + self._limits.connect_timeout_ms / 1_000, exchange.ends_at)
-        exchange.dial = DialTimings(self._clock.monotonic, now)
-        task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, exchange.deadline - now))
+        exchange.dial = timings = DialTimings(self._clock.monotonic, now)
+        task = asyncio.get_running_loop().create_task(self._connect(exchange, origin, timings, exchange.deadline - now))
         exchange.dialing = task
         self._dials[task] = None
         task.add_done_callback(self._dials.pop)
 
-    async def _connect(self, exchange: Exchange, origin: Origin, timeout_seconds: float) -> None:
+    async def _connect(self, exchange: Exchange, origin: Origin, timings: DialTimings, timeout_seconds: float) -> None:
         factory = partial(Connection, self, origin, exchange, self._limits)
         try:
             to = exchange.request.destination
-            await self._dialer.dial(to.target, factory, timeout_seconds, exchange.dial, identity=to.identity)
+            await self._dialer.dial(to.target, factory, timeout_seconds, timings, identity=to.identity)
         except DialFailed as error:
             failure = error.failure
         except Exception:
