@@ -12,11 +12,10 @@ from discue.domain.model import Queue
 from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
 from discue.store import direct_appends, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, page_of_matching
-from discue.store.engine import Row, Transaction
+from discue.store.engine import Transaction
 from discue.store.message_log import (
     BODY,
     SIZE_OF_DATA,
-    WAITING,
     LiveQueues,
     MessageRow,
     OneLog,
@@ -45,12 +44,11 @@ from discue.store.recipients import (
     states_of_queues,
 )
 
-_MESSAGE: Final = f"""
-    {listed_columns("l")}, l.expires_at, CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END"""
-"""Includes a small body. A larger body is read once its size is reserved."""
-_GET: Final = f"SELECT {_MESSAGE} FROM log l WHERE l.organization = $1 AND l.id = $2 AND l.queue = $3"
+# Includes a small body. A larger body is read once its size is reserved.
 _FIND: Final = f"""
-    SELECT {queues.OF_QUEUE}, {_MESSAGE} FROM queue
+    SELECT {queues.OF_QUEUE}, {listed_columns("l")}, l.expires_at,
+        CASE WHEN {SIZE_OF_DATA} <= {SMALL_READ_BYTES} THEN {BODY} END
+    FROM queue
     JOIN log l ON l.organization = queue.organization AND l.queue = queue.id
     WHERE queue.organization = $1 AND queue.public_id = $2 AND queue.deleted_at IS NULL AND l.id = $3"""
 _SET_ALIAS: Final = """
@@ -61,12 +59,6 @@ _MAKE_DUE: Final = """
     UPDATE delivery SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
 
 
-async def get(tx: Transaction, queue: Queue, public_id: str) -> StoredMessage | None:
-    """Read a message, with its body if that is small."""
-    row = await tx.row(_GET, queue.organization, public_id, queue.id)
-    return _message(row, queue) if row is not None else None
-
-
 async def find(
     tx: Transaction, organization: int, queue_public_id: str, public_id: str
 ) -> tuple[Queue, StoredMessage] | None:
@@ -75,13 +67,10 @@ async def find(
     if row is None:
         return None
     queue = queues.from_row(row[: queues.OF_QUEUE_WIDTH])
-    return queue, _message(row[queues.OF_QUEUE_WIDTH :], queue)
-
-
-def _message(row: Row, queue: Queue) -> StoredMessage:
-    *listed, expires_at, body = row
-    found = _from_row(MessageRow._make(listed), queue.organization, queue.public_id)
-    return msgspec.structs.replace(found, expires_at=expires_at or 0, body=None if body is None else bytes(body))
+    *listed, expires_at, body = row[queues.OF_QUEUE_WIDTH :]
+    found = _from_row(MessageRow._make(listed), organization, queue_public_id)
+    body = None if body is None else bytes(body)
+    return queue, msgspec.structs.replace(found, expires_at=expires_at or 0, body=body)
 
 
 async def page_of_queue(
@@ -186,22 +175,20 @@ async def _with_bodies(tx: Transaction, organization: int, found: Sequence[Store
 
 
 def _from_row(row: MessageRow, organization: int, queue_public_id: str) -> StoredMessage:
-    _, stored_at, queue, seq, public_id, alias, updated_at, codec, published_at, kind, origin_seq, size, extra = row
-    created_at = published_at or stored_at
     return StoredMessage(
         organization=organization,
-        queue=queue,
+        queue=row.queue,
         queue_public_id=queue_public_id,
-        seq=seq,
-        id=public_id,
-        alias=alias or public_id,
-        stored_at=created_at,
-        updated_at=updated_at or created_at,
-        codec=codec,
-        options=decode_options(extra),
-        is_delayed=kind == WAITING,
-        origin_seq=origin_seq or seq,
-        size=size,
+        seq=row.seq,
+        id=row.id,
+        alias=row.name,
+        stored_at=row.created_at,
+        updated_at=row.updated_at or row.created_at,
+        codec=row.codec,
+        options=decode_options(row.extra),
+        is_delayed=row.is_delayed,
+        origin_seq=row.origin_seq,
+        size=row.size,
     )
 
 

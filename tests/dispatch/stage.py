@@ -32,6 +32,7 @@ from discue.store.sqlite.engine import SqliteEngine
 from discue.store.store import Store
 from tests.store.rows import a_listener, an_organization, counts_of, row_id
 from tests.support.clocks import StandingClock
+from tests.support.messages import read_message
 from tests.support.stores import migrated_file
 
 DAY_MS = 86_400_000
@@ -516,7 +517,7 @@ class Stage:
 
     async def delete_message(self, queue: Queue, public_id: str) -> None:
         async def work(tx: Transaction) -> None:
-            message = await messages.get(tx, queue, public_id)
+            message = await read_message(tx, queue, public_id)
             assert message is not None
             await messages.delete(tx, message)
 

@@ -20,11 +20,12 @@ from discue.domain.model import (
     Replay,
 )
 from discue.domain.schedule import Schedule, Timing
-from discue.store import listeners, messages, organizations, queues
+from discue.store import listeners, organizations, queues
 from discue.store.engine import Append, Appended, Batch, IdempotencyRecord, NewEntry, Row, Settle, Transaction
 from discue.store.queues import Head
 from discue.store.store import Store
 from tests.support.clocks import NOON
+from tests.support.messages import read_message
 
 
 def public_id(number: int, letter: str = "a") -> str:
@@ -198,7 +199,7 @@ async def rows(store: Store, sql: str) -> list[Row]:
 
 
 async def stored_message(store: Store, queue: Queue, message: str) -> StoredMessage:
-    found = await store.read(lambda tx: messages.get(tx, queue, message))
+    found = await store.read(lambda tx: read_message(tx, queue, message))
     assert found is not None
     return found
 

@@ -28,6 +28,7 @@ from tests.store.rows import (
 from tests.store.test_users import a_user
 from tests.store.walks import Pages, check
 from tests.support.clocks import NOON
+from tests.support.messages import read_message
 
 OURS, THEIRS = row_id(1), row_id(2)
 NUMBERS = range(100, 112)
@@ -169,7 +170,7 @@ async def _published(store: Store) -> tuple[list[Queue], list[Published]]:
 
 
 async def _as_stored(store: Store, queue: Queue, message: str, alias: str | None) -> Published:
-    found = await store.read(lambda tx: messages.get(tx, queue, message))
+    found = await store.read(lambda tx: read_message(tx, queue, message))
     assert found is not None
     return Published(queue, Item(message, alias or message, found.stored_at))
 

@@ -47,6 +47,7 @@ from tests.store.test_plans import (
     prepared,
 )
 from tests.support.clocks import NOON
+from tests.support.messages import read_message
 
 __all__ = ["prepared"]
 
@@ -117,7 +118,7 @@ async def _read_states(tx: Transaction, queue: Queue, listener: Listener) -> Non
 
 
 async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    message = await messages.get(tx, queue, public_id(33))
+    message = await read_message(tx, queue, public_id(33))
     assert message is not None
     times = {"created_after": NOON, "created_before": NOON + 50}
     for place, filters in product(PLACES, ({}, times)):

@@ -36,6 +36,7 @@ from tests.store.walks import Pages, backwards, check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
 from tests.support.memory import folder_in_memory
+from tests.support.messages import read_message
 from tests.support.stores import ENGINES, opened_store
 
 OURS = row_id(1)
@@ -152,7 +153,7 @@ async def _expected(store: Store, queue: Queue, listener: Listener) -> list[tupl
     async def work(tx: Transaction) -> list[tuple[str, str, int, DeliveryState]]:
         found = []
         for number in range(FIRST + 60, FIRST - 1, -1):
-            message = await messages.get(tx, queue, public_id(number))
+            message = await read_message(tx, queue, public_id(number))
             of = [] if message is None else await deliveries.list_of_message(tx, message)
             if message is not None and of:
                 found.append((message.id, message.alias, message.stored_at, of[0].state))

@@ -16,6 +16,7 @@ from tests.store.rows import (
     stored_queue,
 )
 from tests.support.clocks import NOON
+from tests.support.messages import read_message
 
 OURS, THEIRS = row_id(1), row_id(2)
 
@@ -66,7 +67,7 @@ async def test_missed_messages_are_shown_newest_first_whether_one_by_one_or_in_r
         missed_ranges=(MissedRange(5, 8, "too_old", NOON),),
     )
     assert await store.settle(settled)
-    deleted = await store.read(lambda tx: messages.get(tx, queue, public_id(204)))
+    deleted = await store.read(lambda tx: read_message(tx, queue, public_id(204)))
     assert deleted is not None
     await store.write(lambda tx: messages.delete(tx, deleted))
     all_missed = await store.read(lambda tx: missed.newest_ids(tx, listener))

@@ -31,6 +31,7 @@ from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
+from tests.support.messages import read_message
 
 OURS = row_id(1)
 FIRST, COUNT = 100, 24
@@ -108,7 +109,7 @@ async def _items(store: Store, queue: Queue, first: Listener) -> list[Item]:
     async def work(tx: Transaction) -> list[Item]:
         found = []
         for number in reversed(range(COUNT)):
-            message = await messages.get(tx, queue, public_id(FIRST + number))
+            message = await read_message(tx, queue, public_id(FIRST + number))
             if message is not None:
                 of = await deliveries.list_of_message(tx, message)
                 own = next((each.state for each in of if each.listener_public_id == first.public_id), "")

@@ -26,6 +26,7 @@ from tests.store.rows import (
 from tests.store.test_pagination import Counting
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
+from tests.support.messages import read_message
 
 OURS = row_id(1)
 COUNT = 14
@@ -67,7 +68,7 @@ async def _made(store: Store, seed: int, count: int = 6) -> World:
         settle = a_settle(listener, COUNT, delivery_rows=tuple(rows), missed_ranges=tuple(ranges))
         assert await store.settle(settle)
     for place in range(2):
-        gone = await store.read(partial(messages.get, queue=owners[place], public_id=public_id(104 + 50 * place)))
+        gone = await store.read(partial(read_message, queue=owners[place], public_id=public_id(104 + 50 * place)))
         assert gone is not None
         await store.write(partial(messages.delete, message=gone))
     return World(owners, made)

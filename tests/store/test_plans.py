@@ -180,9 +180,10 @@ async def _world(store: Store) -> tuple[Queue, Listener]:
 
 
 async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> None:
-    message = await messages.get(tx, queue, public_id(33))
-    assert message is not None
-    assert await messages.find(tx, OURS, queue.public_id, public_id(33)) == (queue, message)
+    found = await messages.find(tx, OURS, queue.public_id, public_id(33))
+    assert found is not None
+    assert found[0] == queue
+    message = found[1]
     await deliveries.list_of_message(tx, message)
     await deliveries.timeline_page(tx, MessageFacts(message, {}, FilterDecisions(), SendingDefaults()), Selection())
     await messages.set_alias(tx, message, "other", NOON)
@@ -194,7 +195,6 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await organizations.by_alias(tx, "com.example")
     await organizations.operator(tx)
     await api_keys.by_public_id(tx, public_id(1))
-    await api_keys.by_id(tx, OURS, row_id(1))
     await api_keys.enabled_after(tx, OURS, 0, 10)
     await aliases.of_ids(tx, "api_key", OURS, [public_id(33)])
     await users.names_of(tx, OURS, [public_id(33)])

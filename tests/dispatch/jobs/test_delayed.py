@@ -15,12 +15,13 @@ from discue.domain.errors import StoreDamaged
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
 from discue.domain.schedule import Schedule, Timing, first_run
-from discue.store import direct_appends, messages, schedules
+from discue.store import direct_appends, schedules
 from discue.store.direct_appends import DueMessage
 from discue.store.engine import Transaction
 from discue.store.schedules import PlannedRun
 from tests.dispatch.stage import Stage, well
 from tests.support.cast import control_of
+from tests.support.messages import read_message
 
 
 class Scheduling:
@@ -155,7 +156,7 @@ async def test_due_message_that_was_deleted_is_removed(stage: Stage) -> None:
     stage.clock.advance(1)
     await scheduling.deliver()
     await stage.delete_message(queue, message)
-    assert await stage.store.read(partial(messages.get, queue=queue, public_id=message)) is None
+    assert await stage.store.read(partial(read_message, queue=queue, public_id=message)) is None
 
 
 MINUTE = 60_000

@@ -15,6 +15,7 @@ from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.lane.test_ordering import fail_the_next_read_of_keys, key_rows
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
+from tests.support.messages import read_message
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
 
@@ -36,7 +37,7 @@ async def _unavailable(_tx: Transaction, key: CursorKey) -> list[KeyRow]:
 
 async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
     async def work(tx: Transaction) -> Delivery:
-        message = await messages.get(tx, queue, public_id)
+        message = await read_message(tx, queue, public_id)
         assert message is not None
         [delivery] = await deliveries.list_of_message(tx, message)
         return delivery
@@ -94,7 +95,7 @@ async def test_deletion_of_a_blocking_message_unblocks_the_key(stage: Stage, *, 
     if restarts:
         for worker in stage.workers:
             await stage.die(worker)
-        found = await stage.store.read(partial(messages.get, queue=queue, public_id=ids[0]))
+        found = await stage.store.read(partial(read_message, queue=queue, public_id=ids[0]))
         assert found is not None
         await stage.store.write(partial(messages.delete, message=found))
         await stage.start()
