@@ -309,7 +309,7 @@ class _Redeliveries(Jobs[Redelivery, RedeliveryParams]):
         within = intersect((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
         low, high = intersect(within, WHOLE_LOG)
         span, chosen = (low, max(high, low + 1)), MissedSelection(reason=params.reason)
-        return _between(span, chosen), await redeliveries.preview(tx, of, chosen, span, counted=counted)
+        return _between(span, chosen), await redeliveries.preview(tx, of, params.reason, span, counted=counted)
 
 
 def _between(span: Span, chosen: MissedSelection) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ from discue.store.tables import placeholders, read_one, row_reader
 _COLUMNS: Final = (
     "id, organization, public_id, alias, status, scopes, expires_at, last_used_at, created_at, updated_at, secret_hash"
 )
-_BY_ID: Final = f"SELECT {_COLUMNS} FROM api_key WHERE organization = $1 AND id = $2"
 _BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM api_key WHERE public_id = $1 AND organization = $2"
 _IN_ANY_ORGANIZATION: Final = f"SELECT {_COLUMNS} FROM api_key WHERE public_id = $1"
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_key WHERE organization = $1"
@@ -32,10 +31,6 @@ _values: Callable[[ApiKey], Row] = attrgetter(*_COLUMNS.split(", "))
 
 async def get(tx: Transaction, organization: int, public_id: str) -> ApiKey | None:
     return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
-
-
-async def by_id(tx: Transaction, organization: int, key: int) -> ApiKey | None:
-    return await read_one(tx, _from_row, _BY_ID, organization, key)
 
 
 async def by_public_id(tx: Transaction, public_id: str) -> ApiKey | None:

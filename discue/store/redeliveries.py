@@ -135,15 +135,13 @@ async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]
 
 
 async def preview(
-    tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span, *, counted: int = COUNTED
+    tx: Transaction, of: Recipient, reason: str | None, span: Span, *, counted: int = COUNTED
 ) -> JobPreview:
-    """Preview what is selected between two seqs.
+    """Preview the missed messages between two seqs, with a reason only those missed for it.
 
     At most `counted` messages with their own rows are counted, and those of the first 10,000 ranges.
     """
-    if chosen.seqs is not None:
-        return JobPreview(len(chosen.seqs), "", "")
-    condition, values = ("", ()) if chosen.reason is None else (" AND reason = $5", (chosen.reason,))
+    condition, values = ("", ()) if reason is None else (" AND reason = $5", (reason,))
     limit, key = 5 + len(values), (of.organization, of.listener)
     apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, counted)
     ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)

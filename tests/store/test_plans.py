@@ -275,7 +275,7 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
         made = a_redelivery(listener, 80 + number, chosen=chosen)
         await REDELIVERY_TABLE.insert(tx, made)
-        await redeliveries.preview(tx, of, chosen, (0, 40))
+        await redeliveries.preview(tx, of, chosen.reason, (0, 40))
         await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id)
         await REDELIVERY_TABLE.get(tx, OURS, made.public_id)
         await REDELIVERY_TABLE.delete(tx, made, 0)

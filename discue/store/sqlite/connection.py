@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import apsw
 
 from discue.domain.clock import Clock, SystemClock
 from discue.domain.errors import DiscueError, StoreDamaged, StoreUnavailable, StoreUnusable
-
-T = TypeVar("T")
 
 INLINE_BYTES: Final = 700
 """A longer body is stored in the table `body`, so that its row in the log fits into a page.
