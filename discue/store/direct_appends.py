@@ -17,7 +17,17 @@ from discue.domain.system_events import QuotaNear
 from discue.store import organizations, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction, Value
-from discue.store.tables import LOG, SCHEDULED, chunks, insert_rows, placeholders, read_number, read_one, within_bytes
+from discue.store.tables import (
+    LOG,
+    SCHEDULED,
+    chunks,
+    insert_rows,
+    placeholders,
+    read_number,
+    read_one,
+    rows_among,
+    within_bytes,
+)
 from discue.store.tallies import TallyEntry
 
 _RAISE_HEAD: Final = """
@@ -61,11 +71,11 @@ class PublishBudget(msgspec.Struct):
             await system_events.record_quota(tx, self.account, event_id, event)
 
 
-async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> int | None:
-    """Append messages, and return the new head; None if the queue was closed meanwhile."""
+async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[NewEntry], now: int) -> bool:
+    """Append messages. Returns False if the queue was closed meanwhile."""
     raised = await tx.row(_RAISE_HEAD, len(entries), 0, now, *queue)
     if raised is None:
-        return None
+        return False
     head, stored_at = raised
     numbered = list(enumerate(entries, head - len(entries) + 1))
     rows = []
@@ -81,7 +91,8 @@ async def append_directly(tx: Transaction, queue: QueueKey, entries: Sequence[Ne
         TallyEntry(queue[0], tallies.CURRENT, tallies.BYTES_STORED, sum(entry.size for entry in entries)),
     )
     await tallies.add(tx, counted)
-    return int(head)
+    tx.heads[queue] = head
+    return True
 
 
 def _log_row(queue: QueueKey, seq: int, stored_at: int, from_entry: Values) -> Row:
@@ -97,6 +108,9 @@ _NEXT: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at L
 _DUE: Final = """
     SELECT organization, queue, origin_seq, size FROM scheduled WHERE due_at <= $1
     ORDER BY due_at, organization, queue, origin_seq LIMIT $2"""
+_TAKE: Final = """
+    DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq IN ({})
+    RETURNING origin_seq, key_hash"""
 _CANCEL: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq = $3"
 
 
@@ -130,9 +144,7 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
     # Heads are locked in the order of their keys. The order within a queue is kept.
     by_queue = attrgetter("queue")
     for queue, group in groupby(sorted(messages, key=by_queue), key=by_queue):
-        head = await _append_to(tx, queue, [message.origin_seq for message in group], now)
-        if head is not None:
-            tx.heads[queue] = head
+        await _append_to(tx, queue, [message.origin_seq for message in group], now)
 
 
 async def cancel_delayed(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
@@ -140,31 +152,20 @@ async def cancel_delayed(tx: Transaction, queue: QueueKey, origin_seq: int) -> N
     await tx.execute(_CANCEL, *queue, origin_seq)
 
 
-async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> int | None:
-    """Return the new head; None if there is nothing to append, or the queue was deleted."""
-    taken: dict[int, int | None] = {}
-    for chunk in chunks(origins):
-        taken.update({row[0]: row[1] for row in await tx.rows(_take(len(chunk)), *queue, *chunk)})
+async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> None:
+    taken: dict[int, int | None] = dict(await rows_among(tx, _TAKE, queue, origins))
     # The head is raised only for rows that this transaction has deleted: otherwise seqs would stay empty.
     seqs = [seq for seq in origins if seq in taken]
     raised = await tx.row(_RAISE_HEAD, len(seqs), len(seqs), now, *queue) if seqs else None
     if raised is None:
-        return None
+        return
     head, stored_at = raised
+    tx.heads[queue] = head
     first = head - len(seqs) + 1
     for chunk in chunks(seqs):
         values: tuple[Value, ...] = (first, *chunk, *[taken[seq] for seq in chunk], stored_at, *queue)
         await tx.execute(_move(len(chunk)), *values)
         first += len(chunk)
-    return int(head)
-
-
-@cache
-def _take(count: int) -> str:
-    return f"""
-        DELETE FROM scheduled
-        WHERE organization = $1 AND queue = $2 AND origin_seq IN ({placeholders(3, count)})
-        RETURNING origin_seq, key_hash"""
 
 
 @cache

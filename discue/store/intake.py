@@ -14,7 +14,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.store import organizations
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Transaction
-from discue.store.tables import chunks, placeholders, within_bytes
+from discue.store.tables import rows_among, within_bytes
 
 ROWS_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20
@@ -166,9 +166,7 @@ async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = N
     fitting = sum(1 for _ in takewhile(lambda entry: budget.take(PublishUsage(1, entry.size)), step.entries))
     if await _delete(tx, step.ids[:fitting]) != fitting:
         raise MovedByAnother
-    head = await append_directly(tx, step.queue, step.entries[:fitting], now) if fitting else None
-    if head is not None:
-        tx.heads[step.queue] = head
+    if fitting and await append_directly(tx, step.queue, step.entries[:fitting], now):
         await budget.report(tx, now, step.event_ids)
     return StepResult(StepOutcome.MOVED if fitting == len(step.entries) else StepOutcome.OVER_QUOTA, fitting)
 
@@ -179,7 +177,4 @@ async def store_limit(tx: Transaction, max_message_bytes: int) -> None:
 
 
 async def _delete(tx: Transaction, ids: Sequence[int]) -> int:
-    deleted = 0
-    for chunk in chunks(ids):
-        deleted += await tx.execute(f"DELETE FROM intake WHERE id IN ({placeholders(1, len(chunk))})", *chunk)
-    return deleted
+    return len(await rows_among(tx, "DELETE FROM intake WHERE id IN ({}) RETURNING id", (), ids))

@@ -252,9 +252,7 @@ async def run(tx: Transaction, planned: Sequence[PlannedRun], now: int, defaults
             fresh = [each for each in current if each.config_version == state[0]]
             is_stale |= len(fresh) < len(current)
             entries = await _advanced(tx, [_within(budget, each) for each in fresh])
-            head = await append_directly(tx, queue, entries, now) if entries else None
-            if head is not None:
-                tx.heads[queue] = head
+            if entries and await append_directly(tx, queue, entries, now):
                 await budget.report(tx, now, fresh[0].event_ids[1:])
     return is_stale
 

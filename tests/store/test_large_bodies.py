@@ -14,7 +14,7 @@ from discue.domain.reservations import SMALL_READ_BYTES
 from discue.store import attempts, messages, purge, queues, tallies
 from discue.store.delivery_rows import read_due, read_sweep
 from discue.store.direct_appends import append_directly
-from discue.store.engine import Append, NewEntry, Transaction
+from discue.store.engine import Append, NewEntry, QueueKey, Transaction
 from discue.store.listeners import Sweep
 from discue.store.message_log import bodies_by_seq
 from discue.store.pagination import Selection
@@ -95,7 +95,10 @@ async def test_page_ends_before_a_body_that_does_not_fit(store: Store, queue: Qu
 
 
 async def test_messages_appended_by_a_work_are_stored_in_the_same_way(store: Store, queue: Queue) -> None:
-    assert await store.write(lambda tx: append_directly(tx, (OURS, queue.id), ENTRIES, NOON)) == len(SIZES)
+    heads: dict[QueueKey, int] = {}
+    store.on_heads = [heads.update]
+    assert await store.write(lambda tx: append_directly(tx, (OURS, queue.id), ENTRIES, NOON))
+    assert heads == {(OURS, queue.id): len(SIZES)}
     page = await store.page(OURS, queue.id, 0, 10, max_bytes=1 << 20)
     assert [entry.body for entry in page.entries] == [entry.body for entry in ENTRIES]
     assert await sizes_apart(store) == expected_apart(store)
