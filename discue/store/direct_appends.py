@@ -17,17 +17,7 @@ from discue.domain.system_events import QuotaNear
 from discue.store import organizations, system_events, tallies
 from discue.store.batch_rows import ENTRY_COLUMNS, Values, entry_values
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction, Value
-from discue.store.tables import (
-    LOG,
-    SCHEDULED,
-    chunks,
-    insert_rows,
-    placeholders,
-    read_number,
-    read_one,
-    rows_among,
-    within_bytes,
-)
+from discue.store.tables import LOG, SCHEDULED, chunks, insert_rows, placeholders, read_number, rows_among, within_bytes
 from discue.store.tallies import TallyEntry
 
 _RAISE_HEAD: Final = """
@@ -104,7 +94,6 @@ def _log_row(queue: QueueKey, seq: int, stored_at: int, from_entry: Values) -> R
 MESSAGES_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20
 
-_NEXT: Final = "SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1"
 _DUE: Final = """
     SELECT organization, queue, origin_seq, size FROM scheduled WHERE due_at <= $1
     ORDER BY due_at, organization, queue, origin_seq LIMIT $2"""
@@ -122,11 +111,6 @@ class DueMessage(msgspec.Struct, frozen=True, gc=False):
     """The seq that it got when it was published."""
     size: int
     """The size of its body and options."""
-
-
-async def next_delayed_at(tx: Transaction) -> int | None:
-    """Return when the next delayed message of all queues is due."""
-    return await read_one(tx, lambda row: int(row[0]), _NEXT)
 
 
 async def due_messages(tx: Transaction, now: int) -> list[DueMessage]:

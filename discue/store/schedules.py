@@ -12,7 +12,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.domain.schedule import MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
 from discue.domain.system_events import SKIPPED_AGAIN_MS, ResourceName, ScheduleSkipped
-from discue.store import direct_appends, organizations, queues, system_events, tallies
+from discue.store import organizations, queues, system_events, tallies
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Row, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
@@ -49,7 +49,11 @@ _SIZE_OF_QUEUE: Final = """
     SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM schedule WHERE organization = $1 AND queue = $2"""
 _COUNT: Final = """
     SELECT count(*) FROM (SELECT 1 FROM schedule WHERE organization = $1 AND queue = $2 LIMIT $3) AS counted"""
-_NEXT: Final = "SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1"
+_NEXT_PUBLISH: Final = """
+    SELECT * FROM (SELECT due_at FROM scheduled WHERE due_at >= 0 ORDER BY due_at LIMIT 1) AS looked_at
+    UNION ALL
+    SELECT * FROM (
+        SELECT next_run_at FROM schedule WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1) AS looked_at"""
 # From the index alone: on SQLite, finding a row compares keys with those of a dozen others, bodies included.
 _DUE: Final = """
     SELECT organization, id FROM schedule WHERE next_run_at <= $1 ORDER BY next_run_at, organization, id LIMIT $2"""
@@ -129,15 +133,9 @@ async def _count_bytes(tx: Transaction, organization: int, more: int) -> None:
         await tallies.add(tx, [TallyEntry(organization, tallies.CURRENT, tallies.SCHEDULE_BYTES, more)])
 
 
-async def next_at(tx: Transaction) -> int | None:
-    """Return when the next run of all schedules is due."""
-    return await read_one(tx, lambda row: int(row[0]), _NEXT)
-
-
 async def next_publish_at(tx: Transaction) -> int | None:
     """Return when the next run of a schedule or delayed message is due."""
-    found = (await direct_appends.next_delayed_at(tx), await next_at(tx))
-    return min((due_at for due_at in found if due_at is not None), default=None)
+    return min((due_at for (due_at,) in await tx.rows(_NEXT_PUBLISH)), default=None)
 
 
 async def due(tx: Transaction, now: int) -> list[ScheduleKey]:

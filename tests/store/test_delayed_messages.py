@@ -9,7 +9,7 @@ import pytest
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import DeliveryState, Listener, Queue
-from discue.store import deliveries, direct_appends, messages, queues
+from discue.store import deliveries, direct_appends, messages, queues, schedules
 from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry, QueueKey
 from discue.store.pagination import Selection
 from discue.store.store import Store
@@ -60,7 +60,7 @@ async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due
     waiting = await found(store, queue, 21)
     assert (waiting.seq, waiting.is_delayed, waiting.stored_at, waiting.body) == (2, True, NOON, b'"later"')
     assert await deliver(store, DUE - 1) == {}
-    assert await store.read(direct_appends.next_delayed_at) == DUE
+    assert await store.read(schedules.next_publish_at) == DUE
     assert await deliver(store, DUE) == {(OURS, queue.id): 3}
     page = await store.page(OURS, queue.id, 1, 10, max_bytes=1 << 20)
     assert [(each.seq, each.id, each.is_delayed, each.origin_seq, each.stored_at) for each in page.entries] == [
@@ -75,7 +75,7 @@ async def test_a_message_waits_at_the_seq_it_was_given_and_gets_another_when_due
         b'"later"',
     )
     assert moved.options.deliver_at == DUE
-    assert await store.read(direct_appends.next_delayed_at) is None
+    assert await store.read(schedules.next_publish_at) is None
 
 
 async def test_messages_become_due_in_their_order_and_their_queues(store: Store) -> None:
@@ -86,7 +86,7 @@ async def test_messages_become_due_in_their_order_and_their_queues(store: Store)
     page = await store.page(OURS, one.id, 0, 500, max_bytes=1 << 20)
     assert [entry.origin_seq for entry in page.entries] == list(range(100, 0, -1))
     assert [entry.seq for entry in page.entries] == list(range(101, 201))
-    assert await store.read(direct_appends.next_delayed_at) == DUE + 1
+    assert await store.read(schedules.next_publish_at) == DUE + 1
 
 
 async def test_one_of_many_workers_delivers_a_delayed_message(store: Store, queue: Queue) -> None:
@@ -121,7 +121,7 @@ async def test_deleted_queue_has_no_due_messages(store: Store, queue: Queue) -> 
     await store_delayed(store, queue, delayed(20))
     await store.write(lambda tx: queues.mark_deleted(tx, OURS, queue.id, NOON))
     assert await deliver(store, DUE) == {}
-    assert await store.read(direct_appends.next_delayed_at) is None
+    assert await store.read(schedules.next_publish_at) is None
 
 
 async def test_delayed_message_counts_once_as_published(store: Store, queue: Queue) -> None:

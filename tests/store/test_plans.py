@@ -223,7 +223,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
 
 async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await tx.execute("INSERT INTO scheduled VALUES ($1, $2, 5, $3, 9, 7)", OURS, queue.id, NOON)
-    assert await direct_appends.next_delayed_at(tx) is not None
+    assert await schedules.next_publish_at(tx) is not None
     mine = direct_appends.DueMessage((OURS, queue.id), 5, 9)
     await direct_appends.due_messages(tx, NOON)
     await direct_appends.append_due(tx, [mine], NOON)
@@ -241,7 +241,7 @@ async def _run_schedules(tx: Transaction, queue: Queue) -> None:
         await schedules.page(tx, OURS, queue.id, selection)
         await schedules.page_of_organization(tx, OURS, selection)
     assert await schedules.get(tx, OURS, made.public_id) == made
-    assert await schedules.next_at(tx) is not None
+    assert await schedules.next_publish_at(tx) is not None
     await schedules.due(tx, NOON)
     entry = NewEntry(public_id(61), JSON_VALUE, b"1")
     planned = PlannedRun(made, queue.config_version, (entry,), ScheduleRun(NOON, NOON, entry.id), None, (1, 2, 3))

@@ -114,7 +114,7 @@ async def test_one_of_many_workers_runs_a_schedule(world: World) -> None:
     await asyncio.gather(*[world.runs.run_due() for _ in range(4)])
     assert [entry.seq for entry in await world.published()] == list(range(1, 41))
     assert len({decode_options(entry.extra).headers[0] for entry in await world.published()}) == 40
-    assert await world.store.read(schedules.next_at) == FIRST + MINUTE
+    assert await world.store.read(schedules.next_publish_at) == FIRST + MINUTE
 
 
 async def test_schedule_changed_since_it_was_read_does_not_run(world: World) -> None:
@@ -158,7 +158,7 @@ async def test_ended_schedule_has_no_next_run(world: World) -> None:
     made = await world.schedule(timing=Timing("* * * * *", ends_at=FIRST + 1))
     await world.run(FIRST)
     assert (await world.found(made)).next_run_at is None
-    assert await world.store.read(schedules.next_at) is None
+    assert await world.store.read(schedules.next_publish_at) is None
     assert (await world.store.engine.poll(())).scheduled_at is None
 
 
@@ -209,7 +209,7 @@ async def test_schedule_of_a_deleted_queue_does_not_run(world: World) -> None:
     await world.store.write(lambda tx: queues.mark_deleted(tx, OURS, world.queue.id, NOON))
     await world.run(FIRST)
     assert await world.published() == []
-    assert await world.store.read(schedules.next_at) is None
+    assert await world.store.read(schedules.next_publish_at) is None
 
 
 async def test_a_time_zone_that_is_not_known_any_more_stops_a_schedule(world: World) -> None:
@@ -224,7 +224,7 @@ async def test_one_step_takes_no_more_than_a_commit_should(world: World) -> None
         await world.schedule(number, missed=MissedRunPolicy("catch_up", 10))
     await world.run(FIRST + 9 * MINUTE)
     assert len(await world.published()) == 500
-    while await world.store.read(schedules.next_at) == FIRST:
+    while await world.store.read(schedules.next_publish_at) == FIRST:
         await world.runs.run_due()
     assert len((await world.store.page(OURS, world.queue.id, 0, 2_000, max_bytes=1 << 20)).entries) == 1_010
 
