@@ -218,15 +218,12 @@ class _Rows:
                 self._has_delayed |= entry.due_at is not None
         now, size = max(item.now for _, item in appends), sum(item.bytes for _, item in appends)
         first_key, first_response = len(self._keys) + 1, len(self._responses) + 1
-        self._add_keys([item.idempotency_record for _, item in appends if item.idempotency_record is not None])
-        owned = (first_key, len(self._keys), first_response, len(self._responses))
-        self._heads.append((*head, now, first, len(self._entries), size, *owned))
-
-    def _add_keys(self, records: list[IdempotencyRecord]) -> None:
-        rows = grouped(records)
+        rows = grouped([item.idempotency_record for _, item in appends if item.idempotency_record is not None])
         # All workers insert the keys of a head in the same order.
         self._keys += sorted((record.key[0], row) for row, kept in rows.items() for record in kept)
         self._responses += [(row, encode_responses(kept)) for row, kept in rows.items()]
+        owned = (first_key, len(self._keys), first_response, len(self._responses))
+        self._heads.append((*head, now, first, len(self._entries), size, *owned))
 
     def fetch_arguments(self, topic_appends: Sequence[TopicAppend] = ()) -> tuple[Any, ...]:
         """Return the statement for queues, or for topics, and its parameters."""

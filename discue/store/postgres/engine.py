@@ -6,6 +6,7 @@ that others wait for. Each work is a transaction.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -259,8 +260,13 @@ class PostgresEngine:
 
     async def _commit_together(self, pool: Pool, store: _Store, parts: Sequence[Any], *, tally_slot: int) -> list[Any]:
         """Commit all parts in one statement; or each in its own, if one of them makes that fail."""
+
+        async def stored(connection: ServerConnection, some: Sequence[Any] = parts) -> list[Any]:
+            with connection.committing(self._commit_seconds):
+                return await store(connection.client, some, tally_slot)
+
         try:
-            return await self._retried(pool, lambda connection: self._stored(connection, store, parts, tally_slot))
+            return await self._retried(pool, stored)
         except OneIsStale:
             pass
         except Exception as error:  # Reported, and raised as a store error
@@ -270,26 +276,14 @@ class PostgresEngine:
         results: list[Any] = []
         for part in parts:
             # If the server is down, each of the others would only wait for the same error.
-            is_down = bool(results) and isinstance(results[-1], StoreUnavailable)
-            results.append(
-                StoreUnavailable(code="not_stored")
-                if is_down
-                else await self._commit_alone(pool, store, part, tally_slot=tally_slot)
-            )
+            if results and isinstance(results[-1], StoreUnavailable):
+                results.append(StoreUnavailable(code="not_stored"))
+                continue
+            try:
+                results += await self._retried(pool, partial(stored, some=[part]))
+            except Exception as error:  # It is that part's result
+                results.append(self._failure("commit of one", error))
         return results
-
-    async def _commit_alone(self, pool: Pool, store: _Store, part: Any, *, tally_slot: int) -> Any:
-        try:
-            [result] = await self._retried(pool, lambda connection: self._stored(connection, store, [part], tally_slot))
-        except Exception as error:  # It is that part's result
-            return self._failure("commit of one", error)
-        return result
-
-    async def _stored(
-        self, connection: ServerConnection, store: _Store, parts: Sequence[Any], tally_slot: int
-    ) -> list[Any]:
-        with connection.committing(self._commit_seconds):
-            return await store(connection.client, parts, tally_slot)
 
     async def _work(self, work: Work[Any], heads: dict[QueueKey, int]) -> Any:
         """Run a work, note the heads that it raises, and return its result or exception. Raises the server's error."""
