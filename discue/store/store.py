@@ -140,17 +140,13 @@ class Store:
         self.clock = clock or DatabaseClock(SystemClock())
         self._worker_slot = worker_slot or (lambda: 0)
         concurrency = engine.concurrency
-        # Works of one transaction share its fsync; with a transaction each, they would only wait for each other.
-        works = 1 if concurrency.apart else _WORKS_TOGETHER
-        self._appends = self._group_commits("publish" if concurrency.apart else "all", concurrency.appends, works)
+        self._appends = self._group_commits("publish" if concurrency.apart else "all", concurrency.appends)
         self._cost_together = COMMIT_COST * concurrency.appends
-        self._settles = self._works = self._appends
+        self._settles = self._works = self._urgent_works = self._appends
         if concurrency.apart:
-            self._settles = self._group_commits("settle", concurrency.settles, works)
-            self._works = self._group_commits("work", concurrency.works, works)
-        self._urgent_works = (
-            self._group_commits("work", concurrency.urgent_works, works) if concurrency.apart else self._appends
-        )
+            self._settles = self._group_commits("settle", concurrency.settles)
+            self._works = self._group_commits("work", concurrency.works)
+            self._urgent_works = self._group_commits("work", concurrency.urgent_works)
         self._works_started = 0
 
     @property
@@ -335,7 +331,7 @@ class Store:
         if settle.new_misses is not None:
             self.measures.count_missed(settle.new_misses.by_reason)
 
-    def _group_commits(self, kind: CommitKind, count: int, works_at_once: int) -> list[GroupCommit]:
+    def _group_commits(self, kind: CommitKind, count: int) -> list[GroupCommit]:
         seconds = self.measures.commit_seconds.setdefault(kind, Histogram(COMMIT_SECONDS))
         return [
             GroupCommit(
@@ -344,7 +340,8 @@ class Store:
                 CommitTime(self._monotonic),
                 seconds=seconds,
                 parts=self.measures.commit_parts,
-                works_at_once=works_at_once,
+                # Works of one transaction share its fsync; with one each, they would only wait for each other.
+                works_at_once=1 if self.engine.concurrency.apart else _WORKS_TOGETHER,
                 on_taken=self._on_taken,
                 on_end=self._on_end,
             )

@@ -31,7 +31,6 @@ from discue.store.engine import (
     AlreadyDone,
     Append,
     Appended,
-    IdempotencyRecord,
     QueueClosed,
     Settle,
     StaleConfiguration,
