@@ -61,7 +61,8 @@ async def get(
     async def work(tx: Transaction) -> MessageDetails:
         message = await _own(tx, principal, "read", (queue_public_id, message_id))
         states = await messages.states_of_all(tx, message.organization, {message.queue: [message]})
-        found = await deliveries.list_of_message(tx, message, filters, defaults=_defaults(control))
+        facts = await deliveries.read_facts(tx, message, filters, _defaults(control))
+        found = await deliveries.list_of_message(tx, facts)
         return MessageDetails(message, states.get((message.queue, message.seq)), tuple(found))
 
     details = await control.store.read(work)
@@ -283,8 +284,8 @@ async def page_of_deliveries(
 
     async def work(tx: Transaction) -> tuple[StoredMessage, Listing[Delivery]]:
         message = await _own(tx, principal, "read", path)
-        found = await deliveries.page_of_message(tx, message, selection, filters, defaults=_defaults(control))
-        return message, found
+        facts = await deliveries.read_facts(tx, message, filters, _defaults(control))
+        return message, await deliveries.page_of_message(tx, facts, selection)
 
     message, found = await control.store.read(work)
     if not filters.unasked:

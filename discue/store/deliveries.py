@@ -38,8 +38,6 @@ from discue.store.pagination import (
 from discue.store.recipients import state_of_row
 from discue.store.tables import prefixed, read_number, rows_among
 
-_DEFAULTS: Final = SendingDefaults()
-
 SHOWN_LISTENERS: Final = 100
 """The largest number of deliveries that a message shows."""
 
@@ -137,24 +135,16 @@ class MessageFacts(NamedTuple):
     defaults: SendingDefaults
 
 
-async def _read_facts(
-    tx: Transaction, message: StoredMessage, filters: FilterDecisions | None, defaults: SendingDefaults
+async def read_facts(
+    tx: Transaction, message: StoredMessage, filters: FilterDecisions, defaults: SendingDefaults
 ) -> MessageFacts:
-    # Beyond `MAX_PER_MESSAGE`, some attempts are left out.
-    last = last_of(await rows_of_message(tx, message))
-    return MessageFacts(message, last, filters or FilterDecisions(), defaults)
+    """Read the facts about a message. Beyond `MAX_PER_MESSAGE`, some attempts are left out."""
+    return MessageFacts(message, last_of(await rows_of_message(tx, message)), filters, defaults)
 
 
-async def list_of_message(
-    tx: Transaction,
-    message: StoredMessage,
-    filters: FilterDecisions | None = None,
-    *,
-    defaults: SendingDefaults = _DEFAULTS,
-) -> list[Delivery]:
+async def list_of_message(tx: Transaction, facts: MessageFacts) -> list[Delivery]:
     """Read the deliveries to listeners that existed when the message was published, oldest listener first."""
-    facts = await _read_facts(tx, message, filters, defaults)
-    rows = await tx.rows(_OLDEST, *recipients_key(message), SHOWN_LISTENERS)
+    rows = await tx.rows(_OLDEST, *recipients_key(facts.message), SHOWN_LISTENERS)
     return [each.delivery for each in await named_deliveries(tx, facts, list(map(MessageRecipient.of, rows)))]
 
 
@@ -322,25 +312,17 @@ _LIMITS: Final = ScanLimits(first=100, step=100, in_all=300)
 _ANCHOR: Final = "SELECT id FROM listener WHERE organization = $1 AND public_id = $2"
 
 
-async def page_of_message(
-    tx: Transaction,
-    message: StoredMessage,
-    selection: Selection,
-    filters: FilterDecisions | None = None,
-    *,
-    defaults: SendingDefaults = _DEFAULTS,
-) -> Listing[Delivery]:
+async def page_of_message(tx: Transaction, facts: MessageFacts, selection: Selection) -> Listing[Delivery]:
     """Read a page of deliveries to listeners that existed when the message was stored, or to those of a customer.
 
     Times in the selection are compared with that moment. Raises BadRequest for a numbered page too far from the first.
     """
-    if not selection.admits(message.stored_at):
+    if not selection.admits(facts.message.stored_at):
         return Listing((), has_next=False, has_previous=False)
-    facts = await _read_facts(tx, message, filters, defaults)
     if selection.state is None:
         named = await named_page_of_message(tx, facts, selection)
         return named.with_items(each.delivery for each in named.items)
-    recipients = _Recipients(message, selection.customer)
+    recipients = _Recipients(facts.message, selection.customer)
     found = await browse_matching(tx, _InState(recipients, selection.state, facts), selection, _LIMITS)
     return found.with_items(item for _, item in found.items)
 

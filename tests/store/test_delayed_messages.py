@@ -9,7 +9,7 @@ import pytest
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import DeliveryState, Listener, Queue
-from discue.store import deliveries, direct_appends, messages, queues, schedules
+from discue.store import direct_appends, messages, queues, schedules
 from discue.store.engine import Append, Appended, IdempotencyRecord, NewEntry, QueueKey
 from discue.store.pagination import Selection
 from discue.store.store import Store
@@ -24,6 +24,7 @@ from tests.store.rows import (
     stored_queue,
 )
 from tests.support.clocks import NOON
+from tests.support.messages import read_deliveries
 
 OURS = row_id(1)
 DUE = NOON + 5_000
@@ -160,7 +161,7 @@ async def test_delayed_message_is_for_listeners_that_existed_at_publish(store: S
     for now in (NOON, DUE):
         await deliver(store, now)
         message = await found(store, queue, 20)
-        states = await store.read(partial(deliveries.list_of_message, message=message))
+        states = await store.read(partial(read_deliveries, message=message))
         assert [(each.listener_public_id, each.state) for each in states] == [(old.public_id, "pending")]
         expected: tuple[tuple[Listener, DeliveryState | None, list[str]], ...] = (
             (old, "pending", [public_id(20)]),

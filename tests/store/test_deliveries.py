@@ -32,6 +32,7 @@ from tests.store.rows import (
 )
 from tests.store.walks import backwards, forwards
 from tests.support.clocks import NOON
+from tests.support.messages import facts_of, read_deliveries
 
 OURS = row_id(1)
 OPEN = ListenerCondition("push", "enabled", "", is_verified=True, liveness=Liveness())
@@ -60,7 +61,7 @@ def _attempt(listener: Listener, seq: int, number: int, status: int) -> Attempt:
 
 
 async def _of(store: Store, message: StoredMessage) -> list[Delivery]:
-    return await store.read(lambda tx: deliveries.list_of_message(tx, message))
+    return await store.read(lambda tx: read_deliveries(tx, message))
 
 
 async def test_before_any_attempt_a_message_is_pending_for_those_who_were_there(store: Store) -> None:
@@ -103,8 +104,7 @@ async def test_delivery_behind_as_many_as_may_be_in_flight_waits_for_a_slot(stor
     stored, (first, _, _) = await _published(store)
 
     async def waits(number: int) -> str:
-        defaults = SendingDefaults(max_in_flight=1)
-        found = await store.read(lambda tx: deliveries.list_of_message(tx, stored[number], defaults=defaults))
+        found = await store.read(lambda tx: read_deliveries(tx, stored[number], SendingDefaults(max_in_flight=1)))
         return found[0].waits_for
 
     slot, following = "Waits for a free request slot: the listener has 1.", "In flight, or among the next to be sent."
@@ -220,7 +220,7 @@ def _settled(listener: Listener, fate: int) -> Settle:
 
 
 async def _pages(message: StoredMessage, tx: Transaction, selection: Selection) -> Listing[Delivery]:
-    return await deliveries.page_of_message(tx, message, selection)
+    return await deliveries.page_of_message(tx, await facts_of(tx, message), selection)
 
 
 @pytest.mark.parametrize("looked_at", [deliveries._LIMITS, ScanLimits(2, 3, 5), ScanLimits(1, 1, 2)])

@@ -47,7 +47,7 @@ from tests.store.test_plans import (
     prepared,
 )
 from tests.support.clocks import NOON
-from tests.support.messages import read_message
+from tests.support.messages import facts_of, read_message
 
 __all__ = ["prepared"]
 
@@ -123,7 +123,8 @@ async def _see_what_happened(tx: Transaction, queue: Queue, listener: Listener) 
     times = {"created_after": NOON, "created_before": NOON + 50}
     for place, filters in product(PLACES, ({}, times)):
         for state in (None, *STATES):
-            await deliveries.page_of_message(tx, message, Selection(state=state, **place, **filters))  # type: ignore[arg-type]
+            selection = Selection(state=state, **place, **filters)  # type: ignore[arg-type]
+            await deliveries.page_of_message(tx, await facts_of(tx, message), selection)
         for outcome, status in product((None, "acknowledged", "failed"), (None, "503", "2xx")):
             selection = Selection(outcome=outcome, status=status, **place, **filters)  # type: ignore[arg-type]
             await attempts.of_message(tx, message, selection)

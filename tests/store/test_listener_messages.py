@@ -18,7 +18,7 @@ from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import StoredMessage
 from discue.domain.model import DeliveryState, Listener, Queue
 from discue.domain.window import Window
-from discue.store import deliveries, listener_states, listeners, message_filters, messages, queues
+from discue.store import listener_states, listeners, message_filters, messages, queues
 from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.store import Store
@@ -36,7 +36,7 @@ from tests.store.walks import Pages, backwards, check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import EVERYWHERE
 from tests.support.memory import folder_in_memory
-from tests.support.messages import read_message
+from tests.support.messages import read_deliveries, read_message
 from tests.support.stores import ENGINES, opened_store
 
 OURS = row_id(1)
@@ -154,7 +154,7 @@ async def _expected(store: Store, queue: Queue, listener: Listener) -> list[tupl
         found = []
         for number in range(FIRST + 60, FIRST - 1, -1):
             message = await read_message(tx, queue, public_id(number))
-            of = [] if message is None else await deliveries.list_of_message(tx, message)
+            of = [] if message is None else await read_deliveries(tx, message)
             if message is not None and of:
                 found.append((message.id, message.alias, message.stored_at, of[0].state))
         return found

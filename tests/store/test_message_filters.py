@@ -12,7 +12,7 @@ from discue.domain.errors import BadRequest
 from discue.domain.headers import Headers
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage, encode_options, hash_key
 from discue.domain.model import Delivery, Listener, Queue
-from discue.store import across_queues, deliveries, listeners, message_filters, messages, recipients
+from discue.store import across_queues, listeners, message_filters, messages, recipients
 from discue.store.engine import Append, DeliveryRow, NewEntry, Transaction
 from discue.store.pagination import Listing, ScanLimits, Selection
 from discue.store.recipients import find_recipient, states_of
@@ -31,7 +31,7 @@ from tests.store.test_listener_messages import EXCEPTIONS, World, _settle
 from tests.store.walks import check, forwards
 from tests.support.clocks import NOON
 from tests.support.everywhere import seeds
-from tests.support.messages import read_message
+from tests.support.messages import read_deliveries, read_message
 
 OURS = row_id(1)
 FIRST, COUNT = 100, 24
@@ -111,7 +111,7 @@ async def _items(store: Store, queue: Queue, first: Listener) -> list[Item]:
         for number in reversed(range(COUNT)):
             message = await read_message(tx, queue, public_id(FIRST + number))
             if message is not None:
-                of = await deliveries.list_of_message(tx, message)
+                of = await read_deliveries(tx, message)
                 own = next((each.state for each in of if each.listener_public_id == first.public_id), "")
                 found.append(Item(message, _summed_up(of), own))
         return found

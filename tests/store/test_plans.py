@@ -97,6 +97,7 @@ from tests.store.rows import (
 )
 from tests.store.test_users import a_user
 from tests.support.clocks import NOON
+from tests.support.messages import facts_of, read_deliveries
 from tests.support.postgres.cluster import Cluster
 
 OURS = row_id(1)
@@ -184,7 +185,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     assert found is not None
     assert found[0] == queue
     message = found[1]
-    await deliveries.list_of_message(tx, message)
+    await read_deliveries(tx, message)
     await deliveries.timeline_page(tx, MessageFacts(message, {}, FilterDecisions(), SendingDefaults()), Selection())
     await messages.set_alias(tx, message, "other", NOON)
     await messages.delete(tx, message)
@@ -381,7 +382,7 @@ async def _portal(tx: Transaction) -> None:
     await tables.queues_of_ids(tx, OURS, [public_id(92)])
     message = (await messages.page(tx, OURS, Selection(per_page=1))).items[0]
     await deliveries.settings_of_customer(tx, message, "acme", FilterDecisions())
-    await deliveries.page_of_message(tx, message, Selection(customer="acme"))
+    await deliveries.page_of_message(tx, await facts_of(tx, message), Selection(customer="acme"))
     await attempts.rows_of_message(tx, message)
     await attempts.rows_of_message(tx, message, "acme")
     await listeners.get(tx, OURS, public_id(93), "acme")

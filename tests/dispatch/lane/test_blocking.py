@@ -9,13 +9,13 @@ from discue.domain.errors import StoreUnavailable
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Delivery, DeliveryOptions, Listener, MissedSelection, Queue
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries, delivery_rows, messages, purge
+from discue.store import delivery_rows, messages, purge
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, Transaction
 from tests.dispatch.lane.test_ordering import fail_the_next_read_of_keys, key_rows
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage, badly, well
-from tests.support.messages import read_message
+from tests.support.messages import read_deliveries, read_message
 
 OFTEN = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=100, jitter=0.0), max_in_flight=4)
 
@@ -39,7 +39,7 @@ async def _delivery(stage: Stage, queue: Queue, public_id: str) -> Delivery:
     async def work(tx: Transaction) -> Delivery:
         message = await read_message(tx, queue, public_id)
         assert message is not None
-        [delivery] = await deliveries.list_of_message(tx, message)
+        [delivery] = await read_deliveries(tx, message)
         return delivery
 
     return await stage.store.read(work)

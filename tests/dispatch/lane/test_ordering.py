@@ -13,13 +13,12 @@ from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions, Listener, Queue
 from discue.domain.retry import RetryOptions
 from discue.domain.window import SPAN
-from discue.store import deliveries
 from discue.store.delivery_rows import read_open_keys
 from discue.store.engine import Row, Transaction, Work
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Sent, Stage, badly, well
 from tests.support.everywhere import seeds
-from tests.support.messages import read_message
+from tests.support.messages import read_deliveries, read_message
 
 T = TypeVar("T")
 
@@ -38,7 +37,7 @@ async def key_rows(stage: Stage) -> list[Row]:
 async def _states(stage: Stage, queue: Queue, ids: list[str]) -> list[str]:
     async def work(tx: Transaction) -> list[str]:
         found = [await read_message(tx, queue, each) for each in ids]
-        return [delivery.state for each in found if each for delivery in await deliveries.list_of_message(tx, each)]
+        return [delivery.state for each in found if each for delivery in await read_deliveries(tx, each)]
 
     return await stage.store.read(work)
 

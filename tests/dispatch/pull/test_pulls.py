@@ -16,13 +16,12 @@ from discue.domain.errors import Conflict, NotFound, Overloaded
 from discue.domain.messages import MessageOptions
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import RetryOptions
-from discue.store import deliveries
 from discue.store.engine import LogPage, Transaction
 from discue.store.ledger import DEFAULT_MAX_BYTES
 from tests.dispatch.lane.test_redelivery import redeliver
 from tests.dispatch.stage import DAY_MS, Stage
 from tests.support.clocks import StandingClock
-from tests.support.messages import read_message
+from tests.support.messages import read_deliveries, read_message
 from tests.support.pull_consumers import LEASE_MS, PullFixture, another_listener, pull, pull_fixture
 
 TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0))
@@ -31,9 +30,7 @@ TWICE = DeliveryOptions(retry=RetryOptions(schedule=(5,), attempts=2, jitter=0.0
 async def _states(at: PullFixture, ids: list[str]) -> list[tuple[str, int]]:
     async def work(tx: Transaction) -> list[tuple[str, int]]:
         found = [await read_message(tx, at.queue, each) for each in ids]
-        return [
-            (each.state, each.attempts) for one in found if one for each in await deliveries.list_of_message(tx, one)
-        ]
+        return [(each.state, each.attempts) for one in found if one for each in await read_deliveries(tx, one)]
 
     return await at.stage.store.read(work)
 
