@@ -275,13 +275,6 @@ class EndedRequest(msgspec.Struct, frozen=True, gc=False):
     """Empty if it was acknowledged; otherwise why it was missed."""
 
 
-class InheritedRows(msgspec.Struct, frozen=True):
-    """The inherited requests of a cursor at one moment."""
-
-    sending: tuple[SendingRequest, ...]
-    ended: tuple[EndedRequest, ...]
-
-
 class RequestEnd(msgspec.Struct, frozen=True):
     """The end of a request that outlasted the ownership of its cursor."""
 
@@ -300,11 +293,10 @@ class RequestEnd(msgspec.Struct, frozen=True):
         return self.attempt.organization, self.attempt.listener, self.stream
 
 
-async def read_inherited_requests(tx: Transaction, key: CursorKey) -> InheritedRows:
+async def read_inherited_requests(tx: Transaction, key: CursorKey) -> tuple[list[SendingRequest], list[EndedRequest]]:
     """Read all inherited requests of a cursor in several steps. There are no more than its window has seqs."""
     sending = [SendingRequest(row[0], row[1], row[2], bool(row[3])) for row in await _in_steps(tx, _SENDING, key)]
-    ended = [EndedRequest(*row) for row in await _in_steps(tx, _ENDED, key)]
-    return InheritedRows(tuple(sending), tuple(ended))
+    return sending, [EndedRequest(*row) for row in await _in_steps(tx, _ENDED, key)]
 
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:

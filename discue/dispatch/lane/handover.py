@@ -75,15 +75,16 @@ class InheritedRequests(StoreCheck):
         # Before the store is read, never after it: a request of this worker that ends during the read would still be
         # `sending` in its row but no longer in flight here, and would be sent a second time.
         in_flight_here = frozenset(self._outcomes.in_flight.get(self._record.key, ()))
-        rows = await self._owned.reads.read(partial(delivery_rows.read_inherited_requests, key=self._record.key))
+        read = partial(delivery_rows.read_inherited_requests, key=self._record.key)
+        sending, uncounted = await self._owned.reads.read(read)
         if not self._owned.is_active:
             return
         now = self._worker.clock.now()
-        for ended in rows.ended:
+        for ended in uncounted:
             if ended.seq not in self._resolved:
                 self._resolved.add(ended.seq)
                 self._cursor.count_ended(ended)
-        inherited = [request for request in rows.sending if self._window_at_takeover.is_settled(request.seq)]
+        inherited = [request for request in sending if self._window_at_takeover.is_settled(request.seq)]
         self._apply_sending(inherited, in_flight_here, now)
         if not self.is_done:
             self.request_at(now + CHECK_INTERVAL_MS)
