@@ -76,7 +76,7 @@ async def neighbours(
         if found is None:
             return []
         place.append(found.id)
-    before, after = _NEIGHBOURS[kind]
+    before, after = _neighbours(kind)
     rows = [*await tx.rows(before, *place, alias, most), *await tx.rows(after, *place, alias, most)]
     return [row[0] for row in rows]
 
@@ -90,14 +90,14 @@ async def beginning_with(
     for text, some in groupby(kinds, lambda kind: users.key_of(beginning) if kind == "user" else beginning):
         # SQLite numbers parameters as they appear.
         low, high, limit = (f"${len(values) + place}" for place in (1, 2, 3))
-        parts += [_BEGINNING_WITH[kind].format(low=low, high=high, limit=limit) for kind in some]
+        parts += [_beginning_with(kind, low, high, limit) for kind in some]
         values += [text, text + _ABOVE_EVERY_CHARACTER, most]
     return [NamedMatch(*row) for row in await tx.rows(" UNION ALL ".join(parts), *values)]
 
 
 async def with_id(tx: Transaction, kinds: Sequence[OfferedKind], organization: int, public_id: str) -> list[NamedMatch]:
     """Return the resources of some kinds with a public id."""
-    sql = " UNION ALL ".join(_OFFERED[kind] + " AND x.public_id = $2" for kind in kinds)
+    sql = " UNION ALL ".join(_offered(kind) + " AND x.public_id = $2" for kind in kinds)
     return [NamedMatch(*row) for row in await tx.rows(sql, organization, public_id)]
 
 
@@ -143,10 +143,7 @@ def _neighbours(kind: ListedKind) -> tuple[str, str]:
     return f"{start} < {alias} ORDER BY alias DESC LIMIT {most}", f"{start} > {alias} ORDER BY alias LIMIT {most}"
 
 
-_NEIGHBOURS: Final = {kind: _neighbours(kind) for kind in get_args(ListedKind)}
-
 _ABOVE_EVERY_CHARACTER: Final = "\U0010ffff"
-
 
 _OF_QUEUE: Final = "FROM queue q WHERE q.organization = $1 AND q.id = x.queue AND q.deleted_at IS NULL"
 
@@ -161,12 +158,8 @@ def _offered(kind: OfferedKind) -> str:
     return f"SELECT '{kind}', x.alias, x.public_id, {queue} FROM {kind} x WHERE x.organization = $1{live}{exists}"
 
 
-def _beginning_with(kind: OfferedKind) -> str:
+def _beginning_with(kind: OfferedKind, low: str, high: str, limit: str) -> str:
     column = "x.email_key" if kind == "user" else "x.alias"
     order = f"{column}, x.id" if kind in _PARENTS else column
-    found = f"{_offered(kind)} AND {column} >= {{low}} AND {column} < {{high}} ORDER BY {order} LIMIT {{limit}}"
+    found = f"{_offered(kind)} AND {column} >= {low} AND {column} < {high} ORDER BY {order} LIMIT {limit}"
     return f"SELECT * FROM ({found}) AS looked_at"
-
-
-_OFFERED: Final = {kind: _offered(kind) for kind in OFFERED_KINDS}
-_BEGINNING_WITH: Final = {kind: _beginning_with(kind) for kind in OFFERED_KINDS}
