@@ -149,9 +149,13 @@ class QuotaGate:
         # Periods that no longer change are counted once: a read late in the day costs no more than an early one.
         closing = range(use.open_from, max(use.open_from, period + 1 - _OPEN_PERIODS))
         end = (day + 1) * tallies.PERIODS_A_DAY
-        closed, opened, stored = await self._store.read(
-            partial(_read, organization=organization, closing=closing, still_open=range(closing.stop, end))
-        )
+
+        async def work(tx: Transaction) -> tuple[int, int, int]:
+            closed = await organizations.count_messages(tx, organization, closing) if closing else 0
+            opened = await organizations.count_messages(tx, organization, range(closing.stop, end))
+            return closed, opened, await organizations.bytes_stored(tx, organization)
+
+        closed, opened, stored = await self._store.read(work)
         use.closed, use.open_from = use.closed + closed, closing.stop
         use.seen = PublishUsage(use.closed + opened, stored)
         use.read_at = started_at
@@ -164,9 +168,3 @@ def _unreported(use: _Use, quotas: Quotas, used: PublishUsage, at: int = 0) -> l
         for name, quota, used_of in reported_use(quotas, used)
         if name not in use.reported
     ]
-
-
-async def _read(tx: Transaction, organization: int, closing: range, still_open: range) -> tuple[int, int, int]:
-    closed = await organizations.count_messages(tx, organization, closing) if closing else 0
-    opened = await organizations.count_messages(tx, organization, still_open)
-    return closed, opened, await organizations.bytes_stored(tx, organization)
