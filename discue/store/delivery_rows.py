@@ -301,21 +301,16 @@ async def read_inherited_requests(tx: Transaction, key: CursorKey) -> tuple[list
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
     """Record the ends of requests whose rows still wait for them, and return how many."""
+    stored: list[Attempt] = []
     # All workers lock rows in this order: otherwise two could deadlock.
-    stored = [
-        end.attempt for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)) if await _store_end(tx, end)
-    ]
+    for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)):
+        attempt = end.attempt
+        values = (*end.key, attempt.seq, end.sender, attempt.number)
+        if await tx.execute(_END, end.state, end.due_at, end.reason, *values):
+            stored.append(attempt)
+            await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
+            if end.detail:
+                row = attempts.detail_row(attempt.organization, attempt.listener, (attempt.id, end.detail))
+                await tx.execute(_INSERT_DETAIL, *row)
     await tallies.add(tx, tallies.attempt_entries(stored))
     return len(stored)
-
-
-async def _store_end(tx: Transaction, end: RequestEnd) -> bool:
-    attempt = end.attempt
-    values = (*end.key, attempt.seq, end.sender, attempt.number)
-    if not await tx.execute(_END, end.state, end.due_at, end.reason, *values):
-        return False
-    await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
-    if end.detail:
-        row = attempts.detail_row(attempt.organization, attempt.listener, (attempt.id, end.detail))
-        await tx.execute(_INSERT_DETAIL, *row)
-    return True
