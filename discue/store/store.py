@@ -106,7 +106,6 @@ class Store:
         max_waiting_bytes: int,
         max_reserved_bytes: int = DEFAULT_MAX_BYTES,
         worker_slot: Callable[[], int] | None = None,
-        measures: Measures | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: DatabaseClock | None = None,
     ) -> None:
@@ -126,7 +125,7 @@ class Store:
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1
         """The number of workers on the database, this one included, as far as this one knows."""
-        self.measures = measures or Measures()
+        self.measures = Measures()
         self.listener_counts = ListenerCounts()
         self.ledger = Ledger(max_bytes=max_reserved_bytes, monotonic=monotonic, is_store_healthy=lambda: self.healthy)
         """Grants the reservations of everything that reads."""
