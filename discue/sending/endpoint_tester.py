@@ -1,17 +1,17 @@
 """Test requests to listeners: real requests whose outcome changes nothing, a few at a time."""
 
 import asyncio
-import ssl
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
-from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.domain.errors import TooManyRequests
 from discue.domain.rate import RateLimit, TokenBucket
-from discue.sending.dialer import Resolve
 from discue.sending.endpoint_auth import AccessTokens, AuthorizingSender
 from discue.sending.request import AttemptRequest
 from discue.sending.response import SenderLimits
@@ -33,27 +33,10 @@ class EndpointTester:
     """
 
     def __init__(
-        self,
-        *,
-        clock: Clock,
-        policy: EgressPolicy,
-        tokens: AccessTokens,
-        connect_timeout_ms: int = 5_000,
-        resolve: Resolve | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        public: EgressPolicy = PUBLIC_ADDRESSES,
+        self, sender_of: Callable[..., Sender], tokens: AccessTokens, clock: Clock, limits: SenderLimits
     ) -> None:
-        """`public` allows the addresses whose responses may be shown to clients."""
-        limits = SenderLimits(connect_timeout_ms=connect_timeout_ms, idle_seconds=0)
-        sender = Sender(
-            clock=clock,
-            policy=policy,
-            limits=limits,
-            resolve=resolve,
-            ssl_context=ssl_context,
-            details="all",
-            public=public,
-        )
+        """`sender_of` makes the sender of the requests. `limits` are those of deliveries; no connection is kept."""
+        sender = sender_of(clock=clock, limits=replace(limits, idle_seconds=0), details="all")
         self._sender = AuthorizingSender(sender, tokens, clock)
         self._clock = clock
         self._in_flight: Counter[int] = Counter()

@@ -111,30 +111,18 @@ class DeliveryParts:
         policy, connect_seconds = control.egress, settings.connect_timeout_seconds
         deadline_ms, trace_ids = settings.delivery_deadline_seconds * 1_000, TraceIds(control.random_bytes)
         public = EgressPolicy(allow_private=settings.show_private_responses)
-        self.sender = sender or Sender(
-            clock=clock,
-            policy=policy,
-            limits=SenderLimits(
-                connect_timeout_ms=connect_seconds * 1_000, idle_connections_per_origin=settings.listener_max_in_flight
-            ),
-            resolve=machine.resolve,
-            details=settings.attempt_details,
-            public=public,
-            measures=store.measures,
+        limits = SenderLimits(
+            connect_timeout_ms=connect_seconds * 1_000, idle_connections_per_origin=settings.listener_max_in_flight
         )
+        sender_of = partial(Sender, policy=policy, resolve=machine.resolve, public=public)
+        details = settings.attempt_details
+        self.sender = sender or sender_of(clock=clock, limits=limits, details=details, measures=store.measures)
         fetcher_of = partial(Fetcher, policy=policy, connect_seconds=connect_seconds, resolve=machine.resolve)
         self.fetcher = fetcher_of(public=public)
         self.probe = ProbeSender(self.fetcher)
         self._tokens = AccessTokens(fetcher_of(kept_bytes=TOKEN_BYTES), clock)
         self._authorizer = AuthorizingSender(self.sender, self._tokens, clock)
-        self.tester = EndpointTester(
-            clock=machine.clock,
-            policy=policy,
-            tokens=self._tokens,
-            connect_timeout_ms=connect_seconds * 1_000,
-            resolve=machine.resolve,
-            public=public,
-        )
+        self.tester = EndpointTester(sender_of, self._tokens, machine.clock, limits)
         self.dispatcher = Dispatcher(
             store,
             send=self._authorizer.send,

@@ -1,6 +1,7 @@
 """Tests of listeners on the wire: on connections of their own, a few at a time."""
 
 import asyncio
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -10,6 +11,8 @@ from discue.domain.errors import TooManyRequests
 from discue.sending.endpoint_auth import AccessTokens
 from discue.sending.endpoint_tester import MAX_IN_FLIGHT_PER_ORGANIZATION, RATE, EndpointTester
 from discue.sending.fetch import Fetcher
+from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
 from tests.support.attempts import MovableClock, request_to
 from tests.support.scripted_server import HANG, READ, ScriptedServer
 
@@ -21,7 +24,8 @@ def make_tester(
     clock: MovableClock | None = None, policy: EgressPolicy = ANYWHERE, public: EgressPolicy = PUBLIC_ADDRESSES
 ) -> EndpointTester:
     clock = clock or MovableClock()
-    return EndpointTester(clock=clock, policy=policy, tokens=AccessTokens(Fetcher(policy=policy), clock), public=public)
+    tokens = AccessTokens(Fetcher(policy=policy), clock)
+    return EndpointTester(partial(Sender, policy=policy, public=public), tokens, clock, SenderLimits())
 
 
 async def test_each_test_request_uses_a_new_connection_and_keeps_none() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +46,8 @@ from discue.publishing.quota_gate import QuotaGate
 from discue.sending.endpoint_auth import TOKEN_BYTES, AccessTokens
 from discue.sending.endpoint_tester import EndpointTester
 from discue.sending.fetch import Fetcher
+from discue.sending.response import SenderLimits
+from discue.sending.sender import Sender
 from discue.server.http import Address, HttpServer
 from discue.server.installation import open_installation
 from discue.store.engine import Transaction
@@ -236,7 +238,8 @@ def _endpoint_tester(installation: ControlContext) -> EndpointTester:
     policy, clock = installation.egress, installation.clock
     fetcher = Fetcher(policy=policy, ssl_context=trusting_context(), kept_bytes=TOKEN_BYTES)
     tokens = AccessTokens(fetcher, clock)
-    return EndpointTester(clock=clock, policy=policy, tokens=tokens, ssl_context=trusting_context(), public=PUBLIC)
+    sender_of = partial(Sender, policy=policy, ssl_context=trusting_context(), public=PUBLIC)
+    return EndpointTester(sender_of, tokens, clock, SenderLimits())
 
 
 def _domain_checks(installation: ControlContext) -> DomainVerifier:
