@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from discue.domain.attempts import Outcome, Timings, Trace
 from discue.sending.dialer import DialTimings
 from discue.sending.request import AttemptRequest, Origin
-from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits, reusable_seconds
+from discue.sending.response import RequestFailed, ResponseReader, SenderLimits, reusable_seconds
 
 if TYPE_CHECKING:
     from discue.sending.sender import Sender
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             decided = self.response.feed(data)
-        except ResponseInvalid as error:
+        except RequestFailed as error:
             self._sender.on_failed(self, error.failure)
         else:
             if decided:

@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar
 
 from discue.domain.egress import EgressPolicy, IPAddress, Target
 from discue.sending.request import ClientIdentity
-from discue.sending.response import Failure, classify_connect_error
+from discue.sending.response import Failure, RequestFailed, classify_connect_error
 
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
@@ -133,12 +133,6 @@ class _WatchedTls(ssl.SSLObject):
         super().do_handshake()
 
 
-class DialFailed(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.detail)
-        self.failure = failure
-
-
 @cache
 def system_tls_context() -> ssl.SSLContext:
     """Return the context that verifies certificates against the system's roots: TLS 1.2 or newer, HTTP/1.1 only."""
@@ -178,7 +172,7 @@ class Dialer:
         *,
         identity: ClientIdentity | None = None,
     ) -> None:
-        """Connect one protocol of `factory`, and note the stages in `timings`. Raises DialFailed.
+        """Connect one protocol of `factory`, and note the stages in `timings`. Raises RequestFailed.
 
         Over TLS, presents the certificate of `identity` if the server requests one. The caller cancels this after
         `timeout_seconds`; each of several addresses gets an equal share of that time.
@@ -193,7 +187,7 @@ class Dialer:
             except ssl.SSLError as error:
                 reason = (error.reason or "unknown reason").lower().replace("_", " ")
                 detail = f"The client certificate cannot be used: {reason}."
-                raise DialFailed(Failure("authentication", detail)) from None
+                raise RequestFailed(Failure("authentication", detail)) from None
         # An address that drops packets must leave time for the others. The last one has all that is left.
         share = max(timeout_seconds / len(addresses), _SHORTEST_TRY_SECONDS)
         *first, last = addresses
@@ -206,7 +200,8 @@ class Dialer:
         try:
             return await self._connect(target, last, factory, context)
         except OSError as error:
-            raise DialFailed(classify_connect_error(error, target.host, over_tls=target.scheme == "https")) from error
+            failure = classify_connect_error(error, target.host, over_tls=target.scheme == "https")
+            raise RequestFailed(failure) from error
 
     async def _connect(
         self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext
@@ -252,13 +247,13 @@ class Dialer:
             try:
                 addresses = await self._resolve(target.host, target.port)
             except OSError as error:
-                raise DialFailed(Failure("resolve", "The host name could not be resolved.")) from error
+                raise RequestFailed(Failure("resolve", "The host name could not be resolved.")) from error
             if not addresses:
-                raise DialFailed(Failure("resolve", "The host name has no address."))
+                raise RequestFailed(Failure("resolve", "The host name has no address."))
         refusals = {address: self._policy.refusal(address) for address in addresses}
         allowed = [address for address, refusal in refusals.items() if refusal is None]
         if not allowed:
             reasons = sorted({refusal for refusal in refusals.values() if refusal})
             # One sentence for every class: clients must not learn what a name resolves to inside the network.
-            raise DialFailed(Failure("refused_address", _REFUSED_ADDRESS, ", ".join(reasons)))
+            raise RequestFailed(Failure("refused_address", _REFUSED_ADDRESS, ", ".join(reasons)))
         return allowed

@@ -13,9 +13,9 @@ import msgspec
 
 from discue.domain.attempts import FailureKind
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy, Target
-from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
-from discue.sending.request import RequestInvalid, form_head, get_head
-from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits, classify_lost_connection
+from discue.sending.dialer import Dialer, DialTimings, Resolve, Resolver, system_tls_context
+from discue.sending.request import form_head, get_head
+from discue.sending.response import RequestFailed, ResponseReader, SenderLimits, classify_lost_connection
 
 KEPT_BYTES: Final = 1_024
 """How much of a response body is kept by default."""
@@ -84,15 +84,13 @@ class Fetcher:
                 except TimeoutError:
                     return FetchResult(0, b"", "connect_timeout")
                 return await result
-        except DialFailed as error:
+        except RequestFailed as error:
             failure = error.failure
             # The reason for a failed connection reveals as much about the network as a response.
             is_shown = failure.kind == "tls" and not self._public.withholds(timings.address)
             return FetchResult(0, b"", failure.kind, failure.detail if is_shown else "")
         except TimeoutError:
             return FetchResult(0, b"", "timeout")
-        except RequestInvalid:
-            return FetchResult(0, b"", "internal")
         except Exception:
             _logger.exception("a connection could not be opened")
             return FetchResult(0, b"", "internal")
@@ -122,7 +120,7 @@ class _Connection(asyncio.Protocol):
             return
         try:
             decided = self._response.feed(data)
-        except ResponseInvalid as error:
+        except RequestFailed as error:
             self._result.set_result(FetchResult(0, b"", error.failure.kind))
         else:
             if decided:

@@ -12,6 +12,7 @@ from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
 from discue.domain.messages import SUBJECT_HEADER, Entry, decode_options
+from discue.sending.response import Failure, RequestFailed
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ class Destination(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def head(self) -> bytes:
-        """The constant part of the heads. Raises RequestInvalid if a value must not be in a head."""
+        """The constant part of the heads. Raises RequestFailed if a value must not be in a head."""
         _require(_ID, self.queue_id, "The queue's id")
         _require(_ID, self.listener_id, "The listener's id")
         ids = f"discue-queue: {self.queue_id}\r\ndiscue-listener: {self.listener_id}\r\n"
@@ -117,22 +118,18 @@ _VISIBLE = re.compile(r"[!-~]+")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class RequestInvalid(Exception):
-    """The request cannot be represented in HTTP."""
-
-
 def get_head(target: Target) -> bytes:
-    """Build the head of a GET that is the only request of its connection. Raises RequestInvalid."""
+    """Build the head of a GET that is the only request of its connection. Raises RequestFailed."""
     return f"{_head_start('GET', target)}connection: close\r\n\r\n".encode("ascii")
 
 
 def form_head(target: Target, authorization: str, form: bytes) -> bytes:
-    """Build the head of a form POST that is the only request of its connection. Raises RequestInvalid.
+    """Build the head of a form POST that is the only request of its connection. Raises RequestFailed.
 
     An empty authorization adds no header.
     """
     if authorization and not is_value_allowed(authorization):
-        raise RequestInvalid("The authorization cannot be sent.")
+        raise RequestFailed(Failure("internal", "The authorization cannot be sent."))
     credentials = f"authorization: {authorization}\r\n" if authorization else ""
     head = (
         f"{_head_start('POST', target, accept='application/json')}{credentials}"
@@ -143,7 +140,7 @@ def form_head(target: Target, authorization: str, form: bytes) -> bytes:
 
 
 def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
-    """Return the lines that every head begins with. Raises RequestInvalid."""
+    """Return the lines that every head begins with. Raises RequestFailed."""
     _require(_VISIBLE, target.path, "The path")
     _require(_VISIBLE, target.authority, "The host")
     return (
@@ -153,7 +150,7 @@ def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:
 
 
 def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
-    """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestInvalid."""
+    """Build the signed head, blank line included. `timestamp` is in seconds. Raises RequestFailed."""
     if _ID.fullmatch(request.message_id) is None:
         raise _invalid("The message's id")
     media_type = request.media_type or DEFAULT_MEDIA_TYPES[request.codec]
@@ -184,7 +181,7 @@ def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
         is_ours = name in SCHEDULE_HEADERS or name == SUBJECT_HEADER
         is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:
-            raise RequestInvalid("One of the message's or listener's own headers cannot be sent.")
+            raise RequestFailed(Failure("internal", "One of the message's or listener's own headers cannot be sent."))
     return "".join([f"{name}: {value}\r\n" for name, value in headers])
 
 
@@ -193,5 +190,5 @@ def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
         raise _invalid(what)
 
 
-def _invalid(what: str) -> RequestInvalid:
-    return RequestInvalid(f"{what} contains a character that cannot be sent.")
+def _invalid(what: str) -> RequestFailed:
+    return RequestFailed(Failure("internal", f"{what} contains a character that cannot be sent."))

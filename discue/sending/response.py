@@ -34,6 +34,14 @@ class Failure(NamedTuple):
     """The cause, for the log only: clients must not see it."""
 
 
+class RequestFailed(Exception):
+    """A request cannot be sent, no connection can be opened for it, or its response cannot be read."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+
 def classify_response(
     status: int, excerpt: bytes, duration_ms: int, *, retry_after: bytes = b"", no_retry: bytes = b"", now: int = 0
 ) -> Outcome:
@@ -147,12 +155,6 @@ _INTERPRETED: Final = frozenset(
 """The response headers that `ResponseReader` interprets. It only records the others."""
 
 
-class ResponseInvalid(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.detail)
-        self.failure = failure
-
-
 class ResponseReader:
     """Reads the responses of one connection, one after another. Call `begin` before each.
 
@@ -192,7 +194,7 @@ class ResponseReader:
     def feed(self, data: bytes) -> bool:
         """Read bytes. Returns whether the response is decided: complete, or read up to the limit.
 
-        Raises ResponseInvalid.
+        Raises RequestFailed.
         """
         self.received += len(data)
         # The parser has no limit of its own. Interim responses count too, so that a flood of them ends.
@@ -201,7 +203,7 @@ class ResponseReader:
             room = max(0, len(data) - (self.received - self._limits.head_bytes))
             self._parse(data[:room])
             if self.status == 0:
-                raise ResponseInvalid(Failure("response_too_large", "The response header section is too large."))
+                raise RequestFailed(Failure("response_too_large", "The response header section is too large."))
             data = data[room:]
         self._parse(data)
         return self.whole or self.received > self._limits.response_bytes
@@ -226,7 +228,7 @@ class ResponseReader:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.whole:
-                raise ResponseInvalid(Failure("protocol", "The response is not valid HTTP.")) from error
+                raise RequestFailed(Failure("protocol", "The response is not valid HTTP.")) from error
             self.surplus = True
 
     def on_message_begin(self) -> None:

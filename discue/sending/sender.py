@@ -15,9 +15,9 @@ from discue.domain.clock import Clock
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy
 from discue.observability.metrics import Measures
 from discue.sending.connection import Connection, Exchange, IdleConnections, trace_of
-from discue.sending.dialer import Dialer, DialFailed, DialTimings, Resolve, Resolver, system_tls_context
-from discue.sending.request import AttemptRequest, Origin, RequestInvalid, attempt_head
-from discue.sending.response import Failure, SenderLimits, classify_lost_connection, classify_response
+from discue.sending.dialer import Dialer, DialTimings, Resolve, Resolver, system_tls_context
+from discue.sending.request import AttemptRequest, Origin, attempt_head
+from discue.sending.response import Failure, RequestFailed, SenderLimits, classify_lost_connection, classify_response
 
 # One timer serves all deadlines. A timeout may come this much too late, never too early.
 _SWEEP_SECONDS = 0.1
@@ -141,8 +141,8 @@ class Sender:
             elif not self._closing:
                 exchange.head = attempt_head(request, now // 1_000)
                 return request.destination.origin
-        except RequestInvalid as error:
-            failure = Failure("internal", str(error))
+        except RequestFailed as error:
+            failure = error.failure
         except Exception:
             _logger.exception("a request could not be built")
             failure = _UNEXPECTED
@@ -163,7 +163,7 @@ class Sender:
         try:
             to = exchange.request.destination
             await self._dialer.dial(to.target, factory, timeout_seconds, timings, identity=to.identity)
-        except DialFailed as error:
+        except RequestFailed as error:
             failure = error.failure
         except Exception:
             _logger.exception("a connection could not be opened")

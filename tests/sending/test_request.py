@@ -11,7 +11,8 @@ from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.message_data import TEXT
 from discue.domain.messages import SUBJECT_HEADER
-from discue.sending.request import ClientIdentity, RequestInvalid, attempt_head
+from discue.sending.request import ClientIdentity, attempt_head
+from discue.sending.response import RequestFailed
 from tests.support.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
 
 URL = "https://example.com/hook?x=1"
@@ -59,7 +60,7 @@ def test_own_headers_are_sent_unchanged() -> None:
 @pytest.mark.parametrize("breaker", LINE_BREAKERS)
 @pytest.mark.parametrize("field", ["message_id", "queue_id", "listener_id"])
 def test_an_id_that_could_end_the_line_is_refused(field: str, breaker: str) -> None:
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestFailed, match="cannot be sent"):
         head_of(**{field: f"a{breaker}b"})
 
 
@@ -68,20 +69,20 @@ def test_an_id_that_could_end_the_line_is_refused(field: str, breaker: str) -> N
 def test_a_target_that_could_end_the_line_is_refused(field: str, breaker: str) -> None:
     values = {"path": TARGET.path, "authority": TARGET.authority, field: f"/a{breaker}b"}
     target = Target("http", "example.com", 80, values["authority"], values["path"], None)
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestFailed, match="cannot be sent"):
         head_of(target=target)
 
 
 @pytest.mark.parametrize("name", ["Host", "discue-queue", "a:b", "a\r\nb"])
 def test_reserved_or_invalid_header_name_is_refused(name: str) -> None:
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestFailed, match="cannot be sent"):
         head_of(headers=(("X-Fine", "x"), (name, "x")))
 
 
 def test_subject_is_sent_in_one_line_under_a_reserved_name() -> None:
     assert not is_header_allowed(SUBJECT_HEADER, "orders.paid")
     assert b"\r\ndiscue-subject: orders.paid\r\n" in head_of(headers=((SUBJECT_HEADER, "orders.paid"),))
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestFailed, match="cannot be sent"):
         head_of(headers=((SUBJECT_HEADER, "orders\r\nx: y"),))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.sending.response import ResponseInvalid, ResponseReader, SenderLimits
+from discue.sending.response import RequestFailed, ResponseReader, SenderLimits
 
 LIMITS = SenderLimits(head_bytes=1_000, response_bytes=3_000, excerpt_bytes=20)
 
@@ -105,12 +105,12 @@ def test_the_head_may_be_as_long_as_its_limit_and_not_longer_in_whatever_pieces(
     assert read(fitting + body).whole
     assert read(fitting, body).whole
     for pieces in ((longer + body,), (longer[:10], longer[10:] + body), (longer[:-1], longer[-1:])):
-        with pytest.raises(ResponseInvalid, match="too large"):
+        with pytest.raises(RequestFailed, match="too large"):
             read(*pieces)
 
 
 def test_interim_responses_without_end_are_too_large() -> None:
-    with pytest.raises(ResponseInvalid, match="too large"):
+    with pytest.raises(RequestFailed, match="too large"):
         read(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 1_000)
 
 
@@ -130,6 +130,6 @@ def test_reader_fails_only_in_documented_ways(pieces: list[bytes]) -> None:
     try:
         for piece in (b"HTTP/1.1 200 OK\r\n", *pieces):
             reader.feed(piece)
-    except ResponseInvalid:
+    except RequestFailed:
         assert not reader.whole
     assert len(reader.take_excerpt()) <= LIMITS.excerpt_bytes
