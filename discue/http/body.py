@@ -44,22 +44,19 @@ class _Share:
     """The memory of one caller's bodies: later bodies wait, unread, for earlier ones."""
 
     def __init__(self, size: int) -> None:
-        self._size = self._free = size
+        self.size = self._free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def is_unused(self) -> bool:
-        return self._free == self._size and not self._waiting
+        return self._free == self.size and not self._waiting
 
-    def has_room(self, size: int) -> bool:
-        return size <= self._free and not self._waiting
-
-    def fitting(self, size: int) -> int:
-        """Return what a body of this size takes: one that is larger than the share takes all of it."""
-        return min(size, self._size)
-
-    def take(self, size: int) -> None:
+    def take(self, size: int) -> bool:
+        """Take the room for a body of this size, unless it has to wait. Returns whether it was taken."""
+        if size > self._free or self._waiting:
+            return False
         self._free -= size
+        return True
 
     async def wait(self, size: int) -> None:
         """Return when it is the turn of a body of this size, and take the room for it."""
@@ -202,11 +199,7 @@ class BodyReader:
                     async for chunk in exchange:
                         reading.received += len(chunk)
                         if reading.share is None:
-                            share = reading.share = self._share_of(reading.organization)
-                            if self._is_store_healthy() or share.has_room(share.fitting(size)):
-                                reading.taken = await self._take(share, size, reading)
-                            else:
-                                refusal = _overloaded()
+                            refusal = await self._begin(reading, size)
                         refusal = refusal or self._refusal(len(content), len(chunk), limit)
                         if refusal is None:
                             content += chunk
@@ -242,27 +235,27 @@ class BodyReader:
             if share.is_unused:
                 self._shares.pop(reading.organization, None)
 
-    def _share_of(self, organization: int) -> _Share:
-        share = self._shares.get(organization)
-        if share is None:
-            parts = SHARES if organization else ANONYMOUS_SHARES
-            self._shares[organization] = share = _Share(self._max_bytes // parts)
-        return share
-
-    async def _take(self, share: _Share, size: int, reading: _Reading) -> int:
-        """Take the room for a whole body from a share, and return its size. Waits, at most for a deadline.
+    async def _begin(self, reading: _Reading, size: int) -> DiscueError | None:
+        """Take the room for a whole body from its share, or return the error. Waits, at most for a deadline.
 
         The whole body's, at its first byte: bodies that each wait for the rest of their room would wait for each other.
         """
-        size = share.fitting(size)
-        if share.has_room(size):
-            share.take(size)
-            return size
-        reading.started, reading.waits = self._tick, True
-        await share.wait(size)
-        # The body was not read meanwhile, so its deadlines start again.
-        reading.started, reading.waits, reading.received = self._tick, False, 0
-        return size
+        share = self._shares.get(reading.organization)
+        if share is None:
+            parts = SHARES if reading.organization else ANONYMOUS_SHARES
+            share = self._shares[reading.organization] = _Share(self._max_bytes // parts)
+        reading.share = share
+        # A body that is larger than the share takes all of it.
+        size = min(size, share.size)
+        if not share.take(size):
+            if not self._is_store_healthy():
+                return _overloaded()
+            reading.started, reading.waits = self._tick, True
+            await share.wait(size)
+            # The body was not read meanwhile, so its deadlines start again.
+            reading.started, reading.waits, reading.received = self._tick, False, 0
+        reading.taken = size
+        return None
 
     def _refusal(self, size: int, more: int, limit: int) -> DiscueError | None:
         if size + more > limit:
