@@ -21,13 +21,13 @@ from discue.dashboard.inbox import Inbox
 from discue.dashboard.live import LiveStreams
 from discue.dashboard.render import bare_response, render
 from discue.dashboard.sign_in import SIGN_IN
-from discue.dashboard.steps import PageSteps, problem_page, read_form, requested_act, with_hints
+from discue.dashboard.steps import PageSteps, problem_page, read_form, requested_act
 from discue.dashboard.users import sessions
 from discue.dashboard.users.provider import Provider
 from discue.dashboard.visit import PageRoute, Visit, found_page
 from discue.domain.errors import DiscueError, MethodNotAllowed, NotFound
 from discue.http.frame import named_theme, read_cookie
-from discue.http.negotiation import HTML, negotiate
+from discue.http.negotiation import HTML, hints_of, negotiate
 from discue.http.services import Services
 
 SIGN_OUT: Final = "/sign-out"
@@ -145,7 +145,8 @@ class Dashboard:
             response = bare_response(visit, page, error)
         else:
             response = page_response(render(page, visit), error.status)
-        return visit.set_response(with_hints(response, error))
+        response.headers.extend(hints_of(error))
+        return visit.set_response(response)
 
 
 async def _search_by_name(visit: Visit) -> PageResponse:

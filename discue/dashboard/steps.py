@@ -20,12 +20,11 @@ from discue.domain.errors import (
     MethodNotAllowed,
     PayloadTooLarge,
     PreconditionFailed,
-    Unavailable,
     UnsupportedMediaType,
     reason_phrase,
 )
 from discue.domain.reservations import FEW_ROWS, HTML_PAGE, ROW_BYTES, ReadBound
-from discue.http.negotiation import accepts_gzip, is_of_type
+from discue.http.negotiation import accepts_gzip, hints_of, is_of_type
 from discue.http.pipeline import Admission, base_url, check_request, port_of
 from discue.http.rsgi import HttpHeaders, HttpScope
 from discue.http.services import Services
@@ -96,9 +95,9 @@ class PageSteps:
         if visit.path == "/":
             # The start of the service, which leads browsers to the dashboard, or a slash too many.
             return redirect_response(visit.base)
-        phase = self._services.readiness.phase
-        if phase != "serving":
-            raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
+        readiness = self._services.readiness
+        if readiness.phase != "serving":
+            raise readiness.refusal()
         visit.query = parse_query(scope.query_string)
         visit.sent_url = self._url or self._services.control.settings.url_at(self._host, port_of(scope))
         return None
@@ -210,14 +209,6 @@ def problem_page(visit: Visit, error: DiscueError) -> Page:
     return Page("problem.html", phrase, {"status": error.status, "phrase": phrase, "detail": detail})
 
 
-def with_hints(response: PageResponse, error: DiscueError) -> PageResponse:
-    if error.allow:
-        response.headers.append(("allow", ", ".join(error.allow)))
-    if error.retry_after_seconds is not None:
-        response.headers.append(("retry-after", str(error.retry_after_seconds)))
-    return response
-
-
 def _response(done: Page | Redirect | Download, visit: Visit, render: Callable[[Page], bytes]) -> PageResponse:
     if isinstance(done, Download):
         return plain_response(done.content, done.name)
@@ -226,6 +217,6 @@ def _response(done: Page | Redirect | Download, visit: Visit, render: Callable[[
     else:
         response = page_response(render(done), 200 if visit.error is None else visit.error.status, visit.security)
         if visit.error is not None:
-            response = with_hints(response, visit.error)
+            response.headers.extend(hints_of(visit.error))
     response.headers.extend(done.headers)
     return response

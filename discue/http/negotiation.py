@@ -134,8 +134,12 @@ def headers_of(error: DiscueError, negotiated: Negotiated) -> list[tuple[str, st
     # RFC 9110 requires the header of a 401 (15.5.2) and that of a 405 (15.5.6).
     if error.status == 401:
         headers.append(("www-authenticate", WWW_AUTHENTICATE))
-    if error.allow:
-        headers.append(("allow", ", ".join(error.allow)))
+    return headers + hints_of(error)
+
+
+def hints_of(error: DiscueError) -> list[tuple[str, str]]:
+    """Return the headers that say which methods are possible, and when to try again."""
+    hints = [("allow", ", ".join(error.allow))] if error.allow else []
     if error.retry_after_seconds is not None:
-        headers.append(("retry-after", str(error.retry_after_seconds)))
-    return headers
+        hints.append(("retry-after", str(error.retry_after_seconds)))
+    return hints

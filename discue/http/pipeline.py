@@ -11,9 +11,8 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar
 import msgspec
 
 from discue.auth.client_ip import canonical, subject_of
-from discue.auth.control_plane_cache import KeyRecord
 from discue.auth.rate_limiter import address_caller, key_of_all, rate_limit_key
-from discue.domain.errors import BadRequest, DiscueError, LockedOut, Unauthorized, Unavailable
+from discue.domain.errors import BadRequest, DiscueError, LockedOut, Unauthorized
 from discue.domain.model import Organization
 from discue.domain.rate import RateLimitKey, RateLimitStatus
 from discue.domain.reservations import ReadBound
@@ -145,7 +144,13 @@ class Admission:
         refusal: DiscueError | None = None
         if needs_key:
             try:
-                known = self._known(request) or await self._check(headers.get(KEY), request.address)
+                # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
+                if self._readiness.phase != "serving":
+                    raise self._readiness.refusal()
+                presented: str = headers.get(KEY, "")
+                if not presented:
+                    raise Unauthorized
+                known = self._cached(presented, request.address) or await self._check(presented, request.address)
                 request.organization, request.principal = known.organization, known.principal
             except DiscueError as error:
                 # Counted before it is refused: otherwise guessing keys would not use up the rate limit of the address.
@@ -216,17 +221,6 @@ class Admission:
 
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
-
-    def _known(self, request: Request) -> KeyRecord | None:
-        """Return the record of the request's key if it is cached. Raises Unavailable and Unauthorized."""
-        # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
-        phase = self._readiness.phase
-        if phase != "serving":
-            raise Unavailable(f"The service is {phase}. Try again soon.", code="not_ready")
-        presented: str = request.headers.get(KEY, "")
-        if not presented:
-            raise Unauthorized
-        return self._cached(presented, request.address)
 
 
 R = TypeVar("R", bound=Request)

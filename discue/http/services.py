@@ -10,6 +10,7 @@ from discue.control.context import ControlContext
 from discue.control.domains import DomainChecker
 from discue.control.listener_tests import SampleSender
 from discue.control.pulls import Puller
+from discue.domain.errors import Unavailable
 from discue.http.body import BodyReader
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
@@ -25,6 +26,10 @@ class Readiness:
     def __init__(self, store: Store) -> None:
         self.phase: Phase = "starting"
         self._store = store
+
+    def refusal(self) -> Unavailable:
+        """Return the error for requests while the worker starts or drains."""
+        return Unavailable(f"The service is {self.phase}. Try again soon.", code="not_ready")
 
     @property
     def obstacle(self) -> str | None:

@@ -25,11 +25,11 @@ from discue.dashboard.steps import (
     read_form,
     requested_act,
     require_opened,
-    with_hints,
 )
 from discue.dashboard.visit import Page, found_page
 from discue.domain.errors import DiscueError, Forbidden, NotFound, Unauthorized
 from discue.http.frame import read_cookie
+from discue.http.negotiation import hints_of
 from discue.http.services import Services
 
 OPEN: Final = "/open"
@@ -132,7 +132,8 @@ class Portal:
         page, is_known = problem_page(visit, error), visit.opened is not None
         content = render(page, visit) if is_known else render_bare(page, visit)
         response = page_response(content, error.status, visit.security)
-        return visit.set_response(with_hints(response, error))
+        response.headers.extend(hints_of(error))
+        return visit.set_response(response)
 
 
 def _cookies(visit: PortalVisit) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from discue.auth.authenticator import sign_in_subject
 from discue.dashboard.users import users
 from discue.dashboard.users.users import UserDetails, UserFields
 from discue.domain import model
-from discue.domain.errors import NotFound, Unavailable
+from discue.domain.errors import NotFound
 from discue.domain.reservations import FEW_ROWS
 
 _EMAIL_LIMITS: Final = {
@@ -146,7 +146,7 @@ async def accept(call: Call) -> ApiResponse:
     """Accept an invitation. Sets the user's password. A token can be used once."""
     services, body = call.services, call.body
     if services.readiness.phase != "serving":
-        raise Unavailable(f"The service is {services.readiness.phase}. Try again soon.", code="not_ready")
+        raise services.readiness.refusal()
     user = await services.authenticator.attempt(
         [sign_in_subject(call.address)], partial(users.accept, call.control, body.token, body.password)
     )
