@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from discue.observability.metrics import (
     encode_snapshot,
     exposition,
 )
+from discue.sending.dialer import SharedTasks
 from discue.server.metric_table import METRICS, BacklogSum, snapshot_of
 from discue.server.worker import Worker
 
@@ -120,7 +122,7 @@ class WorkerMetrics:
     folder: Path | None = None
     """The folder with the sockets of all workers; None if there is only one."""
     _server: asyncio.Server | None = field(default=None, init=False)
-    _running: dict[Details | None, asyncio.Task[dict[str, Snapshot]]] = field(default_factory=dict, init=False)
+    _in_flight: SharedTasks[Details | None, dict[str, Snapshot]] = field(default_factory=SharedTasks, init=False)
 
     async def start(self) -> None:
         if self.folder is not None:
@@ -139,11 +141,7 @@ class WorkerMetrics:
 
         Requests that come meanwhile get the same result, so that many scrapes cost as much as one after another.
         """
-        running = self._running.get(asked)
-        if running is None:
-            running = self._running[asked] = asyncio.get_running_loop().create_task(self._gather(asked))
-            running.add_done_callback(lambda _: self._running.pop(asked, None))
-        return await asyncio.shield(running)
+        return await self._in_flight.result(asked, partial(self._gather, asked))
 
     async def _gather(self, asked: Details | None) -> dict[str, Snapshot]:
         found = {str(self.number): self.measure(asked)}
