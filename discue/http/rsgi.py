@@ -121,7 +121,7 @@ def inode_of(descriptor: int) -> int | None:
 
 @contextmanager
 def held(descriptor: int) -> Iterator[socket.socket | None]:
-    """Hold an open socket for the block, even if the server closes it meanwhile; None if it is closed already."""
+    """Hold an open TCP socket for the block, even if the server closes it meanwhile; None if there is none."""
     copy = None
     if inode_of(descriptor) is not None:
         with suppress(OSError):
@@ -132,13 +132,12 @@ def held(descriptor: int) -> Iterator[socket.socket | None]:
         yield None
         return
     with socket.socket(fileno=copy) as ours:
-        yield ours
+        is_tcp = ours.family in {socket.AF_INET, socket.AF_INET6} and ours.type == socket.SOCK_STREAM
+        yield ours if is_tcp else None
 
 
 def peer_of(found: socket.socket) -> ClientConnection | None:
-    """Return the connection of a socket; None if it is none over TCP."""
-    if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
-        return None
+    """Return the connection of a TCP socket; None if it is not connected."""
     try:
         port, (host, client_port, *rest) = found.getsockname()[1], found.getpeername()
     except OSError:
@@ -173,17 +172,12 @@ def limit_unacknowledged(port: int) -> None:
         return
     for descriptor in descriptors():
         with held(descriptor) as found:
-            if found is not None and _listens_on(found, port):
+            if found is None or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                continue
+            if found.getsockname()[1] == port:
                 # Connections inherit both.
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
                 found.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-
-
-def _listens_on(found: socket.socket, port: int) -> bool:
-    if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
-        return False
-    listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    return bool(listens) and found.getsockname()[1] == port
 
 
 def reset(found: socket.socket) -> None:
@@ -205,22 +199,13 @@ class AcknowledgedBytes:
         if sys.platform != "linux":
             return None
         for descriptor in self._candidates():
-            with held(descriptor) as found:
+            with held(descriptor) as found, suppress(OSError):
                 if found is not None and peer_of(found) == self.connection:
                     self._descriptor = descriptor
-                    return _acknowledged(found)
+                    content = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+                    return int(_ACKNOWLEDGED.unpack(content)[0]) if len(content) == _ACKNOWLEDGED.size else None
         return None
 
     def _candidates(self) -> Iterator[int]:
         yield self._descriptor
         yield from descriptors()
-
-
-def _acknowledged(found: socket.socket) -> int | None:
-    try:
-        content = found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
-    except OSError:
-        return None
-    if len(content) < _ACKNOWLEDGED.size:
-        return None
-    return int(_ACKNOWLEDGED.unpack(content)[0])
