@@ -192,7 +192,6 @@ class BodyReader:
         content = bytearray()
         refusal: DiscueError | None = None
         unwanted: _Unwanted | None = None
-        is_complete = False
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None) as stalled:
@@ -200,7 +199,7 @@ class BodyReader:
                         reading.received += len(chunk)
                         if reading.share is None:
                             refusal = await self._begin(reading, size)
-                        refusal = refusal or self._refusal(len(content), len(chunk), limit)
+                        refusal = refusal or self._refusal(reading, len(chunk), limit)
                         if refusal is None:
                             content += chunk
                             continue
@@ -208,16 +207,13 @@ class BodyReader:
                         unwanted = unwanted or _Unwanted()
                         if not unwanted.should_continue(len(chunk), stalled):
                             break
-            is_complete = refusal is None
-        finally:
-            reading.size = len(content)
-            if is_complete:
-                # Until its request is handled: bodies that wait for their turn take memory, too.
-                self.held[reading.task] = reading
-            else:
-                self._give_back(reading)
-        if refusal is not None:
-            raise refusal
+            if refusal is not None:
+                raise refusal
+        except BaseException:
+            self._give_back(reading)
+            raise
+        # Until its request is handled: bodies that wait for their turn take memory, too.
+        self.held[reading.task] = reading
         return bytes(content)
 
     def release(self) -> None:
@@ -257,11 +253,13 @@ class BodyReader:
         reading.taken = size
         return None
 
-    def _refusal(self, size: int, more: int, limit: int) -> DiscueError | None:
-        if size + more > limit:
+    def _refusal(self, reading: _Reading, more: int, limit: int) -> DiscueError | None:
+        """Count more bytes of a body, or return the error."""
+        if reading.size + more > limit:
             return _too_large(limit)
         if self._bytes + more > self._max_bytes:
             return _overloaded()
+        reading.size += more
         self._bytes += more
         return None
 
