@@ -194,9 +194,9 @@ class AuthorizingSender:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self, grace_seconds: float) -> None:
-        """Stop, as the sender does. Attempts that still wait for a token fail."""
-        await self._sender.close(grace_seconds)
+    async def close(self) -> None:
+        """Stop. Requests in flight fail, and attempts that still wait for a token."""
+        await self._sender.close(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -206,7 +206,14 @@ class AuthorizingSender:
         try:
             async with asyncio.timeout(self._left_ms(request, started_at) / 1_000):
                 token = await self._tokens.get(grant)
-            outcome = await self._send(request, token, started_at)
+            others = [each for each in request.headers if each[0].lower() != _HEADER]
+            authorized = replace(
+                request,
+                headers=(*others, (_HEADER, f"Bearer {token.text}")),
+                grant=None,
+                timeout_ms=self._left_ms(request, started_at),
+            )
+            outcome = await self._sender.attempt(authorized)
             # A token that was got for this attempt is not the reason: another one would be refused, too.
             is_cached = token.got_at < started_at
             if outcome.status == 401 and is_cached and self._tokens.refuse(grant, token):
@@ -222,16 +229,6 @@ class AuthorizingSender:
         finally:
             # Every attempt has an outcome, also one that was cancelled.
             done(replace(outcome, duration_ms=int((self._clock.monotonic() - started_at) * 1_000)))
-
-    async def _send(self, request: AttemptRequest, token: Token, started_at: float) -> Outcome:
-        others = [each for each in request.headers if each[0].lower() != _HEADER]
-        authorized = replace(
-            request,
-            headers=(*others, (_HEADER, f"Bearer {token.text}")),
-            grant=None,
-            timeout_ms=self._left_ms(request, started_at),
-        )
-        return await self._sender.attempt(authorized)
 
     def _left_ms(self, request: AttemptRequest, started_at: float) -> int:
         return max(1, request.timeout_ms - int((self._clock.monotonic() - started_at) * 1_000))

@@ -38,6 +38,7 @@ class EndpointTester:
         """`sender_of` makes the sender of the requests. `limits` are those of deliveries; no connection is kept."""
         sender = sender_of(clock=clock, limits=replace(limits, idle_seconds=0), details="all")
         self._sender = AuthorizingSender(sender, tokens, clock)
+        self.close = self._sender.close
         self._clock = clock
         self._in_flight: Counter[int] = Counter()
         self._buckets: OrderedDict[int, TokenBucket] = OrderedDict()
@@ -60,10 +61,6 @@ class EndpointTester:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._sender.send(request, partial(self._ended, organization, outcome))
         return await outcome
-
-    async def close(self) -> None:
-        """Stop. Requests in flight fail."""
-        await self._sender.close(0)
 
     def _ended(self, organization: int, outcome: asyncio.Future[Outcome], found: Outcome) -> None:
         self._in_flight[organization] -= 1

@@ -156,7 +156,7 @@ class DeliveryParts:
 
     async def close(self) -> None:
         """Close all connections. Requests in flight fail."""
-        await self._authorizer.close(0)
+        await self._authorizer.close()
         await self.tester.close()
         await self._tokens.close()
         await self.probe.close()

@@ -52,7 +52,7 @@ async def authorizing(
     try:
         yield authorizer
     finally:
-        await authorizer.close(0)
+        await authorizer.close()
         await tokens.close()
 
 
@@ -192,7 +192,7 @@ async def test_every_attempt_has_an_outcome_when_the_service_stops() -> None:
     async with ScriptedServer([(READ, HANG)]) as issuer, authorizing() as authorizer:
         waiting = begin(authorizer, "http://127.0.0.1:9/", grant=grant_to(issuer))
         await issuer.until_open(1)
-        await authorizer.close(0)
+        await authorizer.close()
         assert waiting.result().error == "internal"
 
 
