@@ -203,7 +203,7 @@ async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -
                     worker.dashboard,
                     own,
                     max_connections=min(settings.max_connections, _DASHBOARD_CONNECTIONS),
-                    trusted_proxies=worker.trusted_proxies,
+                    trusted_proxies=settings.trusted_proxies,
                     log=worker.log,
                 )
                 await dashboard.start()

@@ -3,7 +3,6 @@
 The parent serves nothing. It has no thread, no event loop and no open database, which makes it safe to fork.
 """
 
-import gc
 import math
 import os
 import selectors
@@ -21,6 +20,7 @@ from discue.config.settings import Settings
 from discue.dispatch.ownership import Predecessors
 from discue.domain.clock import Clock
 from discue.observability.logs import Log
+from discue.server.process import freeze_memory
 from discue.server.sd_notify import ServiceManager
 from discue.server.signals import SIGNAL_SECONDS, STOPPING, received_signals
 
@@ -114,15 +114,13 @@ class WorkerProcesses:
     from earlier workers.
     """
 
-    def __init__(
-        self, serve: Serve, settings: Settings, clock: Clock, log: Log, *, manager: ServiceManager | None = None
-    ) -> None:
+    def __init__(self, serve: Serve, settings: Settings, clock: Clock, log: Log, *, manager: ServiceManager) -> None:
         """Prepare the workers. `manager`: with its watchdog, workers whose event loop hangs that long are replaced."""
         self._serve = serve
         self._settings = settings
         self._clock = clock
         self._log = log
-        self._manager = manager or ServiceManager({}, log)
+        self._manager = manager
         self._beaten_at = -math.inf
         self._children = [_Child(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
@@ -136,9 +134,8 @@ class WorkerProcesses:
 
     def run(self) -> int:
         """Run the workers. Returns when all have ended: 0 if they were asked to stop and each exited with 0."""
-        gc.collect()
         # Memory that is shared with the workers stays shared: their garbage collectors do not touch frozen objects.
-        gc.freeze()
+        freeze_memory()
         # The others are due when it serves: two workers must not create the organization or migrate at once.
         self._children[0].due_at = self._clock.monotonic()
         place = tempfile.gettempdir()

@@ -59,7 +59,6 @@ class Worker:
         self.log = log
         self.started_at = machine.clock.now() / 1_000
         """In seconds since the epoch."""
-        self.trusted_proxies = settings.trusted_proxies
         self._predecessors = predecessors
         self.tracer = tracer
         self.readiness = Readiness(store)
@@ -136,15 +135,11 @@ class Worker:
         self.log.info("worker_joined", session_id=self.lease.session.id, slot=self.control.row_ids.slot)
         self.readiness.phase = "serving"
 
-    def begin_drain(self) -> None:
-        """Reject new requests and start no more deliveries. Requests in flight go on."""
+    async def hand_over(self) -> None:
+        """Reject new requests, release all lanes, and wait for their requests in flight until the drain timeout."""
         self.readiness.phase = "draining"
         self.delivery.dispatcher.begin_draining()
         self.delivery.pulls.close()
-
-    async def hand_over(self) -> None:
-        """Release all lanes, and wait for their requests in flight until the drain timeout."""
-        self.begin_drain()
         try:
             async with asyncio.timeout(1):
                 await self.lease.begin_leaving()
@@ -235,7 +230,7 @@ async def served(worker: Worker, address: Address, *, max_connections: int) -> A
         worker.application,
         address,
         max_connections=max_connections,
-        trusted_proxies=worker.trusted_proxies,
+        trusted_proxies=worker.control.settings.trusted_proxies,
         log=worker.log,
     )
     try:
@@ -245,7 +240,7 @@ async def served(worker: Worker, address: Address, *, max_connections: int) -> A
         await worker.start()
         yield server
     finally:
-        worker.begin_drain()
+        # Begins when `hand_over` waits for the first time: by then, new requests are rejected.
         stopping = asyncio.get_running_loop().create_task(server.stop(_STOP_GRACE_SECONDS))
         try:
             await worker.hand_over()

@@ -312,7 +312,6 @@ class SimWorker:
             await worker.start()
             self.serving.set()
             await stop.wait()
-            worker.begin_drain()
             await worker.hand_over()
             server.close()
             await worker.leave()
