@@ -65,7 +65,7 @@ class PageSteps:
     def receive(self, visit: Visit, script: PageResponse | None = None) -> PageResponse | None:
         """Check a request, and respond to it unless it is for a page. Returns None for a page.
 
-        Sets `address`, `query` and the URLs of a request for a page.
+        Sets `query` and the URLs of a request for a page.
 
         `script` is the response if the request is for the script that other sites load. Raises MethodNotAllowed and
         Unavailable, and what `check_request` raises.
@@ -89,7 +89,6 @@ class PageSteps:
                 return script
         visit.url = self._url_of(scope)
         visit.api_url = self._api_url or visit.url
-        visit.address = self._services.addresses.of(scope.client, scope.headers)
         if scope.method not in METHODS:
             raise MethodNotAllowed(allow=METHODS)
         if visit.path == "/":

@@ -93,7 +93,9 @@ class Request:
         """The Accept header; several lines are one list."""
         if len(self.accept) > ACCEPT_CHARACTERS:
             self.accept = self.accept[:ACCEPT_CHARACTERS].rpartition(",")[0]
-        self.address = ""
+        # Most requests have neither header: then the address of the connection counts.
+        is_forwarded = "x-forwarded-for" in self.headers or "forwarded" in self.headers
+        self.address = services.addresses.of(scope.client, self.headers) if is_forwarded else canonical(scope.client)
         self.operation: Operation = "other"
         self.principal = ANONYMOUS
         self.organization: Organization | None = None
@@ -126,7 +128,6 @@ class Admission:
         self._rates = services.rates
         self._settings = control.settings
         self._readiness = services.readiness
-        self._address_of = services.addresses.of
         self._cached = services.authenticator.known
         self._check = services.authenticator.check
 
@@ -137,17 +138,13 @@ class Admission:
         TooManyRequests. On an unknown route, a key is checked as well, because failed attempts count everywhere, but
         only LockedOut is raised.
         """
-        headers, client = request.headers, request.scope.client
-        # Most requests have neither header: then the address of the connection counts.
-        is_forwarded = "x-forwarded-for" in headers or "forwarded" in headers
-        request.address = self._address_of(client, headers) if is_forwarded else canonical(client)
         refusal: DiscueError | None = None
         if needs_key:
             try:
                 # While the worker starts or drains, the key may not be readable: a valid key must not get a 401.
                 if self._readiness.phase != "serving":
                     raise self._readiness.refusal()
-                presented: str = headers.get(KEY, "")
+                presented: str = request.headers.get(KEY, "")
                 if not presented:
                     raise Unauthorized
                 known = self._cached(presented, request.address) or await self._check(presented, request.address)
