@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from platform import python_version
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 from discue import __version__
 from discue.control.installation import files_of
 from discue.dispatch.lane.states import BreakerState
 from discue.domain.model import MISSED_REASONS, ListenerMode
+from discue.http.rsgi import descriptors
 from discue.observability.metrics import (
     ATTEMPT_OUTCOMES,
     OTHER,
@@ -67,7 +68,6 @@ Reading = Measured | Mapping[Any, Measured] | None
 """A value, or values by the value of a label or the values of several. None or empty if it is not measured."""
 
 _STATM: Final = Path("/proc/self/statm")
-_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 @dataclass(slots=True)
@@ -123,14 +123,6 @@ class Scrape:
                 state = "active" if found.status == "enabled" else "disabled"
                 self.backlogs[state, "pull"].add(found.waiting, found.retrying, found.since)
 
-    def file_bytes(self) -> Reading:
-        return None if self.files is None else {"database": self.files.database, "wal": self.files.write_ahead_log}
-
-
-class Row(NamedTuple):
-    metric: Metric
-    read: Callable[[Scrape], Reading]
-
 
 def _row(
     name: str,
@@ -139,9 +131,9 @@ def _row(
     *,
     is_histogram: bool = False,
     **labels: tuple[str, ...],
-) -> Row:
-    """Return the row of a metric. `labels` are the values of each of its labels."""
-    return Row(Metric(name, help_text, labels, is_histogram), read)
+) -> tuple[Metric, Callable[[Scrape], Reading]]:
+    """Return a metric and what reads it. `labels` are the values of each of its labels."""
+    return Metric(name, help_text, labels, is_histogram), read
 
 
 _histogram: Final = partial(_row, is_histogram=True)
@@ -152,10 +144,6 @@ def _resident_bytes() -> int:
         return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     # macOS has no current size: the largest so far, in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _open_descriptors() -> int:
-    return sum(1 for _ in _DESCRIPTORS.iterdir()) if _DESCRIPTORS.exists() else 0
 
 
 ROWS: Final = (
@@ -325,7 +313,9 @@ ROWS: Final = (
     _row(
         "discue_database_file_bytes",
         "Size of the files of a SQLite database.",
-        Scrape.file_bytes,
+        lambda scrape: (
+            None if scrape.files is None else {"database": scrape.files.database, "wal": scrape.files.write_ahead_log}
+        ),
         file=("database", "wal"),
     ),
     _row(
@@ -360,7 +350,7 @@ ROWS: Final = (
     _row("process_cpu_seconds_total", "Processor time of the process.", lambda _: time.process_time()),
     _row("process_resident_memory_bytes", "Memory of the process.", lambda _: _resident_bytes()),
     _row("process_start_time_seconds", "When the process started.", lambda scrape: scrape.worker.started_at),
-    _row("process_open_fds", "Open files and connections.", lambda _: _open_descriptors()),
+    _row("process_open_fds", "Open files and connections.", lambda _: len(descriptors())),
     _row(
         "process_max_fds",
         "Limit of open files and connections.",
@@ -368,13 +358,13 @@ ROWS: Final = (
     ),
 )
 
-METRICS: Final = tuple(row.metric for row in ROWS)
+METRICS: Final = tuple(metric for metric, _ in ROWS)
 
 
 def snapshot_of(worker: Worker) -> Snapshot:
     """Return everything that is measured of a worker, now."""
     scrape = Scrape(worker)
-    return {row.metric.name: _samples(row.read(scrape)) for row in ROWS}
+    return {metric.name: _samples(read(scrape)) for metric, read in ROWS}
 
 
 def _samples(reading: Reading) -> Samples:
