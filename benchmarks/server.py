@@ -123,7 +123,7 @@ async def _serve(settings: Settings) -> None:
         worker = Worker(installation, Log(), edge(routes=routes), predecessors=predecessors)
         with certificate_files(settings, SystemClock()) as files:
             address = Address(settings.host, settings.port, files.cert, files.key)
-            async with served(worker, address, max_connections=settings.max_connections) as server:
+            async with served(worker, address) as server:
                 freeze_memory()
                 _say({"port": server.address.port, "session_id": worker.lease.session.id})
                 await until_stopped(stop, server.ended())

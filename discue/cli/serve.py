@@ -196,7 +196,7 @@ async def serving(invocation: Invocation, worker: Worker, /, **fields: object) -
     async with AsyncExitStack() as stack:
         with certificate_files(settings, invocation.clock) as files:
             address = Address(settings.host, settings.port, files.cert, files.key, shared=True)
-            server = await stack.enter_async_context(served(worker, address, max_connections=settings.max_connections))
+            server = await stack.enter_async_context(served(worker, address))
             if worker.dashboard is not None and settings.dashboard_port is not None:
                 own = _dashboard_address(settings, settings.dashboard_port, files.cert, files.key)
                 dashboard = HttpServer(

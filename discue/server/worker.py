@@ -224,12 +224,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def served(worker: Worker, address: Address, *, max_connections: int) -> AsyncIterator[HttpServer]:
+async def served(worker: Worker, address: Address) -> AsyncIterator[HttpServer]:
     """Serve the worker's API at an address. At the end, stop accepting, and meanwhile hand over the deliveries."""
     server = HttpServer(
         worker.application,
         address,
-        max_connections=max_connections,
+        max_connections=worker.control.settings.max_connections,
         trusted_proxies=worker.control.settings.trusted_proxies,
         log=worker.log,
     )

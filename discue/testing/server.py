@@ -310,7 +310,7 @@ async def running(
                 worker.application = wrap(worker.application, timeline, key)
             url = Address(reachable(settings.host), port).url
             address = Address(settings.host, port, shared=True)
-            async with served(worker, address, max_connections=settings.max_connections) as server:
+            async with served(worker, address) as server:
                 code = partial(one_time_code, control, organization.id)
                 yield Running(url, key, timeline, sender, server.ended, code)
 

@@ -46,7 +46,7 @@ async def main():
     async with open_installation(settings, clock, log) as control:
         await ensure_encryption(control, log)
         _, key = await ensure_operator(control, settings.organization, None)
-        async with served(Worker(control, log), Address("127.0.0.1", 0), max_connections=10) as server:
+        async with served(Worker(control, log), Address("127.0.0.1", 0)) as server:
             def post(path, body):
                 headers = {"X-API-KEY": key, "Content-Type": "application/json"}
                 return json.load(urlopen(Request(server.address.url + path, json.dumps(body).encode(), headers)))

@@ -90,7 +90,7 @@ async def test_the_server_is_there_before_the_lanes_begin(tmp_path: Path) -> Non
 
     async with (
         open_installation(settings, SystemClock(), Heard()) as installation,
-        served(Watched(installation, Heard()), address, max_connections=10),
+        served(Watched(installation, Heard()), address),
     ):
         assert seen == ["HTTP/1.1 503", "HTTP/1.1 200"]
 
@@ -119,7 +119,7 @@ async def running(database: str, clock: Clock | None = None, **changes: Any) -> 
     async with open_installation(settings, clock or SystemClock(), Log()) as installation:
         await ensure_operator(installation, settings.organization, KEY)
         worker = Worker(installation, Log(), edge())
-        async with served(worker, Address("127.0.0.1", 0), max_connections=100) as server:
+        async with served(worker, Address("127.0.0.1", 0)) as server:
             yield Running(worker, installation, server.address.port)
 
 

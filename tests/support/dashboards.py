@@ -156,7 +156,7 @@ def dashboard_service(
             worker = Worker(control, log, edge(inbox=inbox), sender=sender, machine=Machine(random=lambda: 0.0))
             worker.application = InboxEndpoint(worker.application, inbox, chosen, lambda received: None)
             timeline = Timeline(worker, clock, sender)
-            async with served(worker, Address("127.0.0.1", 0), max_connections=200) as server:
+            async with served(worker, Address("127.0.0.1", 0)) as server:
                 url, key = server.address.url, key or ""
                 started.set_result(DashboardService(url, control, worker, timeline, log, thread, key, principal, inbox))
                 await stopping.wait()
