@@ -44,7 +44,6 @@ class Exchange:
     """The connection that carries the request; None until there is one."""
     dialing: asyncio.Task[None] | asyncio.Handle | None = None
     """The task or callback that ends with a connection or an outcome; None once there is a connection."""
-    ended: bool = False
     dial: DialTimings | None = None
     """How the connection was opened; None for a connection that was used before."""
     first_byte_at: float = 0.0

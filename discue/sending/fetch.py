@@ -4,7 +4,6 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import InitVar, dataclass
 from functools import partial
 from time import monotonic
 from typing import Final, cast
@@ -99,16 +98,15 @@ class Fetcher:
                 transport.abort()
 
 
-@dataclass(eq=False)
 class _Connection(asyncio.Protocol):
     """A connection that sends a request and reads its response, unless another connection was faster."""
 
-    _request: bytes
-    _result: asyncio.Future[FetchResult]
-    _opened: list[asyncio.Transport]
-    limits: InitVar[SenderLimits]
-
-    def __post_init__(self, limits: SenderLimits) -> None:
+    def __init__(
+        self, request: bytes, result: asyncio.Future[FetchResult], opened: list[asyncio.Transport], limits: SenderLimits
+    ) -> None:
+        self._request = request
+        self._result = result
+        self._opened = opened
         self._response = ResponseReader(limits)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -171,7 +171,7 @@ class Sender:
         else:
             return
         # An exchange that ended meanwhile, or has a connection, gets its only outcome elsewhere.
-        if not exchange.ended and exchange.connection is None:
+        if exchange in self._in_flight and exchange.connection is None:
             self._fail(exchange, failure)
 
     def on_opened(self, connection: Connection) -> None:
@@ -179,7 +179,7 @@ class Sender:
         exchange = connection.exchange
         # The exchange may have timed out meanwhile, or got another connection. This one is not counted: its dialing may
         # be cancelled, and then uvloop closes it without a call of `connection_lost`.
-        if exchange is None or exchange.ended or exchange.connection is not None:
+        if exchange is None or exchange not in self._in_flight or exchange.connection is not None:
             connection.exchange = None
             connection.abort()
             return
@@ -285,7 +285,6 @@ class Sender:
         self._end(exchange, outcome, now)
 
     def _end(self, exchange: Exchange, outcome: Outcome, now: float) -> None:
-        exchange.ended = True
         del self._in_flight[exchange]
         self._total_seconds.observe(now - exchange.started_at)
         if self._closing:
@@ -314,7 +313,7 @@ class Sender:
         # A list of its own: the callbacks of outcomes start and end other requests.
         for exchange in [exchange for exchange in self._in_flight if exchange.deadline <= now]:
             # The callback of another exchange may have closed the sender.
-            if not exchange.ended:
+            if exchange in self._in_flight:
                 waited_ms, timeout_ms = int((now - exchange.started_at) * 1_000), exchange.request.timeout_ms
                 unconnected = Failure("connect_timeout", f"No connection within {waited_ms} ms.")
                 unanswered = Failure("timeout", f"No complete response within {timeout_ms} ms.")
