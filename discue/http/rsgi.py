@@ -156,8 +156,7 @@ def close_connections(connections: Collection[ClientConnection]) -> None:
         if not left:
             break
         with held(descriptor) as found:
-            connection = None if found is None else peer_of(found)
-            if found is not None and connection in left:
+            if found is not None and (connection := peer_of(found)) in left:
                 reset(found)
                 left.remove(connection)
 

@@ -58,7 +58,6 @@ class _Known:
 
     descriptor: int
     connection: ClientConnection
-    client: str
     subject: str
     """The holder of a share: an IPv4 address, or a network of IPv6 addresses. Empty for proxies."""
     first_round: int
@@ -154,7 +153,7 @@ class ConnectionLimits:
                 if connection is not None and peer_of(connection) == each.connection:
                     reset(connection)
                     self._closed += 1
-        return {each.client for each in connections}
+        return {each.connection.client for each in connections}
 
     def _new(self, descriptor: int, port: int) -> _Known | None:
         with held(descriptor) as found:
@@ -163,11 +162,11 @@ class ConnectionLimits:
             return None
         address = canonical(connection.client)
         subject = "" if self._proxies.is_proxy(address) else subject_of(address)
-        return _Known(descriptor, connection, connection.client, subject, self._round - 1, time.monotonic())
+        return _Known(descriptor, connection, subject, self._round - 1, time.monotonic())
 
     def _last_request(self, known: _Known) -> int:
         """Return the round of the last request on a connection; -1 if there was none."""
-        last = self._requested.get(known.client, -1)
+        last = self._requested.get(known.connection.client, -1)
         return last if last >= known.first_round else -1
 
     def _excess(self, connections: list[_Known], busy: set[str], now: float) -> Iterator[_Known]:
@@ -183,7 +182,7 @@ class ConnectionLimits:
         if len(left) <= self._max // 2:
             return
         # Connections without a request go first, then those that have been idle for longest.
-        left.sort(key=lambda each: (each.client in busy, self._last_request(each), each.seen_at))
+        left.sort(key=lambda each: (each.connection.client in busy, self._last_request(each), each.seen_at))
         counts = Counter(each.subject for each in left)
         too_many = len(left) - self._max
         kept = []
