@@ -74,7 +74,7 @@ def test_messages_are_handed_out_once_and_are_done_when_they_are_acknowledged(ow
 
 @covers("pulling.md: rejected", "pulling.md: released", "pulling.md: extended", "pulling.md: expired")
 def test_undone_message_is_leased_again(owner: Caller) -> None:
-    queue, path = _pulling(owner, lease_seconds=1, retry={"schedule": [1], "jitter": 0, "attempts": 3})
+    queue, path = _pulling(owner, retry={"schedule": [1], "jitter": 0, "attempts": 3})
     owner.create(f"{queue}/messages", data="x")
     (given_back,) = _receipts(_pulled(owner, path))
     assert _say(owner, path, release=[given_back]) == ["released"]

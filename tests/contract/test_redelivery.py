@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from tests.contract.begun import Begun
 from tests.contract.caller import Caller, body, pointers
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
-from tests.contract.world import NOWHERE, one_missed
+from tests.contract.world import NOWHERE
 from tests.support.receiver import Receiver, Reply
 
 # One worker starts the job, another one runs it.
@@ -94,8 +95,8 @@ def test_the_last_attempt_of_a_policy_says_so(owner: Caller, receiver: Receiver)
 
 
 @covers("redeliveries.md: expired")
-def test_expired_message_is_missed_again_at_once(owner: Caller) -> None:
-    place = one_missed(owner)
+def test_expired_message_is_missed_again_at_once(begun: Begun) -> None:
+    owner, place = begun.owner, begun.redelivered.missed()
     made = owner.create(f"{place}/redeliveries", all=True)
     _done(owner, f"{place}/redeliveries/{made['id']}")
     owner.until(place, lambda shown: shown["messages"]["missed_count"] == 1)

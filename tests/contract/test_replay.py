@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from tests.contract.begun import Begun
 from tests.contract.caller import Caller, body, pointers
 from tests.contract.reference import covers
 from tests.contract.test_delivery import listening
-from tests.contract.world import NOWHERE, one_missed
+from tests.contract.world import NOWHERE
 from tests.support.receiver import Receiver, Reply
 
 # One worker starts the job, another one runs it.
@@ -132,8 +133,8 @@ def test_final_failure_is_counted_but_not_missed(owner: Caller, receiver: Receiv
 
 
 @covers("replays.md: expired")
-def test_expired_message_is_counted_but_not_sent(owner: Caller) -> None:
-    place = one_missed(owner)
+def test_expired_message_is_counted_but_not_sent(begun: Begun) -> None:
+    owner, place = begun.owner, begun.replayed.missed()
     made = owner.create(f"{place}/replays", from_at=0)
     counts = _done(owner, f"{place}/replays/{made['id']}")["counts"]
     assert (counts["expired"], counts["delivered"]) == (1, 0)

@@ -2,13 +2,14 @@
 
 import json
 import re
-from time import monotonic, sleep, time
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
 from standardwebhooks import Webhook
 
+from tests.contract.begun import Begun
 from tests.contract.caller import PATIENCE_SECONDS, Caller, pointers
 from tests.contract.reference import DOCS
 from tests.contract.test_delivery import listening
@@ -81,16 +82,13 @@ def test_a_listener_that_is_disabled_and_enabled_is_reported(owner: Caller, rece
     assert [message["alias"] for message in shown] == ["listener.recovered", "listener.disabled"]
 
 
-def test_missed_messages_are_reported_together(owner: Caller, receiver: Receiver) -> None:
+def test_missed_messages_are_reported_together(begun: Begun, receiver: Receiver) -> None:
+    owner, listener, messages, _ = begun.reported
     endpoint, _ = alarm(owner, receiver)
-    path, listener = listening(owner, receiver.endpoint(), status="disabled")
-    soon = int(time() * 1_000) + 300
-    made = [owner.create(f"{path}/messages", data="x", expires_at=soon)["id"] for _ in range(3)]
-    sleep(max(0.0, soon / 1_000 - time()) + 0.001)
-    owner.change(f"{path}/listeners/{listener['id']}", status="enabled")
+    begun.reported.enable()
     missed = event(endpoint, "message.missed")
-    assert missed["listener"]["id"] == listener["id"]
-    assert (missed["count"], missed["reasons"], missed["message_ids"]) == (3, {"expired": 3}, made[::-1])
+    assert missed["listener"]["id"] == listener.rpartition("/")[2]
+    assert (missed["count"], missed["reasons"], missed["message_ids"]) == (3, {"expired": 3}, messages[::-1])
 
 
 def test_a_key_that_is_locked_out_and_a_quota_are_reported(
