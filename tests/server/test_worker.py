@@ -31,6 +31,7 @@ from tests.faults.client import KEY, Client
 from tests.faults.receiver import Delivered, Receiver
 from tests.server.test_http import H2_GREETING
 from tests.store.test_postgres_faults import stopped_in_a_transaction
+from tests.support.held_address import held_address
 from tests.support.ports import free_port
 
 SLOW_REQUEST = (
@@ -119,8 +120,9 @@ async def running(database: str, clock: Clock | None = None, **changes: Any) -> 
     async with open_installation(settings, clock or SystemClock(), Log()) as installation:
         await ensure_operator(installation, settings.organization, KEY)
         worker = Worker(installation, Log(), edge())
-        async with served(worker, Address("127.0.0.1", 0)) as server:
-            yield Running(worker, installation, server.address.port)
+        with held_address() as address:
+            async with served(worker, address):
+                yield Running(worker, installation, address.port)
 
 
 async def test_another_worker_goes_on_at_once_with_what_one_that_ends_delivered(

@@ -24,12 +24,12 @@ from discue.domain.scopes import Principal
 from discue.observability.logs import Log
 from discue.product import edge
 from discue.sending.response import SenderLimits
-from discue.server.http import Address
 from discue.server.installation import Machine, open_installation
 from discue.server.worker import Worker, served
 from discue.testing.clock import MovableClock
 from discue.testing.loop_thread import LoopThread
 from discue.testing.server import KitSender, Timeline, settings_for_tests
+from tests.support.held_address import held_address
 
 T = TypeVar("T")
 
@@ -156,10 +156,11 @@ def dashboard_service(
             worker = Worker(control, log, edge(inbox=inbox), sender=sender, machine=Machine(random=lambda: 0.0))
             worker.application = InboxEndpoint(worker.application, inbox, chosen, lambda received: None)
             timeline = Timeline(worker, clock, sender)
-            async with served(worker, Address("127.0.0.1", 0)) as server:
-                url, key = server.address.url, key or ""
-                started.set_result(DashboardService(url, control, worker, timeline, log, thread, key, principal, inbox))
-                await stopping.wait()
+            with held_address() as address:
+                async with served(worker, address):
+                    parts = (control, worker, timeline, log, thread, key or "", principal, inbox)
+                    started.set_result(DashboardService(address.url, *parts))
+                    await stopping.wait()
 
     done = thread.submit(serve())
     try:

@@ -48,11 +48,12 @@ from discue.sending.endpoint_tester import EndpointTester
 from discue.sending.fetch import Fetcher
 from discue.sending.response import SenderLimits
 from discue.sending.sender import Sender
-from discue.server.http import Address, HttpServer
+from discue.server.http import HttpServer
 from discue.server.installation import open_installation
 from discue.store.engine import Transaction
 from tests.support.authority import trusting_context
 from tests.support.described_responses import DescribedTransport
+from tests.support.held_address import held_address
 from tests.support.passwords import CHEAP
 
 T = TypeVar("T")
@@ -212,8 +213,9 @@ class _Thread:
             app = App(services, (*ROUTES, *self._routes), missing=MISSING_PAGE)
             installation.cache.follow(pulls.on_change)
             store.on_append = [pulls.on_appended]
-            server = HttpServer(Pipeline(services, app), Address("127.0.0.1", 0), max_connections=1_000)
-            await server.start()
+            with held_address() as address:
+                server = HttpServer(Pipeline(services, app), address, max_connections=1_000)
+                await server.start()
             self._ready.set_result(
                 Service(
                     loop=asyncio.get_running_loop(),
