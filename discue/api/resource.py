@@ -32,12 +32,24 @@ _RESERVED_LINKS: Final = frozenset({"self", "next", "prev"})
 
 
 @cache
-def _attributes_of(view_type: type[msgspec.Struct]) -> Sequence[tuple[str, tuple[str, str], bool]]:
-    """Return each field of a view with the attributes that it can show, and whether it can be omitted."""
-    defaults = msgspec.structs.fields(view_type)
+def _attributes_of(
+    view_type: type[msgspec.Struct], *kinds: type
+) -> Sequence[tuple[str, Sequence[tuple[int, str]], bool]]:
+    """Return each field of a view, the attributes of sources that it can show, and whether it can be omitted.
+
+    An attribute comes with the place of its source.
+    """
     public = {name: f"{name.removesuffix('_id')}_public_id" for name in view_type.__struct_fields__}
     public |= {"id": "public_id", "name": "alias"}
-    return [(each.name, (public[each.name], each.name), each.default is UNSET) for each in defaults]
+    places = range(len(kinds))
+    return [
+        (
+            each.name,
+            [(i, name) for i in places for name in (public[each.name], each.name) if hasattr(kinds[i], name)],
+            each.default is UNSET,
+        )
+        for each in msgspec.structs.fields(view_type)
+    ]
 
 
 def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
@@ -46,13 +58,16 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
     `id` is the public id, a field such as `queue_id` is the public id of another resource, and `name` is the alias.
     An optional field is omitted if its attribute is None or an empty string.
     """
-    for name, attributes, is_optional in _attributes_of(view_type):
+    # Lists make hundreds of views: nothing is looked up here that the types decide.
+    for name, attributes, is_optional in _attributes_of(view_type, *map(type, sources)):
         if name in fields:
             continue
-        known = (getattr(source, each, UNSET) for source in sources for each in attributes)
-        value = next((each for each in known if each is not UNSET), UNSET)
-        if value is not UNSET and not (is_optional and (value is None or value == "")):
-            fields[name] = value
+        for place, attribute in attributes:
+            value = getattr(sources[place], attribute)
+            if value is not UNSET:
+                if not (is_optional and (value is None or value == "")):
+                    fields[name] = value
+                break
     return view_type(**fields)
 
 
