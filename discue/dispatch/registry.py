@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, KeysView, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from struct import Struct
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import msgspec
 from discue.dispatch.lane.context import ReservedReads
 from discue.dispatch.lane.endpoint import Endpoint
 from discue.dispatch.lane.lane import Lane, LaneContext
-from discue.dispatch.lane.limits import FairShare
+from discue.dispatch.lane.limits import LANES_PER_TURN, FairShare
 from discue.dispatch.lane.owned_cursor import DAMAGED_RETRY_SECONDS, STORE_RETRY_SECONDS
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, StoreDamaged, Unavailable
@@ -322,15 +323,17 @@ class LaneRegistry:
 
     async def drop_idle(self) -> None:
         """Drop the lanes that have been idle since the last call, and keep the records of their cursors."""
-        time_slice = TimeSlice()
-        for lane in self._lanes:
-            await time_slice.pause_if_over()
+        lanes = iter(self._lanes)
+        while some := tuple(islice(lanes, LANES_PER_TURN)):
             # A read in progress may return an older state of a cursor than its record would have.
-            if self._reading.locked() or lane.is_closed:
-                continue
-            was_used, lane.was_used = lane.was_used, False
-            if not (was_used or lane.is_needed) and self._lanes.add_idle(lane.idle_record()):
-                lane.close()
+            async with self._reading:
+                for lane in some:
+                    if lane.is_closed:
+                        continue
+                    was_used, lane.was_used = lane.was_used, False
+                    if not (was_used or lane.is_needed) and self._lanes.add_idle(lane.idle_record()):
+                        lane.close()
+            await asyncio.sleep(0)
 
     def lose(self, lane: Lane) -> None:
         """Drop a lane whose flush was refused, and read its listener again.

@@ -87,6 +87,24 @@ async def test_lane_that_was_used_since_the_last_check_stays(stage: Stage) -> No
     assert len(stage.lanes) == 1
 
 
+async def test_lanes_are_dropped_between_reads_of_listeners_that_follow_each_other(stage: Stage) -> None:
+    queue, _ = await _idle(stage)
+    await stage.publish(queue)
+    await stage.end_all(well())
+    registry = stage.dispatcher.registry
+    await registry.drop_idle()
+    async with registry._reading:
+        dropping = asyncio.create_task(registry.drop_idle())
+        await asyncio.sleep(0)
+        next_read = asyncio.create_task(registry._reading.acquire())
+        await asyncio.sleep(0)
+        assert len(stage.lanes) == 1
+    await next_read
+    assert stage.lanes == []
+    registry._reading.release()
+    await dropping
+
+
 async def test_lane_with_a_request_in_flight_stays(stage: Stage) -> None:
     queue, listener = await _idle(stage)
     await stage.publish(queue)
