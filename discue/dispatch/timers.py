@@ -6,6 +6,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from discue.domain.clock import Clock
+from discue.store.group_commit import call_apart
 
 _SUPERSEDED_KEPT: Final = 64
 _LONGEST_TIMER_MS: Final = 5_000
@@ -98,7 +99,8 @@ class Timers:
         for due_at, _, sleeper in due:
             if sleeper.wakes_at == due_at:
                 sleeper.wakes_at = 0
-                sleeper.on_clock_set_back(now)
+                # A sleeper that fails must not keep the others from this.
+                call_apart(sleeper.on_clock_set_back, now)
 
     def _measure_ahead(self) -> float:
         return self._clock.now() - self._clock.monotonic() * 1_000

@@ -362,7 +362,7 @@ def call_apart(function: Callable[[T], None], argument: T) -> None:
     try:
         function(argument)
     except Exception as error:  # Handed to the loop's handler
-        context = {"message": "what follows a commit failed", "exception": error}
+        context = {"message": "a callback failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)
 
 

@@ -49,6 +49,27 @@ async def test_timers_wake_everybody_once_when_the_clock_was_set_back() -> None:
     assert len(timers._due) == 0
 
 
+async def test_timers_wake_the_others_when_the_clock_was_set_back_and_a_sleeper_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, failing, other, errors = StandingClock(), Recording(), Recording(), list[BaseException]()
+
+    def fail(_now: int) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(failing, "on_clock_set_back", fail)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    timers = Timers(clock)
+    clock.set_by(HOUR_MS)
+    for sleeper in (failing, other):
+        timers.wake_at(sleeper, clock.now() + 1_000)
+    clock.set_by(-HOUR_MS)
+    timers.wake_due()
+    timers.stop()
+    assert other.woken == ["set back"]
+    assert [str(error) for error in errors] == ["a bug"]
+
+
 async def test_timers_continue_after_a_sleeper_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, failing, other, woken = StandingClock(), Recording(), Recording(), asyncio.Event()
 
