@@ -1,12 +1,15 @@
 """A disk that is full, a database that is locked, read-only, newer or not ours."""
 
 import asyncio
+import json
 import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,10 @@ from tests.support.stores import migrated_file
 _AGAIN_SECONDS = 0.05
 _READY_SECONDS = 20
 _MESSAGES = 20
-_DELAY_MS = 300
+_DELAY_MS = 3_000
+"""Longer than it takes to store a message and to fill the disk, on a busy machine."""
+_LEAST_PAUSE_SECONDS = 0.2
+"""The first pause is a quarter of a second; a timer may be early."""
 
 
 async def again_while_refused(client: Client, method: str, path: str, content: object = None) -> Answer:
@@ -123,8 +129,9 @@ async def test_message_that_becomes_due_on_a_full_disk_waits_without_a_busy_loop
             await product.says('"work":"delayed_messages"')
             for _ in range(_MESSAGES):
                 refused_for_now(await client.ask("POST", f"/queues/{queue}/messages", {"data": "too much"}))
-            said = [line for line in product.lines if '"work":"delayed_messages"' in line]
-            assert len(said) == 1
+            said = [json.loads(line)["time"] for line in product.lines if '"work":"delayed_messages"' in line]
+            tried_at = [datetime.fromisoformat(each).timestamp() for each in said]
+            assert all(later - earlier > _LEAST_PAUSE_SECONDS for earlier, later in pairwise(tried_at))
         await receiver.until(receiver.has_all([answer.body["message"]["id"]], "steady"))
         assert await product.stop() == 0
 
