@@ -1,4 +1,4 @@
-"""Links between the pages of documentation."""
+"""Links between the pages of documentation, and their tables."""
 
 import re
 from collections.abc import Iterator
@@ -31,3 +31,9 @@ def _broken(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_existing_pages_and_headings(page: Path) -> None:
     assert list(_broken(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_rows_of_tables_end_on_their_line(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if line.startswith("|") and not line.rstrip().endswith("|")] == []
