@@ -228,8 +228,9 @@ class BodyReader:
         if share is not None:
             self._bytes -= reading.size
             share.give_back(reading.taken)
-            if share.is_unused:
-                self._shares.pop(reading.organization, None)
+            # A refused body ends after others: the organization may have another share by now.
+            if share.is_unused and self._shares.get(reading.organization) is share:
+                del self._shares[reading.organization]
 
     async def _begin(self, reading: _Reading, size: int) -> DiscueError | None:
         """Take the room for a whole body from its share, or return the error. Waits, at most for a deadline.
