@@ -58,7 +58,7 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
     `id` is the public id, a field such as `queue_id` is the public id of another resource, and `name` is the alias.
     An optional field is omitted if its attribute is None or an empty string.
     """
-    # Lists make hundreds of views: nothing is looked up here that the types decide.
+    # Lists make hundreds of views, so what the types decide is looked up once.
     for name, attributes, is_optional in _attributes_of(view_type, *map(type, sources)):
         if name in fields:
             continue

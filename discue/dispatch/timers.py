@@ -99,7 +99,7 @@ class Timers:
         for due_at, _, sleeper in due:
             if sleeper.wakes_at == due_at:
                 sleeper.wakes_at = 0
-                # A sleeper that fails must not keep the others from this.
+                # A sleeper that fails must not keep the others from following the clock.
                 call_apart(sleeper.on_clock_set_back, now)
 
     def _measure_ahead(self) -> float:

@@ -195,7 +195,7 @@ class AuthorizingSender:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop. Requests in flight fail, and attempts that still wait for a token."""
+        """Stop. Requests in flight and attempts that still wait for a token fail."""
         await self._sender.close(0)
         for task in self._tasks:
             task.cancel()

@@ -240,7 +240,7 @@ async def served(worker: Worker, address: Address) -> AsyncIterator[HttpServer]:
         await worker.start()
         yield server
     finally:
-        # Begins when `hand_over` waits for the first time: by then, new requests are rejected.
+        # This task starts when `hand_over` first waits. By then, new requests are rejected.
         stopping = asyncio.get_running_loop().create_task(server.stop(_STOP_GRACE_SECONDS))
         try:
             await worker.hand_over()

@@ -137,7 +137,7 @@ async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]
 async def preview(
     tx: Transaction, of: Recipient, reason: str | None, span: Span, *, counted: int = COUNTED
 ) -> JobPreview:
-    """Preview the missed messages between two seqs, with a reason only those missed for it.
+    """Preview the missed messages between two seqs. With a `reason`, only those missed for it count.
 
     At most `counted` messages with their own rows are counted, and those of the first 10,000 ranges.
     """
