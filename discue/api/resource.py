@@ -65,7 +65,8 @@ def view_of(view_type: type[V], *sources: object, **fields: Any) -> V:
         for place, attribute in attributes:
             value = getattr(sources[place], attribute)
             if value is not UNSET:
-                if not (is_optional and (value is None or value == "")):
+                is_empty = value is None or value == ""
+                if not (is_optional and is_empty):
                     fields[name] = value
                 break
     return view_type(**fields)

@@ -121,7 +121,7 @@ def inode_of(descriptor: int) -> int | None:
 
 @contextmanager
 def held(descriptor: int) -> Iterator[socket.socket | None]:
-    """Hold an open TCP socket for the block, even if the server closes it meanwhile; None if there is none."""
+    """Keep a TCP socket open for the block, even if the server closes it. Yields None if there is no such socket."""
     copy = None
     if inode_of(descriptor) is not None:
         with suppress(OSError):

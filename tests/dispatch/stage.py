@@ -66,7 +66,7 @@ def with_trace(outcome: Outcome, body: bytes = b"no") -> Outcome:
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Run the event loop until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(0)
 
 

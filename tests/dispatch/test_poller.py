@@ -236,7 +236,7 @@ async def test_long_poll_gets_messages_of_other_workers(post: Post, elsewhere: S
     place = PullTarget(queue.organization, puller.id, queue.id)
     for told_by in (post.poll, lambda: _hint(post, queue, 2)):
         waiting = asyncio.get_running_loop().create_task(pull(post.pulls, place, 1, 60_000))
-        while post.pulls.queues == () or post.pulls.tasks.running:  # noqa: ASYNC110 - nobody tells
+        while post.pulls.queues == () or post.pulls.tasks.running:  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(0)
         message = await publish(elsewhere, queue, len(post.polls) + 1)
         await told_by()

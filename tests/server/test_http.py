@@ -114,7 +114,7 @@ async def test_stopped_server_leaves_no_file_open(address: Address) -> None:
 
     # Some are closed a moment after the end.
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(descriptors()) >= before + 5:  # noqa: ASYNC110 - nobody tells
+        while len(descriptors()) >= before + 5:  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(0.01)
 
 

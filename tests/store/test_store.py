@@ -238,7 +238,7 @@ async def test_many_lanes_follow_a_commit_in_turns(house: House) -> None:
         house.store.add_settle(Source(house.queue, lambda _: order.append(turns[0])), 1)
     await house.store.write(_nothing)
     async with asyncio.timeout(10):
-        while house.store.is_busy:  # noqa: ASYNC110 - nobody tells
+        while house.store.is_busy:  # noqa: ASYNC110 - no event announces it
             await asyncio.sleep(0)
     assert len(order) == 300
     assert max(Counter(order).values()) == 64
