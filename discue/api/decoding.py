@@ -11,7 +11,7 @@ import msgspec
 from discue.api.structs import NOT_SENT, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
-from discue.domain.errors import BadRequest, Fault, below, escaped, invalid
+from discue.domain.errors import BadRequest, Fault, PayloadTooLarge, below, escaped, invalid
 from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
 from discue.domain.suggestions import suggestion
 from discue.http.negotiation import is_json, is_of_type
@@ -71,7 +71,7 @@ class BodyDecoder(Generic[B]):
         self._decode = msgspec.json.Decoder(kind).decode
 
     def decode(self, content: bytes) -> B:
-        """Decode a body; an empty one is an empty object. Raises BadRequest, with a pointer if there is one."""
+        """Decode a body; an empty one is an empty object. Raises PayloadTooLarge, and BadRequest with a pointer."""
         try:
             # The decoder skips raw values after checking their syntax only, so UTF-8 must be checked here.
             content.decode()
@@ -278,8 +278,12 @@ def _skeleton(content: bytes, opaque: Sequence[msgspec.Raw]) -> str:
             position = found + len(value)
     pieces.append(content[position:])
     size = sum(map(len, pieces))
-    if size > _SKELETON_BYTES + _SKELETON_BYTES_EACH * len(opaque):
-        raise BadRequest('The fields besides "data" are too large, or "data" occurs twice.', code="duplicate_field")
+    most = _SKELETON_BYTES + _SKELETON_BYTES_EACH * len(opaque)
+    if size > most and not any(len(value) for value in opaque):
+        raise PayloadTooLarge(f"The fields of the body have {size} bytes together; at most {most} are allowed.")
+    if size > most:
+        fields = f'The fields besides "data" are too large: {size} bytes together, of at most {most}'
+        raise BadRequest(f'{fields}. Or "data" occurs twice.', code="duplicate_field")
     return b"".join(pieces).decode()
 
 

@@ -16,7 +16,7 @@ from discue.api.resources.jobs import RedeliveryBody
 from discue.api.resources.listeners import ListenerBody
 from discue.api.resources.messages import BatchBody, MessageBody
 from discue.api.structs import Body
-from discue.domain.errors import BadRequest
+from discue.domain.errors import BadRequest, PayloadTooLarge
 from discue.product import ROUTES
 
 _WRAP = '; wrap it in `data`: {"data": {…}}'
@@ -126,6 +126,11 @@ def test_fields_besides_data_are_limited() -> None:
     message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 60_000))
     with pytest.raises(BadRequest, match="too large"):
         message.decode(b'{"data":1,"id":"%b"}' % (b"x" * 70_000))
+
+
+def test_fields_of_a_body_without_data_are_limited() -> None:
+    with pytest.raises(PayloadTooLarge, match="at most 66048 are allowed"):
+        BodyDecoder(ListenerBody).decode(b'{"alias":"%b"}' % (b"x" * 70_000))
 
 
 @given(st.binary(max_size=60))
