@@ -122,6 +122,7 @@ def test_customer_adds_and_tests_an_endpoint_in_a_frame_of_another_site(
         # As high as its content: neither it nor the frame scrolls.
         page.wait_for_function("document.querySelector('iframe').clientHeight > 200 && innerHeight > 0", timeout=20_000)
         inner = page.frames[1]
+        inner.wait_for_load_state()
         inner.wait_for_function("innerHeight >= document.documentElement.getBoundingClientRect().height")
         assert inner.evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
         assert page.evaluate(_OVERFLOW) <= 0
@@ -142,6 +143,8 @@ def test_frame_and_tab_of_one_browser_show_their_own_sessions(
             page.goto(origin)
             page.frame_locator("iframe").get_by_role("link", name="Event types").click()
             page.frame_locator("iframe").get_by_role("heading", name="Example").wait_for()
+            # Elements count as visible before their style sheets have arrived.
+            page.frames[1].wait_for_load_state()
             assert page.frames[1].evaluate("getComputedStyle(document.body).fontFamily").startswith("Georgia")
             page.goto(f"{service.url}/portal")
             page.get_by_text("No endpoints yet").wait_for()
