@@ -205,7 +205,7 @@ def _publish(schemas: Json, operation: Operation) -> str:
     """Return a method that is called like `client.publish`."""
     text = (
         f"{operation.text} `data` is text or bytes, which are delivered as they are, or any value with a JSON form. "
-        "`fields` are `subject`, `key`, `delay` and the others of `TopicMessageFields`. As with `client.publish`, the "
+        "`fields` are `type`, `key`, `delay` and the others of `TopicMessageFields`. As with `client.publish`, the "
         "message is published once, however often the request is sent."
     )
     arguments = f'"POST", {_path(operation)}, body=message_fields(data, **fields), idempotency_key=idempotency_key'

@@ -15,6 +15,7 @@ import msgspec
 from discue.domain import api_key
 from discue.domain.clock import Clock
 from discue.domain.errors import Locked, NotFound, Unauthorized, Unavailable
+from discue.domain.event_types import TypePattern, parse_pattern
 from discue.domain.filters import Filter, compile_filter
 from discue.domain.lockout import Lockout, LockoutTable
 from discue.domain.messages import Entry
@@ -22,7 +23,6 @@ from discue.domain.model import ApiKey, Channel, Organization, Queue, Topic
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
-from discue.domain.subjects import SubjectPattern, parse_pattern
 from discue.store import aliases, api_keys, feed, lockouts, organizations, queues, topics
 from discue.store.aliases import Named
 from discue.store.engine import Transaction
@@ -154,12 +154,12 @@ class Way(msgspec.Struct, frozen=True, gc=False):
 
     alias: str
     queue: str
-    pattern: SubjectPattern | None
+    pattern: TypePattern | None
     filter: Filter | None
 
-    def takes(self, subject: str | None, entry: Entry) -> bool:
-        """Return whether the channel accepts a message. A message without a subject matches no pattern."""
-        if self.pattern is not None and (subject is None or not self.pattern.matches(subject)):
+    def takes(self, event_type: str | None, entry: Entry) -> bool:
+        """Return whether the channel accepts a message. A message without a type matches no pattern."""
+        if self.pattern is not None and (event_type is None or not self.pattern.matches(event_type)):
             return False
         return self.filter is None or self.filter.accepts(entry)
 

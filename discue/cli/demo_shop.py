@@ -165,7 +165,7 @@ class Traffic:
         else:
             reason = self._random.choice(("size", "damaged", "changed-mind"))
             returned = {"order": self._order - self._random.randrange(1, 90), "reason": reason}
-            await self._client.topics.publish(TOPIC, subject="returns.de.created", data=returned)
+            await self._client.topics.publish(TOPIC, type="returns.de.created", data=returned)
 
     async def _publish_order(self, customer: str) -> None:
         choice = self._random.choice
@@ -182,8 +182,8 @@ class Traffic:
             "items": [{"sku": choice(_SKUS), "quantity": choice((1, 2, 3))} for _ in range(choice((1, 1, 2, 3)))],
         }
         fields: dict[str, Any] = {"alias": f"order-{self._order}"} if state == "created" else {}
-        subject = f"orders.{country.lower()}.{state}"
-        await self._client.topics.publish(TOPIC, subject=subject, data=data, key=customer, **fields)
+        event_type = f"orders.{country.lower()}.{state}"
+        await self._client.topics.publish(TOPIC, type=event_type, data=data, key=customer, **fields)
 
     def _amount(self) -> float:
         return round(14.9 + self._random.expovariate(1 / 120), 2)

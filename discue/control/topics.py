@@ -7,10 +7,10 @@ from discue.control import usage
 from discue.control.context import ControlContext, Record, changed_settings, chosen, reading, require_found
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, missing_field
+from discue.domain.event_types import check_pattern
 from discue.domain.filter_parser import check_filter
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.scopes import Access, Principal
-from discue.domain.subjects import check_pattern
 from discue.domain.system_events import publishing_refused
 from discue.store import feed, queues, topics
 from discue.store.engine import Transaction

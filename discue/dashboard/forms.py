@@ -56,7 +56,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/pace": "Messages per second",
     "/preset": "Access",
     "/password": "Your password",
-    "/pattern": "Subject pattern",
+    "/pattern": "Type pattern",
     "/queue": "Event types",
     "/queue_id": "Queue",
     "/rate_limit/burst": "Burst, in requests",

@@ -62,11 +62,12 @@ def event_of(
     queue_public_id: str,
     headers: Headers,
     *,
+    event_type: str | None = None,
     media_type: str | None = None,
     content_type: str | None = None,
     traceparent: str = "",
 ) -> Event:
-    """Return a message as an event. Headers named `ce-…` set its type, source and other attributes.
+    """Return a message as an event. Headers named `ce-…` set its source and other attributes, and replace its type.
 
     `media_type` is not None if the message was published as an event. Then the headers contain all attributes, `id` and
     `time` included, and `media_type` is that of its data. Other messages may have a `content_type`. A `traceparent`
@@ -77,7 +78,7 @@ def event_of(
         "specversion": "1.0",
         "id": entry.id,
         "source": f"/v1/queues/{queue_public_id}",
-        "type": DEFAULT_TYPE,
+        "type": DEFAULT_TYPE if event_type is None else quote(event_type, safe=_UNENCODED),
     }
     excluded = _NOT_CUSTOM
     if media_type is None:

@@ -12,7 +12,7 @@ from discue.domain.message_data import Codec
 from discue.domain.retry import RetryOptions
 from discue.domain.trace_context import TRACEPARENT_CHARACTERS
 
-SUBJECT_HEADER: Final = "discue-subject"
+TYPE_HEADER: Final = "discue-type"
 
 MessageState = Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"]
 """State of a message in lists: the first that any of its deliveries has of `missed`, `retrying` and `pending`, else
@@ -30,8 +30,8 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Due time in milliseconds since the epoch; None if the message is due when it is published."""
     media_type: str | None = None
     """Media type of the data of a message that was published as a CloudEvent, "" if it has none; None otherwise."""
-    subject: str | None = None
-    """Subject that the message was published to its topic with; None without one."""
+    type: str | None = None
+    """Event type, which channels route by; None without one."""
     content_type: str | None = None
     """Media type of the data, if the producer chose one for a message that is not a CloudEvent."""
     traceparent: str | None = None
@@ -136,8 +136,8 @@ def traceparent_of(extra: bytes | None) -> str | None:
 
 
 def message_headers(options: MessageOptions) -> Headers:
-    """Return the headers that are sent to listeners for a message: its own, and its subject."""
-    return options.headers if options.subject is None else (*options.headers, (SUBJECT_HEADER, options.subject))
+    """Return the headers that are sent to listeners for a message: its own, and its type."""
+    return options.headers if options.type is None else (*options.headers, (TYPE_HEADER, options.type))
 
 
 NO_KEY_HASH: Final = 0

@@ -167,7 +167,7 @@ class Channel(msgspec.Struct, frozen=True):
     queue_public_id: str
     alias: str
     pattern: str | None
-    """None: every subject, and messages without one."""
+    """None: every type, and messages without one."""
     filter: str | None
     """Text of the filter as the client sent it; None: every message."""
     created_at: int

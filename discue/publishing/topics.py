@@ -141,13 +141,13 @@ async def _match(ways: Sequence[Way], messages: Sequence[NewMessage], taken: dic
     for message in messages:
         options = message.options or _NO_OPTIONS
         extra = encode_options(options) or b""
-        seen.append((options.subject, Entry(0, "", 0, message.codec, message.body, extra=extra)))
+        seen.append((options.type, Entry(0, "", 0, message.codec, message.body, extra=extra)))
     for way in ways:
         if way in taken:
             continue
         indexes = []
-        for index, (subject, entry) in enumerate(seen):
-            if way.takes(subject, entry):
+        for index, (event_type, entry) in enumerate(seen):
+            if way.takes(event_type, entry):
                 indexes.append(index)
             await time_slice.pause_if_over()
         taken[way] = indexes

@@ -11,7 +11,7 @@ from discue.domain.cloudevents import DeliveryFormat, event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
-from discue.domain.messages import SUBJECT_HEADER, Entry, decode_options
+from discue.domain.messages import TYPE_HEADER, Entry, decode_options
 from discue.sending.response import Failure, RequestFailed
 
 
@@ -101,13 +101,14 @@ def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, t
 
     `traceparent` is the trace context that the event was created in, "" for none.
     """
-    media_type = decode_options(entry.extra).media_type if entry.extra else None
+    options = decode_options(entry.extra)
     event = event_of(
         entry,
         kind,
         request.destination.queue_id,
         request.headers,
-        media_type=media_type,
+        event_type=options.type,
+        media_type=options.media_type,
         content_type=request.media_type,
         traceparent=traceparent,
     )
@@ -178,7 +179,7 @@ def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
         # Clients cannot set these names: the service itself added them to the message.
-        is_ours = name in SCHEDULE_HEADERS or name == SUBJECT_HEADER
+        is_ours = name in SCHEDULE_HEADERS or name == TYPE_HEADER
         is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:
             raise RequestFailed(Failure("internal", "One of the message's or listener's own headers cannot be sent."))

@@ -47,35 +47,35 @@ def test_a_channel_comes_back_as_it_was_sent(cast: Cast) -> None:
     assert {"pattern", "filter"}.isdisjoint(cleared)
 
 
-@pytest.mark.parametrize("subject", ["", "a b", "orders.*", ">", "a..b", "é", "a" * 256])
-def test_invalid_subject_is_refused(cast: Cast, subject: str) -> None:
+@pytest.mark.parametrize("event_type", ["", "a b", "orders.*", ">", "a..b", "é", "a" * 256])
+def test_invalid_type_is_refused(cast: Cast, event_type: str) -> None:
     path = f"/topics/{cast.topic()}/messages"
-    answer = cast.alice.post(path, json={"data": "x", "subject": subject})
-    assert pointers(problem(answer, 422)) == ["/subject"]
-    answer = cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x"}, {"data": "x", "subject": subject}]})
-    assert pointers(problem(answer, 422)) == ["/messages/1/subject"]
+    answer = cast.alice.post(path, json={"data": "x", "type": event_type})
+    assert pointers(problem(answer, 422)) == ["/type"]
+    answer = cast.alice.post(f"{path}/batch", json={"messages": [{"data": "x"}, {"data": "x", "type": event_type}]})
+    assert pointers(problem(answer, 422)) == ["/messages/1/type"]
 
 
-def test_events_are_routed_by_their_subject_where_it_is_one_of_ours(cast: Cast) -> None:
+def test_events_are_routed_by_their_type_where_it_is_one_of_ours(cast: Cast) -> None:
     topic, (everything, paid) = topic_with(cast, {}, {"pattern": "orders.*.paid"})
     path = f"/topics/{topic}/messages"
-    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "order"}
-    for subject, queues in (("orders.eu.paid", [everything, paid]), ("no subject", [everything])):
-        quoted = {**event, "ce-subject": quote(subject), "content-type": "application/json"}
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-subject": "orders.eu.paid"}
+    for event_type, queues in (("orders.eu.paid", [everything, paid]), ("no type", [everything])):
+        quoted = {**event, "ce-type": quote(event_type), "content-type": "application/json"}
         message = cast.alice.post(path, content=b'{"n":1}', headers=quoted).json()["message"]
         assert message["queues"] == sorted(queues)
     attributes = {name.removeprefix("ce-"): value for name, value in event.items()}
-    documents = [{**attributes, "subject": "orders.eu.paid", "data": 1}, {**attributes, "data": 2}]
+    documents = [{**attributes, "type": "orders.eu.paid", "data": 1}, {**attributes, "type": "no type", "data": 2}]
     content_type = {"content-type": "application/cloudevents-batch+json"}
     answer = cast.alice.post(f"{path}/batch", content=json.dumps(documents), headers=content_type).json()
     assert [message["queues"] for message in answer["messages"]] == [sorted([everything, paid]), [everything]]
     shown = cast.alice.get(f"/queues/{paid}/messages/{answer['messages'][0]['id']}").json()["message"]
-    assert (shown["data"], shown["subject"]) == (1, "orders.eu.paid")
+    assert (shown["data"], shown["type"]) == (1, "orders.eu.paid")
 
 
-def test_a_queue_takes_no_subject(cast: Cast) -> None:
-    answer = cast.alice.post(f"/queues/{cast.queue()}/messages", json={"data": "x", "subject": "orders"})
-    assert pointers(problem(answer, 400)) == ["/subject"]
+def test_a_queue_takes_no_type(cast: Cast) -> None:
+    answer = cast.alice.post(f"/queues/{cast.queue()}/messages", json={"data": "x", "type": "orders"})
+    assert pointers(problem(answer, 400)) == ["/type"]
 
 
 @pytest.mark.parametrize("channels", [0, 1, 2])

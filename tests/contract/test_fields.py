@@ -206,7 +206,7 @@ class Samples:
         yield from map(self._owner.shown, (*self._tried(), self._blocked()))
         topic = f"/topics/{self._owner.create('/topics')['id']}"
         self._owner.create(f"{topic}/channels", queue_id=queue)
-        routed = self._owner.create(f"{topic}/messages", data="x", subject="orders.paid")
+        routed = self._owner.create(f"{topic}/messages", data="x", type="orders.paid")
         yield self._owner.shown(f"/queues/{queue}/messages/{routed['id']}")
 
     def _DeliveryView(self) -> Iterator[dict[str, Any]]:  # noqa: N802

@@ -104,7 +104,7 @@ def test_a_channel_leads_to_the_queue_that_an_alias_or_id_names(owner: Caller) -
     assert made["queue_id"] == owner.shown(path)["queue_id"] == queue["id"]
     assert owner.change(f"{topic}/channels/named", queue_id="named-by-a-channel", pattern="a.*")["pattern"] == "a.*"
     assert owner.change(path, queue_id=queue["id"])["queue_id"] == queue["id"]
-    assert owner.create(f"{topic}/messages", data="x", subject="a.b")["queues"] == [queue["id"]]
+    assert owner.create(f"{topic}/messages", data="x", type="a.b")["queues"] == [queue["id"]]
     for wrong in ("another-queue", other["id"], "no-such-queue"):
         assert pointers(owner.refused(422, "PUT", path, {"queue_id": wrong})) == ["/queue_id"]
     assert pointers(owner.refused(422, "POST", f"{topic}/channels", {"queue_id": "no-such-queue"})) == ["/queue_id"]
@@ -130,8 +130,8 @@ def test_channel_change_applies_to_later_messages(owner: Caller) -> None:
     topic, [queue] = topic_with(owner, {"pattern": "orders.>"})
     channel = f"{topic}/channels/{owner.shown(topic)['channels'][0]['id']}"
 
-    def goes_there(subject: str) -> bool:
-        queues = owner.create(f"{topic}/messages", data="x", subject=subject)["queues"]
+    def goes_there(event_type: str) -> bool:
+        queues = owner.create(f"{topic}/messages", data="x", type=event_type)["queues"]
         return bool(queues == [id_of(queue)])
 
     assert (goes_there("orders.paid"), goes_there("stock.low")) == (True, False)
@@ -165,9 +165,9 @@ def test_a_queue_that_is_deleted_takes_its_channels_along(owner: Caller) -> None
         (">", ["orders", "orders.paid"], []),
     ],
 )
-def test_a_pattern_chooses_by_the_subject(owner: Caller, pattern: str, fitting: list[str], others: list[str]) -> None:
+def test_a_pattern_chooses_by_the_type(owner: Caller, pattern: str, fitting: list[str], others: list[str]) -> None:
     topic, [queue] = topic_with(owner, {"pattern": pattern})
-    batch = [{"data": "x", "subject": subject} for subject in (*fitting, *others)]
+    batch = [{"data": "x", "type": event_type} for event_type in (*fitting, *others)]
     answer = owner.ask("POST", f"{topic}/messages/batch", {"messages": [*batch, {"data": "without"}]}).json()
     expected = [[id_of(queue)]] * len(fitting) + [[]] * (len(others) + 1)
     assert [message["queues"] for message in answer["messages"]] == expected
@@ -182,16 +182,16 @@ def test_a_pattern_chooses_by_the_subject(owner: Caller, pattern: str, fitting: 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_message_goes_into_every_queue_whose_channel_lets_it_through(owner: Caller, method: str) -> None:
     topic, queues = topic_with(owner, {}, {"filter": {"key": "customer-9"}}, {"pattern": "stock.>"})
-    fields = {"data": {"n": 1}, "subject": "orders.paid", **OPTIONS}
+    fields = {"data": {"n": 1}, "type": "orders.paid", **OPTIONS}
     message = resource(owner.ask(method, f"{topic}/messages", fields))
     assert message["alias"] == "order-17"
     assert message["queues"] == sorted(map(id_of, queues[:2]))
     for queue in queues[:2]:
         shown = owner.shown(f"{queue}/messages/{message['id']}")
-        assert (shown["data"], shown["subject"], shown["key"]) == ({"n": 1}, "orders.paid", "customer-9")
+        assert (shown["data"], shown["type"], shown["key"]) == ({"n": 1}, "orders.paid", "customer-9")
     assert stored(owner, queues[2]) == []
     assert stored(owner, "") == [message["id"]]
-    assert owner.create(f"{topic}/messages", data="x", subject="other")["queues"] == [id_of(queues[0])]
+    assert owner.create(f"{topic}/messages", data="x", type="other")["queues"] == [id_of(queues[0])]
     nowhere = f"/topics/{owner.create('/topics')['id']}"
     assert owner.create(f"{nowhere}/messages", data="x")["queues"] == []
 
@@ -208,9 +208,7 @@ def test_message_invalid_for_one_queue_goes_into_none(owner: Caller) -> None:
         problem = owner.refused(422, method, f"{topic}/messages", {"data": {"n": "x"}})
         assert pointers(problem) == ["/data/n"]
         assert id_of(strict) in problem["detail"]
-        assert pointers(owner.refused(422, method, f"{topic}/messages", {"data": "1", "subject": "a b"})) == [
-            "/subject"
-        ]
+        assert pointers(owner.refused(422, method, f"{topic}/messages", {"data": "1", "type": "a b"})) == ["/type"]
     batch = {"messages": [{"data": {"n": 1}}, {"data": {"n": "x"}}]}
     assert pointers(owner.refused(422, "POST", f"{topic}/messages/batch", batch)) == ["/messages/1/data/n"]
     owner.change(strict, max_message_bytes=10)
@@ -234,14 +232,14 @@ def test_quotas_hold_for_all_queues_together(operator: Caller) -> None:
     assert [stored(owner, queue) for queue in queues] == [[], []]
 
 
-def test_listeners_of_all_queues_get_one_message_and_its_subject(owner: Caller, receiver: Receiver) -> None:
+def test_listeners_of_all_queues_get_one_message_and_its_type(owner: Caller, receiver: Receiver) -> None:
     topic, queues = topic_with(owner, {}, {"pattern": "orders.>"})
     endpoints = [receiver.endpoint() for _ in queues]
     for queue, endpoint in zip(queues, endpoints, strict=True):
         owner.create(f"{queue}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url)
-    message = owner.create(f"{topic}/messages", data="hello", subject="orders.eu.paid")
+    message = owner.create(f"{topic}/messages", data="hello", type="orders.eu.paid")
     for queue, endpoint in zip(queues, endpoints, strict=True):
         (received,) = endpoint.until(1)
         assert (received.content, received.headers["webhook-id"]) == (b"hello", message["id"])
-        assert received.headers["discue-subject"] == "orders.eu.paid"
+        assert received.headers["discue-type"] == "orders.eu.paid"
         assert received.headers["discue-queue"] == id_of(queue)

@@ -90,7 +90,7 @@ def test_context_passes_topics_and_delays(owner: Caller, receiver: Receiver) -> 
     path, _ = listening(owner, endpoint)
     topic = f"/topics/{owner.create('/topics')['id']}"
     owner.create(f"{topic}/channels", queue_id=path.rpartition("/")[2])
-    message = {"data": "x", "delay": 1, "subject": "orders"}
+    message = {"data": "x", "delay": 1, "type": "orders"}
     body(owner.ask("POST", f"{topic}/messages", message, headers=FROM_A_TRACE))
     [received] = endpoint.until(1)
     assert received.headers["traceparent"][:36] == TRACEPARENT[:36]

@@ -188,7 +188,7 @@ def test_topic_and_channel_are_created_changed_and_deleted(editor: Editor) -> No
     stale = editor.version(own)
     editor.api.put(own, json={"pattern": "orders.>"}).raise_for_status()
     refused = editor.post(own, version=stale, pattern="returns.>")
-    assert (refused.status_code, "<dt>Subject pattern</dt><dd>orders.&gt;</dd>" in refused.text) == (412, True)
+    assert (refused.status_code, "<dt>Type pattern</dt><dd>orders.&gt;</dd>" in refused.text) == (412, True)
     assert editor.post(f"{own}/delete", version=stale).status_code == 412
     assert "orders gets no further messages of news" in editor.browser.get(f"{own}/delete").text
     editor.done(f"{own}/delete", version=editor.version(f"{own}/delete"))

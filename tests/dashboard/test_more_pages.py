@@ -186,7 +186,7 @@ def test_action_that_a_page_does_not_have_changes_nothing(service: DashboardServ
 
 
 @pytest.mark.parametrize(
-    ("subject", "data", "taken"),
+    ("event_type", "data", "taken"),
     [
         ("orders.de.paid", '{"total": 20}', {"orders": "yes", "returns": "no"}),
         ("orders.de.paid", '{"total": 1}', {"orders": "no", "returns": "no"}),
@@ -195,18 +195,20 @@ def test_action_that_a_page_does_not_have_changes_nothing(service: DashboardServ
     ],
 )
 def test_tried_message_shows_where_it_would_go(
-    service: DashboardService, shop: Shop, subject: str, data: str, taken: dict[str, str]
+    service: DashboardService, shop: Shop, event_type: str, data: str, taken: dict[str, str]
 ) -> None:
     before = service.api().get(f"/queues/{shop.queue}").json()
-    page = service.browser().get(f"/topics/{shop.topic}", params={"subject": subject, "data": data}).text
+    page = service.browser().get(f"/topics/{shop.topic}", params={"type": event_type, "data": data}).text
     shown = re.findall(r'<li class="(yes|no)"><div><a class="row" href="[^"]+">(\w+)</a>', page)
     assert {queue: each for each, queue in shown} == taken
     assert service.api().get(f"/queues/{shop.queue}").json() == before
 
 
-@pytest.mark.parametrize(("subject", "data"), [("orders..paid", "{}"), ("orders.>", "{}"), ("orders.paid", "{broken")])
-def test_invalid_message_is_explained(service: DashboardService, shop: Shop, subject: str, data: str) -> None:
-    answer = service.browser().get(f"/topics/{shop.topic}", params={"subject": subject, "data": data})
+@pytest.mark.parametrize(
+    ("event_type", "data"), [("orders..paid", "{}"), ("orders.>", "{}"), ("orders.paid", "{broken")]
+)
+def test_invalid_message_is_explained(service: DashboardService, shop: Shop, event_type: str, data: str) -> None:
+    answer = service.browser().get(f"/topics/{shop.topic}", params={"type": event_type, "data": data})
     assert answer.status_code == 200
     assert 'role="alert"' in answer.text
     assert 'class="yes"' not in answer.text

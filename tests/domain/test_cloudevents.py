@@ -59,6 +59,16 @@ def test_event_has_the_id_time_queue_and_data_of_the_message(mode: DeliveryForma
 
 
 @modes
+def test_event_has_the_type_of_the_message_unless_a_header_sets_another(mode: DeliveryFormat) -> None:
+    entry = Entry(1, MESSAGE, AT, JSON_VALUE, b"1")
+    event = event_of(entry, mode, QUEUE, (), event_type='order.50%"')
+    decoded = "order.50%25%22" if mode == "cloudevents_binary" else 'order.50%"'
+    named = json.loads(event.body)["type"] if mode == "cloudevents_structured" else dict(event.headers)["ce-type"]
+    assert named == decoded
+    assert read(event_of(entry, mode, QUEUE, (("ce-type", "own"),), event_type="order.paid")).get_type() == "own"
+
+
+@modes
 def test_headers_set_only_other_attributes(mode: DeliveryFormat) -> None:
     given_headers = (
         ("CE-Type", "order.paid"),

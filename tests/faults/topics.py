@@ -1,4 +1,4 @@
-"""Messages are published to a topic with two queues: to both, by a subject that both channels take, or to one."""
+"""Messages are published to a topic with two queues: to both, by a type that both channels take, or to one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -51,9 +51,9 @@ class Topics:
 
     async def _publish(self, client: Client, topic: str, routes: Sequence[str]) -> None:
         bodies = [body_of(next(self._load.numbers)) for _ in range(self._load.random.choice(_SIZES))]
-        subject = f"both.{next(self._numbers)}" if len(routes) > 1 else "one"
+        event_type = f"both.{next(self._numbers)}" if len(routes) > 1 else "one"
         copies = [self._recorder.sending(queue, bodies, routes=routes) for queue in routes]
-        messages = [{"data": body, "subject": subject} for body in bodies]
+        messages = [{"data": body, "type": event_type} for body in bodies]
         answer = await client.ask("POST", f"/topics/{topic}/messages/batch", {"messages": messages})
         if answer.status != 200:
             self._load.refused(answer, f"/queues/{routes[0]}")

@@ -37,8 +37,8 @@ async def a_channel(cast: Cast, topic: Topic, queue: Queue, **fields: Any) -> Ch
     return await topics.create_channel(cast.control, cast.alice.principal, topic.public_id, asked)
 
 
-def a_draft(data: bytes = b'{"n":1}', subject: str | None = None, **options: Any) -> NewMessage:
-    return NewMessage(data, codec=JSON_VALUE, options=MessageOptions(subject=subject, **options))
+def a_draft(data: bytes = b'{"n":1}', **options: Any) -> NewMessage:
+    return NewMessage(data, codec=JSON_VALUE, options=MessageOptions(**options))
 
 
 async def published(publisher: Publisher, topic: Topic, *drafts: NewMessage) -> RoutedMessages:
@@ -63,9 +63,9 @@ async def test_message_is_routed_by_every_channel_that_matches(cast: Cast) -> No
     await a_channel(cast, topic, into[3], pattern="orders.>", filter='{"key": "x"}')
     drafts = [
         a_draft(),
-        a_draft(b'{"n":2}', "orders.eu.paid"),
-        a_draft(b'{"n":3}', "orders.eu", key="x"),
-        a_draft(b'{"n":0}', "stock.eu", key="x"),
+        a_draft(b'{"n":2}', type="orders.eu.paid"),
+        a_draft(b'{"n":3}', type="orders.eu", key="x"),
+        a_draft(b'{"n":0}', type="stock.eu", key="x"),
     ]
     answer = await published(publisher_of(cast.control), topic, *drafts)
     expected = [[0], [0, 1, 2], [0, 2, 3], [0]]
@@ -110,7 +110,7 @@ async def test_message_that_violates_one_schema_is_stored_in_no_queue(cast: Cast
     strict = await a_queue(cast, schema=schema)
     await a_channel(cast, topic, plain)
     channel = await a_channel(cast, topic, strict, alias="strict", pattern="orders.>")
-    broken = msgspec.structs.replace(a_draft(subject="orders.eu"), pointer="/messages/1/data")
+    broken = msgspec.structs.replace(a_draft(type="orders.eu"), pointer="/messages/1/data")
     error = await refused(cast, topic, (plain, strict), a_draft(b'{"n":7}'), broken)
     assert isinstance(error, Unprocessable)
     assert [fault.pointer for fault in error.faults] == ["/messages/1/data/n"]

@@ -10,7 +10,7 @@ from discue.crypto.signing import sign
 from discue.domain.egress import Target
 from discue.domain.headers import is_header_allowed
 from discue.domain.message_data import TEXT
-from discue.domain.messages import SUBJECT_HEADER
+from discue.domain.messages import TYPE_HEADER
 from discue.sending.request import ClientIdentity, attempt_head
 from discue.sending.response import RequestFailed
 from tests.support.attempts import KEY, LISTENER_ID, MESSAGE_ID, QUEUE_ID, request_to
@@ -79,11 +79,11 @@ def test_reserved_or_invalid_header_name_is_refused(name: str) -> None:
         head_of(headers=(("X-Fine", "x"), (name, "x")))
 
 
-def test_subject_is_sent_in_one_line_under_a_reserved_name() -> None:
-    assert not is_header_allowed(SUBJECT_HEADER, "orders.paid")
-    assert b"\r\ndiscue-subject: orders.paid\r\n" in head_of(headers=((SUBJECT_HEADER, "orders.paid"),))
+def test_type_is_sent_in_one_line_under_a_reserved_name() -> None:
+    assert not is_header_allowed(TYPE_HEADER, "orders.paid")
+    assert b"\r\ndiscue-type: orders.paid\r\n" in head_of(headers=((TYPE_HEADER, "orders.paid"),))
     with pytest.raises(RequestFailed, match="cannot be sent"):
-        head_of(headers=((SUBJECT_HEADER, "orders\r\nx: y"),))
+        head_of(headers=((TYPE_HEADER, "orders\r\nx: y"),))
 
 
 @given(st.text(max_size=10), st.text(max_size=10))

@@ -23,7 +23,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "MessageBody": {"data": "hello"},
     "TopicBody": {},
     "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
-    "TopicMessageBody": {"data": "hello", "subject": "orders.paid"},
+    "TopicMessageBody": {"data": "hello", "type": "orders.paid"},
     "TopicBatchBody": {"messages": [{"data": "hello"}]},
     "BatchBody": {"messages": [{"data": "hello"}]},
     "MessageChangeBody": {},

@@ -62,7 +62,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "schemas": "/schemas",
         "topics": "/topics",
         "topic": topic,
-        "topic-tried": f"{topic}?subject=orders.de.paid&data=%7B%22total%22%3A2000%7D",
+        "topic-tried": f"{topic}?type=orders.de.paid&data=%7B%22total%22%3A2000%7D",
         "topic-new": "/topics/new",
         "topic-edit": f"{topic}/edit",
         "topic-delete": f"{topic}/delete",

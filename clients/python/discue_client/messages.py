@@ -37,7 +37,7 @@ class MessageFields(TypedDict, total=False):
 class TopicMessageFields(MessageFields, total=False):
     """Fields of a message to a topic in addition to its data. None is like leaving a field out."""
 
-    subject: str | None
+    type: str | None
     """The text that patterns of channels are compared with, such as `orders.eu.paid`."""
 
 

@@ -180,7 +180,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     queue_id: str
     """The id of the queue that it leads to."""
     pattern: str | None = None
-    """Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
+    """Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
     pass.
     """
     filter: dict[str, Any] | None = None
@@ -758,8 +758,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
-    subject: str | None = None
-    """The subject, if it was published to a topic with one."""
+    type: str | None = None
+    """The type, if it was published to a topic with one."""
     deliveries: tuple[Delivery, ...] | None = None
     """Deliveries to the oldest 100 listeners."""
 
@@ -1631,8 +1631,8 @@ class TopicMessageBody(TypedDict, total=False):
     """Additional headers of each request: at most 32, with 4,096 characters in all."""
     retry: RetryBody | Sequence[int] | None
     """Retry policy. Omitted fields use the default."""
-    subject: str | None
-    """The subject of the message: words separated by dots."""
+    type: str | None
+    """The type of the event, which patterns of channels are compared with: words separated by dots."""
 
 
 class TopicMessageResponse(msgspec.Struct, frozen=True, kw_only=True):

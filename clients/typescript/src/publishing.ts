@@ -11,7 +11,7 @@ export interface PublishOptions extends Omit<MessageBody, "data" | "data_base64"
 }
 
 /** Fields of a message to a topic in addition to its data, and options of the request. */
-export interface TopicPublishOptions extends PublishOptions, Pick<TopicMessageBody, "subject"> {}
+export interface TopicPublishOptions extends PublishOptions, Pick<TopicMessageBody, "type"> {}
 
 /** Return a message in the form of the API, without the options of the request. */
 export function messageOf(data: unknown, options: TopicPublishOptions): TopicMessageBody {

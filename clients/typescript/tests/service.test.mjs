@@ -52,10 +52,10 @@ test("calls with the same idempotency key publish once", async () => {
 test("a topic is published to like a queue", async () => {
   const topic = (await client.topics.create()).id;
   await client.channels.create(topic, { queue_id: queue, pattern: "orders.*.paid" });
-  const options = { subject: "orders.eu.paid", headers: { "x-shop": "1" }, delay: 59.5, idempotencyKey: crypto.randomUUID() };
+  const options = { type: "orders.eu.paid", headers: { "x-shop": "1" }, delay: 59.5, idempotencyKey: crypto.randomUUID() };
   const sent = await client.topics.publish(topic, { order: 17 }, options);
   const again = await client.topics.publish(topic, { order: 17 }, options);
-  await client.topics.publish(topic, Uint8Array.of(0xff, 0), { subject: "orders.us.paid", expires_in: 60 });
+  await client.topics.publish(topic, Uint8Array.of(0xff, 0), { type: "orders.us.paid", expires_in: 60 });
   const ignored = await client.topics.publish(topic, "text");
 
   const [bytes, stored] = await messages();

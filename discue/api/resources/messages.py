@@ -178,7 +178,7 @@ class BatchBody(Body, kw_only=True):
     "key",
     "headers",
     "retry",
-    "subject",
+    "type",
     "queue_id",
     "deliveries",
     "size",
@@ -218,9 +218,9 @@ class MessageView(View, kw_only=True, frozen=True):
         ),
     ] = UNSET
     retry: RetryShown = UNSET
-    subject: Annotated[
-        str | UnsetType, doc("The subject, if it was published to a topic with one.", "orders.eu.paid")
-    ] = UNSET
+    type: Annotated[str | UnsetType, doc("The type, if it was published to a topic with one.", "orders.eu.paid")] = (
+        UNSET
+    )
     deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Deliveries to the oldest 100 listeners.")] = UNSET
 
 
@@ -296,7 +296,7 @@ async def get(call: Call) -> ApiResponse:
         deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
         retry=retry_view(options.retry),
-        subject=or_unset(options.subject),
+        type=or_unset(options.type),
         **({} if body is None else await fields_of_any_data(body, details.message.codec)),
     )
 

@@ -38,13 +38,13 @@ from discue.api.structs import (
 )
 from discue.control import topics
 from discue.control.topics import ChannelFields, TopicDetails
-from discue.domain import model, subjects
+from discue.domain import event_types, model
 from discue.domain.aliases import NameFields
 from discue.domain.errors import NotFound
+from discue.domain.event_types import check_type, is_type
 from discue.domain.messages import MessageOptions
 from discue.domain.reservations import PUBLISHES
 from discue.domain.scopes import Principal
-from discue.domain.subjects import check_subject, is_subject
 from discue.http.services import Services
 from discue.publishing.publish import NewMessage
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
@@ -54,13 +54,13 @@ from discue.store.time_slice import TimeSlice
 _WRITE_MESSAGE = Needs("messages", "write")
 
 _PATTERN_TEXT: Final = (
-    "Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass."
+    "Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass."
 )
-_PATTERN: Final = {"minLength": 1, "maxLength": subjects.MAX_CHARACTERS, "pattern": subjects.PATTERN}
+_PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
 _FILTER_TEXT: Final = "Which messages pass: conditions on their data, headers and key."
 _FILTER_EXAMPLE: Final = {"data": {"order.total": {"$gt": 100}}}
 _NO_OPTIONS: Final = MessageOptions()
-_EVENT_SUBJECT: Final = "ce-subject"
+_EVENT_TYPE: Final = "ce-type"
 
 
 @read_only("channels")
@@ -108,16 +108,16 @@ class ChannelView(View, kw_only=True, frozen=True):
 class TopicMessageBody(MessageBody, kw_only=True):
     """A message to publish to a topic."""
 
-    example: ClassVar = {"subject": "orders.eu.paid", "data": {"order": 17}}
+    example: ClassVar = {"type": "orders.eu.paid", "data": {"order": 17}}
 
-    subject: Annotated[
+    type: Annotated[
         Text,
         doc(
-            "The subject of the message: words separated by dots.",
+            "The type of the event, which patterns of channels are compared with: words separated by dots.",
             "orders.eu.paid",
             minLength=1,
-            maxLength=subjects.MAX_CHARACTERS,
-            pattern=subjects.SUBJECT,
+            maxLength=event_types.MAX_CHARACTERS,
+            pattern=event_types.TYPE,
         ),
     ] = UNSET
 
@@ -125,7 +125,7 @@ class TopicMessageBody(MessageBody, kw_only=True):
 class TopicBatchBody(BatchBody, kw_only=True):
     """Messages to publish to a topic."""
 
-    example: ClassVar = {"messages": [{"subject": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]}
+    example: ClassVar = {"messages": [{"type": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]}
 
     messages: Annotated[tuple[TopicMessageBody, ...], BATCH]
 
@@ -238,23 +238,23 @@ async def batch_limit(services: Services, principal: Principal, ids: tuple[str, 
 
 def _message_of_body(call: Call, body: TopicMessageBody, pointer: str) -> NewMessage:
     message = message_of_body(call, body, pointer)
-    if not isinstance(body.subject, str):
+    if not isinstance(body.type, str):
         return message
-    check_subject(body.subject, f"{pointer}/subject")
-    return _with_subject(message, body.subject)
+    check_type(body.type, f"{pointer}/type")
+    return _with_type(message, body.type)
 
 
 def _messages_of_events(call: Call, body: EventBody) -> list[NewMessage]:
-    # The subject of an event can be any text. Without a valid subject, only channels without a pattern match.
-    about = [unquote(dict(event.headers).get(_EVENT_SUBJECT, "")) for event in body.events]
+    # The type of a CloudEvent can be any text. Without a valid type, only channels without a pattern match.
+    types = [unquote(dict(event.headers)[_EVENT_TYPE]) for event in body.events]
     return [
-        _with_subject(message, subject) if is_subject(subject) else message
-        for message, subject in zip(messages_of_events(call, body), about, strict=True)
+        _with_type(message, event_type) if is_type(event_type) else message
+        for message, event_type in zip(messages_of_events(call, body), types, strict=True)
     ]
 
 
-def _with_subject(message: NewMessage, subject: str) -> NewMessage:
-    options = msgspec.structs.replace(message.options or _NO_OPTIONS, subject=subject)
+def _with_type(message: NewMessage, event_type: str) -> NewMessage:
+    options = msgspec.structs.replace(message.options or _NO_OPTIONS, type=event_type)
     return msgspec.structs.replace(message, options=options)
 
 

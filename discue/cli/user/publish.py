@@ -58,7 +58,7 @@ def command() -> Command:
 
 TOPIC: Final = (
     switch("--topic", "publish to a topic instead of a queue"),
-    option("--subject SUBJECT", "subject that channels of the topic match, such as orders.eu.paid"),
+    option("--type TYPE", "type of the event, which channels of the topic match, such as orders.eu.paid"),
 )
 """The arguments of messages to topics."""
 
@@ -70,8 +70,8 @@ def publish(
     from discue_client import NotFound  # noqa: PLC0415 - imported by now
 
     if arguments.topic:
-        if arguments.subject is not None:
-            fields = {**fields, "subject": arguments.subject}
+        if arguments.type is not None:
+            fields = {**fields, "type": arguments.type}
         sent = client.topics.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
         if not sent.queues:
             note(f"No channel of the topic {arguments.queue} accepts the message: it is not stored.")
@@ -85,9 +85,9 @@ def publish(
 
 
 def require_topic(arguments: argparse.Namespace) -> None:
-    """Raise UsageInvalid for a subject without a topic."""
-    if arguments.subject is not None and not arguments.topic:
-        raise UsageInvalid("Only messages to topics have a subject: add --topic.")
+    """Raise UsageInvalid for a type without a topic."""
+    if arguments.type is not None and not arguments.topic:
+        raise UsageInvalid("Only messages to topics have a type: add --topic.")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -243,7 +243,7 @@ def channels() -> CommandGroup:
         facts={**ALIAS, **facts, **CREATED},
         options=(
             option("--queue QUEUE", "alias or id of the queue; fixed", name, dest="queue_id"),
-            option("--pattern PATTERN", "pattern that subjects must match, such as orders.*.paid or orders.>"),
+            option("--pattern PATTERN", "pattern that types must match, such as orders.*.paid or orders.>"),
             FILTER,
         ),
         about="A channel leads from a topic into a queue.",

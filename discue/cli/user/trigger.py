@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _WORD = "example"
-"""The word of a subject where the pattern has a wildcard."""
+"""The word of a type where the pattern has a wildcard."""
 
 
 def command() -> Command:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
-    """Return the queue of the topic's first channel. Without a given subject, set one that matches its pattern."""
+    """Return the queue of the topic's first channel. Without a given type, set one that matches its pattern."""
     channels = list(client.channels.list(arguments.queue))
     if not channels:
         raise CommandFailed(
@@ -80,8 +80,8 @@ def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
             "--queue QUEUE`."
         )
     channel = channels[-1]
-    if arguments.subject is None and channel.pattern is not None:
-        arguments.subject = channel.pattern.replace("*", _WORD).replace(">", _WORD)
+    if arguments.type is None and channel.pattern is not None:
+        arguments.type = channel.pattern.replace("*", _WORD).replace(">", _WORD)
     return channel.queue_id
 
 

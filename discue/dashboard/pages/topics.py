@@ -14,10 +14,10 @@ from discue.dashboard.listing import names_offered, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route, plain_page
 from discue.domain.aliases import NameFields
 from discue.domain.errors import DiscueError
+from discue.domain.event_types import check_type
 from discue.domain.message_data import data_of
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.model import Channel
-from discue.domain.subjects import check_subject
 from discue.store.pagination import Selection
 from discue.store.time_slice import TimeSlice
 
@@ -69,12 +69,12 @@ async def show_topic(visit: Visit) -> Page:
     found = await topics.page_of_channels(visit.control, visit.principal, visit.ids[0], Selection(per_page=CHANNELS))
     channels = found.items[::-1]
     names = await queues.names(visit.control, visit.principal, {each.queue_public_id for each in channels})
-    given = {"subject": visit.query.get("subject", "").strip(), "data": visit.query.get("data", "")}
+    given = {"type": visit.query.get("type", "").strip(), "data": visit.query.get("data", "")}
     taken: dict[str, bool] | None = None
     error = None
-    if given["subject"] or given["data"]:
+    if given["type"] or given["data"]:
         try:
-            taken = await _try(visit, **given)
+            taken = await _try(visit, given["type"], given["data"])
         except DiscueError as fault:
             error = fault
     drawn = draw(channels, names, taken)
@@ -82,17 +82,17 @@ async def show_topic(visit: Visit) -> Page:
     return Page("topic.html", details.topic.alias, values)
 
 
-async def _try(visit: Visit, subject: str, data: str) -> dict[str, bool]:
+async def _try(visit: Visit, event_type: str, data: str) -> dict[str, bool]:
     """Return by queue whether a message would go there. Raises BadRequest and Unprocessable for an invalid one."""
-    if subject:
-        check_subject(subject, "/subject")
+    if event_type:
+        check_type(event_type, "/type")
     body, codec = data_of(value_of(data[:_LONGEST_DATA] or "{}", "json"))
     topic = await visit.control.cache.topic(visit.principal.organization, visit.ids[0])
-    options = encode_options(MessageOptions(subject=subject or None)) or b""
+    options = encode_options(MessageOptions(type=event_type or None)) or b""
     entry = Entry(0, "", visit.now, codec, body, extra=options)
     taken, time_slice = dict[str, bool](), TimeSlice()
     for way in topic.ways:
-        taken[way.queue] = way.takes(subject or None, entry)
+        taken[way.queue] = way.takes(event_type or None, entry)
         # A filter may take some milliseconds.
         await time_slice.pause_if_over()
     return taken

@@ -78,8 +78,8 @@ def test_schedule_is_set_shown_and_deleted(service: Service) -> None:
         (("schedules", "set", "wrong", "s", "--data", "1", "--cron", "never"), 1, "--cron must"),
         (("schedules", "set", "wrong", "s", "--starts-at", "2h"), 2, "is not a time such as 2026-07-01T12:00Z"),
         (("topics", "get", "nowhere"), 1, 'Topic "nowhere" not found.'),
-        (("publish", "wrong", "1", "--subject", "a.b"), 2, "Only messages to topics have a subject: add --topic"),
-        (("trigger", "wrong", "--subject", "a.b"), 2, "Only messages to topics have a subject: add --topic"),
+        (("publish", "wrong", "1", "--type", "a.b"), 2, "Only messages to topics have a type: add --topic"),
+        (("trigger", "wrong", "--type", "a.b"), 2, "Only messages to topics have a type: add --topic"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
 )
@@ -94,13 +94,13 @@ def test_error_names_the_argument(service: Service, arguments: tuple[str, ...], 
 
 def test_message_is_published_to_a_topic(service: Service) -> None:
     topic_with(service, "shop", "shop-paid", "--pattern", "orders.*.paid")
-    options = ("--subject", "orders.eu.paid", "--key", "k", "--idempotency-key", "once")
+    options = ("--type", "orders.eu.paid", "--key", "k", "--idempotency-key", "once")
     sent = [service.succeed("publish", "--topic", "shop", '{"order": 17}', *options) for _ in range(2)]
-    ignored = service.run("publish", "shop", "1", "--topic", "--subject", "orders.eu.sent")
+    ignored = service.run("publish", "shop", "1", "--topic", "--type", "orders.eu.sent")
     stored = only_message(service, "shop-paid")
 
     assert sent == [f"{stored['id']}\n"] * 2
-    assert (stored["data"], stored["key"], stored["subject"]) == ({"order": 17}, "k", "orders.eu.paid")
+    assert (stored["data"], stored["key"], stored["type"]) == ({"order": 17}, "k", "orders.eu.paid")
     assert ignored.returncode == 0
     assert ignored.stderr == "No channel of the topic shop accepts the message: it is not stored.\n"
 
@@ -136,13 +136,13 @@ def test_example_is_published_to_a_topic(service: Service) -> None:
     service.call("PUT", "/queues/triggered-queue", {"schema": {"order": {"type": "number", "min": 17}}})
     shown = json.loads(service.succeed("trigger", "--topic", "triggered", "--dry-run"))
     service.succeed("trigger", "--topic", "triggered", "--set", "order=18")
-    other = service.run("trigger", "--topic", "triggered", "--subject", "stock.low")
+    other = service.run("trigger", "--topic", "triggered", "--type", "stock.low")
     stored = only_message(service, "triggered-queue")
     service.succeed("topics", "set", "no-channel")
     without = service.run("trigger", "--topic", "no-channel")
 
     assert shown == {"order": 17}
-    assert (stored["data"], stored["subject"]) == ({"order": 18}, "orders.example.example")
+    assert (stored["data"], stored["type"]) == ({"order": 18}, "orders.example.example")
     assert "it is not stored" in other.stderr
     assert without.returncode == 1
     assert "Topic no-channel has no channel. Create one with `discue channels set no-channel NAME" in without.stderr

@@ -79,16 +79,16 @@ async def test_topic_is_published_to_like_a_queue(async_client: AsyncDiscue) -> 
     channel = await async_client.channels.create("shop", queue_id="paid", pattern="orders.*.paid")
 
     sent = await async_client.topics.publish(
-        "shop", Order(17), subject="orders.eu.paid", key="customer-9", expires_in=60, idempotency_key="k"
+        "shop", Order(17), type="orders.eu.paid", key="customer-9", expires_in=60, idempotency_key="k"
     )
     again = await async_client.topics.publish(
-        "shop", b"\x00\xff", subject="orders.eu.paid", delay=timedelta(minutes=1), headers={"x-shop": "1"}
+        "shop", b"\x00\xff", type="orders.eu.paid", delay=timedelta(minutes=1), headers={"x-shop": "1"}
     )
     ignored = await async_client.topics.publish("shop", "text")
 
     stored = await async_client.messages.get("paid", sent.id)
     assert (sent.queues, ignored.queues) == ((channel.queue_id,), ())
-    assert (stored.data, stored.key, stored.subject) == ({"id": 17}, "customer-9", "orders.eu.paid")
+    assert (stored.data, stored.key, stored.type) == ({"id": 17}, "customer-9", "orders.eu.paid")
     assert stored.expires_at is not None
     assert stored.expires_at - stored.created_at == pytest.approx(60_000, abs=5_000)
     later = await async_client.messages.get("paid", again.id)

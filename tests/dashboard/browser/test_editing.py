@@ -72,7 +72,7 @@ def test_topic_gets_a_channel_that_takes_the_tried_message(visiting: Callable[..
         page.get_by_label("Pattern").fill("invoices.>")
         page.get_by_role("button", name="Create the channel").click()
         expect(page.get_by_text("Channel created. It takes messages from now on.")).to_be_visible()
-        page.get_by_label("Subject").fill("invoices.paid")
+        page.get_by_label("Type").fill("invoices.paid")
         page.get_by_role("button", name="Try").click()
         expect(page.get_by_text("1 queue would get the message")).to_be_visible()
         page.get_by_role("link", name="Delete").click()

@@ -1359,8 +1359,8 @@ class Topics:
     ) -> models.TopicMessage:
         """Publish a message to a topic. When the response arrives, the message is durable in all queues that the
         topic's channels select, or in none. `data` is text or bytes, which are delivered as they are, or any
-        value with a JSON form. `fields` are `subject`, `key`, `delay` and the others of `TopicMessageFields`.
-        As with `client.publish`, the message is published once, however often the request is sent.
+        value with a JSON form. `fields` are `type`, `key`, `delay` and the others of `TopicMessageFields`. As
+        with `client.publish`, the message is published once, however often the request is sent.
         """
         found = self._requester.result(
             models.TopicMessageResponse,

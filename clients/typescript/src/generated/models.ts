@@ -201,10 +201,7 @@ export interface Channel {
   topic_id: string;
   /** The id of the queue that it leads to. */
   queue_id: string;
-  /**
-   * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
-   * pass.
-   */
+  /** Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass. */
   pattern?: string | undefined;
   /** Which messages pass: conditions on their data, headers and key. */
   filter?: Readonly<Record<string, unknown>> | undefined;
@@ -217,8 +214,8 @@ export interface ChannelBody {
   /** Id or alias of the queue that the channel leads to. Fixed at creation. */
   queue_id?: string | undefined;
   /**
-   * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
-   * pass. null: none.
+   * Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass.
+   * null: none.
    */
   pattern?: string | null | undefined;
   /** Which messages pass: conditions on their data, headers and key. null: all. */
@@ -861,8 +858,8 @@ export interface Message {
   state?: Open<"acknowledged" | "pending" | "retrying" | "missed" | "no_listeners"> | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
-  /** The subject, if it was published to a topic with one. */
-  subject?: string | undefined;
+  /** The type, if it was published to a topic with one. */
+  type?: string | undefined;
   /** Deliveries to the oldest 100 listeners. */
   deliveries?: readonly Delivery[] | undefined;
 }
@@ -975,8 +972,8 @@ export interface NewChannel {
   /** Id or alias of the queue that the channel leads to. Fixed at creation. */
   queue_id: string;
   /**
-   * Which subjects pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages
-   * pass. null: none.
+   * Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass.
+   * null: none.
    */
   pattern?: string | null | undefined;
   /** Which messages pass: conditions on their data, headers and key. null: all. */
@@ -2007,8 +2004,8 @@ export interface TopicMessageBody {
   headers?: Readonly<Record<string, string>> | null | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: RetryBody | readonly number[] | null | undefined;
-  /** The subject of the message: words separated by dots. */
-  subject?: string | null | undefined;
+  /** The type of the event, which patterns of channels are compared with: words separated by dots. */
+  type?: string | null | undefined;
 }
 
 /** The message that was published. */

@@ -1,6 +1,6 @@
-"""Subjects of messages that are published to topics, and the patterns that match them.
+"""Types of messages, and the patterns that match them.
 
-A subject is a list of words separated by dots, such as `orders.eu.paid`. In a pattern, `*` matches exactly one word,
+A type is a list of words separated by dots, such as `orders.eu.paid`. In a pattern, `*` matches exactly one word,
 and `>` at the end matches one or more words.
 """
 
@@ -15,17 +15,17 @@ MAX_CHARACTERS: Final = 255
 
 # Visible ASCII without the dot and the wildcards. There is only one way to match a text, so matching takes linear time.
 _WORD: Final = r"[!-)+,\-/-=?-~]+"
-SUBJECT: Final = rf"^{_WORD}(?:\.{_WORD})*$"
+TYPE: Final = rf"^{_WORD}(?:\.{_WORD})*$"
 PATTERN: Final = rf"^(?:>|(?:\*|{_WORD})(?:\.(?:\*|{_WORD}))*(?:\.>)?)$"
 
-_is_subject: Final = re.compile(SUBJECT).fullmatch
+_is_type: Final = re.compile(TYPE).fullmatch
 _is_pattern: Final = re.compile(PATTERN).fullmatch
 _RULE: Final = (
     f"must be words of visible ASCII characters, separated by single dots, at most {MAX_CHARACTERS} characters"
 )
 
 
-class SubjectPattern(msgspec.Struct, frozen=True, gc=False):
+class TypePattern(msgspec.Struct, frozen=True, gc=False):
     """A parsed pattern."""
 
     words: tuple[str, ...]
@@ -33,21 +33,21 @@ class SubjectPattern(msgspec.Struct, frozen=True, gc=False):
     is_open: bool
     """Whether the pattern ends with `>`."""
 
-    def matches(self, subject: str) -> bool:
-        """Return whether the subject matches, in linear time."""
+    def matches(self, event_type: str) -> bool:
+        """Return whether the type matches, in linear time."""
         # Wildcards match whole words, so comparing word by word suffices; nothing backtracks.
-        words = subject.split(".")
+        words = event_type.split(".")
         if len(words) <= len(self.words) if self.is_open else len(words) != len(self.words):
             return False
         return all(expected in ("*", word) for expected, word in zip(self.words, words, strict=False))
 
 
-def is_subject(text: str) -> bool:
-    return len(text) <= MAX_CHARACTERS and _is_subject(text) is not None
+def is_type(text: str) -> bool:
+    return len(text) <= MAX_CHARACTERS and _is_type(text) is not None
 
 
-def check_subject(subject: str, pointer: str) -> None:
-    if not is_subject(subject):
+def check_type(text: str, pointer: str) -> None:
+    if not is_type(text):
         raise invalid(pointer, f"{_RULE}, without * and >")
 
 
@@ -56,7 +56,7 @@ def check_pattern(pattern: str, pointer: str) -> None:
         raise invalid(pointer, f"{_RULE}; * must be a whole word, and > the last word")
 
 
-def parse_pattern(text: str) -> SubjectPattern:
-    # Parsed once per channel: publishing compares every subject with every pattern of a topic.
+def parse_pattern(text: str) -> TypePattern:
+    # Parsed once per channel: publishing compares every type with every pattern of a topic.
     words = tuple(text.split("."))
-    return SubjectPattern(words[:-1], is_open=True) if words[-1] == ">" else SubjectPattern(words, is_open=False)
+    return TypePattern(words[:-1], is_open=True) if words[-1] == ">" else TypePattern(words, is_open=False)

@@ -1,4 +1,4 @@
-"""Subjects, and the patterns that match them."""
+"""Types of messages, and the patterns that match them."""
 
 import re
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.subjects import MAX_CHARACTERS, check_pattern, check_subject, parse_pattern
+from discue.domain.event_types import MAX_CHARACTERS, check_pattern, check_type, parse_pattern
 
 words = st.sampled_from(["a", "b", "orders", "paid", "#!", "x-1"])
-subjects = st.lists(words, min_size=1, max_size=6)
+types = st.lists(words, min_size=1, max_size=6)
 patterns = st.builds(
     lambda chosen, rest: [*chosen, *rest],
     st.lists(st.one_of(words, st.just("*")), max_size=6),
@@ -19,14 +19,14 @@ patterns = st.builds(
 ).filter(bool)
 
 
-def matches(pattern: str, subject: str) -> bool:
+def matches(pattern: str, event_type: str) -> bool:
     check_pattern(pattern, "/pattern")
-    check_subject(subject, "/subject")
-    return parse_pattern(pattern).matches(subject)
+    check_type(event_type, "/type")
+    return parse_pattern(pattern).matches(event_type)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "subject", "expected"),
+    ("pattern", "event_type", "expected"),
     [
         ("orders.paid", "orders.paid", True),
         ("orders.paid", "orders.Paid", False),
@@ -47,8 +47,8 @@ def matches(pattern: str, subject: str) -> bool:
         ("*", "orders.eu", False),
     ],
 )
-def test_star_matches_one_word_and_arrow_the_rest(pattern: str, subject: str, *, expected: bool) -> None:
-    assert matches(pattern, subject) is expected
+def test_star_matches_one_word_and_arrow_the_rest(pattern: str, event_type: str, *, expected: bool) -> None:
+    assert matches(pattern, event_type) is expected
 
 
 def _expression(pattern: Sequence[str]) -> str:
@@ -58,25 +58,25 @@ def _expression(pattern: Sequence[str]) -> str:
     return r"\.".join(known.get(each) or re.escape(each) for each in pattern)
 
 
-@given(patterns, subjects)
-def test_pattern_matches_like_an_equivalent_regular_expression(pattern: list[str], subject: list[str]) -> None:
-    expected = re.fullmatch(_expression(pattern), ".".join(subject)) is not None
-    assert matches(".".join(pattern), ".".join(subject)) is expected
+@given(patterns, types)
+def test_pattern_matches_like_an_equivalent_regular_expression(pattern: list[str], event_type: list[str]) -> None:
+    expected = re.fullmatch(_expression(pattern), ".".join(event_type)) is not None
+    assert matches(".".join(pattern), ".".join(event_type)) is expected
 
 
-@given(subjects)
-def test_subject_matches_its_generalizations(subject: list[str]) -> None:
-    text = ".".join(subject)
+@given(types)
+def test_event_type_matches_its_generalizations(event_type: list[str]) -> None:
+    text = ".".join(event_type)
     assert matches(text, text)
-    assert matches(".".join("*" for _ in subject), text)
-    assert all(matches(".".join([*subject[:depth], ">"]), text) for depth in range(len(subject)))
+    assert matches(".".join("*" for _ in event_type), text)
+    assert all(matches(".".join([*event_type[:depth], ">"]), text) for depth in range(len(event_type)))
     assert not matches(f"{text}.>", text)
 
 
 @given(st.text(max_size=20))
-def test_subject_is_a_pattern_that_matches_only_itself(text: str) -> None:
+def test_event_type_is_a_pattern_that_matches_only_itself(text: str) -> None:
     try:
-        check_subject(text, "/subject")
+        check_type(text, "/type")
     except Unprocessable:
         return
     assert matches(text, text)
@@ -87,16 +87,16 @@ def test_subject_is_a_pattern_that_matches_only_itself(text: str) -> None:
     "text", ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\nb", "a\0", "é", "a" * (MAX_CHARACTERS + 1)]
 )
 def test_invalid_text_is_rejected_with_its_pointer(text: str) -> None:
-    for check in (check_subject, check_pattern):
+    for check in (check_type, check_pattern):
         with pytest.raises(Unprocessable) as caught:
             check(text, "/here")
         assert caught.value.faults[0].pointer == "/here"
 
 
 @pytest.mark.parametrize("text", ["*", "a.*", ">", "a.>", "a*", "a.b>"])
-def test_subject_with_wildcards_is_rejected(text: str) -> None:
+def test_event_type_with_wildcards_is_rejected(text: str) -> None:
     with pytest.raises(Unprocessable, match=r"without \* and >"):
-        check_subject(text, "/subject")
+        check_type(text, "/type")
 
 
 @pytest.mark.parametrize("text", ["a*", "*a", "a.b>", ">.a", "a.>.b", ">>", "**"])
