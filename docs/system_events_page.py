@@ -21,7 +21,8 @@ curl -X PUT https://discue.example.com/v1/queues/system%2Fevents/listeners/alert
   -d '{{"notify_url": "https://ops.example.com/discue", "filter": {{"data": {{"type": ["message.missed"]}}}}}}'
 ```
 
-The data of a message is a JSON object with the `type` of the event, which is also the message's alias, and with `at`.
+The data of a message is a JSON object with the `type` of the event, which is also the `type` and the alias of the message,
+and with `at`.
 Without a `filter` the listener gets all events.
 
 ## Behaviour

@@ -171,7 +171,7 @@ from discue_client.wire import given, path_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from discue_client.messages import TopicMessageFields
+    from discue_client.messages import MessageFields
 """
 
 
@@ -194,7 +194,7 @@ def _resource(name: str, text: str, attributes: list[str], methods: list[str]) -
 
 
 _PUBLISH: Final = """async def {name}(
-    self, {target}: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[TopicMessageFields]
+    self, {target}: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[MessageFields]
 ) -> {result}:
 {text}
 {code}
@@ -205,7 +205,7 @@ def _publish(schemas: Json, operation: Operation) -> str:
     """Return a method that is called like `client.publish`."""
     text = (
         f"{operation.text} `data` is text or bytes, which are delivered as they are, or any value with a JSON form. "
-        "`fields` are `type`, `key`, `delay` and the others of `TopicMessageFields`. As with `client.publish`, the "
+        "`fields` are `type`, `key`, `delay` and the others of `MessageFields`. As with `client.publish`, the "
         "message is published once, however often the request is sent."
     )
     arguments = f'"POST", {_path(operation)}, body=message_fields(data, **fields), idempotency_key=idempotency_key'

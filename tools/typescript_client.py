@@ -128,7 +128,7 @@ def _resources(schemas: Json, found: list[Operation]) -> str:
     types = sorted(_mentioned(text, ["Open", *(name for name, schema in schemas.items() if "properties" in schema)]))
     head = _MARK.format("Operations by resource.") + (
         '\nimport { Pages } from "../pages.js";\n'
-        'import { messageOf, type TopicPublishOptions } from "../publishing.js";\n'
+        'import { messageOf, type PublishOptions } from "../publishing.js";\n'
         'import { pathOf } from "../requester.js";\n'
         'import type { RequestOptions, Requester } from "../requester.js";\n'
         f'import type {{\n{"".join(f"  {name},{chr(10)}" for name in types)}}} from "./models.js";\n'
@@ -149,7 +149,7 @@ def _publish(schemas: Json, operation: Operation) -> str:
     target = operation.path.split("{")[1].split("_id}")[0]
     result, code = _call(schemas, operation, _path(operation), has_query=False)
     code = code.replace("body: fields", "body: messageOf(data, options)")
-    start = f"async {operation.name}({target}: string, data: unknown, options: TopicPublishOptions = {{}}): {result}"
+    start = f"async {operation.name}({target}: string, data: unknown, options: PublishOptions = {{}}): {result}"
     return _comment(text, 2) + f"  {start} {{\n{textwrap.indent(code, '    ')}\n  }}\n"
 
 

@@ -23,7 +23,7 @@ from discue.control.listener_fields import (
     RateFields,
 )
 from discue.control.listener_fields import DELAY_SECONDS as RETRY_DELAY_SECONDS
-from discue.domain import headers
+from discue.domain import event_types, headers
 from discue.domain.clock import check_unit
 from discue.domain.cloudevents import KEY_CHARACTERS
 from discue.domain.errors import invalid
@@ -47,6 +47,18 @@ _FINAL: Final = doc(
     items={"anyOf": _STATUSES},
 )
 _RATE: Final = doc("Requests per second.", 100, minimum=LOWEST_RATE, maximum=HIGHEST_RATE)
+
+TypeSent: TypeAlias = Annotated[
+    Text,
+    doc(
+        "The type of the event: words separated by dots.",
+        "order.paid",
+        minLength=1,
+        maxLength=event_types.MAX_CHARACTERS,
+        pattern=event_types.TYPE,
+    ),
+]
+TypeShown: TypeAlias = Annotated[str | UnsetType, doc("The type of the event.", "order.paid")]
 
 HEADERS: Final = doc(
     f"Additional headers of each request: at most {headers.MAX_HEADERS}, "

@@ -11,6 +11,7 @@ from discue.control.listener_fields import chosen_retry
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import Conflict, invalid, missing_field
+from discue.domain.event_types import checked_type
 from discue.domain.headers import Headers
 from discue.domain.message_data import BYTES, Data, SentData, as_sent, data_of, data_of_base64
 from discue.domain.messages import MessageOptions
@@ -55,6 +56,7 @@ class ScheduleFields(NameFields, frozen=True):
     catch_up_limit: int | UnsetType | None = UNSET
     data: SentData | None = None
     content_type: str | UnsetType | None = UNSET
+    type: str | UnsetType | None = UNSET
     key: str | UnsetType | None = UNSET
     headers: Headers | UnsetType = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
@@ -176,6 +178,7 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
     """Return the schedule after a request. The version of a new schedule is 0 before it, and 1 in the store."""
     content_type = chosen(stored.options.content_type, fields.content_type, None)
     data, codec = _data(stored, fields, content_type)
+    headers = stored.options.headers if isinstance(fields.headers, UnsetType) else fields.headers
     changed = msgspec.structs.replace(
         stored,
         alias=alias,
@@ -185,9 +188,10 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
         codec=codec,
         missed=_missed(stored.missed, fields),
         options=MessageOptions(
-            headers=stored.options.headers if isinstance(fields.headers, UnsetType) else fields.headers,
+            headers=headers,
             key=chosen(stored.options.key, fields.key, None),
             retry=chosen_retry(stored.options.retry, fields.retry),
+            type=checked_type(chosen(stored.options.type, fields.type, None), headers),
             content_type=content_type,
         ),
         expires_in=within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),

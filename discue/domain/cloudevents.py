@@ -11,6 +11,7 @@ import msgspec
 
 from discue.domain.clock import rfc3339
 from discue.domain.errors import below, invalid, malformed, missing_field
+from discue.domain.event_types import is_type
 from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers
 from discue.domain.json_text import decode_value
 from discue.domain.message_data import (
@@ -154,6 +155,8 @@ class EventMessage(msgspec.Struct, frozen=True):
     headers: Headers
     key: str | None
     """Ordering key, from the attribute `partitionkey`."""
+    type: str | None
+    """Type of the message; None if the type of the event does not have the form of one."""
     media_type: str
     """Media type of the data; "" without data."""
     pointer: str = ""
@@ -212,7 +215,8 @@ def _message(values: Mapping[str, str], data: Data, media_type: str, pointer: st
     headers = tuple((PREFIX + name, quote(value, safe=_UNENCODED)) for name, value in values.items())
     if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_CHARACTERS:
         raise invalid("", f"must have at most {MAX_HEADERS} attributes, with {MAX_CHARACTERS} characters as headers")
-    return EventMessage(*data, headers, values.get("partitionkey"), media_type, pointer)
+    event_type = values["type"] if is_type(values["type"]) else None
+    return EventMessage(*data, headers, values.get("partitionkey"), event_type, media_type, pointer)
 
 
 def _data_of_bytes(content: bytes, media_type: str, pointer: str) -> Data:

@@ -6,10 +6,12 @@ and `>` at the end matches one or more words.
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
-from discue.domain.errors import invalid
+from discue.domain.errors import below, invalid
+from discue.domain.headers import Headers
 
 MAX_CHARACTERS: Final = 255
 
@@ -49,6 +51,20 @@ def is_type(text: str) -> bool:
 def check_type(text: str, pointer: str) -> None:
     if not is_type(text):
         raise invalid(pointer, f"{_RULE}, without * and >")
+
+
+def checked_type(given: str | None, headers: Headers, pointer: str = "") -> str | None:
+    """Return the type of a message with these headers.
+
+    Raises Unprocessable for an invalid type, and for a header `ce-type` with another value.
+    """
+    if given is not None:
+        check_type(given, f"{pointer}/type")
+        for name, value in headers:
+            if name.lower() == "ce-type" and unquote(value) != given:
+                rule = f"must be the type of the message, {given}; leave out one of the two"
+                raise invalid(below(f"{pointer}/headers", name), rule, code="conflicting_fields")
+    return given
 
 
 def check_pattern(pattern: str, pointer: str) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from discue.domain.attempts import StoredAttempt
 from discue.domain.ids import decode, encode
+from discue.domain.messages import decode_options
 from discue.store.attempts import DeliveryKey
 from discue.store.engine import Transaction, Value
 from discue.store.message_log import WAITING, WHOLE_LOG, first_of_spans, seqs_around, spans_of_times
@@ -44,6 +45,7 @@ class MissedMessage(msgspec.Struct, frozen=True):
     delivery: DeliveryKey
     last_failure: StoredAttempt | None = None
     """None if nothing was sent, if it is no longer kept, or if it was not asked for."""
+    type: str | None = None
     listener_public_id: str = ""
     listener_alias: str = ""
     queue_public_id: str = ""
@@ -399,7 +401,7 @@ def _first(spans: Sequence[Candidate], count: int, ends: list[Key], *, newest_fi
 
 def _message(row: Sequence[Any], span: Candidate, of: Recipient) -> MissedMessage | None:
     """Return a message of a span; None if the listener has not missed it."""
-    seq, public_id, alias, stored_at, kind, origin_seq, other = row
+    seq, public_id, alias, stored_at, kind, origin_seq, extra, other = row
     if kind == WAITING or (origin_seq or seq) <= of.start_seq:
         return None
     # A message in a range was missed unless it has a delivery row or waits for an earlier message with its key.
@@ -408,7 +410,9 @@ def _message(row: Sequence[Any], span: Candidate, of: Recipient) -> MissedMessag
     delivery = (of.queue, seq, of.listener)
     names = (of.public_id, of.alias, of.queue_public_id, of.queue_alias)
     why = (span.reason, span.missed_at, span.attempts)
-    return MissedMessage(public_id, alias or public_id, seq, stored_at, *why, delivery, None, *names)
+    return MissedMessage(
+        public_id, alias or public_id, seq, stored_at, *why, delivery, None, decode_options(extra).type, *names
+    )
 
 
 @cache
@@ -427,6 +431,6 @@ def _messages_in(count: int, *, newest_first: bool) -> str:
                 AND b.key_hash IS NOT NULL AND b.listener = span.listener AND b.stream = 0 AND b.seq < l.seq
                 AND b.blocked > 0
             LIMIT 1)) END"""
-    columns = f"span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, {other}"
+    columns = f"span.place, l.seq, l.id, l.alias, l.stored_at, l.kind, l.origin_seq, l.extra, {other}"
     names = "place, is_range, listener, queue, low, high"
     return first_of_spans(columns, names, count, organization=organization, offset=offset, newest_first=newest_first)

@@ -10,6 +10,7 @@ from typing import Final
 
 from discue.domain.ids import event_id_of
 from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import MessageOptions, encode_options
 from discue.domain.quotas import QuotaName
 from discue.domain.system_events import MAX_STORED, SYSTEM_QUEUE_ALIAS, QuotaNear, ResourceName, SystemEvent, encode
 from discue.store import tallies
@@ -23,8 +24,8 @@ _RAISE_HEAD: Final = f"""
         WHERE organization = $2 AND alias = '{SYSTEM_QUEUE_ALIAS}' AND is_system = 1 AND deleted_at IS NULL)
     RETURNING queue, head, last_stored_at"""
 _INSERT: Final = f"""
-    INSERT INTO log (organization, queue, seq, stored_at, id, alias, size, codec, body)
-    VALUES ($1, $2, $3, $4, $5, $6, 0, {JSON_VALUE}, $7)"""
+    INSERT INTO log (organization, queue, seq, stored_at, id, alias, size, codec, extra, body)
+    VALUES ($1, $2, $3, $4, $5, $6, 0, {JSON_VALUE}, $7, $8)"""
 _QUOTA_KINDS: Final[Mapping[QuotaName, int]] = {"messages_a_day": 1_001, "bytes_stored": 1_002}
 """Kinds of tallies: the quota was reported on the day that begins with the period."""
 _MARK: Final = """
@@ -44,7 +45,8 @@ async def record(tx: Transaction, organization: int, event_id: int, event: Syste
     row = await tx.row(_RAISE_HEAD, event.at, organization)
     if row is not None:
         queue, seq, stored_at = row
-        values = (event_id_of(event_id), event.type, encode(event))
+        options = encode_options(MessageOptions(type=event.type))
+        values = (event_id_of(event_id), event.type, options, encode(event))
         await tx.execute(_INSERT, organization, queue, seq, stored_at, *values)
         tx.heads[organization, queue] = seq
 

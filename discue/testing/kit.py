@@ -164,22 +164,31 @@ class Kit:
         return list(self.client.messages.list(queue, data="true"))[::-1]
 
     def assert_published(
-        self, queue: str, data: Any = ANYTHING, *, key: Any = ANYTHING, count: int | None = None
+        self,
+        queue: str,
+        data: Any = ANYTHING,
+        *,
+        type: Any = ANYTHING,  # noqa: A002 - the name of the field
+        key: Any = ANYTHING,
+        count: int | None = None,
     ) -> None:
-        """Fail unless so many messages have this data and key; without a count, at least one.
+        """Fail unless so many messages have this data, type and key; without a count, at least one.
 
         Of a mapping, the named fields count: the data may have others.
         """
         __tracebackhide__ = True
         messages = self.published(queue)
-        found = sum(_fits(message.data, data) and (key is ANYTHING or message.key == key) for message in messages)
+        found = sum(
+            _fits(message.data, data) and type in (ANYTHING, message.type) and key in (ANYTHING, message.key)
+            for message in messages
+        )
         wanted = "a message" if count is None else f"{count} message{'' if count == 1 else 's'}"
         if found != count if count is not None else not found:
-            shown = "\n".join(f"  {message.id}  key={message.key!r}  {message.data!r}" for message in messages)
+            shown = "\n".join(f"  {each.id}  type={each.type!r}  key={each.key!r}  {each.data!r}" for each in messages)
+            given = (("", data), ("type ", type), ("key ", key))
+            what = "".join(f" with {name}{value!r}" for name, value in given if value is not ANYTHING)
             raise AssertionError(
-                f'queue "{queue}": expected {wanted}'
-                f"{'' if data is ANYTHING else f' with {data!r}'}{'' if key is ANYTHING else f' with key {key!r}'}, "
-                f"got {found}. It has:\n{shown or '  no messages'}"
+                f'queue "{queue}": expected {wanted}{what}, got {found}. It has:\n{shown or "  no messages"}'
             )
 
     def close(self, *, server_ends: bool = False) -> None:

@@ -60,17 +60,23 @@ class KitListener:
         recorded = self._client.listeners.attempts(self.queue, self.id, limit=limit)
         return [self._client.listeners.attempt(self.queue, self.id, each.id) for each in recorded][::-1]
 
-    def assert_received(self, count: int | None = None, *, data: Any = ANYTHING, key: Any = ANYTHING) -> None:
-        """Fail unless so many requests came with this data and key; without a count, at least one.
+    def assert_received(
+        self,
+        count: int | None = None,
+        *,
+        data: Any = ANYTHING,
+        type: Any = ANYTHING,  # noqa: A002 - the name of the field
+        key: Any = ANYTHING,
+    ) -> None:
+        """Fail unless so many requests came with this data, type and key; without a count, at least one.
 
         Each attempt is a request. A failure shows all attempts.
         """
         __tracebackhide__ = True
-        found = sum(self._is_meant(event, data, key) for event in self.received)
+        found = sum(self._is_meant(event, data, type, key) for event in self.received)
         if found != count if count is not None else not found:
-            what = "".join(
-                f" with {name} {value!r}" for name, value in (("data", data), ("key", key)) if value is not ANYTHING
-            )
+            given = (("data", data), ("type", type), ("key", key))
+            what = "".join(f" with {name} {value!r}" for name, value in given if value is not ANYTHING)
             wanted = "a request" if count is None else f"{count} request{'' if count == 1 else 's'}"
             self._fail(f"expected {wanted}{what}, got {found}")
 
@@ -91,8 +97,8 @@ class KitListener:
             wanted = "an" if count is None else str(count)
             self._fail(f"expected {wanted} acknowledged message{'' if count in {None, 1} else 's'}, got {found}")
 
-    def _is_meant(self, event: Event[Any], data: Any, key: Any) -> bool:
-        if data is not ANYTHING and event.data != data:
+    def _is_meant(self, event: Event[Any], data: Any, event_type: Any, key: Any) -> bool:
+        if (data is not ANYTHING and event.data != data) or event_type not in (ANYTHING, event.type):
             return False
         return key is ANYTHING or self._client.messages.get(self.queue, event.id).key == key
 

@@ -45,7 +45,13 @@ LISTENER_OPTIONS = {
     "authentication": AUTHENTICATION["oauth2"],
     "filter": {"data": {"order.state": "paid"}},
 }
-MESSAGE_OPTIONS = {"key": "customer-9", "headers": {"x-trace": "7"}, "expires_at": 253_402_300_799_999, "retry": RETRY}
+MESSAGE_OPTIONS = {
+    "type": "order.paid",
+    "key": "customer-9",
+    "headers": {"x-trace": "7"},
+    "expires_at": 253_402_300_799_999,
+    "retry": RETRY,
+}
 
 REQUEST_ROWS = [row for row in rows() if row.kind == "request" and "[]" not in row.cells[0]]
 RESPONSE_ROWS = [row for row in rows() if row.kind == "response"]
@@ -204,10 +210,6 @@ class Samples:
         picture = self._owner.create(f"/queues/{queue}/messages", **PICTURE)
         yield self._owner.shown(f"/queues/{queue}/messages/{picture['id']}")
         yield from map(self._owner.shown, (*self._tried(), self._blocked()))
-        topic = f"/topics/{self._owner.create('/topics')['id']}"
-        self._owner.create(f"{topic}/channels", queue_id=queue)
-        routed = self._owner.create(f"{topic}/messages", data="x", type="orders.paid")
-        yield self._owner.shown(f"/queues/{queue}/messages/{routed['id']}")
 
     def _DeliveryView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         for path in self._tried():

@@ -165,6 +165,6 @@ def one_missed(owner: Caller) -> str:
     """The address of a listener that has missed a message: its only attempt failed."""
     queue = f"/queues/{owner.create('/queues')['id']}"
     path = f"{queue}/listeners/{owner.create(f'{queue}/listeners', retry={'attempts': 1}, **NOWHERE)['id']}"
-    owner.create(f"{queue}/messages", data="x")
+    owner.create(f"{queue}/messages", data="x", type="order.paid")
     owner.until(path, lambda shown: shown["messages"]["missed_count"] == 1)
     return path

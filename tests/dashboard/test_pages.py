@@ -147,8 +147,14 @@ def test_form_with_the_origin_of_the_service_is_accepted(service: DashboardServi
 
 def test_refused_publish_form_keeps_its_fields_and_names_the_fault(service: DashboardService, shop: Shop) -> None:
     browser, path = service.browser(), f"/queues/{shop.queue}/publish"
-    for typed, fault in (("{broken", "must be JSON"), ('{"order": "many", "total": 1}', "/order")):
-        answer = browser.post(path, data={"data": typed, "as": "json", "key": "k1"}, headers=SAME_ORIGIN)
+    rules = (
+        ("{broken", "", "must be JSON"),
+        ('{"order": "many", "total": 1}', "", "/order"),
+        ("{}", "a b", "visible ASCII"),
+    )
+    for typed, event_type, fault in rules:
+        fields = {"data": typed, "as": "json", "key": "k1", "type": event_type}
+        answer = browser.post(path, data=fields, headers=SAME_ORIGIN)
         assert answer.status_code in {400, 422}
         assert fault in answer.text
         assert 'aria-invalid="true"' in answer.text
@@ -186,7 +192,7 @@ def test_publish_form_starts_with_an_example_that_the_queue_accepts(
 def test_published_message_is_shown_with_its_deliveries(service: DashboardService, shop: Shop) -> None:
     browser, path = service.browser(), f"/queues/{shop.queue}/publish"
     typed = '{"order": 9001, "total": 1, "note": "<script>alert(1)</script>"}'
-    answer = browser.post(path, data={"data": typed, "as": "json"}, headers=SAME_ORIGIN)
+    answer = browser.post(path, data={"data": typed, "as": "json", "type": "order.paid"}, headers=SAME_ORIGIN)
     assert answer.status_code == 303, answer.text
     service.settle()
     message = answer.headers["location"].partition("dashboard")[2].partition("?")[0]
@@ -194,6 +200,8 @@ def test_published_message_is_shown_with_its_deliveries(service: DashboardServic
     assert page.status_code == 200
     assert "crm-sync" in page.text
     assert "Retry at" in page.text
+    assert '<dt>Type</dt><dd class="mono">order.paid</dd>' in page.text
+    assert '<span class="cut mono">order.paid</span>' in browser.get(f"/queues/{shop.queue}").text
     # The page has the response to one attempt, and links to those with the others.
     others = re.findall(r'href="(\?attempt=\w+)#', page.text)
     assert len(others) > 1

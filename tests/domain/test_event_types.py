@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.event_types import MAX_CHARACTERS, check_pattern, check_type, parse_pattern
+from discue.domain.event_types import MAX_CHARACTERS, check_pattern, check_type, checked_type, parse_pattern
 
 words = st.sampled_from(["a", "b", "orders", "paid", "#!", "x-1"])
 types = st.lists(words, min_size=1, max_size=6)
@@ -108,3 +108,22 @@ def test_partial_wildcard_is_rejected(text: str) -> None:
 def test_longest_pattern_matches_in_one_pass() -> None:
     many = ".".join("a" for _ in range((MAX_CHARACTERS + 1) // 2))
     assert matches(".".join("*" for _ in range((MAX_CHARACTERS + 1) // 2)), many)
+
+
+@pytest.mark.parametrize("header", [("x-type", "b"), ("ce-type", "order.50%"), ("CE-Type", "order.50%25")])
+def test_header_of_the_same_type_is_accepted(header: tuple[str, str]) -> None:
+    assert checked_type("order.50%", (header,)) == "order.50%"
+    assert checked_type(None, (header,)) is None
+
+
+@pytest.mark.parametrize("value", ["order.sent", "Order.Paid", "order%2esent", ""])
+def test_header_of_another_type_is_refused(value: str) -> None:
+    with pytest.raises(Unprocessable, match=r"must be the type of the message, order\.paid; leave out") as caught:
+        checked_type("order.paid", (("x-a", "b"), ("Ce-Type", value)), "/messages/1")
+    assert (caught.value.code, caught.value.faults[0].pointer) == ("conflicting_fields", "/messages/1/headers/Ce-Type")
+
+
+def test_invalid_type_is_named_before_its_headers() -> None:
+    with pytest.raises(Unprocessable) as caught:
+        checked_type("a b", (("ce-type", "c"),), "/messages/1")
+    assert caught.value.faults[0].pointer == "/messages/1/type"

@@ -44,7 +44,7 @@ async def test_message_is_published_by_the_commit_and_not_by_a_rollback(applicat
 async def test_message_has_its_fields_and_is_counted(application: Application) -> None:
     async with application.connected() as connection:
         await connection.execute(
-            """SELECT discue_publish('orders', ' {"b":1,"a":1.0} ', key => 'k', alias => 'first',
+            """SELECT discue_publish('orders', ' {"b":1,"a":1.0} ', key => 'k', alias => 'first', type => 'order.paid',
                 headers => '{"x-a":"b","X-B":"c d",
                     "traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
                 expires_at => clock_timestamp() + interval '1 hour')"""
@@ -58,7 +58,7 @@ async def test_message_has_its_fields_and_is_counted(application: Application) -
     options = decode_options(first.extra)
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert (options.key, options.headers) == ("k", (("x-a", "b"), ("X-B", "c d"), ("traceparent", traceparent)))
-    assert options.traceparent == traceparent
+    assert (options.type, options.traceparent) == ("order.paid", traceparent)
     ((alias, expires_at),) = await application.run("SELECT alias, expires_at FROM log WHERE seq = 1")
     assert (alias, expires_at) == ("first", first.expires_at)
     assert (second.body, second.codec) == (b"text", TEXT)

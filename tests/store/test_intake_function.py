@@ -5,7 +5,7 @@ import json
 import asyncpg
 import pytest
 
-from discue.domain import headers
+from discue.domain import event_types, headers
 from tests.store.intake_application import Application, publish
 from tests.store.rows import row_id, stored_organization, stored_queue
 
@@ -16,6 +16,7 @@ WRONG_CALLS = [
     ("'orders', to_json(repeat('x', 9000000))", "data has 9000000 bytes; at most 262144 are allowed."),
     ("'orders', ('[' || repeat(' ', 300000) || ']')::json", "data has 300002 bytes; at most 262144 are allowed."),
     ("'orders', '1', key => ''", "key must have 1 to 255 characters."),
+    ("'orders', '1', type => 'a..b'", "type must be words of visible ASCII characters"),
     ("'orders', '1', alias => 'a b'", "alias must be 1 to 64 characters of A-Z"),
     ("'orders', '1', headers => '[]'", "headers must be a JSON object of strings."),
     ("'orders', '1', headers => '{\"a\":1}'", 'The header "a" must be a string.'),
@@ -141,3 +142,41 @@ async def test_rules_for_headers_are_those_of_the_api(application: Application) 
         except asyncpg.InvalidParameterValueError:
             allowed = False
         assert allowed == headers.is_header_allowed(name, value), (name, value)
+
+
+async def test_rule_for_types_is_that_of_the_api(application: Application) -> None:
+    texts = [
+        "order.paid",
+        "!#$%&'()+,-/:;<=?@[]^_`{|}~",
+        "A.b",
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "a b",
+        "a*",
+        "a.>",
+        "\x7f",
+    ]
+    for text in [*texts, "é", "a\nb", "a\n", "a" * 255, "a" * 256]:
+        async with application.connected() as connection:
+            try:
+                await connection.execute("SELECT discue_publish('orders', '1', type => $1)", text)
+                allowed = True
+            except asyncpg.InvalidParameterValueError:
+                allowed = False
+        assert allowed == event_types.is_type(text), text
+
+
+async def test_header_with_another_type_is_refused_when_the_message_is_moved(application: Application) -> None:
+    async with application.connected() as connection:
+        await connection.execute(
+            """SELECT discue_publish('orders', '1', type => 'order.paid', headers => '{"ce-type":"order.sent"}')"""
+        )
+        await publish(connection, 2)
+    await application.intake.move()
+
+    assert await application.published() == [2]
+    [(error,)] = await application.run("SELECT error FROM intake")
+    assert "/headers/ce-type must be the type of the message, order.paid" in error

@@ -76,7 +76,9 @@ async def _world(store: Store, settings: Settings) -> World:
 
 
 async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: World) -> None:
-    made = await world.schedule(options=MessageOptions(headers=(("x-a", "b"),), key="k"), expires_in=60)
+    made = await world.schedule(
+        options=MessageOptions(headers=(("x-a", "b"),), key="k", type="report.due"), expires_in=60
+    )
     await world.run(FIRST - 1)
     assert await world.published() == []
     await world.run(FIRST + 3)
@@ -84,6 +86,7 @@ async def test_a_run_publishes_a_message_and_the_next_one_is_waited_for(world: W
     [entry] = await world.published()
     assert (entry.seq, entry.body, entry.codec, entry.stored_at) == (1, b'{"n":1}', JSON_VALUE, FIRST + 3)
     assert (entry.expires_at, entry.key_hash) == (FIRST + 60_003, hash_key("k"))
+    assert decode_options(entry.extra).type == "report.due"
     assert dict(decode_options(entry.extra).headers) == {
         "x-a": "b",
         SCHEDULE_HEADER: made.public_id,

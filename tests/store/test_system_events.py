@@ -12,6 +12,7 @@ from discue.domain import system_events as domain_events
 from discue.domain.ids import row_id_at
 from discue.domain.listener_health import Liveness
 from discue.domain.lockout import FAILURES, LockoutSubject
+from discue.domain.messages import decode_options
 from discue.domain.model import Listener
 from discue.domain.quotas import QuotaName, Quotas
 from discue.domain.schedule import ScheduleRun, SkipReason
@@ -71,7 +72,9 @@ async def _listener(store: Store) -> Listener:
 
 async def events_of(store: Store) -> list[dict[str, Any]]:
     page = await store.page(OURS, SYSTEM.id, 0, 1_000, max_bytes=1 << 20)
-    return [msgspec.json.decode(entry.body) for entry in page.entries]
+    events = [msgspec.json.decode(entry.body) for entry in page.entries]
+    assert [decode_options(entry.extra).type for entry in page.entries] == [event["type"] for event in events]
+    return events
 
 
 def names(listener: Listener) -> dict[str, Any]:

@@ -23,8 +23,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "MessageBody": {"data": "hello"},
     "TopicBody": {},
     "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
-    "TopicMessageBody": {"data": "hello", "type": "orders.paid"},
-    "TopicBatchBody": {"messages": [{"data": "hello"}]},
     "BatchBody": {"messages": [{"data": "hello"}]},
     "MessageChangeBody": {},
     "UserBody": {"email": "ada@example.com", "role": "viewer"},

@@ -364,22 +364,27 @@ def test_failed_assertion_shows_the_attempts(kit: Kit) -> None:
     ]
 
 
-def test_assertions_tell_data_keys_and_order(kit: Kit) -> None:
+def test_assertions_tell_data_types_keys_and_order(kit: Kit) -> None:
     billing = kit.listener("orders")
     kit.publish("orders", {"n": 1, "x": 0}, key="a")
-    kit.publish("orders", {"n": 2}, key="b")
+    kit.publish("orders", {"n": 2}, type="order.paid", key="b")
     kit.settled()
 
     billing.assert_received()
     billing.assert_received(2)
     billing.assert_received(1, data={"n": 2}, key="b")
     billing.assert_received(0, data={"n": 2}, key="a")
+    billing.assert_received(1, type="order.paid")
+    billing.assert_received(1, type=None, data={"n": 1, "x": 0})
+    kit.assert_published("orders", {"n": 2}, type="order.paid", count=1)
     kit.assert_published("orders", {"n": 1}, count=1)
     kit.assert_published("orders", key="b")
     with pytest.raises(AssertionError, match=r"expected a message with \{'n': 3\}, got 0. It has:\n.*key='a'"):
         kit.assert_published("orders", {"n": 3})
-    with pytest.raises(AssertionError, match="expected 1 message with key 'c', got 0"):
-        kit.assert_published("orders", key="c", count=1)
+    with pytest.raises(AssertionError, match=r"(?s)expected 1 message with type 'a' with key 'b', got 0.*type='order"):
+        kit.assert_published("orders", type="a", key="b", count=1)
+    with pytest.raises(AssertionError, match=r"expected 1 request with type 'order.sent', got 0"):
+        billing.assert_received(1, type="order.sent")
     with pytest.raises(AssertionError, match=r"expected .* in this order, got"):
         billing.assert_received_in_order({"n": 2}, {"n": 1})
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class MessageFields(TypedDict, total=False):
     """Fields of a message in addition to its data. None is like leaving a field out."""
 
+    type: str | None
+    """Type of the event, such as `order.paid`: words separated by dots."""
     key: str | None
     """Messages with the same key stay in order, in an ordered queue."""
     alias: str | None
@@ -34,14 +36,7 @@ class MessageFields(TypedDict, total=False):
     retry: RetryBody | Sequence[int] | None
 
 
-class TopicMessageFields(MessageFields, total=False):
-    """Fields of a message to a topic in addition to its data. None is like leaving a field out."""
-
-    type: str | None
-    """The text that patterns of channels are compared with, such as `orders.eu.paid`."""
-
-
-def message_fields(data: object, **fields: Unpack[TopicMessageFields]) -> dict[str, Any]:
+def message_fields(data: object, **fields: Unpack[MessageFields]) -> dict[str, Any]:
     """Return the fields of a message as the API takes them."""
     message = {name: _number(value) for name, value in fields.items() if value is not None}
     message["data_base64" if isinstance(data, (bytes, bytearray, memoryview)) else "data"] = data

@@ -719,7 +719,7 @@ class Liveness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `key` and
+    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key` and
     `headers`.
     """
 
@@ -739,6 +739,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The data, if it was sent as `data_base64`."""
     content_type: str | None = None
     """The media type of the data, if it was published with one."""
+    type: str | None = None
+    """The type of the event."""
     deliver_at: int | None = None
     """When it is delivered, if later than its creation, in milliseconds since the epoch."""
     expires_at: int | None = None
@@ -758,8 +760,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
-    type: str | None = None
-    """The type, if it was published to a topic with one."""
     deliveries: tuple[Delivery, ...] | None = None
     """Deliveries to the oldest 100 listeners."""
 
@@ -780,6 +780,8 @@ class MessageBody(TypedDict, total=False):
     `application/json` if the data is JSON, `text/plain; charset=utf-8` for other strings, and
     `application/octet-stream` for `data_base64`.
     """
+    type: str | None
+    """The type of the event: words separated by dots."""
     deliver_at: int | None
     """When to deliver it, in milliseconds since the epoch: at most a year ahead; at once if it has passed. Cannot
     be combined with `delay`.
@@ -837,6 +839,8 @@ class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the listener."""
     stored_at: int
     """When the message was stored, in milliseconds since the epoch."""
+    type: str | None = None
+    """The type of the event."""
     missed_at: int
     """When it was missed, in milliseconds since the epoch."""
     reason: str
@@ -1002,6 +1006,8 @@ class PulledMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The receipt handle of the lease."""
     leased_until: int
     """When the lease ends, in milliseconds since the epoch."""
+    type: str | None = None
+    """The type of the event."""
     key: str | None = None
     """The key of the message."""
     headers: dict[str, str] | None = None
@@ -1480,6 +1486,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """The data, if it was sent as `data_base64`."""
     content_type: str | None = None
     """The media type of the data, if it was published with one."""
+    type: str | None = None
+    """The type of the event."""
     key: str | None = None
     """The key of each message."""
     headers: dict[str, str] | None = None
@@ -1599,40 +1607,6 @@ class TopicMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of the queues that the message was published to."""
     deliver_at: int | None = None
     """When it is delivered, if later than its creation, in milliseconds since the epoch."""
-
-
-class TopicMessageBody(TypedDict, total=False):
-    """A message to publish to a topic."""
-
-    alias: str | None
-    """The unique name. Default: the id."""
-    name: str | None
-    """A synonym of `alias`."""
-    data: Any
-    """The data: a string, or any other JSON value, which is delivered as written."""
-    data_base64: str | None
-    """Bytes, in base64, instead of `data`. A queue with a schema does not accept them."""
-    content_type: str | None
-    """The media type of the data. With a media type of JSON, a string is delivered as a JSON string. Default:
-    `application/json` if the data is JSON, `text/plain; charset=utf-8` for other strings, and
-    `application/octet-stream` for `data_base64`.
-    """
-    deliver_at: int | None
-    """When to deliver it, in milliseconds since the epoch: at most a year ahead; at once if it has passed. Cannot
-    be combined with `delay`.
-    """
-    delay: int | None
-    """How long to hold it back, in seconds. Cannot be combined with `deliver_at`."""
-    expires_at: int | None
-    """When it expires, in milliseconds since the epoch: a listener that has not received it by then misses it."""
-    key: str | None
-    """In an ordered queue, messages with the same key are delivered one after the other."""
-    headers: Mapping[str, str] | None
-    """Additional headers of each request: at most 32, with 4,096 characters in all."""
-    retry: RetryBody | Sequence[int] | None
-    """Retry policy. Omitted fields use the default."""
-    type: str | None
-    """The type of the event, which patterns of channels are compared with: words separated by dots."""
 
 
 class TopicMessageResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,6 +101,11 @@ class Event(Generic[T]):
         return int(text) if _TIMESTAMP.fullmatch(text) else 1
 
     @property
+    def type(self) -> str | None:
+        """Type of the event, such as `order.paid`; None without one. The signature does not cover it."""
+        return self.headers.get("discue-type")
+
+    @property
     def is_test(self) -> bool:
         """Whether this is a test request, not a message."""
         return self.headers.get("discue-test") == "true"

@@ -6,7 +6,7 @@ export * from "./errors.js";
 export type * from "./generated/models.js";
 export type { Pages } from "./pages.js";
 export type { RequestFields, RequestOptions } from "./requester.js";
-export type { PublishOptions, TopicPublishOptions } from "./publishing.js";
+export type { PublishOptions } from "./publishing.js";
 export { VERSION } from "./version.js";
 export { DataInvalid, SignatureInvalid, verifyWebhook } from "./webhook.js";
 export type { Reason, WebhookEvent, WebhookHeaders, WebhookOptions } from "./webhook.js";

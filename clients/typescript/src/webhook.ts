@@ -31,6 +31,8 @@ export interface WebhookEvent<T = unknown> {
   timestamp: Date;
   /** Number of the attempt, from 1. */
   attempt: number;
+  /** Type of the event, such as `order.paid`; undefined without one. The signature does not cover it. */
+  type: string | undefined;
   /** Whether this is a test request, not a message. */
   isTest: boolean;
   /** The text to store under a unique constraint: the id; on the requests of a replay, with the replay's id. */
@@ -106,6 +108,7 @@ export async function verifyWebhook<T = unknown>(
     data: dataOf(content, lowered.get("content-type") ?? "") as T,
     timestamp: new Date(timestamp * 1_000),
     attempt: TIMESTAMP.test(attempt) ? Number(attempt) : 1,
+    type: lowered.get("discue-type"),
     isTest: lowered.get("discue-test") === "true",
     deduplicationKey: replay ? `${id}/${replay}` : id,
     body: content,

@@ -60,7 +60,7 @@ test("a topic is published to like a queue", async () => {
 
   const [bytes, stored] = await messages();
   assert.deepEqual([again.id, sent.queues.length, ignored.queues], [sent.id, 1, []]);
-  assert.deepEqual([stored.id, stored.data, stored.headers], [sent.id, { order: 17 }, { "x-shop": "1" }]);
+  assert.deepEqual([stored.id, stored.data, stored.type, stored.headers], [sent.id, { order: 17 }, "orders.eu.paid", { "x-shop": "1" }]);
   assert.equal(bytes.data_base64, "/wA=");
 });
 

@@ -7,14 +7,14 @@ const client = new Discue({ url: "http://127.0.0.1:3000", apiKey: "key", timeout
 
 export async function allowed(): Promise<void> {
   const queue: Queue = await client.queues.update("orders", { ordered: true, alias: null });
-  const message: Message = await client.publish(queue.id, { order: 17 }, { key: "a", expires_in: 60, idempotencyKey: "k" });
+  const message: Message = await client.publish(queue.id, { order: 17 }, { type: "order.paid", key: "a", expires_in: 60, idempotencyKey: "k" });
   for await (const each of client.messages.list("orders", { state: "missed", limit: 5 })) console.log(each.key);
   for await (const page of client.messages.list(null).pages()) console.log(page[0]?.id);
   const pulled = await client.listeners.pull("orders", "billing", { wait: 20 }, { signal: AbortSignal.timeout(1_000) });
   const routed = await client.topics.publish("shop", { order: 17 }, { type: "orders.eu.paid", expires_in: 60, idempotencyKey: "k" });
   console.log(message.id, pulled.length, routed.queues.length);
   const event: WebhookEvent<{ order: number }> = await verifyWebhook("whsec_", new Uint8Array(), new Headers());
-  console.log(event.data.order);
+  console.log(event.data.order, event.type);
 }
 
 export function pointersOf(error: unknown): string[] {
@@ -30,8 +30,8 @@ export function isClock(reason: Reason): boolean {
 export async function refused(): Promise<void> {
   // @ts-expect-error: a field that the API does not have
   await client.publish("orders", 1, { priority: 5 });
-  // @ts-expect-error: only messages to topics have a type
-  await client.publish("orders", 1, { type: "orders.paid" });
+  // @ts-expect-error: a type is text
+  await client.publish("orders", 1, { type: 5 });
   // @ts-expect-error: a value that the API does not take
   await client.queues.create({ on_missed: "wait" });
   // @ts-expect-error: a required field is missing

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.delivery_options import FILTER_EXAMPLE, filter_given, filter_sent_doc, filter_view
+from discue.api.delivery_options import FILTER_EXAMPLE, TypeShown, filter_given, filter_sent_doc, filter_view
 from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES
 from discue.api.resource import ResourceKind, by_path, paged, view_of
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS, last_failure_fields
@@ -63,6 +63,7 @@ class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
     queue_id: Annotated[str, QUEUE_ID]
     listener_id: Annotated[str, LISTENER_ID]
     stored_at: Annotated[int, instant_doc("When the message was stored")]
+    type: TypeShown = UNSET
     missed_at: Annotated[int, instant_doc("When it was missed", 1_795_795_480_000)]
     reason: Annotated[
         str,

@@ -1,7 +1,7 @@
 """`/messages`, the messages of a queue, and publishing to it."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Final, TypeAlias, TypeVar, get_args
+from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,8 @@ from discue.api.delivery_options import (
     HeadersShown,
     RetrySent,
     RetryShown,
+    TypeSent,
+    TypeShown,
     due_at,
     key_given,
     retry_given,
@@ -60,6 +62,7 @@ from discue.api.structs import (
     instant_doc,
     names_given,
     read_only,
+    text_given,
     within,
 )
 from discue.auth.control_plane_cache import QueueRecord
@@ -70,6 +73,7 @@ from discue.domain.aliases import NameFields, check_alias, reconcile
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import invalid
 from discue.domain.etags import version_of
+from discue.domain.event_types import checked_type
 from discue.domain.message_data import JSON_VALUE, QUOTE, data_of
 from discue.domain.messages import MessageOptions, MessageState, StoredMessage
 from discue.domain.reservations import FEW_ROWS, MESSAGE, MESSAGES, PUBLISHES
@@ -79,8 +83,6 @@ from discue.http.services import Services
 from discue.publishing.publish import NewMessage, publish, stored_messages
 from discue.store.idempotency import StoredResponse
 from discue.store.time_slice import TimeSlice
-
-M = TypeVar("M")
 
 _READ, _LIST, _WRITE = Needs.of("messages")
 
@@ -96,21 +98,22 @@ _EXPIRES_AT: Final = instant_doc(
 DeliverAtShown: TypeAlias = Annotated[
     int | UnsetType, instant_doc("When it is delivered, if later than its creation", 1_767_225_600_000)
 ]
-_NO_OPTIONS: Final = (*(UNSET,) * 7, NOT_SENT)
+_NO_OPTIONS: Final = (*(UNSET,) * 8, NOT_SENT)
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
-@read_only("queue_id", "deliveries", "size", "state")
+@read_only("queue_id", "queues", "deliveries", "size", "state")
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
-    example: ClassVar = {"data": {"order": 17, "state": "paid"}}
+    example: ClassVar = {"type": "order.paid", "data": {"order": 17, "state": "paid"}}
     opaque_fields = ("data", "data_base64")
     exactly_one: ClassVar = EITHER_DATA
 
     data: Annotated[AsSent, DATA] = NOT_SENT
     data_base64: Base64Sent = NOT_SENT
     content_type: ContentTypeSent = UNSET
+    type: TypeSent = UNSET
     deliver_at: Annotated[
         Integer,
         doc(
@@ -138,7 +141,15 @@ class MessageBody(NamedBody, kw_only=True):
         """Whether anything was sent besides data as JSON and a name."""
         # One comparison, as this runs for every message that is published.
         timing = self.deliver_at, self.delay, self.expires_at
-        return (*timing, self.key, self.headers, self.retry, self.content_type, self.data_base64) != _NO_OPTIONS
+        return (
+            *timing,
+            self.type,
+            self.key,
+            self.headers,
+            self.retry,
+            self.content_type,
+            self.data_base64,
+        ) != _NO_OPTIONS
 
     def least_bytes(self) -> int:
         # {"data":…} with ,"alias":… and ,"name":… if they were sent. A character takes at least one byte.
@@ -189,7 +200,8 @@ class MessageChangeBody(NamedBody, kw_only=True):
 
 
 class MessageView(View, kw_only=True, frozen=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `key` and `headers`.
+    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key`
+    and `headers`.
 
     Options that were not set are omitted.
     """
@@ -200,6 +212,7 @@ class MessageView(View, kw_only=True, frozen=True):
     data: DataShown = UNSET
     data_base64: Base64Shown = UNSET
     content_type: ContentTypeShown = UNSET
+    type: TypeShown = UNSET
     deliver_at: DeliverAtShown = UNSET
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
     key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
@@ -218,9 +231,6 @@ class MessageView(View, kw_only=True, frozen=True):
         ),
     ] = UNSET
     retry: RetryShown = UNSET
-    type: Annotated[str | UnsetType, doc("The type, if it was published to a topic with one.", "orders.eu.paid")] = (
-        UNSET
-    )
     deliveries: Annotated[list[DeliveryView] | UnsetType, doc("Deliveries to the oldest 100 listeners.")] = UNSET
 
 
@@ -266,7 +276,7 @@ async def create_batch(call: Call) -> ApiResponse:
     if isinstance(body, EventBody):
         batch = messages_of_events(call, body)
     else:
-        batch = await messages_of_batch(call, body.messages, message_of_body)
+        batch = await messages_of_batch(call, body.messages)
     entries = await publish(
         call.services.publisher, await _queue(call), batch, once=call.idempotency_key, name=call.name
     )
@@ -296,7 +306,6 @@ async def get(call: Call) -> ApiResponse:
         deliver_at=or_unset(options.deliver_at),
         expires_at=details.message.expires_at or UNSET,
         retry=retry_view(options.retry),
-        type=or_unset(options.type),
         **({} if body is None else await fields_of_any_data(body, details.message.codec)),
     )
 
@@ -338,7 +347,7 @@ def messages_of_events(call: Call, body: EventBody) -> list[NewMessage]:
             event.data,
             event.codec,
             pointer=event.pointer,
-            options=MessageOptions(event.headers, event.key, media_type=event.media_type),
+            options=MessageOptions(event.headers, event.key, media_type=event.media_type, type=event.type),
             traceparent=traceparent_in(event.headers) or call.traceparent,
         )
         for event in body.events
@@ -350,14 +359,12 @@ def _check_number(messages: int, pointer: str) -> None:
         raise invalid(pointer, f"must have 1 to {BATCH_MESSAGES} messages")
 
 
-async def messages_of_batch(
-    call: Call, batch: Sequence[M], of_body: Callable[[Call, M, str], NewMessage]
-) -> list[NewMessage]:
+async def messages_of_batch(call: Call, batch: Sequence[MessageBody]) -> list[NewMessage]:
     """Return the messages to publish for a batch. Lets other tasks run. Raises BadRequest and Unprocessable."""
     _check_number(len(batch), "/messages")
     messages, time_slice = [], TimeSlice()
     for index, message in enumerate(batch):
-        messages.append(of_body(call, message, f"/messages/{index}"))
+        messages.append(message_of_body(call, message, f"/messages/{index}"))
         await time_slice.pause_if_over()
     return messages
 
@@ -383,11 +390,13 @@ def _with_options(call: Call, body: MessageBody, alias: str | None, pointer: str
     content_type = content_type_given(body.content_type, pointer)
     data, data_pointer = data_given(body.data, body.data_base64, content_type, pointer)
     deliver_at = due_at(body.deliver_at, body.delay, pointer, now)
+    own = headers.check_headers(body.headers, f"{pointer}/headers") if isinstance(body.headers, dict) else ()
     options = MessageOptions(
-        headers=headers.check_headers(body.headers, f"{pointer}/headers") if isinstance(body.headers, dict) else (),
+        headers=own,
         key=key_given(body.key, f"{pointer}/key"),
         retry=chosen_retry(None, retry_given(body.retry), pointer),
         deliver_at=deliver_at,
+        type=checked_type(text_given(body.type), own, pointer),
         content_type=content_type,
     )
     expires_at = body.expires_at if isinstance(body.expires_at, int) else None
@@ -417,6 +426,7 @@ def _listed(message: StoredMessage) -> MessageView:
         message,
         created_at=message.stored_at,
         expires_at=UNSET,
+        type=or_unset(options.type),
         key=or_unset(options.key),
         headers=dict(options.headers) or UNSET,
         **data,

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from discue.api.delivery_options import TypeShown
 from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter
 from discue.api.resource import or_unset
@@ -118,6 +119,7 @@ class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
     attempt: Annotated[int, doc("The number of this attempt, from 1.", 1, minimum=1)]
     receipt: Annotated[str, doc("The receipt handle of the lease.", _EXAMPLE_RECEIPT, pattern=RECEIPT_HANDLE_PATTERN)]
     leased_until: Annotated[int, instant_doc("When the lease ends", 1_795_536_310_000)]
+    type: TypeShown = UNSET
     key: Annotated[str | UnsetType, doc("The key of the message.", "customer-9")] = UNSET
     headers: Annotated[
         dict[str, str] | UnsetType,
@@ -248,6 +250,7 @@ def _view(leased: pulls.LeasedMessage) -> PulledMessageView:
         attempt=leased.attempt,
         receipt=str(leased.receipt),
         leased_until=leased.leased_until,
+        type=or_unset(options.type),
         key=or_unset(options.key),
         headers=dict(without_trace_headers(message_headers(options))) or UNSET,
         traceparent=(leased.trace and leased.trace.sent) or UNSET,

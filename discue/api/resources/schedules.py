@@ -11,6 +11,8 @@ from discue.api.delivery_options import (
     HeadersShown,
     RetrySent,
     RetryShown,
+    TypeSent,
+    TypeShown,
     key_given,
     retry_given,
     retry_view,
@@ -133,6 +135,7 @@ class ScheduleBody(NamedBody, kw_only=True):
     catch_up_limit: Annotated[Integer, _CATCH_UP_LIMIT] = UNSET
     starts_at: Annotated[Integer, _STARTS_AT] = UNSET
     ends_at: Annotated[Integer, _ENDS_AT] = UNSET
+    type: TypeSent = UNSET
     key: Annotated[
         Text,
         doc(
@@ -181,6 +184,7 @@ class ScheduleView(View, kw_only=True, frozen=True):
     data: DataShown = UNSET
     data_base64: Base64Shown = UNSET
     content_type: ContentTypeShown = UNSET
+    type: TypeShown = UNSET
     key: Annotated[str | UnsetType, doc("The key of each message.", "reports")] = UNSET
     headers: HeadersShown = UNSET
     retry: RetryShown = UNSET

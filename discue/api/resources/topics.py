@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, ClassVar, Final
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,7 +11,6 @@ from discue.api.decoding import EventBody
 from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
 from discue.api.resource import LinkTarget, ResourceKind, fields_of, links_of, or_unset, view_of
 from discue.api.resources.messages import (
-    BATCH,
     BatchBody,
     DeliverAtShown,
     MessageBody,
@@ -41,12 +39,9 @@ from discue.control.topics import ChannelFields, TopicDetails
 from discue.domain import event_types, model
 from discue.domain.aliases import NameFields
 from discue.domain.errors import NotFound
-from discue.domain.event_types import check_type, is_type
-from discue.domain.messages import MessageOptions
 from discue.domain.reservations import PUBLISHES
 from discue.domain.scopes import Principal
 from discue.http.services import Services
-from discue.publishing.publish import NewMessage
 from discue.publishing.topics import RoutedMessage, publish_to_topic, stored_routed_messages
 from discue.store.idempotency import StoredResponse
 from discue.store.time_slice import TimeSlice
@@ -59,8 +54,6 @@ _PATTERN_TEXT: Final = (
 _PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
 _FILTER_TEXT: Final = "Which messages pass: conditions on their data, headers and key."
 _FILTER_EXAMPLE: Final = {"data": {"order.total": {"$gt": 100}}}
-_NO_OPTIONS: Final = MessageOptions()
-_EVENT_TYPE: Final = "ce-type"
 
 
 @read_only("channels")
@@ -104,32 +97,6 @@ class ChannelView(View, kw_only=True, frozen=True):
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, _FILTER_EXAMPLE, type="object")] = UNSET
 
 
-@read_only("queues")
-class TopicMessageBody(MessageBody, kw_only=True):
-    """A message to publish to a topic."""
-
-    example: ClassVar = {"type": "orders.eu.paid", "data": {"order": 17}}
-
-    type: Annotated[
-        Text,
-        doc(
-            "The type of the event, which patterns of channels are compared with: words separated by dots.",
-            "orders.eu.paid",
-            minLength=1,
-            maxLength=event_types.MAX_CHARACTERS,
-            pattern=event_types.TYPE,
-        ),
-    ] = UNSET
-
-
-class TopicBatchBody(BatchBody, kw_only=True):
-    """Messages to publish to a topic."""
-
-    example: ClassVar = {"messages": [{"type": "orders.eu.paid", "data": "one"}, {"data": {"two": 2}}]}
-
-    messages: Annotated[tuple[TopicMessageBody, ...], BATCH]
-
-
 class TopicMessageView(View, kw_only=True, frozen=True):
     """A message that was published to a topic."""
 
@@ -169,9 +136,9 @@ async def publish(call: Call) -> TopicMessageResponse:
     """
     body = call.body
     if isinstance(body, EventBody):
-        [message] = _messages_of_events(call, body)
+        [message] = messages_of_events(call, body)
     else:
-        message = _message_of_body(call, body, "")
+        message = message_of_body(call, body, "")
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
     published = await publish_to_topic(
         call.services.publisher, topic, (message,), once=call.idempotency_key, name=call.name
@@ -195,9 +162,9 @@ async def publish_batch(call: Call) -> TopicMessagesResponse:
     """Publish many messages to a topic. Publishes all of them or none."""
     body = call.body
     if isinstance(body, EventBody):
-        batch = _messages_of_events(call, body)
+        batch = messages_of_events(call, body)
     else:
-        batch = await messages_of_batch(call, body.messages, _message_of_body)
+        batch = await messages_of_batch(call, body.messages)
     topic = await call.control.cache.topic(call.principal.organization, call.ids[0])
     published = await publish_to_topic(call.services.publisher, topic, batch, once=call.idempotency_key, name=call.name)
     return _published_batch(call, published.messages, published.stored_at)
@@ -234,28 +201,6 @@ async def batch_limit(services: Services, principal: Principal, ids: tuple[str, 
     """Return the limit, which is the same for every topic. Raises NotFound."""
     await services.control.cache.topic(principal.organization, ids[0])
     return BATCH_BYTES
-
-
-def _message_of_body(call: Call, body: TopicMessageBody, pointer: str) -> NewMessage:
-    message = message_of_body(call, body, pointer)
-    if not isinstance(body.type, str):
-        return message
-    check_type(body.type, f"{pointer}/type")
-    return _with_type(message, body.type)
-
-
-def _messages_of_events(call: Call, body: EventBody) -> list[NewMessage]:
-    # The type of a CloudEvent can be any text. Without a valid type, only channels without a pattern match.
-    types = [unquote(dict(event.headers)[_EVENT_TYPE]) for event in body.events]
-    return [
-        _with_type(message, event_type) if is_type(event_type) else message
-        for message, event_type in zip(messages_of_events(call, body), types, strict=True)
-    ]
-
-
-def _with_type(message: NewMessage, event_type: str) -> NewMessage:
-    options = msgspec.structs.replace(message.options or _NO_OPTIONS, type=event_type)
-    return msgspec.structs.replace(message, options=options)
 
 
 def _message_url(call: Call, queue: str, message: RoutedMessage) -> str:
@@ -327,7 +272,7 @@ ROUTES = (
         "/topics/{topic_id}/messages",
         publish,
         _WRITE_MESSAGE,
-        TopicMessageBody,
+        MessageBody,
         limit=message_limit,
         repeat=publish_again,
         events="one",
@@ -338,7 +283,7 @@ ROUTES = (
         "/topics/{topic_id}/messages/batch",
         publish_batch,
         _WRITE_MESSAGE,
-        TopicBatchBody,
+        BatchBody,
         codes=("too_many",),
         limit=batch_limit,
         repeat=publish_again,

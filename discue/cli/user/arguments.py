@@ -127,6 +127,7 @@ LISTENER: Final = argument("listener", "alias or id of the listener", name)
 HEADERS: Final = repeated(
     "--header NAME:VALUE", "header of each request to a listener; can be repeated", header, dest="headers"
 )
+TYPE: Final = option("--type TYPE", "type of the event, such as order.paid")
 DELAY: Final = option("--delay TIME", "deliver it later, such as 10m or 2h", duration)
 
 

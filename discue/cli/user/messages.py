@@ -32,6 +32,7 @@ def command() -> CommandGroup:
         "queue",
         columns={
             "ID": lambda each: each.id,
+            "TYPE": lambda each: each.type or "",
             "PUBLISHED": lambda each: when(each.created_at),
             "STATE": lambda each: each.state or "",
             "KEY": lambda each: each.key or "",
@@ -81,6 +82,7 @@ def _get(arguments: argparse.Namespace) -> None:
             ("published", when(message.created_at)),
             ("deliver at", when(message.deliver_at)),
             ("expires", when(message.expires_at)),
+            ("type", message.type or ""),
             ("key", message.key or ""),
             ("state", _state(message)),
             ("data", _data(message)),
@@ -151,6 +153,7 @@ def _missed(arguments: argparse.Namespace) -> None:
     rows = [
         (
             each.id,
+            each.type or "",
             names.get(each.queue_id, each.queue_id),
             names.get(each.listener_id, each.listener_id),
             when(each.missed_at),
@@ -160,7 +163,7 @@ def _missed(arguments: argparse.Namespace) -> None:
         )
         for each in found
     ]
-    say_table(("ID", "QUEUE", "LISTENER", "MISSED", "REASON", "ATTEMPTS", "LAST FAILURE"), rows)
+    say_table(("ID", "TYPE", "QUEUE", "LISTENER", "MISSED", "REASON", "ATTEMPTS", "LAST FAILURE"), rows)
 
 
 def _data(message: Message) -> str:

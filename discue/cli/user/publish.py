@@ -15,6 +15,7 @@ from discue.cli.output import note, say_result
 from discue.cli.user.arguments import (
     DELAY,
     HEADERS,
+    TYPE,
     content_of,
     duration,
     file_content,
@@ -40,7 +41,8 @@ def command() -> Command:
         option("--file FILE", "publish the bytes of a file as they are; needs --content-type"),
         switch("--lines", "publish each line of the standard input as a message"),
         option("--content-type TYPE", "media type of the data, such as image/png"),
-        *TOPIC,
+        TOPIC,
+        TYPE,
         option("--key KEY", "in an ordered queue, messages with the same key keep their order"),
         DELAY,
         option("--expires-in TIME", "do not deliver it after this time", duration),
@@ -56,11 +58,7 @@ def command() -> Command:
     )
 
 
-TOPIC: Final = (
-    switch("--topic", "publish to a topic instead of a queue"),
-    option("--type TYPE", "type of the event, which channels of the topic match, such as orders.eu.paid"),
-)
-"""The arguments of messages to topics."""
+TOPIC: Final = switch("--topic", "publish to a topic instead of a queue")
 
 
 def publish(
@@ -70,8 +68,6 @@ def publish(
     from discue_client import NotFound  # noqa: PLC0415 - imported by now
 
     if arguments.topic:
-        if arguments.type is not None:
-            fields = {**fields, "type": arguments.type}
         sent = client.topics.publish(arguments.queue, data, idempotency_key=idempotency_key, **fields)
         if not sent.queues:
             note(f"No channel of the topic {arguments.queue} accepts the message: it is not stored.")
@@ -84,14 +80,7 @@ def publish(
         raise
 
 
-def require_topic(arguments: argparse.Namespace) -> None:
-    """Raise UsageInvalid for a type without a topic."""
-    if arguments.type is not None and not arguments.topic:
-        raise UsageInvalid("Only messages to topics have a type: add --topic.")
-
-
 def run(arguments: argparse.Namespace) -> None:
-    require_topic(arguments)
     fields = _fields(arguments)
     if arguments.lines:
         _publish_lines(arguments, fields)
@@ -104,6 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {
+        "type": arguments.type,
         "key": arguments.key,
         "delay": arguments.delay,
         "expires_in": arguments.expires_in,

@@ -11,6 +11,7 @@ from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argum
 from discue.cli.output import json_text, say_fields, say_json, say_result, say_table, when
 from discue.cli.user.arguments import (
     HEADERS,
+    TYPE,
     alias,
     content_of,
     duration,
@@ -273,6 +274,7 @@ def schedules() -> CommandGroup:
             "starts": lambda each: when(each.starts_at),
             "ends": lambda each: when(each.ends_at),
             "missed runs": lambda each: each.missed_runs,
+            "type": lambda each: each.type or "",
             "key": lambda each: each.key or "",
             "data": lambda each: _json_text(each.data) if each.data_base64 is None else f"{each.data_base64} in base64",
             **CREATED,
@@ -281,6 +283,7 @@ def schedules() -> CommandGroup:
             option("--cron CRON", "times of the runs, such as '0 9 * * mon-fri' or @daily"),
             option("--time-zone NAME", "such as Europe/Berlin; default: UTC"),
             option("--data JSON", "data of each message; @FILE reads it from a file, - from the standard input"),
+            TYPE,
             option("--key KEY", "key of each message"),
             HEADERS,
             option("--status", "whether the schedule runs", choices=("enabled", "disabled")),

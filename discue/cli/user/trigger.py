@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from discue.cli.declarations import Command, argument, option, repeated, switch
 from discue.cli.exit_codes import CommandFailed, UsageInvalid
 from discue.cli.output import note, say_data, say_result
-from discue.cli.user.arguments import DELAY, name
+from discue.cli.user.arguments import DELAY, TYPE, name
 from discue.cli.user.command import connect, user_command
-from discue.cli.user.publish import TOPIC, publish, require_topic
+from discue.cli.user.publish import TOPIC, publish
 from discue.dashboard.json_example import NoExample, example_of
 from discue.domain.schema_rules import rules_to_json_schema
 
@@ -33,7 +33,8 @@ def command() -> Command:
             _change,
             dest="changes",
         ),
-        *TOPIC,
+        TOPIC,
+        TYPE,
         switch("--last", "use the last message, even if there is a schema"),
         option("--key KEY", "key of the message; default: that of the last message, if used"),
         DELAY,
@@ -54,7 +55,6 @@ def _change(text: str) -> tuple[list[str], Any]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    require_topic(arguments)
     with connect(arguments) as client:
         queue = _queue_of_topic(client, arguments) if arguments.topic else arguments.queue
         data, fields = _example(client, arguments, queue)
@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.dry_run:
             say_data(data)
             return
+        if arguments.type is not None:
+            fields["type"] = arguments.type
         if arguments.key is not None:
             fields["key"] = arguments.key
         if arguments.delay is not None:
@@ -102,7 +104,7 @@ def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> 
         )
     if last.data_base64 is not None:
         raise CommandFailed("The last message is not JSON. Publish bytes with `discue publish --file`.")
-    return last.data, {name: value for name in ("key", "headers") if (value := getattr(last, name))}
+    return last.data, {name: value for name in ("type", "key", "headers") if (value := getattr(last, name))}
 
 
 def _set(data: Any, path: list[str], value: Any) -> None:

@@ -17,6 +17,7 @@ from discue.dashboard.pages.message import message_of
 from discue.dashboard.pages.queue_forms import LANGUAGES, default_retention
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit, form_route
 from discue.domain.aliases import check_alias
+from discue.domain.event_types import checked_type
 from discue.domain.message_data import data_of, is_json
 from discue.domain.messages import MessageOptions
 from discue.domain.model import Queue
@@ -128,6 +129,7 @@ async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:
     return {
         "data": (message.body or b"").decode(errors="replace"),
         "as": "json" if is_json(message.codec) else "text",
+        "type": message.options.type or "",
         "key": message.options.key or "",
     }
 
@@ -143,7 +145,8 @@ async def act_publish(visit: Visit) -> Redirect:
         check_alias(name)
     key, delay = key_of(form.get("key", "")), number_of(form.get("delay", ""), "delay", _DELAYS)
     data, codec = data_of(value_of(form.get("data", ""), form.get("as", "json")))
-    options = MessageOptions(key=key, deliver_at=visit.now + delay * 1_000 if delay else None)
+    event_type = checked_type(form.get("type", "").strip() or None, ())
+    options = MessageOptions(key=key, type=event_type, deliver_at=visit.now + delay * 1_000 if delay else None)
     message = NewMessage(data, codec, name or None, options=None if options == MessageOptions() else options)
     (entry,) = await publish(visit.services.publisher, record, (message,))
     return Redirect(f"/queues/{visit.ids[0]}/messages/{entry.id}", "published")

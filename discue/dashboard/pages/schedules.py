@@ -140,6 +140,7 @@ def _edit(visit: Visit, schedule: Schedule) -> Edit:
         "ends_at": typed(timing.ends_at),
         "missed_runs": schedule.missed.runs,
         "catch_up_limit": str(schedule.missed.limit),
+        "type": schedule.options.type or "",
         "key": schedule.options.key or "",
         "expires_in": str(schedule.expires_in or ""),
     }
@@ -195,7 +196,7 @@ def _path(visit: Visit) -> str:
     return f"/queues/{visit.ids[0]}/schedules/{visit.ids[1]}"
 
 
-_TEXTS: Final = ("alias", "time_zone", "missed_runs")
+_TEXTS: Final = ("alias", "time_zone", "missed_runs", "type")
 _NUMBERS: Final = {"catch_up_limit": CATCH_UP, "expires_in": EXPIRES_IN_SECONDS}
 _TIMES: Final = ("starts_at", "ends_at")
 _SCHEDULE: Final = "/queues/{id}/schedules/{id}"

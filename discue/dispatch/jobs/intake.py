@@ -12,6 +12,7 @@ from discue.control.context import ControlContext
 from discue.dispatch.lease import Leadership
 from discue.domain.aliases import check_alias
 from discue.domain.errors import DiscueError, NotFound, StoreDamaged, Unavailable, Unprocessable, invalid
+from discue.domain.event_types import checked_type
 from discue.domain.headers import check_headers
 from discue.domain.json_text import is_too_deep
 from discue.domain.message_data import data_of
@@ -36,6 +37,7 @@ _WHITESPACE: Final = b" \t\r\n"
 class _Options(msgspec.Struct, frozen=True):
     """The options that the function stores with the data of a message."""
 
+    type: str | None = None
     key: str | None = None
     headers: dict[str, str] = {}
     alias: str | None = None
@@ -202,8 +204,10 @@ def message_of(row: IntakeRow, now: int) -> NewMessage:
         check_alias(options.alias)
     data, codec = data_of(value)
     deliver_at = options.deliver_at if (options.deliver_at or 0) > now else None
-    chosen = MessageOptions(check_headers(options.headers, "/headers"), options.key, deliver_at=deliver_at)
-    traceparent = traceparent_in(chosen.headers)
+    headers = check_headers(options.headers, "/headers")
+    event_type = checked_type(options.type, headers)
+    chosen = MessageOptions(headers, options.key, deliver_at=deliver_at, type=event_type)
+    traceparent = traceparent_in(headers)
     return NewMessage(
         data, codec, options.alias, expires_at=options.expires_at, options=chosen, traceparent=traceparent
     )

@@ -61,7 +61,8 @@ CREATE FUNCTION <schema>.discue_publish(
     headers JSON DEFAULT NULL,
     alias TEXT DEFAULT NULL,
     deliver_at TIMESTAMPTZ DEFAULT NULL,
-    expires_at TIMESTAMPTZ DEFAULT NULL
+    expires_at TIMESTAMPTZ DEFAULT NULL,
+    type TEXT DEFAULT NULL
 ) RETURNS VOID LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 #variable_conflict use_column
 DECLARE
@@ -108,6 +109,9 @@ BEGIN
     fault := CASE
         WHEN body IS NULL THEN 'data must be a JSON value; for null, write ''null''::json.'
         WHEN size > most THEN format('data has %s bytes; at most %s are allowed.', size, most)
+        WHEN length(discue_publish.type) > 255 OR discue_publish.type !~ '^[!-)+,\-/-=?-~]+(\.[!-)+,\-/-=?-~]+)*$' THEN
+            'type must be words of visible ASCII characters without * and >, separated by single dots, at most 255 '
+            'characters.'
         WHEN length(discue_publish.key) NOT BETWEEN 1 AND 255 THEN 'key must have 1 to 255 characters.'
         WHEN discue_publish.alias !~ '^[A-Za-z0-9._/-]{1,64}$' THEN
             'alias must be 1 to 64 characters of A-Z, a-z, 0-9, dot, underscore, slash and hyphen.'
@@ -129,6 +133,7 @@ BEGIN
         target,
         octet_length(body),
         json_strip_nulls(json_build_object(
+            'type', discue_publish.type,
             'key', discue_publish.key,
             'headers', discue_publish.headers,
             'alias', discue_publish.alias,

@@ -58,6 +58,7 @@ async def test_publish_by_name_stores_every_field(async_client: AsyncDiscue) -> 
     sent = await async_client.publish(
         "orders",
         Order(17),
+        type="order.paid",
         key="customer-9",
         delay=3_600.2,
         expires_in=7_200,
@@ -68,7 +69,8 @@ async def test_publish_by_name_stores_every_field(async_client: AsyncDiscue) -> 
 
     assert isinstance(sent, Message)
     assert found.data == {"id": 17}
-    assert (found.key, found.alias, found.headers) == ("customer-9", "o-17", {"x-shop": "north"})
+    assert (found.type, found.key, found.alias) == ("order.paid", "customer-9", "o-17")
+    assert found.headers == {"x-shop": "north"}
     assert (found.deliver_at or 0) >= before + 3_600_200
     assert (found.expires_at or 0) >= before + 7_199_999
 

@@ -325,6 +325,11 @@ def test_binary_event_gives_its_data_and_decoded_attributes() -> None:
     assert event.attributes == {**ATTRIBUTES, "subject": "grün", "datacontenttype": "application/json"}
 
 
+def test_type_of_a_message_is_in_its_own_header() -> None:
+    assert webhook().unwrap(BODY, headers_of(BODY, discue_type="order.paid")).type == "order.paid"
+    assert webhook().unwrap(BODY, headers_of(BODY)).type is None
+
+
 def test_message_with_a_type_but_no_version_is_no_event() -> None:
     assert webhook().unwrap(BODY, headers_of(BODY, ce_type="order.paid")).attributes == {}
 

@@ -20,7 +20,7 @@ from discue_client.wire import given, path_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from discue_client.messages import TopicMessageFields
+    from discue_client.messages import MessageFields
 
 
 class AsyncApiKeys:
@@ -558,6 +558,7 @@ class AsyncMessages:
         data: Any = UNSET,
         data_base64: str | UnsetType | None = UNSET,
         content_type: str | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         deliver_at: int | UnsetType | None = UNSET,
         delay: int | UnsetType | None = UNSET,
         expires_at: int | UnsetType | None = UNSET,
@@ -579,6 +580,7 @@ class AsyncMessages:
                 data=data,
                 data_base64=data_base64,
                 content_type=content_type,
+                type=type,
                 deliver_at=deliver_at,
                 delay=delay,
                 expires_at=expires_at,
@@ -1149,6 +1151,7 @@ class AsyncSchedules:
         catch_up_limit: int | UnsetType | None = UNSET,
         starts_at: int | UnsetType | None = UNSET,
         ends_at: int | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         key: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
@@ -1172,6 +1175,7 @@ class AsyncSchedules:
                 catch_up_limit=catch_up_limit,
                 starts_at=starts_at,
                 ends_at=ends_at,
+                type=type,
                 key=key,
                 headers=headers,
                 retry=retry,
@@ -1204,6 +1208,7 @@ class AsyncSchedules:
         catch_up_limit: int | UnsetType | None = UNSET,
         starts_at: int | UnsetType | None = UNSET,
         ends_at: int | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         key: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
@@ -1226,6 +1231,7 @@ class AsyncSchedules:
                 catch_up_limit=catch_up_limit,
                 starts_at=starts_at,
                 ends_at=ends_at,
+                type=type,
                 key=key,
                 headers=headers,
                 retry=retry,
@@ -1391,12 +1397,12 @@ class AsyncTopics:
         await self._requester.request("DELETE", path_of("topics", topic))
 
     async def publish(
-        self, topic: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[TopicMessageFields]
+        self, topic: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[MessageFields]
     ) -> models.TopicMessage:
         """Publish a message to a topic. When the response arrives, the message is durable in all queues that the
         topic's channels select, or in none. `data` is text or bytes, which are delivered as they are, or any
-        value with a JSON form. `fields` are `type`, `key`, `delay` and the others of `TopicMessageFields`. As
-        with `client.publish`, the message is published once, however often the request is sent.
+        value with a JSON form. `fields` are `type`, `key`, `delay` and the others of `MessageFields`. As with
+        `client.publish`, the message is published once, however often the request is sent.
         """
         found = await self._requester.result(
             models.TopicMessageResponse,
@@ -1408,7 +1414,7 @@ class AsyncTopics:
         return found.message
 
     async def publish_batch(
-        self, topic: str, *, messages: Sequence[models.TopicMessageBody], idempotency_key: str | None = None
+        self, topic: str, *, messages: Sequence[models.MessageBody], idempotency_key: str | None = None
     ) -> tuple[models.TopicMessage, ...]:
         """Publish many messages to a topic. Publishes all of them or none."""
         found = await self._requester.result(

@@ -59,6 +59,7 @@ class Delivery:
         self._consumer = consumer
         self.message = message
         self.id = message.id
+        self.type = message.type
         self.key = message.key
         self.attempt = message.attempt
         """How often the message was handed out, this time included."""

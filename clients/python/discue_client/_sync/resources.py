@@ -20,7 +20,7 @@ from discue_client.wire import given, path_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from discue_client.messages import TopicMessageFields
+    from discue_client.messages import MessageFields
 
 
 class ApiKeys:
@@ -546,6 +546,7 @@ class Messages:
         data: Any = UNSET,
         data_base64: str | UnsetType | None = UNSET,
         content_type: str | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         deliver_at: int | UnsetType | None = UNSET,
         delay: int | UnsetType | None = UNSET,
         expires_at: int | UnsetType | None = UNSET,
@@ -567,6 +568,7 @@ class Messages:
                 data=data,
                 data_base64=data_base64,
                 content_type=content_type,
+                type=type,
                 deliver_at=deliver_at,
                 delay=delay,
                 expires_at=expires_at,
@@ -1121,6 +1123,7 @@ class Schedules:
         catch_up_limit: int | UnsetType | None = UNSET,
         starts_at: int | UnsetType | None = UNSET,
         ends_at: int | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         key: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
@@ -1144,6 +1147,7 @@ class Schedules:
                 catch_up_limit=catch_up_limit,
                 starts_at=starts_at,
                 ends_at=ends_at,
+                type=type,
                 key=key,
                 headers=headers,
                 retry=retry,
@@ -1174,6 +1178,7 @@ class Schedules:
         catch_up_limit: int | UnsetType | None = UNSET,
         starts_at: int | UnsetType | None = UNSET,
         ends_at: int | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         key: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
@@ -1196,6 +1201,7 @@ class Schedules:
                 catch_up_limit=catch_up_limit,
                 starts_at=starts_at,
                 ends_at=ends_at,
+                type=type,
                 key=key,
                 headers=headers,
                 retry=retry,
@@ -1355,12 +1361,12 @@ class Topics:
         self._requester.request("DELETE", path_of("topics", topic))
 
     def publish(
-        self, topic: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[TopicMessageFields]
+        self, topic: str, data: object, *, idempotency_key: str | None = None, **fields: Unpack[MessageFields]
     ) -> models.TopicMessage:
         """Publish a message to a topic. When the response arrives, the message is durable in all queues that the
         topic's channels select, or in none. `data` is text or bytes, which are delivered as they are, or any
-        value with a JSON form. `fields` are `type`, `key`, `delay` and the others of `TopicMessageFields`. As
-        with `client.publish`, the message is published once, however often the request is sent.
+        value with a JSON form. `fields` are `type`, `key`, `delay` and the others of `MessageFields`. As with
+        `client.publish`, the message is published once, however often the request is sent.
         """
         found = self._requester.result(
             models.TopicMessageResponse,
@@ -1372,7 +1378,7 @@ class Topics:
         return found.message
 
     def publish_batch(
-        self, topic: str, *, messages: Sequence[models.TopicMessageBody], idempotency_key: str | None = None
+        self, topic: str, *, messages: Sequence[models.MessageBody], idempotency_key: str | None = None
     ) -> tuple[models.TopicMessage, ...]:
         """Publish many messages to a topic. Publishes all of them or none."""
         found = self._requester.result(

@@ -820,7 +820,10 @@ export interface Liveness {
   last_failure_msg: string;
 }
 
-/** A message. Responses to a publish have the base fields only; lists also `size`, `state`, `key` and `headers`. */
+/**
+ * A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key` and
+ * `headers`.
+ */
 export interface Message {
   /** The id, assigned when it is published. */
   id: string;
@@ -838,6 +841,8 @@ export interface Message {
   data_base64?: string | undefined;
   /** The media type of the data, if it was published with one. */
   content_type?: string | undefined;
+  /** The type of the event. */
+  type?: string | undefined;
   /** When it is delivered, if later than its creation, in milliseconds since the epoch. */
   deliver_at?: number | undefined;
   /** When it expires, in milliseconds since the epoch: a listener that has not received it by then misses it. */
@@ -858,8 +863,6 @@ export interface Message {
   state?: Open<"acknowledged" | "pending" | "retrying" | "missed" | "no_listeners"> | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
-  /** The type, if it was published to a topic with one. */
-  type?: string | undefined;
   /** Deliveries to the oldest 100 listeners. */
   deliveries?: readonly Delivery[] | undefined;
 }
@@ -878,6 +881,8 @@ export interface MessageBody {
    * stream` for `data_base64`.
    */
   content_type?: string | null | undefined;
+  /** The type of the event: words separated by dots. */
+  type?: string | null | undefined;
   /**
    * When to deliver it, in milliseconds since the epoch: at most a year ahead; at once if it has passed. Cannot be
    * combined with `delay`.
@@ -953,6 +958,8 @@ export interface MissedMessage {
   listener_id: string;
   /** When the message was stored, in milliseconds since the epoch. */
   stored_at: number;
+  /** The type of the event. */
+  type?: string | undefined;
   /** When it was missed, in milliseconds since the epoch. */
   missed_at: number;
   /** Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too old. */
@@ -1074,6 +1081,8 @@ export interface NewSchedule {
   starts_at?: number | null | undefined;
   /** The time before which it runs, in milliseconds since the epoch. */
   ends_at?: number | null | undefined;
+  /** The type of the event: words separated by dots. */
+  type?: string | null | undefined;
   /** The key of each message. In an ordered queue they are delivered one after the other. */
   key?: string | null | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
@@ -1293,6 +1302,8 @@ export interface PulledMessage {
   receipt: string;
   /** When the lease ends, in milliseconds since the epoch. */
   leased_until: number;
+  /** The type of the event. */
+  type?: string | undefined;
   /** The key of the message. */
   key?: string | undefined;
   /** The headers of the message, including attributes of an event (`ce-…`). */
@@ -1791,6 +1802,8 @@ export interface Schedule {
   data_base64?: string | undefined;
   /** The media type of the data, if it was published with one. */
   content_type?: string | undefined;
+  /** The type of the event. */
+  type?: string | undefined;
   /** The key of each message. */
   key?: string | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
@@ -1838,6 +1851,8 @@ export interface ScheduleBody {
   starts_at?: number | null | undefined;
   /** The time before which it runs, in milliseconds since the epoch. */
   ends_at?: number | null | undefined;
+  /** The type of the event: words separated by dots. */
+  type?: string | null | undefined;
   /** The key of each message. In an ordered queue they are delivered one after the other. */
   key?: string | null | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
@@ -1945,12 +1960,6 @@ export interface Topic {
   channels: readonly Reference[];
 }
 
-/** Messages to publish to a topic. */
-export interface TopicBatchBody {
-  /** The messages, in order. */
-  messages: readonly TopicMessageBody[];
-}
-
 /** A topic to create, or the changes to one. */
 export interface TopicBody {
   /** The unique name. Default: the id. */
@@ -1973,39 +1982,6 @@ export interface TopicMessage {
   queues: readonly string[];
   /** When it is delivered, if later than its creation, in milliseconds since the epoch. */
   deliver_at?: number | undefined;
-}
-
-/** A message to publish to a topic. */
-export interface TopicMessageBody {
-  /** The unique name. Default: the id. */
-  alias?: string | null | undefined;
-  /** The data: a string, or any other JSON value, which is delivered as written. */
-  data?: unknown;
-  /** Bytes, in base64, instead of `data`. A queue with a schema does not accept them. */
-  data_base64?: string | null | undefined;
-  /**
-   * The media type of the data. With a media type of JSON, a string is delivered as a JSON string. Default:
-   * `application/json` if the data is JSON, `text/plain; charset=utf-8` for other strings, and `application/octet-
-   * stream` for `data_base64`.
-   */
-  content_type?: string | null | undefined;
-  /**
-   * When to deliver it, in milliseconds since the epoch: at most a year ahead; at once if it has passed. Cannot be
-   * combined with `delay`.
-   */
-  deliver_at?: number | null | undefined;
-  /** How long to hold it back, in seconds. Cannot be combined with `deliver_at`. */
-  delay?: number | null | undefined;
-  /** When it expires, in milliseconds since the epoch: a listener that has not received it by then misses it. */
-  expires_at?: number | null | undefined;
-  /** In an ordered queue, messages with the same key are delivered one after the other. */
-  key?: string | null | undefined;
-  /** Additional headers of each request: at most 32, with 4,096 characters in all. */
-  headers?: Readonly<Record<string, string>> | null | undefined;
-  /** Retry policy. Omitted fields use the default. */
-  retry?: RetryBody | readonly number[] | null | undefined;
-  /** The type of the event, which patterns of channels are compared with: words separated by dots. */
-  type?: string | null | undefined;
 }
 
 /** The message that was published. */

@@ -5,7 +5,7 @@
  */
 
 import { Pages } from "../pages.js";
-import { messageOf, type TopicPublishOptions } from "../publishing.js";
+import { messageOf, type PublishOptions } from "../publishing.js";
 import { pathOf } from "../requester.js";
 import type { RequestOptions, Requester } from "../requester.js";
 import type {
@@ -84,7 +84,6 @@ import type {
   SecretResponse,
   StatisticsResponse,
   Topic,
-  TopicBatchBody,
   TopicBody,
   TopicMessage,
   TopicMessageResponse,
@@ -902,17 +901,13 @@ export class Topics {
    * channels select, or in none. `data` is a string or bytes, which are delivered as they are, or any value with a
    * JSON form. As with `client.publish`, the message is published once, however often the request is sent.
    */
-  async publish(topic: string, data: unknown, options: TopicPublishOptions = {}): Promise<TopicMessage> {
+  async publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<TopicMessage> {
     const found = await this.#requester.object<TopicMessageResponse>("POST", pathOf("topics", topic, "messages"), "message", { body: messageOf(data, options) }, options);
     return found.message;
   }
 
   /** Publish many messages to a topic. Publishes all of them or none. */
-  async publishBatch(
-    topic: string,
-    fields: TopicBatchBody,
-    options: RequestOptions = {},
-  ): Promise<readonly TopicMessage[]> {
+  async publishBatch(topic: string, fields: BatchBody, options: RequestOptions = {}): Promise<readonly TopicMessage[]> {
     const found = await this.#requester.object<TopicMessagesResponse>("POST", pathOf("topics", topic, "messages", "batch"), "messages", { body: fields }, options);
     return found.messages;
   }

@@ -223,13 +223,13 @@ def test_session_wakes_the_relays_of_the_process_after_the_commit(tmp_path: Path
 
 @pytest.mark.parametrize("data", ["<order/>", b"\x00\xff", ORDER, None, 17, "17"])
 def test_row_is_sent_as_the_message_that_was_given(data: Any) -> None:
-    row = new_row("orders", data, key="a", headers={"x-tenant": "t"}, content_type="application/x-order")
+    fields: dict[str, Any] = {"headers": {"x-tenant": "t"}, "content_type": "application/x-order", "type": "order.paid"}
+    row = new_row("orders", data, key="a", **fields)
 
     message = json.loads(wire.encode(message_of(Row(1, row.key, row.payload, row.form, row.fields))))
 
     expected = {"data_base64": "AP8="} if isinstance(data, bytes) else {"data": data}
-    other = {"key": "a", "headers": {"x-tenant": "t"}, "content_type": "application/x-order"}
-    assert message == other | expected
+    assert message == {"key": "a"} | fields | expected
 
 
 @pytest.mark.parametrize("delay", [90, 90.0, timedelta(seconds=90)])
