@@ -18,12 +18,12 @@ For operators and developers who want to be told when something needs them. Each
 ```sh
 curl -X PUT https://discue.example.com/v1/queues/system%2Fevents/listeners/alerts \\
   -H "X-API-KEY: $KEY" -H 'Content-Type: application/json' \\
-  -d '{{"notify_url": "https://ops.example.com/discue", "filter": {{"data": {{"type": ["message.missed"]}}}}}}'
+  -d '{{"notify_url": "https://ops.example.com/discue", "types": ["message.missed"]}}'
 ```
 
 The data of a message is a JSON object with the `type` of the event, which is also the `type` and the alias of the message,
 and with `at`.
-Without a `filter` the listener gets all events.
+Without `types` the listener gets all events.
 
 ## Behaviour
 

@@ -58,6 +58,16 @@ TypeSent: TypeAlias = Annotated[
         pattern=event_types.TYPE,
     ),
 ]
+TYPE_PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
+LISTENER_TYPES: Final = doc(
+    "Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A "
+    "message without a type matches none. null: all messages.",
+    ["order.*", "invoice.paid"],
+    minItems=1,
+    maxItems=event_types.MAX_PATTERNS,
+    items={"type": "string", **TYPE_PATTERN},
+)
+TypesSent: TypeAlias = Annotated[tuple[str, ...] | None | UnsetType, LISTENER_TYPES]
 TypeShown: TypeAlias = Annotated[str | UnsetType, doc("The type of the event.", "order.paid")]
 
 HEADERS: Final = doc(

@@ -14,6 +14,7 @@ from discue.domain import egress
 from discue.domain.aliases import NameFields, check_customer
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.errors import Fault, below, invalid, missing_field
+from discue.domain.event_types import check_patterns
 from discue.domain.headers import check_headers
 from discue.domain.model import DeliveryOptions, Listener, ListenerMode
 from discue.domain.rate import RateLimit
@@ -60,6 +61,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     max_in_flight: int | UnsetType | None = UNSET
     rate_limit: RateFields | UnsetType | None = UNSET
     retry: RetryOptions | UnsetType | None = UNSET
+    types: tuple[str, ...] | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
     format: str | UnsetType | None = UNSET
     lease_seconds: int | UnsetType | None = UNSET
@@ -82,6 +84,7 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
         max_in_flight=within(stored.max_in_flight, fields.max_in_flight, "/max_in_flight", MAX_IN_FLIGHT),
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
+        types=changed_types(stored.types, fields.types),
         filter=chosen(stored.filter, fields.filter, None),
         format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
@@ -92,6 +95,14 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
     if len(changed.description) > LONGEST_DESCRIPTION or not changed.description.isprintable():
         raise invalid("/description", f"must have at most {LONGEST_DESCRIPTION} printable characters")
     return changed
+
+
+def changed_types(stored: tuple[str, ...] | None, given: tuple[str, ...] | UnsetType | None) -> tuple[str, ...] | None:
+    """Return the types after a request. Raises Unprocessable."""
+    types = chosen(stored, given, None)
+    if types is not None:
+        check_patterns(types, "/types")
+    return types
 
 
 def chosen_retry(

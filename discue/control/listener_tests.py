@@ -4,10 +4,10 @@ import asyncio
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import UnsetType
 
 from discue.control import encryption, listeners, messages
 from discue.control.context import ControlContext, require_found
+from discue.control.listener_fields import OptionFields, changed_types
 from discue.control.listeners import ListenerPath, own_listener
 from discue.control.messages import Reserve
 from discue.crypto.signing import signing_key_of
@@ -15,7 +15,7 @@ from discue.domain import egress
 from discue.domain.attempts import Outcome
 from discue.domain.errors import invalid
 from discue.domain.filter_parser import check_filter
-from discue.domain.filters import ConditionResult, Filter
+from discue.domain.filters import ConditionResult, Filter, TypeFilter
 from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.message_data import Codec
 from discue.domain.messages import Entry
@@ -126,9 +126,10 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
 
 
 class FilterTestResult(msgspec.Struct, frozen=True):
-    """Whether the filter matches the message, and whether each of its conditions does on its own."""
+    """Whether types and filter match the message, and whether each condition of the filter does on its own."""
 
     matches: bool
+    type_matches: bool
     conditions: tuple[ConditionResult, ...] = ()
 
 
@@ -138,22 +139,25 @@ async def try_filter(
     path: ListenerPath,
     message: Entry | str,
     *,
-    given: str | UnsetType | None,
+    given: OptionFields,
     reserve: Reserve,
 ) -> FilterTestResult:
-    """Apply the `given` filter, by default that of the listener, to a made-up message, or a stored one by its id.
+    """Apply the `given` types and filter, by default those of the listener, to a made-up message or a stored one.
 
     The caller must be able to read the listener at `path` and a stored message. `reserve` is called with the size of
-    the data before the data is read. Raises Unprocessable for an invalid filter.
+    the data before the data is read. Raises Unprocessable for invalid types and an invalid filter.
     """
     details = await listeners.get(control, principal, *path)
-    chosen = check_filter(given)
+    options = details.listener.options
+    types = changed_types(options.types, given.types)
+    condition = check_filter(given.filter)
     if isinstance(message, str):
         message = entry_of_message((await messages.get(control, principal, path[0], message, reserve=reserve)).message)
-    chosen = chosen or check_filter(details.listener.options.filter)
-    if chosen is None:
-        return FilterTestResult(matches=True)
+    condition = condition or check_filter(options.filter)
+    type_matches = types is None or TypeFilter(types).accepts(message)
+    if condition is None:
+        return FilterTestResult(type_matches, type_matches)
     # On a thread: the message can have 8 MiB. One at a time, because each can keep the interpreter busy.
     async with control.checking:
-        matches, conditions = await asyncio.to_thread(Filter(chosen).explain, message)
-    return FilterTestResult(matches, tuple(conditions))
+        matches, conditions = await asyncio.to_thread(Filter(condition).explain, message)
+    return FilterTestResult(matches and type_matches, type_matches, tuple(conditions))

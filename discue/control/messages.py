@@ -160,8 +160,8 @@ def _defaults(control: ControlContext) -> SendingDefaults:
 async def _ask(filters: FilterDecisions, message: StoredMessage) -> None:
     """Let the filters decide that a read has noted, with pauses: there may be many."""
     time_slice = TimeSlice()
-    for text in tuple(filters.unasked):
-        filters.ask(message, text)
+    for criteria in tuple(filters.unasked):
+        filters.ask(message, criteria)
         # The slowest filter on the longest message takes many times as long as a time slice.
         await time_slice.pause_if_over(rests=True)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.filters import Filter
+from discue.domain.filters import Filter, TypeFilter
 from discue.domain.messages import Entry, decode_options
 from discue.domain.retry import RetryPolicy, effective_policy, with_options
 from discue.store.cursors import LaneRecord
@@ -54,7 +54,7 @@ class DeliveryRules:
 
     __slots__ = ("_deadline_ms", "_filters", "_waits_since_at_least", "has_filter")
 
-    def __init__(self, filters: Sequence[Filter], deadline_ms: int, waits_since_at_least: int = 0) -> None:
+    def __init__(self, filters: Sequence[TypeFilter | Filter], deadline_ms: int, waits_since_at_least: int = 0) -> None:
         """`waits_since_at_least` is when a replay was created: its messages wait since then, however old they are."""
         self._filters = filters
         self._deadline_ms = deadline_ms

@@ -5,6 +5,7 @@ and `>` at the end matches one or more words.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,6 +15,8 @@ from discue.domain.errors import below, invalid
 from discue.domain.headers import Headers
 
 MAX_CHARACTERS: Final = 255
+MAX_PATTERNS: Final = 100
+"""Maximum types and patterns of a listener."""
 
 # Visible ASCII without the dot and the wildcards. There is only one way to match a text, so matching takes linear time.
 _WORD: Final = r"[!-)+,\-/-=?-~]+"
@@ -70,6 +73,14 @@ def checked_type(given: str | None, headers: Headers, pointer: str = "") -> str 
 def check_pattern(pattern: str, pointer: str) -> None:
     if len(pattern) > MAX_CHARACTERS or not _is_pattern(pattern):
         raise invalid(pointer, f"{_RULE}; * must be a whole word, and > the last word")
+
+
+def check_patterns(patterns: Sequence[str], pointer: str) -> None:
+    """Raise Unprocessable unless these can be the types of a listener."""
+    if not 1 <= len(patterns) <= MAX_PATTERNS:
+        raise invalid(pointer, f"must have 1 to {MAX_PATTERNS} types or patterns; for all messages, send null")
+    for index, pattern in enumerate(patterns):
+        check_pattern(pattern, f"{pointer}/{index}")
 
 
 def parse_pattern(text: str) -> TypePattern:

@@ -2,13 +2,14 @@
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from discue.domain.event_types import parse_pattern
 from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, Regex, parse_filter
 from discue.domain.json_text import decode_value
 from discue.domain.message_data import is_json
@@ -19,6 +20,7 @@ _CACHED_BODIES: Final = 128
 _CACHED_BYTES: Final = 4_096
 _CACHED_FILTERS: Final = 1_000
 _CACHED_FINDERS: Final = 4_096
+_CACHED_TYPES: Final = 32
 _SHORT_LIST: Final = 16
 _SHORT_TEXT: Final = 1_000
 _LONG_PART: Final = 200
@@ -304,6 +306,29 @@ class Filter:
             return self._matches(message), list(_results(self._condition, message))
         finally:
             _lists.reset(token)
+
+
+class TypeFilter:
+    """The types and patterns of a listener. A message without a type matches none."""
+
+    def __init__(self, types: Sequence[str]) -> None:
+        patterns = [parse_pattern(each) for each in types]
+        # A queue has few types, so most messages need one lookup, whatever the number of patterns.
+        self._matches = lru_cache(_CACHED_TYPES)(lambda given: any(each.matches(given) for each in patterns))
+
+    def accepts(self, entry: Entry) -> bool:
+        event_type = decode_options(entry.extra).type
+        return event_type is not None and self._matches(event_type)
+
+
+Criteria: TypeAlias = tuple[tuple[str, ...] | None, str | None]
+"""The types and the text of the filter of a listener; None for all messages."""
+
+
+def filters_of(criteria: Criteria) -> tuple[TypeFilter | Filter, ...]:
+    """Return what must accept a message for a listener: the types first, which are matched without its data."""
+    types, text = criteria
+    return (*([] if types is None else [TypeFilter(types)]), *([] if text is None else [compile_filter(text)]))
 
 
 @lru_cache(_CACHED_FILTERS)

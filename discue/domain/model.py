@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from discue.domain.cloudevents import DeliveryFormat
+from discue.domain.filters import Criteria
 from discue.domain.headers import Headers
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
@@ -200,6 +201,8 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_limit: RateLimit | None = None
     """None: no limit."""
     retry: RetryOptions | None = None
+    types: tuple[str, ...] | None = None
+    """Types and patterns of the messages that it gets; None: every message."""
     filter: str | None = None
     """Text of the filter as the client sent it; None: every message."""
     format: DeliveryFormat = "plain"
@@ -209,6 +212,10 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: TraceMode = "propagate"
     description: str = ""
     """Text for people, such as the purpose of the listener."""
+
+    @property
+    def criteria(self) -> Criteria:
+        return self.types, self.filter
 
     def __repr__(self) -> str:
         # Headers may contain secrets.
@@ -294,7 +301,7 @@ class CursorCounts(msgspec.Struct, frozen=True):
 
 
 DeliveryState = Literal["acknowledged", "pending", "retrying", "missed", "filtered"]
-"""State of a delivery. `filtered`: the listener's filter does not match the message."""
+"""State of a delivery. `filtered`: the listener's types or filter do not match the message."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from discue.domain import waiting
-from discue.domain.filters import compile_filter
+from discue.domain.filters import Criteria, filters_of
 from discue.domain.ids import event_id_of, row_id_up_to
 from discue.domain.messages import StoredMessage
 from discue.domain.model import Delivery, DisabledBy, ListenerMode, ListenerStatus
@@ -77,6 +77,9 @@ _BLOCKING: Final = """
         AND e.stream = 0 AND e.seq < $3 AND e.blocked > 0 AND e.listener IN ({})"""
 
 
+_EVERYTHING: Final[Criteria] = (None, None)
+
+
 class LastAttempt(NamedTuple):
     """The last attempt to deliver a message to a listener."""
 
@@ -88,7 +91,7 @@ class LastAttempt(NamedTuple):
 
 
 class FilterDecisions:
-    """The decisions of listeners' filters on one message, by the text of the filter.
+    """The decisions of listeners on one message, by their types and the text of their filter.
 
     Asking many filters takes long. So a read with `asks_later` only notes those that it would ask, and its caller asks
     them outside of the transaction. Until then, a filter counts as one that accepts the message.
@@ -96,32 +99,31 @@ class FilterDecisions:
 
     def __init__(self, *, asks_later: bool = False) -> None:
         self._asks_later = asks_later
-        self._rejected: dict[str, bool] = {}
-        self._undecided: dict[str, str] = {}
+        self._rejected: dict[Criteria, bool] = {_EVERYTHING: False}
+        self._undecided: dict[str, Criteria] = {}
         """The filters of deliveries that were read before it was asked, by the public id of the listener."""
-        self.unasked: dict[str, None] = {}
+        self.unasked: dict[Criteria, None] = {}
 
     def rejects(self, message: StoredMessage, settings: str, listener_public_id: str = "") -> bool:
-        """Return whether a listener's current filter rejects the message."""
-        text = decode_delivery_options(settings).filter
-        if text is None:
-            return False
-        if text not in self._rejected:
+        """Return whether a listener's current types or filter reject the message."""
+        criteria = decode_delivery_options(settings).criteria
+        if criteria not in self._rejected:
             if self._asks_later:
-                self.unasked[text] = None
-                self._undecided[listener_public_id] = text
+                self.unasked[criteria] = None
+                self._undecided[listener_public_id] = criteria
                 return False
-            self.ask(message, text)
-        return self._rejected[text]
+            self.ask(message, criteria)
+        return self._rejected[criteria]
 
-    def ask(self, message: StoredMessage, text: str) -> None:
-        """Let a filter decide."""
-        self._rejected[text] = not compile_filter(text).accepts(entry_of_message(message))
-        self.unasked.pop(text, None)
+    def ask(self, message: StoredMessage, criteria: Criteria) -> None:
+        """Let types and a filter decide."""
+        entry = entry_of_message(message)
+        self._rejected[criteria] = not all(each.accepts(entry) for each in filters_of(criteria))
+        self.unasked.pop(criteria, None)
 
     def applied(self, delivery: Delivery) -> Delivery:
         """Return a delivery that was read before its filter was asked as the decision makes it."""
-        is_rejected = self._rejected.get(self._undecided.get(delivery.listener_public_id, ""), False)
+        is_rejected = self._rejected.get(self._undecided.get(delivery.listener_public_id, _EVERYTHING), False)
         return msgspec.structs.replace(delivery, state="filtered") if is_rejected else delivery
 
 
@@ -153,7 +155,7 @@ async def settings_of_customer(
 ) -> list[str]:
     """Read the stored settings of a customer's listeners that existed when the message was published.
 
-    The message was for those whose filter does not reject it. Filters to ask later are noted.
+    The message was for those whose types and filter do not reject it. Filters to ask later are noted.
     """
     values = (message.organization, customer, message.queue, message.origin_seq, SHOWN_LISTENERS)
     found = [settings for (settings,) in await tx.rows(_SETTINGS_OF_CUSTOMER, *values)]

@@ -87,6 +87,7 @@ def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
     data = {"order": {"total": 9, "state": "paid"}}
     assert shop.tried(data=data, headers={"x-shop": "north"}) == {
         "matches": True,
+        "type_matches": True,
         "conditions": [
             {"pointer": "/filter/data/order.total/$gt", "holds": True},
             {"pointer": "/filter/data/order.state", "holds": True},
@@ -102,10 +103,31 @@ def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
         assert shop.tried(**sample)["conditions"][0] == {"pointer": "/filter/data", "holds": False}
     assert shop.tried(data=0, key="c-9", filter={"key": "c-9"})["matches"]
     assert shop.shown()["filter"] == FILTER
-    assert Shop(cast).tried(data=1) == {"matches": True, "conditions": []}
+    assert Shop(cast).tried(data=1) == {"matches": True, "type_matches": True, "conditions": []}
 
 
-@pytest.mark.parametrize("sample", [{"data": 1}, {"data_base64": "AA=="}, {"content_type": "a/b"}, {"key": "k"}])
+def test_types_are_tried_on_a_message_that_is_made_up_or_stored(cast: Cast) -> None:
+    shop = Shop(cast, {"data": {"n": 1}})
+    cast.alice.put(shop.listener, json={"types": ["order.*"]}).raise_for_status()
+    for event_type, n, expected in (("order.paid", 1, True), ("order.paid", 2, False), ("invoice.paid", 1, False)):
+        found = shop.tried(data={"n": n}, type=event_type)
+        assert (found["matches"], found["type_matches"]) == (expected, event_type == "order.paid")
+        assert [each["holds"] for each in found["conditions"]] == [n == 1]
+    assert not shop.tried(data={"n": 1})["matches"], "the message has no type"
+    assert shop.tried(data={"n": 1}, types=None)["matches"]
+    assert shop.tried(data={"n": 1}, types=["invoice.>"], type="invoice.paid")["matches"]
+    stored = cast.alice.post(f"{shop.queue}/messages", json={"data": {"n": 1}, "type": "order.sent"}).json()["message"]
+    assert shop.tried(message_id=stored["id"])["matches"]
+    assert not shop.tried(message_id=stored["id"], types=["order.paid"])["matches"]
+    for asked, pointer in (({"types": []}, "/types"), ({"type": "a b"}, "/type")):
+        answer = cast.alice.post(f"{shop.listener}/filter-tests", json={"data": 1, **asked})
+        assert pointers(problem(answer, 422)) == [pointer]
+
+
+_SAMPLES = [{"data": 1}, {"data_base64": "AA=="}, {"content_type": "a/b"}, {"key": "k"}, {"type": "a"}]
+
+
+@pytest.mark.parametrize("sample", _SAMPLES)
 def test_filter_is_tried_on_a_sample_or_a_stored_message(cast: Cast, sample: dict[str, Any]) -> None:
     path = f"{Shop(cast).listener}/filter-tests"
     answer = problem(cast.alice.post(path, json={"message_id": "0" * 21, **sample}), 422)

@@ -99,3 +99,91 @@ def test_message_becomes_an_event_of_its_type(owner: Caller, receiver: Receiver,
     [received] = endpoint.until(1)
     named = received.headers.get("ce-type") if mode == "binary" else json.loads(received.content)["type"]
     assert (named, received.headers["discue-type"]) == ("order.paid", "order.paid")
+
+
+def _published(owner: Caller, path: str) -> dict[str, str]:
+    """Publish messages of some types, and one without. Returns their ids by type."""
+    types = ["order.paid", "order.eu.paid", "invoice.paid", "invoice", ""]
+    batch = [{"data": {"n": n}, **({"type": each} if each else {})} for n, each in enumerate(types)]
+    made = body(owner.ask("POST", f"{path}/messages/batch", {"messages": batch}))["messages"]
+    return {each: message["id"] for each, message in zip(types, made, strict=True)}
+
+
+@covers("listeners.md# Types")
+def test_listener_gets_only_messages_of_its_types(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, listener = listening(owner, endpoint, types=["order.*", "invoice", "invoice.refunded"])
+    ids = _published(owner, path)
+    last = owner.create(f"{path}/messages", data="last", type="order.last")["id"]
+    received = endpoint.until(3)
+    wanted = {ids["order.paid"], ids["invoice"], last}
+    assert {each.headers["webhook-id"] for each in received} == wanted
+    counts = owner.until(f"{path}/listeners/{listener['id']}", lambda shown: not shown["messages"]["pending_count"])
+    assert (counts["messages"]["acknowledged_count"], counts["messages"]["missed_count"]) == (3, 0)
+    for message in ids.values():
+        [delivery] = owner.shown(f"{path}/messages/{message}")["deliveries"]
+        assert delivery["state"] == ("acknowledged" if message in wanted else "filtered")
+    filtered = [message for message in ids.values() if message not in wanted]
+    for message in filtered:
+        assert len(owner.get(f"{path}/messages/{message}/deliveries?state=filtered")["deliveries"]) == 1
+
+
+def test_pulling_listener_gets_only_messages_of_its_types(owner: Caller) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}"
+    listener = owner.create(f"{path}/listeners", mode="pull", types=["invoice.>"], filter={"data": {"n": {"$gt": 0}}})
+    ids = _published(owner, path)
+    pulled = owner.get(f"{path}/listeners/{listener['id']}/messages")["messages"]
+    assert [each["id"] for each in pulled] == [ids["invoice.paid"]]
+
+
+def test_types_apply_before_the_filter_and_both_must_match(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, _ = listening(owner, endpoint, types=["order.>"], filter={"data": {"n": {"$gt": 0}}})
+    ids = _published(owner, path)
+    [received] = endpoint.until(1)
+    assert received.headers["webhook-id"] == ids["order.eu.paid"]
+
+
+def test_changed_types_apply_to_messages_that_wait(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    path, made = listening(owner, endpoint, types=["order.paid"], status="disabled")
+    listener = f"{path}/listeners/{made['id']}"
+    ids = _published(owner, path)
+    assert owner.change(listener, types=["invoice.paid"])["types"] == ["invoice.paid"]
+    owner.change(listener, status="enabled")
+    assert [each.headers["webhook-id"] for each in endpoint.until(1)] == [ids["invoice.paid"]]
+    assert "types" not in owner.change(listener, types=None)
+    untyped = owner.create(f"{path}/messages", data="x")["id"]
+    assert endpoint.until(2)[1].headers["webhook-id"] == untyped
+
+
+@pytest.mark.parametrize(
+    ("types", "status", "pointer"),
+    [
+        ([], 422, "/types"),
+        (["a"] * 101, 422, "/types"),
+        (["order.paid", "a b"], 422, "/types/1"),
+        (["order.>.paid"], 422, "/types/0"),
+        (["order*"], 422, "/types/0"),
+        ([""], 422, "/types/0"),
+        (["a", None], 400, "/types/1"),
+        ("order.paid", 400, "/types"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_invalid_types_are_refused(owner: Caller, types: Any, status: int, pointer: str) -> None:
+    path = f"/queues/{owner.create('/queues')['id']}/listeners"
+    made = owner.create(path, mode="pull", types=["a"] * 100)
+    assert pointers(owner.refused(status, "POST", path, {"mode": "pull", "types": types})) == [pointer]
+    assert pointers(owner.refused(status, "PUT", f"{path}/{made['id']}", {"types": types})) == [pointer]
+    assert owner.shown(f"{path}/{made['id']}")["types"] == ["a"] * 100
+
+
+def test_listener_of_system_events_chooses_by_type(owner: Caller, receiver: Receiver) -> None:
+    endpoint = receiver.endpoint()
+    system = "/queues/system%2Fevents/listeners"
+    owner.create(system, notify_url=endpoint.url, liveness_url=endpoint.url, types=["listener.*"])
+    path, made = listening(owner, receiver.endpoint())
+    owner.change(f"{path}/listeners/{made['id']}", status="disabled")
+    [received] = endpoint.until(1)
+    assert received.headers["discue-type"] == json.loads(received.content)["type"] == "listener.disabled"

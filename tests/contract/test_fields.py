@@ -43,6 +43,7 @@ LISTENER_OPTIONS = {
     "format": "cloudevents_structured",
     "trace": "none",
     "authentication": AUTHENTICATION["oauth2"],
+    "types": ["order.*"],
     "filter": {"data": {"order.state": "paid"}},
 }
 MESSAGE_OPTIONS = {

@@ -62,6 +62,7 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
         "customer": "acme",
         "notify_url": _URL,
         "liveness_url": f"{_URL}/live",
+        "types": " order.*\tinvoice.paid ",
         "filter": '{\r\n  "data": {"total": {"$gte": 5}}\r\n}',
         "format": "cloudevents_binary",
         "trace": "restart",
@@ -79,13 +80,14 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
     assert {name: stored[name] for name in plain} == {name: given[name] for name in plain}
     assert (stored["name"], stored["filter"]) == ("edited", {"data": {"total": {"$gte": 5}}})
     assert '{\n  "data": {"total": {"$gte": 5}}\n}' in editor.api.get(path).text
-    assert stored["headers"] == {"x-shop": "north", "x-colon": "a:b"}
+    assert (stored["types"], stored["headers"]) == (["order.*", "invoice.paid"], {"x-shop": "north", "x-colon": "a:b"})
     assert (stored["timeout"], stored["max_in_flight"]) == (20, 7)
     assert (stored["rate_limit"], stored["retry"]) == ({"per_second": 0.5, "burst": 3}, {"schedule": [10]})
     assert stored["authentication"] == {"type": "basic", "username": "discue"}
 
     settings = editor.browser.get(f"{path}/settings").text
     assert "<dd>0.5 per second, 3 at once</dd>" in settings
+    assert '<p class="mono">order.* invoice.paid</p>' in settings
     assert "<dt>Maximum attempts</dt><dd>2</dd>" in settings
     form = editor.form(f"{path}/edit")
     emptied = {name: "" for name in form if name not in {"version", "alias", "notify_url"}}
@@ -93,7 +95,16 @@ def test_listener_is_created_and_edited_with_all_of_its_settings(editor: Editor,
         f"{path}/settings"
     )
     left = editor.stored(path).keys() - {"_links"}
-    optional = plain | {"filter", "headers", "timeout", "max_in_flight", "rate_limit", "retry", "authentication"}
+    optional = plain | {
+        "types",
+        "filter",
+        "headers",
+        "timeout",
+        "max_in_flight",
+        "rate_limit",
+        "retry",
+        "authentication",
+    }
     assert left & optional == {"notify_url"}
     editor.done(f"{path}/edit", **editor.form(f"{path}/edit") | {"retry/jitter": "0.5"})
     settings = editor.browser.get(f"{path}/settings").text
@@ -110,6 +121,8 @@ def test_listener_in_pull_mode_is_created_and_edited(editor: Editor, queue: str)
     assert ("lease_seconds" in stored, stored["max_in_flight"], stored["mode"]) == (False, 2, "pull")
     refused = editor.post(f"{queue}/listeners/new", mode="pull", timeout="5")
     assert "It is supported in push mode only." in editor.fault(refused, "timeout")
+    refused = editor.post(f"{queue}/listeners/new", mode="pull", types="order.* a..b")
+    assert "visible ASCII characters" in editor.fault(refused, "types")
 
 
 def test_fields_of_a_listener_that_were_not_touched_stay_as_they_are(editor: Editor, queue: str) -> None:

@@ -448,14 +448,16 @@ def test_preview_of_a_replay_names_its_ends_and_says_if_a_filter_decides(service
             message = api.post("/queues/replayed/messages", json={"data": {"order": order}}).json()["message"]
             ids.append(message["id"])
             pages.append(browser.get(path).text)
-        api.put("/queues/replayed/listeners/plain", json={"filter": {"data": {"order": 2}}}).raise_for_status()
-        pages.append(browser.get(path).text)
+        for chosen in ({"filter": {"data": {"order": 2}}}, {"filter": None, "types": ["order.*"]}):
+            api.put("/queues/replayed/listeners/plain", json=chosen).raise_for_status()
+            pages.append(browser.get(path).text)
         api.delete("/queues/replayed").raise_for_status()
 
-    one, both, filtered = (
+    one, both, filtered, typed = (
         [" ".join(each.split()) for each in re.findall(r"<p[^>]*>(.*?)</p>", page)] for page in pages
     )
     assert f'It is <span class="id">{ids[0]}</span>.' in one
     assert "<strong>1 message</strong> will be sent again." in one
     assert f'From <span class="id">{ids[0]}</span> to <span class="id">{ids[1]}</span>.' in both
-    assert "Up to <strong>2 messages</strong> will be sent again: those that the filter accepts." in filtered
+    assert "Up to <strong>2 messages</strong> will be sent again: those that its types and filter accept." in filtered
+    assert filtered == typed

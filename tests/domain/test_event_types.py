@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discue.domain.errors import Unprocessable
-from discue.domain.event_types import MAX_CHARACTERS, check_pattern, check_type, checked_type, parse_pattern
+from discue.domain.event_types import (
+    MAX_CHARACTERS,
+    MAX_PATTERNS,
+    check_pattern,
+    check_patterns,
+    check_type,
+    checked_type,
+    parse_pattern,
+)
+from discue.domain.filters import TypeFilter
+from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import Entry, MessageOptions, encode_options
 
 words = st.sampled_from(["a", "b", "orders", "paid", "#!", "x-1"])
 types = st.lists(words, min_size=1, max_size=6)
@@ -127,3 +138,24 @@ def test_invalid_type_is_named_before_its_headers() -> None:
     with pytest.raises(Unprocessable) as caught:
         checked_type("a b", (("ce-type", "c"),), "/messages/1")
     assert caught.value.faults[0].pointer == "/messages/1/type"
+
+
+def test_patterns_of_a_listener_are_counted_and_each_is_checked() -> None:
+    check_patterns(["order.*"] * MAX_PATTERNS, "/types")
+    for wrong, pointer in (([], "/types"), (["a"] * (MAX_PATTERNS + 1), "/types"), (["a", "b*"], "/types/1")):
+        with pytest.raises(Unprocessable) as caught:
+            check_patterns(wrong, "/types")
+        assert caught.value.faults[0].pointer == pointer
+
+
+@given(st.lists(patterns, min_size=1, max_size=5), types)
+def test_types_of_a_listener_match_like_any_of_their_patterns(several: list[list[str]], event_type: list[str]) -> None:
+    texts, text = [".".join(each) for each in several], ".".join(event_type)
+    entry = Entry(1, "m", 0, JSON_VALUE, b"{", extra=encode_options(MessageOptions(type=text)) or b"")
+    assert TypeFilter(texts).accepts(entry) is any(matches(each, text) for each in texts)
+
+
+@pytest.mark.parametrize("options", [MessageOptions(), MessageOptions(key="k", headers=(("ce-type", "a"),))])
+def test_message_without_a_type_matches_no_types(options: MessageOptions) -> None:
+    entry = Entry(1, "m", 0, JSON_VALUE, b"1", extra=encode_options(options) or b"")
+    assert not TypeFilter([">", "a", "*"]).accepts(entry)

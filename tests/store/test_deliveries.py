@@ -9,13 +9,14 @@ import pytest
 from discue.domain.attempts import Attempt
 from discue.domain.errors import BadRequest
 from discue.domain.listener_health import Liveness
-from discue.domain.messages import StoredMessage
+from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import MessageOptions, StoredMessage, encode_options
 from discue.domain.model import Delivery, DeliveryOptions, DeliveryState, Listener, Queue
 from discue.domain.waiting import ListenerCondition, SendingDefaults, waits_for
 from discue.domain.window import Window
 from discue.store import deliveries, domains, listeners, organizations
 from discue.store.deliveries import FilterDecisions, MessageFacts
-from discue.store.engine import DeliveryRow, MissedRange, Settle, Transaction
+from discue.store.engine import Append, DeliveryRow, MissedRange, NewEntry, Settle, Transaction
 from discue.store.events import Occurrence
 from discue.store.listeners import HealthRecord, ListenerHealth
 from discue.store.pagination import Listing, ScanLimits, Selection
@@ -173,6 +174,24 @@ async def test_message_rejected_by_the_filter_becomes_filtered_when_the_lane_rea
     await store.settle(a_settle(second, 2))
     states = [each.state for message in stored[:2] for each in await _of(store, message)]
     assert states == ["filtered", "acknowledged", "acknowledged", "acknowledged"]
+
+
+async def test_message_of_another_type_is_filtered_whatever_the_filter_says(store: Store) -> None:
+    queue, made = await stored_queue(store, OURS, 10), []
+    for number, types in ((11, ("order.*",)), (12, ("invoice.*", "order.eu.>")), (13, None)):
+        options = DeliveryOptions(types=types, filter='{"$not":{"key":"none"}}')
+        made.append(msgspec.structs.replace(await stored_listener(store, queue, number), options=options))
+        assert await store.write(partial(listeners.update, listener=made[-1]))
+    typed = encode_options(MessageOptions(type="order.paid"))
+    entries = (NewEntry(public_id(20), JSON_VALUE, b"1", extra=typed), NewEntry(public_id(21), JSON_VALUE, b"1"))
+    await store.append(Append(OURS, queue.id, queue.config_version, NOON, entries))
+    for listener in made:
+        await store.settle(a_settle(listener, 2))
+    states = [
+        [each.state for each in await _of(store, await stored_message(store, queue, public_id(number)))]
+        for number in (20, 21)
+    ]
+    assert states == [["acknowledged", "filtered", "acknowledged"], ["filtered", "filtered", "acknowledged"]]
 
 
 async def test_a_deleted_listener_has_no_deliveries(store: Store) -> None:

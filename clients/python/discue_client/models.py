@@ -500,6 +500,8 @@ class FilterTest(msgspec.Struct, frozen=True, kw_only=True):
 
     matches: bool
     """Whether the listener receives such a message."""
+    type_matches: bool
+    """Whether the types match, true without types."""
     conditions: tuple[Condition, ...]
     """The result of each condition of the filter by itself."""
 
@@ -643,6 +645,10 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """The maximum rate of requests to this listener, over all workers."""
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
+    types: tuple[str, ...] | None = None
+    """Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more.
+    A message without a type matches none. null: all messages.
+    """
     filter: dict[str, Any] | None = None
     """Which messages it receives: conditions on their data, headers and key."""
     format: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.delivery_options import HEADERS, filter_given, filter_sent_doc
+from discue.api.delivery_options import HEADERS, TypeSent, TypesSent, filter_given, filter_sent_doc
 from discue.api.message_data import EITHER_DATA, Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
 from discue.api.resources.deliveries import (
     DURATION,
@@ -23,12 +23,14 @@ from discue.api.resources.deliveries import (
     detail_fields,
 )
 from discue.api.route import POST, Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc
+from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, text_given
 from discue.control import listener_tests
+from discue.control.listener_fields import OptionFields
 from discue.control.listener_tests import DeliveryTestResult, SampleMessage
 from discue.domain import headers
 from discue.domain.attempts import detail_of
 from discue.domain.errors import invalid, missing_field
+from discue.domain.event_types import checked_type
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.reservations import MESSAGE, RESOURCE
 
@@ -44,6 +46,7 @@ class FilterTestBody(Body, kw_only=True):
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, **EITHER_DATA}
 
     filter: Annotated[AsSent, filter_sent_doc("The filter to try. Default: the listener's.")] = NOT_SENT
+    types: TypesSent = UNSET
     message_id: Annotated[str | None, doc("The id of a stored message of the queue.", EXAMPLE_IDS["message_id"])] = None
     data: Annotated[
         AsSent,
@@ -54,6 +57,7 @@ class FilterTestBody(Body, kw_only=True):
     ] = NOT_SENT
     data_base64: Base64Sent = NOT_SENT
     content_type: ContentTypeSent = UNSET
+    type: TypeSent = UNSET
     headers: Annotated[dict[str, str] | None, HEADERS] = None
     key: Annotated[str | None, doc("The key of the message.", "customer-9")] = None
 
@@ -69,6 +73,7 @@ class FilterTestView(msgspec.Struct, kw_only=True, frozen=True):
     """The result of a filter."""
 
     matches: Annotated[bool, doc("Whether the listener receives such a message.", True)]
+    type_matches: Annotated[bool, doc("Whether the types match, true without types.", True)]
     conditions: Annotated[list[ConditionView], doc("The result of each condition of the filter by itself.", [])]
 
 
@@ -125,12 +130,12 @@ class DeliveryTestResponse(ApiResponse, kw_only=True, frozen=True):
 async def try_filter(call: Call) -> FilterTestResponse:
     """Try a filter. Stores and sends nothing. A stored message requires a key that may read it."""
     body: FilterTestBody = call.body
-    message, given = _message(body), filter_given(body.filter)
+    message, given = _message(body), OptionFields(types=body.types, filter=filter_given(body.filter))
     result = await listener_tests.try_filter(
         call.control, call.principal, call.ids[:2], message, given=given, reserve=call.reserve_data
     )
     conditions = [ConditionView(each.pointer, each.holds) for each in result.conditions]
-    view = FilterTestView(matches=result.matches, conditions=conditions)
+    view = FilterTestView(matches=result.matches, type_matches=result.type_matches, conditions=conditions)
     return FilterTestResponse(filter_test=view, links=call.links())
 
 
@@ -139,15 +144,16 @@ def _message(body: FilterTestBody) -> Entry | str:
     content_type = content_type_given(body.content_type, "")
     has_data = sent_data(body.data, body.data_base64, "") is not None
     if body.message_id is not None:
-        if has_data or (body.headers, body.key, content_type) != (None, None, None):
-            rule = "cannot be combined with data, data_base64, content_type, headers or key"
+        if has_data or (text_given(body.type), body.headers, body.key, content_type) != (None,) * 4:
+            rule = "cannot be combined with data, data_base64, content_type, type, headers or key"
             raise invalid("/message_id", rule, code="conflicting_fields")
         return body.message_id
     if not has_data:
         raise missing_field("/data", "is missing, as is the message_id of a message")
     (content, codec), _ = data_given(body.data, body.data_base64, content_type, "")
     checked = headers.check_headers(body.headers or {}, "/headers")
-    options = MessageOptions(headers=checked, key=body.key, content_type=content_type)
+    event_type = checked_type(text_given(body.type), checked)
+    options = MessageOptions(headers=checked, key=body.key, type=event_type, content_type=content_type)
     return Entry(0, "", 0, codec, content, extra=encode_options(options) or b"")
 
 

@@ -10,6 +10,7 @@ from discue.api.delivery_options import (
     FILTER_EXAMPLE,
     FORMAT,
     LEASE,
+    LISTENER_TYPES,
     RATE_LIMIT,
     TRACE,
     EffectiveOptionsView,
@@ -19,6 +20,7 @@ from discue.api.delivery_options import (
     RateLimitView,
     RetrySent,
     RetryShown,
+    TypesSent,
     effective_view,
     filter_given,
     filter_sent_doc,
@@ -178,6 +180,7 @@ class ListenerBody(NamedBody, kw_only=True):
     retry: RetrySent = UNSET
     max_in_flight: Annotated[Integer, _MAX_IN_FLIGHT] = UNSET
     rate_limit: Annotated[RateLimitBody | None | UnsetType, RATE_LIMIT] = UNSET
+    types: TypesSent = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.")] = NOT_SENT
     format: Annotated[Text, FORMAT] = UNSET
     mode: Annotated[Text, _MODE] = UNSET
@@ -263,6 +266,7 @@ class ListenerView(View, kw_only=True, frozen=True):
     max_in_flight: Annotated[int | UnsetType, _MAX_IN_FLIGHT] = UNSET
     rate_limit: Annotated[RateLimitView | UnsetType, RATE_LIMIT] = UNSET
     retry: RetryShown = UNSET
+    types: Annotated[tuple[str, ...] | UnsetType, LISTENER_TYPES] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
     trace: Annotated[str | UnsetType, TRACE] = UNSET

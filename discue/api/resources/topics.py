@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.decoding import EventBody
-from discue.api.delivery_options import filter_given, filter_sent_doc, filter_view
+from discue.api.delivery_options import TYPE_PATTERN, filter_given, filter_sent_doc, filter_view
 from discue.api.resource import LinkTarget, ResourceKind, fields_of, links_of, or_unset, view_of
 from discue.api.resources.messages import (
     BatchBody,
@@ -36,7 +36,7 @@ from discue.api.structs import (
 )
 from discue.control import topics
 from discue.control.topics import ChannelFields, TopicDetails
-from discue.domain import event_types, model
+from discue.domain import model
 from discue.domain.aliases import NameFields
 from discue.domain.errors import NotFound
 from discue.domain.reservations import PUBLISHES
@@ -51,7 +51,6 @@ _WRITE_MESSAGE = Needs("messages", "write")
 _PATTERN_TEXT: Final = (
     "Which types pass: `*` stands for one word, a final `>` for one or more. Without a pattern, all messages pass."
 )
-_PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
 _FILTER_TEXT: Final = "Which messages pass: conditions on their data, headers and key."
 _FILTER_EXAMPLE: Final = {"data": {"order.total": {"$gt": 100}}}
 
@@ -83,7 +82,7 @@ class ChannelBody(NamedBody, kw_only=True):
             pattern=ALIAS_PATTERN,
         ),
     ] = UNSET
-    pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **_PATTERN)] = UNSET
+    pattern: Annotated[Text, doc(f"{_PATTERN_TEXT} null: none.", "orders.*.paid", **TYPE_PATTERN)] = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.", _FILTER_EXAMPLE)] = NOT_SENT
 
 
@@ -93,7 +92,7 @@ class ChannelView(View, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("channel_id")]
     topic_id: Annotated[str, id_doc("topic_id", "The id of the topic.")]
     queue_id: Annotated[str, id_doc("queue_id", "The id of the queue that it leads to.")]
-    pattern: Annotated[str | UnsetType, doc(_PATTERN_TEXT, "orders.*.paid", **_PATTERN)] = UNSET
+    pattern: Annotated[str | UnsetType, doc(_PATTERN_TEXT, "orders.*.paid", **TYPE_PATTERN)] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, _FILTER_EXAMPLE, type="object")] = UNSET
 
 

@@ -124,13 +124,15 @@ def _start(arguments: argparse.Namespace, kind: JobKind, client: Discue, selecti
     if found.first_message == found.last_message:
         bounds = f": {found.first_message}" if found.selected else ""
     listener = client.listeners.get(*place)
-    # The preview of a replay includes the messages that its filter, or that of the listener, rejects.
-    is_filtered = kind.verb == "replay" and bool(found.selected and (selection.get("filter") or listener.filter))
+    # The preview of a replay includes the messages that its filter, or the listener, rejects.
+    is_filtered = kind.verb == "replay" and bool(
+        found.selected and (selection.get("filter") or listener.filter or listener.types)
+    )
     shown = f"up to {count}" if is_filtered else count
     sentence = f"{shown} for the listener {arguments.listener}{bounds}."
     note(f"{sentence[0].upper()}{sentence[1:]}")
     if is_filtered:
-        note("Only messages that the filter selects are sent.")
+        note("Only messages that types and filters select are sent.")
     _warn(arguments, listener)
     if arguments.dry_run or not found.selected:
         return None

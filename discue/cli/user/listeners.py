@@ -16,6 +16,7 @@ from discue.cli.user.resources import (
     ALIAS,
     CREATED,
     FILTER,
+    TYPES,
     Resource,
     group,
     place_of,
@@ -41,6 +42,7 @@ _RESOURCE: Final = Resource(
         "customer": lambda each: each.customer or "",
         "status": lambda each: f"{each.status}: {each.status_reason}" if each.status_reason else each.status,
         "url": lambda each: each.notify_url or each.mode,
+        "types": lambda each: " ".join(each.types or ()),
         "liveness": lambda each: each.liveness.state if each.liveness_url else "",
         "last failed probe": lambda each: _failure(each.liveness.last_failure_at, each.liveness.last_failure_msg),
         "waiting": lambda each: f"{each.messages.pending_count:,}",
@@ -56,6 +58,7 @@ _RESOURCE: Final = Resource(
         switch(
             "--pull", "consumers fetch the messages instead; fixed", action="store_const", const="pull", dest="mode"
         ),
+        TYPES,
         FILTER,
         HEADERS,
     ),

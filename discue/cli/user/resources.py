@@ -167,6 +167,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "headers": dict,
     "json_schema": partial(_json, "The schema"),
     "retention": round,
+    "types": lambda text: text.split() or None,
 }
 """Makes the value of a field of an option's value, where they differ."""
 
@@ -183,6 +184,7 @@ def queue_names(client: Discue) -> dict[str, str]:
 ALIAS: Final[Mapping[str, Shown]] = {"alias": lambda each: each.alias, "id": lambda each: each.id}
 CREATED: Final[Mapping[str, Shown]] = {"created": lambda each: when(each.created_at)}
 FILTER: Final = option("--filter JSON", "filter that messages must pass; @FILE reads it from a file, null removes it")
+TYPES: Final = option("--types TYPES", "types or patterns of messages, such as 'order.* invoice.paid'; '' for all")
 _COLUMNS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": lambda each: each.id}
 
 

@@ -52,6 +52,7 @@ NEW: Final[Mapping[str, str]] = {
     "mode": "push",
     "notify_url": "",
     "liveness_url": "",
+    "types": "",
     "filter": "",
     "format": "plain",
     "trace": "propagate",
@@ -80,6 +81,7 @@ def texts_of(listener: Listener) -> dict[str, str]:
         "alias": listener.alias,
         "description": options.description,
         "customer": listener.customer,
+        "types": " ".join(options.types or ()),
         "filter": "" if options.filter is None else indented(options.filter),
         "trace": options.trace,
         "max_in_flight": str(options.max_in_flight or ""),
@@ -128,6 +130,8 @@ def _options(given: Mapping[str, str], texts: Mapping[str, str]) -> OptionFields
     for name, within in _NUMBERS.items():
         if name in given:
             options[_OPTIONS.get(name, name)] = number_of(given[name], name, within)
+    if "types" in given:
+        options["types"] = tuple(given["types"].split()) or None
     if "filter" in given:
         text = given["filter"]
         options["filter"] = value_of(text, "json", "/filter").decode() if text else None

@@ -13,7 +13,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.egress import Target, parse_target
-from discue.domain.filters import Filter, compile_filter
+from discue.domain.filters import Filter, TypeFilter, filters_of
 from discue.domain.headers import Headers, merge_headers, without_trace_headers
 from discue.domain.messages import Entry, decode_options, lone_traceparent, message_headers
 from discue.domain.rate import RateLimit
@@ -44,7 +44,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     rate_limit: RateLimit | None = None
     expiries: tuple[int, ...] = ()
     """When each key expires, in milliseconds since the epoch, 0 for never; empty if none expires."""
-    filter: Filter | None = None
+    filters: tuple[TypeFilter | Filter, ...] = ()
     format: DeliveryFormat = "plain"
     trace: TraceMode = "propagate"
     grant: TokenGrant | None = None
@@ -86,7 +86,7 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         headers=(*without_trace_headers(options.headers), *authentication.headers),
         rate_limit=options.rate_limit,
         expiries=expiries if any(expiries) else (),
-        filter=None if options.filter is None else compile_filter(options.filter),
+        filters=filters_of(options.criteria),
         format=options.format,
         trace=options.trace,
         grant=authentication.grant,

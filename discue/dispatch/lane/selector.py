@@ -45,7 +45,7 @@ class Selector:
         """Decide on messages by the filter of a changed configuration from now on."""
         # A replay has its own filter in addition: it narrows down what the listener accepts.
         replay = self._owned.record.replay
-        filters = [] if endpoint.filter is None else [endpoint.filter]
+        filters = [*endpoint.filters]
         if replay is not None and replay.filter is not None:
             filters.append(compile_filter(replay.filter))
         self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, 0 if replay is None else replay.created_at)

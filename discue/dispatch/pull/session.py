@@ -20,7 +20,7 @@ from discue.dispatch.spans import SettledAs, settle_span
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.errors import Overloaded
-from discue.domain.filters import compile_filter
+from discue.domain.filters import filters_of
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle, traceparent_of
 from discue.domain.retry import Settlement, settle
@@ -91,8 +91,7 @@ class PullSession:
         self._context = context
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
         self._policy = policy_of(record)
-        filters = [] if options.filter is None else [compile_filter(options.filter)]
-        self._rules = DeliveryRules(filters, context.deadline_ms)
+        self._rules = DeliveryRules(filters_of(options.criteria), context.deadline_ms)
         self._max_in_flight = options.max_in_flight or context.max_in_flight
         self._leased = snapshot.handed_out
         self._results: dict[ReceiptHandle, DecisionResult] = {}

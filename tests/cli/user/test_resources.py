@@ -232,6 +232,23 @@ def test_listener_is_set_tested_disabled_and_deleted(service: Service) -> None:
     assert service.json("listeners", "list", "heard") == {"listeners": []}
 
 
+def test_types_of_a_listener_are_set_and_removed(service: Service) -> None:
+    service.succeed("queues", "set", "of-types")
+    shown = service.succeed("listeners", "set", "of-types", "app", "--pull", "--types", "order.* invoice.paid")
+    kept = service.json("listeners", "set", "of-types", "app", "--filter", "null")["listener"]["types"]
+    service.succeed("publish", "of-types", "1", "--type", "order.paid")
+    service.succeed("publish", "of-types", "2")
+    listed = service.succeed("messages", "list", "of-types")
+    refused = service.run("listeners", "set", "of-types", "app", "--types", "order.* a..b")
+
+    assert re.search(r"^types +order\.\* invoice\.paid$", shown, re.MULTILINE)
+    assert kept == ["order.*", "invoice.paid"]
+    assert re.search(r"^\w{21} +order\.paid +\S+ \S+ +pending +1$", listed, re.MULTILINE)
+    assert re.search(r"^\w{21} +\d\S+ \S+ +pending +2$", listed, re.MULTILINE)
+    assert (refused.returncode, "--types must be words of visible ASCII" in refused.stderr) == (1, True)
+    assert "types" not in service.json("listeners", "set", "of-types", "app", "--types", "")["listener"]
+
+
 @pytest.mark.parametrize("verb", ["disable", "enable"])
 def test_listener_that_is_disabled_must_exist(service: Service, verb: str) -> None:
     service.succeed("queues", "set", "silent")

@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
+from discue.domain import filters
 from discue.domain.messages import MessageOptions
 from discue.domain.model import CursorCounts, DeliveryOptions, Queue
 from discue.domain.rate import RateLimit
 from discue.domain.window import SPAN
-from tests.dispatch.stage import Stage, badly, well
+from tests.dispatch.stage import DAY_MS, Stage, badly, well
 
 
 def wanting(condition: dict[str, Any], **more: Any) -> DeliveryOptions:
@@ -56,6 +59,39 @@ async def test_filter_sees_headers_and_keys_of_messages_read_from_the_log(stage:
     await stage.configure(listener, status="enabled")
     await stage.acknowledge_in_turn(wanted)
     assert numbers(await stage.counts(listener)) == (1, 0, 0)
+
+
+async def test_types_are_matched_before_the_filter_and_without_the_data(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, listener = await stage.running(wanting({"data": {"n": 1}}, types=("order.*",)))
+    decoded: list[bytes] = []
+
+    def decode(body: bytes) -> object:
+        decoded.append(body)
+        return json.loads(body)
+
+    monkeypatch.setattr(filters, "_decoded", decode)
+    for event_type in ("invoice.paid", "order.eu.paid", None):
+        await stage.publish_with(queue, MessageOptions(type=event_type))
+    assert decoded == []
+    await stage.publish_with(queue, MessageOptions(type="order.paid"))
+    assert len(decoded) == 1
+    assert stage.courier.in_flight == []
+    counts = await stage.counts(listener)
+    assert (numbers(counts), counts.position) == ((0, 0, 0), 4)
+    assert await rows_left(stage) == 0
+
+
+async def test_message_of_no_type_is_never_missed(stage: Stage) -> None:
+    queue, listener = await stage.running(DeliveryOptions(types=("order.paid",)))
+    listener = await stage.configure(listener, status="disabled")
+    await stage.append(queue, 3, body=b"1")
+    old = await stage.publish_with(queue, MessageOptions(type="order.paid"))
+    stage.clock.advance(31 * DAY_MS)
+    await stage.miss_too_old()
+    assert (await stage.counts(listener)).missed == 1
+    assert await stage.missed(listener) == [old]
 
 
 async def test_changed_filter_applies_to_messages_without_an_attempt_only(stage: Stage) -> None:

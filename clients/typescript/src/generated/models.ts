@@ -546,6 +546,8 @@ export interface FilterCondition {
 export interface FilterTest {
   /** Whether the listener receives such a message. */
   matches: boolean;
+  /** Whether the types match, true without types. */
+  type_matches: boolean;
   /** The result of each condition of the filter by itself. */
   conditions: readonly Condition[];
 }
@@ -554,6 +556,11 @@ export interface FilterTest {
 export interface FilterTestBody {
   /** The filter to try. Default: the listener's. */
   filter?: MessageFilter | null | undefined;
+  /**
+   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * message without a type matches none. null: all messages.
+   */
+  types?: readonly string[] | null | undefined;
   /** The id of a stored message of the queue. */
   message_id?: string | null | undefined;
   /** The data of a message. Either this, `data_base64` or `message_id` is required. */
@@ -566,6 +573,8 @@ export interface FilterTestBody {
    * stream` for `data_base64`.
    */
   content_type?: string | null | undefined;
+  /** The type of the event: words separated by dots. */
+  type?: string | null | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
   headers?: Readonly<Record<string, string>> | null | undefined;
   /** The key of the message. */
@@ -707,6 +716,11 @@ export interface Listener {
   rate_limit?: RateLimit | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
+  /**
+   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * message without a type matches none. null: all messages.
+   */
+  types?: readonly string[] | undefined;
   /** Which messages it receives: conditions on their data, headers and key. */
   filter?: Readonly<Record<string, unknown>> | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
@@ -752,6 +766,11 @@ export interface ListenerBody {
   max_in_flight?: number | null | undefined;
   /** The maximum rate of requests to this listener, over all workers. */
   rate_limit?: RateLimitBody | null | undefined;
+  /**
+   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * message without a type matches none. null: all messages.
+   */
+  types?: readonly string[] | null | undefined;
   /** Which messages it receives: conditions on their data, headers and key. null: all. */
   filter?: MessageFilter | null | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
@@ -1020,6 +1039,11 @@ export interface NewListener {
   max_in_flight?: number | null | undefined;
   /** The maximum rate of requests to this listener, over all workers. */
   rate_limit?: RateLimitBody | null | undefined;
+  /**
+   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * message without a type matches none. null: all messages.
+   */
+  types?: readonly string[] | null | undefined;
   /** Which messages it receives: conditions on their data, headers and key. null: all. */
   filter?: MessageFilter | null | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
