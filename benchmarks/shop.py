@@ -31,6 +31,7 @@ def open_shop(bench: Bench, product: Product) -> Shop:
     ordered = product.queue(alias="invoices", ordered=True)
     product.listener(ordered, _REFUSED, alias="accounting")
     topic = product.made("/v1/topics", alias="shop")
+    event_type = product.made("/v1/event_types", type="order.paid")
     channel = product.made(f"/v1/topics/{topic}/channels", alias="orders", queue_id=queue.id, pattern="orders.>")
     schedule = product.made(f"{queue.path}/schedules", alias="nightly", cron="@daily", data={"order": 1})
     keys = [_KEY, *[None] * (OPEN_MESSAGES - 1)]
@@ -45,6 +46,7 @@ def open_shop(bench: Bench, product: Product) -> Shop:
         user=product.made("/v1/users", email="ada@example.com", display_name="Ada", role="developer"),
         topic=topic,
         channel=channel,
+        event_type=event_type,
         schedule=schedule,
         key=product.made("/v1/api_keys", alias="storefront", scopes={"messages": {"access": "write"}}),
         domain=product.made("/v1/domains", alias="hooks", hostname="hooks.example.com"),

@@ -31,6 +31,7 @@ _NAMES: Final = {
     "create_invitation": ("users", "accept_invitation"),
     "get_stats_message": ("stats", "messages"),
     "get_limits": ("stats", "limits"),
+    "get_event_types_openapi_json": ("event_types", "openapi"),
 }
 """Operations that are not named after the last segment of their path and their verb."""
 _REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})

@@ -12,7 +12,7 @@ from discue.api.idempotency import KEY_HEADER, IdempotentResponses, key_in
 from discue.api.pagination import require_known, rows_of, shows_data
 from discue.api.route import SMALL_BODY, VERSION, Call, EventStream, RawResponse, Route
 from discue.api.router import Match, PathNames, Router, give_name
-from discue.api.structs import NamedBody
+from discue.api.structs import ResourceBody
 from discue.config.settings import Settings
 from discue.domain.errors import (
     BadRequest,
@@ -205,7 +205,7 @@ class App:
         given_key = key_in(call.headers) if route.creates and KEY_HEADER in call.headers else None
         match = _etags(call.headers, "If-Match") if route.changes else None
         body = await (self._body(call, route, ids) if route.takes_body else self._reserve(call, route))
-        if found.creates_named and isinstance(body, NamedBody):
+        if found.creates_named and isinstance(body, ResourceBody):
             give_name(body, found.name)
         call.ids, call.base, call.path, call.body = ids, base, found.path, body
         call.parameters, call.match, call.name, call.version = route.query, match, found.name, ""

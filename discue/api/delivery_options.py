@@ -48,15 +48,9 @@ _FINAL: Final = doc(
 )
 _RATE: Final = doc("Requests per second.", 100, minimum=LOWEST_RATE, maximum=HIGHEST_RATE)
 
+TYPE_LIMITS: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.TYPE}
 TypeSent: TypeAlias = Annotated[
-    Text,
-    doc(
-        "The type of the event: words separated by dots.",
-        "order.paid",
-        minLength=1,
-        maxLength=event_types.MAX_CHARACTERS,
-        pattern=event_types.TYPE,
-    ),
+    Text, doc("The type of the event: words separated by dots.", "order.paid", **TYPE_LIMITS)
 ]
 TYPE_PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
 LISTENER_TYPES: Final = doc(

@@ -280,7 +280,7 @@ class Route:
     @property
     def request_example(self) -> Mapping[str, Any]:
         """A body that works as it is; empty if there is none."""
-        return self.request.example if self.example is None else self.example
+        return self.request.sample if self.example is None else self.example
 
     @property
     def response_type(self) -> type[msgspec.Struct]:

@@ -3,18 +3,19 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from discue.api.route import NAMED, VERSION, Route
-from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, NamedBody, names_given
+from discue.api.structs import ERROR_CODE, PAGE_NAME, SCHEMA_ID, ResourceBody, text_given
 from discue.auth.control_plane_cache import PublishedKind
 from discue.control import search
 from discue.control.context import ControlContext
 from discue.control.search import UNKNOWN, PathStep
 from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
 from discue.domain.errors import MethodNotAllowed, NotFound, invalid
+from discue.domain.event_types import check_type
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Principal
 from discue.domain.suggestions import nearest
@@ -31,6 +32,13 @@ _FORMS: Final[Mapping[str, Callable[[str], object]]] = {
     "{code}": re.compile(ERROR_CODE).fullmatch,
 }
 """The steps in braces that are not the id of a resource."""
+
+
+_CHECKS: Final[Mapping[str | None, Callable[[str], None]]] = {
+    "organization": check_organization_alias,
+    "event_type": partial(check_type, pointer="/type"),
+}
+"""Checks of the names of some kinds of resources, if they are not aliases like the others."""
 
 
 class Match(NamedTuple):
@@ -86,8 +94,7 @@ class _Node:
             return
         if any(map(is_public_id, steps)):
             return
-        check = check_organization_alias if route.kinds[-1] == "organization" else check_alias
-        check("/".join(steps))
+        _CHECKS.get(route.kinds[-1], check_alias)("/".join(steps))
 
 
 class Router:
@@ -235,13 +242,13 @@ class PathNames:
         return _with_ids(given, maker, ids[:-1], name=given.ids[-1], missing=detail, creates_named=True)
 
 
-def give_name(body: NamedBody, name: str) -> None:
+def give_name(body: ResourceBody, name: str) -> None:
     """Give what a body creates the name that the path has for it. Raises Unprocessable if the body has another one."""
-    for synonym, value in zip(("alias", "name"), names_given(body), strict=True):
-        if value not in (None, name):
+    for handle in body.handles:
+        if text_given(getattr(body, handle)) not in (None, name):
             rule = f'must be "{name}", as in the path, to create what the path names'
-            raise invalid(f"/{synonym}", rule, code="conflicting_fields")
-    body.alias = name
+            raise invalid(f"/{handle}", rule, code="conflicting_fields")
+    setattr(body, body.handles[0], name)
 
 
 def _word(kind: str | None) -> str:

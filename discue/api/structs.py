@@ -46,6 +46,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "domain_id": "0VbuJFSx00Gv3Jm8yPzBa",
     "topic_id": "0VbuJFSm00Tq3Nd7vRwYh",
     "channel_id": "0VbuJFSn00Cm5Xs1kZpBj",
+    "event_type_id": "0VbuJFSo00Et5Yp2qRwXs",
     "attempt_id": "0VbuJFNC00000000000Ju",
     "schedule_id": "0VbuJFSy00Kp3Vn6tDxQm",
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
@@ -97,7 +98,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True, rename={"links": "_links"
     """Fields with values of the client's own, which may hold any JSON."""
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Fields of which exactly one must be sent, each with the schema of a value that counts as sent."""
-    example: ClassVar[Mapping[str, Any]] = {}
+    sample: ClassVar[Mapping[str, Any]] = {}
     """A body that works as it is."""
 
     def least_bytes(self) -> int:
@@ -131,9 +132,14 @@ class NoBody(Body, kw_only=True):
 class ResourceBody(Body, kw_only=True):
     """Read-only fields that every resource has."""
 
+    handles: ClassVar[tuple[str, ...]] = ()
+    """Fields with the name of the resource in paths, which are synonyms."""
+
 
 class NamedBody(ResourceBody, kw_only=True):
     """A resource that clients can name."""
+
+    handles = ("alias", "name")
 
     alias: Annotated[Text, ALIAS] = UNSET
     name: Annotated[Text, NAME] = UNSET

@@ -19,14 +19,15 @@ from discue.domain.event_types import TypePattern, parse_pattern
 from discue.domain.filters import Filter, compile_filter
 from discue.domain.lockout import Lockout, LockoutTable
 from discue.domain.messages import Entry
-from discue.domain.model import ApiKey, Channel, Organization, Queue, Topic
+from discue.domain.model import ApiKey, Channel, EventType, Organization, Queue, SchemaLanguage, Topic
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
-from discue.store import aliases, api_keys, feed, lockouts, organizations, queues, topics
+from discue.store import aliases, api_keys, event_types, feed, lockouts, organizations, queues, topics
 from discue.store.aliases import Named
 from discue.store.engine import Transaction
-from discue.store.feed import Change
+from discue.store.feed import Change, FeedKind
+from discue.store.organizations import REQUIRE_KNOWN_TYPES
 from discue.store.store import Store
 
 Key = TypeVar("Key", bound=Hashable)
@@ -36,7 +37,7 @@ ENTRIES = 100_000
 """Capacity for keys, and for queues."""
 
 CHECKED_ENTRIES = 1_000
-"""Capacity for queues with a schema: a compiled schema takes far more memory than a queue."""
+"""Capacity for queues with a schema, and for event types: a compiled schema takes far more memory than a queue."""
 
 TOPICS = 10_000
 """Capacity for topics: each has the compiled filters of its channels."""
@@ -50,9 +51,7 @@ _USES_AT_ONCE = 500
 _NO_KEY = api_key.PresentedKey("", "")
 _NO_HASH = api_key.hash_secret("")[::-1]
 
-ChangeKind = Literal[
-    "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "everything"
-]
+ChangeKind = FeedKind | Literal["everything"]
 
 PublishedKind = Literal["queue", "topic"]
 """Resources that clients publish to."""
@@ -99,6 +98,15 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     """The organization whose quotas apply."""
     is_system: bool = False
     """Whether clients may not publish to it."""
+    has_known_types: bool = False
+    """Whether its messages must have types of the organization's catalogue."""
+
+
+class EventTypeRecord(msgspec.Struct, frozen=True, gc=False):
+    """An event type of a catalogue, as publishing needs it."""
+
+    checker: SchemaValidator | None
+    """None: it has no schema."""
 
 
 class LruCache(Generic[Key, Item]):
@@ -176,6 +184,8 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
     quotas: Quotas | None = None
     account: int = 0
     """The organization whose quotas apply."""
+    has_known_types: bool = False
+    """Whether its messages must have types of the organization's catalogue."""
 
 
 class ControlPlaneCache:
@@ -193,8 +203,11 @@ class ControlPlaneCache:
         self._queues: LruCache[tuple[int, str], QueueRecord] = LruCache(entries)
         self._topics: LruCache[tuple[int, str], TopicRecord] = LruCache(min(entries, TOPICS))
         self._checked_queues: LruCache[tuple[int, str], QueueRecord] = LruCache(min(entries, CHECKED_ENTRIES))
+        self._event_types: LruCache[tuple[int, str], EventTypeRecord] = LruCache(min(entries, CHECKED_ENTRIES))
         self._names: LruCache[tuple[int, PublishedKind, str], str] = LruCache(entries)
-        self._caches = (self._keys, self._queues, self._topics, self._checked_queues, self._names)
+        self._caches = (
+            *(self._keys, self._queues, self._topics, self._checked_queues, self._event_types, self._names),
+        )
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
@@ -266,8 +279,22 @@ class ControlPlaneCache:
                     ways,
                     quotas if quotas.limit_publishing else None,
                     owner.account,
+                    bool(owner.settings.get(REQUIRE_KNOWN_TYPES)),
                 )
                 self._topics.put((organization, public_id), known, (known.id, organization))
+        return known
+
+    async def event_type(self, organization: int, event_type: str) -> EventTypeRecord:
+        """Return an event type of the catalogue. Raises NotFound."""
+        known = self._event_types.get((organization, event_type))
+        while known is None:
+            version, found = await self._store.read(lambda tx: _read_event_type(tx, organization, event_type))
+            if found is None:
+                raise NotFound
+            checker = None if found.json_schema is None else await _compiled(found.json_schema, "json_schema")
+            if version >= self._version:
+                known = EventTypeRecord(checker)
+                self._event_types.put((organization, event_type), known, (found.id, organization))
         return known
 
     async def id_of(self, organization: int, kind: PublishedKind, alias: str) -> str | None:
@@ -365,10 +392,7 @@ class ControlPlaneCache:
                 return record
 
     async def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
-        checker = None
-        if queue.schema is not None:
-            # Compiling 200 patterns takes up to 0.3 s.
-            checker = await asyncio.to_thread(compile_schema, queue.schema, queue.schema_language)
+        checker = None if queue.schema is None else await _compiled(queue.schema, queue.schema_language)
         limit = self._max_message_bytes if queue.max_message_bytes is None else queue.max_message_bytes
         quotas = quotas_of(owner.settings, self._quotas)
         return QueueRecord(
@@ -383,6 +407,7 @@ class ControlPlaneCache:
             ordered=queue.ordered,
             account=owner.account,
             is_system=queue.is_system,
+            has_known_types=bool(owner.settings.get(REQUIRE_KNOWN_TYPES)),
         )
 
     async def _follow_some(self) -> bool:
@@ -415,6 +440,16 @@ class ControlPlaneCache:
 def _digest(presented: str) -> bytes:
     """Return the cache key of a key. Any text has one, also one with lone surrogates, which no key contains."""
     return sha256(presented.encode(errors="surrogatepass")).digest()
+
+
+async def _compiled(schema: str, language: SchemaLanguage) -> SchemaValidator:
+    # Compiling 200 patterns takes up to 0.3 s.
+    return await asyncio.to_thread(compile_schema, schema, language)
+
+
+async def _read_event_type(tx: Transaction, organization: int, event_type: str) -> tuple[int, EventType | None]:
+    found = await event_types.of_type(tx, organization, event_type)
+    return await feed.head(tx), found
 
 
 async def _read_queue(

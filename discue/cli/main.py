@@ -61,13 +61,14 @@ _USE: Final = (
     _Entry("listeners", "listeners", "list, get, set, disable, test and delete listeners"),
     _Entry("topics", "resources", "list, get, set and delete topics", "topics"),
     _Entry("channels", "resources", "list, get, set and delete channels", "channels"),
+    _Entry("event-types", "resources", "list, get, set and delete the event types of the catalogue", "event_types"),
     _Entry("schedules", "resources", "list, get, set and delete schedules", "schedules"),
     _Entry("redeliver", "jobs", "send missed messages of a listener again", "redeliver"),
     _Entry("replay", "jobs", "send a part of a queue to a listener again", "replay"),
     _Entry("verify", "verify", "say whether a received webhook is genuine, and if not, why"),
     _Entry("doctor", "doctor", "say why messages do not reach the URL of a listener"),
     _Entry("api", "api", "send any request to the API, and print the response"),
-    _Entry("apply", "apply", "make queues, listeners, schedules, topics and channels as a file says"),
+    _Entry("apply", "apply", "make event types, queues, listeners, schedules, topics and channels as a file says"),
     _Entry("completion", "completion", "print a script that completes commands and flags in a shell"),
 )
 """Commands that send requests to a service, with an API key."""

@@ -31,7 +31,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
-from discue.domain.model import ApiKey, Channel, DeliveryOptions, Listener, Queue, Topic, User
+from discue.domain.model import ApiKey, Channel, DeliveryOptions, EventType, Listener, Queue, Topic, User
 from discue.domain.quotas import check as check_quota
 from discue.domain.quotas import is_reported, most_creations_of_a_customer, quotas_of
 from discue.domain.scopes import Principal
@@ -69,7 +69,7 @@ T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
-Recorded = ApiKey | Channel | Domain | Listener | Queue | Topic | User
+Recorded = ApiKey | Channel | Domain | EventType | Listener | Queue | Topic | User
 
 
 class Record(Protocol):
@@ -87,6 +87,7 @@ _COUNTED: Final[frozenset[EventKind]] = frozenset(
         "api_key_added",
         "channel_added",
         "domain_added",
+        "event_type_added",
         "listener_added",
         "queue_added",
         "topic_added",

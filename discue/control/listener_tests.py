@@ -39,6 +39,7 @@ class SampleMessage(msgspec.Struct, frozen=True):
     content: bytes
     codec: Codec
     headers: Headers = ()
+    """With `discue-type`, for a message that has a type."""
     content_type: str = ""
     """"" for the default of the data."""
 

@@ -45,6 +45,7 @@ class OrganizationFields(NameFields, frozen=True):
     rate_limit: int | UnsetType | None = UNSET
     """Requests per minute and key. 0: no limit. None: the server's default."""
     require_verified_domains: bool | UnsetType | None = UNSET
+    require_known_types: bool | UnsetType | None = UNSET
     quotas: Mapping[QuotaName, int | None] | None = msgspec.field(default_factory=dict)
     """Only the named quotas change. A value of None clears one, None instead of the mapping clears all."""
     retention_seconds: int | UnsetType | None = UNSET
@@ -378,9 +379,11 @@ def _settings(principal: Principal, stored: dict[str, int | bool], fields: Organ
     quotas = dict.fromkeys(NAMES) if fields.quotas is None else fields.quotas
     sent |= {setting_of(name): limit for name, limit in quotas.items()}
     settings = _changed_limits(principal, stored, sent)
-    # Not a limit: the organization itself may change it.
-    if not isinstance(fields.require_verified_domains, UnsetType):
-        settings.pop(domains.REQUIRE_VERIFIED_DOMAINS, None)
-        if fields.require_verified_domains:
-            settings[domains.REQUIRE_VERIFIED_DOMAINS] = True
+    # Not limits: the organization itself may change them.
+    for name in (domains.REQUIRE_VERIFIED_DOMAINS, organizations.REQUIRE_KNOWN_TYPES):
+        asked: bool | UnsetType | None = getattr(fields, name)
+        if not isinstance(asked, UnsetType):
+            settings.pop(name, None)
+            if asked:
+                settings[name] = True
     return settings

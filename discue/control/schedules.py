@@ -30,7 +30,7 @@ from discue.domain.schedule import (
 )
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
-from discue.publishing.publish import NewMessage, check_message
+from discue.publishing.publish import NewMessage, check_message, check_sizes
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -87,14 +87,13 @@ async def create(
         updated_at=now,
     )
     fresh = _changed(draft, fields, new_alias(fields, public_id), now)
-    current = await _current(control, principal, queue_public_id)
+    await _check_message(control, await _current(control, principal, queue_public_id), fresh)
 
     async def work(tx: Transaction) -> Schedule:
         queue = require_found(await queues.get(tx, principal.organization, queue_public_id))
         if queue.is_system:
             raise publishing_refused()
         made = msgspec.structs.replace(fresh, queue=queue.id, queue_public_id=queue.public_id)
-        _check_data(current, made)
         # Counted in the exclusive transaction: two requests must not both get the last place.
         if await schedules.count(tx, queue.organization, queue.id, SCHEDULES_A_QUEUE) == SCHEDULES_A_QUEUE:
             detail = f"A queue has at most {SCHEDULES_A_QUEUE} schedules. Delete one first."
@@ -138,15 +137,18 @@ async def change(
     """
     now = control.clock.now()
     principal.require("messages", "write", public_id, queue_public_id)
+    path = (queue_public_id, public_id)
     current = await _current(control, principal, queue_public_id)
+    before = (await control.store.read(lambda tx: _own(tx, principal, "write", path)))[1]
+    after = _changed(before, fields, before.alias, now)
+    # What is stored is not checked: a newer schema or limit of the queue must not prevent other changes.
+    if (after.data, after.options.type) != (before.data, before.options.type):
+        await _check_message(control, current, after)
 
     async def work(tx: Transaction) -> Schedule:
-        queue, stored = await _own(tx, principal, "write", (queue_public_id, public_id))
+        queue, stored = await _own(tx, principal, "write", path)
         control.require_match(stored)
         changed = _changed(stored, fields, changed_alias(fields, stored.alias), now)
-        # Stored data is not checked: a newer schema or limit of the queue must not prevent other changes.
-        if changed.data != stored.data:
-            _check_data(current, changed)
         more = schedules.size_of(changed) - schedules.size_of(stored)
         await control.require_bytes(tx, queue.organization, more)
         await schedules.update(tx, changed)
@@ -247,7 +249,12 @@ async def _current(control: ControlContext, principal: Principal, queue_public_i
     return await control.cache.queue(principal.organization, queue_public_id)
 
 
-def _check_data(queue: QueueRecord, schedule: Schedule) -> None:
+async def _check_message(control: ControlContext, queue: QueueRecord, schedule: Schedule) -> None:
+    """Raise Unprocessable and PayloadTooLarge for a schedule whose messages the queue would not accept.
+
+    Before a transaction, because a schema may take long to compile.
+    """
     pointer = "/data_base64" if schedule.codec == BYTES else "/data"
-    draft = NewMessage(schedule.data, schedule.codec, pointer=pointer)
-    check_message(draft, min(queue.max_message_bytes, LARGEST_DATA_BYTES), queue.checker)
+    draft = NewMessage(schedule.data, schedule.codec, pointer=pointer, options=schedule.options)
+    check_sizes([draft], LARGEST_DATA_BYTES)
+    await check_message(control.cache, queue, draft)

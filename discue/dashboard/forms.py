@@ -18,7 +18,7 @@ _NEXT_PATH: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?"
 
 _PLAIN_LABELS: Final = (
     "authentication/audience authentication/client_id authentication/client_secret authentication/password "
-    "customer data description email format headers key missed_runs mode new_password reason role schema "
+    "customer data description email format headers key missed_runs mode new_password reason role schema status "
     "schema_language state time_zone trace type types"
 )
 """Fields whose labels are made from their names."""
@@ -57,6 +57,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/preset": "Access",
     "/password": "Your password",
     "/pattern": "Type pattern",
+    "/example": "Example of the data, as JSON",
     "/queue": "Event types",
     "/queue_id": "Queue",
     "/rate_limit/burst": "Burst, in requests",

@@ -27,6 +27,7 @@ GROUPS: Final = {
         NavigationEntry("Listeners", "/listeners", "listeners", "l"),
         NavigationEntry("Topics", "/topics", "topics", "t"),
         NavigationEntry("Schedules", "/schedules", "messages", "s"),
+        NavigationEntry("Event types", "/event-types", "schemas", "y"),
         NavigationEntry("Schemas", "/schemas", "schemas", "m"),
     ),
     "Access": (

@@ -272,4 +272,5 @@ def found_page(routes: Mapping[str, R], path: str) -> tuple[R, tuple[str, ...]] 
     """Return the route of a path and the ids in the path; None if no route has it. The keys of `routes` are paths."""
     steps = path.split("/")
     route = routes.get("/".join("{id}" if is_public_id(step) else step for step in steps))
-    return None if route is None else (route, tuple(filter(is_public_id, steps)))
+    # A path may have the step `{id}` itself.
+    return None if route is None or "{id}" in steps else (route, tuple(filter(is_public_id, steps)))

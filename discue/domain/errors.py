@@ -191,9 +191,14 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The scope cannot be granted through the API.",
         "The operator grants it with `discue keys create --scope`.",
     ),
+    "unknown_type": Reason(
+        422,
+        "The organization accepts only messages with one of its event types.",
+        "Send one of the types that `GET /event_types` lists, or create the event type.",
+    ),
     "schema_violation": Reason(
         422,
-        "A message does not fit the schema of its queue.",
+        "A message does not fit the schema of its queue or of its type.",
         "Correct the values that `errors` names, or change the schema.",
     ),
     "invalid_schema": Reason(422, "The schema is invalid.", _CORRECT),

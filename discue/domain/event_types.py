@@ -18,6 +18,11 @@ MAX_CHARACTERS: Final = 255
 MAX_PATTERNS: Final = 100
 """Maximum types and patterns of a listener."""
 
+MAX_TYPES: Final = 1_000
+"""Maximum event types in the catalogue of an organization."""
+MAX_CATALOGUE_BYTES: Final = 4_194_304
+"""Maximum bytes of all schemas and examples of a catalogue."""
+
 # Visible ASCII without the dot and the wildcards. There is only one way to match a text, so matching takes linear time.
 _WORD: Final = r"[!-)+,\-/-=?-~]+"
 TYPE: Final = rf"^{_WORD}(?:\.{_WORD})*$"

@@ -175,6 +175,29 @@ class Channel(msgspec.Struct, frozen=True):
     updated_at: int
 
 
+class EventType(msgspec.Struct, frozen=True):
+    """An entry of an organization's catalogue of event types."""
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    """The type of the messages."""
+    status: Literal["enabled", "deprecated"]
+    created_at: int
+    updated_at: int
+    description: str = ""
+    json_schema: str | None = None
+    """Text of the schema of the data, as the client sent it."""
+    example: str | None = None
+    """Text of an example of the data, as the client sent it."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the schema and the example."""
+        return sum(len(text.encode()) for text in (self.json_schema, self.example) if text is not None)
+
+
 AuthenticationType = Literal["basic", "oauth2", "certificate"]
 
 

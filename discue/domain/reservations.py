@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple, TypeAlias
 
+from discue.domain.event_types import MAX_CATALOGUE_BYTES
 from discue.domain.message_data import LONGEST_ESCAPE
 
 LARGE_BYTES: Final = 16_384
@@ -86,6 +87,8 @@ PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
 MESSAGES: Final = PageBound(82_000, BYTES_A_PAGE * (1 + LONGEST_ESCAPE))
 """A page of messages, on request with data in which every character may be escaped."""
+CATALOGUE: Final = ReadBound.of_data(MAX_CATALOGUE_BYTES, 2 * MAX_CATALOGUE_BYTES)
+"""All event types of an organization, in a document."""
 EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
 HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)

@@ -9,7 +9,7 @@ import msgspec
 
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.domain.clock import Clock
-from discue.domain.errors import DiscueError, Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable
+from discue.domain.errors import DiscueError, Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RowIds
 from discue.domain.message_data import Codec, is_json
@@ -140,6 +140,8 @@ async def _publish(
         check_sizes(messages, queue.max_message_bytes)
         if queue.checker is not None:
             await check_schema(messages, queue.checker)
+        if queue.has_known_types:
+            await check_types(publisher.cache, queue.organization, messages)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -196,14 +198,38 @@ async def check_schema(messages: Sequence[NewMessage], checker: SchemaValidator,
         if len(faults) >= MAX_FAULTS:
             break
         await time_slice.pause_if_over()
-    _require_none(faults, destination)
+    if faults:
+        sentence = (
+            f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
+        )
+        raise Unprocessable(sentence, code="schema_violation", faults=tuple(faults[:MAX_FAULTS]))
 
 
-def check_message(message: NewMessage, limit: int, checker: SchemaValidator | None) -> None:
-    """Raise what `check_sizes` and `check_schema` raise, for one message."""
-    check_sizes([message], limit)
-    if checker is not None:
-        _require_none(_violations(message, checker), "")
+async def check_types(cache: ControlPlaneCache, organization: int, messages: Sequence[NewMessage]) -> None:
+    """Raise Unprocessable unless each message has a type of the organization's catalogue and fits its schema."""
+    by_type: dict[str, list[NewMessage]] = {}
+    for message in messages:
+        by_type.setdefault((message.options or _NO_OPTIONS).type or "", []).append(message)
+    for event_type, some in by_type.items():
+        try:
+            known = await cache.event_type(organization, event_type)
+        except NotFound:
+            pointer = f"{some[0].pointer.rpartition('/')[0]}/type"
+            rule = "must be an event type (GET /event_types lists them): the organization has require_known_types"
+            raise invalid(pointer, rule, code="unknown_type") from None
+        if known.checker is not None:
+            name = f"the event type {event_type}"
+            check_sizes(some, known.checker.max_bytes, destination=name)
+            await check_schema(some, known.checker, destination=name)
+
+
+async def check_message(cache: ControlPlaneCache, queue: QueueRecord, message: NewMessage) -> None:
+    """Raise what `publish` raises for a message that the queue does not accept."""
+    check_sizes([message], queue.max_message_bytes)
+    if queue.checker is not None:
+        await check_schema([message], queue.checker)
+    if queue.has_known_types:
+        await check_types(cache, queue.organization, [message])
 
 
 def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str = "") -> None:
@@ -217,16 +243,8 @@ def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str 
 
 def _violations(message: NewMessage, checker: SchemaValidator) -> Sequence[Fault]:
     if not is_json(message.codec):
-        return (Fault(message.pointer, "must be JSON: the queue has a schema"),)
+        return (Fault(message.pointer, "must be JSON: it must fit a schema"),)
     return checker.violations(message.body, message.pointer, time.perf_counter)
-
-
-def _require_none(faults: Sequence[Fault], destination: str) -> None:
-    if faults:
-        sentence = (
-            f"The schema of {destination or 'the queue'} rejects the data: {faults[0].pointer} {faults[0].detail}."
-        )
-        raise Unprocessable(sentence, code="schema_violation", faults=tuple(faults[:MAX_FAULTS]))
 
 
 def is_any_recorded(tracer: Tracer, messages: Sequence[NewMessage]) -> bool:

@@ -18,6 +18,7 @@ from discue.publishing.publish import (
     Publisher,
     check_schema,
     check_sizes,
+    check_types,
     entry_for,
     is_any_recorded,
     record_of,
@@ -101,6 +102,8 @@ async def _publish(
     once: IdempotencyKey | None,
 ) -> RoutedMessages:
     """Publish once. Raises StaleConfiguration if the cached topic or a cached queue is outdated."""
+    if topic.has_known_types:
+        await check_types(publisher.cache, topic.organization, messages)
     await _match(topic.ways, messages, taken)
     destinations = await _destinations(publisher, topic, messages, taken)
     queues_of: list[list[str]] = [[] for _ in messages]

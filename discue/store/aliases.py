@@ -8,7 +8,9 @@ from discue.store import users
 from discue.store.engine import Transaction, Value
 from discue.store.tables import rows_among
 
-NamedKind = Literal["organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule"]
+NamedKind = Literal[
+    "organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule", "event_type"
+]
 """Resources with a unique alias, by the name of their table."""
 
 NAMED_KINDS: Final[tuple[NamedKind, ...]] = get_args(NamedKind)

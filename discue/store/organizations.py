@@ -33,6 +33,9 @@ _UPDATE: Final = """
 _OF_FOUNDER: Final = "SELECT id FROM organization WHERE founder = $1 AND founder > 0"
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
+REQUIRE_KNOWN_TYPES: Final = "require_known_types"
+"""The setting of an organization whose messages must have types of its catalogue."""
+
 read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
 """Decodes stored settings."""
 

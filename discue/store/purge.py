@@ -118,6 +118,7 @@ _OF_ORGANIZATION: Final = (
     ("domain", "id"),
     ("channel", "id"),
     ("topic", "id"),
+    ("event_type", "id"),
     ("event", "id"),
     ("idempotency_response", "id"),
     ("allowance", "caller, minute"),

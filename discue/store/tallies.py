@@ -70,6 +70,9 @@ EventKind = Literal[
     "second_factor_deleted",
     "portal_session_added",
     "portal_session_deleted",
+    "event_type_added",
+    "event_type_updated",
+    "event_type_deleted",
 ]
 """Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
 

@@ -177,6 +177,7 @@ SINGULARS = {
     "portal_sessions": "portal_session",
     "queues": "queue",
     "redeliveries": "redelivery",
+    "event_types": "event_type",
     "replays": "replay",
     "schedules": "schedule",
     "schemas": "schema",
@@ -190,6 +191,7 @@ OTHER_STEPS = {
     **{step: step for step in ("stats", "verification", "{page}", "{part}")},
     "docs": "doc",
     "openapi.json": "openapi_json",
+    "event_types.openapi.json": "event_types_openapi_json",
 }
 
 

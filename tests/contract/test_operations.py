@@ -59,7 +59,7 @@ def test_operation_responds(world: World, operation: Operation) -> None:
     assert answer.status_code == 200
     assert answer.headers["x-request-id"]
     assert all(answer.headers[name].isdigit() for name in RATE_HEADERS)
-    if operation.is_json and operation.path != "/openapi.json":
+    if operation.is_json and not operation.path.endswith("openapi.json"):
         assert answer.json()["_links"]["self"]["href"] == str(answer.url)
 
 

@@ -42,6 +42,8 @@ def body_of(operation: Operation) -> dict[str, object]:
         return {"alias": f"org.example.{fresh()}"}
     if operation.path == "/users":
         return {"email": f"{fresh()}@example.com", "role": "viewer"}
+    if operation.path == "/event_types":
+        return {"type": f"order.{fresh()}"}
     return {name: value for name, value in operation.example.items() if name not in {"alias", "name", "messages"}}
 
 

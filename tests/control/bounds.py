@@ -8,6 +8,7 @@ from discue.control.schedules import SCHEDULES_A_QUEUE
 from discue.dashboard.portal.rules import MOST_THEMES, SESSIONS_OF_A_CUSTOMER
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER
 from discue.dashboard.users.session_table import SESSIONS_OF_A_USER
+from discue.domain.event_types import MAX_TYPES
 from discue.domain.quotas import QuotaName
 from discue.store import feed, lockouts, tallies
 from discue.store.events import MOST_A_PERIOD
@@ -53,6 +54,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "liveness": Bound(of="listener", most=1),
     "topic": Bound(("topics",)),
     "channel": Bound(of="topic", most=MAX_PER_TOPIC),
+    "event_type": Bound(of="organization", most=MAX_TYPES),
     "schedule": Bound(("bytes_stored", "creations_a_day"), of="queue", most=SCHEDULES_A_QUEUE),
     "job": Bound(("creations_a_day",)),
     "redelivery": Bound(("creations_a_day",)),

@@ -42,12 +42,13 @@ def _filled(route: PageRoute, shop: Shop) -> str:
         "schedules": shop.schedule,
         "topics": shop.topic,
         "channels": shop.channel,
+        "event-types": shop.event_type,
         "users": shop.user,
         "keys": shop.key,
         "domains": shop.domain,
         "attempts": _UNKNOWN,
     }
-    return re.sub(r"/(\w+)/\{id\}", lambda found: f"/{found[1]}/{ids[found[1]]}", route.path)
+    return re.sub(r"/([\w-]+)/\{id\}", lambda found: f"/{found[1]}/{ids[found[1]]}", route.path)
 
 
 @every_page

@@ -38,6 +38,9 @@ NOT_FOR_VIEWERS = {
         "schedule-new",
         "schedule-edit",
         "schedule-delete",
+        "event-type-new",
+        "event-type",
+        "event-type-delete",
         "topic-new",
         "topic-edit",
         "topic-delete",
@@ -92,7 +95,7 @@ def test_viewer_cannot_change_anything(service: DashboardService, shop: Shop) ->
 
 def test_pages_of_another_organization_do_not_exist(service: DashboardService, shop: Shop) -> None:
     browser = service.foreign_browser()
-    own = (shop.queue, shop.blocked_queue, shop.user, shop.topic, shop.key, shop.domain)
+    own = (shop.queue, shop.blocked_queue, shop.user, shop.topic, shop.event_type, shop.key, shop.domain)
     for name, path in paths_of(shop).items():
         answer = browser.get(path)
         is_hidden = name == "inbox" or any(each in path for each in own)
@@ -308,6 +311,10 @@ def test_test_request_shows_what_the_listener_answers(service: DashboardService,
     )
     assert answer.status_code == 400
     assert "must be JSON" in answer.text
+
+
+def test_braces_in_a_path_stand_for_no_id(service: DashboardService) -> None:
+    assert service.browser("owner").get("/topics/{id}").status_code == 404
 
 
 @pytest.mark.parametrize("role", ["owner", None])

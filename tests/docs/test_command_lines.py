@@ -70,6 +70,7 @@ def test_file_of_the_apply_page_can_be_read() -> None:
     (content,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "apply.md").read_text(), re.MULTILINE | re.DOTALL)
 
     assert [each.label for each in read_wanted(content.encode(), "discue.yaml").resources] == [
+        "event_type invoice.paid",
         "queue invoices",
         "listener invoices/billing",
         "schedule invoices/nightly",

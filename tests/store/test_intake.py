@@ -10,8 +10,9 @@ from discue.dispatch.jobs.intake import Intake
 from discue.domain.errors import StoreUnusable
 from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.messages import decode_options, hash_key
+from discue.domain.model import EventType
 from discue.observability.logs import Log
-from discue.store import copying, intake, organizations, queues, tallies
+from discue.store import copying, event_types, intake, organizations, queues, tallies
 from discue.store.copying import Side
 from discue.store.engine import Notification
 from discue.store.intake import IntakeStep, MovedByAnother
@@ -202,6 +203,23 @@ async def test_message_that_the_schema_rejects_stays_with_its_error_and_the_othe
     await application.run("UPDATE intake SET error = NULL")
     await application.intake.move()
     assert [entry.body for entry in await application.entries()] == [b"1", b"2", b"no"]
+
+
+async def test_message_without_a_known_type_stays_with_its_error(application: Application) -> None:
+    settings = '{"require_known_types":true}'
+    await application.run("UPDATE organization SET settings = $1 WHERE id = $2", settings, OURS)
+    paid = EventType(OURS, 17, "e" * 21, "order.paid", "enabled", 0, 0, json_schema='{"type":"number"}')
+    await application.store.write(partial(event_types.insert, event_type=paid))
+    await application.control.cache.reset()
+    for data, event_type in ((1, "order.paid"), ("no", "order.paid"), (2, "order.sent"), (3, None)):
+        await application.publish(data, type=event_type)
+    await application.intake.move()
+
+    assert await application.published() == [1]
+    refused = dict(await application.waiting())
+    assert refused["no"].startswith("The schema of the event type order.paid rejects the data: /data ")
+    assert refused[2] == refused[3]
+    assert refused[2].startswith("The value at /type must be an event type ")
 
 
 async def test_message_whose_error_quotes_what_postgresql_cannot_store_holds_up_no_other(

@@ -123,6 +123,7 @@ class Shop:
     user: str
     topic: str
     channel: str
+    event_type: str
     schedule: str
     key: str
     domain: str
@@ -181,6 +182,7 @@ def open_shop(service: DashboardService) -> Shop:
             api, channels, alias="orders", queue_id=queue, pattern="orders.>", filter={"data": {"total": {"$gte": 9}}}
         )
         _made(api, channels, alias="returns", queue_id=returns, pattern="returns.>")
+        event_type = _made(api, "/event_types", type="order.paid", description="An order was paid.", json_schema=schema)
         schedule = _made(api, f"/queues/{queue}/schedules", alias="nightly", cron="@daily", data={"order": 1})
         _made(api, f"{path}/{listeners['warehouse']}/replays", from_message=messages[0])
         service.settle()
@@ -190,7 +192,7 @@ def open_shop(service: DashboardService) -> Shop:
         _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
     sent = [("discue-queue", queue), ("discue-listener", listeners["billing"]), ("webhook-id", messages[0])]
     service.run(service.inbox.receive([*sent, ("discue-attempt", "1")], b'{"order": 4711}'))
-    return Shop(queue, listeners, messages, blocked, ordered, user, topic, channel, schedule, key, domain)
+    return Shop(queue, listeners, messages, blocked, ordered, user, topic, channel, event_type, schedule, key, domain)
 
 
 def _listener(api: httpx.Client, path: str, name: str, port: int, **fields: Any) -> str:

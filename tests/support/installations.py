@@ -84,6 +84,7 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "scheduled": (12, 3, NOON, 7, None),
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
+    "event_type": (16, "e" * 21, "order.paid", "enabled", 20, NOON, NOON, "Paid.", "true", '{"order": 1}'),
     "body": (6, 4, 2, b"\x00abc"),
     "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, 1, None, None, 1, 1, b"1"),
     "session": (

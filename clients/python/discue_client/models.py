@@ -421,6 +421,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The topic."""
     channel: EventSubject | None = None
     """The channel."""
+    event_type: EventSubject | None = None
+    """The event type."""
     address: EventSubject | None = None
     """The client address of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None
@@ -474,6 +476,48 @@ class EventSubject(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the resource."""
     name: str
     """Alias of the resource at that time."""
+
+
+class EventType(msgspec.Struct, frozen=True, kw_only=True):
+    """An event type."""
+
+    id: str
+    """The id, assigned at creation."""
+    alias: str
+    """A synonym of `type`."""
+    name: str
+    """A synonym of `type`."""
+    created_at: int
+    """When it was created, in milliseconds since the epoch."""
+    updated_at: int
+    """When it was last changed, in milliseconds since the epoch."""
+    type: str
+    """The type of the messages. Unique in the organization."""
+    status: str
+    """`deprecated` event types are no longer offered to listeners without them. Their messages are still
+    published.
+    """
+    description: str | None = None
+    """What the messages say, for customers."""
+    json_schema: dict[str, Any] | bool | None = None
+    """JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together."""
+    example: Any = None
+    """An example of the data, for customers, forms and tests."""
+
+
+class EventTypeResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    event_type: EventType
+    """The event type."""
+
+
+class EventTypesResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    event_types: tuple[EventType, ...]
+    """The event types, newest first."""
 
 
 class EventWindows(msgspec.Struct, frozen=True, kw_only=True):
@@ -886,6 +930,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of a suspended organization get a 423."""
     require_verified_domains: bool
     """Whether listeners must be on domains of the organization, and receive nothing until these are verified."""
+    require_known_types: bool
+    """Whether messages must have one of the organization's event types, and fit its schema. Others get a 422."""
     rate_limit: int | None = None
     """Requests per minute of each API key; all keys together can make four times as many. 0: unlimited. Set by the
     operator.
@@ -1698,3 +1744,14 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """When it was last checked, in milliseconds since the epoch; 0: never."""
     last_error: str
     """Why the last check failed; empty if it did not."""
+
+
+class WebhooksDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The catalogue, as an OpenAPI document."""
+
+    openapi: str
+    """The version of OpenAPI."""
+    info: dict[str, Any]
+    """The catalogue."""
+    webhooks: dict[str, Any]
+    """The request of each event type."""

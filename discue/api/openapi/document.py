@@ -21,6 +21,7 @@ from discue.api.openapi.schemas import (
 from discue.api.pagination import ALIASES, PRETTY, Parameter
 from discue.api.route import NAMED, Method, Route
 from discue.api.structs import ERROR_CODE, EXAMPLE_IDS, PAGE_NAME, PUBLIC_ID, SCHEMA_ID
+from discue.domain import event_types
 from discue.domain.aliases import ALIAS_CHARACTERS, ORGANIZATION_ALIAS_CHARACTERS
 from discue.http.negotiation import JSON
 
@@ -48,6 +49,7 @@ _TAGS = {
     "schemas": "Schemas that the messages of a queue must match.",
     "topics": "Messages published to a topic are copied to queues through channels.",
     "channels": "Connections from a topic to queues.",
+    "event_types": "The catalogue of event types that an organization offers to its customers.",
     "listeners": "HTTP endpoints that receive the messages of a queue.",
     "secrets": "Secrets that requests to a listener are signed with.",
     "messages": "Published messages, and their deliveries.",
@@ -75,6 +77,12 @@ _PAGE_STEPS: Mapping[str, tuple[str, str]] = {
     "{part}": ("The name of a part of the documentation.", "reference"),
 }
 """Steps of paths in braces that name no resource, with a description and an example."""
+
+_LONGEST_NAMES: Mapping[str, int] = {
+    "organization_id": ORGANIZATION_ALIAS_CHARACTERS,
+    "event_type_id": event_types.MAX_CHARACTERS,
+}
+"""The length of the names that stand for ids in paths, if they are longer than an alias."""
 
 _UNCOUNTABLE = frozenset({"status", "stats", "verification", "batch", "limits", "portal"})
 
@@ -197,7 +205,7 @@ def _id_parameter(name: str) -> dict[str, Any]:
         return {**place, "description": words, "schema": {"type": "string", "pattern": PAGE_NAME}, "example": example}
     pattern, words = SCHEMA_ID if name == "schema_id" else PUBLIC_ID, "The id"
     if f"{{{name}}}" in NAMED:
-        longest = ORGANIZATION_ALIAS_CHARACTERS if name == "organization_id" else ALIAS_CHARACTERS
+        longest = _LONGEST_NAMES.get(name, ALIAS_CHARACTERS)
         pattern, words = f"^[A-Za-z0-9._/-]{{1,{longest}}}$", "The id or the alias"
     return {
         **place,
@@ -241,6 +249,8 @@ def _tag_of(route: Route) -> str:
         return "secrets"
     if route.path.endswith("/tests"):
         return "tests"
+    if route.path.startswith("/event_types"):
+        return "event_types"
     return {"api_clients": "organizations"}.get(route.needs.resource, route.needs.resource)
 
 

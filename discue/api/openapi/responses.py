@@ -7,7 +7,7 @@ import msgspec
 
 from discue.api.openapi.schemas import Schema, direct_structs_of, example_of, ref_to
 from discue.api.route import Method, Route
-from discue.api.structs import ERROR_CODE, NamedBody, doc
+from discue.api.structs import ERROR_CODE, ResourceBody, doc
 from discue.domain.errors import REASONS, reason_phrase
 from discue.http.negotiation import EVENTS, JSON, PROBLEM, WWW_AUTHENTICATE
 
@@ -40,7 +40,7 @@ _WITH_BODY = (
     "unsupported_media_type",
 )
 _CREATING = ("request_in_flight", "idempotency_key_reused", "invalid_value")
-_PUBLISHING = ("quota_exceeded", "message_too_large", "schema_violation", "conflicting_fields")
+_PUBLISHING = ("quota_exceeded", "message_too_large", "unknown_type", "schema_violation", "conflicting_fields")
 
 _EVENTS: Mapping[str, Any] = {
     EVENTS: {
@@ -151,7 +151,7 @@ def _codes(method: Method, route: Route) -> set[str]:
         found.add("not_found")
     if route.takes_body:
         found.update(_WITH_BODY)
-    if issubclass(route.request, NamedBody):
+    if issubclass(route.request, ResourceBody) and route.request.handles:
         found.add("conflicting_fields")
     if route.creates:
         found.update(_CREATING)

@@ -60,7 +60,7 @@ _EXPIRES_TEXT: Final = "When the key expires; 0: never"
 class ApiKeyBody(NamedBody, kw_only=True):
     """An API key to create, or the changes to one."""
 
-    example: ClassVar = {"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}}
+    sample: ClassVar = {"alias": "billing-reader", "scopes": {"messages": {"access": "read"}}}
 
     status: Annotated[Text, STATUS] = UNSET
     scopes: Annotated[

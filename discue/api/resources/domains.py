@@ -35,7 +35,7 @@ _PORT: Final = doc(
 class DomainBody(NamedBody, kw_only=True):
     """A domain to create, or the changes to one. `hostname` and `port` are fixed at creation."""
 
-    example: ClassVar = {"alias": "shop", "hostname": "shop.example.com", "port": 443}
+    sample: ClassVar = {"alias": "shop", "hostname": "shop.example.com", "port": 443}
 
     hostname: Annotated[str | UnsetType, _HOSTNAME] = UNSET
     port: Annotated[Integer, _PORT] = UNSET

@@ -31,7 +31,7 @@ from discue.domain import headers
 from discue.domain.attempts import detail_of
 from discue.domain.errors import invalid, missing_field
 from discue.domain.event_types import checked_type
-from discue.domain.messages import Entry, MessageOptions, encode_options
+from discue.domain.messages import Entry, MessageOptions, encode_options, message_headers
 from discue.domain.reservations import MESSAGE, RESOURCE
 
 _WRITE_LISTENER: Final = Needs("listeners", "write")
@@ -41,7 +41,7 @@ _SAMPLE_DATA: Final = msgspec.Raw(b'{"test":true}')
 class FilterTestBody(Body, kw_only=True):
     """A filter to try on a stored message, or on the message in the request."""
 
-    example: ClassVar = {"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}}
+    sample: ClassVar = {"filter": {"data": {"order.state": ["paid"]}}, "data": {"order": {"state": "paid"}}}
     opaque_fields = ("filter", "data", "data_base64")
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {"message_id": {"type": "string"}, **EITHER_DATA}
 
@@ -86,7 +86,7 @@ class FilterTestResponse(ApiResponse, kw_only=True, frozen=True):
 class DeliveryTestBody(Body, kw_only=True):
     """A test request to a listener."""
 
-    example: ClassVar = {"data": {"order": {"state": "paid"}}}
+    sample: ClassVar = {"data": {"order": {"state": "paid"}}}
     opaque_fields = ("data", "data_base64")
 
     data: Annotated[AsSent, doc('The data to send. Default: `{"test": true}`.', {"order": {"state": "paid"}})] = (
@@ -94,6 +94,7 @@ class DeliveryTestBody(Body, kw_only=True):
     )
     data_base64: Base64Sent = NOT_SENT
     content_type: ContentTypeSent = UNSET
+    type: TypeSent = UNSET
     headers: Annotated[dict[str, str] | None, HEADERS] = None
 
 
@@ -167,7 +168,9 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     content_type = content_type_given(body.content_type, "")
     is_given = sent_data(body.data, body.data_base64, "") is not None
     data, _ = data_given(body.data if is_given else _SAMPLE_DATA, body.data_base64, content_type, "")
-    sample = SampleMessage(*data, headers.check_headers(body.headers or {}, "/headers"), content_type or "")
+    checked = headers.check_headers(body.headers or {}, "/headers")
+    options = MessageOptions(headers=checked, type=checked_type(text_given(body.type), checked))
+    sample = SampleMessage(*data, message_headers(options), content_type or "")
     result = await listener_tests.send(call.control, call.principal, call.ids[:2], sample, sender=call.services.samples)
     return DeliveryTestResponse(test=_delivery_view(result), links=call.links())
 

@@ -169,7 +169,7 @@ class AuthenticationView(msgspec.Struct, kw_only=True, frozen=True, omit_default
 class ListenerBody(NamedBody, kw_only=True):
     """A listener to create, or the changes to one."""
 
-    example: ClassVar = {"alias": "billing", "notify_url": "https://example.com/notify"}
+    sample: ClassVar = {"alias": "billing", "notify_url": "https://example.com/notify"}
     opaque_fields = ("filter",)
 
     notify_url: Annotated[str | UnsetType, _NOTIFY_URL] = UNSET

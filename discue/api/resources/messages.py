@@ -106,7 +106,7 @@ _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are d
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
-    example: ClassVar = {"type": "order.paid", "data": {"order": 17, "state": "paid"}}
+    sample: ClassVar = {"type": "order.paid", "data": {"order": 17, "state": "paid"}}
     opaque_fields = ("data", "data_base64")
     exactly_one: ClassVar = EITHER_DATA
 
@@ -168,7 +168,7 @@ def _least_text(value: Text) -> int:
 class BatchBody(Body, kw_only=True):
     """Messages to publish."""
 
-    example: ClassVar = {"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]}
+    sample: ClassVar = {"messages": [{"data": "one"}, {"alias": "second", "data": {"two": 2}}]}
 
     messages: Annotated[tuple[MessageBody, ...], BATCH]
 

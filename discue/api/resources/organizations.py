@@ -36,6 +36,9 @@ _RATE_LIMIT: Final = doc(
 _VERIFIED_DOMAINS: Final = doc(
     "Whether listeners must be on domains of the organization, and receive nothing until these are verified.", False
 )
+_KNOWN_TYPES: Final = doc(
+    "Whether messages must have one of the organization's event types, and fit its schema. Others get a 422.", False
+)
 _RETENTION: Final = doc(
     "How long messages are kept in queues without a retention of their own, in seconds. Set by the operator.",
     604_800,
@@ -82,6 +85,7 @@ class OrganizationBody(NamedBody, kw_only=True):
     quotas: Annotated[QuotasBody | None | UnsetType, _QUOTAS] = UNSET
     retention: Annotated[Integer, _RETENTION] = UNSET
     require_verified_domains: Annotated[Flag, _VERIFIED_DOMAINS] = UNSET
+    require_known_types: Annotated[Flag, _KNOWN_TYPES] = UNSET
     retry: RetrySent = UNSET
 
 
@@ -110,6 +114,7 @@ class OrganizationView(View, kw_only=True, frozen=True):
         str, doc("Requests of a suspended organization get a 423.", "active", enum=["active", "suspended"])
     ]
     require_verified_domains: Annotated[bool, _VERIFIED_DOMAINS]
+    require_known_types: Annotated[bool, _KNOWN_TYPES]
     rate_limit: Annotated[int | UnsetType, _RATE_LIMIT] = UNSET
     quotas: Annotated[QuotasView | UnsetType, _QUOTAS] = UNSET
     retention: Annotated[int | UnsetType, _RETENTION] = UNSET
@@ -136,6 +141,7 @@ def _view(organization: model.Organization) -> OrganizationView:
         quotas=QuotasView(**limits) if limits else UNSET,
         retention=settings.get("retention_seconds", UNSET),
         require_verified_domains=bool(settings.get("require_verified_domains")),
+        require_known_types=bool(settings.get("require_known_types")),
         retry=retry_view(organization.retry),
     )
 

@@ -74,7 +74,7 @@ Receipts: TypeAlias = list[str] | None | UnsetType
 class AcknowledgementsBody(Body, kw_only=True):
     """Acknowledgements of pulled messages, by receipt."""
 
-    example: ClassVar = {"acknowledge": ["0000000001l2rVTz9Xk0Jm"]}
+    sample: ClassVar = {"acknowledge": ["0000000001l2rVTz9Xk0Jm"]}
 
     acknowledge: Annotated[Receipts, _receipts_doc("Receipts of messages that were processed.")] = UNSET
     reject: Annotated[

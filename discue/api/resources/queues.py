@@ -90,7 +90,7 @@ _CUSTOMER: Final = doc(
 class QueueBody(NamedBody, kw_only=True):
     """A queue to create, or the changes to one."""
 
-    example: ClassVar = {"alias": "orders", "retention": 86_400}
+    sample: ClassVar = {"alias": "orders", "retention": 86_400}
     opaque_fields = ("schema", "json_schema")
 
     retention: Annotated[Integer, _RETENTION] = UNSET

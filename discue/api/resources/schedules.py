@@ -105,7 +105,7 @@ _ENABLED: Final = {"enum": ["enabled", "disabled"]}
 class ScheduleBody(NamedBody, kw_only=True):
     """A schedule to create, or the changes to one."""
 
-    example: ClassVar = {"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}}
+    sample: ClassVar = {"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Zurich", "data": {"report": "daily"}}
     opaque_fields = ("data", "data_base64")
 
     alias: Annotated[
@@ -255,7 +255,7 @@ _SCHEDULES: Final = _Schedules(
     needs=(_READ, _READ, Needs("messages", "write")),
     body=ScheduleBody,
     fields=_fields,
-    codes=("quota_exceeded", "alias_taken", "message_too_large", "schema_violation"),
+    codes=("quota_exceeded", "alias_taken", "message_too_large", "unknown_type", "schema_violation"),
     # The largest data, with every character escaped.
     limit=body_limit(LARGEST_DATA_BYTES),
     reads=LARGE_RESOURCE,

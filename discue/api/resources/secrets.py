@@ -37,7 +37,7 @@ _OVERLAP_SECONDS: Final = range(LONGEST_OVERLAP_SECONDS + 1)
 class SecretBody(ResourceBody, kw_only=True):
     """A signing secret to create."""
 
-    example: ClassVar = {"type": "hmac", "expire_previous_in": 3600}
+    sample: ClassVar = {"type": "hmac", "expire_previous_in": 3600}
 
     type: Annotated[
         Text,

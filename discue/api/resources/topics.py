@@ -71,7 +71,7 @@ class TopicView(View, kw_only=True, frozen=True):
 class ChannelBody(NamedBody, kw_only=True):
     """A channel to create, or the changes to one."""
 
-    example: ClassVar = {"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"}
+    sample: ClassVar = {"alias": "paid-orders", "queue_id": "0VbuJFSo00H8Lq7zazFOL", "pattern": "orders.*.paid"}
     opaque_fields = ("filter",)
 
     queue_id: Annotated[

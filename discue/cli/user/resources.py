@@ -57,8 +57,18 @@ class Resource(NamedTuple):
     """The names that paths accept for it."""
 
     @property
-    def noun(self) -> str:
+    def member(self) -> str:
+        """The name of the resource in responses."""
         return self.plural.removesuffix("s")
+
+    @property
+    def noun(self) -> str:
+        return self.member.replace("_", " ")
+
+    @property
+    def one(self) -> str:
+        """The noun with its article."""
+        return f"an {self.noun}" if self.noun[0] in "aeiou" else f"a {self.noun}"
 
     @property
     def parent(self) -> tuple[Argument, ...]:
@@ -68,14 +78,14 @@ class Resource(NamedTuple):
 
     def place(self, kind: Kind = name) -> tuple[Argument, ...]:
         """Return the arguments that name a resource."""
-        return (*self.parent, argument("named", f"{self.names} of the {self.noun}", kind, metavar=self.noun))
+        return (*self.parent, argument("named", f"{self.names} of the {self.noun}", kind, metavar=self.member))
 
 
 def group(resource: Resource, **others: Command) -> CommandGroup:
     """Return the commands of a resource. `others` adds verbs, and replaces them."""
     verbs = {
         "list": listing(resource),
-        "get": user_command(partial(_get, resource), *resource.place(), summary=f"show a {resource.noun}"),
+        "get": user_command(partial(_get, resource), *resource.place(), summary=f"show {resource.one}"),
         "set": setting(resource, partial(set_resource, resource)),
         "delete": deletion(resource),
     }
@@ -98,14 +108,14 @@ def setting(resource: Resource, run: Run) -> Command:
         run,
         *resource.place(alias),
         *resource.options,
-        summary=f"create a {resource.noun}, or change the one that has this alias",
+        summary=f"create {resource.one}, or change the one that has this alias",
         description=f"{resource.about} Only the given options change.".lstrip(),
     )
 
 
 def deletion(resource: Resource) -> Command:
     return user_command(
-        partial(_delete, resource), *resource.place(), summary=f"delete a {resource.noun}{resource.deletes}"
+        partial(_delete, resource), *resource.place(), summary=f"delete {resource.one}{resource.deletes}"
     )
 
 
@@ -152,7 +162,7 @@ def _delete(resource: Resource, arguments: argparse.Namespace) -> None:
 def show(resource: Resource, found: Any, *, as_json: bool) -> None:
     """Print a resource."""
     if as_json:
-        say_json({resource.noun: found})
+        say_json({resource.member: found})
     else:
         say_fields((title, shown(found)) for title, shown in resource.facts.items())
 
@@ -163,6 +173,7 @@ def _json(what: str, text: str) -> Any:
 
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "data": partial(_json, "The data"),
+    "example": partial(_json, "The example"),
     "filter": partial(_json, "The filter"),
     "headers": dict,
     "json_schema": partial(_json, "The schema"),
@@ -229,6 +240,34 @@ def topics() -> CommandGroup:
         columns={**_COLUMNS, "CHANNELS": channels_of},
         facts={**ALIAS, "channels": channels_of, **CREATED},
         about="A topic copies each message into the queues of its channels.",
+    )
+    return group(resource)
+
+
+def event_types() -> CommandGroup:
+    resource = Resource(
+        "event_types",
+        columns={
+            "TYPE": lambda each: each.type,
+            "STATUS": lambda each: each.status,
+            "DESCRIPTION": lambda each: each.description or "",
+        },
+        facts={
+            "type": lambda each: each.type,
+            "id": lambda each: each.id,
+            "status": lambda each: each.status,
+            "description": lambda each: each.description or "",
+            "schema": lambda each: _json_text(each.json_schema),
+            "example": lambda each: _json_text(each.example),
+            **CREATED,
+        },
+        options=(
+            option("--description TEXT", "when the event happens, for customers"),
+            option("--status", "whether it is offered to customers", choices=("enabled", "deprecated")),
+            option("--json-schema JSON", "JSON Schema of the data; @FILE reads it from a file, null removes it"),
+            option("--example JSON", "example of the data; @FILE reads it from a file, null removes it"),
+        ),
+        about="The catalogue of event types is what customers choose from.",
     )
     return group(resource)
 

@@ -1,4 +1,4 @@
-"""`discue trigger`: publishes an example, made from the schema of the queue or from its last message."""
+"""`discue trigger`: publishes an example: that of the event type, or one made from a schema or the last message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from discue.cli.declarations import Command, argument, option, repeated, switch
 from discue.cli.exit_codes import CommandFailed, UsageInvalid
 from discue.cli.output import note, say_data, say_result
 from discue.cli.user.arguments import DELAY, TYPE, name
-from discue.cli.user.command import connect, user_command
+from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.publish import TOPIC, publish
 from discue.dashboard.json_example import NoExample, example_of
 from discue.domain.schema_rules import rules_to_json_schema
@@ -89,8 +89,13 @@ def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
 
 def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> tuple[Any, dict[str, Any]]:
     """Return data, and fields of the message that go with it."""
+    known = None if arguments.type is None else readable(lambda: client.event_types.get(arguments.type))
+    if known is not None and known.example is not None and not arguments.last:
+        return known.example, {}
     queue = client.queues.get(queue_name)
     schema = queue.json_schema if queue.schema is None else rules_to_json_schema(queue.schema)
+    if known is not None and known.json_schema is not None:
+        schema = known.json_schema
     if schema is not None and not arguments.last:
         try:
             return example_of(schema), {}

@@ -10,7 +10,11 @@ import yaml
 from discue.cli.exit_codes import CommandFailed
 from discue.domain.suggestions import suggestion
 
-CHILDREN: Final[Mapping[str, tuple[str, ...]]] = {"queues": ("listeners", "schedules"), "topics": ("channels",)}
+CHILDREN: Final[Mapping[str, tuple[str, ...]]] = {
+    "event_types": (),
+    "queues": ("listeners", "schedules"),
+    "topics": ("channels",),
+}
 """Resources at the top of the file, and those that each of them has."""
 
 

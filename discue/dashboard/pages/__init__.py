@@ -5,6 +5,7 @@ from typing import Final
 from discue.dashboard.pages import (
     account,
     domains,
+    event_types,
     events,
     inbox,
     installation,
@@ -41,6 +42,7 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     *events.ROUTES,
     *inbox.ROUTES,
     *topics.ROUTES,
+    *event_types.ROUTES,
     *schedules.ROUTES,
     *keys.ROUTES,
     *domains.ROUTES,

@@ -83,7 +83,7 @@ class PortalThemeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
 class PortalSessionBody(ResourceBody, kw_only=True):
     """A session to create."""
 
-    example: ClassVar = {"customer": "acme"}
+    sample: ClassVar = {"customer": "acme"}
 
     customer: Annotated[str, _CUSTOMER]
     queues: Annotated[list[str], _QUEUES] = msgspec.field(default_factory=list)
@@ -100,7 +100,7 @@ class PortalSessionBody(ResourceBody, kw_only=True):
 class PortalSettingsBody(Body, kw_only=True):
     """The settings of the portal."""
 
-    example: ClassVar = {"frame_ancestors": ["https://app.example.com"]}
+    sample: ClassVar = {"frame_ancestors": ["https://app.example.com"]}
 
     frame_ancestors: Annotated[list[str], _ORIGINS]
 

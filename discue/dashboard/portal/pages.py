@@ -1,9 +1,11 @@
 """The pages of the portal: the endpoints of a customer, the actions on them, and event types."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -24,13 +26,19 @@ from discue.dashboard.portal.rules import PortalAction
 from discue.dashboard.portal.visit import PortalRoute, of_portal
 from discue.dashboard.visit import Act, Page, Redirect, Show, Visit
 from discue.domain.errors import DiscueError, invalid
-from discue.domain.model import Queue
+from discue.domain.event_types import parse_pattern
+from discue.domain.model import EventType, Queue
+from discue.store.event_types import TypeName
 from discue.store.pagination import Listing
 from discue.store.time_slice import TimeSlice
 
 ENDPOINT: Final = "/queues/{id}/listeners/{id}"
 
 _NOTHING: Final[Mapping[str, str]] = {}
+_TYPE: Final = "type-"
+"""The beginning of the names of the fields that choose event types."""
+_HAS_TYPES: Final = "has_types"
+"""A field of forms that offer event types: a form without any of them chooses all."""
 
 
 def form_of(details: ListenerDetails) -> Mapping[str, str]:
@@ -41,6 +49,7 @@ def form_of(details: ListenerDetails) -> Mapping[str, str]:
         "notify_url": listener.notify_url,
         "description": listener.options.description,
         "per_second": "" if rate is None else f"{rate.per_second:g}",
+        **{f"{_TYPE}{each}": "on" for each in listener.options.types or ()},
     }
 
 
@@ -53,8 +62,22 @@ def fields_of_form(visit: Visit, shown: Mapping[str, str] = _NOTHING) -> Listene
     if of_portal(visit).details.may("limit") and text != shown.get("per_second", ""):
         per_second = decimal_of(text, "rate_limit/per_second")
         rate = None if per_second is None else RateFields(per_second)
-    options = OptionFields(rate_limit=rate, description=form.get("description", UNSET))
+    types = (_types_in(form) or None) if _HAS_TYPES in form else UNSET
+    options = OptionFields(rate_limit=rate, description=form.get("description", UNSET), types=types)
     return ListenerFields(notify_url=form.get("notify_url", ""), options=options)
+
+
+def _types_in(form: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the event types that a form chooses."""
+    return tuple(name.removeprefix(_TYPE) for name in form if name.startswith(_TYPE))
+
+
+async def _types_offered(visit: Visit, form: Mapping[str, str]) -> Sequence[TypeName]:
+    """Return the event types to choose from: those on offer, and those that are chosen already."""
+    found = await sessions.types_offered(visit.control, of_portal(visit).details)
+    chosen = set(_types_in(form))
+    others = [TypeName(each, "", "") for each in sorted(chosen - {each.type for each in found})]
+    return [*(each for each in found if each.status == "enabled" or each.type in chosen), *others]
 
 
 MOST_AT_ONCE: Final = 20
@@ -73,45 +96,45 @@ async def show_endpoints(visit: Visit) -> Page:
 
 
 async def show_new(visit: Visit) -> Page:
-    types = await _types_offered(visit)
-    chosen = _chosen(visit, types)
+    queues, types = await _queues_offered(visit), await _types_offered(visit, visit.form)
+    chosen = _chosen(visit, queues)
     if not visit.form:
-        chosen = [visit.query.get("queue", "")] if len(types) > 1 else list(types)
-    return Page("new.html", "Add an endpoint", {"types": types, "chosen": chosen, "form": visit.form})
+        chosen = [visit.query.get("queue", "")] if len(queues) > 1 else list(queues)
+    form = visit.form or {f"{_TYPE}{each.type}": "on" for each in types if each.type == visit.query.get("type")}
+    values = {"queues": queues, "chosen": chosen, "types": types, "form": form}
+    return Page("new.html", "Add an endpoint", values)
 
 
 async def add(visit: Visit) -> Page:
-    """Create an endpoint for each chosen event type, and show their secrets: this is the only time."""
-    types = await _types_offered(visit)
-    chosen = _chosen(visit, types)
+    """Create an endpoint for each chosen queue, and show their secrets: this is the only time."""
+    queues = await _queues_offered(visit)
+    chosen = _chosen(visit, queues)
     if not chosen or len(chosen) > MOST_AT_ONCE:
-        raise invalid(
-            "/queue", f"takes at most {MOST_AT_ONCE} event types at once" if chosen else "needs at least one event type"
-        )
+        raise invalid("/queue", f"needs 1 to {MOST_AT_ONCE} choices")
     fields = fields_of_form(visit)
     made, refusal = list[tuple[str, ListenerDetails]](), ""
     for queue in chosen:
         try:
-            made.append((types[queue], await listeners.create(visit.control, visit.principal, queue, fields)))
+            made.append((queues[queue], await listeners.create(visit.control, visit.principal, queue, fields)))
         except DiscueError as error:
             # The first one shows every fault of the form. Later, the secrets so far must be shown.
             if not made:
                 raise
-            refusal = f"{types[queue]}: {error.detail}"
+            refusal = f"{queues[queue]}: {error.detail}"
             break
     only = made[0][1].listener
     link = f"/queues/{only.queue_public_id}/listeners/{only.public_id}" if len(made) == 1 else ""
     return Page("added.html", "Signing secrets", {"made": made, "refusal": refusal, "link": link})
 
 
-async def _types_offered(visit: Visit) -> Mapping[str, str]:
-    """Return the event types of the customer's own queues: only these may get endpoints."""
+async def _queues_offered(visit: Visit) -> Mapping[str, str]:
+    """Return the customer's own queues by their ids: only these may get endpoints."""
     details = of_portal(visit).details
-    return await sessions.event_types(visit.control, details, details.own_queues)
+    return await sessions.queue_names(visit.control, details, details.own_queues)
 
 
-def _chosen(visit: Visit, types: Mapping[str, str]) -> list[str]:
-    return [each for each in types if f"queue-{each}" in visit.form]
+def _chosen(visit: Visit, queues: Mapping[str, str]) -> list[str]:
+    return [each for each in queues if f"queue-{each}" in visit.form]
 
 
 async def show(visit: Visit) -> Page:
@@ -131,7 +154,9 @@ async def show_jobs(visit: Visit) -> Page:
 
 async def show_edit(visit: Visit) -> Page:
     details = await details_of(visit)
-    return Page("edit.html", "Edit the endpoint", {**frame(visit, details), "form": visit.form or form_of(details)})
+    form = visit.form or form_of(details)
+    values = {**frame(visit, details), "form": form, "types": await _types_offered(visit, form)}
+    return Page("edit.html", "Edit the endpoint", values)
 
 
 async def edit(visit: Visit) -> Redirect:
@@ -160,50 +185,72 @@ SHOWN_TYPES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class EventType:
+class ShownType:
     """An event type, with its schema and an example as text; "" for none."""
 
-    queue: Queue
+    name: str
+    adds: str
+    """The query of the form for an endpoint that receives it; "" if the customer may not add one."""
     schema: str
     is_cut: bool
     """Whether `schema` is only the beginning of the schema."""
     example: str
+    description: str = ""
+    is_deprecated: bool = False
 
 
 async def show_event_types(visit: Visit) -> Page:
+    """Show the catalogue; without one, the queues of the session, each of which is an event type then."""
     details = of_portal(visit).details
-    names = await sessions.event_types(visit.control, details)
-    ids, pages, asked = list(names), max(1, -(-len(names) // SHOWN_TYPES)), visit.query.get("page", "")
+    names: Sequence[str] = [each.type for each in await sessions.types_offered(visit.control, details)]
+    queues: Sequence[str] = [] if names else list(await sessions.queue_names(visit.control, details))
+    pages, asked = max(1, -(-len(names or queues) // SHOWN_TYPES)), visit.query.get("page", "")
     number = int(asked) if is_number(asked) and int(asked) in range(1, pages + 1) else 1
-    shown = ids[(number - 1) * SHOWN_TYPES : number * SHOWN_TYPES]
-    types, time_slice = [], TimeSlice()
-    for queue in await sessions.schemas_of(visit.control, details, shown):
-        types.append(event_type_of(queue))
+    part = slice((number - 1) * SHOWN_TYPES, number * SHOWN_TYPES)
+    types, time_slice = list[ShownType](), TimeSlice()
+    for event_type in await sessions.types_among(visit.control, details, names[part]):
+        types.append(_shown_type(event_type, may_add=details.may("create") and bool(details.own_queues)))
+        await time_slice.pause_if_over()
+    for queue in await sessions.schemas_of(visit.control, details, queues[part]):
+        types.append(_shown_queue(queue, may_add=details.may("create", queue.public_id)))
         # A large schema takes some milliseconds.
         await time_slice.pause_if_over()
     values = {"types": types, "number": number, "pages": pages}
     return Page("event_types.html", "Event types", values)
 
 
-def event_type_of(queue: Queue) -> EventType:
-    """Return the schema of a queue and an example of its messages, as far as one follows from the schema."""
-    whole, example = _described(queue)
-    text = beginning(whole, SHOWN_BYTES)
+def _shown_type(event_type: EventType, *, may_add: bool) -> ShownType:
+    schema, example = _described(event_type.json_schema, event_type.example)
+    return ShownType(
+        event_type.alias,
+        urlencode({"type": event_type.alias}) if may_add and event_type.status == "enabled" else "",
+        *_cut(schema, example),
+        description=event_type.description,
+        is_deprecated=event_type.status == "deprecated",
+    )
+
+
+def _shown_queue(queue: Queue, *, may_add: bool) -> ShownType:
+    link = urlencode({"queue": queue.public_id}) if may_add else ""
+    return ShownType(queue.event_type, link, *_cut(*_described(_schema_of(queue))))
+
+
+def _cut(schema: str, example: str) -> tuple[str, bool, str]:
+    text = beginning(schema, SHOWN_BYTES)
     # A part of an example is none.
-    is_short = beginning(example, SHOWN_BYTES) == example
-    return EventType(queue, text, is_cut=text != whole, example=example if is_short else "")
+    return text, text != schema, example if beginning(example, SHOWN_BYTES) == example else ""
 
 
-def _described(queue: Queue) -> tuple[str, str]:
-    """Return the JSON Schema of a queue and an example of its messages, as texts. A missing one is ""."""
-    if queue.schema is None or queue.schema_language != "json_schema":
-        return "", ""
-    schema = msgspec.json.decode(queue.schema)
-    try:
-        example = indented(msgspec.json.encode(example_of(schema)).decode())
-    except NoExample:
-        example = ""
-    return indented(queue.schema), example
+def _schema_of(queue: Queue) -> str | None:
+    return queue.schema if queue.schema_language == "json_schema" else None
+
+
+def _described(schema: str | None, example: str | None = None) -> tuple[str, str]:
+    """Return a JSON Schema and an example as texts, if none is given one that follows from it. A missing one is ""."""
+    if example is None and schema is not None:
+        with suppress(NoExample):
+            example = msgspec.json.encode(example_of(msgspec.json.decode(schema))).decode()
+    return "" if schema is None else indented(schema), "" if example is None else indented(example)
 
 
 _TEST_BYTES: Final = 262_144
@@ -211,14 +258,33 @@ _TEST_BYTES: Final = 262_144
 
 
 async def show_test(visit: Visit) -> Page:
-    """Show the form, with the example of the event type unless a message was chosen."""
-    page = await listener_actions.show_test(visit)
+    """Show the form with the example of an event type, unless a message was chosen."""
+    page = await _with_types(visit, await listener_actions.show_test(visit))
     if visit.form or visit.query.get("message"):
         return page
-    found = await sessions.schemas_of(visit.control, of_portal(visit).details, visit.ids[:1])
-    example = "".join(_described(each)[1] for each in found)
-    form = {**page.values["form"], **({"data": example} if example else {})}
-    return Page(page.template, page.title, {**page.values, "form": form})
+    details, offered = of_portal(visit).details, page.values["types"]
+    asked = visit.query.get("type", offered[0] if offered else "")
+    found = await sessions.types_among(visit.control, details, [asked])
+    if found:
+        example = _described(found[0].json_schema, found[0].example)[1]
+    else:
+        queues = await sessions.schemas_of(visit.control, details, visit.ids[:1])
+        example = "".join(_described(_schema_of(each))[1] for each in queues)
+    form = {**page.values["form"], "type": asked, **({"data": example} if example else {})}
+    return replace(page, values={**page.values, "form": form})
+
+
+async def test(visit: Visit) -> Page:
+    return await _with_types(visit, await listener_actions.test(visit))
+
+
+async def _with_types(visit: Visit, page: Page) -> Page:
+    """Add the event types that the endpoint receives."""
+    chosen = page.values["listener"].options.types
+    offered = [each.type for each in await sessions.types_offered(visit.control, of_portal(visit).details)]
+    patterns = None if chosen is None else [parse_pattern(each) for each in chosen]
+    own = [each for each in offered if patterns is None or any(one.matches(each) for one in patterns)]
+    return replace(page, values={**page.values, "types": own})
 
 
 async def _name(visit: Visit, ids: Collection[str]) -> Mapping[str, str]:
@@ -250,7 +316,7 @@ ROUTES: Final = (
     _action("disable", listener_actions.SHOW_DISABLE, listener_actions.disable, "disable"),
     _action("enable", listener_actions.SHOW_DISABLE, listener_pages.enable, "disable"),
     _action("rotate", listener_actions.show_rotate, listener_actions.rotate, "secrets"),
-    _action("test", show_test, listener_actions.test, "test", form_bytes=_TEST_BYTES, waits=True),
+    _action("test", show_test, test, "test", form_bytes=_TEST_BYTES, waits=True),
     _action("redeliver", listener_actions.show_redeliver, listener_actions.redeliver),
     _action("missed/redeliver", partial(selected.show, action=_REDELIVER), partial(selected.act, action=_REDELIVER)),
     _action("replay", listener_actions.show_replay, listener_actions.replay, "replay"),

@@ -37,10 +37,11 @@ from discue.dashboard.portal.tables import FoundPortalSession, QueueOwner
 from discue.dashboard.users.sessions import TOKEN_CHARACTERS, token_hash
 from discue.domain.aliases import check_customer
 from discue.domain.errors import Fault, Locked, invalid
-from discue.domain.model import Organization, Queue
+from discue.domain.model import EventType, Organization, Queue
 from discue.domain.scopes import Access, Principal
-from discue.store import events, organizations
+from discue.store import event_types, events, organizations
 from discue.store.engine import Transaction
+from discue.store.event_types import TypeName
 from discue.store.events import Occurrence
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.tallies import EventKind
@@ -275,10 +276,20 @@ async def details_of(control: ControlContext, token: str) -> PortalDetails | Non
     return await control.store.read(work)
 
 
-async def event_types(
+async def types_offered(control: ControlContext, details: PortalDetails) -> Sequence[TypeName]:
+    """Return the names of the organization's event types, in their order."""
+    return await control.store.read(lambda tx: event_types.names(tx, details.session.organization))
+
+
+async def types_among(control: ControlContext, details: PortalDetails, types: Sequence[str]) -> Sequence[EventType]:
+    """Return some of the organization's event types, with their schemas and examples."""
+    return await control.store.read(lambda tx: event_types.of_types(tx, details.session.organization, types))
+
+
+async def queue_names(
     control: ControlContext, details: PortalDetails, queues: Sequence[str] | None = None
 ) -> Mapping[str, str]:
-    """Return the names of a session's event types by the public ids of their queues, sorted by name.
+    """Return the names of a session's queues by their public ids, sorted by name.
 
     `queues` restricts them to some of its queues.
     """

@@ -52,7 +52,7 @@ _TOKEN: Final = doc("The token that accepts the invitation.", "mJ3uV9aYc1RzK7wXq
 class UserBody(ResourceBody, kw_only=True):
     """A user to create, or the changes to one."""
 
-    example: ClassVar = {"email": "ada@example.com", "display_name": "Ada", "role": "developer"}
+    sample: ClassVar = {"email": "ada@example.com", "display_name": "Ada", "role": "developer"}
 
     email: Annotated[str | UnsetType, _EMAIL] = UNSET
     display_name: Annotated[Text, _DISPLAY_NAME] = UNSET
@@ -67,7 +67,7 @@ class UserBody(ResourceBody, kw_only=True):
 class InvitationBody(Body, kw_only=True):
     """The acceptance of an invitation."""
 
-    example: ClassVar = {"token": "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF", "password": "correct horse battery"}
+    sample: ClassVar = {"token": "mJ3uV9aYc1RzK7wXq5LdT0nE2bGhP8sF", "password": "correct horse battery"}
 
     token: Annotated[str, _TOKEN]
     password: Annotated[str, _PASSWORD]

@@ -180,7 +180,7 @@ class Intake:
         for row in rows:
             try:
                 message = message_of(row, now)
-                check_message(message, queue.max_message_bytes, queue.checker)
+                await check_message(self._control.cache, queue, message)
                 entries.append(entry_for(self._control.public_ids.next(), message, ordered=queue.ordered))
                 ids.append(row.id)
             except DiscueError as error:

@@ -96,7 +96,7 @@ class ScheduleRuns:
         queue = None
         try:
             queue = await self._control.cache.queue(schedule.organization, schedule.queue_public_id)
-            check_message(_draft(schedule), queue.max_message_bytes, queue.checker)
+            await check_message(self._control.cache, queue, _draft(schedule))
         except NotFound:
             return None, None
         except PayloadTooLarge:
@@ -149,7 +149,7 @@ async def _publish(
 
 
 def _draft(schedule: Schedule) -> NewMessage:
-    return NewMessage(schedule.data, schedule.codec, schedule.alias)
+    return NewMessage(schedule.data, schedule.codec, schedule.alias, options=schedule.options)
 
 
 def _within_a_step(planned: Iterable[PlannedRun]) -> list[PlannedRun]:

@@ -370,6 +370,24 @@ CREATE INDEX channel_topic ON channel (organization, topic, id) WHERE topic IS N
 CREATE UNIQUE INDEX channel_queue ON channel (organization, queue, topic) WHERE queue IS NOT NULL;
 CREATE UNIQUE INDEX channel_alias ON channel (organization, topic, alias) WHERE alias IS NOT NULL;
 
+-- The event types that an organization offers. The alias is the type of messages; `size` is that of the schema and the
+-- example together.
+CREATE TABLE event_type (
+    organization BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    public_id $text NOT NULL UNIQUE,
+    alias $text NOT NULL,
+    status $text NOT NULL,
+    size BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    description $text NOT NULL,
+    json_schema $text,
+    example $text,
+    PRIMARY KEY (organization, id)
+);
+CREATE UNIQUE INDEX event_type_alias ON event_type (organization, alias) WHERE alias IS NOT NULL;
+
 -- Messages that a queue gets again and again. `settings` says when, and what else belongs to each message; `size` is that
 -- of `body`. `next_run_at` is null when no run is left.
 CREATE TABLE schedule (

@@ -481,7 +481,7 @@ def test_run_that_ends_in_the_middle_says_how_many_changes_are_made(
         ("queues: [a", "discue.yaml is not YAML"),
         ("queues: {a: {}, a: {}}", "a occurs twice"),
         ("queus: {}", "unknown entry queus; did you mean queues?\n"),
-        ("", "must have one of: queues, topics."),
+        ("", "must have one of: event_types, queues, topics."),
         ("queues: a", "queues must have an entry for each alias"),
         (
             "queues: []",

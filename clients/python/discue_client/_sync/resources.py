@@ -227,6 +227,80 @@ class Domains:
         return found.domain
 
 
+class EventTypes:
+    """Operations of `client.event_types`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[models.EventType]:
+        """List event types."""
+        path = path_of("event_types")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return Pages(
+            self._requester, path, query, page_type=models.EventTypesResponse, items="event_types", limit=limit
+        )
+
+    def create(
+        self,
+        *,
+        type: str,
+        description: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "deprecated"] | None | UnsetType = UNSET,
+        json_schema: Mapping[str, Any] | bool | None | UnsetType = UNSET,
+        example: Any = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.EventType:
+        """Create an event type."""
+        found = self._requester.result(
+            models.EventTypeResponse,
+            "POST",
+            path_of("event_types"),
+            body=given(type=type, description=description, status=status, json_schema=json_schema, example=example),
+            idempotency_key=idempotency_key,
+        )
+        return found.event_type
+
+    def get(self, event_type: str) -> models.EventType:
+        """Get an event type."""
+        found = self._requester.result(models.EventTypeResponse, "GET", path_of("event_types", event_type))
+        return found.event_type
+
+    def update(
+        self,
+        event_type: str,
+        *,
+        type: str | UnsetType = UNSET,
+        description: str | UnsetType | None = UNSET,
+        status: Literal["enabled", "deprecated"] | None | UnsetType = UNSET,
+        json_schema: Mapping[str, Any] | bool | None | UnsetType = UNSET,
+        example: Any = UNSET,
+    ) -> models.EventType:
+        """Change an event type."""
+        found = self._requester.result(
+            models.EventTypeResponse,
+            "PUT",
+            path_of("event_types", event_type),
+            body=given(type=type, description=description, status=status, json_schema=json_schema, example=example),
+        )
+        return found.event_type
+
+    def delete(self, event_type: str) -> None:
+        """Delete an event type. Messages and listeners keep their types."""
+        self._requester.request("DELETE", path_of("event_types", event_type))
+
+    def openapi(self) -> models.WebhooksDocument:
+        """Get the catalogue as OpenAPI. The `webhooks` of an OpenAPI 3.1 document, for your customers' generators."""
+        return self._requester.result(models.WebhooksDocument, "GET", path_of("event_types.openapi.json"))
+
+
 class Events:
     """Operations of `client.events`."""
 
@@ -428,6 +502,7 @@ class Listeners:
         data: Any = UNSET,
         data_base64: str | UnsetType | None = UNSET,
         content_type: str | UnsetType | None = UNSET,
+        type: str | UnsetType | None = UNSET,
         headers: Mapping[str, str] | None | UnsetType = UNSET,
     ) -> models.DeliveryTest:
         """Test a listener. Sends one request to its `notify_url`, signed like a delivery, with `discue-test:
@@ -437,7 +512,7 @@ class Listeners:
             models.DeliveryTestResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "tests"),
-            body=given(data=data, data_base64=data_base64, content_type=content_type, headers=headers),
+            body=given(data=data, data_base64=data_base64, content_type=content_type, type=type, headers=headers),
             repeatable=False,
         )
         return found.test
@@ -728,6 +803,7 @@ class Organizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        require_known_types: bool | UnsetType | None = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
         idempotency_key: str | None = None,
     ) -> models.CreatedOrganizationResponse:
@@ -745,6 +821,7 @@ class Organizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                require_known_types=require_known_types,
                 retry=retry,
             ),
             idempotency_key=idempotency_key,
@@ -764,6 +841,7 @@ class Organizations:
         quotas: models.QuotasBody | UnsetType | None = UNSET,
         retention: int | UnsetType | None = UNSET,
         require_verified_domains: bool | UnsetType | None = UNSET,
+        require_known_types: bool | UnsetType | None = UNSET,
         retry: models.RetryBody | Sequence[int] | None | UnsetType = UNSET,
     ) -> models.Organization:
         """Change an organization."""
@@ -777,6 +855,7 @@ class Organizations:
                 quotas=quotas,
                 retention=retention,
                 require_verified_domains=require_verified_domains,
+                require_known_types=require_known_types,
                 retry=retry,
             ),
         )
@@ -1489,6 +1568,7 @@ class Resources:
         self.api_keys = ApiKeys(requester)
         self.channels = Channels(requester)
         self.domains = Domains(requester)
+        self.event_types = EventTypes(requester)
         self.events = Events(requester)
         self.listeners = Listeners(requester)
         self.messages = Messages(requester)

@@ -334,6 +334,8 @@ export interface DeliveryTestBody {
    * stream` for `data_base64`.
    */
   content_type?: string | null | undefined;
+  /** The type of the event: words separated by dots. */
+  type?: string | null | undefined;
   /** Additional headers of each request: at most 32, with 4,096 characters in all. */
   headers?: Readonly<Record<string, string>> | null | undefined;
 }
@@ -445,6 +447,8 @@ export interface Event {
   topic?: EventSubject | undefined;
   /** The channel. */
   channel?: EventSubject | undefined;
+  /** The event type. */
+  event_type?: EventSubject | undefined;
   /** The client address of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
   /** The session of a user, by the user's email. */
@@ -495,6 +499,50 @@ export interface EventSubject {
   id: string;
   /** Alias of the resource at that time. */
   name: string;
+}
+
+/** An event type. */
+export interface EventType {
+  /** The id, assigned at creation. */
+  id: string;
+  /** A synonym of `type`. */
+  alias: string;
+  /** A synonym of `type`. */
+  name: string;
+  /** When it was created, in milliseconds since the epoch. */
+  created_at: number;
+  /** When it was last changed, in milliseconds since the epoch. */
+  updated_at: number;
+  /** The type of the messages. Unique in the organization. */
+  type: string;
+  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  status: Open<"enabled" | "deprecated">;
+  /** What the messages say, for customers. */
+  description?: string | undefined;
+  /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. */
+  json_schema?: Readonly<Record<string, unknown>> | boolean | undefined;
+  /** An example of the data, for customers, forms and tests. */
+  example?: unknown;
+}
+
+/** An event type to create, or the changes to one. */
+export interface EventTypeBody {
+  /** The type of the messages. Unique in the organization. */
+  type?: string | undefined;
+  /** What the messages say, for customers. */
+  description?: string | null | undefined;
+  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  status?: "enabled" | "deprecated" | null | undefined;
+  /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. null: none. */
+  json_schema?: Readonly<Record<string, unknown>> | boolean | null | undefined;
+  /** An example of the data, for customers, forms and tests. null: none. */
+  example?: unknown;
+}
+
+/** A response. */
+export interface EventTypeResponse {
+  /** The event type. */
+  event_type: EventType;
 }
 
 /** Numbers of events by period. */
@@ -1016,6 +1064,20 @@ export interface NewDomain {
   port?: "80" | "443" | number | null | undefined;
 }
 
+/** An event type to create, or the changes to one. */
+export interface NewEventType {
+  /** The type of the messages. Unique in the organization. */
+  type: string;
+  /** What the messages say, for customers. */
+  description?: string | null | undefined;
+  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  status?: "enabled" | "deprecated" | null | undefined;
+  /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. null: none. */
+  json_schema?: Readonly<Record<string, unknown>> | boolean | null | undefined;
+  /** An example of the data, for customers, forms and tests. null: none. */
+  example?: unknown;
+}
+
 /** A listener to create, or the changes to one. */
 export interface NewListener {
   /** The unique name. Default: the id. */
@@ -1173,6 +1235,8 @@ export interface Organization {
   state: Open<"active" | "suspended">;
   /** Whether listeners must be on domains of the organization, and receive nothing until these are verified. */
   require_verified_domains: boolean;
+  /** Whether messages must have one of the organization's event types, and fit its schema. Others get a 422. */
+  require_known_types: boolean;
   /**
    * Requests per minute of each API key; all keys together can make four times as many. 0: unlimited. Set by the
    * operator.
@@ -1201,6 +1265,8 @@ export interface OrganizationBody {
   retention?: number | null | undefined;
   /** Whether listeners must be on domains of the organization, and receive nothing until these are verified. */
   require_verified_domains?: boolean | null | undefined;
+  /** Whether messages must have one of the organization's event types, and fit its schema. Others get a 422. */
+  require_known_types?: boolean | null | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: RetryBody | readonly number[] | null | undefined;
 }
@@ -2084,4 +2150,14 @@ export interface Verification {
   checked_at: number;
   /** Why the last check failed; empty if it did not. */
   last_error: string;
+}
+
+/** The catalogue, as an OpenAPI document. */
+export interface WebhooksDocument {
+  /** The version of OpenAPI. */
+  openapi: string;
+  /** The catalogue. */
+  info: Readonly<Record<string, unknown>>;
+  /** The request of each event type. */
+  webhooks: Readonly<Record<string, unknown>>;
 }

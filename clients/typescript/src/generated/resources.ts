@@ -30,6 +30,9 @@ import type {
   DomainBody,
   DomainResponse,
   Event,
+  EventType,
+  EventTypeBody,
+  EventTypeResponse,
   EventWindows,
   FilterTest,
   FilterTestBody,
@@ -49,6 +52,7 @@ import type {
   MissedMessage,
   NewChannel,
   NewDomain,
+  NewEventType,
   NewListener,
   NewSchedule,
   NewUser,
@@ -92,6 +96,7 @@ import type {
   User,
   UserBody,
   UserResponse,
+  WebhooksDocument,
 } from "./models.js";
 
 /** Operations of `client.apiKeys`. */
@@ -223,6 +228,51 @@ export class Domains {
   async verify(domain: string, options: RequestOptions = {}): Promise<Domain> {
     const found = await this.#requester.object<DomainResponse>("PUT", pathOf("domains", domain, "verification"), "domain", {}, options);
     return found.domain;
+  }
+}
+
+/** Operations of `client.eventTypes`. */
+export class EventTypes {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** List event types. */
+  list(
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<EventType> {
+    return new Pages(this.#requester, { path: pathOf("event_types"), items: "event_types", query, options });
+  }
+
+  /** Create an event type. */
+  async create(fields: NewEventType, options: RequestOptions = {}): Promise<EventType> {
+    const found = await this.#requester.object<EventTypeResponse>("POST", pathOf("event_types"), "event_type", { body: fields }, options);
+    return found.event_type;
+  }
+
+  /** Get an event type. */
+  async get(eventType: string, options: RequestOptions = {}): Promise<EventType> {
+    const found = await this.#requester.object<EventTypeResponse>("GET", pathOf("event_types", eventType), "event_type", {}, options);
+    return found.event_type;
+  }
+
+  /** Change an event type. */
+  async update(eventType: string, fields: EventTypeBody = {}, options: RequestOptions = {}): Promise<EventType> {
+    const found = await this.#requester.object<EventTypeResponse>("PUT", pathOf("event_types", eventType), "event_type", { body: fields }, options);
+    return found.event_type;
+  }
+
+  /** Delete an event type. Messages and listeners keep their types. */
+  async delete(eventType: string, options: RequestOptions = {}): Promise<void> {
+    await this.#requester.request("DELETE", pathOf("event_types", eventType), {}, options);
+  }
+
+  /** Get the catalogue as OpenAPI. The `webhooks` of an OpenAPI 3.1 document, for your customers' generators. */
+  async openapi(options: RequestOptions = {}): Promise<WebhooksDocument> {
+    return await this.#requester.object<WebhooksDocument>("GET", pathOf("event_types.openapi.json"), "openapi", {}, options);
   }
 }
 
@@ -963,6 +1013,7 @@ export class Resources {
   readonly apiKeys: ApiKeys;
   readonly channels: Channels;
   readonly domains: Domains;
+  readonly eventTypes: EventTypes;
   readonly events: Events;
   readonly listeners: Listeners;
   readonly messages: Messages;
@@ -986,6 +1037,7 @@ export class Resources {
     this.apiKeys = new ApiKeys(requester);
     this.channels = new Channels(requester);
     this.domains = new Domains(requester);
+    this.eventTypes = new EventTypes(requester);
     this.events = new Events(requester);
     this.listeners = new Listeners(requester);
     this.messages = new Messages(requester);

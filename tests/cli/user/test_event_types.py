@@ -1,0 +1,46 @@
+"""`event-types`, and examples of the catalogue in `trigger` and `apply`, on a real service."""
+
+import json
+import re
+
+from tests.cli.user.service import Service
+
+EVENT_TYPE = ("--description", "An order was paid.", "--example", '{"order": 17}')
+
+
+def test_event_type_is_set_shown_and_deleted(service: Service) -> None:
+    service.succeed("event-types", "set", "order.paid", *EVENT_TYPE, "--json-schema", '{"type": "object"}')
+    made = service.json("event-types", "get", "order.paid")["event_type"]
+    assert (made["type"], made["example"], made["json_schema"]) == ("order.paid", {"order": 17}, {"type": "object"})
+    listed = service.succeed("event-types", "list")
+    assert re.search(r"^order\.paid +enabled +An order was paid\.$", listed, re.MULTILINE)
+    changed = service.json("event-types", "set", "order.paid", "--status", "deprecated", "--json-schema", "null")
+    assert (changed["event_type"]["status"], "json_schema" in changed["event_type"]) == ("deprecated", False)
+    assert re.search(r'^example +\{"order": ?17\}$', service.succeed("event-types", "get", "order.paid"), re.MULTILINE)
+    service.succeed("event-types", "delete", "order.paid")
+    assert service.run("event-types", "get", "order.paid").returncode == 1
+
+
+def test_trigger_publishes_the_example_of_an_event_type(service: Service) -> None:
+    service.succeed("event-types", "set", "order.sent", "--example", '{"order": 17}')
+    service.succeed("event-types", "set", "order.lost", "--json-schema", '{"const": "lost"}')
+    service.succeed("queues", "set", "with-types", "--json-schema", '{"enum": ["of the queue", "lost", {"order": 18}]}')
+    trigger = ("trigger", "with-types", "--dry-run")
+    assert json.loads(service.succeed(*trigger, "--type", "order.sent")) == {"order": 17}
+    assert json.loads(service.succeed(*trigger, "--type", "order.lost")) == "lost"
+    assert json.loads(service.succeed(*trigger, "--type", "order.unknown")) == "of the queue"
+    service.succeed("trigger", "with-types", "--type", "order.sent", "--set", "order=18")
+    [message] = service.json("messages", "list", "with-types")["messages"]
+    assert message["type"] == "order.sent"
+
+
+def test_apply_makes_event_types(service: Service) -> None:
+    file = service.folder / "types.yaml"
+    file.write_text("event_types: {invoice.paid: {description: Paid., example: {invoice: 1}}, invoice.sent: }")
+    apply = ("apply", "-f", "types.yaml")
+    made = [each["resource"] for each in service.json(*apply)["changes"]]
+    assert made == ["event_type invoice.paid", "event_type invoice.sent"]
+    assert service.json(*apply)["changes"] == []
+    file.write_text("event_types: {invoice.paid: {description: Paid in full.}, invoice.sent: }")
+    assert [each["action"] for each in service.json(*apply)["changes"]] == ["change"]
+    assert service.json("event-types", "get", "invoice.paid")["event_type"]["description"] == "Paid in full."
