@@ -13,7 +13,7 @@ from discue.domain.event_types import parse_pattern
 from discue.domain.filter_parser import AllOf, AnyOf, AtPath, Condition, Not, OnMember, Regex, parse_filter
 from discue.domain.json_text import decode_value
 from discue.domain.message_data import is_json
-from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers
+from discue.domain.messages import Entry, MessageOptions, decode_options, message_headers, type_of
 from discue.domain.patterns import matcher
 
 _CACHED_BODIES: Final = 128
@@ -317,7 +317,7 @@ class TypeFilter:
         self._matches = lru_cache(_CACHED_TYPES)(lambda given: any(each.matches(given) for each in patterns))
 
     def accepts(self, entry: Entry) -> bool:
-        event_type = decode_options(entry.extra).type
+        event_type = type_of(entry.extra)
         return event_type is not None and self._matches(event_type)
 
 

@@ -102,6 +102,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(MessageOptions).decode
 
 
+class _TypeAlone(msgspec.Struct, frozen=True, gc=False):
+    type: str | None = None
+
+
+_decode_type = msgspec.msgpack.Decoder(_TypeAlone).decode
+
+
 def encode_options(options: MessageOptions) -> bytes | None:
     """Return the stored form of options, None for defaults."""
     return None if options == _NO_OPTIONS else _encode(options)
@@ -126,6 +133,11 @@ def lone_traceparent(extra: bytes) -> str | None:
 
 def decode_options(extra: bytes | None) -> MessageOptions:
     return _decode(extra) if extra else _NO_OPTIONS
+
+
+def type_of(extra: bytes | None) -> str | None:
+    """Return the type in stored options; None without one. Half the cost of decoding all options."""
+    return _decode_type(extra).type if extra else None
 
 
 def traceparent_of(extra: bytes | None) -> str | None:
