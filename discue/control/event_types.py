@@ -17,6 +17,7 @@ from discue.domain.schemas import compile_schema, parse_schema
 from discue.domain.scopes import Access, Principal
 from discue.store import event_types, feed
 from discue.store.engine import Transaction
+from discue.store.event_types import TypeName
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 MAX_DESCRIPTION: Final = 1_000
@@ -79,6 +80,12 @@ async def catalogue(tx: Transaction, principal: Principal) -> Sequence[EventType
     """Return the whole catalogue, in the order of the types."""
     principal.require("schemas", "read")
     return await event_types.catalogue(tx, principal.organization, MAX_TYPES)
+
+
+@reading
+async def names(tx: Transaction, principal: Principal) -> Sequence[TypeName]:
+    """Return the names of all event types, in their order; none for a caller who may not read all of them."""
+    return await event_types.names(tx, principal.organization) if principal.allows_all("schemas", "read") else ()
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: EventTypeFields) -> EventType:

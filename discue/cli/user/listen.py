@@ -35,6 +35,7 @@ def command() -> Command:
         argument("url", "where to send the messages, such as http://localhost:8000/hook or 8000", nargs="?"),
         repeated("--queue QUEUE", "alias or id of a queue; can be repeated", name),
         switch("--all", "all queues that there are now, except system queues"),
+        option("--types TYPES", "types or patterns of messages, such as 'order.* invoice.paid'", str.split),
         option("--filter JSON", "filter that messages must pass; @FILE reads it from a file"),
         option("--since TIME", "begin with messages of the past, such as 2h", moment),
         option(

@@ -156,9 +156,9 @@ def _say_start(
     arguments: argparse.Namespace, sessions: Sequence[QueueSession], template: AttemptRequest, signing: Signing
 ) -> None:
     target, queues = template.destination.target, ", ".join(each.queue for each in sessions)
-    matching = ""
+    matching = f" of the types {' '.join(arguments.types)}" if arguments.types else ""
     if arguments.filter is not None:
-        matching = f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}"
+        matching += f" that pass {excerpt(bytes(arguments.filter).decode(), _FILTER_SHOWN)}"
     note(f"Forwarding {queues}{matching} to {target.scheme}://{target.authority}{target.path}. Ctrl-C stops.")
     if signing.is_new:
         note(f"Signed with a secret of your own, which stays the same:\n  export DISCUE_WEBHOOK_SECRET={signing.text}")
@@ -321,6 +321,7 @@ class QueueSession:
             status="enabled",
             lease_seconds=max(round(arguments.lease), 1),
             max_in_flight=self._leased,
+            types=arguments.types or None,
             filter=arguments.filter,
         )
         self.consumer = self._client.consume(self.queue, listener=self.listener.id, concurrency=self._leased)
@@ -390,7 +391,7 @@ class QueueSession:
         if message.deliver_at is not None and message.deliver_at >= self.listener.created_at:
             # The listener gets it when it is due.
             return False
-        if self._arguments.filter is None:
+        if self._arguments.filter is None and not self._arguments.types:
             return True
         tested = await self._client.listeners.test_filter(self.queue, self.listener.id, message_id=message.id)
         return tested.matches

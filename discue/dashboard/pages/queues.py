@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from discue.control import listeners, messages, queues
+from discue.control import event_types, listeners, messages, queues
 from discue.control.queues import QueueSummary
 from discue.dashboard.fields import DATA_FORM_BYTES, indented, instant_of, key_of, number_of, value_of
 from discue.dashboard.formats import PREVIEW_BYTES
@@ -115,7 +115,8 @@ async def show_settings(visit: Visit) -> Page:
 async def show_publish(visit: Visit) -> Page:
     details = await _queue(visit)
     form = visit.form or await _prefilled(visit, details.queue)
-    return Page("queue_publish.html", f"Publish · {details.queue.alias}", {"details": details, "form": form})
+    values = {"details": details, "form": form, "types": await event_types.names(visit.control, visit.principal)}
+    return Page("queue_publish.html", f"Publish · {details.queue.alias}", values)
 
 
 async def _prefilled(visit: Visit, queue: Queue) -> Mapping[str, str]:

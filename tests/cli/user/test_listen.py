@@ -175,6 +175,22 @@ def test_queues_are_filtered_and_begin_in_the_past(service: Service) -> None:
     assert [each for each in local.accepted if each in earlier] == earlier[1:]
 
 
+def test_types_choose_messages_of_the_past_and_new_ones(service: Service) -> None:
+    queue = queue_named(service, "typed-events")
+    types = ("order.paid", "order.sent", "invoice.paid", None)
+    sent = [{"data": n, **({"type": each} if each else {})} for n, each in enumerate(types)]
+    service.call("POST", f"/queues/{queue}/messages/batch", {"messages": sent})
+    with local_server() as local:
+        arguments = ("--queue", queue, "--types", "order.sent invoice.*", "--since", "1h", "--count", "4")
+        with listening(service, local.url, *arguments) as process:
+            process.log.wait_for(r"of the types order\.sent invoice\.\*")
+            service.call("POST", f"/queues/{queue}/messages/batch", {"messages": sent})
+            code = process.ended()
+
+    assert code == 0
+    assert [int(each.body) for each in local.received] == [1, 2, 1, 2]
+
+
 def test_past_of_several_pages_comes_in_order(service: Service) -> None:
     queue = queue_named(service, "pages")
     messages = [{"data": number} for number in range(201)]
