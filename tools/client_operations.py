@@ -17,6 +17,7 @@ _NAMES: Final = {
     "get_health_ready": ("service", "ready"),
     "create_queue_listener_filter_test": ("listeners", "test_filter"),
     "create_queue_listener_test": ("listeners", "test"),
+    "create_queue_listener_transform_test": ("listeners", "test_transform"),
     "list_queue_listener_messages": ("listeners", "pull"),
     "create_queue_listener_acknowledgement": ("listeners", "settle"),
     "create_queue_message_batch": ("messages", "create_batch"),
@@ -34,7 +35,13 @@ _NAMES: Final = {
     "get_event_types_openapi_json": ("event_types", "openapi"),
 }
 """Operations that are not named after the last segment of their path and their verb."""
-_REPEATABLE: Final = frozenset({"create_queue_listener_filter_test", "create_queue_listener_acknowledgement"})
+_REPEATABLE: Final = frozenset(
+    {
+        "create_queue_listener_filter_test",
+        "create_queue_listener_transform_test",
+        "create_queue_listener_acknowledgement",
+    }
+)
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
 LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})

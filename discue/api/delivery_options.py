@@ -31,6 +31,7 @@ from discue.domain.model import Listener
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions, effective_policy
 from discue.domain.trace_context import TRACE_MODES
+from discue.domain.transforms import MAX_CHARACTERS
 
 LONGEST_DELAY_SECONDS: Final = 31_536_000
 DELAY_SECONDS: Final = range(LONGEST_DELAY_SECONDS + 1)
@@ -74,6 +75,12 @@ HEADERS: Final = doc(
 )
 HeadersSent: TypeAlias = Annotated[dict[str, str] | None | UnsetType, HEADERS]
 HeadersShown: TypeAlias = Annotated[dict[str, str] | UnsetType, HEADERS]
+TRANSFORM: Final = doc(
+    "JMESPath expression over `id`, `type`, `key`, `headers`, `created_at` and `data`. Its JSON result is the body "
+    "that the listener receives. null: the data is sent as it is.",
+    "{text: join(' ', ['Order', to_string(data.order), 'is paid.'])}",
+    maxLength=MAX_CHARACTERS,
+)
 FORMAT: Final = doc(
     "How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes.",
     "cloudevents_binary",

@@ -63,6 +63,7 @@ class OptionFields(msgspec.Struct, frozen=True):
     retry: RetryOptions | UnsetType | None = UNSET
     types: tuple[str, ...] | UnsetType | None = UNSET
     filter: str | UnsetType | None = UNSET
+    transform: str | UnsetType | None = UNSET
     format: str | UnsetType | None = UNSET
     lease_seconds: int | UnsetType | None = UNSET
     trace: str | UnsetType | None = UNSET
@@ -86,6 +87,7 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
         retry=chosen_retry(stored.retry, fields.retry),
         types=changed_types(stored.types, fields.types),
         filter=chosen(stored.filter, fields.filter, None),
+        transform=chosen(stored.transform, fields.transform, None),
         format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
         lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
         authentication=stored.authentication,

@@ -1,31 +1,44 @@
 """Tests of a listener: a request with a sample message, and a filter applied to a message. Nothing is stored."""
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec import UnsetType
 
 from discue.control import encryption, listeners, messages
-from discue.control.context import ControlContext, require_found
+from discue.control.context import ControlContext, chosen, require_found
 from discue.control.listener_fields import OptionFields, changed_types
-from discue.control.listeners import ListenerPath, own_listener
+from discue.control.listeners import ListenerPath, own_listener, own_queue, targets_in
 from discue.control.messages import Reserve
 from discue.crypto.signing import signing_key_of
 from discue.domain import egress
 from discue.domain.attempts import Outcome
-from discue.domain.errors import invalid
+from discue.domain.errors import invalid, missing_field
 from discue.domain.filter_parser import check_filter
 from discue.domain.filters import ConditionResult, Filter, TypeFilter
-from discue.domain.headers import Headers, merge_headers, without_trace_headers
+from discue.domain.headers import merge_headers, without_trace_headers
 from discue.domain.message_data import Codec
-from discue.domain.messages import Entry
+from discue.domain.messages import (
+    Entry,
+    MessageOptions,
+    StoredMessage,
+    decode_options,
+    encode_options,
+    message_headers,
+)
 from discue.domain.model import Listener
 from discue.domain.scopes import Principal
+from discue.domain.transforms import TransformFailed, check_transform, transformed
 from discue.sending.endpoint_auth import credentials_of
 from discue.sending.request import AttemptRequest, Destination, to_cloudevent
 from discue.store import domains, organizations
+from discue.store import messages as stored_messages
 from discue.store.engine import Transaction
 from discue.store.message_log import entry_of_message
+from discue.store.pagination import Listing, Selection
 
 LONGEST_SECONDS: Final = 30
 """Upper limit of a test's timeout: a client waits for the response."""
@@ -38,10 +51,7 @@ class SampleMessage(msgspec.Struct, frozen=True):
 
     content: bytes
     codec: Codec
-    headers: Headers = ()
-    """With `discue-type`, for a message that has a type."""
-    content_type: str = ""
-    """"" for the default of the data."""
+    options: MessageOptions = MessageOptions()
 
     def __repr__(self) -> str:
         return f"SampleMessage(codec={self.codec})"
@@ -73,7 +83,13 @@ async def send(
     """
     listener = await control.store.read(lambda tx: _listener(tx, principal, path))
     message_id, started_at = control.public_ids.next(), control.clock.now()
-    request = _request(control, listener, sample, Entry(0, message_id, started_at, sample.codec, sample.content))
+    entry = Entry(0, message_id, started_at, sample.codec, sample.content, extra=encode_options(sample.options) or b"")
+    if listener.options.transform is not None:
+        try:
+            entry = transformed(entry, listener.options.transform)
+        except TransformFailed as error:
+            raise invalid("/data", f"has no body by the transform, which {error}", code="transform_failed") from None
+    request = _request(control, listener, entry)
     egress.check_target(request.destination.target, control.egress, _POINTER)
     outcome = await sender.attempt(listener.organization, request)
     if outcome.error == "refused_address":
@@ -97,8 +113,8 @@ async def _listener(tx: Transaction, principal: Principal, path: ListenerPath) -
     return listener
 
 
-def _request(control: ControlContext, listener: Listener, sample: SampleMessage, entry: Entry) -> AttemptRequest:
-    options = listener.options
+def _request(control: ControlContext, listener: Listener, entry: Entry) -> AttemptRequest:
+    options, sent = listener.options, decode_options(entry.extra)
     shown = credentials_of(encryption.credentials_of(control, listener), listener.public_id)
     timeout_seconds = options.timeout_seconds or control.settings.delivery_timeout_seconds
     request = AttemptRequest(
@@ -117,13 +133,19 @@ def _request(control: ControlContext, listener: Listener, sample: SampleMessage,
             if each.is_valid(entry.stored_at)
         ),
         number=1,
-        headers=merge_headers((*without_trace_headers(options.headers), *shown.headers), sample.headers),
+        headers=merge_headers((*without_trace_headers(options.headers), *shown.headers), message_headers(sent)),
         timeout_ms=min(timeout_seconds, LONGEST_SECONDS) * 1_000,
-        media_type=sample.content_type,
+        media_type=sent.given_media_type,
         is_test=True,
         grant=shown.grant,
     )
     return request if options.format == "plain" else to_cloudevent(request, entry, options.format)
+
+
+_PAGE: Final = 100
+_MOST_FAILED: Final = 100
+_MOST_SUCCEEDED: Final = 3
+_TRIED_SECONDS: Final = 1.0
 
 
 class FilterTestResult(msgspec.Struct, frozen=True):
@@ -162,3 +184,62 @@ async def try_filter(
     async with control.checking:
         matches, conditions = await asyncio.to_thread(Filter(condition).explain, message)
     return FilterTestResult(matches and type_matches, type_matches, tuple(conditions))
+
+
+class TransformTestResult(NamedTuple):
+    """The number of messages that a transform was tried on, and some of its results: bodies, or why it has none."""
+
+    tested: int
+    failed: Sequence[tuple[StoredMessage, str]]
+    succeeded: Sequence[tuple[StoredMessage, bytes]]
+
+
+async def try_transform(
+    control: ControlContext, principal: Principal, path: ListenerPath, *, given: str | UnsetType | None, limit: int
+) -> TransformTestResult:
+    """Apply the `given` transform, by default that of the listener, to at most `limit` of the newest messages.
+
+    Returns all failures, at most 100, and three other results. Stops after a second. Messages that do not fit into a
+    page with its other data are left out. Raises Unprocessable for an invalid transform, and BadRequest without one.
+    """
+    check_transform(given)
+    text = chosen((await listeners.get(control, principal, *path)).listener.options.transform, given, None)
+    if text is None:
+        raise missing_field("/transform", "is missing: the listener has none")
+    only, after = targets_in(principal, "messages", path[0]), None
+    tested, failed, succeeded = 0, list[tuple[StoredMessage, str]](), list[tuple[StoredMessage, bytes]]()
+    ends_at = control.clock.monotonic() + _TRIED_SECONDS
+
+    def apply(found: Sequence[StoredMessage]) -> None:
+        nonlocal tested
+        for message in found:
+            if message.body is None or control.clock.monotonic() > ends_at:
+                continue
+            tested += 1
+            try:
+                body = transformed(entry_of_message(message), text).body
+            except TransformFailed as error:
+                failed.append((message, str(error)))
+            else:
+                succeeded.append((message, body))
+        # The others are only counted: their bodies need not be kept.
+        del failed[_MOST_FAILED:], succeeded[_MOST_SUCCEEDED:]
+
+    while limit > 0:
+        selection = Selection(per_page=min(limit, _PAGE), after=after, data="true")
+        read = partial(_newest, principal=principal, queue=path[0], selection=selection, only=only)
+        page = await control.store.search(read)
+        # One at a time, because each can keep the interpreter busy.
+        async with control.checking:
+            await asyncio.to_thread(apply, page.items)
+        limit -= _PAGE
+        if not page.has_next or control.clock.monotonic() > ends_at:
+            break
+        after = page.resumes_after or page.items[-1].id
+    return TransformTestResult(tested, failed, succeeded)
+
+
+async def _newest(
+    tx: Transaction, principal: Principal, queue: str, *, selection: Selection, only: Collection[str] | None
+) -> Listing[StoredMessage]:
+    return await stored_messages.page_of_queue(tx, await own_queue(tx, principal, queue), selection, only)

@@ -30,6 +30,7 @@ from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
+from discue.domain.transforms import check_transform
 from discue.domain.waiting import ListenerCondition
 from discue.store import (
     aliases,
@@ -114,6 +115,7 @@ async def create(
     if principal.customer is not None:
         fields = msgspec.structs.replace(fields, customer=principal.customer)
     check_filter(fields.options.filter)
+    check_transform(fields.options.transform)
     public_id, now = control.public_ids.next(), control.clock.now()
     draft = Listener(
         organization=principal.organization,
@@ -257,6 +259,7 @@ async def change(
     In the portal, only the status of a listener can be changed in a queue that is not the customer's.
     """
     check_filter(fields.options.filter)
+    check_transform(fields.options.transform)
     event_id = control.row_ids.next()
     # Before the transaction, which must not wait for name servers.
     refused = await control.hosts.refused(urls_in(fields), control.egress)

@@ -71,6 +71,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/starts_at": "First run from, in UTC",
     "/timeout": "Timeout, in seconds",
     "/times": "Applies to",
+    "/transform": "Expression",
     "/until": "Until, in UTC",
 }
 """The labels of fields in forms, by the JSON pointers that errors name them with."""

@@ -8,6 +8,7 @@ import msgspec
 from discue.domain.filters import Filter, TypeFilter
 from discue.domain.messages import Entry, decode_options
 from discue.domain.retry import RetryPolicy, effective_policy, with_options
+from discue.domain.transforms import TransformFailed, transformed
 from discue.store.cursors import LaneRecord
 from discue.store.engine import LogPage
 
@@ -49,24 +50,45 @@ def steps_of_page(page: LogPage, after: int, start_seq: int, through: int) -> It
 class DeliveryRules:
     """Decides whether the messages of a listener are sent.
 
-    A decision is "" if the message is sent, `SKIP`, or the reason for which it is missed: `expired` or `too_old`.
+    A decision is "" if the message is sent, `SKIP`, or the reason for which it is missed: `expired`, `too_old` or
+    `transform`.
     """
 
-    __slots__ = ("_deadline_ms", "_filters", "_waits_since_at_least", "has_filter")
+    __slots__ = ("_deadline_ms", "_filters", "_shaped", "_transform", "_waits_since_at_least", "failures", "has_filter")
 
-    def __init__(self, filters: Sequence[TypeFilter | Filter], deadline_ms: int, waits_since_at_least: int = 0) -> None:
+    def __init__(
+        self,
+        filters: Sequence[TypeFilter | Filter],
+        deadline_ms: int,
+        waits_since_at_least: int = 0,
+        transform: str | None = None,
+    ) -> None:
         """`waits_since_at_least` is when a replay was created: its messages wait since then, however old they are."""
         self._filters = filters
         self._deadline_ms = deadline_ms
         self._waits_since_at_least = waits_since_at_least
+        self._transform = transform
+        self._shaped: Entry | None = None
+        """The last message that the transform has shaped: one that cannot start yet is decided on again."""
         self.has_filter = bool(filters)
+        self.failures = 0
+        """The number of messages in a row for which the transform has failed."""
+
+    @property
+    def has_transform(self) -> bool:
+        return self._transform is not None
+
+    def shaped(self, entry: Entry) -> Entry:
+        """Return the message as it is sent, after the decision on it was ""."""
+        shaped, self._shaped = self._shaped, None
+        return shaped or entry
 
     def decide_new(self, entry: Entry, now: int) -> str:
         """Decide on a new message whose key is free."""
         # The filter comes first: a message that it rejects is never missed.
         if self._filters and not self._accepts(entry):
             return SKIP
-        return self._drop_reason(entry, entry.stored_at, now)
+        return self._drop_reason(entry, entry.stored_at, now) or self._shape(entry)
 
     def decide_due(self, entry: Entry | None, waits_since: int, now: int, *, is_first: bool) -> str:
         """Decide on a delivery with a row that is due. `entry` is None if the message was deleted.
@@ -76,7 +98,18 @@ class DeliveryRules:
         """
         if entry is None or (is_first and not self._accepts(entry)):
             return SKIP
-        return self._drop_reason(entry, waits_since, now)
+        return self._drop_reason(entry, waits_since, now) or self._shape(entry)
+
+    def _shape(self, entry: Entry) -> str:
+        if self._transform is None or (self._shaped is not None and self._shaped.seq == entry.seq):
+            return ""
+        try:
+            self._shaped = transformed(entry, self._transform)
+        except TransformFailed:
+            self.failures += 1
+            return "transform"
+        self.failures = 0
+        return ""
 
     def _accepts(self, entry: Entry) -> bool:
         return all(each.accepts(entry) for each in self._filters)

@@ -88,7 +88,7 @@ class Dispatcher:
         )
         self.replay_slots = ReplaySlots(worker)
         details = DetailBudget(sources.clock, limits.attempt_details_bytes_per_hour, lambda: store.workers)
-        self.handover_outcomes = HandoverOutcomes(worker, details, self._disable, self._on_outcomes_stored)
+        self.handover_outcomes = HandoverOutcomes(worker, details, self.disable, self._on_outcomes_stored)
         self.prober = Prober(probe, worker)
         self.delayed_flushes = DelayedFlushes(sources.clock, self.timers.wake_at, tuning.flush_delay_ms)
         self._context = LaneContext(
@@ -104,7 +104,7 @@ class Dispatcher:
             handover_outcomes=self.handover_outcomes,
             prober=self.prober,
             log_attempt=self._log_attempt,
-            disable=self._disable,
+            disable=self.disable,
             on_missed=on_missed,
             delayed_flushes=self.delayed_flushes,
             waiting_for_lease={},
@@ -250,7 +250,8 @@ class Dispatcher:
             for key in keys:
                 self.registry.on_released(key)
 
-    def _disable(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
+    def disable(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:
+        """Disable a listener soon, unless its configuration has changed by then."""
         self.tasks.spawn(self._store_disabled(record, config_version, reason))
 
     async def _store_disabled(self, record: LaneRecord, config_version: int, reason: DisableReason) -> None:

@@ -203,6 +203,10 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "invalid_schema": Reason(422, "The schema is invalid.", _CORRECT),
     "invalid_filter": Reason(422, "The filter is invalid.", _CORRECT),
+    "invalid_transform": Reason(422, "The transform is not a supported JMESPath expression.", _CORRECT),
+    "transform_failed": Reason(
+        422, "The transform has no result for the data.", "Change the data, or the transform of the listener."
+    ),
     "idempotency_key_reused": Reason(
         422, "The idempotency key was used for a different request.", "Use a new key for each request."
     ),

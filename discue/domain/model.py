@@ -228,6 +228,8 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Types and patterns of the messages that it gets; None: every message."""
     filter: str | None = None
     """Text of the filter as the client sent it; None: every message."""
+    transform: str | None = None
+    """JMESPath expression that makes the body; None: the data is sent."""
     format: DeliveryFormat = "plain"
     lease_seconds: int | None = None
     """How long a pulled message is leased; pull mode only."""
@@ -247,11 +249,11 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 ListenerStatus = Literal["enabled", "disabled"]
 
-DisabledBy = Literal["", "request", "gone", "failing"]
-"""Cause of a disabled listener: a request, the response 410, or attempts that all failed for days; "" if it is not
-disabled, or was by an earlier version of the program."""
+DisabledBy = Literal["", "request", "gone", "failing", "transform"]
+"""Cause of a disabled listener: a request, the response 410, attempts that all failed for days, or a transform that
+failed for message after message; "" if it is not disabled, or was by an earlier version of the program."""
 
-DisableReason = Literal["gone", "failing"]
+DisableReason = Literal["gone", "failing", "transform"]
 """The causes for which the service disables a listener."""
 
 ListenerMode = Literal["push", "pull"]
@@ -349,7 +351,7 @@ class Delivery(msgspec.Struct, frozen=True):
     """A sentence that says why the last attempt failed; may be "" even if it did."""
 
 
-MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
+MISSED_REASONS = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform")
 """Reasons of missed deliveries: no attempts left, the message expired, the retry policy declares the response's status
 final, the response had `webhook-no-retry`, or the delivery deadline has passed."""
 

@@ -87,6 +87,8 @@ PAGE: Final = PageBound(82_000)
 """A page of resources with their options."""
 MESSAGES: Final = PageBound(82_000, BYTES_A_PAGE * (1 + LONGEST_ESCAPE))
 """A page of messages, on request with data in which every character may be escaped."""
+TRANSFORM_TEST: Final = MESSAGES.of(1, with_data=True)
+"""The newest messages of a queue, a page at a time, and a few results."""
 CATALOGUE: Final = ReadBound.of_data(MAX_CATALOGUE_BYTES, 2 * MAX_CATALOGUE_BYTES)
 """All event types of an organization, in a document."""
 EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)

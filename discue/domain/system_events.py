@@ -51,10 +51,11 @@ class ListenerDisabled(_ListenerEvent, frozen=True, kw_only=True, tag="listener.
     """A listener was disabled. Its messages wait until it is enabled."""
 
     reason: Annotated[
-        Literal["request", "gone", "failing"],
+        Literal["request", "gone", "failing", "transform"],
         Meta(
             description="`request`: by a request to the API. `gone`: it responded with 410. `failing`: all attempts "
-            "have failed for as long as the setting `disable_after_seconds` says."
+            "have failed for as long as the setting `disable_after_seconds` says. `transform`: its transform failed "
+            "for 20 messages in a row."
         ),
     ]
 

@@ -15,6 +15,7 @@ _DISABLED: Final[dict[DisabledBy, str]] = {
     "request": "disabled by a request",
     "gone": "disabled because it answered 410 Gone",
     "failing": "disabled because all attempts failed for the time that `disable_after_seconds` sets",
+    "transform": "disabled because its transform failed for 20 messages in a row",
 }
 _UNVERIFIED: Final = "not sent to because the domain of its `notify_url` is not verified"
 _RECOVERING: Final = "sent few messages at once because it was inactive"

@@ -150,6 +150,7 @@ class DeliveryParts:
             deadline_ms=deadline_ms,
             trace_ids=trace_ids,
             on_missed=on_missed,
+            disable=self.dispatcher.disable,
             tracer=tracer,
         )
         self.pulls = PullBroker(pull_context, log)

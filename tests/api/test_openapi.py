@@ -183,6 +183,7 @@ SINGULARS = {
     "schemas": "schema",
     "secrets": "secret",
     "tests": "test",
+    "transform-tests": "transform_test",
     "topics": "topic",
     "users": "user",
 }

@@ -45,6 +45,7 @@ LISTENER_OPTIONS = {
     "authentication": AUTHENTICATION["oauth2"],
     "types": ["order.*"],
     "filter": {"data": {"order.state": "paid"}},
+    "transform": "data.order",
 }
 MESSAGE_OPTIONS = {
     "type": "order.paid",
@@ -124,11 +125,21 @@ def _of_listener(name: str, *bodies: dict[str, Any]) -> Callable[[World], Iterab
     return lambda world: [resource(world.owner.ask("POST", world.path(path), body)) for body in bodies]
 
 
+def _tried_transforms(world: World) -> Iterable[dict[str, Any]]:
+    """Return the results of a transform for two messages, of which one has none."""
+    path = f"/queues/{world.owner.create('/queues')['id']}"
+    listener = world.owner.create(f"{path}/listeners", **NOWHERE, transform="data.order")
+    for data in ({"order": 17}, {}):
+        world.owner.create(f"{path}/messages", data=data, type="order.paid")
+    return [resource(world.owner.ask("POST", f"{path}/listeners/{listener['id']}/transform-tests", {}))]
+
+
 SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "ApiKeyView": lambda world: [world.owner.create("/api_keys")],
     "DeliveryTestView": _of_listener("tests", {"data": 1}),
     "DomainView": lambda world: [world.owner.create("/domains", hostname="example.com")],
     "EventCountsView": lambda world: world.owner.get("/stats/messages")["aggregated_api_usage_events"].values(),
+    "TransformTestView": _tried_transforms,
     "FilterTestView": _of_listener("filter-tests", {"filter": {"key": "x"}, "data": 1}),
     "InvitationView": lambda world: [world.owner.ask("POST", "/users", _a_user()).json()["invitation"]],
     "LimitsView": lambda world: [world.owner.shown("/limits")],

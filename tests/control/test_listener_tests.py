@@ -15,11 +15,14 @@ from discue.control.queues import QueueFields
 from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.errors import Unprocessable
 from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import MessageOptions
 from discue.sending.request import AttemptRequest
 from discue.store import domains
 from tests.support.cast import Cast, Person
 
-SAMPLE = SampleMessage(b'{"n":1}', codec=JSON_VALUE, headers=(("x-own", "message"), ("x-more", "1")))
+SAMPLE = SampleMessage(
+    b'{"n":1}', codec=JSON_VALUE, options=MessageOptions(headers=(("x-own", "message"), ("x-more", "1")))
+)
 PLACE = "https://shop.example.com/notify"
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
 
-_REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, too_old"
+_REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, too_old, transform"
 
 
 @pytest.mark.parametrize(

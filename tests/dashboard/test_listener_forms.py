@@ -1,5 +1,6 @@
 """Forms that create and change listeners."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -267,3 +268,30 @@ def test_forms_of_listeners_need_their_scope_and_their_organization(service: Das
         assert viewer.post(each, data=form, headers=SAME_ORIGIN).status_code == 403
         assert stranger.post(each, data=form, headers=SAME_ORIGIN).status_code == 404
     assert "timeout" not in editor.stored(path)
+
+
+def test_transform_is_tried_and_saved(service: DashboardService) -> None:
+    with service.api() as api:
+        queue = api.post("/queues", json={}).json()["queue"]["id"]
+        made = api.post(f"/queues/{queue}/listeners", json={"mode": "pull"}).json()["listener"]["id"]
+        for data in ({"order": 17}, {"total": 5}):
+            api.post(f"/queues/{queue}/messages", json={"data": data, "type": "order.paid"}).raise_for_status()
+    browser, path = service.browser("owner"), f"/queues/{queue}/listeners/{made}/transform"
+    version = re.search(r'name="version" value="([^"]+)"', browser.get(path).text)
+    assert version is not None
+    form = {"version": version[1], "transform": "{shown: data.order || missing_one}"}
+    tried = browser.post(path, data={**form, "transform": "data.order"}, headers=SAME_ORIGIN).text
+    assert "2 messages tried" in tried
+    assert "The transform makes null of the message." in tried
+    assert tried.count("<h3>Body</h3>") == 1
+    wrong = browser.post(path, data={**form, "transform": "{"}, headers=SAME_ORIGIN)
+    assert (wrong.status_code, "is not JMESPath from position 1 on" in wrong.text) == (422, True)
+    with service.api() as api:
+        assert "transform" not in api.get(path.removesuffix("/transform")).json()["listener"]
+        saved = browser.post(path, data={**form, "save": "on"}, headers=SAME_ORIGIN)
+        assert saved.status_code == 303
+        shown = api.get(path.removesuffix("/transform")).json()["listener"]
+        assert shown["transform"] == "{shown: data.order || missing_one}"
+    assert "missing_one" in browser.get(path.replace("/transform", "/settings")).text
+    again = browser.post(path, data={**form, "save": "on"}, headers=SAME_ORIGIN)
+    assert again.status_code == 412

@@ -38,6 +38,7 @@ NOT_FOR_VIEWERS = {
         "schedule-new",
         "schedule-edit",
         "schedule-delete",
+        "transform",
         "event-type-new",
         "event-type",
         "event-type-delete",

@@ -99,7 +99,7 @@ class Post:
         on_recorded = self.scheduler.on_snapshot
         self.ownership = Ownership(store, self.dispatcher, self.lease, leadership, log=log, on_recorded=on_recorded)
         self.pulls = PullBroker(
-            PullContext(store, clock, row_ids, Random(0).random, 50, 1 << 40, trace_ids, lambda: None),  # noqa: S311
+            PullContext(store, clock, row_ids, Random(0).random, 50, 1 << 40, trace_ids, lambda: None, lambda *_: None),  # noqa: S311
             log,
         )
         self.poller = Poller(

@@ -20,6 +20,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "AcknowledgementsBody": {"acknowledge": ["0" * 21 + "1"]},
     "FilterTestBody": {"filter": {"key": "x"}, "data": "hello"},
     "DeliveryTestBody": {},
+    "TransformTestBody": {"transform": "data"},
     "MessageBody": {"data": "hello"},
     "TopicBody": {},
     "EventTypeBody": {"type": "order.paid"},

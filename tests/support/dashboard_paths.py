@@ -35,6 +35,7 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "listener-jobs": f"{listener}/jobs",
         "listener-settings": f"{listener}/settings",
         "listener-edit": f"{listener}/edit",
+        "transform": f"{listener}/transform",
         "disable": f"{listener}/disable",
         "listener-delete": f"{listener}/delete",
         "queue-delete": f"{queue}/delete",

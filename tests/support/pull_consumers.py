@@ -40,7 +40,8 @@ class PullFixture:
         random = Random(0)  # noqa: S311 - repeatable
         row_ids, trace_ids = RowIds(stage.clock, self._slots), TraceIds(random.randbytes)
         clock, limits = clock or stage.clock, (50, 30 * DAY_MS)
-        context = PullContext(stage.store, clock, row_ids, random.random, *limits, trace_ids, lambda: None)
+        hooks = (lambda: None, lambda *_: None)
+        context = PullContext(stage.store, clock, row_ids, random.random, *limits, trace_ids, *hooks)
         return PullBroker(context, Log("test"))
 
     async def publish(self, count: int = 1) -> list[str]:

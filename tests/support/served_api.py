@@ -259,6 +259,7 @@ def _pulls(installation: ControlContext, log: Log) -> PullBroker:
         deadline_ms=30 * 86_400_000,
         trace_ids=TraceIds(installation.random_bytes),
         on_missed=lambda: None,
+        disable=lambda *_: None,
     )
     return PullBroker(context, log)
 

@@ -539,6 +539,17 @@ class EventsResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The events."""
 
 
+class FailedTransform(msgspec.Struct, frozen=True, kw_only=True):
+    """A message without a body."""
+
+    message_id: str
+    """The id of the message."""
+    type: str | None = None
+    """The type of the event."""
+    detail: str
+    """Why it has none."""
+
+
 class FilterTest(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a filter."""
 
@@ -695,6 +706,10 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """
     filter: dict[str, Any] | None = None
     """Which messages it receives: conditions on their data, headers and key."""
+    transform: str | None = None
+    """JMESPath expression over `id`, `type`, `key`, `headers`, `created_at` and `data`. Its JSON result is the
+    body that the listener receives. null: the data is sent as it is.
+    """
     format: str | None = None
     """How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes."""
     trace: str | None = None
@@ -866,7 +881,7 @@ class MessagesResponse(msgspec.Struct, frozen=True, kw_only=True):
 class MissedFilterBody(TypedDict, total=False):
     """Selects missed messages to redeliver."""
 
-    reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old"] | None
+    reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform"] | None
     """Only messages missed for this reason."""
     created_after: int | None
     """Only messages stored later than this, in milliseconds since the epoch."""
@@ -1689,6 +1704,35 @@ class TopicsResponse(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
     topics: tuple[Topic, ...]
     """The topics, newest first."""
+
+
+class TransformTest(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a transform test."""
+
+    tested: int
+    """Number of messages that were tried, the newest first."""
+    failed: tuple[FailedTransform, ...]
+    """The messages without a body, at most 100."""
+    succeeded: tuple[Transformed, ...]
+    """The first three of the others."""
+
+
+class TransformTestResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a transform test."""
+
+    transform_test: TransformTest
+    """The results."""
+
+
+class Transformed(msgspec.Struct, frozen=True, kw_only=True):
+    """A message with the body that would be sent."""
+
+    message_id: str
+    """The id of the message."""
+    type: str | None = None
+    """The type of the event."""
+    body: Any
+    """The body that would be sent."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):

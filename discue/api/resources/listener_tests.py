@@ -6,8 +6,16 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.delivery_options import HEADERS, TypeSent, TypesSent, filter_given, filter_sent_doc
+from discue.api.delivery_options import (
+    HEADERS,
+    TypeSent,
+    TypeShown,
+    TypesSent,
+    filter_given,
+    filter_sent_doc,
+)
 from discue.api.message_data import EITHER_DATA, Base64Sent, ContentTypeSent, content_type_given, data_given, sent_data
+from discue.api.resource import or_unset
 from discue.api.resources.deliveries import (
     DURATION,
     FAILURE,
@@ -23,7 +31,20 @@ from discue.api.resources.deliveries import (
     detail_fields,
 )
 from discue.api.route import POST, Call, Needs, Route
-from discue.api.structs import EXAMPLE_IDS, NOT_SENT, ApiResponse, AsSent, Body, doc, id_doc, text_given
+from discue.api.structs import (
+    EXAMPLE_IDS,
+    NOT_SENT,
+    ApiResponse,
+    AsSent,
+    Body,
+    Integer,
+    Text,
+    doc,
+    id_doc,
+    number_given,
+    text_given,
+    within,
+)
 from discue.control import listener_tests
 from discue.control.listener_fields import OptionFields
 from discue.control.listener_tests import DeliveryTestResult, SampleMessage
@@ -31,10 +52,12 @@ from discue.domain import headers
 from discue.domain.attempts import detail_of
 from discue.domain.errors import invalid, missing_field
 from discue.domain.event_types import checked_type
-from discue.domain.messages import Entry, MessageOptions, encode_options, message_headers
-from discue.domain.reservations import MESSAGE, RESOURCE
+from discue.domain.messages import Entry, MessageOptions, encode_options
+from discue.domain.reservations import MESSAGE, RESOURCE, TRANSFORM_TEST
 
 _WRITE_LISTENER: Final = Needs("listeners", "write")
+TRIED: Final = range(1, 1_001)
+_TRIED: Final = 100
 _SAMPLE_DATA: Final = msgspec.Raw(b'{"test":true}')
 
 
@@ -81,6 +104,45 @@ class FilterTestResponse(ApiResponse, kw_only=True, frozen=True):
     """The result of a filter test."""
 
     filter_test: Annotated[FilterTestView, doc("The result.")]
+
+
+class TransformTestBody(Body, kw_only=True):
+    """A transform to try."""
+
+    sample: ClassVar = {"transform": "{order: data.order}"}
+
+    transform: Annotated[Text, doc("The expression. Default: that of the listener.", "{order: data.order}")] = UNSET
+    limit: Annotated[Integer, doc("Maximum number of messages. Default: 100.", 100, **within(TRIED))] = UNSET
+
+
+class FailedTransformView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message without a body."""
+
+    message_id: Annotated[str, id_doc("message_id", "The id of the message.")]
+    type: TypeShown = UNSET
+    detail: Annotated[str, doc("Why it has none.", "The transform makes null of the message.")]
+
+
+class TransformedView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message with the body that would be sent."""
+
+    message_id: Annotated[str, id_doc("message_id", "The id of the message.")]
+    type: TypeShown = UNSET
+    body: Annotated[msgspec.Raw, doc("The body that would be sent.", {"order": 17})]
+
+
+class TransformTestView(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a transform test."""
+
+    tested: Annotated[int, doc("Number of messages that were tried, the newest first.", 100, minimum=0)]
+    failed: Annotated[list[FailedTransformView], doc("The messages without a body, at most 100.")]
+    succeeded: Annotated[list[TransformedView], doc("The first three of the others.")]
+
+
+class TransformTestResponse(ApiResponse, kw_only=True, frozen=True):
+    """The results of a transform test."""
+
+    transform_test: Annotated[TransformTestView, doc("The results.")]
 
 
 class DeliveryTestBody(Body, kw_only=True):
@@ -158,6 +220,27 @@ def _message(body: FilterTestBody) -> Entry | str:
     return Entry(0, "", 0, codec, content, extra=encode_options(options) or b"")
 
 
+async def try_transform(call: Call) -> TransformTestResponse:
+    """Try a transform. Applies it to the newest messages of the queue, for up to a second. Stores and sends nothing."""
+    body: TransformTestBody = call.body
+    limit = number_given(body.limit, TRIED, "/limit") or _TRIED
+    result = await listener_tests.try_transform(
+        call.control, call.principal, call.ids[:2], given=body.transform, limit=limit
+    )
+    view = TransformTestView(
+        tested=result.tested,
+        failed=[
+            FailedTransformView(message_id=each.id, type=or_unset(each.options.type), detail=f"The transform {why}.")
+            for each, why in result.failed
+        ],
+        succeeded=[
+            TransformedView(message_id=each.id, type=or_unset(each.options.type), body=msgspec.Raw(made))
+            for each, made in result.succeeded
+        ],
+    )
+    return TransformTestResponse(transform_test=view, links=call.links())
+
+
 async def send_test(call: Call) -> DeliveryTestResponse:
     """Test a listener.
 
@@ -169,8 +252,9 @@ async def send_test(call: Call) -> DeliveryTestResponse:
     is_given = sent_data(body.data, body.data_base64, "") is not None
     data, _ = data_given(body.data if is_given else _SAMPLE_DATA, body.data_base64, content_type, "")
     checked = headers.check_headers(body.headers or {}, "/headers")
-    options = MessageOptions(headers=checked, type=checked_type(text_given(body.type), checked))
-    sample = SampleMessage(*data, message_headers(options), content_type or "")
+    event_type = checked_type(text_given(body.type), checked)
+    options = MessageOptions(headers=checked, type=event_type, content_type=content_type)
+    sample = SampleMessage(*data, options)
     result = await listener_tests.send(call.control, call.principal, call.ids[:2], sample, sender=call.services.samples)
     return DeliveryTestResponse(test=_delivery_view(result), links=call.links())
 
@@ -206,6 +290,16 @@ ROUTES = (
     ),
     Route(
         POST,
+        f"{LISTENER_PATH}/transform-tests",
+        try_transform,
+        Needs("listeners", "read", reads="messages"),
+        TransformTestBody,
+        ignores_idempotency_key=True,
+        codes=("invalid_value", "invalid_transform"),
+        reads=TRANSFORM_TEST,
+    ),
+    Route(
+        POST,
         f"{LISTENER_PATH}/tests",
         send_test,
         _WRITE_LISTENER,
@@ -215,6 +309,7 @@ ROUTES = (
             "invalid_value",
             "conflicting_fields",
             "address_refused",
+            "transform_failed",
             "domain_not_verified",
             "secrets_unreadable",
         ),

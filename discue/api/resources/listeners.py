@@ -13,6 +13,7 @@ from discue.api.delivery_options import (
     LISTENER_TYPES,
     RATE_LIMIT,
     TRACE,
+    TRANSFORM,
     EffectiveOptionsView,
     HeadersSent,
     HeadersShown,
@@ -182,6 +183,7 @@ class ListenerBody(NamedBody, kw_only=True):
     rate_limit: Annotated[RateLimitBody | None | UnsetType, RATE_LIMIT] = UNSET
     types: TypesSent = UNSET
     filter: Annotated[AsSent, filter_sent_doc(f"{_FILTER_TEXT} null: all.")] = NOT_SENT
+    transform: Annotated[Text, TRANSFORM] = UNSET
     format: Annotated[Text, FORMAT] = UNSET
     mode: Annotated[Text, _MODE] = UNSET
     lease_seconds: Annotated[Integer, LEASE] = UNSET
@@ -268,6 +270,7 @@ class ListenerView(View, kw_only=True, frozen=True):
     retry: RetryShown = UNSET
     types: Annotated[tuple[str, ...] | UnsetType, LISTENER_TYPES] = UNSET
     filter: Annotated[msgspec.Raw | UnsetType, doc(_FILTER_TEXT, FILTER_EXAMPLE, type="object")] = UNSET
+    transform: Annotated[str | UnsetType, TRANSFORM] = UNSET
     format: Annotated[str | UnsetType, FORMAT] = UNSET
     trace: Annotated[str | UnsetType, TRACE] = UNSET
     description: Annotated[str | UnsetType, _DESCRIPTION] = UNSET
@@ -352,7 +355,14 @@ _LISTENERS: Final = _Listeners(
     needs=Needs.of("listeners"),
     body=ListenerBody,
     fields=_fields,
-    codes=("alias_taken", "address_refused", "domain_not_registered", "invalid_filter", "secrets_unreadable"),
+    codes=(
+        "alias_taken",
+        "address_refused",
+        "domain_not_registered",
+        "invalid_filter",
+        "invalid_transform",
+        "secrets_unreadable",
+    ),
 )
 
 ROUTES = (

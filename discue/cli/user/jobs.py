@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Select: TypeAlias = Callable[[argparse.Namespace], dict[str, Any]]
 """Returns the fields of a request that select the messages. Raises UsageInvalid."""
 
-_REASONS: Final = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old")
+_REASONS: Final = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform")
 _DONE: Final = "done"
 _POLL_SECONDS: Final = 0.5
 _CLEAR_LINE: Final = "\r\x1b[K"

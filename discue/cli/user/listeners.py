@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from discue.cli.declarations import CommandGroup, argument, option, switch
 from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import beginning, printable, say_json, say_result, say_table, when
-from discue.cli.user.arguments import HEADERS, content_of, json_of, limit, name
+from discue.cli.user.arguments import HEADERS, alias, content_of, json_of, limit, name
 from discue.cli.user.command import connect, user_command
 from discue.cli.user.messages import failure_of
 from discue.cli.user.resources import (
@@ -25,6 +25,7 @@ from discue.cli.user.resources import (
     setting,
     show,
 )
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS
 
 if TYPE_CHECKING:
     from discue_client.models import DeliveryTest
@@ -43,6 +44,7 @@ _RESOURCE: Final = Resource(
         "status": lambda each: f"{each.status}: {each.status_reason}" if each.status_reason else each.status,
         "url": lambda each: each.notify_url or each.mode,
         "types": lambda each: " ".join(each.types or ()),
+        "transform": lambda each: each.transform or "",
         "liveness": lambda each: each.liveness.state if each.liveness_url else "",
         "last failed probe": lambda each: _failure(each.liveness.last_failure_at, each.liveness.last_failure_msg),
         "waiting": lambda each: f"{each.messages.pending_count:,}",
@@ -60,10 +62,21 @@ _RESOURCE: Final = Resource(
         ),
         TYPES,
         FILTER,
+        option("--transform EXPRESSION", "JMESPath expression that makes the body; '' for the data as it is"),
         HEADERS,
     ),
     about="Shows the signing secret of a new listener once.",
 )
+
+
+_SLACK: Final = option(
+    "--slack URL", "post the messages to an incoming webhook of Slack; without a queue, the system events"
+)
+_PLACE_OR_SYSTEM_EVENTS: Final = (
+    argument("within", "alias or id of the queue; may be left out with --slack", name, nargs="?", metavar="queue"),
+    argument("named", "alias or id of the listener", alias, metavar="listener"),
+)
+_FOR_SLACK: Final = "{text: join(': ', [not_null(type, 'message'), to_string(data)])}"
 
 
 def command() -> CommandGroup:
@@ -81,7 +94,7 @@ def command() -> CommandGroup:
             summary="list the listeners of a queue, or of all queues",
         ),
         get=user_command(_get, *_RESOURCE.place(), summary="show a listener, and why it receives nothing if so"),
-        set=setting(_RESOURCE, _set),
+        set=setting(_RESOURCE, _set, _SLACK, place=_PLACE_OR_SYSTEM_EVENTS),
         **{
             verb: user_command(partial(_set_status, status), *_RESOURCE.place(), summary=summary)
             for verb, status, summary in changes
@@ -138,6 +151,11 @@ def _set(arguments: argparse.Namespace) -> None:
     """Create or change a listener. Raises UsageInvalid for a new one without a URL."""
     from discue_client import BadRequest  # noqa: PLC0415 - `discue --help` does not wait for it
 
+    if arguments.slack is not None:
+        arguments.within = arguments.within or SYSTEM_QUEUE_ALIAS
+        arguments.notify_url, arguments.transform = arguments.slack, arguments.transform or _FOR_SLACK
+    if arguments.within is None:
+        raise UsageInvalid("Name the queue before the listener.")
     try:
         set_resource(_RESOURCE, arguments)
     except BadRequest as error:

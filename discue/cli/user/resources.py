@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -103,11 +103,13 @@ def listing(resource: Resource) -> Command:
     )
 
 
-def setting(resource: Resource, run: Run) -> Command:
+def setting(resource: Resource, run: Run, *more: Argument, place: Sequence[Argument] = ()) -> Command:
+    """Return the verb `set`, with more options than those of the resource. `place` has other arguments that name it."""
     return user_command(
         run,
-        *resource.place(alias),
+        *(place or resource.place(alias)),
         *resource.options,
+        *more,
         summary=f"create {resource.one}, or change the one that has this alias",
         description=f"{resource.about} Only the given options change.".lstrip(),
     )
@@ -178,6 +180,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "headers": dict,
     "json_schema": partial(_json, "The schema"),
     "retention": round,
+    "transform": lambda text: text or None,
     "types": lambda text: text.split() or None,
 }
 """Makes the value of a field of an option's value, where they differ."""

@@ -22,6 +22,7 @@ from discue.dashboard.pages import (
     search,
     selected,
     topics,
+    transforms,
     users,
 )
 from discue.dashboard.visit import PageRoute
@@ -35,6 +36,7 @@ ROUTES: Final[tuple[PageRoute, ...]] = (
     *listeners.ROUTES,
     *listener_actions.ROUTES,
     *listener_forms.ROUTES,
+    *transforms.ROUTES,
     *users.ROUTES,
     *account.ROUTES,
     *search.ROUTES,

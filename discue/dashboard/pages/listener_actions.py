@@ -17,7 +17,7 @@ from discue.dashboard.visit import Page, Redirect, Visit, form_route
 from discue.domain.errors import invalid
 from discue.domain.event_types import checked_type
 from discue.domain.message_data import data_of
-from discue.domain.messages import MessageOptions, message_headers
+from discue.domain.messages import MessageOptions
 from discue.domain.model import MISSED_REASONS
 from discue.store.replays import COUNTED
 
@@ -60,7 +60,7 @@ async def test(visit: Visit) -> Page:
     """Send a sample now, and show what the listener answered. Nothing is stored."""
     data, codec = data_of(value_of(visit.form.get("data", ""), visit.form.get("as", "json")))
     options = MessageOptions(type=checked_type(visit.form.get("type", "").strip() or None, ()))
-    sample = SampleMessage(data, codec, message_headers(options))
+    sample = SampleMessage(data, codec, options)
     result = await listener_tests.send(visit.control, visit.principal, visit.ids, sample, sender=visit.services.samples)
     return await _page(visit, "test.html", "Send a test", form=visit.form, result=result)
 

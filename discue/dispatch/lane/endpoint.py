@@ -45,6 +45,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     expiries: tuple[int, ...] = ()
     """When each key expires, in milliseconds since the epoch, 0 for never; empty if none expires."""
     filters: tuple[TypeFilter | Filter, ...] = ()
+    transform: str | None = None
     format: DeliveryFormat = "plain"
     trace: TraceMode = "propagate"
     grant: TokenGrant | None = None
@@ -87,6 +88,7 @@ def endpoint_of(record: LaneRecord, keyring: Keyring, *, max_in_flight: int, tim
         rate_limit=options.rate_limit,
         expiries=expiries if any(expiries) else (),
         filters=filters_of(options.criteria),
+        transform=options.transform,
         format=options.format,
         trace=options.trace,
         grant=authentication.grant,

@@ -400,7 +400,10 @@ class Lane:
     def _eligible(self, now: int) -> InFlightAttempt | Blocked:
         if not (self.backlog.new or self.backlog.retries):
             return IDLE
-        return self.limits.blocked(now) or self._selector.next(now)
+        found = self.limits.blocked(now) or self._selector.next(now)
+        if self._selector.is_transform_broken:
+            self._disable(self.owned.endpoint.config_version, "transform")
+        return found
 
     def _wait(self, blocked: Blocked) -> None:
         """Have the lane called again. `states.py` lists what calls it for each reason."""

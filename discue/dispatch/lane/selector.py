@@ -11,6 +11,7 @@ from discue.dispatch.lane.limits import Limits, Turns
 from discue.dispatch.lane.states import FILTERS, IDLE, REQUESTS, WORKER, Blocked, DeliveryState
 from discue.domain.filters import compile_filter
 from discue.domain.messages import Entry
+from discue.domain.transforms import MOST_FAILURES
 from discue.store.delivery_rows import retries_up_to
 from discue.store.message_log import last_seq_stored_before
 from discue.store.time_slice import SLICE_SECONDS
@@ -48,7 +49,8 @@ class Selector:
         filters = [*endpoint.filters]
         if replay is not None and replay.filter is not None:
             filters.append(compile_filter(replay.filter))
-        self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, 0 if replay is None else replay.created_at)
+        waits_since = 0 if replay is None else replay.created_at
+        self.rules = DeliveryRules(filters, self._owned.worker.deadline_ms, waits_since, endpoint.transform)
         """The rules by which it decides on messages."""
 
     @property
@@ -56,13 +58,18 @@ class Selector:
         """Whether no message is in flight, or waits in memory for one that is."""
         return not self._in_flight and not self._backlog.waiting.count and self._owned.is_active
 
+    @property
+    def is_transform_broken(self) -> bool:
+        """Whether the listener is to be disabled. Old messages, which a replay sends, say little about a transform."""
+        return self.rules.failures >= MOST_FAILURES and self._owned.record.replay is None
+
     def next(self, now: int) -> InFlightAttempt | Blocked:
         """Return the attempt that starts next, for which it has taken what the limits count.
 
         Settles the messages before it that are not sent. Returns the reason if nothing can start.
         """
         backlog = self._backlog
-        while backlog.new or backlog.retries:
+        while (backlog.new or backlog.retries) and not self.is_transform_broken:
             if backlog.retries and (not backlog.new or self._is_turn_of_a_retry(now)):
                 turn = self._next_retry(now)
             else:
@@ -102,8 +109,9 @@ class Selector:
     def _next_retry(self, now: int) -> InFlightAttempt | Blocked | None:
         """Start or settle the next retry. Returns None if it was settled, and a reason if it cannot start."""
         retry = self._backlog.retries[0]
-        # Only a first attempt asks the filter.
-        filters = retry.attempts == 0 and self.rules.has_filter and retry.entry is not None
+        # Only a first attempt asks the filter. Each attempt is transformed.
+        asks = retry.attempts == 0 and self.rules.has_filter
+        filters = (asks or self.rules.has_transform) and retry.entry is not None
         started_at = self._filter_turns.monotonic() if filters else 0.0
         if filters and not self._filter_turns.left:
             return FILTERS
@@ -112,7 +120,7 @@ class Selector:
         if filters:
             self._filter_turns.spend_since(started_at)
         if entry is not None and not reason:
-            return self._start(entry, retry.attempts + 1, is_retry=True)
+            return self._start(self.rules.shaped(entry), retry.attempts + 1, is_retry=True)
         self._cursor.settle_due(retry.seq, retry.attempts, reason, now, is_there=entry is not None)
         self._backlog.take_retry()
         return None
@@ -135,7 +143,7 @@ class Selector:
         return None
 
     def _decide_new(self, entry: Entry, now: int) -> InFlightAttempt | Blocked | None:
-        filters = self.rules.has_filter
+        filters = self.rules.has_filter or self.rules.has_transform
         started_at = self._filter_turns.monotonic() if filters else 0.0
         if filters and not self._filter_turns.left:
             return FILTERS
@@ -149,7 +157,7 @@ class Selector:
         throttle = self._limits.throttle
         if throttle.only_fails and self._is_throttled(now):
             return Blocked("throttle", throttle.until)
-        turn = self._start(entry, 1, is_retry=False)
+        turn = self._start(self.rules.shaped(entry), 1, is_retry=False)
         if throttle.only_fails and isinstance(turn, InFlightAttempt):
             throttle.on_start(now, self._cursor.open_rows)
         return turn

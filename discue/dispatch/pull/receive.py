@@ -160,6 +160,7 @@ async def store_changes(context: PullContext, session: PullSession, losses: int)
         return False
     if settle.new_misses is not None:
         context.on_missed()
+    session.count_transform_failures()
     return True
 
 

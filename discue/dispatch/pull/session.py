@@ -23,9 +23,12 @@ from discue.domain.errors import Overloaded
 from discue.domain.filters import filters_of
 from discue.domain.ids import RowIds, millisecond_of
 from discue.domain.messages import Entry, ReceiptHandle, traceparent_of
+from discue.domain.model import DisableReason
 from discue.domain.retry import Settlement, settle
 from discue.domain.trace_context import TraceIds, begin_attempt
+from discue.domain.transforms import MOST_FAILURES
 from discue.observability.tracing import SpanContext, Tracer
+from discue.store.cursors import LaneRecord
 from discue.store.delivery_rows import DueRetry, KeyRow
 from discue.store.engine import LogPage, Settle
 from discue.store.pull_leases import OpenDelivery, PullSnapshot
@@ -47,6 +50,7 @@ BODY_BYTES: Final = 1 << 20
 
 _ROUNDS_AT_ONCE: Final = 4
 _MOST_WAITING: Final = 100_000
+_MOST_COUNTED: Final = 10_000
 """More than there are open requests: each listener has one round at most."""
 
 
@@ -65,10 +69,14 @@ class PullContext(msgspec.Struct):
     trace_ids: TraceIds
     on_missed: Callable[[], None]
     """Called when missed deliveries were stored."""
+    disable: Callable[[LaneRecord, int, DisableReason], None]
+    """Disables a listener with this version of its configuration."""
     tracer: Tracer | None = None
     """None unless spans are exported."""
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
+    transform_failures: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
+    """How many messages in a row the transform of a listener has failed for, by its row id and version."""
     rounds: KeyedSemaphore[int] = msgspec.field(
         default_factory=lambda: KeyedSemaphore(limit=_ROUNDS_AT_ONCE, max_waiting=_MOST_WAITING, refusal=Overloaded)
     )
@@ -91,7 +99,8 @@ class PullSession:
         self._context = context
         self._lease_ms = (options.lease_seconds or LEASED_FOR_SECONDS) * 1_000
         self._policy = policy_of(record)
-        self._rules = DeliveryRules(filters_of(options.criteria), context.deadline_ms)
+        self._rules = DeliveryRules(filters_of(options.criteria), context.deadline_ms, transform=options.transform)
+        self._rules.failures = context.transform_failures.get((record.listener, record.config_version), 0)
         self._max_in_flight = options.max_in_flight or context.max_in_flight
         self._leased = snapshot.handed_out
         self._results: dict[ReceiptHandle, DecisionResult] = {}
@@ -231,7 +240,7 @@ class PullSession:
         cursor, leased = self._cursor, list[LeasedMessage]()
         # A round filters for as long as a turn of the event loop may take. Other rounds look at the rest.
         monotonic = self._context.clock.monotonic
-        until = monotonic() + SLICE_SECONDS if self._rules.has_filter else inf
+        until = monotonic() + SLICE_SECONDS if self._rules.has_filter or self._rules.has_transform else inf
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
                 cursor.skip(step.first, step.last)
@@ -247,10 +256,26 @@ class PullSession:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
                 break
+            if self._rules.failures >= MOST_FAILURES or self.bytes_left <= 0:
+                break
             if until < inf and monotonic() >= until:
                 break
         self.has_more = self.has_more or self.position < page.head
         return leased
+
+    def count_transform_failures(self) -> None:
+        """Remember the failures of the round once it is stored. Too many in a row disable the listener."""
+        if not self._rules.has_transform:
+            return
+        record, failures = self._record, self._rules.failures
+        counts, version = self._context.transform_failures, (record.listener, record.config_version)
+        counts.pop(version, None)
+        if failures >= MOST_FAILURES:
+            self._context.disable(record, record.config_version, "transform")
+        elif failures:
+            if len(counts) >= _MOST_COUNTED:
+                counts.clear()
+            counts[version] = failures
 
     def miss_through(self, seq: int) -> None:
         """Miss all new messages up to `seq`: they have waited too long.
@@ -361,8 +386,9 @@ class PullSession:
             self._cursor.last_new_at = self._now
         self._cursor.lease(entry.seq, attempt, until, receipt.token)
         self._leased += 1
-        traceparent = traceparent_of(entry.extra)
+        sent, traceparent = self._rules.shaped(entry), traceparent_of(entry.extra)
+        self.bytes_left -= len(sent.body) - len(entry.body)
         if traceparent is None:
-            return LeasedMessage(entry, attempt, receipt, until)
+            return LeasedMessage(sent, attempt, receipt, until)
         trace = begin_attempt(traceparent, self._record.options.trace, self._context.trace_ids)
-        return LeasedMessage(entry, attempt, receipt, until, trace)
+        return LeasedMessage(sent, attempt, receipt, until, trace)

@@ -610,6 +610,7 @@ CREATE TABLE missed_report (
     final_status BIGINT NOT NULL,
     no_retry BIGINT NOT NULL,
     too_old BIGINT NOT NULL,
+    transform BIGINT NOT NULL,
     since BIGINT NOT NULL,
     due_at BIGINT NOT NULL,
     PRIMARY KEY (organization, listener)

@@ -232,6 +232,26 @@ def test_listener_is_set_tested_disabled_and_deleted(service: Service) -> None:
     assert service.json("listeners", "list", "heard") == {"listeners": []}
 
 
+def test_slack_receives_system_events_and_messages_of_a_queue(service: Service) -> None:
+    with local_server() as slack:
+        service.succeed("listeners", "set", "alerts", "--slack", slack.url)
+        service.succeed("queues", "set", "to-slack")
+        service.succeed("listeners", "set", "to-slack", "alerts", "--slack", slack.url)
+        service.succeed("publish", "to-slack", '{"order": 17}', "--type", "order.paid")
+        slack.wait_for(lambda: len(slack.received) == 1)
+        service.call("PUT", "/queues/to-slack/listeners/alerts", {"status": "disabled"})
+        slack.wait_for(lambda: len(slack.received) == 2)
+    first, second = (json.loads(each.body) for each in slack.received)
+    assert first == {"text": 'order.paid: {"order":17}'}
+    assert second["text"].startswith("listener.disabled: ")
+    own = ("listeners", "set", "to-slack", "alerts", "--transform", "{text: type}")
+    assert service.json(*own)["listener"]["transform"] == "{text: type}"
+    assert "transform" not in service.json("listeners", "set", "to-slack", "alerts", "--transform", "")["listener"]
+    unnamed = service.run("listeners", "set", "alerts", "--url", slack.url)
+    assert (unnamed.returncode, "Name the queue before the listener." in unnamed.stderr) == (2, True)
+    service.succeed("listeners", "delete", "system/events", "alerts")
+
+
 def test_types_of_a_listener_are_set_and_removed(service: Service) -> None:
     service.succeed("queues", "set", "of-types")
     shown = service.succeed("listeners", "set", "of-types", "app", "--pull", "--types", "order.* invoice.paid")

@@ -365,6 +365,7 @@ class AsyncListeners:
         rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
         types: Sequence[str] | None | UnsetType = UNSET,
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        transform: str | UnsetType | None = UNSET,
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
@@ -393,6 +394,7 @@ class AsyncListeners:
                 rate_limit=rate_limit,
                 types=types,
                 filter=filter,
+                transform=transform,
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
@@ -428,6 +430,7 @@ class AsyncListeners:
         rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
         types: Sequence[str] | None | UnsetType = UNSET,
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        transform: str | UnsetType | None = UNSET,
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
@@ -453,6 +456,7 @@ class AsyncListeners:
                 rate_limit=rate_limit,
                 types=types,
                 filter=filter,
+                transform=transform,
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
@@ -501,6 +505,25 @@ class AsyncListeners:
             ),
         )
         return found.filter_test
+
+    async def test_transform(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        transform: str | UnsetType | None = UNSET,
+        limit: int | UnsetType | None = UNSET,
+    ) -> models.TransformTest:
+        """Try a transform. Applies it to the newest messages of the queue, for up to a second. Stores and sends
+        nothing.
+        """
+        found = await self._requester.result(
+            models.TransformTestResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "transform-tests"),
+            body=given(transform=transform, limit=limit),
+        )
+        return found.transform_test
 
     async def test(
         self,
@@ -769,7 +792,8 @@ class AsyncMissed:
         *,
         created_after: int | None = None,
         created_before: int | None = None,
-        reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old"] | None = None,
+        reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform"]
+        | None = None,
         queue: str | None = None,
         listener: str | None = None,
         limit: int | None = None,

@@ -359,6 +359,7 @@ class Listeners:
         rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
         types: Sequence[str] | None | UnsetType = UNSET,
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        transform: str | UnsetType | None = UNSET,
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
@@ -387,6 +388,7 @@ class Listeners:
                 rate_limit=rate_limit,
                 types=types,
                 filter=filter,
+                transform=transform,
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
@@ -420,6 +422,7 @@ class Listeners:
         rate_limit: models.RateLimitBody | UnsetType | None = UNSET,
         types: Sequence[str] | None | UnsetType = UNSET,
         filter: Mapping[str, Any] | None | UnsetType = UNSET,
+        transform: str | UnsetType | None = UNSET,
         format: Literal["plain", "cloudevents_binary", "cloudevents_structured"] | None | UnsetType = UNSET,
         mode: Literal["push", "pull"] | None | UnsetType = UNSET,
         lease_seconds: int | UnsetType | None = UNSET,
@@ -445,6 +448,7 @@ class Listeners:
                 rate_limit=rate_limit,
                 types=types,
                 filter=filter,
+                transform=transform,
                 format=format,
                 mode=mode,
                 lease_seconds=lease_seconds,
@@ -493,6 +497,25 @@ class Listeners:
             ),
         )
         return found.filter_test
+
+    def test_transform(
+        self,
+        queue: str,
+        listener: str,
+        *,
+        transform: str | UnsetType | None = UNSET,
+        limit: int | UnsetType | None = UNSET,
+    ) -> models.TransformTest:
+        """Try a transform. Applies it to the newest messages of the queue, for up to a second. Stores and sends
+        nothing.
+        """
+        found = self._requester.result(
+            models.TransformTestResponse,
+            "POST",
+            path_of("queues", queue, "listeners", listener, "transform-tests"),
+            body=given(transform=transform, limit=limit),
+        )
+        return found.transform_test
 
     def test(
         self,
@@ -751,7 +774,8 @@ class Missed:
         *,
         created_after: int | None = None,
         created_before: int | None = None,
-        reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old"] | None = None,
+        reason: Literal["attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform"]
+        | None = None,
         queue: str | None = None,
         listener: str | None = None,
         limit: int | None = None,

@@ -555,6 +555,16 @@ export interface EventWindows {
   today_so_far: EventCounts;
 }
 
+/** A message without a body. */
+export interface FailedTransform {
+  /** The id of the message. */
+  message_id: string;
+  /** The type of the event. */
+  type?: string | undefined;
+  /** Why it has none. */
+  detail: string;
+}
+
 /**
  * Operators, and conditions by path. A condition is a value to equal, a list of values to equal one of, or such an
  * object. At most 10 `$regex`.
@@ -771,6 +781,11 @@ export interface Listener {
   types?: readonly string[] | undefined;
   /** Which messages it receives: conditions on their data, headers and key. */
   filter?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * JMESPath expression over `id`, `type`, `key`, `headers`, `created_at` and `data`. Its JSON result is the body
+   * that the listener receives. null: the data is sent as it is.
+   */
+  transform?: string | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
   format?: Open<"plain" | "cloudevents_binary" | "cloudevents_structured"> | undefined;
   /**
@@ -821,6 +836,11 @@ export interface ListenerBody {
   types?: readonly string[] | null | undefined;
   /** Which messages it receives: conditions on their data, headers and key. null: all. */
   filter?: MessageFilter | null | undefined;
+  /**
+   * JMESPath expression over `id`, `type`, `key`, `headers`, `created_at` and `data`. Its JSON result is the body
+   * that the listener receives. null: the data is sent as it is.
+   */
+  transform?: string | null | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
   format?: "plain" | "cloudevents_binary" | "cloudevents_structured" | null | undefined;
   /** `push` (the default): messages are sent to it. `pull`: its consumers fetch them. Fixed at creation. */
@@ -1004,7 +1024,7 @@ export interface MessagesResponse {
 /** Selects missed messages to redeliver. */
 export interface MissedFilterBody {
   /** Only messages missed for this reason. */
-  reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | null | undefined;
+  reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform" | null | undefined;
   /** Only messages stored later than this, in milliseconds since the epoch. */
   created_after?: number | null | undefined;
   /** Only messages stored earlier than this, in milliseconds since the epoch. */
@@ -1030,7 +1050,7 @@ export interface MissedMessage {
   /** When it was missed, in milliseconds since the epoch. */
   missed_at: number;
   /** Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too old. */
-  reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old">;
+  reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
   /** Number of attempts. */
   attempts: number;
   /** The status of the response to the last failed attempt; 0: no response, or no failure. */
@@ -1108,6 +1128,11 @@ export interface NewListener {
   types?: readonly string[] | null | undefined;
   /** Which messages it receives: conditions on their data, headers and key. null: all. */
   filter?: MessageFilter | null | undefined;
+  /**
+   * JMESPath expression over `id`, `type`, `key`, `headers`, `created_at` and `data`. Its JSON result is the body
+   * that the listener receives. null: the data is sent as it is.
+   */
+  transform?: string | null | undefined;
   /** How a message is sent: `plain` (its data unchanged, the default), or as a CloudEvent in one of two modes. */
   format?: "plain" | "cloudevents_binary" | "cloudevents_structured" | null | undefined;
   /** `push` (the default): messages are sent to it. `pull`: its consumers fetch them. Fixed at creation. */
@@ -2090,6 +2115,40 @@ export interface TopicMessagesResponse {
 export interface TopicResponse {
   /** The topic. */
   topic: Topic;
+}
+
+/** The results of a transform test. */
+export interface TransformTest {
+  /** Number of messages that were tried, the newest first. */
+  tested: number;
+  /** The messages without a body, at most 100. */
+  failed: readonly FailedTransform[];
+  /** The first three of the others. */
+  succeeded: readonly Transformed[];
+}
+
+/** A transform to try. */
+export interface TransformTestBody {
+  /** The expression. Default: that of the listener. */
+  transform?: string | null | undefined;
+  /** Maximum number of messages. Default: 100. */
+  limit?: number | null | undefined;
+}
+
+/** The results of a transform test. */
+export interface TransformTestResponse {
+  /** The results. */
+  transform_test: TransformTest;
+}
+
+/** A message with the body that would be sent. */
+export interface Transformed {
+  /** The id of the message. */
+  message_id: string;
+  /** The type of the event. */
+  type?: string | undefined;
+  /** The body that would be sent. */
+  body: unknown;
 }
 
 /** A user. */

@@ -93,6 +93,9 @@ import type {
   TopicMessageResponse,
   TopicMessagesResponse,
   TopicResponse,
+  TransformTest,
+  TransformTestBody,
+  TransformTestResponse,
   User,
   UserBody,
   UserResponse,
@@ -356,6 +359,17 @@ export class Listeners {
     return found.filter_test;
   }
 
+  /** Try a transform. Applies it to the newest messages of the queue, for up to a second. Stores and sends nothing. */
+  async testTransform(
+    queue: string,
+    listener: string,
+    fields: TransformTestBody = {},
+    options: RequestOptions = {},
+  ): Promise<TransformTest> {
+    const found = await this.#requester.object<TransformTestResponse>("POST", pathOf("queues", queue, "listeners", listener, "transform-tests"), "transform_test", { body: fields }, options);
+    return found.transform_test;
+  }
+
   /**
    * Test a listener. Sends one request to its `notify_url`, signed like a delivery, with `discue-test: true`. It is
    * not stored, counted or retried.
@@ -516,7 +530,7 @@ export class Missed {
    * without one.
    */
   list(
-    query: { created_after?: number | undefined; created_before?: number | undefined; reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | undefined; queue?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
+    query: { created_after?: number | undefined; created_before?: number | undefined; reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform" | undefined; queue?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<MissedMessage> {
     return new Pages(this.#requester, { path: pathOf("missed"), items: "missed", query, options });
