@@ -25,6 +25,8 @@ _CONSUMERS = 300
 _KEYS = 4
 _CLIENTS = 8
 _LARGE_CHARACTERS = 240_000
+_TRANSFORMED = 700
+"""Elements of an array for which a transform takes nearly all of its steps."""
 _NEVER = 4_102_444_800_000
 _HEADERS = {f"x-header-{number}": "v" * 40 for number in range(20)}
 
@@ -104,6 +106,17 @@ def test_slow_filters_of_many_listeners_harm_nobody(server: ServedProcess, what:
     listener = {"notify_url": "http://127.0.0.1:9/", "filter": condition}
     _create(attacker, f"/queues/{attacker.queue}/listeners", listener, _LISTENERS)
     before = quiet(neighbour)
+    during = _while_attacked(lambda client: client.post(attacker.messages, json=message), attacker, neighbour, 4)
+    assert_unharmed(before, during)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_slow_transforms_of_many_listeners_harm_nobody(server: ServedProcess) -> None:
+    neighbour, attacker = _tenants(server, "transforms")
+    listener = {"notify_url": "http://127.0.0.1:9/", "transform": "data[?@ > `0`] | [0:10].to_string(@)"}
+    _create(attacker, f"/queues/{attacker.queue}/listeners", listener, _LISTENERS)
+    before = quiet(neighbour)
+    message = {"data": [1] * _TRANSFORMED}
     during = _while_attacked(lambda client: client.post(attacker.messages, json=message), attacker, neighbour, 4)
     assert_unharmed(before, during)
 

@@ -153,6 +153,7 @@ _WORST: dict[str, Callable[[], list[Request]]] = {
     ],
     "ListenerBody": lambda: [
         _json({**BODIES["ListenerBody"], "headers": _HEADERS, "filter": _FILTER}),
+        _json({**BODIES["ListenerBody"], "transform": "||".join(["a"] * 1_300)}),
         _padded(BODIES["ListenerBody"], 65_536),
     ],
     "ChannelBody": lambda: [_json({"pattern": "a.*." * 60 + ">", "filter": _FILTER}), _padded({}, 65_536)],
@@ -173,6 +174,15 @@ _WORST: dict[str, Callable[[], list[Request]]] = {
     "FilterTestBody": lambda: [
         _json({"filter": _FILTER, "data": {f"field{number}": {"inner": {"deep": "y" * 300}} for number in range(90)}}),
         _json({"filter": {"data": {"a": {"$regex": "(x|y)+z"}}}, "data": {"a": "xy" * 30_000}}),
+    ],
+    "TransformTestBody": lambda: [
+        _json({"transform": "[data, data, data]", "limit": 1_000}),
+        _json({"transform": "||".join(["to_string(data)"] * 70), "limit": 1_000}),
+        _json({"transform": "[" * 4_000}),
+    ],
+    "EventTypeBody": lambda: [
+        _json({"type": "order.paid", "json_schema": _JSON_SCHEMA, "example": {"a": "x" * 20_000}}),
+        _padded({"type": "order.paid"}, 65_536),
     ],
     "InvitationBody": lambda: [_padded({"token": "x" * 40, "password": "p" * 100}, 65_536)],
 }
