@@ -63,6 +63,12 @@ LISTENER_TYPES: Final = doc(
     items={"type": "string", **TYPE_PATTERN},
 )
 TypesSent: TypeAlias = Annotated[tuple[str, ...] | None | UnsetType, LISTENER_TYPES]
+SEQUENCE: Final = doc(
+    "The place of the message in its queue: higher than that of every message committed before it. Numbers may be left "
+    "out.",
+    17,
+    minimum=1,
+)
 TypeShown: TypeAlias = Annotated[str | UnsetType, doc("The type of the event.", "order.paid")]
 
 HEADERS: Final = doc(

@@ -11,7 +11,7 @@ from discue.domain.cloudevents import DeliveryFormat, event_of
 from discue.domain.egress import Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
-from discue.domain.messages import TYPE_HEADER, Entry, decode_options
+from discue.domain.messages import SEQUENCE_HEADER, TYPE_HEADER, Entry, decode_options
 from discue.sending.response import Failure, RequestFailed
 
 
@@ -88,6 +88,8 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """How to get the access token that the request needs, if any."""
     traceparent: str = ""
     """The trace context of the attempt; "" for none."""
+    sequence: int = 0
+    """The place of the message in its queue; 0 if it is not in a queue."""
     expires_at: int = 0
     """When the request must not be written any more, in milliseconds since the epoch; 0 for never."""
 
@@ -158,6 +160,7 @@ def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
     signature = sign(request.keys, request.message_id, timestamp, request.body)
     own = _own_headers(request.headers) if request.headers else ""
     test = "discue-test: true\r\n" if request.is_test else ""
+    sequence = f"{SEQUENCE_HEADER}: {request.sequence}\r\n" if request.sequence else ""
     # Everything in a head is checked where it is written: no stored value may add a line.
     if request.replay_id:
         _require(_ID, request.replay_id, "The replay's id")
@@ -171,7 +174,7 @@ def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
     rest = (
         f"content-type: {media_type}\r\ncontent-length: {len(request.body)}\r\n"
         f"webhook-id: {request.message_id}\r\nwebhook-timestamp: {timestamp}\r\n"
-        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{trace}{test}{own}\r\n"
+        f"webhook-signature: {signature}\r\ndiscue-attempt: {request.number}\r\n{sequence}{trace}{test}{own}\r\n"
     )
     return request.destination.head + rest.encode("latin-1")
 
@@ -179,7 +182,7 @@ def attempt_head(request: AttemptRequest, timestamp: int) -> bytes:
 def _own_headers(headers: tuple[tuple[str, str], ...]) -> str:
     for name, value in headers:
         # Clients cannot set these names: the service itself added them to the message.
-        is_ours = name in SCHEDULE_HEADERS or name == TYPE_HEADER
+        is_ours = name in SCHEDULE_HEADERS or name in (TYPE_HEADER, SEQUENCE_HEADER)
         is_allowed = is_value_allowed(value) if is_ours else is_header_allowed(name, value)
         if not is_allowed:
             raise RequestFailed(Failure("internal", "One of the message's or listener's own headers cannot be sent."))

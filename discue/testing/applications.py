@@ -194,7 +194,13 @@ def call_wsgi(application: WsgiApplication, received: Received) -> Reply:
 
 
 def signed_headers(
-    body: bytes, secret: str, *, message_id: str | None = None, at: datetime | None = None, attempt: int = 1
+    body: bytes,
+    secret: str,
+    *,
+    message_id: str | None = None,
+    at: datetime | None = None,
+    attempt: int = 1,
+    sequence: int = 1,
 ) -> dict[str, str]:
     """Return the headers of a request with this body, as discue sends it: signed now, or at another time.
 
@@ -209,4 +215,5 @@ def signed_headers(
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign((key,), message_id, timestamp, body),
         "discue-attempt": str(attempt),
+        "discue-sequence": str(sequence),
     }

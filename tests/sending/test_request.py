@@ -52,6 +52,11 @@ def test_text_is_sent_as_text() -> None:
     assert b"\r\ncontent-type: text/plain; charset=utf-8\r\n" in head_of(codec=TEXT)
 
 
+def test_sequence_is_sent_for_messages_of_a_queue_only() -> None:
+    assert b"\r\ndiscue-sequence: 4711\r\n" in head_of(sequence=4_711)
+    assert b"discue-sequence" not in head_of()
+
+
 def test_own_headers_are_sent_unchanged() -> None:
     head = head_of(headers=(("X-Trace", "a\tb c"), ("Authorization", "Bearer caf\xe9")))
     assert b"\r\nX-Trace: a\tb c\r\nAuthorization: Bearer caf\xe9\r\n\r\n" in head

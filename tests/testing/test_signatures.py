@@ -13,9 +13,9 @@ PRIVATE_KEY = "whsk_" + b64encode(bytes(range(32, 64))).decode()
 
 @pytest.mark.parametrize(("secret", "verifies"), [(SECRET, SECRET), (PRIVATE_KEY, PUBLIC_KEY)], ids=["v1", "v1a"])
 def test_signed_headers_are_those_of_a_genuine_request(secret: str, verifies: str) -> None:
-    event = Webhook(verifies).unwrap(BODY, signed_headers(BODY, secret, attempt=3))
+    event = Webhook(verifies).unwrap(BODY, signed_headers(BODY, secret, attempt=3, sequence=17))
 
-    assert (event.data, event.attempt, len(event.id)) == ({"order": 17}, 3, 21)
+    assert (event.data, event.attempt, event.sequence, len(event.id)) == ({"order": 17}, 3, 17, 21)
 
 
 def test_headers_can_be_signed_at_another_time_for_a_given_message() -> None:

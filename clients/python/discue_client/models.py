@@ -784,8 +784,8 @@ class Liveness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key` and
-    `headers`.
+    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `sequence`,
+    `key` and `headers`.
     """
 
     id: str
@@ -806,6 +806,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The media type of the data, if it was published with one."""
     type: str | None = None
     """The type of the event."""
+    sequence: int | None = None
+    """The place of the message in its queue: higher than that of every message committed before it. Numbers may be
+    left out.
+    """
     deliver_at: int | None = None
     """When it is delivered, if later than its creation, in milliseconds since the epoch."""
     expires_at: int | None = None
@@ -1073,12 +1077,16 @@ class PulledMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The receipt handle of the lease."""
     leased_until: int
     """When the lease ends, in milliseconds since the epoch."""
+    sequence: int
+    """The place of the message in its queue: higher than that of every message committed before it. Numbers may be
+    left out.
+    """
     type: str | None = None
     """The type of the event."""
     key: str | None = None
     """The key of the message."""
-    headers: dict[str, str] | None = None
-    """The headers of the message, including attributes of an event (`ce-…`)."""
+    headers: dict[str, str]
+    """The headers of the message, including attributes of an event (`ce-…`), `discue-type` and `discue-sequence`."""
     traceparent: str | None = None
     """The trace context of this attempt, if the message was published in a trace and the listener gets it."""
 

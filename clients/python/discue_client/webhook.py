@@ -106,6 +106,15 @@ class Event(Generic[T]):
         return self.headers.get("discue-type")
 
     @property
+    def sequence(self) -> int | None:
+        """Place of the message in its queue, higher than that of every message before it; None if it is not in one.
+
+        The signature does not cover it.
+        """
+        text = self.headers.get("discue-sequence", "")
+        return int(text) if _TIMESTAMP.fullmatch(text) else None
+
+    @property
     def is_test(self) -> bool:
         """Whether this is a test request, not a message."""
         return self.headers.get("discue-test") == "true"

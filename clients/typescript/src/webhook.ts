@@ -33,6 +33,11 @@ export interface WebhookEvent<T = unknown> {
   attempt: number;
   /** Type of the event, such as `order.paid`; undefined without one. The signature does not cover it. */
   type: string | undefined;
+  /**
+   * Place of the message in its queue, higher than that of every message before it; undefined if it is not in one.
+   * The signature does not cover it.
+   */
+  sequence: number | undefined;
   /** Whether this is a test request, not a message. */
   isTest: boolean;
   /** The text to store under a unique constraint: the id; on the requests of a replay, with the replay's id. */
@@ -102,6 +107,7 @@ export async function verifyWebhook<T = unknown>(
   const lowered = loweredOf(headers);
   const { id, timestamp } = await verify(keys, content, lowered, options);
   const attempt = lowered.get("discue-attempt") ?? "";
+  const sequence = lowered.get("discue-sequence") ?? "";
   const replay = lowered.get("discue-replay");
   return {
     id,
@@ -109,6 +115,7 @@ export async function verifyWebhook<T = unknown>(
     timestamp: new Date(timestamp * 1_000),
     attempt: TIMESTAMP.test(attempt) ? Number(attempt) : 1,
     type: lowered.get("discue-type"),
+    sequence: TIMESTAMP.test(sequence) ? Number(sequence) : undefined,
     isTest: lowered.get("discue-test") === "true",
     deduplicationKey: replay ? `${id}/${replay}` : id,
     body: content,

@@ -121,6 +121,8 @@ test("data that its content type does not fit is an error of one line", async ()
 test("deduplication key tells replays from attempts", async () => {
   assert.equal((await verified(secret)).deduplicationKey, headers["webhook-id"]);
   assert.equal((await verified(secret)).type, undefined);
+  assert.equal((await verified(secret, { ...headers, "discue-sequence": "17" })).sequence, 17);
+  assert.equal((await verified(secret, headers)).sequence, undefined);
   assert.equal((await verified(secret, { ...headers, "discue-type": "order.paid" })).type, "order.paid");
   assert.equal((await verified(secret, { ...headers, "discue-replay": "r-1" })).deduplicationKey, `${headers["webhook-id"]}/r-1`);
 });

@@ -10,6 +10,7 @@ from discue.api.decoding import EventBody
 from discue.api.delivery_options import (
     DELAY_SECONDS,
     KEY_LIMITS,
+    SEQUENCE,
     HeadersSent,
     HeadersShown,
     RetrySent,
@@ -200,8 +201,8 @@ class MessageChangeBody(NamedBody, kw_only=True):
 
 
 class MessageView(View, kw_only=True, frozen=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key`
-    and `headers`.
+    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`,
+    `sequence`, `key` and `headers`.
 
     Options that were not set are omitted.
     """
@@ -213,6 +214,7 @@ class MessageView(View, kw_only=True, frozen=True):
     data_base64: Base64Shown = UNSET
     content_type: ContentTypeShown = UNSET
     type: TypeShown = UNSET
+    sequence: Annotated[int | UnsetType, SEQUENCE] = UNSET
     deliver_at: DeliverAtShown = UNSET
     expires_at: Annotated[int | UnsetType, _EXPIRES_AT] = UNSET
     key: Annotated[str | UnsetType, doc(_KEY_DESCRIPTION, "customer-9")] = UNSET
@@ -427,6 +429,8 @@ def _listed(message: StoredMessage) -> MessageView:
         created_at=message.stored_at,
         expires_at=UNSET,
         type=or_unset(options.type),
+        # A delayed message gets its place when it is due.
+        sequence=UNSET if message.is_delayed else message.seq,
         key=or_unset(options.key),
         headers=dict(options.headers) or UNSET,
         **data,

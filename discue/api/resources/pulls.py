@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.api.delivery_options import TypeShown
+from discue.api.delivery_options import SEQUENCE, TypeShown
 from discue.api.message_data import Base64Shown
 from discue.api.pagination import number_parameter
 from discue.api.resource import or_unset
@@ -29,7 +29,13 @@ from discue.control.listener_fields import LEASE_SECONDS
 from discue.domain.errors import DiscueError, invalid
 from discue.domain.headers import without_trace_headers
 from discue.domain.message_data import BYTES, DEFAULT_MEDIA_TYPES
-from discue.domain.messages import RECEIPT_HANDLE_PATTERN, decode_options, message_headers, parse_receipt_handle
+from discue.domain.messages import (
+    RECEIPT_HANDLE_PATTERN,
+    SEQUENCE_HEADER,
+    decode_options,
+    message_headers,
+    parse_receipt_handle,
+)
 from discue.domain.reservations import RESOURCE, STREAM
 from discue.domain.trace_context import TRACEPARENT_PATTERN
 from discue.http.negotiation import prefers_events, problem_of
@@ -119,12 +125,17 @@ class PulledMessageView(msgspec.Struct, kw_only=True, frozen=True):
     attempt: Annotated[int, doc("The number of this attempt, from 1.", 1, minimum=1)]
     receipt: Annotated[str, doc("The receipt handle of the lease.", _EXAMPLE_RECEIPT, pattern=RECEIPT_HANDLE_PATTERN)]
     leased_until: Annotated[int, instant_doc("When the lease ends", 1_795_536_310_000)]
+    sequence: Annotated[int, SEQUENCE]
     type: TypeShown = UNSET
     key: Annotated[str | UnsetType, doc("The key of the message.", "customer-9")] = UNSET
     headers: Annotated[
-        dict[str, str] | UnsetType,
-        doc("The headers of the message, including attributes of an event (`ce-…`).", {"x-shop": "north"}),
-    ] = UNSET
+        dict[str, str],
+        doc(
+            "The headers of the message, including attributes of an event (`ce-…`), `discue-type` and "
+            "`discue-sequence`.",
+            {"x-shop": "north", "discue-sequence": "17"},
+        ),
+    ]
     traceparent: Annotated[
         str | UnsetType,
         doc(
@@ -250,9 +261,10 @@ def _view(leased: pulls.LeasedMessage) -> PulledMessageView:
         attempt=leased.attempt,
         receipt=str(leased.receipt),
         leased_until=leased.leased_until,
+        sequence=entry.seq,
         type=or_unset(options.type),
         key=or_unset(options.key),
-        headers=dict(without_trace_headers(message_headers(options))) or UNSET,
+        headers={**dict(without_trace_headers(message_headers(options))), SEQUENCE_HEADER: str(entry.seq)},
         traceparent=(leased.trace and leased.trace.sent) or UNSET,
     )
 

@@ -230,6 +230,8 @@ class Forwarder:
             headers=tuple({**(message.headers or {}), **dict(self._template.headers)}.items()),
             media_type=message.content_type or "",
             traceparent="" if pulled is None else pulled.traceparent or "",
+            # A pulled message has it in its headers.
+            sequence=(message.sequence or 0) if pulled is None else 0,
         )
         outcome = await self._send(queue, message.key, request)
         if outcome is None:

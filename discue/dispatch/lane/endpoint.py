@@ -153,6 +153,7 @@ class InFlightAttempt:
             replay_id="" if record.replay is None else record.replay.public_id,
             grant=endpoint.grant,
             traceparent=sent,
+            sequence=entry.seq,
             expires_at=entry.expires_at,
         )
         if endpoint.format == "plain":

@@ -63,6 +63,7 @@ def test_message_is_forwarded_as_the_service_would_send_it(service: Service) -> 
     assert (received.headers["discue-attempt"], received.headers["x-shop"]) == ("1", "north")
     assert received.headers["x-mine"] == "yes"
     assert received.headers["traceparent"][:36] == TRACEPARENT[:36]
+    assert event.sequence == 1
     assert {"discue-queue", "discue-listener"} <= received.headers.keys()
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {message} signed key k  204 No Content  \d+ ms  13 bytes\n", process.out.text)
     assert listeners_of(service, queue) == []
@@ -200,6 +201,7 @@ def test_past_of_several_pages_comes_in_order(service: Service) -> None:
 
     assert code == 0
     assert [int(each.body) for each in local.received] == list(range(201))
+    assert [int(each.headers["discue-sequence"]) for each in local.received] == list(range(1, 202))
 
 
 def test_data_of_the_past_is_forwarded_byte_for_byte(service: Service) -> None:

@@ -200,7 +200,8 @@ async def test_pydantic_models_are_published_and_consumed(async_client: AsyncDis
 
 
 def pulled(*receipts: str) -> bytes:
-    fields = {"stored_at": 1, "data": "x", "content_type": "text/plain", "attempt": 1, "leased_until": 1}
+    fields = {"stored_at": 1, "data": "x", "content_type": "text/plain", "attempt": 1, "leased_until": 1, "sequence": 1}
+    fields["headers"] = {"discue-sequence": "1"}
     return response(200, json.dumps({"messages": [{"id": each, "receipt": each, **fields} for each in receipts]}))
 
 

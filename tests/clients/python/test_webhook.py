@@ -326,6 +326,8 @@ def test_binary_event_gives_its_data_and_decoded_attributes() -> None:
 
 
 def test_type_of_a_message_is_in_its_own_header() -> None:
+    assert webhook().unwrap(BODY, headers_of(BODY, discue_sequence="17")).sequence == 17
+    assert webhook().unwrap(BODY, headers_of(BODY, discue_sequence="x")).sequence is None
     assert webhook().unwrap(BODY, headers_of(BODY, discue_type="order.paid")).type == "order.paid"
     assert webhook().unwrap(BODY, headers_of(BODY)).type is None
 

@@ -60,6 +60,7 @@ class Delivery:
         self.message = message
         self.id = message.id
         self.type = message.type
+        self.sequence = message.sequence
         self.key = message.key
         self.attempt = message.attempt
         """How often the message was handed out, this time included."""

@@ -908,8 +908,8 @@ export interface Liveness {
 }
 
 /**
- * A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `key` and
- * `headers`.
+ * A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `sequence`,
+ * `key` and `headers`.
  */
 export interface Message {
   /** The id, assigned when it is published. */
@@ -930,6 +930,11 @@ export interface Message {
   content_type?: string | undefined;
   /** The type of the event. */
   type?: string | undefined;
+  /**
+   * The place of the message in its queue: higher than that of every message committed before it. Numbers may be
+   * left out.
+   */
+  sequence?: number | undefined;
   /** When it is delivered, if later than its creation, in milliseconds since the epoch. */
   deliver_at?: number | undefined;
   /** When it expires, in milliseconds since the epoch: a listener that has not received it by then misses it. */
@@ -1417,12 +1422,17 @@ export interface PulledMessage {
   receipt: string;
   /** When the lease ends, in milliseconds since the epoch. */
   leased_until: number;
+  /**
+   * The place of the message in its queue: higher than that of every message committed before it. Numbers may be
+   * left out.
+   */
+  sequence: number;
   /** The type of the event. */
   type?: string | undefined;
   /** The key of the message. */
   key?: string | undefined;
-  /** The headers of the message, including attributes of an event (`ce-…`). */
-  headers?: Readonly<Record<string, string>> | undefined;
+  /** The headers of the message, including attributes of an event (`ce-…`), `discue-type` and `discue-sequence`. */
+  headers: Readonly<Record<string, string>>;
   /** The trace context of this attempt, if the message was published in a trace and the listener gets it. */
   traceparent?: string | undefined;
 }
