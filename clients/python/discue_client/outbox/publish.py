@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from discue_client.connections import ASYNC, SYNC, kind_of, wrong_kind
 from discue_client.outbox.rows import INSERT_COLUMNS, new_row
 from discue_client.outbox.table import TABLE
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     from discue_client.messages import MessageFields
 
-_SYNC = "a Session or Connection of SQLAlchemy, or a connection or cursor of psycopg or sqlite3"
-_ASYNC = "an AsyncSession or AsyncConnection of SQLAlchemy, or a connection of asyncpg or psycopg"
-
 
 def publish(connection: Any, queue: str, data: object, **fields: Unpack[MessageFields]) -> None:
     """Store a message in the transaction of the connection; it is published once that has committed.
@@ -26,7 +24,7 @@ def publish(connection: Any, queue: str, data: object, **fields: Unpack[MessageF
     ValueError for a message that cannot be sent.
     """
     row = new_row(queue, data, **fields)
-    kind = _kind(connection)
+    kind = kind_of(connection)
     if kind == "sqlalchemy":
         from discue_client.outbox import sqlalchemy  # noqa: PLC0415 - imports only what the application has
 
@@ -37,13 +35,13 @@ def publish(connection: Any, queue: str, data: object, **fields: Unpack[MessageF
     elif kind == "sqlite3":
         connection.execute(insert_sql("?" for _ in row), row)
     else:
-        raise _unknown(connection, _SYNC, "publish_async" if kind else "")
+        raise wrong_kind("outbox", connection, SYNC, "publish_async" if kind else "")
 
 
 async def publish_async(connection: Any, queue: str, data: object, **fields: Unpack[MessageFields]) -> None:
     """Like `publish`, on an AsyncSession or AsyncConnection of SQLAlchemy, or a connection of asyncpg or psycopg."""
     row = new_row(queue, data, **fields)
-    kind = _kind(connection)
+    kind = kind_of(connection)
     if kind == "sqlalchemy.async":
         from discue_client.outbox import sqlalchemy  # noqa: PLC0415 - imports only what the application has
 
@@ -54,42 +52,9 @@ async def publish_async(connection: Any, queue: str, data: object, **fields: Unp
     elif kind == "psycopg.async":
         await connection.execute(insert_sql("%s" for _ in row), row)
     else:
-        raise _unknown(connection, _ASYNC, "publish" if kind else "")
+        raise wrong_kind("outbox", connection, ASYNC, "publish" if kind else "")
 
 
 def insert_sql(placeholders: Iterable[str]) -> str:
     """Return the INSERT of a row with these placeholders."""
     return f"INSERT INTO {TABLE} ({', '.join(INSERT_COLUMNS)}) VALUES ({', '.join(placeholders)})"
-
-
-_KINDS = {
-    ("sqlalchemy", "Session"): "sqlalchemy",
-    ("sqlalchemy", "scoped_session"): "sqlalchemy",
-    ("sqlalchemy", "Connection"): "sqlalchemy",
-    ("sqlalchemy", "AsyncSession"): "sqlalchemy.async",
-    ("sqlalchemy", "async_scoped_session"): "sqlalchemy.async",
-    ("sqlalchemy", "AsyncConnection"): "sqlalchemy.async",
-    ("psycopg", "Connection"): "psycopg",
-    ("psycopg", "Cursor"): "psycopg",
-    ("psycopg", "AsyncConnection"): "psycopg.async",
-    ("psycopg", "AsyncCursor"): "psycopg.async",
-    ("sqlite3", "Connection"): "sqlite3",
-    ("sqlite3", "Cursor"): "sqlite3",
-    ("asyncpg", "Connection"): "asyncpg",
-    ("asyncpg", "PoolConnectionProxy"): "asyncpg",
-}
-"""Kinds of connections, by package and class: drivers that the application does not have are not imported."""
-
-
-def _kind(connection: object) -> str | None:
-    for each in type(connection).__mro__:
-        found = _KINDS.get((each.__module__.partition(".")[0], each.__name__))
-        if found is not None:
-            return found
-    return None
-
-
-def _unknown(connection: object, expected: str, other: str) -> TypeError:
-    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-    way_out = f" Use `{other}` for it." if other else ""
-    return TypeError(f"The outbox takes {expected}, not {kind}.{way_out}")
