@@ -355,6 +355,9 @@ class History(msgspec.Struct):
     redelivered: list[str] = []
     """The listeners that got everything again that they had missed."""
 
+    effects: dict[str, int] = {}
+    """How many effects a message has had, by the name of a listener with an inbox, a space, and the message."""
+
     @property
     def incomplete(self) -> set[str]:
         """The queues whose logs lack messages at the end."""

@@ -13,6 +13,7 @@ from zlib import crc32
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import CONSUMERS, Consumers
 from tests.faults.history import DeliveryOptions, Probe, Rate
+from tests.faults.inboxes import Application
 from tests.faults.plan import LoadPlan, Site, Tenant
 from tests.faults.receiver import HANG_UP, Delivered
 from tests.faults.recorder import Recorder
@@ -68,6 +69,7 @@ class Load:
         """Set while users do something: in the fault tests always."""
         self.awake.set()
         self.plan = plan
+        self._application = Application(recorder.history)
         self._tried: Counter[tuple[str, str, str]] = Counter()
         self._url: Callable[[str], str] = str
         self._consumers: list[tuple[Tenant, Consumers]] = []
@@ -84,6 +86,8 @@ class Load:
             await asyncio.sleep(_SLOW_SECONDS)
         elif delivered.path.startswith("straggling"):
             await asyncio.sleep(_STRAGGLER_SECONDS if _is_one_of(_STRAGGLERS, delivered) else 0)
+        elif delivered.path.startswith("once"):
+            status = self._application.handle(delivered, is_gentle=self.is_gentle)
         elif self._fails(delivered):
             status = HANG_UP if _is_one_of(_ABRUPT_SHARE, delivered) else 500
         self.recorder.received(delivered, status, self.site.worker_at(delivered.source))
@@ -328,7 +332,7 @@ class Load:
         fields: dict[str, object] = {"notify_url": url}
         if kind in _PROBED:
             fields["liveness_url"] = url
-        if kind == "ordered":
+        if kind in ("ordered", "once"):
             fields["retry"] = _OFTEN
         if kind == "interrupted":
             fields["retry"] = {"schedule": [_AILING_RETRY_SECONDS], "attempts": 100}

@@ -37,6 +37,7 @@ from tests.faults.history import (
     SeenInactive,
     kept_in,
 )
+from tests.faults.promises.effects import once
 
 SECRET = "whsec_" + "QUJD" * 8
 NOON = 1_750_000_000
@@ -966,6 +967,22 @@ def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20
+
+
+@pytest.mark.parametrize(
+    ("effects", "broken"),
+    [
+        (1, []),
+        (2, ["m1 has had 2 effects at once-1"]),
+        (0, ["once-1 acknowledged m1, which has had no effect"]),
+    ],
+)
+def test_acknowledged_message_with_another_number_of_effects_than_one_is_found(effects: int, broken: list[str]) -> None:
+    history = a_history()
+    for status in (0, 200):
+        history.receipts.append(a_receipt("m1", "one", 50, status=status, name="once-1"))
+    history.effects = {"once-1 m1": effects, "once-1 m2": 1}
+    assert list(once(history)) == broken
 
 
 def test_stored_history_is_checked_again(tmp_path: Path) -> None:

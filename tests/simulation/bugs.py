@@ -20,6 +20,7 @@ from discue.store.engine import Transaction
 from discue.store.group_commit import SettleResult
 from discue.store.sqlite import engine
 from discue.store.sqlite.connection import connect
+from discue_client.inbox.once import Once
 from tests.faults import broken
 from tests.faults.broken import put
 
@@ -113,6 +114,18 @@ def drops_lanes_with_requests_in_flight() -> None:
     put(LaneRecord, "is_idle", property(lambda record: record.position >= record.head - 1 and not record.stream))
 
 
+def commits_marks_apart_from_effects() -> None:
+    enter = Once.__enter__
+
+    def committed(self: Once) -> bool:
+        first = enter(self)
+        for statement in ("COMMIT", "BEGIN", "SAVEPOINT discue_inbox"):
+            self._connection.execute(statement)
+        return first
+
+    put(Once, "__enter__", committed)
+
+
 _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
@@ -127,6 +140,7 @@ BUGS: Final[Mapping[str, Callable[[], None]]] = {
     "never_makes_delayed_flushes": never_makes_delayed_flushes,
     "follows_the_wall_clock": follows_the_wall_clock,
     "leaves_sessions_to_expired_workers": leaves_sessions_to_expired_workers,
+    "commits_marks_apart_from_effects": commits_marks_apart_from_effects,
     "commits_without_a_sync": commits_without_a_sync,
     "polls_without_a_pause": polls_without_a_pause,
     "orders_probes_by_the_wall_clock": orders_probes_by_the_wall_clock,

@@ -42,6 +42,7 @@ CLUSTER_STRIKES: Final = (
 _SLOW_SHARE: Final = 0.3
 _SLOWNESS: Final = 8.0
 _FORGETTING_SHARE: Final = 0.15
+_INBOX_SHARE: Final = 0.3
 _BUSY_SHARE: Final = 0.06
 _QUIET_SECONDS: Final = (60.0, 120.0)
 
@@ -174,7 +175,10 @@ def draw(seed: int, bug: str = "") -> SimPlan:
     if choices.random() >= _BUSY_SHARE:
         plan = replace(plan, quiet_seconds=choices.choice(_QUIET_SECONDS))
         plan = slowed(plan, _SLOWNESS) if choices.random() < _SLOW_SHARE else stretched(plan, _SLOWNESS)
-    return replace(plan, load=replace(plan.load, forgets=choices.random() < _FORGETTING_SHARE))
+    load = replace(plan.load, forgets=choices.random() < _FORGETTING_SHARE)
+    if choices.random() < _INBOX_SHARE:
+        load = replace(load, listeners=(*load.listeners, "once"))
+    return replace(plan, load=load)
 
 
 def stretched(plan: SimPlan, times: float) -> SimPlan:

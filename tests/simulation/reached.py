@@ -18,6 +18,7 @@ _OF_HISTORIES: Final = (
     "lease that ran out",
     "publish of unknown outcome that was stored",
     "message that was forgotten",
+    "duplicate of an effect",
 )
 EVERYTHING: Final = (
     *dict.fromkeys((*STRIKES, *CLUSTER_STRIKES, *SHARED_FILE_STRIKES)),
@@ -49,6 +50,7 @@ def reached_by(history: History) -> Counter[str]:
         sum(not each.said for each in history.handed_out),
         _stored_without_an_answer(history),
         sum(not each.is_there for each in history.message_requests),
+        sum(deliveries[name, message, ""] > 1 for name, message in map(str.split, history.effects)),
     )
     return +Counter(dict(zip(_OF_HISTORIES, counts, strict=True)))
 
