@@ -1,9 +1,9 @@
 """The database of the warehouse. `python database.py` creates the tables, with ten chairs in stock."""
 
 import os
-from datetime import datetime
 
-from sqlalchemy import create_engine, func
+from discue_client.inbox.sqlalchemy import inbox_table
+from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 Session = sessionmaker(create_engine(os.environ.get("DATABASE_URL", "sqlite:///warehouse.db")))
@@ -20,13 +20,7 @@ class Stock(Base):
     quantity: Mapped[int]
 
 
-class Handled(Base):
-    """A message that was handled. discue may send it again if it got no response in time."""
-
-    __tablename__ = "handled"
-
-    key: Mapped[str] = mapped_column(primary_key=True)
-    handled_at: Mapped[datetime] = mapped_column(server_default=func.now())
+inbox_table(Base.metadata)
 
 
 def create_tables() -> None:

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from discue_client import DoNotRetry, Event, Retry, Webhook
+from discue_client import DoNotRetry, Event, Retry, Webhook, inbox
 from discue_client.adapters.fastapi import verified
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import update
 
-from database import Handled, Session, Stock
+from database import Session, Stock
 
 app = FastAPI()
 webhook = Webhook()  # The secret is in DISCUE_WEBHOOK_SECRET.
@@ -24,11 +24,9 @@ def receive(event: Annotated[Event[Order], Depends(verified(webhook, Order))]) -
     order = event.data
     if order.quantity < 1:
         raise DoNotRetry  # It will never be right: discue lists it as missed.
-    with Session.begin() as session:
-        if session.get(Handled, event.deduplication_key):
+    with Session.begin() as session, inbox.once(session, event) as first:
+        if not first:
             return  # discue did not see the first response, and has sent the message again.
-        # If both requests come at once, the second one violates the primary key, and is sent again.
-        session.add(Handled(key=event.deduplication_key))
         take = update(Stock).where(Stock.product == order.product, Stock.quantity >= order.quantity)
         take = take.values(quantity=Stock.quantity - order.quantity)
         if session.scalar(take.returning(Stock.quantity)) is None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from discue_client import DoNotRetry, Event, Retry, Webhook
+from discue_client import DoNotRetry, Event, Retry, Webhook, inbox
 from discue_client.adapters.flask import verified
+from discue_client.inbox.table import create_statements
 from flask import Flask
 
 SCHEMA = """
 CREATE TABLE stock (product TEXT PRIMARY KEY, quantity INTEGER NOT NULL);
-CREATE TABLE handled (key TEXT PRIMARY KEY, handled_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
 INSERT INTO stock VALUES ('chair', 10);
 """
 
@@ -33,9 +33,8 @@ def receive(event: Event[Order]) -> None:
     order = event.data
     if order.quantity < 1:
         raise DoNotRetry  # It will never be right: discue lists it as missed.
-    with transaction() as database:
-        key = event.deduplication_key
-        if not database.execute("INSERT INTO handled (key) VALUES (?) ON CONFLICT DO NOTHING", [key]).rowcount:
+    with transaction() as database, inbox.once(database, event) as first:
+        if not first:
             return  # discue did not see the first response, and has sent the message again.
         take = "UPDATE stock SET quantity = quantity - ? WHERE product = ? AND quantity >= ?"
         if not database.execute(take, [order.quantity, order.product, order.quantity]).rowcount:
@@ -52,4 +51,4 @@ def transaction() -> Iterator[sqlite3.Connection]:
 def create_tables() -> None:
     """Create the tables, with ten chairs in stock."""
     with transaction() as database:
-        database.executescript(SCHEMA)
+        database.executescript(";\n".join([*create_statements("sqlite"), SCHEMA]))

@@ -11,6 +11,6 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["warehouse"]
+INSTALLED_APPS = ["discue_client.inbox.django", "warehouse"]
 ROOT_URLCONF = "warehouse.urls"
 USE_TZ = True

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from discue_client import DoNotRetry, Event, Retry, Webhook
 from discue_client.adapters.django import verified
-from django.db import transaction
+from discue_client.inbox.django import once
 from django.db.models import F
 from django.http import HttpRequest
 
-from warehouse.models import Handled, Stock
+from warehouse.models import Stock
 
 webhook = Webhook()  # The secret is in DISCUE_WEBHOOK_SECRET.
 
@@ -20,14 +20,13 @@ class Order:
 
 
 @verified(webhook, Order)
-@transaction.atomic
 def receive(request: HttpRequest, event: Event[Order]) -> None:
     order = event.data
     if order.quantity < 1:
         raise DoNotRetry  # It will never be right: discue lists it as missed.
-    _, is_new = Handled.objects.get_or_create(key=event.deduplication_key)
-    if not is_new:
-        return  # discue did not see the first response, and has sent the message again.
-    stock = Stock.objects.filter(product=order.product, quantity__gte=order.quantity)
-    if not stock.update(quantity=F("quantity") - order.quantity):
-        raise Retry(after=3600)  # Sold out: the transaction is rolled back.
+    with once(event) as first:
+        if not first:
+            return  # discue did not see the first response, and has sent the message again.
+        stock = Stock.objects.filter(product=order.product, quantity__gte=order.quantity)
+        if not stock.update(quantity=F("quantity") - order.quantity):
+            raise Retry(after=3600)  # Sold out: the transaction is rolled back.
