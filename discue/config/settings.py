@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from discue.config import types
-from discue.config.types import Networks, SettingType, reachable
+from discue.config.types import Network, Networks, SettingType, reachable
 from discue.domain.attempts import AttemptDetailLevel
+from discue.domain.egress import EgressProxy
 from discue.domain.quotas import NAMES, Quotas, setting_of
 
 Command = Literal[
@@ -157,6 +158,17 @@ class Settings:
         False,
         "Show the responses of listeners at private addresses in attempts and test deliveries. Without it, clients see "
         "only the kind of outcome and the class of the status.",
+    )
+    egress_proxy: EgressProxy | None = _setting(
+        None,
+        "HTTP proxy that requests to listeners, probes and providers go through. It resolves and checks host names, so "
+        "it must refuse internal addresses. Other users of the machine can read flags: set a password in the "
+        "environment or the file.",
+        types.EGRESS_PROXY,
+        secret=True,
+    )
+    no_proxy: tuple[Network | str, ...] = _setting(
+        (), "Hosts that requests go to without `egress_proxy`: names with their subdomains, and networks.", types.HOSTS
     )
     bootstrap_key: str | None = _setting(
         None,

@@ -1,7 +1,7 @@
 """Types of settings: how the text of a setting is parsed, and what it should be."""
 
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from discue.domain.aliases import is_organization_alias
 from discue.domain.api_key import parse as parse_api_key
-from discue.domain.egress import parse_target
+from discue.domain.egress import EgressProxy, parse_target
 from discue.domain.errors import Unprocessable
 
 
@@ -207,6 +207,33 @@ def _monitor_url(text: str) -> str:
     return text
 
 
+_PROXY = re.compile(r"http://(?:([^/?#@:]*:[^/?#@:]*)@)?([^/?#@]+:[0-9]+)/?", re.IGNORECASE)
+
+
+def _egress_proxy(text: str) -> EgressProxy:
+    """Errors do not repeat the URL, which may contain a password."""
+    found = _PROXY.fullmatch(text)
+    if found is None or _INVALID_PERCENT.search(text):
+        raise ValueError
+    target = parse_target(_monitor_url(f"http://{found[2]}"), "")
+    if found[1] is None:
+        return EgressProxy(target)
+    return EgressProxy(target, b"proxy-authorization: Basic %b\r\n" % b64encode(unquote(found[1]).encode()))
+
+
+def _names_and_networks(text: str) -> tuple[Network | str, ...]:
+    return tuple(_name_or_network(part.strip().lower()) for part in text.split(",") if part.strip())
+
+
+def _name_or_network(text: str) -> Network | str:
+    try:
+        return ip_network(text.strip("[]"))
+    except ValueError:
+        return _host(text.removeprefix("*").strip("."))
+
+
+EGRESS_PROXY = SettingType("http://host:port or http://user:password@host:port", _egress_proxy)
+HOSTS = SettingType("names, addresses and networks such as 10.0.0.0/8, separated by commas", _names_and_networks)
 MONITOR_URL = SettingType("an absolute http or https URL without credentials and fragment", _monitor_url)
 
 

@@ -39,6 +39,9 @@ class HostChecks:
         except Unprocessable:
             # Checked, with the place in the request, where the URL is used.
             return False
+        # The proxy resolves and checks the names of its requests.
+        if policy.proxy_of(target) is not None:
+            return False
         # A lookup that hangs goes on when the request has given up, and counts until it ends: otherwise clients with
         # slow name servers could start any number of them.
         if target.literal is not None or len(self._lookups) >= _LOOKUPS_AT_ONCE:

@@ -21,6 +21,7 @@ FailureKind = Literal[
     "protocol",
     "response_too_large",
     "authentication",
+    "egress_proxy",
     "internal",
     "rejected",
     "lease_expired",
@@ -28,14 +29,15 @@ FailureKind = Literal[
 """Reason of a failed attempt; "" for a successful one.
 
 `status` and `redirect`: a complete response was read. `authentication`: the credentials that the listener requires
-could not be obtained. `rejected` and `lease_expired` occur only in pull mode: the consumer rejected the message, or did
-not respond before its lease expired.
+could not be obtained. `egress_proxy`: the proxy failed, which is no attempt. `rejected` and `lease_expired` occur only
+in pull mode: the consumer rejected the message, or did not respond before its lease expired.
 """
 
 _DESCRIPTIONS: Final[dict[FailureKind, str]] = {
     "resolve": "name not found",
     "refused_address": "address not allowed",
     "tls": "TLS failed",
+    "egress_proxy": "egress proxy failed",
     "timeout": "no response in time",
     "reset": "no response",
     "protocol": "no response",

@@ -1,4 +1,4 @@
-"""Egress: which addresses requests may be sent to, and how the URL of a listener is parsed."""
+"""Egress: where requests may be sent to, the proxy they go through, and how the URL of a listener is parsed."""
 
 import re
 import stringprep
@@ -60,12 +60,52 @@ PrivateTargets = Literal["all", "some", "none"]
 """Addresses that are allowed of those that are not public."""
 
 
+class Target(msgspec.Struct, frozen=True):
+    """A parsed URL, ready for a request."""
+
+    scheme: str
+    host: str
+    """Name to resolve, connect to, and verify in TLS."""
+    port: int
+    authority: str
+    """Value of the Host header."""
+    path: str
+    """Request target, query included."""
+    literal: IPAddress | None
+    """The address if the host is one, in any notation; None if it is a name."""
+
+
+class EgressProxy(msgspec.Struct, frozen=True):
+    """The HTTP proxy that requests go through."""
+
+    target: Target
+    header: bytes = b""
+    """The header with the credentials, as a line; empty for none."""
+
+    def __repr__(self) -> str:
+        return f"EgressProxy({self.target.authority!r})"
+
+
 class EgressPolicy(msgspec.Struct, frozen=True):
-    """Addresses that the operator allows in addition to public ones."""
+    """Addresses that the operator allows in addition to public ones, and the proxy that requests go through."""
 
     allow_private: bool = False
     """Allow every address."""
     allowed_networks: tuple[IPNetwork, ...] = ()
+    proxy: EgressProxy | None = None
+    direct: tuple[IPNetwork | str, ...] = ()
+    """Networks, and names with their subdomains, that requests go to without the proxy."""
+
+    def proxy_of(self, target: Target) -> EgressProxy | None:
+        """Return the proxy for requests to the target, None without one. Names are compared, not resolved."""
+        if self.proxy is None:
+            return None
+        literal, name = target.literal, f".{target.host}"
+        is_direct = any(
+            name.endswith(f".{each}") if isinstance(each, str) else literal is not None and literal in each
+            for each in self.direct
+        )
+        return None if is_direct else self.proxy
 
     @property
     def private_targets(self) -> PrivateTargets:
@@ -98,21 +138,6 @@ class EgressPolicy(msgspec.Struct, frozen=True):
 
 PUBLIC_ADDRESSES: Final = EgressPolicy()
 """The default egress policy: public addresses only."""
-
-
-class Target(msgspec.Struct, frozen=True):
-    """A parsed URL, ready for a request."""
-
-    scheme: str
-    host: str
-    """Name to resolve, connect to, and verify in TLS."""
-    port: int
-    authority: str
-    """Value of the Host header."""
-    path: str
-    """Request target, query included."""
-    literal: IPAddress | None
-    """The address if the host is one, in any notation; None if it is a name."""
 
 
 def _refusal_of(address: IPAddress) -> str | None:

@@ -63,8 +63,8 @@ def probe_error(failure: FailureKind, status: int, detail: str = "") -> str:
 
 
 def is_conclusive(failure: FailureKind) -> bool:
-    """Return whether a probe says anything about the listener, and did not fail for an internal reason."""
-    return failure != "internal"
+    """Return whether a probe says anything about the listener: neither the service nor the egress proxy failed."""
+    return failure not in {"internal", "egress_proxy"}
 
 
 def after_probe(before: Liveness, error: str, status: int, now: int, *, acknowledges: bool = False) -> Liveness:

@@ -151,7 +151,7 @@ TIMED_OPERATIONS: Final[tuple[Operation, ...]] = ("publish", "read", "change")
 """Operations whose duration is measured. Pulls are left out, as they wait for messages."""
 
 ACKNOWLEDGED: Final = "acknowledged"
-ATTEMPT_OUTCOMES: Final = (ACKNOWLEDGED, *(kind for kind in get_args(FailureKind) if kind))
+ATTEMPT_OUTCOMES: Final = (ACKNOWLEDGED, *(kind for kind in get_args(FailureKind) if kind not in {"", "egress_proxy"}))
 STATUSES: Final = ("2xx", "3xx", "4xx", "429", "5xx", "503")
 
 
@@ -181,6 +181,8 @@ class Measures:
         self.breaker_transitions = zeros(("closed", "half_open", "open"))
         self.connections = {"false": 0, "true": 0}
         """Requests to listeners by whether their connection had served an earlier one."""
+        self.proxy_failures = 0
+        """Requests to listeners that the egress proxy failed to pass on."""
         self.leases_lost = 0
         self.takeovers = 0
         """Other workers that this one has taken over from, because their lease had expired."""

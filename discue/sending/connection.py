@@ -9,8 +9,9 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from discue.domain.attempts import Outcome, Timings, Trace
+from discue.domain.egress import EgressProxy
 from discue.sending.dialer import DialTimings
-from discue.sending.request import AttemptRequest, Origin
+from discue.sending.request import AttemptRequest, Origin, for_proxy
 from discue.sending.response import RequestFailed, ResponseReader, SenderLimits, reusable_seconds
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Connection(asyncio.Protocol):
     """Whether responses must not be shown to clients: the address is not public."""
     is_counted: bool = False
     """Whether it is one of the sender's `open_connections`."""
+    proxy: EgressProxy | None = None
+    """The proxy that reads the requests; None for a direct connection or a tunnel."""
     reusable_until: float = 0.0
     _events: "select.poll | None" = None
     _transport: asyncio.Transport = field(init=False)
@@ -77,11 +80,14 @@ class Connection(asyncio.Protocol):
         self.exchange = exchange
         exchange.connection = self
         self.response.begin()
-        body = exchange.request.body
+        head, body = exchange.head, exchange.request.body
+        # Only here, so that no trace has the credentials of the proxy.
+        if self.proxy is not None:
+            head = for_proxy(head, exchange.request.destination.target, self.proxy)
         if len(body) <= _LARGEST_JOINED_BODY:
-            self._transport.write(exchange.head + body)
+            self._transport.write(head + body)
         else:
-            self._transport.writelines((exchange.head, body))
+            self._transport.writelines((head, body))
 
     def detach(self) -> Exchange:
         exchange, self.exchange = self.exchange, None

@@ -15,9 +15,10 @@ from functools import cache, partial
 from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 
-from discue.domain.egress import EgressPolicy, IPAddress, Target
-from discue.sending.request import ClientIdentity
-from discue.sending.response import Failure, RequestFailed, classify_connect_error
+from discue.domain.attempts import FailureKind
+from discue.domain.egress import EgressPolicy, EgressProxy, IPAddress, Target
+from discue.sending.request import ClientIdentity, connect_head
+from discue.sending.response import Failure, RequestFailed, classify_connect_error, classify_tunnel
 
 Resolve = Callable[[str, int], Awaitable[Sequence[IPAddress]]]
 """Returns all addresses of a host and port, best first, or raises OSError. The caller keeps the deadline."""
@@ -104,7 +105,9 @@ class DialTimings:
     connected_at: float = 0.0
     opened_at: float = 0.0
     address: str = ""
-    """The address and port that were tried last."""
+    """The address and port that were tried last; "" if only a proxy knows them."""
+    timeout: FailureKind = "connect_timeout"
+    """The failure if the time is over: that of the proxy until it is connected."""
 
     @property
     def has_tls(self) -> bool:
@@ -114,12 +117,13 @@ class DialTimings:
 
 _SHORTEST_TRY_SECONDS = 0.5
 _CONTEXTS_KEPT: Final = 256
+_TUNNEL_HEAD_BYTES: Final = 16_384
 
 _REFUSED_ADDRESS = "The address is not public; the operator can allow it with `allow_private_targets`."
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
-_in_flight: ContextVar[DialTimings | None] = ContextVar("under_way", default=None)
+_in_flight: ContextVar[DialTimings] = ContextVar("under_way")
 """The timings of the connection that this task opens. Callbacks of the loop see them too: they inherit the context."""
 
 
@@ -127,7 +131,7 @@ class _WatchedTls(ssl.SSLObject):
     """A TLS object that notes when its handshake begins: then TCP is connected."""
 
     def do_handshake(self) -> None:
-        timings = _in_flight.get()
+        timings = _in_flight.get(None)
         if timings is not None:
             timings.connected_at = timings.connected_at or timings.now()
         super().do_handshake()
@@ -151,7 +155,7 @@ def _new_context(trusted: bytes = b"") -> ssl.SSLContext:
 
 
 class Dialer:
-    """Connects to the addresses that it has checked: without a second lookup, and without a proxy."""
+    """Connects to the addresses that it has checked, without a second lookup, or to the proxy of the policy."""
 
     def __init__(self, policy: EgressPolicy, resolve: Resolve, context: ssl.SSLContext) -> None:
         self._policy = policy
@@ -175,9 +179,13 @@ class Dialer:
         """Connect one protocol of `factory`, and note the stages in `timings`. Raises RequestFailed.
 
         Over TLS, presents the certificate of `identity` if the server requests one. The caller cancels this after
-        `timeout_seconds`; each of several addresses gets an equal share of that time.
+        `timeout_seconds`; each of several addresses gets an equal share of that time. A proxy gets `http` requests
+        itself (`for_proxy`), and opens a tunnel for `https`.
         """
-        addresses = await self._allowed_addresses(target)
+        proxy = self._policy.proxy_of(target)
+        if proxy is not None:
+            timings.timeout = "egress_proxy"
+        addresses = await self._allowed_addresses(target, proxy)
         timings.resolved_at = timings.now()
         _in_flight.set(timings)
         context = self._context
@@ -201,16 +209,25 @@ class Dialer:
             return await self._connect(target, last, factory, context)
         except OSError as error:
             failure = classify_connect_error(error, target.host, over_tls=target.scheme == "https")
+            # A listener behind a proxy is connected once there is a tunnel.
+            if not timings.connected_at and failure.kind != "internal":
+                failure = _failure_to_reach(proxy, failure)
             raise RequestFailed(failure) from error
 
     async def _connect(
         self, target: Target, address: IPAddress, factory: ProtocolFactory, context: ssl.SSLContext
     ) -> None:
-        loop = asyncio.get_running_loop()
-        if (timings := _in_flight.get()) is not None:
-            host = f"[{address}]" if address.version == 6 else str(address)
-            timings.address, timings.connected_at = f"{host}:{target.port}", 0.0
-        if target.scheme == "https":
+        loop, proxy, timings = asyncio.get_running_loop(), self._policy.proxy_of(target), _in_flight.get()
+        reached, timings.connected_at = address if proxy is None else target.literal, 0.0
+        if reached is not None:
+            host = f"[{reached}]" if reached.version == 6 else str(reached)
+            timings.address = f"{host}:{target.port}"
+        if proxy is not None and target.scheme == "https":
+            tunnel = await _open_tunnel(proxy, address, target, timings)
+            await loop.create_connection(factory, sock=tunnel, ssl=context, server_hostname=target.host)
+        elif proxy is not None:
+            await loop.create_connection(factory, str(address), proxy.target.port)
+        elif target.scheme == "https":
             # A literal address, so that the name is not resolved again. The certificate must still match the host.
             await loop.create_connection(factory, str(address), target.port, ssl=context, server_hostname=target.host)
         else:
@@ -240,20 +257,53 @@ class Dialer:
             context.load_cert_chain(f"/dev/fd/{file.fileno()}")
         return context
 
-    async def _allowed_addresses(self, target: Target) -> list[IPAddress]:
-        if target.literal is not None:
-            addresses: Sequence[IPAddress] = (target.literal,)
+    async def _allowed_addresses(self, target: Target, proxy: EgressProxy | None) -> Sequence[IPAddress]:
+        """Return the addresses to connect to. With a proxy, they are those of the proxy, which checks names itself."""
+        to = target if proxy is None else proxy.target
+        if to.literal is not None:
+            addresses: Sequence[IPAddress] = (to.literal,)
         else:
             try:
-                addresses = await self._resolve(target.host, target.port)
+                addresses = await self._resolve(to.host, to.port)
             except OSError as error:
-                raise RequestFailed(Failure("resolve", "The host name could not be resolved.")) from error
+                failure = Failure("resolve", "The host name could not be resolved.")
+                raise RequestFailed(_failure_to_reach(proxy, failure)) from error
             if not addresses:
-                raise RequestFailed(Failure("resolve", "The host name has no address."))
-        refusals = {address: self._policy.refusal(address) for address in addresses}
+                raise RequestFailed(_failure_to_reach(proxy, Failure("resolve", "The host name has no address.")))
+        checked = addresses if proxy is None else [] if target.literal is None else [target.literal]
+        refusals = {address: self._policy.refusal(address) for address in checked}
         allowed = [address for address, refusal in refusals.items() if refusal is None]
-        if not allowed:
+        if checked and not allowed:
             reasons = sorted({refusal for refusal in refusals.values() if refusal})
             # One sentence for every class: clients must not learn what a name resolves to inside the network.
             raise RequestFailed(Failure("refused_address", _REFUSED_ADDRESS, ", ".join(reasons)))
-        return allowed
+        return allowed if proxy is None else addresses
+
+
+def _failure_to_reach(proxy: EgressProxy | None, failure: Failure) -> Failure:
+    """Return the failure to connect as that of the proxy, if there is one."""
+    return failure if proxy is None else Failure("egress_proxy", "The egress proxy cannot be reached.", failure.detail)
+
+
+async def _open_tunnel(proxy: EgressProxy, address: IPAddress, target: Target, timings: DialTimings) -> socket.socket:
+    """Return a socket that the proxy has connected to the target. Raises OSError and RequestFailed."""
+    loop = asyncio.get_running_loop()
+    tunnel = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+    try:
+        tunnel.setblocking(False)
+        await loop.sock_connect(tunnel, (str(address), proxy.target.port))
+        timings.timeout = "connect_timeout"
+        await loop.sock_sendall(tunnel, connect_head(target, proxy))
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) < _TUNNEL_HEAD_BYTES:
+            received = await loop.sock_recv(tunnel, _TUNNEL_HEAD_BYTES)
+            if not received:
+                raise ConnectionResetError
+            head += received
+        if (failure := classify_tunnel(head)) is not None:
+            raise RequestFailed(failure)
+    except BaseException:
+        tunnel.close()
+        raise
+    timings.connected_at = timings.now()
+    return tunnel

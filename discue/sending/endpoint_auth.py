@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from discue.crypto.endpoint_credentials import Credentials, basic_authorization, client_authorization
-from discue.domain.attempts import Outcome
+from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
 from discue.domain.headers import Headers
@@ -88,6 +88,8 @@ class Token(msgspec.Struct, frozen=True):
 class TokenRefused(Exception):
     """No token could be got. The message is for people; of the response it contains the class of the status at most."""
 
+    error: FailureKind = "authentication"
+
 
 class _TokenResponse(msgspec.Struct, frozen=True):
     access_token: str
@@ -144,7 +146,10 @@ class AccessTokens:
 def _token_in(fetched: FetchResult, now: float) -> Token:
     """Raises TokenRefused."""
     if fetched.error:
-        raise TokenRefused(f"No access token: the request to the token URL failed ({fetched.error}).")
+        refused = TokenRefused(f"No access token: the request to the token URL failed ({fetched.error}).")
+        if fetched.error == "egress_proxy":
+            refused.error = fetched.error
+        raise refused
     if fetched.status != 200:
         raise TokenRefused(f"No access token: the token URL responded with {fetched.status // 100}xx.")
     try:
@@ -220,7 +225,7 @@ class AuthorizingSender:
                 # Not the listener's decision about the message: no final status may make it missed.
                 outcome = replace(outcome, error="authentication", detail=_REJECTED)
         except TokenRefused as error:
-            outcome = Outcome(0, "authentication", str(error), 0)
+            outcome = Outcome(0, error.error, str(error), 0)
         except TimeoutError:
             outcome = Outcome(0, "authentication", "No access token came in time.", 0)
         except Exception:

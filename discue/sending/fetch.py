@@ -13,7 +13,7 @@ import msgspec
 from discue.domain.attempts import FailureKind
 from discue.domain.egress import PUBLIC_ADDRESSES, EgressPolicy, Target
 from discue.sending.dialer import Dialer, DialTimings, Resolve, Resolver, system_tls_context
-from discue.sending.request import form_head, get_head
+from discue.sending.request import for_proxy, form_head, get_head
 from discue.sending.response import RequestFailed, ResponseReader, SenderLimits, classify_lost_connection
 
 KEPT_BYTES: Final = 1_024
@@ -54,6 +54,7 @@ class Fetcher:
 
         `public` allows the addresses whose failures may be shown.
         """
+        self._policy = policy
         self._public = public
         self._limits = SenderLimits(
             head_bytes=_HEAD_BYTES, response_bytes=_HEAD_BYTES + kept_bytes, excerpt_bytes=kept_bytes
@@ -76,12 +77,15 @@ class Fetcher:
         timings = DialTimings(monotonic, monotonic())
         try:
             async with asyncio.timeout(timeout_seconds):
-                factory = partial(_Connection, request(), result, opened, self._limits)
+                sent, proxy = request(), self._policy.proxy_of(target)
+                if proxy is not None and target.scheme == "http":
+                    sent = for_proxy(sent, target, proxy)
+                factory = partial(_Connection, sent, result, opened, self._limits)
                 try:
                     async with asyncio.timeout(connect_seconds):
                         await self._dialer.dial(target, factory, connect_seconds, timings)
                 except TimeoutError:
-                    return FetchResult(0, b"", "connect_timeout")
+                    return FetchResult(0, b"", timings.timeout)
                 return await result
         except RequestFailed as error:
             failure = error.failure

@@ -8,7 +8,7 @@ import msgspec
 from discue import __version__
 from discue.crypto.signing import SigningKey, sign
 from discue.domain.cloudevents import DeliveryFormat, event_of
-from discue.domain.egress import Target
+from discue.domain.egress import EgressProxy, Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
 from discue.domain.messages import SEQUENCE_HEADER, TYPE_HEADER, Entry, decode_options
@@ -140,6 +140,19 @@ def form_head(target: Target, authorization: str, form: bytes) -> bytes:
         f"content-length: {len(form)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode("ascii")
+
+
+def for_proxy(request: bytes, target: Target, proxy: EgressProxy) -> bytes:
+    """Return a request to an `http` target as the proxy gets it: with the whole URL, and the proxy's credentials."""
+    line, _, rest = request.partition(b"\r\n")
+    method, _, path_and_version = line.partition(b" ")
+    return b"%b http://%b%b\r\n%b%b" % (method, target.authority.encode(), path_and_version, proxy.header, rest)
+
+
+def connect_head(target: Target, proxy: EgressProxy) -> bytes:
+    """Return the request for a tunnel to an `https` target (RFC 9110, 9.3.6), which always names the port."""
+    place = (target.authority.removesuffix(f":{target.port}") + f":{target.port}").encode()
+    return b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (place, place, proxy.header)
 
 
 def _head_start(method: str, target: Target, *, accept: str = "*/*") -> str:

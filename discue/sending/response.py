@@ -20,6 +20,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_RETRY_AFTER = frozenset({429, 503})
 _LONGEST_RETRY_AFTER_SECONDS = 86_400
 _MOST_DIGITS = 20
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _OUT_OF_RESOURCES = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
 )
@@ -101,6 +102,18 @@ def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Fail
     if error.errno in _OUT_OF_RESOURCES:
         return Failure("internal", f"No connection could be opened: {reason}.")
     return Failure("connect", f"The connection failed: {reason}.")
+
+
+def classify_tunnel(head: bytes) -> Failure | None:
+    """Return why the proxy's response to CONNECT gives no connection; None if it does."""
+    found = _STATUS_LINE.match(head)
+    status = 0 if found is None else int(found[1])
+    # Nothing may follow the head: the client begins TLS.
+    if status // 100 == 2 and head.endswith(b"\r\n\r\n"):
+        return None
+    if status // 100 == 4 and status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return Failure("connect", f"The egress proxy refused to connect to the listener ({status}).")
+    return Failure("egress_proxy", f"The egress proxy opened no connection ({status or 'invalid response'}).")
 
 
 def _classify_tls_error(error: ssl.SSLError, host: str = "the server") -> Failure:

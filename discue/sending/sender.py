@@ -50,6 +50,7 @@ class Sender:
     ) -> None:
         """`details` says which outcomes have a trace. `public` allows the addresses whose responses may be shown."""
         self._clock = clock
+        self._policy = policy
         self._public = public
         self._measures = measures or Measures()
         self._first_byte_seconds = self._measures.stage_seconds["first_byte"]
@@ -159,9 +160,10 @@ class Sender:
         task.add_done_callback(self._dials.pop)
 
     async def _connect(self, exchange: Exchange, origin: Origin, timings: DialTimings, timeout_seconds: float) -> None:
-        factory = partial(Connection, self, origin, exchange, self._limits)
+        to = exchange.request.destination
+        proxy = self._policy.proxy_of(to.target) if to.target.scheme == "http" else None
+        factory = partial(Connection, self, origin, exchange, self._limits, proxy=proxy)
         try:
-            to = exchange.request.destination
             await self._dialer.dial(to.target, factory, timeout_seconds, timings, identity=to.identity)
         except RequestFailed as error:
             failure = error.failure
@@ -315,7 +317,8 @@ class Sender:
             # The callback of another exchange may have closed the sender.
             if exchange in self._in_flight:
                 waited_ms, timeout_ms = int((now - exchange.started_at) * 1_000), exchange.request.timeout_ms
-                unconnected = Failure("connect_timeout", f"No connection within {waited_ms} ms.")
+                whose = "connect_timeout" if exchange.dial is None else exchange.dial.timeout
+                unconnected = Failure(whose, f"No connection within {waited_ms} ms.")
                 unanswered = Failure("timeout", f"No complete response within {timeout_ms} ms.")
                 self._give_up(exchange, unconnected, unanswered)
         self._idle.close_expired(now)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from discue.config.settings import SETTINGS, Command, Setting, Settings
 from discue.config.sources import describe
-from discue.config.types import ORGANIZATION, integer, is_loopback
+from discue.config.types import EGRESS_PROXY, ORGANIZATION, integer, is_loopback
 from discue.control.listener_fields import MAX_IN_FLIGHT, TIMEOUT_SECONDS
 from discue.domain.aliases import check_organization_alias
+from discue.domain.egress import EgressProxy
 from discue.domain.errors import DiscueError
 
 KEY = "dsk_" + "0123456789ABCDEFGHIJK" + "a" * 32
@@ -38,6 +39,16 @@ def test_repr_has_every_setting_and_no_secret() -> None:
     assert "encryption_key=[secret]" in shown
     assert KEY[:14] not in shown
     assert all(f"{setting.name}=" in shown for setting in SETTINGS)
+
+
+def test_repr_has_no_proxy_password() -> None:
+    proxy = EGRESS_PROXY.parse("http://ada:hunter2@proxy.example.com:3128")
+    assert isinstance(proxy, EgressProxy)
+    shown = repr(Settings(egress_proxy=proxy))
+
+    assert "egress_proxy=[secret]" in shown
+    assert "hunter2" not in shown
+    assert "YWRh" not in shown
 
 
 def test_repr_has_no_database_password() -> None:

@@ -1,8 +1,18 @@
+from ipaddress import ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.config.types import InvalidDatabaseUrl, check_postgres_url, is_postgres_url, without_password
+from discue.config.types import (
+    EGRESS_PROXY,
+    HOSTS,
+    InvalidDatabaseUrl,
+    check_postgres_url,
+    is_postgres_url,
+    without_password,
+)
+from discue.domain.egress import EgressProxy
 
 
 @pytest.mark.parametrize(
@@ -110,3 +120,50 @@ def test_escaped_password_is_never_shown(password: str) -> None:
 @pytest.mark.parametrize("text", ["", "postgresql", "mysql://db/discue", "sqlite:///discue.db", "Postgresql://db/x"])
 def test_other_schemes_are_no_postgres_urls(text: str) -> None:
     assert not is_postgres_url(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "header"),
+    [
+        ("http://proxy.example.com:3128", "proxy.example.com:3128", b""),
+        ("HTTP://10.0.0.7:8888/", "10.0.0.7:8888", b""),
+        ("http://[fd00::7]:3128", "[fd00::7]:3128", b""),
+        ("http://ada:hunter2@proxy:3128", "proxy:3128", b"proxy-authorization: Basic YWRhOmh1bnRlcjI=\r\n"),
+        ("http://a%3Aa:p%40%0A@proxy:3128", "proxy:3128", b"proxy-authorization: Basic YTphOnBACg==\r\n"),
+        ("http://:hunter2@proxy:3128", "proxy:3128", b"proxy-authorization: Basic Omh1bnRlcjI=\r\n"),
+    ],
+)
+def test_egress_proxy_has_its_place_and_the_header_with_its_credentials(text: str, place: str, header: bytes) -> None:
+    proxy = EGRESS_PROXY.parse(text)
+    assert isinstance(proxy, EgressProxy)
+    assert (proxy.target.authority, proxy.header) == (place, header)
+    assert repr(proxy) == f"EgressProxy('{place}')"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy:3128", "http://proxy", "http://proxy:", "http://proxy:0", "http://proxy:65536", "https://proxy:3128",
+        "socks5://proxy:1080", "http://ada@proxy:3128", "http://ada:hunter2:3@proxy:3128", "http://ada:hun@ter@proxy:1",
+        "http://ada:hunter2%@proxy:3128", "http://ada:hunter2@proxy:3128/path", "http://ada:hunter2@proxy:3128?x",
+        "http://ada:hunter2@pro xy:3128", "http://ada:hunter2@[::1:3128", "http://ada:hunter2@:3128",
+    ],
+)  # fmt: skip
+def test_invalid_egress_proxy_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the text of the error is the point
+        EGRESS_PROXY.parse(text)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_hosts_are_names_addresses_and_networks() -> None:
+    parsed = HOSTS.parse("Example.com, .svc,*.xn--bcher-kva.example. ,10.0.0.0/8,127.0.0.1, fd00::/8, [::1],")
+    networks = [ip_network(each) for each in ("10.0.0.0/8", "127.0.0.1/32", "fd00::/8", "::1/128")]
+    assert parsed == ("example.com", "svc", "xn--bcher-kva.example", *networks)
+
+
+@pytest.mark.parametrize(
+    "text", ["example.com:443", "http://example.com", "10.0.0.1/8", "a b", "*", "x/y", "u@example.com"]
+)
+def test_invalid_host_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        HOSTS.parse(f"good.example,{text}")

@@ -11,7 +11,7 @@ from discue.control.hosts import HostChecks
 from discue.control.listener_fields import ListenerFields
 from discue.control.queues import QueueFields
 from discue.crypto.endpoint_credentials import AuthenticationFields
-from discue.domain.egress import EgressPolicy, IPAddress
+from discue.domain.egress import EgressPolicy, EgressProxy, IPAddress, parse_target
 from discue.domain.errors import Unprocessable
 from tests.support.cast import Cast
 
@@ -104,3 +104,17 @@ async def test_slow_name_server_delays_a_request_by_the_limit_only_and_its_looku
         urls = [f"https://{server}{number}.example.com/" for number in range(40)]
         assert await asyncio.wait_for(hosts.refused(urls, EgressPolicy()), 5) == set()
     assert len(asked) == 16
+
+
+async def test_name_that_the_proxy_resolves_is_not_looked_up(cast: Cast, control: ControlContext) -> None:
+    names, proxy = Names("127.0.0.1"), EgressProxy(parse_target("http://127.0.0.1:3128", ""))
+    control = replace(control, hosts=HostChecks(names), egress=EgressPolicy(proxy=proxy))
+    principal, queue = cast.alice.principal, await queue_of(control, cast)
+    await listeners.create(control, principal, queue, ListenerFields(notify_url=NAMED))
+    with pytest.raises(Unprocessable):
+        await listeners.create(control, principal, queue, ListenerFields(notify_url="https://10.0.0.1/"))
+    assert names.lookups == 0
+    control = replace(control, egress=EgressPolicy(proxy=proxy, direct=("intern.example.com",)))
+    with pytest.raises(Unprocessable):
+        await listeners.create(control, principal, queue, ListenerFields(notify_url=NAMED))
+    assert names.lookups == 1

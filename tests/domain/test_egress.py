@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discue.domain.egress import EgressPolicy, IPAddress, Target, check_target, host_key, literal_address, parse_target
+from discue.domain.egress import (
+    EgressPolicy,
+    EgressProxy,
+    IPAddress,
+    Target,
+    check_target,
+    host_key,
+    literal_address,
+    parse_target,
+)
 from discue.domain.errors import Unprocessable
 
 PUBLIC_ONLY = EgressPolicy()
@@ -317,6 +326,30 @@ def test_names_and_allowed_literals_are_accepted() -> None:
     for url in ("http://example.com/", "http://1.1.1.1/", "http://localhost/", "http://[2a00:1450::1]/"):
         check_target(parse_target(url, "/notify_url"), PUBLIC_ONLY, "/notify_url")
     check_target(parse_target("http://0x7f.1/", "/x"), EgressPolicy(allow_private=True), "/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "is_direct"),
+    [
+        ("http://example.com/", True),
+        ("https://a.b.EXAMPLE.com./", True),
+        ("http://notexample.com/", False),
+        ("http://com/", False),
+        ("http://example.com.attacker.example/", False),
+        ("http://10.1.2.3:8080/", True),
+        ("http://0x0a.66051/", True),
+        ("http://11.1.2.3/", False),
+        ("http://[fd00::1]/", True),
+        ("http://[::1]/", False),
+    ],
+)
+def test_proxy_is_bypassed_by_names_with_their_subdomains_and_by_networks(url: str, *, is_direct: bool) -> None:
+    proxy = EgressProxy(parse_target("http://proxy.example:3128", ""), b"proxy-authorization: hunter2\r\n")
+    direct = ("example.com", ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    policy = EgressPolicy(proxy=proxy, direct=direct)
+    assert policy.proxy_of(parse_target(url, "")) == (None if is_direct else proxy)
+    assert EgressPolicy(direct=direct).proxy_of(parse_target(url, "")) is None
+    assert "hunter2" not in repr(policy)
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,7 @@ def providers_in(
     """Return the providers of a file by name. Raises SettingsInvalid."""
 
     def fetcher(settings: ProviderSettings) -> Fetcher:
-        allowed = EgressPolicy(allow_private=True) if settings.allow_private else policy
+        allowed = msgspec.structs.replace(policy, allow_private=policy.allow_private or settings.allow_private)
         return Fetcher(policy=allowed, connect_seconds=connect_seconds, kept_bytes=KEPT_BYTES)
 
     found = read_providers(path)

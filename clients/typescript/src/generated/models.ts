@@ -97,7 +97,7 @@ export interface Attempt {
   /** The status of the response; 0: no response. */
   status: number;
   /** Why it failed; empty if it did not. */
-  error: Open<"" | "status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "internal" | "rejected" | "lease_expired">;
+  error: Open<"" | "status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "egress_proxy" | "internal" | "rejected" | "lease_expired">;
   /** The failure as a sentence. */
   detail: string;
   /** How long it took, in milliseconds. */
@@ -287,7 +287,7 @@ export interface Delivery {
   /** A sentence that says why a `pending` or `retrying` delivery waits. */
   waits_for?: string | undefined;
   /** Why the last attempt failed. Omitted if it did not. */
-  last_error?: Open<"status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "internal" | "rejected" | "lease_expired"> | undefined;
+  last_error?: Open<"status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "egress_proxy" | "internal" | "rejected" | "lease_expired"> | undefined;
   /** A sentence that says why the last attempt failed. */
   last_detail?: string | undefined;
 }
@@ -301,7 +301,7 @@ export interface DeliveryTest {
   /** The outcome. */
   state: Open<"acknowledged" | "failed">;
   /** Why it failed; empty if it did not. */
-  error: Open<"" | "status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "internal" | "rejected" | "lease_expired">;
+  error: Open<"" | "status" | "redirect" | "resolve" | "refused_address" | "connect" | "connect_timeout" | "tls" | "timeout" | "reset" | "protocol" | "response_too_large" | "authentication" | "egress_proxy" | "internal" | "rejected" | "lease_expired">;
   /** The class of the response's status; empty without a response. */
   status_class: string;
   /** Whether the address is not public. The response and its timings are then not shown. */
