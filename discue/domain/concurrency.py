@@ -6,7 +6,8 @@ from typing import NamedTuple
 from discue.domain.attempts import Outcome
 
 _OVERLOAD_STATUSES = frozenset({429, 503})
-_TIMEOUTS = frozenset({"timeout", "connect_timeout"})
+# A proxy that recovers must not get everything at once, either.
+_OVERLOADS = frozenset({"timeout", "connect_timeout", "egress_proxy"})
 
 
 def may_send(cap: int, in_flight: int, organization_in_flight: int, lane_in_flight: int, *, lane_limit: int) -> bool:
@@ -51,8 +52,8 @@ def may_take_slot(slots: int, taken: int, claim: Claim, waiting: Collection[Clai
 
 
 def signals_overload(outcome: Outcome) -> bool:
-    """Return whether an attempt shows an overloaded endpoint: a timeout, 429 or 503."""
-    return outcome.error in _TIMEOUTS or (outcome.error == "status" and outcome.status in _OVERLOAD_STATUSES)
+    """Return whether an attempt shows an overloaded endpoint or proxy: a timeout, 429, 503, or a proxy that failed."""
+    return outcome.error in _OVERLOADS or (outcome.error == "status" and outcome.status in _OVERLOAD_STATUSES)
 
 
 class AdaptiveLimit:

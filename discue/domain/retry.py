@@ -93,7 +93,7 @@ def delay_ms(policy: RetryPolicy, attempts_made: int, retry_after_seconds: int |
     return max(scheduled_ms, requested_ms)
 
 
-Reason = Literal["", "failed", "gone", "no_retry", "final_status", "attempts_used_up"]
+Reason = Literal["", "failed", "gone", "no_retry", "final_status", "attempts_used_up", "egress_proxy"]
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):

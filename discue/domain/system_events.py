@@ -164,6 +164,13 @@ class StoreDamage(SystemEvent, frozen=True, kw_only=True, tag="store.damaged"):
     queue: Annotated[ResourceName, Meta(description="The queue.")]
 
 
+class EgressProxyFailing(SystemEvent, frozen=True, kw_only=True, tag="egress_proxy.failing"):
+    """The operator's HTTP proxy did not pass on requests to listeners. Their messages wait, and no attempt counts.
+
+    Each worker that finds this reports it, and reports it again if it finds it after ten minutes without, or a restart.
+    """
+
+
 EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     ListenerDisabled,
     ListenerInactive,
@@ -175,6 +182,7 @@ EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     DomainLost,
     ScheduleSkipped,
     StoreDamage,
+    EgressProxyFailing,
 )
 
 encode: Callable[[SystemEvent], bytes] = msgspec.json.Encoder().encode

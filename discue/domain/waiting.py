@@ -88,11 +88,13 @@ def blocked(message_id: str) -> str:
     return f"Blocked by {f'message {message_id}' if message_id else 'an earlier message'}, which has the same key."
 
 
-def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0, *, before: int = 0) -> str:
+def waits_for(
+    condition: ListenerCondition, row: str = "", due_at: int = 0, reason: str = "", *, before: int = 0
+) -> str:
     """Return what a delivery waits for that is due or being retried.
 
-    `row` is the state of its delivery state row, "" without one; `due_at` the time of that row. `before` is the number
-    of messages that come first and are not settled.
+    `row` is the state of its delivery state row, "" without one; `due_at` and `reason` are those of that row. `before`
+    is the number of messages that come first and are not settled.
     """
     if row == "sending":
         return "In flight: the listener has not answered yet."
@@ -102,7 +104,8 @@ def waits_for(condition: ListenerCondition, row: str = "", due_at: int = 0, *, b
         return f"The listener is {condition.held_by}."
     if row and due_at > DUE_NOW:
         what = "Can be pulled" if condition.mode == "pull" else "Retry"
-        return f"{what} at {rfc3339(due_at)}, or soon after."
+        cause = "The egress proxy has failed. " if reason == "egress_proxy" else ""
+        return f"{cause}{what} at {rfc3339(due_at)}, or soon after."
     return "Waits for a consumer to pull it." if condition.mode == "pull" else _turn(condition, before)
 
 

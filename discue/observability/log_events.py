@@ -120,6 +120,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "disk_has_room": "The disk has room again; the start goes on.",
     "dispatch_task_failed": "A background task of deliveries failed.",
     "drain_started": "The server stops: it accepts no more work.",
+    "egress_proxy_failing": "The egress proxy fails to pass on requests to listeners: see `attempt`.",
     "encryption_key_created": "A key that encrypts secrets was created.",
     "heartbeat_failed": "`heartbeat_url` did not accept the heartbeat.",
     "heartbeat_recovered": "`heartbeat_url` accepts heartbeats again.",

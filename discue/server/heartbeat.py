@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from discue.domain.egress import EgressPolicy, Target
 from discue.observability.logs import Log
 from discue.sending.fetch import Fetcher
@@ -13,9 +15,11 @@ SECONDS: Final = 60.0
 class Heartbeat:
     """Sends a GET to the monitor. A process cannot report its own death: the monitor misses its requests."""
 
-    def __init__(self, target: Target, *, is_well: Callable[[], bool], connect_seconds: float, log: Log) -> None:
+    def __init__(
+        self, target: Target, *, policy: EgressPolicy, is_well: Callable[[], bool], connect_seconds: float, log: Log
+    ) -> None:
         # The operator has chosen the address, so it may be private.
-        self._fetcher = Fetcher(policy=EgressPolicy(allow_private=True), connect_seconds=connect_seconds)
+        self._fetcher = Fetcher(policy=replace(policy, allow_private=True), connect_seconds=connect_seconds)
         self._target = target
         self._is_well = is_well
         self._log = log

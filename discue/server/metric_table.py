@@ -33,9 +33,9 @@ from discue.server.worker import Worker
 
 TASKS: Final = (
     "backup",
-    "damage_reports",
     "delayed_messages",
     "domain_checks",
+    "fault_reports",
     "heartbeat",
     "idle_lanes",
     "intake",
@@ -247,6 +247,11 @@ ROWS: Final = (
         "discue_open_connections",
         "Connections to listeners, in use or idle.",
         lambda scrape: scrape.worker.delivery.sender.open_connections,
+    ),
+    _row(
+        "discue_egress_proxy_failures_total",
+        "Requests to listeners that the egress proxy failed to pass on. Their deliveries wait.",
+        lambda scrape: scrape.measures.proxy_failures,
     ),
     _row(
         "discue_schedules_late_seconds",

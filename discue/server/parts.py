@@ -18,7 +18,7 @@ from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.retention import DeleteEnded, Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.jobs.system_events import DamageReports, MissedReports
+from discue.dispatch.jobs.system_events import FaultReports, MissedReports
 from discue.dispatch.lane.context import Sources, WorkerSession
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.lease import Leadership
@@ -185,7 +185,7 @@ class WorkerJobs:
         self.missed_reports = missed_reports
         self.verifier = DomainVerifier(control, delivery.fetcher, leadership)
         self.pull_backlogs = PullBacklogs(store, clock, leadership)
-        self.damage_reports = DamageReports(control, log)
+        self.fault_reports = FaultReports(control, log)
         self.backups: Backups | None = None
         """None if the settings name no backups, or the worker only serves the API."""
         if edge.backups is not None and control.settings.role != "api":

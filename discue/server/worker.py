@@ -193,12 +193,13 @@ class Worker:
         every(0.5, "probe_writes", self.control.store.probe_writes, max_pause=2.0, reads=FEW_ROWS)
         every(10, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
         every(60, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
-        every(1, "damage_reports", jobs.damage_reports.report, reads=FEW_ROWS)
+        every(1, "fault_reports", jobs.fault_reports.report, reads=FEW_ROWS)
         watch = partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic)
         every(0, "loop_watch", watch, reads=FEW_ROWS)
         if (url := self.control.settings.heartbeat_url) is not None:
             heartbeat = Heartbeat(
                 parse_target(url, "/heartbeat_url"),
+                policy=self.control.egress,
                 is_well=lambda: self.control.store.healthy and self.lease.session.is_held(),
                 connect_seconds=self.control.settings.connect_timeout_seconds,
                 log=self.log,

@@ -277,7 +277,7 @@ async def _state(tx: Transaction, facts: MessageFacts, recipient: MessageRecipie
         waits_for = ""
         if state in {"pending", "retrying"}:
             condition = await _condition(tx, facts, recipient)
-            waits_for = waiting.waits_for(condition, recipient.state, recipient.due_at)
+            waits_for = waiting.waits_for(condition, recipient.state, recipient.due_at, recipient.reason)
         return Delivery(public_id, state, max(number, counted), status, waits_until, reason, waits_for=waits_for)
     if not recipient.is_settled(message.seq):
         condition = await _condition(tx, facts, recipient)

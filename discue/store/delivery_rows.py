@@ -243,9 +243,9 @@ _ENDED: Final = f"""
     WHERE {_OF_CURSOR} AND e.state = 'ended' ORDER BY e.seq LIMIT $5"""
 # State, sender and attempt guard the row: a late end, of an attempt that was given up, changes nothing.
 _END: Final = """
-    UPDATE delivery SET state = $1, due_at = $2, reason = $3, sender = NULL
-    WHERE organization = $4 AND listener = $5 AND stream = $6 AND seq = $7
-    AND state = 'sending' AND sender = $8 AND attempts = $9"""
+    UPDATE delivery SET state = $1, due_at = $2, reason = $3, sender = NULL, attempts = attempts - $4
+    WHERE organization = $5 AND listener = $6 AND stream = $7 AND seq = $8
+    AND state = 'sending' AND sender = $9 AND attempts = $10"""
 _INSERT_ATTEMPT: Final = f"""
     INSERT INTO attempt ({attempts.COLUMNS})
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING"""
@@ -287,6 +287,8 @@ class RequestEnd(msgspec.Struct, frozen=True):
     attempt: Attempt
     detail: bytes = b""
     """The packed details of the attempt; empty for none."""
+    is_attempt: bool = True
+    """Whether the attempt is recorded and counts."""
 
     @property
     def key(self) -> CursorKey:
@@ -300,13 +302,13 @@ async def read_inherited_requests(tx: Transaction, key: CursorKey) -> tuple[list
 
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
-    """Record the ends of requests whose rows still wait for them, and return how many."""
+    """Record the ends of requests whose rows still wait for them, and return how many attempts that are."""
     stored: list[Attempt] = []
     # All workers lock rows in this order: otherwise two could deadlock.
     for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)):
         attempt = end.attempt
-        values = (*end.key, attempt.seq, end.sender, attempt.number)
-        if await tx.execute(_END, end.state, end.due_at, end.reason, *values):
+        changes = (end.state, end.due_at, end.reason, int(not end.is_attempt))
+        if await tx.execute(_END, *changes, *end.key, attempt.seq, end.sender, attempt.number) and end.is_attempt:
             stored.append(attempt)
             await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
             if end.detail:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from discue.domain.clock import DatabaseClock, SystemClock
 from discue.domain.errors import Overloaded, StoreDamaged
@@ -41,13 +41,14 @@ from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
 from discue.store.tallies import ListenerCounts
 
 T = TypeVar("T")
+Part = TypeVar("Part")
 
 DAMAGE_REMEDY: Final = "Restore the database from a backup."
 
-_DAMAGE_KEPT_SECONDS: Final = 600.0
-"""How long damage counts after the last failed read. Lanes and jobs repeat their reads more often."""
-_DAMAGED_QUEUES_KEPT: Final = 1_000
-"""The largest number of queues. Further queues count as one part without a queue."""
+_FAULT_KEPT_SECONDS: Final = 600.0
+"""How long a fault counts after it was last found. Lanes and jobs repeat their reads and requests more often."""
+_FAULTY_PARTS_KEPT: Final = 1_000
+"""The largest number of parts. Further ones count as one."""
 
 _WAITING_ROWS: Final = 4_096
 _RESERVE: Final = 4
@@ -58,34 +59,31 @@ _LONGEST_WAIT_SECONDS: Final = 0.3
 _WORKS_TOGETHER: Final = 32
 
 
-class Damage:
-    """The parts of the database that this worker could not read in the last ten minutes.
-
-    A part is a queue, or None for data that does not belong to one queue, such as the rows of a search.
-    """
+class RecentFaults(Generic[Part]):
+    """The parts in which this worker found a fault in the last ten minutes. None stands for all others."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._seen: dict[QueueKey | None, float] = {}
-        self._new: list[QueueKey | None] = []
+        self._seen: dict[Part | None, float] = {}
+        self._new: list[Part | None] = []
 
-    def note(self, queue: QueueKey | None) -> None:
-        """Note that a read of a part has failed."""
-        if queue not in self._seen and len(self._seen) >= _DAMAGED_QUEUES_KEPT:
-            queue = None
-        if queue not in self.parts():
-            self._new.append(queue)
-        self._seen[queue] = self._monotonic()
+    def note(self, part: Part | None) -> None:
+        """Note that a part has a fault."""
+        if part not in self._seen and len(self._seen) >= _FAULTY_PARTS_KEPT:
+            part = None
+        if part not in self.parts():
+            self._new.append(part)
+        self._seen[part] = self._monotonic()
 
-    def parts(self) -> frozenset[QueueKey | None]:
-        """Return the damaged parts."""
+    def parts(self) -> frozenset[Part | None]:
+        """Return the parts with a fault."""
         if not self._seen:
             return frozenset()
-        since = self._monotonic() - _DAMAGE_KEPT_SECONDS
+        since = self._monotonic() - _FAULT_KEPT_SECONDS
         self._seen = {part: seen_at for part, seen_at in self._seen.items() if seen_at > since}
         return frozenset(self._seen)
 
-    def take_new(self) -> list[QueueKey | None]:
+    def take_new(self) -> list[Part | None]:
         """Return the parts that were noted since the last call, and not in the ten minutes before."""
         new, self._new = self._new, []
         return new
@@ -119,8 +117,10 @@ class Store:
         self.on_heads: list[Callable[[Iterable[tuple[QueueKey, int]]], None]] = []
         """Called after a commit, with the queues to which works have appended messages, and their last seqs."""
         self.healthy = True
-        self.damage = Damage(monotonic)
-        """The damage that reads and writes of this worker have found."""
+        self.damage = RecentFaults[QueueKey](monotonic)
+        """The damage that reads and writes of this worker have found: queues, or None for data of no single queue."""
+        self.proxy_faults = RecentFaults[int](monotonic)
+        """Organizations whose deliveries waited for the egress proxy."""
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from discue.domain.egress import parse_target
+from discue.domain.egress import EgressPolicy, parse_target
 from discue.observability.logs import Log
 from discue.server.heartbeat import Heartbeat
 from tests.support.receiver import Endpoint, receiving
@@ -24,7 +24,9 @@ class Worker:
     def __init__(self, monitor: Endpoint) -> None:
         self.well = True
         target = parse_target(monitor.url, "")
-        self.heartbeat = Heartbeat(target, is_well=lambda: self.well, connect_seconds=5, log=Log("heartbeat"))
+        self.heartbeat = Heartbeat(
+            target, policy=EgressPolicy(), is_well=lambda: self.well, connect_seconds=5, log=Log("heartbeat")
+        )
 
 
 async def test_only_a_worker_that_is_well_beats(monitor: Endpoint) -> None:

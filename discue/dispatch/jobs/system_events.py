@@ -1,4 +1,4 @@
-"""Jobs for system events: reports of missed deliveries and of damage in the database."""
+"""Jobs for system events: reports of missed deliveries, and of faults of the database and the egress proxy."""
 
 import asyncio
 from contextlib import suppress
@@ -8,7 +8,7 @@ from typing import Final
 from discue.control.context import ControlContext
 from discue.dispatch.lease import Leadership
 from discue.domain.errors import StoreDamaged
-from discue.domain.system_events import ResourceName, StoreDamage
+from discue.domain.system_events import EgressProxyFailing, ResourceName, StoreDamage
 from discue.observability.logs import Log
 from discue.store import missed, queues, system_events
 from discue.store.engine import QueueKey, Transaction
@@ -70,16 +70,23 @@ class MissedReports:
         return min(max(0.0, until_due), _LONGEST_PAUSE_SECONDS)
 
 
-class DamageReports:
-    """Reports each damaged part once. While the system event cannot be stored, it stays pending."""
+class FaultReports:
+    """Reports each fault once. While the system event cannot be stored, it stays pending."""
 
     def __init__(self, control: ControlContext, log: Log) -> None:
         self._control = control
         self._log = log
         self._pending: list[QueueKey] = []
+        self._without_proxy: list[int] = []
+        """Organizations that learn of failures of the egress proxy."""
 
     async def report(self) -> None:
-        """Report damage that was noted since the last call. Raises Unavailable if an event cannot be stored yet."""
+        """Report what was noted since the last call. Raises Unavailable if an event cannot be stored yet."""
+        for organization in self._control.store.proxy_faults.take_new():
+            # The log writes equal lines once.
+            self._log.warning("egress_proxy_failing")
+            if organization is not None and len(self._without_proxy) < _PENDING:
+                self._without_proxy.append(organization)
         for part in self._control.store.damage.take_new():
             if part is None:
                 self._log.error("store_damaged", queue="", hint=DAMAGE_REMEDY)
@@ -95,6 +102,14 @@ class DamageReports:
                 name = None
             self._pending.remove(queue)
             self._log.error("store_damaged", queue="" if name is None else name.id, hint=DAMAGE_REMEDY)
+        while self._without_proxy:
+            event, event_id = EgressProxyFailing(at=self._control.clock.now()), self._control.row_ids.next()
+            organization = self._without_proxy[0]
+            record = partial(system_events.record, organization=organization, event_id=event_id, event=event)
+            # If the system queue is damaged, the log and the metric report the proxy.
+            with suppress(StoreDamaged):
+                await self._control.store.write(record)
+            del self._without_proxy[0]
 
 
 async def _record(tx: Transaction, queue: QueueKey, event_id: int, now: int) -> ResourceName | None:

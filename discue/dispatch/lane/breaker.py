@@ -110,6 +110,10 @@ class CircuitBreaker:
             self._enter(BreakerState.OPEN)
         return self.failing is not before
 
+    def on_postponed(self, seq: int) -> None:
+        """Follow a request that was not made: it is no trial, and not in flight any more."""
+        self._earlier.discard(seq)
+
     def _follow_liveness(self, in_flight: Collection[int]) -> bool:
         was_open, state = self.is_open, BreakerState(breaker_state(self.liveness))
         if state is BreakerState.HALF_OPEN and not was_open:

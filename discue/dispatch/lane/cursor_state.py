@@ -167,9 +167,9 @@ class CursorState:
             self.acknowledged += 1
             self.last_success_at = max(self.last_success_at, ended.ended_at)
 
-    def schedule_retry(self, seq: int, attempts: int, due_at: int) -> None:
-        """Retry a delivery that another worker or a consumer had. `attempts` is the number of attempts so far."""
-        row = DeliveryRow(seq, "retry", attempts, due_at, "")
+    def schedule_retry(self, seq: int, attempts: int, due_at: int, reason: str = "") -> None:
+        """Retry a delivery whose request is given up, or not known to have ended. `attempts` were made so far."""
+        row = DeliveryRow(seq, "retry", attempts, due_at, reason)
         self._write(row, DeliveryState.RETRYING, DeliveryState.DETACHED)
 
     def settle_due(self, seq: int, attempts: int, reason: str, now: int, *, is_there: bool) -> None:

@@ -21,7 +21,7 @@ from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.store_checks import StoreCheck
 from discue.domain.attempts import Outcome
 from discue.domain.model import DisableReason
-from discue.domain.retry import settle
+from discue.domain.retry import Settlement, settle
 from discue.domain.window import Window
 from discue.store import delivery_rows
 from discue.store.cursors import LaneRecord
@@ -157,6 +157,9 @@ class Handover:
         worker = outcomes.worker
         now = worker.clock.now()
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=worker.random())
+        is_attempt = outcome.error != "egress_proxy"
+        if not is_attempt:
+            settlement = Settlement("retry", now, False, "egress_proxy")
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
             outcomes.disable(record, attempt.endpoint.config_version, "gone")
@@ -169,6 +172,7 @@ class Handover:
             reason=settlement.reason,
             attempt=attempt_record(record, worker.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
             detail=outcomes.details.encode(record.organization, attempt.number, outcome, settlement.due_at),
+            is_attempt=is_attempt,
         )
         if self._is_stored:
             outcomes.report(end)

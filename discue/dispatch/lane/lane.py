@@ -246,8 +246,12 @@ class Lane:
         for check in self._checks():
             if 0 < check.due_at <= now:
                 check.request()
+        limits = self.limits
+        if limits.paused_until <= now:
+            limits.paused_until = 0
         self.pump()
-        due = [self.backlog.due_at, self.limits.throttle.until, *(check.due_at for check in self._checks())]
+        pauses = (limits.throttle.until, limits.paused_until)
+        due = [self.backlog.due_at, *pauses, *(check.due_at for check in self._checks())]
         later = [due_at for due_at in due if due_at > now]
         if later:
             self.wake_at(min(later))
@@ -255,6 +259,7 @@ class Lane:
     def on_clock_set_back(self, now: int) -> None:
         """Follow a wall clock that was set back to `now`. Times of retries stay: they are stored."""
         self.limits.throttle.shorten(now)
+        self.limits.paused_until = 0
         for check in self._checks():
             if check.due_at:
                 check.request()
@@ -477,6 +482,9 @@ class Lane:
     def _record(self, attempt: InFlightAttempt, outcome: Outcome) -> None:
         context, cursor = self._context, self.cursor
         now = context.clock.now()
+        if outcome.error == "egress_proxy":
+            self._postpone(attempt)
+            return
         if attempt.number == 1:
             started_at = now - outcome.duration_ms
             self._delivery_lag.observe(max(0, started_at - attempt.entry.stored_at) / 1_000)
@@ -504,6 +512,17 @@ class Lane:
         if outcome.error:
             # The retry is read from its row.
             self._flush.request()
+
+    def _postpone(self, attempt: InFlightAttempt) -> None:
+        """Let a delivery wait whose request the egress proxy failed to pass on: it was no attempt."""
+        store = self._context.store
+        store.measures.proxy_failures += 1
+        store.proxy_faults.note(self.record.organization)
+        paused_until = self.limits.lead.pause()
+        self.limits.breaker.on_postponed(attempt.seq)
+        self.cursor.schedule_retry(attempt.seq, attempt.number - 1, paused_until, "egress_proxy")
+        self.backlog.unread()
+        self._flush.request()
 
     def _record_failure(self, attempt: InFlightAttempt, outcome: Outcome, now: int) -> int:
         """Return when the next attempt may start, in milliseconds since the epoch; 0 if there is none."""

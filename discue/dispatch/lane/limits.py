@@ -14,7 +14,7 @@ from discue.dispatch.lane.states import SHARE, SLOTS, WORKER, Blocked, BreakerSt
 from discue.domain.attempts import Outcome
 from discue.domain.clock import Clock
 from discue.domain.concurrency import AdaptiveLimit, Claim, may_send, may_take_slot
-from discue.domain.listener_health import NO_FAILURES
+from discue.domain.listener_health import NO_FAILURES, with_jitter
 from discue.domain.rate import RateLimit, TokenBucket
 from discue.store.engine import CursorKey
 from discue.store.listeners import ListenerHealth
@@ -29,6 +29,9 @@ LANES_PER_TURN: Final = 64
 thousands of them."""
 
 _UNBOUNDED: Final = 1 << 62
+
+_FIRST_PAUSE_MS: Final = 1_000
+_LONGEST_PAUSE_MS: Final = 30_000
 
 
 class Slots:
@@ -245,6 +248,10 @@ class Limits(Slots):
         """Shares the listener's limits with its replays, if there are any."""
         self.turn = 0
         """The place in the turns of `fair_share`: the lowest is next."""
+        self.paused_until = 0
+        """When the pause after a failure of the egress proxy ends, in milliseconds since the epoch; 0 without one."""
+        self.pause_ms = 0
+        """How long the last pause was; 0 if a request got through the proxy since."""
         self.retries_in_flight = 0
         self.inherited: InheritedRequests | None = None
         """Until no inherited request is in flight any more."""
@@ -252,17 +259,18 @@ class Limits(Slots):
     @property
     def is_wide_open(self) -> bool:
         """Whether the listener gets all messages: replays may be sent to it, too."""
-        return self.owned.is_active and self.owned.endpoint.enabled and self.breaker.is_closed
+        return self.owned.is_active and self.owned.endpoint.enabled and self.breaker.is_closed and not self.paused_until
 
     @property
     def may_send(self) -> bool:
-        """Whether the listener is enabled, and its circuit breaker lets requests through.
+        """Whether the listener is enabled, its circuit breaker lets requests through, and the egress proxy works.
 
         Replays may send while the live lane is on this worker and sends without restrictions.
         """
         if self._is_replay:
             return self.fair_share is not None and self.fair_share.is_open
-        return self.owned.endpoint.enabled and self.breaker.state is not BreakerState.OPEN
+        is_open = self.breaker.state is BreakerState.OPEN or self.paused_until > 0
+        return self.owned.endpoint.enabled and not is_open
 
     @property
     def are_as_new(self) -> bool:
@@ -326,6 +334,19 @@ class Limits(Slots):
         self.limiter.release(self)
         self.retries_in_flight -= attempt.is_retry
         self.lead.adaptive.ended(outcome, attempt.epoch)
+        if self.lead.pause_ms and outcome.error != "egress_proxy":
+            self.lead.pause_ms = 0
+
+    def pause(self) -> int:
+        """Start nothing for a while, because the egress proxy failed: each time twice as long. Returns when that ends.
+
+        Other listeners go on: for some proxies, a host that does not respond is a failure of the proxy.
+        """
+        if not self.paused_until:
+            self.pause_ms = min(2 * self.pause_ms or _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS)
+            self.paused_until = self._clock.now() + with_jitter(self.pause_ms, self.owned.worker.random())
+            self.owned.lane.wake_at(self.paused_until)
+        return self.paused_until
 
     def follow(self, live: "Limits") -> None:
         """Let the slots and the rate of the live lane hold for its replay."""
@@ -335,6 +356,7 @@ class Limits(Slots):
         """Follow a change of the listener's slots, rate and target."""
         if after.destination.target != before.destination.target:
             self.throttle.end()
+            self.paused_until = 0
         self.adaptive.limit_to(after.max_in_flight)
         if after.rate_limit != self.rate.limit:
             self.rate = TokenBucket(after.rate_limit, self._clock.monotonic(), is_full=False)
