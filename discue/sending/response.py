@@ -20,6 +20,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITH_RETRY_AFTER = frozenset({429, 503})
 _LONGEST_RETRY_AFTER_SECONDS = 86_400
 _MOST_DIGITS = 20
+# For wrong credentials, Tinyproxy 1.11 responds with 401.
+_REJECTED_CREDENTIALS = frozenset({401, 407})
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 _OUT_OF_RESOURCES = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
@@ -111,7 +113,7 @@ def classify_tunnel(head: bytes) -> Failure | None:
     # Nothing may follow the head: the client begins TLS.
     if status // 100 == 2 and head.endswith(b"\r\n\r\n"):
         return None
-    if status // 100 == 4 and status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+    if status // 100 == 4 and status not in _REJECTED_CREDENTIALS:
         return Failure("connect", f"The egress proxy refused to connect to the listener ({status}).")
     return Failure("egress_proxy", f"The egress proxy opened no connection ({status or 'invalid response'}).")
 

@@ -181,6 +181,7 @@ async def test_refused_tunnel_is_a_failure_of_the_listener(status: int) -> None:
     ("answer", "reason"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "407"),
+        (b"HTTP/1.0 401 Unauthorized\r\n\r\n", "401"),
         (b"HTTP/1.0 500 Unable to connect\r\nConnection: close\r\n\r\n<html>", "500"),
         (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "503"),
         (b"HTTP/1.1 302 Found\r\n\r\n", "302"),
