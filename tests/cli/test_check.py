@@ -39,6 +39,14 @@ def test_check_finds_no_problem_before_the_first_start_and_creates_nothing(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_does_not_print_the_password_of_the_proxy(tmp_path: Path) -> None:
+    result = run(tmp_path, "check", "--egress-proxy=http://ada:hunter2@proxy.example:3128", "--no-proxy=10.0.0.0/8")
+
+    assert result.returncode == 0
+    assert "hunter2" not in result.stdout + result.stderr
+    assert "YWRhOmh1bnRlcjI=" not in result.stdout + result.stderr
+
+
 @pytest.mark.usefixtures("every_engine")
 def test_check_says_what_serve_does_with_an_empty_database(tmp_path: Path) -> None:
     (tmp_path / "discue.db").touch()

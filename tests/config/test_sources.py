@@ -192,6 +192,21 @@ def test_invalid_secret_is_reported_without_its_value(text: str, place: str) -> 
     assert "invalid value; expected an API key: dsk_" in str(found)
 
 
+@pytest.mark.parametrize("text", ["http://ada:hunter2@proxy", "https://ada:hunter2@proxy:3128", "ada:hunter2@proxy:1"])
+def test_invalid_proxy_is_reported_without_its_password(text: str) -> None:
+    assert faults({}, {"DISCUE_EGRESS_PROXY": text}) == {
+        "DISCUE_EGRESS_PROXY": "invalid value; expected http://host:port or http://user:password@host:port"
+    }
+
+
+def test_hosts_without_the_proxy_may_be_a_list() -> None:
+    settings = load({"config": "x.toml"}, {}, lambda _: b'no_proxy = ["10.0.0.0/8", "example.com"]')
+    assert settings.no_proxy == (ip_network("10.0.0.0/8"), "example.com")
+    assert faults({"no_proxy": "a b"})["--no-proxy"].startswith(
+        "invalid value 'a b'; expected names, addresses and networks"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "url"),
     [
