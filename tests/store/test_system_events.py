@@ -311,4 +311,5 @@ def test_every_event_of_the_contract_has_a_schema() -> None:
         "domain.lost",
         "schedule.skipped",
         "store.damaged",
+        "egress_proxy.failing",
     }

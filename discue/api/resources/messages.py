@@ -103,7 +103,7 @@ _NO_OPTIONS: Final = (*(UNSET,) * 8, NOT_SENT)
 _KEY_DESCRIPTION: Final = "In an ordered queue, messages with the same key are delivered one after the other."
 
 
-@read_only("queue_id", "queues", "deliveries", "size", "state")
+@read_only("queue_id", "queues", "deliveries", "size", "state", "sequence")
 class MessageBody(NamedBody, kw_only=True):
     """A message to publish."""
 
@@ -195,6 +195,7 @@ class BatchBody(Body, kw_only=True):
     "deliveries",
     "size",
     "state",
+    "sequence",
 )
 class MessageChangeBody(NamedBody, kw_only=True):
     """A new alias for a message. Nothing else of a message can change."""
