@@ -913,8 +913,8 @@ class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     missed_at: int
     """When it was missed, in milliseconds since the epoch."""
     reason: str
-    """Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too
-    old.
+    """Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, is too old,
+    or has no body by the transform.
     """
     attempts: int
     """Number of attempts."""

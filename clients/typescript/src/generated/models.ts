@@ -1054,7 +1054,10 @@ export interface MissedMessage {
   type?: string | undefined;
   /** When it was missed, in milliseconds since the epoch. */
   missed_at: number;
-  /** Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, or is too old. */
+  /**
+   * Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, is too old, or
+   * has no body by the transform.
+   */
   reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
   /** Number of attempts. */
   attempts: number;
