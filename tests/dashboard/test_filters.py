@@ -1,6 +1,7 @@
 """Wrong values in the URL of a page: it is shown with what is wrong at the field, and without rows."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -16,6 +17,7 @@ _REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, to
         ("/missed", "reason=lost", _REASONS),
         ("/missed", "queue=nothing", "is not the name or id of a queue"),
         ("/missed", "queue=twins&reason=lost", _REASONS),
+        ("/missed", "until=tomorrow", "must be a time such as 2026-07-01T12:00, in UTC"),
         ("{queue}", "state=lost", "must be one of pending, retrying, missed, acknowledged, no_listeners"),
         ("{queue}", "since=yesterday", "must be a time such as 2026-07-01T12:00, in UTC"),
         ("{queue}", "id=1", "must be an id"),
@@ -71,3 +73,15 @@ def test_missed_messages_are_filtered_by_the_name_of_a_queue(service: DashboardS
     rows = [re.findall(r'<tr data-key="[^"]+', each) for each in (by_name, by_id)]
     assert rows[0] == rows[1] != []
     assert "No missed message matches" in browser.get("/missed", params={"queue": "returns"}).text
+
+
+def test_missed_messages_are_filtered_by_the_time_of_their_publish(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    with service.api() as api:
+        missed = api.get("/missed", params={"per_page": 100}).json()["missed"]
+    times = sorted(each["stored_at"] for each in missed)
+    middle = times[len(times) // 2]
+    typed = datetime.fromtimestamp(middle / 1_000, UTC).isoformat()
+    later, earlier = (browser.get("/missed", params={name: typed}).text for name in ("since", "until"))
+    assert later.count('<a class="row mono"') == sum(at >= middle for at in times) > 0
+    assert earlier.count('<a class="row mono"') == sum(at < middle for at in times) > 0
