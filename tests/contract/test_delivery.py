@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.contract.begun import Begun
 from tests.contract.caller import PATIENCE_SECONDS, Caller, fresh, pointers
 from tests.contract.reference import covers
 from tests.contract.world import NOWHERE
-from tests.support.receiver import Endpoint, Receiver, Reply
+from tests.support.receiver import Endpoint, Received, Receiver, Reply
 
 # One worker delivers what another one stores.
 SETTINGS_MEANT = ("three workers",)
@@ -21,6 +22,18 @@ def listening(owner: Caller, endpoint: Endpoint, **fields: Any) -> tuple[str, di
     """A queue with one listener: its path, and the listener."""
     path = f"/queues/{owner.create('/queues')['id']}"
     return path, owner.create(f"{path}/listeners", notify_url=endpoint.url, liveness_url=endpoint.url, **fields)
+
+
+def until_sent(
+    owner: Caller, path: str, endpoint: Endpoint, is_meant: Callable[[Received], bool], data: Any = "x"
+) -> Received:
+    """Publish messages until the endpoint receives one that is meant: a change has reached the worker that sends."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        owner.create(path, data=data)
+        if (found := endpoint.find(is_meant, within_seconds=0.5)) is not None:
+            return found
+    raise AssertionError(endpoint.received)
 
 
 def test_delivery_is_a_signed_post_with_the_data(owner: Caller, receiver: Receiver) -> None:

@@ -1,7 +1,7 @@
 """Listeners' endpoints: every request is kept, and gets the response that the test chooses."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -54,6 +54,12 @@ class Endpoint:
     def until_probed(self, times: int) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: self.probes >= times, PATIENCE_SECONDS), self.probes
+
+    def find(self, is_meant: Callable[[Received], bool], within_seconds: float) -> Received | None:
+        """Return a request that is meant as soon as there is one; None if none comes within some time."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(map(is_meant, self.received)), within_seconds)
+            return next(filter(is_meant, self.received), None)
 
     def until(self, requests: int, within_seconds: float = PATIENCE_SECONDS) -> list[Received]:
         """The requests, once there are so many."""

@@ -138,6 +138,11 @@ class PullSession:
         return self._rules.has_filter
 
     @property
+    def _is_transform_broken(self) -> bool:
+        """Whether the listener is about to be disabled. Its other messages wait."""
+        return self._rules.failures >= MOST_FAILURES
+
+    @property
     def free_slots(self) -> int:
         """How many more messages may be leased."""
         return max(0, self._max_in_flight - self._leased)
@@ -188,6 +193,8 @@ class PullSession:
     def choose_due(self, most: int) -> list[OpenDelivery]:
         """Return the first due deliveries whose bodies fit."""
         chosen = list[OpenDelivery]()
+        if self._is_transform_broken:
+            return chosen
         for found in self._snapshot.due[:most]:
             if chosen and found.size > self.bytes_left:
                 self.bytes_left, self.has_more = 0, True
@@ -205,7 +212,7 @@ class PullSession:
 
     def may_lease_new(self, *, is_first: bool) -> bool:
         """Whether a new message may be leased now. `is_first` is whether the round reads no other messages."""
-        if self._record.head <= self.position:
+        if self._record.head <= self.position or self._is_transform_broken:
             return False
         until = self._cursor.last_new_at + PAUSE_MS
         if self.is_throttled and self._now < until:
@@ -256,7 +263,7 @@ class PullSession:
                 leased.append(self._lease(step, 1, is_new=True))
             else:
                 break
-            if self._rules.failures >= MOST_FAILURES or self.bytes_left <= 0:
+            if self._is_transform_broken or self.bytes_left <= 0:
                 break
             if until < inf and monotonic() >= until:
                 break
@@ -269,13 +276,13 @@ class PullSession:
             return
         record, failures = self._record, self._rules.failures
         counts, version = self._context.transform_failures, (record.listener, record.config_version)
-        counts.pop(version, None)
-        if failures >= MOST_FAILURES:
-            self._context.disable(record, record.config_version, "transform")
-        elif failures:
+        is_new = counts.pop(version, 0) < MOST_FAILURES
+        if failures:
             if len(counts) >= _MOST_COUNTED:
                 counts.clear()
             counts[version] = failures
+        if failures >= MOST_FAILURES and is_new:
+            self._context.disable(record, record.config_version, "transform")
 
     def miss_through(self, seq: int) -> None:
         """Miss all new messages up to `seq`: they have waited too long.
