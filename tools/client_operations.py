@@ -35,19 +35,11 @@ _NAMES: Final = {
     "get_event_types_openapi_json": ("event_types", "openapi"),
 }
 """Operations that are not named after the last segment of their path and their verb."""
-_REPEATABLE: Final = frozenset(
-    {
-        "create_queue_listener_filter_test",
-        "create_queue_listener_transform_test",
-        "create_queue_listener_acknowledgement",
-    }
-)
+_REPEATABLE: Final = re.compile("create_queue_listener_(?:filter_test|transform_test|acknowledgement)")
 """Operations without an idempotency key that may be sent twice."""
 _METHODS: Final = {"post": "create", "put": "update", "delete": "delete"}
 LIST_OPTIONS: Final = frozenset({"page", "per_page", "after", "before", "name", "limit", "startAfter", "startAfterId"})
 """Parameters of lists that the clients use themselves, and synonyms."""
-PUBLISHED: Final = frozenset({"create_topic_message"})
-"""Operations with the signature of `client.publish`: the data, and the other fields as options."""
 NOT_SET: Final = ("Read-only", "A synonym of")
 """Beginnings of the descriptions of fields that requests need not set."""
 
@@ -74,7 +66,7 @@ class Operation(NamedTuple):
     is_repeatable: bool
     """Whether the request may be sent twice although it has no idempotency key."""
     is_publish: bool
-    """Whether it is one of `PUBLISHED`."""
+    """Whether it has the signature of `client.publish`: the data, and the other fields as options."""
 
 
 def operations(document: Json) -> list[Operation]:
@@ -125,8 +117,8 @@ def _operation(document: Json, path: str, verb: str, spec: Json) -> Operation:
         body.get("required", []),
         class_name(reference) if reference else "",
         class_name(_schema(spec["responses"]["200"])),
-        verb != "post" or identity in _REPEATABLE,
-        identity in PUBLISHED,
+        verb != "post" or _REPEATABLE.fullmatch(identity) is not None,
+        identity == "create_topic_message",
     )
 
 
