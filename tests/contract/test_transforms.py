@@ -77,6 +77,7 @@ def test_pulled_messages_are_transformed(owner: Caller) -> None:
     assert missed["reason"] == "transform"
 
 
+@covers("redeliveries.md: transform")
 def test_message_without_a_body_is_missed_and_redelivered(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     path, listener = listening(owner, endpoint, transform="data.order")
