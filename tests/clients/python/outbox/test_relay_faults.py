@@ -299,7 +299,7 @@ async def test_relay_goes_on_after_its_connections_are_lost(async_client: AsyncD
 
 def _disconnect_others(url: str) -> None:
     others = "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-    # Those of the relay. The server may still be closing one of the test.
+    # The relay has two connections. The server may still be closing one of the test's own.
     assert len(run(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity {others}")) >= 2
 
 
