@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import connections, transaction
 
@@ -16,6 +16,7 @@ from discue_client.inbox.once import KEPT, forgetting, id_of, marking, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from discue_client.webhook import Event
@@ -28,7 +29,9 @@ def once(message: Event[Any] | str, *, consumer: str = "", using: str = "default
     In async code, run the function that contains the block with `sync_to_async`.
     """
     mark = (id_of(message), consumer, now())
-    with transaction.atomic(using=using):
+    # `atomic` is also a decorator, and Django has no types that tell which of the two it is.
+    block = cast("AbstractContextManager[None]", transaction.atomic(using=using))
+    with block:
         with connections[using].cursor() as cursor:
             cursor.execute(*marking("django", mark))
             first = cursor.rowcount == 1
