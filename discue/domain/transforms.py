@@ -66,6 +66,8 @@ def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -
         raise invalid(pointer, f"is not JMESPath from position {at} on", code="invalid_transform") from None
     except (JMESPathError, RecursionError):
         raise invalid(pointer, "is empty or nested too deeply", code="invalid_transform") from None
+    if left[0][0]["type"] == "expref":
+        raise _misplaced(pointer)
     count = 0
     while left:
         node, level = left.pop()
@@ -75,6 +77,8 @@ def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -
             raise invalid(pointer, rule, code="invalid_transform")
         if node["type"] == "function_expression":
             _check_call(node, pointer)
+        elif any(each["type"] == "expref" for each in node["children"] if isinstance(each, dict)):
+            raise _misplaced(pointer)
         left += [(each, level + 1) for each in node["children"] if isinstance(each, dict)]
 
 
@@ -87,6 +91,15 @@ def _check_call(node: Node, pointer: str) -> None:
     if count < len(signature) or (count > len(signature) and not signature[-1].get("variadic")):
         rule = f"must give {name} {len(signature)} arguments, not {count}"
         raise invalid(pointer, rule, code="invalid_transform")
+    for position, child in enumerate(node["children"]):
+        expected = signature[min(position, len(signature) - 1)]["types"]
+        if child["type"] == "expref" and "expref" not in expected:
+            raise _misplaced(pointer)
+
+
+def _misplaced(pointer: str) -> Exception:
+    rule = "may have & only before an argument of map, max_by, min_by and sort_by that is an expression"
+    return invalid(pointer, rule, code="invalid_transform")
 
 
 @lru_cache(_CACHED)
@@ -149,6 +162,9 @@ def _counts(value: Any, parts: int, characters: int) -> tuple[int, int]:
         seen += 1
         if isinstance(each, str):
             length += len(each)
+        elif isinstance(each, int):
+            # Its digits, in hexadecimal: an integer may have thousands, and decimal ones cost more than characters.
+            length += each.bit_length() // 4
         elif isinstance(each, dict):
             length += sum(map(len, each))
             left += each.values()
@@ -166,7 +182,7 @@ def _encoded(result: Any, most: int) -> bytes:
     if characters <= most:
         try:
             body = _encode(result)
-        except (ValueError, OverflowError, RecursionError):
+        except (ValueError, OverflowError, RecursionError, TypeError):
             raise TransformFailed("makes a value that JSON does not have") from None
         if len(body) <= most:
             return body
@@ -220,4 +236,7 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]
                 length = len(each) // _CHARACTERS_A_STEP if isinstance(each, str) else len(each)
                 rounds = max(1, len(each).bit_length()) if name in _SORTING else 1
                 self._charge(rounds * (length + inner // _CHARACTERS_A_STEP))
+        if name == "join" and isinstance(arguments[0], str) and isinstance(arguments[-1], list):
+            # The separator occurs once for each element.
+            self._charge(len(arguments[0]) * len(arguments[-1]) // _CHARACTERS_A_STEP)
         return self._functions.call_function(name, arguments)

@@ -67,6 +67,9 @@ def test_body_is_json_whatever_the_media_type_was() -> None:
     assert (event.body, event.media_type) == (b"17", "application/json")
 
 
+_TEN_TIMES = f"[{', '.join('@' * 10)}]"
+
+
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
@@ -76,6 +79,7 @@ def test_body_is_json_whatever_the_media_type_was() -> None:
         ("to_number('1e999')", "makes a number beyond double precision"),
         (" | ".join(["[@, @]"] * 30), "makes more than 65,536 bytes"),
         (" | ".join(["to_string([@, @])"] * 20), "takes more than 5,000 steps"),
+        (f"`{'9' * 3_700}` | {_TEN_TIMES} | {_TEN_TIMES} | to_string(@)", "takes more than 5,000 steps"),
     ],
 )
 def test_message_without_a_result_fails(expression: str, reason: str) -> None:
@@ -86,6 +90,11 @@ def test_result_has_a_limited_number_of_values() -> None:
     assert failure("[data, data]", list(range(10_000))) == "makes more than 20,000 values"
 
 
+def test_separator_counts_for_each_element() -> None:
+    data = {"separator": "x" * 75_000, "elements": [""] * 2_300}
+    assert failure("join(data.separator, data.elements) | `1`", data) == "takes more than 5,000 steps"
+
+
 def test_data_that_is_not_json_or_too_large_fails() -> None:
     for codec, body, reason in (
         (TEXT, b"text", "has data that is not JSON"),
@@ -94,6 +103,18 @@ def test_data_that_is_not_json_or_too_large_fails() -> None:
     ):
         with pytest.raises(TransformFailed, match=reason):
             transformed(Entry(5, "m" * 21, 0, codec, body), "data")
+
+
+_MISPLACED = (
+    "&a",
+    "{a: &b}",
+    "data.bad && &a || data",
+    "to_string(&b)",
+    "map(&(&a), @)",
+    "sort_by(&a, &b)",
+    "[0] | &a",
+)
+"""Expressions whose value would be an expression."""
 
 
 @pytest.mark.parametrize(
@@ -110,6 +131,7 @@ def test_data_that_is_not_json_or_too_large_fails() -> None:
         ("upper(@)", "has the unknown function upper; known are abs, avg,"),
         ("join(@)", "must give join 2 arguments, not 1"),
         ("merge()", "must give merge 1 arguments, not 0"),
+        *((each, "may have & only before an argument of map,") for each in _MISPLACED),
     ],
 )
 def test_unsupported_expression_is_refused(expression: str, rule: str) -> None:
