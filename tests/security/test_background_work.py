@@ -27,6 +27,9 @@ _CLIENTS = 8
 _LARGE_CHARACTERS = 240_000
 _TRANSFORMED = 700
 """Elements of an array for which a transform takes nearly all of its steps."""
+_RELEASED = 50
+"""The most messages that a listener may have leased."""
+_SLOW_TRANSFORM = "data[?@ > `0`] | [0:10].to_string(@)"
 _NEVER = 4_102_444_800_000
 _HEADERS = {f"x-header-{number}": "v" * 40 for number in range(20)}
 
@@ -113,7 +116,7 @@ def test_slow_filters_of_many_listeners_harm_nobody(server: ServedProcess, what:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_slow_transforms_of_many_listeners_harm_nobody(server: ServedProcess) -> None:
     neighbour, attacker = _tenants(server, "transforms")
-    listener = {"notify_url": "http://127.0.0.1:9/", "transform": "data[?@ > `0`] | [0:10].to_string(@)"}
+    listener = {"notify_url": "http://127.0.0.1:9/", "transform": _SLOW_TRANSFORM}
     _create(attacker, f"/queues/{attacker.queue}/listeners", listener, _LISTENERS)
     before = quiet(neighbour)
     message = {"data": [1] * _TRANSFORMED}
@@ -146,6 +149,31 @@ def test_message_that_wakes_many_consumers_harms_nobody(server: ServedProcess) -
             lambda client: client.post(attacker.messages, json={"data": 1}), attacker, neighbour, 2
         )
     assert_unharmed(before, during)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_consumer_that_releases_what_it_pulls_harms_nobody(server: ServedProcess) -> None:
+    neighbour, attacker = _tenants(server, "releases")
+    listeners = f"/queues/{attacker.queue}/listeners"
+    [listener] = _create(attacker, listeners, {"mode": "pull", "transform": _SLOW_TRANSFORM}, 1)
+    _create(attacker, attacker.messages, {"data": [1] * _TRANSFORMED}, _RELEASED)
+    rounds = list[int]()
+
+    def release_all(client: httpx.Client) -> None:
+        receipts = list[str]()
+        while len(receipts) < _RELEASED:
+            pulled = client.get(f"{listeners}/{listener}/messages?max={_RELEASED}").raise_for_status().json()
+            receipts += [each["receipt"] for each in pulled["messages"]]
+            rounds.append(len(pulled["messages"]))
+        body = {"release": receipts}
+        client.post(f"{listeners}/{listener}/acknowledgements", json=body).raise_for_status()
+
+    before = quiet(neighbour)
+    during = _while_attacked(release_all, attacker, neighbour, 1)
+    assert_unharmed(before, during)
+    assert len(rounds) > _RELEASED // 5
+    # All of them at once would take 0.4 s.
+    assert max(rounds) < _RELEASED // 5
 
 
 @contextmanager

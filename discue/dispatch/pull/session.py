@@ -126,6 +126,8 @@ class PullSession:
         # The messages behind deleted ones that blocked their keys are due now.
         self.has_more = bool(snapshot.gone)
         """Whether another round may lease more messages at once."""
+        self._is_late = False
+        """Whether the round has taken its time for deliveries that are due."""
         self.next_at = snapshot.next_at
         """If not: when a message is due next, in milliseconds since the epoch; 0 if none is."""
 
@@ -204,15 +206,27 @@ class PullSession:
         return chosen
 
     def lease_due(self, chosen: Sequence[OpenDelivery], bodies: Mapping[int, bytes]) -> list[LeasedMessage]:
-        """Lease deliveries that are due, or whose leases have expired. Some are settled instead."""
-        leased = [message for found in chosen if (message := self._lease_due(found, bodies.get(found.seq)))]
+        """Lease deliveries that are due, or whose leases have expired. Settles some, and leaves some for later."""
+        leased, until = list[LeasedMessage](), self._until()
+        for found in chosen:
+            message = self._lease_due(found, bodies.get(found.seq))
+            if message is not None:
+                leased.append(message)
+            if until < inf and self._context.clock.monotonic() >= until:
+                self._is_late = True
+                break
         # The messages behind the settled ones are due now.
         self.has_more = self.has_more or len(leased) < len(chosen)
         return leased
 
+    def _until(self) -> float:
+        """Return when the event loop's turn is over. Other rounds filter and transform the rest."""
+        is_slow = self._rules.has_filter or self._rules.has_transform
+        return self._context.clock.monotonic() + SLICE_SECONDS if is_slow else inf
+
     def may_lease_new(self, *, is_first: bool) -> bool:
         """Whether a new message may be leased now. `is_first` is whether the round reads no other messages."""
-        if self._record.head <= self.position or self._is_transform_broken:
+        if self._record.head <= self.position or self._is_transform_broken or self._is_late:
             return False
         until = self._cursor.last_new_at + PAUSE_MS
         if self.is_throttled and self._now < until:
@@ -245,9 +259,7 @@ class PullSession:
     def lease_new(self, page: LogPage, most: int) -> list[LeasedMessage]:
         """Lease up to `most` new messages from the position on. Settles what is not for the listener on the way."""
         cursor, leased = self._cursor, list[LeasedMessage]()
-        # A round filters for as long as a turn of the event loop may take. Other rounds look at the rest.
-        monotonic = self._context.clock.monotonic
-        until = monotonic() + SLICE_SECONDS if self._rules.has_filter or self._rules.has_transform else inf
+        monotonic, until = self._context.clock.monotonic, self._until()
         for step in steps_of_page(page, self.position, self._record.start_seq, page.through):
             if isinstance(step, Gap):
                 cursor.skip(step.first, step.last)
