@@ -186,13 +186,19 @@ def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, bod
     )
 
 
-async def check_schema(messages: Sequence[NewMessage], checker: SchemaValidator, *, destination: str = "") -> None:
+async def check_schema(
+    messages: Sequence[NewMessage],
+    checker: SchemaValidator,
+    *,
+    destination: str = "",
+    time_slice: TimeSlice | None = None,
+) -> None:
     """Raise Unprocessable unless the messages fit the schema of a queue. Lets other tasks run between messages.
 
-    `destination` names the queue in the error, if the request did not name it.
+    `destination` names the queue in the error, if the request did not name it. `time_slice` is that of a larger check.
     """
     faults: list[Fault] = []
-    time_slice = TimeSlice()
+    time_slice = time_slice or TimeSlice()
     for message in messages:
         faults.extend(_violations(message, checker))
         if len(faults) >= MAX_FAULTS:
@@ -210,6 +216,7 @@ async def check_types(cache: ControlPlaneCache, organization: int, messages: Seq
     by_type: dict[str, list[NewMessage]] = {}
     for message in messages:
         by_type.setdefault((message.options or _NO_OPTIONS).type or "", []).append(message)
+    time_slice = TimeSlice()
     for event_type, some in by_type.items():
         try:
             known = await cache.event_type(organization, event_type)
@@ -220,7 +227,7 @@ async def check_types(cache: ControlPlaneCache, organization: int, messages: Seq
         if known.checker is not None:
             name = f"the event type {event_type}"
             check_sizes(some, known.checker.max_bytes, destination=name)
-            await check_schema(some, known.checker, destination=name)
+            await check_schema(some, known.checker, destination=name, time_slice=time_slice)
 
 
 async def check_message(cache: ControlPlaneCache, queue: QueueRecord, message: NewMessage) -> None:

@@ -283,7 +283,11 @@ async def _with_types(visit: Visit, page: Page) -> Page:
     chosen = page.values["listener"].options.types
     offered = [each.type for each in await sessions.types_offered(visit.control, of_portal(visit).details)]
     patterns = None if chosen is None else [parse_pattern(each) for each in chosen]
-    own = [each for each in offered if patterns is None or any(one.matches(each) for one in patterns)]
+    own, time_slice = list[str](), TimeSlice()
+    for each in offered:
+        if patterns is None or any(one.matches(each) for one in patterns):
+            own.append(each)
+        await time_slice.pause_if_over()
     return replace(page, values={**page.values, "types": own})
 
 
