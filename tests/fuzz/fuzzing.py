@@ -53,14 +53,17 @@ _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 def _is_refused_as_a_whole(case: AnyCase) -> bool:
     """Whether parameters do not go together that are good one by one, name no listener or queue, or are no tags.
 
-    (The fuzzer takes `0` for an entity tag.) What `PUT` on an alias creates may need more fields than a change.
+    (The fuzzer takes `0` for an entity tag.) What `PUT` on an alias creates may need more fields than a change. A test
+    of a transform needs one if the listener has none.
     """
     query: Mapping[str, Any] = case.query or {}
     headers: Mapping[str, Any] = case.headers or {}
     tags = [headers[name] for name in ("If-Match", "If-None-Match") if name in headers]
     named = [text for text in (case.path_parameters or {}).values() if not is_public_id(str(text))]
+    needs_transform = case.path.endswith("/transform-tests")
     return (
         (case.method.upper() == "PUT" and bool(named))
+        or (needs_transform and isinstance(case.body, dict) and case.body.get("transform") is None)
         or ({"alias", "name"} <= query.keys() and query["alias"] != query["name"])
         or bool({"state", "listener", "queue"} & query.keys())
         or "page" in query

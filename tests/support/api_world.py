@@ -1,6 +1,7 @@
 """A resource of every kind, to fill the paths of all routes with."""
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,7 +60,7 @@ class World:
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"], data={"order": 1}),
             "topic_id": cast.topic,
-            "event_type_id": lambda: cast.create("/event_types", {"type": "order.sent"}),
+            "event_type_id": lambda: cast.create("/event_types", {"type": f"order.sent{secrets.token_hex(6)}"}),
             "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),
             "portal_session_id": lambda: cast.portal_session(self["queue_id"]),
