@@ -36,7 +36,7 @@ FAILURES: dict[str, str] = {
     "protocol": "The response is not HTTP.",
     "response_too_large": "The response headers exceed 64 KiB.",
     "authentication": "No access token or usable certificate for the listener's `authentication`, or it rejected a cached token.",
-    "egress_proxy": "The operator's `egress_proxy` failed. Only tests of listeners report it: for a delivery it is no attempt.",
+    "egress_proxy": "The operator's `egress_proxy` failed. Only listener tests report it: a delivery waits instead.",
     "internal": "A fault of this service: it was stopped, or could open no connection.",
     "rejected": "The consumer rejected the pulled message.",
     "lease_expired": "The consumer did not answer before its lease ended.",

@@ -21,9 +21,8 @@ curl -X PUT https://discue.example.com/v1/queues/system%2Fevents/listeners/alert
   -d '{{"notify_url": "https://ops.example.com/discue", "types": ["message.missed"]}}'
 ```
 
-The data of a message is a JSON object with the `type` of the event, which is also the `type` and the alias of the message,
-and with `at`.
-Without `types` the listener gets all events.
+The data of a message is a JSON object with `at` and the `type` of the event, which is also the `type` and the alias of
+the message. Without `types` the listener gets all events.
 
 ## Behaviour
 

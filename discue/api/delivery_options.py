@@ -55,7 +55,7 @@ TypeSent: TypeAlias = Annotated[
 ]
 TYPE_PATTERN: Final = {"minLength": 1, "maxLength": event_types.MAX_CHARACTERS, "pattern": event_types.PATTERN}
 LISTENER_TYPES: Final = doc(
-    "Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A "
+    "Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more. A "
     "message without a type matches none. null: all messages.",
     ["order.*", "invoice.paid"],
     minItems=1,
@@ -64,8 +64,8 @@ LISTENER_TYPES: Final = doc(
 )
 TypesSent: TypeAlias = Annotated[tuple[str, ...] | None | UnsetType, LISTENER_TYPES]
 SEQUENCE: Final = doc(
-    "The place of the message in its queue: higher than that of every message committed before it. Numbers may be left "
-    "out.",
+    "The place of the message in its queue: higher than that of every message committed before it. Numbers may be "
+    "skipped.",
     17,
     minimum=1,
 )

@@ -38,7 +38,7 @@ _CHECKS: Final[Mapping[str | None, Callable[[str], None]]] = {
     "organization": check_organization_alias,
     "event_type": partial(check_type, pointer="/type"),
 }
-"""Checks of the names of some kinds of resources, if they are not aliases like the others."""
+"""Name checks of the kinds of resources whose names are not ordinary aliases."""
 
 
 class Match(NamedTuple):

@@ -133,7 +133,7 @@ class ResourceBody(Body, kw_only=True):
     """Read-only fields that every resource has."""
 
     handles: ClassVar[tuple[str, ...]] = ()
-    """Fields with the name of the resource in paths, which are synonyms."""
+    """Fields that hold the name of the resource in paths. They are synonyms."""
 
 
 class NamedBody(ResourceBody, kw_only=True):

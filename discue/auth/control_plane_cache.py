@@ -99,14 +99,14 @@ class QueueRecord(msgspec.Struct, frozen=True, gc=False):
     is_system: bool = False
     """Whether clients may not publish to it."""
     has_known_types: bool = False
-    """Whether its messages must have types of the organization's catalogue."""
+    """Whether messages must have types from the organization's catalogue."""
 
 
 class EventTypeRecord(msgspec.Struct, frozen=True, gc=False):
     """An event type of a catalogue, as publishing needs it."""
 
     checker: SchemaValidator | None
-    """None: it has no schema."""
+    """None if the event type has no schema."""
 
 
 class LruCache(Generic[Key, Item]):
@@ -185,7 +185,7 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
     account: int = 0
     """The organization whose quotas apply."""
     has_known_types: bool = False
-    """Whether its messages must have types of the organization's catalogue."""
+    """Whether messages must have types from the organization's catalogue."""
 
 
 class ControlPlaneCache:

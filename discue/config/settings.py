@@ -168,7 +168,7 @@ class Settings:
         secret=True,
     )
     no_proxy: tuple[Network | str, ...] = _setting(
-        (), "Hosts that requests go to without `egress_proxy`: names with their subdomains, and networks.", types.HOSTS
+        (), "Hosts that are reached without `egress_proxy`: names with their subdomains, and networks.", types.HOSTS
     )
     bootstrap_key: str | None = _setting(
         None,

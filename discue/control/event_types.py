@@ -1,4 +1,4 @@
-"""Event types: the catalogue that an organization offers to its customers, and may hold its messages to."""
+"""Event types: the catalogue that an organization offers its customers. It can require messages to follow it."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ class EventTypeFields(msgspec.Struct, frozen=True):
     """
 
     type: str | None = None
-    """None keeps the stored one."""
+    """None keeps the stored type."""
     description: str | UnsetType | None = UNSET
     status: str | UnsetType | None = UNSET
     json_schema: bytes | UnsetType | None = UNSET
@@ -84,7 +84,7 @@ async def catalogue(tx: Transaction, principal: Principal) -> Sequence[EventType
 
 @reading
 async def names(tx: Transaction, principal: Principal) -> Sequence[TypeName]:
-    """Return the names of all event types, in their order; none for a caller who may not read all of them."""
+    """Return the names of all event types, sorted; none if the caller may not read all of them."""
     return await event_types.names(tx, principal.organization) if principal.allows_all("schemas", "read") else ()
 
 
@@ -123,7 +123,7 @@ async def _own(tx: Transaction, principal: Principal, access: Access, public_id:
 
 
 async def _require_room(tx: Transaction, event_type: EventType) -> None:
-    """Raise Unprocessable if its type is taken, or if the catalogue would be too large with it."""
+    """Raise Unprocessable if the type is taken, or if the catalogue would become too large."""
     same = await event_types.of_type(tx, event_type.organization, event_type.alias)
     if same is not None and same.id != event_type.id:
         raise invalid("/type", "is in the catalogue already: change that event type", code="alias_taken")
@@ -139,7 +139,7 @@ async def _require_room(tx: Transaction, event_type: EventType) -> None:
 async def _check_texts(control: ControlContext, fields: EventTypeFields) -> None:
     """Raise Unprocessable for an invalid schema or example, and for an example that does not fit a schema sent with it.
 
-    This precedes the transaction, because compiling a schema may take 0.3 s.
+    Runs before the transaction, because compiling a schema may take 0.3 s.
     """
     schema, example = fields.json_schema, fields.example
 

@@ -88,7 +88,7 @@ async def send(
         try:
             entry = transformed(entry, listener.options.transform)
         except TransformFailed as error:
-            raise invalid("/data", f"has no body by the transform, which {error}", code="transform_failed") from None
+            raise invalid("/data", f"has no body: the transform {error}", code="transform_failed") from None
     request = _request(control, listener, entry)
     egress.check_target(request.destination.target, control.egress, _POINTER)
     outcome = await sender.attempt(listener.organization, request)
@@ -187,7 +187,7 @@ async def try_filter(
 
 
 class TransformTestResult(NamedTuple):
-    """The number of messages that a transform was tried on, and some of its results: bodies, or why it has none."""
+    """The number of messages that a transform was tried on, and some of the results: bodies, or reasons of failures."""
 
     tested: int
     failed: Sequence[tuple[StoredMessage, str]]
@@ -199,13 +199,13 @@ async def try_transform(
 ) -> TransformTestResult:
     """Apply the `given` transform, by default that of the listener, to at most `limit` of the newest messages.
 
-    Returns all failures, at most 100, and three other results. Stops after a second. Messages that do not fit into a
-    page with its other data are left out. Raises Unprocessable for an invalid transform, and BadRequest without one.
+    Returns all failures, at most 100, and three other results. Stops after a second. Skips messages that do not fit
+    into a page with its other data. Raises Unprocessable for an invalid transform, and BadRequest without one.
     """
     check_transform(given)
     text = chosen((await listeners.get(control, principal, *path)).listener.options.transform, given, None)
     if text is None:
-        raise missing_field("/transform", "is missing: the listener has none")
+        raise missing_field("/transform", "is missing: the listener has no transform")
     only, after = targets_in(principal, "messages", path[0]), None
     tested, failed, succeeded = 0, list[tuple[StoredMessage, str]](), list[tuple[StoredMessage, bytes]]()
     ends_at = control.clock.monotonic() + _TRIED_SECONDS

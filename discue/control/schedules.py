@@ -141,7 +141,7 @@ async def change(
     current = await _current(control, principal, queue_public_id)
     before = (await control.store.read(lambda tx: _own(tx, principal, "write", path)))[1]
     after = _changed(before, fields, before.alias, now)
-    # What is stored is not checked: a newer schema or limit of the queue must not prevent other changes.
+    # Stored data is not checked again: a newer schema or limit of the queue must not prevent other changes.
     if (after.data, after.options.type) != (before.data, before.options.type):
         await _check_message(control, current, after)
 
@@ -252,7 +252,7 @@ async def _current(control: ControlContext, principal: Principal, queue_public_i
 async def _check_message(control: ControlContext, queue: QueueRecord, schedule: Schedule) -> None:
     """Raise Unprocessable and PayloadTooLarge for a schedule whose messages the queue would not accept.
 
-    Before a transaction, because a schema may take long to compile.
+    Runs before the transaction, because compiling a schema may take long.
     """
     pointer = "/data_base64" if schedule.codec == BYTES else "/data"
     draft = NewMessage(schedule.data, schedule.codec, pointer=pointer, options=schedule.options)

@@ -69,7 +69,7 @@ class DeliveryRules:
         self._waits_since_at_least = waits_since_at_least
         self._transform = transform
         self._shaped: Entry | None = None
-        """The last message that the transform has shaped: one that cannot start yet is decided on again."""
+        """The transformed message of the last decision. A message that cannot start yet gets another decision."""
         self.has_filter = bool(filters)
         self.failures = 0
         """The number of messages in a row for which the transform has failed."""
@@ -79,7 +79,7 @@ class DeliveryRules:
         return self._transform is not None
 
     def shaped(self, entry: Entry) -> Entry:
-        """Return the message as it is sent, after the decision on it was ""."""
+        """Return the message to send, after a decision of ""."""
         shaped, self._shaped = self._shaped, None
         return shaped or entry
 

@@ -29,8 +29,8 @@ FailureKind = Literal[
 """Reason of a failed attempt; "" for a successful one.
 
 `status` and `redirect`: a complete response was read. `authentication`: the credentials that the listener requires
-could not be obtained. `egress_proxy`: the proxy failed, which is no attempt. `rejected` and `lease_expired` occur only
-in pull mode: the consumer rejected the message, or did not respond before its lease expired.
+could not be obtained. `egress_proxy`: the proxy failed; this does not count as an attempt. `rejected` and
+`lease_expired` occur only in pull mode: the consumer rejected the message, or did not respond before its lease expired.
 """
 
 _DESCRIPTIONS: Final[dict[FailureKind, str]] = {

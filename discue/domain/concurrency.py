@@ -6,7 +6,7 @@ from typing import NamedTuple
 from discue.domain.attempts import Outcome
 
 _OVERLOAD_STATUSES = frozenset({429, 503})
-# A proxy that recovers must not get everything at once, either.
+# A proxy that recovers must not get all requests at once, either.
 _OVERLOADS = frozenset({"timeout", "connect_timeout", "egress_proxy"})
 
 

@@ -80,7 +80,7 @@ class EgressProxy(msgspec.Struct, frozen=True):
 
     target: Target
     header: bytes = b""
-    """The header with the credentials, as a line; empty for none."""
+    """The header line with the credentials; empty if there are none."""
 
     def __repr__(self) -> str:
         return f"EgressProxy({self.target.authority!r})"
@@ -97,7 +97,7 @@ class EgressPolicy(msgspec.Struct, frozen=True):
     """Networks, and names with their subdomains, that requests go to without the proxy."""
 
     def proxy_of(self, target: Target) -> EgressProxy | None:
-        """Return the proxy for requests to the target, None without one. Names are compared, not resolved."""
+        """Return the proxy for requests to the target; None if they go directly. Names are compared, not resolved."""
         if self.proxy is None:
             return None
         literal, name = target.literal, f".{target.host}"

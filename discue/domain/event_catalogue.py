@@ -48,7 +48,7 @@ def _operation(event_type: EventType) -> dict[str, object]:
 
 
 def _with_base(schema: str, public_id: str) -> str:
-    """Give a schema with references an id. In a larger document, they would start at the root of that one."""
+    """Give a schema with references an id: without it, they would resolve from the root of the whole document."""
     if '"$ref"' not in schema or '"$id"' in schema:
         return schema
     return f'{{"$id":"urn:discue:{public_id}",{schema.lstrip()[1:]}'

@@ -326,7 +326,7 @@ Criteria: TypeAlias = tuple[tuple[str, ...] | None, str | None]
 
 
 def filters_of(criteria: Criteria) -> tuple[TypeFilter | Filter, ...]:
-    """Return what must accept a message for a listener: the types first, which are matched without its data."""
+    """Return the filters that must all accept a message: types first, because they do not need its data."""
     types, text = criteria
     return (*([] if types is None else [TypeFilter(types)]), *([] if text is None else [compile_filter(text)]))
 

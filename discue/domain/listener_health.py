@@ -63,7 +63,7 @@ def probe_error(failure: FailureKind, status: int, detail: str = "") -> str:
 
 
 def is_conclusive(failure: FailureKind) -> bool:
-    """Return whether a probe says anything about the listener: neither the service nor the egress proxy failed."""
+    """Return whether a probe shows the state of the listener: not if the service or the egress proxy failed."""
     return failure not in {"internal", "egress_proxy"}
 
 

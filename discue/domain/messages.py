@@ -14,7 +14,7 @@ from discue.domain.trace_context import TRACEPARENT_CHARACTERS
 
 TYPE_HEADER: Final = "discue-type"
 SEQUENCE_HEADER: Final = "discue-sequence"
-"""The header with the `seq` of the message, by which receivers find out which of two messages is newer."""
+"""The header with the `seq` of the message, from which receivers tell which of two messages is newer."""
 
 MessageState = Literal["acknowledged", "pending", "retrying", "missed", "no_listeners"]
 """State of a message in lists: the first that any of its deliveries has of `missed`, `retrying` and `pending`, else

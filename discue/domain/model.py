@@ -251,7 +251,7 @@ ListenerStatus = Literal["enabled", "disabled"]
 
 DisabledBy = Literal["", "request", "gone", "failing", "transform"]
 """Cause of a disabled listener: a request, the response 410, attempts that all failed for days, or a transform that
-failed for message after message; "" if it is not disabled, or was by an earlier version of the program."""
+failed for many messages in a row; "" if it is not disabled, or was by an earlier version of the program."""
 
 DisableReason = Literal["gone", "failing", "transform"]
 """The causes for which the service disables a listener."""

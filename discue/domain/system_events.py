@@ -165,9 +165,9 @@ class StoreDamage(SystemEvent, frozen=True, kw_only=True, tag="store.damaged"):
 
 
 class EgressProxyFailing(SystemEvent, frozen=True, kw_only=True, tag="egress_proxy.failing"):
-    """The operator's HTTP proxy did not pass on requests to listeners. Their messages wait, and no attempt counts.
+    """The operator's HTTP proxy did not pass on requests to listeners. Their messages wait, and no attempt is counted.
 
-    Each worker that finds this reports it, and reports it again if it finds it after ten minutes without, or a restart.
+    Each worker reports this once, and again after a restart, or if the proxy fails after ten minutes without a failure.
     """
 
 

@@ -1,9 +1,9 @@
 """Transforms of listeners: JMESPath expressions that make the body of a request from a message.
 
-The interpreter of the library cannot be bounded: an expression of 109 characters makes 3 MB, and each further step
-doubles that. Here, an evaluation has a number of steps. Visiting a node of the expression takes one, and a function
-takes as many as its arguments are long, before it is called. Values may share parts, so each part counts as often as it
-occurs.
+The interpreter of the library has no limits: an expression of 109 characters can produce 3 MB, and each further step
+doubles that. Here, each evaluation has a limited number of steps. Visiting a node of the expression takes one step, and
+a function takes steps for the length of its arguments before it is called. Values may share parts, so a part counts
+each time it occurs.
 """
 
 import math
@@ -46,11 +46,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 MOST_FAILURES: Final = 20
-"""A listener whose transform fails for so many messages in a row is disabled."""
+"""A listener is disabled when its transform fails for this many messages in a row."""
 
 
 class TransformFailed(Exception):
-    """A message has no body for the listener. The text is a predicate that says why."""
+    """A transform has no result for a message. The text completes the sentence "The transform …"."""
 
 
 def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -> None:
@@ -63,7 +63,7 @@ def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -
         left = [(_parsed(text), 1)]
     except ParseError as error:
         at = getattr(error, "lex_position", getattr(error, "lexer_position", 0))
-        raise invalid(pointer, f"is not JMESPath from position {at} on", code="invalid_transform") from None
+        raise invalid(pointer, f"is not valid JMESPath at position {at}", code="invalid_transform") from None
     except (JMESPathError, RecursionError):
         raise invalid(pointer, "is empty or nested too deeply", code="invalid_transform") from None
     if left[0][0]["type"] == "expref":
@@ -73,7 +73,7 @@ def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -
         node, level = left.pop()
         count += 1
         if count > MAX_NODES or level > MAX_LEVELS:
-            rule = f"may have at most {MAX_NODES} parts in {MAX_LEVELS} levels"
+            rule = f"must have at most {MAX_NODES} parts in {MAX_LEVELS} levels"
             raise invalid(pointer, rule, code="invalid_transform")
         if node["type"] == "function_expression":
             _check_call(node, pointer)
@@ -85,11 +85,11 @@ def check_transform(text: str | UnsetType | None, pointer: str = "/transform") -
 def _check_call(node: Node, pointer: str) -> None:
     known, name, count = Functions.FUNCTION_TABLE, node["value"], len(node["children"])
     if name not in known:
-        rule = f"has the unknown function {name}; known are {', '.join(sorted(known))}"
+        rule = f"calls the unknown function {name}; known functions: {', '.join(sorted(known))}"
         raise invalid(pointer, rule, code="invalid_transform")
     signature = known[name]["signature"]
     if count < len(signature) or (count > len(signature) and not signature[-1].get("variadic")):
-        rule = f"must give {name} {len(signature)} arguments, not {count}"
+        rule = f"must call {name} with {len(signature)} argument{'' if len(signature) == 1 else 's'}, not {count}"
         raise invalid(pointer, rule, code="invalid_transform")
     for position, child in enumerate(node["children"]):
         expected = signature[min(position, len(signature) - 1)]["types"]
@@ -98,7 +98,7 @@ def _check_call(node: Node, pointer: str) -> None:
 
 
 def _misplaced(pointer: str) -> Exception:
-    rule = "may have & only before an argument of map, max_by, min_by and sort_by that is an expression"
+    rule = "must use & only before an argument of map, max_by, min_by and sort_by that is an expression"
     return invalid(pointer, rule, code="invalid_transform")
 
 
@@ -108,21 +108,21 @@ def _parsed(text: str) -> Node:
         parsed: Node = Parser().parse(text).parsed
         return parsed
     finally:
-        # It keeps what it has parsed: hundreds of expressions of any size.
+        # The parser caches hundreds of expressions of any size.
         Parser.purge()
 
 
 def transformed(entry: Entry, text: str) -> Entry:
     """Return the message with the body that a valid expression makes of it. Raises TransformFailed."""
     if not is_json(entry.codec):
-        raise TransformFailed("has data that is not JSON")
+        raise TransformFailed("cannot read data that is not JSON")
     if len(entry.body) > MAX_DATA_BYTES:
-        raise TransformFailed(f"has more than {MAX_DATA_BYTES:,} bytes")
+        raise TransformFailed(f"cannot read more than {MAX_DATA_BYTES:,} bytes of data")
     options = decode_options(entry.extra)
     try:
         data = decode_value(entry.body)
     except (msgspec.DecodeError, RecursionError):
-        raise TransformFailed("has data that cannot be decoded") from None
+        raise TransformFailed("cannot decode the data") from None
     message = {
         "id": entry.id,
         "type": options.type,
@@ -133,7 +133,7 @@ def transformed(entry: Entry, text: str) -> Entry:
     }
     result = evaluated(text, message)
     if result is None:
-        raise TransformFailed("makes null of the message")
+        raise TransformFailed("returns null for the message")
     body = _encoded(result, max(MAX_RESULT_BYTES, len(entry.body)))
     if (options.content_type, options.media_type) != (None, None):
         # The body is JSON now, whatever the data was.
@@ -147,9 +147,9 @@ def evaluated(text: str, value: Any) -> Any:
     try:
         return _Interpreter().visit(_parsed(text), value)
     except JMESPathTypeError as error:
-        # Its own text contains the value, of any size.
+        # The message of the library contains the value, which can be of any size.
         expected = " or ".join(each.replace("array-", "array of ") for each in error.expected_types)
-        raise TransformFailed(f"gives {error.function_name} a value of another type than {expected}") from None
+        raise TransformFailed(f"calls {error.function_name} with a value that is not of type {expected}") from None
     except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
         raise TransformFailed("cannot be evaluated") from error
 
@@ -171,26 +171,26 @@ def _counts(value: Any, parts: int, characters: int) -> tuple[int, int]:
         elif isinstance(each, list):
             left += each
         elif isinstance(each, float) and not math.isfinite(each):
-            raise TransformFailed("makes a number beyond double precision")
+            raise TransformFailed("produces a number beyond double precision")
     return seen + len(left), length
 
 
 def _encoded(result: Any, most: int) -> bytes:
     parts, characters = _counts(result, MAX_PARTS, most)
     if parts > MAX_PARTS:
-        raise TransformFailed(f"makes more than {MAX_PARTS:,} values")
+        raise TransformFailed(f"produces more than {MAX_PARTS:,} values")
     if characters <= most:
         try:
             body = _encode(result)
         except (ValueError, OverflowError, RecursionError, TypeError):
-            raise TransformFailed("makes a value that JSON does not have") from None
+            raise TransformFailed("produces a value that JSON cannot represent") from None
         if len(body) <= most:
             return body
-    raise TransformFailed(f"makes more than {most:,} bytes")
+    raise TransformFailed(f"produces more than {most:,} bytes")
 
 
 class _Interpreter(TreeInterpreter):  # type: ignore[misc]
-    """Evaluates one expression, in a limited number of steps."""
+    """Evaluates one expression in a limited number of steps."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def blocked(message_id: str) -> str:
 def waits_for(
     condition: ListenerCondition, row: str = "", due_at: int = 0, reason: str = "", *, before: int = 0
 ) -> str:
-    """Return what a delivery waits for that is due or being retried.
+    """Return what a delivery waits for if it is due or being retried.
 
     `row` is the state of its delivery state row, "" without one; `due_at` and `reason` are those of that row. `before`
     is the number of messages that come first and are not settled.

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         exchange.connection = self
         self.response.begin()
         head, body = exchange.head, exchange.request.body
-        # Only here, so that no trace has the credentials of the proxy.
+        # The credentials of the proxy are added only here, so that no trace contains them.
         if self.proxy is not None:
             head = for_proxy(head, exchange.request.destination.target, self.proxy)
         if len(body) <= _LARGEST_JOINED_BODY:

@@ -107,7 +107,7 @@ class DialTimings:
     address: str = ""
     """The address and port that were tried last; "" if only a proxy knows them."""
     timeout: FailureKind = "connect_timeout"
-    """The failure if the time is over: that of the proxy until it is connected."""
+    """The failure that a timeout means: one of the proxy until it is connected."""
 
     @property
     def has_tls(self) -> bool:
@@ -281,7 +281,7 @@ class Dialer:
 
 
 def _failure_to_reach(proxy: EgressProxy | None, failure: Failure) -> Failure:
-    """Return the failure to connect as that of the proxy, if there is one."""
+    """Return a failure to connect as a failure of the proxy, if one is used."""
     return failure if proxy is None else Failure("egress_proxy", "The egress proxy cannot be reached.", failure.detail)
 
 

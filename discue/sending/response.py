@@ -107,7 +107,7 @@ def classify_connect_error(error: OSError, host: str, *, over_tls: bool) -> Fail
 
 
 def classify_tunnel(head: bytes) -> Failure | None:
-    """Return why the proxy's response to CONNECT gives no connection; None if it does."""
+    """Return the failure that the proxy's response to CONNECT means; None if the tunnel is open."""
     found = _STATUS_LINE.match(head)
     status = 0 if found is None else int(found[1])
     # Nothing may follow the head: the client begins TLS.

@@ -145,6 +145,6 @@ async def inspect_database(settings: Settings) -> DatabaseInspection:
 
 
 def egress_policy(settings: Settings) -> EgressPolicy:
-    """Return the addresses that requests may be sent to, and by which proxy, from the settings."""
+    """Return which addresses requests may be sent to, and through which proxy, from the settings."""
     allowed, proxy, direct = settings.allow_private_targets, settings.egress_proxy, settings.no_proxy
     return EgressPolicy(allowed is True, () if isinstance(allowed, bool) else allowed, proxy, direct)

@@ -93,8 +93,8 @@ class LastAttempt(NamedTuple):
 class FilterDecisions:
     """The decisions of listeners on one message, by their types and the text of their filter.
 
-    Asking many filters takes long. So a read with `asks_later` only notes those that it would ask, and its caller asks
-    them outside of the transaction. Until then, a filter counts as one that accepts the message.
+    Evaluating many filters takes long. A read with `asks_later` only notes the filters, and its caller evaluates them
+    outside the transaction. Until then, such a filter counts as accepting the message.
     """
 
     def __init__(self, *, asks_later: bool = False) -> None:
@@ -116,7 +116,7 @@ class FilterDecisions:
         return self._rejected[criteria]
 
     def ask(self, message: StoredMessage, criteria: Criteria) -> None:
-        """Let types and a filter decide."""
+        """Evaluate types and a filter."""
         entry = entry_of_message(message)
         self._rejected[criteria] = not all(each.accepts(entry) for each in filters_of(criteria))
         self.unasked.pop(criteria, None)
@@ -155,7 +155,7 @@ async def settings_of_customer(
 ) -> list[str]:
     """Read the stored settings of a customer's listeners that existed when the message was published.
 
-    The message was for those whose types and filter do not reject it. Filters to ask later are noted.
+    The message was for the listeners whose types and filter accept it. Filters to ask later are noted.
     """
     values = (message.organization, customer, message.queue, message.origin_seq, SHOWN_LISTENERS)
     found = [settings for (settings,) in await tx.rows(_SETTINGS_OF_CUSTOMER, *values)]

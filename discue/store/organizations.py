@@ -34,7 +34,7 @@ _OF_FOUNDER: Final = "SELECT id FROM organization WHERE founder = $1 AND founder
 _MARK_DELETED: Final = "UPDATE organization SET deleted_at = $1 WHERE id = $2 AND deleted_at IS NULL"
 
 REQUIRE_KNOWN_TYPES: Final = "require_known_types"
-"""The setting of an organization whose messages must have types of its catalogue."""
+"""The setting that requires messages of an organization to have types from its catalogue."""
 
 read_settings = msgspec.json.Decoder(dict[str, int | bool]).decode
 """Decodes stored settings."""

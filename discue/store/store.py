@@ -48,7 +48,7 @@ DAMAGE_REMEDY: Final = "Restore the database from a backup."
 _FAULT_KEPT_SECONDS: Final = 600.0
 """How long a fault counts after it was last found. Lanes and jobs repeat their reads and requests more often."""
 _FAULTY_PARTS_KEPT: Final = 1_000
-"""The largest number of parts. Further ones count as one."""
+"""Maximum number of parts. All further parts count as one."""
 
 _WAITING_ROWS: Final = 4_096
 _RESERVE: Final = 4

@@ -172,9 +172,9 @@ class Kit:
         key: Any = ANYTHING,
         count: int | None = None,
     ) -> None:
-        """Fail unless so many messages have this data, type and key; without a count, at least one.
+        """Fail unless `count` messages have this data, type and key; without a count, at least one.
 
-        Of a mapping, the named fields count: the data may have others.
+        A mapping matches data with more fields.
         """
         __tracebackhide__ = True
         messages = self.published(queue)

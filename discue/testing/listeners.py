@@ -68,7 +68,7 @@ class KitListener:
         type: Any = ANYTHING,  # noqa: A002 - the name of the field
         key: Any = ANYTHING,
     ) -> None:
-        """Fail unless so many requests came with this data, type and key; without a count, at least one.
+        """Fail unless `count` requests came with this data, type and key; without a count, at least one.
 
         Each attempt is a request. A failure shows all attempts.
         """

@@ -26,7 +26,7 @@ def receive(event: Annotated[Event[Order], Depends(verified(webhook, Order))]) -
         raise DoNotRetry  # It will never be right: discue lists it as missed.
     with Session.begin() as session, inbox.once(session, event) as first:
         if not first:
-            return  # discue did not see the first response, and has sent the message again.
+            return  # discue did not see the first response, and sent the message again.
         take = update(Stock).where(Stock.product == order.product, Stock.quantity >= order.quantity)
         take = take.values(quantity=Stock.quantity - order.quantity)
         if session.scalar(take.returning(Stock.quantity)) is None:

@@ -35,7 +35,7 @@ def receive(event: Event[Order]) -> None:
         raise DoNotRetry  # It will never be right: discue lists it as missed.
     with transaction() as database, inbox.once(database, event) as first:
         if not first:
-            return  # discue did not see the first response, and has sent the message again.
+            return  # discue did not see the first response, and sent the message again.
         take = "UPDATE stock SET quantity = quantity - ? WHERE product = ? AND quantity >= ?"
         if not database.execute(take, [order.quantity, order.product, order.quantity]).rowcount:
             raise Retry(after=3600)  # Sold out: the transaction is rolled back.

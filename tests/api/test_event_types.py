@@ -1,4 +1,4 @@
-"""The catalogue of event types as clients see it, and messages that must have a type of it."""
+"""The catalogue of event types as clients see it, and messages that must have one of its types."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ def fault(answer: Any) -> tuple[int, str, list[str]]:
     return answer.status_code, problem["code"], [each["pointer"] for each in problem["errors"]]
 
 
-def test_an_event_type_comes_back_as_it_was_sent(cast: Cast) -> None:
+def test_an_event_type_is_returned_as_it_was_sent(cast: Cast) -> None:
     text = f'{{"type": "order.paid", "description": "Paid.", "json_schema": {SCHEMA}, "example": {{"order": 1e0}}}}'
     answer = cast.alice.post("/event_types", content=text, headers=JSON)
     assert answer.status_code == 200, answer.text

@@ -106,7 +106,7 @@ def test_a_filter_is_tried_on_a_message_that_is_made_up(cast: Cast) -> None:
     assert Shop(cast).tried(data=1) == {"matches": True, "type_matches": True, "conditions": []}
 
 
-def test_types_are_tried_on_a_message_that_is_made_up_or_stored(cast: Cast) -> None:
+def test_types_are_tried_on_a_sample_or_a_stored_message(cast: Cast) -> None:
     shop = Shop(cast, {"data": {"n": 1}})
     cast.alice.put(shop.listener, json={"types": ["order.*"]}).raise_for_status()
     for event_type, n, expected in (("order.paid", 1, True), ("order.paid", 2, False), ("invoice.paid", 1, False)):

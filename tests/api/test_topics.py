@@ -46,7 +46,7 @@ def test_a_channel_comes_back_as_it_was_sent(cast: Cast) -> None:
     assert {"pattern", "filter"}.isdisjoint(cleared)
 
 
-def test_events_are_routed_by_their_type_where_it_is_one_of_ours(cast: Cast) -> None:
+def test_events_are_routed_by_their_type_if_it_has_our_form(cast: Cast) -> None:
     topic, (everything, paid) = topic_with(cast, {}, {"pattern": "orders.*.paid"})
     path = f"/topics/{topic}/messages"
     event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-subject": "orders.eu.paid"}

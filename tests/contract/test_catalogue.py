@@ -1,4 +1,4 @@
-"""The catalogue of event types, and messages that must have a type of it."""
+"""The catalogue of event types, and messages that must have one of its types."""
 
 from typing import Any
 

@@ -126,7 +126,7 @@ def _of_listener(name: str, *bodies: dict[str, Any]) -> Callable[[World], Iterab
 
 
 def _tried_transforms(world: World) -> Iterable[dict[str, Any]]:
-    """Return the results of a transform for two messages, of which one has none."""
+    """Return the results of a transform for two messages, one of which has no body."""
     path = f"/queues/{world.owner.create('/queues')['id']}"
     listener = world.owner.create(f"{path}/listeners", **NOWHERE, transform="data.order")
     for data in ({"order": 17}, {}):

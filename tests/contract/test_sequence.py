@@ -81,7 +81,7 @@ def test_delayed_message_gets_its_place_when_it_is_due(owner: Caller) -> None:
     assert places[at_once] < places[delayed]
 
 
-def test_requests_of_a_test_have_no_place(owner: Caller, receiver: Receiver) -> None:
+def test_test_request_has_no_sequence(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint()
     path, listener = listening(owner, endpoint)
     owner.ask("POST", f"{path}/listeners/{listener['id']}/tests", {})

@@ -90,15 +90,13 @@ def test_message_without_a_body_is_missed_and_redelivered(owner: Caller, receive
     owner.change(place, transform="data")
     owner.create(f"{place}/redeliveries", filter=MISSED)
     received = {each.headers["webhook-id"]: each.content for each in endpoint.until(2)}
-    # What is not JSON has no body by any transform.
+    # Data that is not JSON has no body, whatever the transform.
     assert received[messages[0]] == b'{"total":5}'
     assert messages[1] not in received
 
 
 @pytest.mark.parametrize("mode", ["push", "pull"])
-def test_listener_whose_transform_fails_again_and_again_is_disabled(
-    owner: Caller, receiver: Receiver, mode: str
-) -> None:
+def test_listener_whose_transform_fails_repeatedly_is_disabled(owner: Caller, receiver: Receiver, mode: str) -> None:
     path = f"/queues/{owner.create('/queues')['id']}"
     fields: dict[str, Any] = {"mode": "pull"} if mode == "pull" else {"notify_url": receiver.endpoint().url}
     place = f"{path}/listeners/{owner.create(f'{path}/listeners', transform='data.missing', **fields)['id']}"
@@ -109,7 +107,7 @@ def test_listener_whose_transform_fails_again_and_again_is_disabled(
     shown = owner.until(place, lambda shown: shown["status"] == "disabled")
     assert shown["status_reason"] == "It is disabled because its transform failed for 20 messages in a row."
     assert shown["messages"]["missed_count"] <= 40
-    # The others have kept their place.
+    # The other messages have kept their place.
     owner.change(place, transform="data.n", status="enabled")
     if mode == "pull":
         assert owner.get(f"{place}/messages?max=10")["messages"] != []
@@ -136,7 +134,7 @@ def test_transform_is_tried_on_the_newest_messages(owner: Caller, receiver: Rece
     assert tried["succeeded"][0]["type"] == "order.paid"
     tried = owner.ask("POST", tests, {"limit": 1_000}).json()["transform_test"]
     [failed] = tried["failed"]
-    assert (tried["tested"], failed["detail"]) == (151, "The transform makes null of the message.")
+    assert (tried["tested"], failed["detail"]) == (151, "The transform returns null for the message.")
     tried = owner.ask("POST", tests, {"transform": "{total: data.total}", "limit": 1}).json()["transform_test"]
     assert tried["succeeded"][0]["body"] == {"total": None}
     for wrong, pointer in (({"transform": "{"}, "/transform"), ({"limit": 0}, "/limit")):

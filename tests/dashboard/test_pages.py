@@ -314,7 +314,7 @@ def test_test_request_shows_what_the_listener_answers(service: DashboardService,
     assert "must be JSON" in answer.text
 
 
-def test_braces_in_a_path_stand_for_no_id(service: DashboardService) -> None:
+def test_braces_in_a_path_are_not_an_id(service: DashboardService) -> None:
     assert service.browser("owner").get("/topics/{id}").status_code == 404
 
 

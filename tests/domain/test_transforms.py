@@ -73,11 +73,11 @@ _TEN_TIMES = f"[{', '.join('@' * 10)}]"
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
-        ("data.missing", "makes null of the message"),
-        ("join(' ', [data.note])", "gives join a value of another type than array of string"),
+        ("data.missing", "returns null for the message"),
+        ("join(' ', [data.note])", "calls join with a value that is not of type array of string"),
         ("data.order[::0] || data.items[::0]", "cannot be evaluated"),
-        ("to_number('1e999')", "makes a number beyond double precision"),
-        (" | ".join(["[@, @]"] * 30), "makes more than 65,536 bytes"),
+        ("to_number('1e999')", "produces a number beyond double precision"),
+        (" | ".join(["[@, @]"] * 30), "produces more than 65,536 bytes"),
         (" | ".join(["to_string([@, @])"] * 20), "takes more than 5,000 steps"),
         (f"`{'9' * 3_700}` | {_TEN_TIMES} | {_TEN_TIMES} | to_string(@)", "takes more than 5,000 steps"),
     ],
@@ -87,7 +87,7 @@ def test_message_without_a_result_fails(expression: str, reason: str) -> None:
 
 
 def test_result_has_a_limited_number_of_values() -> None:
-    assert failure("[data, data]", list(range(10_000))) == "makes more than 20,000 values"
+    assert failure("[data, data]", list(range(10_000))) == "produces more than 20,000 values"
 
 
 def test_separator_counts_for_each_element() -> None:
@@ -97,9 +97,9 @@ def test_separator_counts_for_each_element() -> None:
 
 def test_data_that_is_not_json_or_too_large_fails() -> None:
     for codec, body, reason in (
-        (TEXT, b"text", "has data that is not JSON"),
-        (BYTES, b"\x00", "has data that is not JSON"),
-        (JSON_VALUE, b'"' + b"x" * 262_143 + b'"', "has more than 262,144 bytes"),
+        (TEXT, b"text", "cannot read data that is not JSON"),
+        (BYTES, b"\x00", "cannot read data that is not JSON"),
+        (JSON_VALUE, b'"' + b"x" * 262_143 + b'"', "cannot read more than 262,144 bytes"),
     ):
         with pytest.raises(TransformFailed, match=reason):
             transformed(Entry(5, "m" * 21, 0, codec, body), "data")
@@ -121,17 +121,17 @@ _MISPLACED = (
     ("expression", "rule"),
     [
         ("", "is empty or nested too deeply"),
-        ("{text: ", "is not JMESPath from position 7 on"),
-        ("data.", "is not JMESPath from position 5 on"),
-        ("data # x", "is not JMESPath from position 5 on"),
+        ("{text: ", "is not valid JMESPath at position 7"),
+        ("data.", "is not valid JMESPath at position 5"),
+        ("data # x", "is not valid JMESPath at position 5"),
         ("[" * 4_000, "is empty or nested too deeply"),
         ("a" * 4_097, "must have at most 4,096 characters"),
-        ("||".join(["a"] * 400), "may have at most 300 parts in 40 levels"),
-        (" | ".join(["@"] * 50), "may have at most 300 parts in 40 levels"),
-        ("upper(@)", "has the unknown function upper; known are abs, avg,"),
-        ("join(@)", "must give join 2 arguments, not 1"),
-        ("merge()", "must give merge 1 arguments, not 0"),
-        *((each, "may have & only before an argument of map,") for each in _MISPLACED),
+        ("||".join(["a"] * 400), "must have at most 300 parts in 40 levels"),
+        (" | ".join(["@"] * 50), "must have at most 300 parts in 40 levels"),
+        ("upper(@)", "calls the unknown function upper; known functions: abs, avg,"),
+        ("join(@)", "must call join with 2 arguments, not 1"),
+        ("merge()", "must call merge with 1 argument, not 0"),
+        *((each, "must use & only before an argument of map,") for each in _MISPLACED),
     ],
 )
 def test_unsupported_expression_is_refused(expression: str, rule: str) -> None:

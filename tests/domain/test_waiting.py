@@ -102,6 +102,6 @@ def test_message_that_waits_for_its_time_or_for_another_message_says_so() -> Non
     assert waiting.blocked("") == "Blocked by an earlier message, which has the same key."
 
 
-def test_delivery_that_the_proxy_keeps_away_says_so() -> None:
+def test_reason_names_the_proxy_that_failed() -> None:
     sentence = waits_for(OPEN, "retry", AT, "egress_proxy")
     assert sentence == "The egress proxy has failed. Retry at 2026-07-01T12:00:00.000Z, or soon after."

@@ -1,7 +1,7 @@
 """A receiver with an inbox that kills itself: `… -m tests.faults.inbox_lives DATABASE PORT POINT OCCURRENCE [BUG]`.
 
-It verifies each request and stores an effect for its message. It ends with SIGKILL when it reaches the point for that
-number of times. Some requests get a 500 after their commit, so that they come again.
+It verifies each request and stores an effect for its message. It kills itself with SIGKILL at the given occurrence of
+the point. Some requests get a 500 after their commit, so that they are sent again.
 """
 
 import sys
@@ -18,13 +18,13 @@ from tests.faults.outbox_lives import Death
 
 POINTS: Final = ("before_mark", "after_mark", "after_effect", "before_commit", "after_commit", "after_response")
 MARKS_APART: Final = "marks_apart"
-"""A bug: the mark is committed apart from the effect."""
+"""A bug: the mark is committed separately from the effect."""
 _REFUSED_EVERY: Final = 7
 _LOCK_WAIT_SECONDS: Final = 30
 
 
 class Receiver(ThreadingHTTPServer):
-    """A thread for each connection of the service, with a connection to the database of its own."""
+    """A thread for each connection of the service, each with its own connection to the database."""
 
     request_queue_size = 128
 

@@ -1,4 +1,4 @@
-"""An application with an inbox, whose listeners have one effect for each message, and which is killed now and then."""
+"""An application with an inbox that is killed at times. Each message has one effect at each of its listeners."""
 
 import sqlite3
 from collections import Counter
@@ -10,7 +10,7 @@ from tests.faults.receiver import HANG_UP, Delivered
 
 _FATES = ("before the commit", "after the commit", "with the mark")
 _KILLS = 2
-"""How many requests with a message, at most, end with the application."""
+"""Maximum number of requests with one message during which the application is killed."""
 
 
 class Application:
@@ -26,7 +26,7 @@ class Application:
     def handle(self, delivered: Delivered, *, is_gentle: bool) -> int:
         """Return the status to respond with."""
         listener, message = key = (delivered.path, delivered.message)
-        # The same fates for each run of a seed.
+        # Deterministic, so that each run of a seed has the same fates.
         number = self._requests[key] + sum(message.encode())
         self._requests[key] += 1
         fate = _FATES[number % len(_FATES)] if self._requests[key] <= _KILLS and not is_gentle else ""

@@ -977,7 +977,7 @@ def test_every_bug_that_is_to_be_found_can_be_put_in() -> None:
         (0, ["once-1 acknowledged m1, which has had no effect"]),
     ],
 )
-def test_acknowledged_message_with_another_number_of_effects_than_one_is_found(effects: int, broken: list[str]) -> None:
+def test_acknowledged_message_without_exactly_one_effect_is_found(effects: int, broken: list[str]) -> None:
     history = a_history()
     for status in (0, 200):
         history.receipts.append(a_receipt("m1", "one", 50, status=status, name="once-1"))

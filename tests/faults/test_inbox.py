@@ -30,7 +30,7 @@ _LISTENERS: Final = 2
 
 @dataclass
 class Lives:
-    """A receiver that is started again whenever it has killed itself, for as many times as it has points."""
+    """A receiver that is restarted each time it kills itself, once for each of its points."""
 
     command: list[str]
     environment: dict[str, str]
@@ -47,7 +47,7 @@ class Lives:
                 environment=self.environment,
             )
             try:
-                # Not in a thread, which would still wait for the process when this task is cancelled.
+                # Not in a thread: it would still wait for the process when this task is cancelled.
                 while process.poll() is None:  # noqa: ASYNC110 - it kills itself
                     await asyncio.sleep(_LOOK_SECONDS)
                 assert process.returncode == -signal.SIGKILL, process.stderr.read()
@@ -70,7 +70,7 @@ def application_database(engine_name: str, folder: Path) -> Iterator[str]:
 
 
 def points_of(rounds: int, apart: int, seed: int) -> Iterator[tuple[str, int]]:
-    """Return every point for so many times, each with the number of requests until then."""
+    """Return every point `rounds` times, each with the number of requests until it."""
     chance = random.Random(seed)  # noqa: S311 - reproducible
     return iter([(point, chance.randint(1, apart)) for point in islice(cycle(POINTS), rounds * len(POINTS))])
 

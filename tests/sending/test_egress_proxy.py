@@ -1,4 +1,4 @@
-"""Requests through an HTTP proxy: what it gets, what is reused, and whose failure is whose."""
+"""Requests through an HTTP proxy: what it gets, which connections are reused, and which failures are the proxy's."""
 
 import asyncio
 import socket
@@ -63,7 +63,7 @@ async def proxied(scheme: str, *scripts: Script) -> AsyncIterator[tuple[Scripted
 
 
 async def outcome_behind(*script: bytes | str, scheme: str = "https", timeout_ms: int = 5_000) -> Outcome:
-    """Return the outcome of an attempt with a proxy that does this. No connection may remain."""
+    """Return the outcome of an attempt with a proxy that follows the script. No connection may remain."""
     limits = SenderLimits(connect_timeout_ms=300)
     async with (
         ScriptedServer([script]) as proxy,
@@ -75,7 +75,7 @@ async def outcome_behind(*script: bytes | str, scheme: str = "https", timeout_ms
         return outcome
 
 
-async def test_http_proxy_gets_the_whole_url_and_the_credentials_which_the_listener_and_the_trace_do_not() -> None:
+async def test_http_proxy_gets_the_whole_url_and_credentials_that_listener_and_trace_do_not_get() -> None:
     async with proxied("http") as (listener, proxy, sender):
         outcome = await attempt(sender, request_to(url_of(listener)))
         assert outcome.acknowledged
@@ -223,7 +223,7 @@ async def test_http_response_that_does_not_come_is_a_failure_of_the_listener() -
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_proxy_that_refuses_connections_is_a_failure_of_the_proxy_which_tells_clients_nothing(
+async def test_proxy_that_refuses_connections_is_a_failure_of_the_proxy_without_details_for_clients(
     scheme: str,
 ) -> None:
     async with a_sender(policy=through(free_port()), resolve=resolves_nothing) as sender:
@@ -234,7 +234,7 @@ async def test_proxy_that_refuses_connections_is_a_failure_of_the_proxy_which_te
 
 @pytest.fixture
 def unreachable_port() -> Iterator[int]:
-    """A port whose queue of connections is full, so that it answers no more."""
+    """A port whose backlog of connections is full, so that it no longer answers."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -325,7 +325,7 @@ async def test_fetch_goes_through_the_proxy(scheme: str) -> None:
     assert (await fetcher.get(target, 5.0)).error == "egress_proxy"
 
 
-async def test_token_that_the_proxy_keeps_away_is_no_failure_of_the_authentication() -> None:
+async def test_token_that_the_proxy_cannot_fetch_is_not_an_authentication_failure() -> None:
     async with ScriptedServer([GOOD]) as listener, ScriptedServer([(READ, token_response("one"))]) as issuer:
         clock, policy = MovableClock(), through(free_port(), allow_private=True)
         tokens = AccessTokens(Fetcher(policy=policy, kept_bytes=TOKEN_BYTES), clock)

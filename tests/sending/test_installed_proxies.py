@@ -105,10 +105,8 @@ async def test_wrong_password_is_a_failure_of_the_proxy_for_tunnels_only(proxy: 
         assert (outcome.error, outcome.detail) == ("egress_proxy", f"The egress proxy opened no connection ({status}).")
 
 
-async def test_listener_that_is_not_there_is_a_failure_of_the_proxy_for_tunnels_only(
-    proxy: Installed, scheme: str
-) -> None:
-    """Neither proxy tells this from a failure of its own."""
+async def test_unreachable_listener_is_a_failure_of_the_proxy_for_tunnels_only(proxy: Installed, scheme: str) -> None:
+    """Neither proxy distinguishes this from a failure of its own."""
     outcome = await proxy.attempt(f"{scheme}://{HOST}:{free_port()}/")
     assert outcome.error == ("status" if scheme == "http" else "egress_proxy")
     assert outcome.status in ({500, 502, 503} if scheme == "http" else {0})

@@ -63,7 +63,7 @@ async def test_endless_response_times_out_never_early(script: Script, status: in
 
 @pytest.fixture
 def unreachable_port() -> Iterator[int]:
-    """A port whose queue of connections is full, so that it answers no more."""
+    """A port whose backlog of connections is full, so that it no longer answers."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

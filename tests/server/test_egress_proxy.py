@@ -1,4 +1,4 @@
-"""A worker that may reach listeners by an HTTP proxy only."""
+"""A worker that may reach listeners only through an HTTP proxy."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from tests.support.forward_proxy import CREDENTIALS, PASSWORD, ForwardProxy, pro
 from tests.support.ports import free_port
 
 
-async def test_messages_wait_for_the_proxy_and_then_arrive_at_their_first_attempt(
+async def test_messages_wait_for_the_proxy_and_arrive_at_the_first_attempt(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -22,7 +22,7 @@ async def test_messages_wait_for_the_proxy_and_then_arrive_at_their_first_attemp
         running(database, allow_private_targets=False, egress_proxy=proxy_at(port)) as worker,
     ):
         client = Client(worker)
-        # Only the proxy finds this host.
+        # Only the proxy can resolve this host.
         queue = await client.queue(f"http://listener.example:{receiver.port}/hook")
         published = [await client.publish(queue, "hello") for _ in range(3)]
         async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""An HTTP proxy that finds every host on loopback, and keeps what it was asked."""
+"""An HTTP proxy that resolves every host to loopback, and records its requests."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Connections of an application, by their kind: drivers that the application does not have are not imported."""
+"""The kinds of database connections, recognized without importing their drivers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def kind_of(connection: object) -> str | None:
-    """Return the kind of a connection, None for one that is not known."""
+    """Return the kind of a connection; None if it is unknown."""
     for each in type(connection).__mro__:
         found = _KINDS.get((each.__module__.partition(".")[0], each.__name__))
         if found is not None:
@@ -33,7 +33,7 @@ def kind_of(connection: object) -> str | None:
 
 
 def wrong_kind(what: str, connection: object, expected: str, other: str) -> TypeError:
-    """Return the error for a connection of another kind. `other` is what takes it; "" if nothing does."""
+    """Return the error for an unsupported connection. `other` names what accepts it; "" if nothing does."""
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
     way_out = f" Use `{other}` for it." if other else ""
     return TypeError(f"The {what} takes {expected}, not {kind}.{way_out}")

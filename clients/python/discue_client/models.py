@@ -494,11 +494,9 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     """The type of the messages. Unique in the organization."""
     status: str
-    """`deprecated` event types are no longer offered to listeners without them. Their messages are still
-    published.
-    """
+    """A `deprecated` event type is offered only to listeners that have it. Its messages are still published."""
     description: str | None = None
-    """What the messages say, for customers."""
+    """When the event happens, for customers."""
     json_schema: dict[str, Any] | bool | None = None
     """JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together."""
     example: Any = None
@@ -547,7 +545,7 @@ class FailedTransform(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None = None
     """The type of the event."""
     detail: str
-    """Why it has none."""
+    """Why the message has no body."""
 
 
 class FilterTest(msgspec.Struct, frozen=True, kw_only=True):
@@ -556,7 +554,7 @@ class FilterTest(msgspec.Struct, frozen=True, kw_only=True):
     matches: bool
     """Whether the listener receives such a message."""
     type_matches: bool
-    """Whether the types match, true without types."""
+    """Whether the types match; true without types."""
     conditions: tuple[Condition, ...]
     """The result of each condition of the filter by itself."""
 
@@ -701,7 +699,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry | None = None
     """Retry policy. Omitted fields use the default."""
     types: tuple[str, ...] | None = None
-    """Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more.
+    """Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more.
     A message without a type matches none. null: all messages.
     """
     filter: dict[str, Any] | None = None
@@ -808,7 +806,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The type of the event."""
     sequence: int | None = None
     """The place of the message in its queue: higher than that of every message committed before it. Numbers may be
-    left out.
+    skipped.
     """
     deliver_at: int | None = None
     """When it is delivered, if later than its creation, in milliseconds since the epoch."""
@@ -913,8 +911,8 @@ class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     missed_at: int
     """When it was missed, in milliseconds since the epoch."""
     reason: str
-    """Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, is too old,
-    or has no body by the transform.
+    """Why it was missed: it ran out of attempts, expired, got a final response, was rejected for good, was too
+    old, or could not be transformed.
     """
     attempts: int
     """Number of attempts."""
@@ -950,7 +948,7 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     require_verified_domains: bool
     """Whether listeners must be on domains of the organization, and receive nothing until these are verified."""
     require_known_types: bool
-    """Whether messages must have one of the organization's event types, and fit its schema. Others get a 422."""
+    """Whether each message must have one of the organization's event types and fit its schema. Others get a 422."""
     rate_limit: int | None = None
     """Requests per minute of each API key; all keys together can make four times as many. 0: unlimited. Set by the
     operator.
@@ -1079,7 +1077,7 @@ class PulledMessage(msgspec.Struct, frozen=True, kw_only=True):
     """When the lease ends, in milliseconds since the epoch."""
     sequence: int
     """The place of the message in its queue: higher than that of every message committed before it. Numbers may be
-    left out.
+    skipped.
     """
     type: str | None = None
     """The type of the event."""
@@ -1718,11 +1716,11 @@ class TransformTest(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a transform test."""
 
     tested: int
-    """Number of messages that were tried, the newest first."""
+    """Number of messages tried, beginning with the newest."""
     failed: tuple[FailedTransform, ...]
-    """The messages without a body, at most 100."""
+    """The messages for which the transform failed, at most 100."""
     succeeded: tuple[Transformed, ...]
-    """The first three of the others."""
+    """The first three messages that have a body."""
 
 
 class TransformTestResponse(msgspec.Struct, frozen=True, kw_only=True):

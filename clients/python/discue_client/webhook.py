@@ -107,7 +107,7 @@ class Event(Generic[T]):
 
     @property
     def sequence(self) -> int | None:
-        """Place of the message in its queue, higher than that of every message before it; None if it is not in one.
+        """Place of the message in its queue, higher than that of every earlier message; None if it is not in a queue.
 
         The signature does not cover it.
         """

@@ -1,4 +1,4 @@
-/** The inbox: a message is marked in the transaction of its effect, so that a duplicate has none. */
+/** The inbox: marks each message in the transaction of its effect, so that a duplicate has no effect. */
 
 /** A client of `pg`, or anything with its `query`. */
 export interface InboxClient {
@@ -12,7 +12,7 @@ export interface InboxDatabase {
 }
 
 export interface InboxOptions {
-  /** Programs with different names may share a table: each handles a message once. Default: "". */
+  /** Name of the consumer. Consumers with different names may share a table: each handles a message once. */
   consumer?: string | undefined;
 }
 
@@ -70,7 +70,9 @@ export function onceSync(
   database.exec(BEGIN);
   try {
     const isFirst = Number(database.prepare(`${MARK} (?, ?, ?) ${UNLESS_MARKED}`).run(...mark).changes) === 1;
-    if (isFirst && effect() instanceof Promise) throw new TypeError("The effect must not be async: it would be too late.");
+    if (isFirst && effect() instanceof Promise) {
+      throw new TypeError("The effect must not be async: it would end after the commit.");
+    }
     database.exec(END);
     return isFirst;
   } catch (error) {

@@ -34,7 +34,7 @@ export interface WebhookEvent<T = unknown> {
   /** Type of the event, such as `order.paid`; undefined without one. The signature does not cover it. */
   type: string | undefined;
   /**
-   * Place of the message in its queue, higher than that of every message before it; undefined if it is not in one.
+   * Place of the message in its queue, higher than that of every earlier message; undefined if it is not in a queue.
    * The signature does not cover it.
    */
   sequence: number | undefined;

@@ -27,9 +27,9 @@ from discue.domain.json_text import MAX_BYTES
 from discue.domain.reservations import CATALOGUE, LARGE_RESOURCE
 
 _TYPE: Final = doc("The type of the messages. Unique in the organization.", "order.paid", **TYPE_LIMITS)
-_DESCRIPTION: Final = doc("What the messages say, for customers.", "An order was paid.", maxLength=MAX_DESCRIPTION)
+_DESCRIPTION: Final = doc("When the event happens, for customers.", "An order was paid.", maxLength=MAX_DESCRIPTION)
 _STATUS: Final = doc(
-    "`deprecated` event types are no longer offered to listeners without them. Their messages are still published.",
+    "A `deprecated` event type is offered only to listeners that have it. Its messages are still published.",
     "enabled",
     enum=list(STATUSES),
 )
@@ -97,7 +97,7 @@ def _view(event_type: model.EventType) -> EventTypeView:
 
 
 async def webhooks(call: Call) -> RawResponse:
-    """Get the catalogue as OpenAPI. The `webhooks` of an OpenAPI 3.1 document, for your customers' generators."""
+    """Get the catalogue as OpenAPI. Returns `webhooks` of OpenAPI 3.1, for your customers' code generators."""
     return RawResponse(webhooks_of(await event_types.catalogue(call.control, call.principal)))
 
 
@@ -110,7 +110,7 @@ _EVENT_TYPES: Final = ResourceKind[model.EventType](
     body=EventTypeBody,
     fields=_fields,
     codes=("alias_taken", "invalid_schema", "schema_violation", "too_many"),
-    # Allows for texts that are too large: that error has a pointer.
+    # Leaves room for texts that are too large: the error for them has a pointer.
     limit=SMALL_BODY + 2 * MAX_BYTES,
     reads=LARGE_RESOURCE,
 )

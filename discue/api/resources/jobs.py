@@ -68,8 +68,8 @@ class MissedMessageView(msgspec.Struct, kw_only=True, frozen=True):
     reason: Annotated[
         str,
         doc(
-            "Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, is too "
-            "old, or has no body by the transform.",
+            "Why it was missed: it ran out of attempts, expired, got a final response, was rejected for good, was too "
+            "old, or could not be transformed.",
             "attempts_used_up",
             enum=list(MISSED_REASONS),
         ),

@@ -96,7 +96,7 @@ class FilterTestView(msgspec.Struct, kw_only=True, frozen=True):
     """The result of a filter."""
 
     matches: Annotated[bool, doc("Whether the listener receives such a message.", True)]
-    type_matches: Annotated[bool, doc("Whether the types match, true without types.", True)]
+    type_matches: Annotated[bool, doc("Whether the types match; true without types.", True)]
     conditions: Annotated[list[ConditionView], doc("The result of each condition of the filter by itself.", [])]
 
 
@@ -120,7 +120,7 @@ class FailedTransformView(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 
     message_id: Annotated[str, id_doc("message_id", "The id of the message.")]
     type: TypeShown = UNSET
-    detail: Annotated[str, doc("Why it has none.", "The transform makes null of the message.")]
+    detail: Annotated[str, doc("Why the message has no body.", "The transform returns null for the message.")]
 
 
 class TransformedView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,9 +134,9 @@ class TransformedView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class TransformTestView(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a transform test."""
 
-    tested: Annotated[int, doc("Number of messages that were tried, the newest first.", 100, minimum=0)]
-    failed: Annotated[list[FailedTransformView], doc("The messages without a body, at most 100.")]
-    succeeded: Annotated[list[TransformedView], doc("The first three of the others.")]
+    tested: Annotated[int, doc("Number of messages tried, beginning with the newest.", 100, minimum=0)]
+    failed: Annotated[list[FailedTransformView], doc("The messages for which the transform failed, at most 100.")]
+    succeeded: Annotated[list[TransformedView], doc("The first three messages that have a body.")]
 
 
 class TransformTestResponse(ApiResponse, kw_only=True, frozen=True):

@@ -37,7 +37,7 @@ _VERIFIED_DOMAINS: Final = doc(
     "Whether listeners must be on domains of the organization, and receive nothing until these are verified.", False
 )
 _KNOWN_TYPES: Final = doc(
-    "Whether messages must have one of the organization's event types, and fit its schema. Others get a 422.", False
+    "Whether each message must have one of the organization's event types and fit its schema. Others get a 422.", False
 )
 _RETENTION: Final = doc(
     "How long messages are kept in queues without a retention of their own, in seconds. Set by the operator.",

@@ -132,7 +132,7 @@ def _start(arguments: argparse.Namespace, kind: JobKind, client: Discue, selecti
     sentence = f"{shown} for the listener {arguments.listener}{bounds}."
     note(f"{sentence[0].upper()}{sentence[1:]}")
     if is_filtered:
-        note("Only messages that types and filters select are sent.")
+        note("Only messages that match the types and filters are sent.")
     _warn(arguments, listener)
     if arguments.dry_run or not found.selected:
         return None

@@ -62,7 +62,7 @@ _RESOURCE: Final = Resource(
         ),
         TYPES,
         FILTER,
-        option("--transform EXPRESSION", "JMESPath expression that makes the body; '' for the data as it is"),
+        option("--transform EXPRESSION", "JMESPath expression that makes the body; '' to send the data unchanged"),
         HEADERS,
     ),
     about="Shows the signing secret of a new listener once.",

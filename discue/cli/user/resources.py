@@ -93,13 +93,13 @@ def group(resource: Resource, **others: Command) -> CommandGroup:
 
 
 def listing(resource: Resource) -> Command:
+    plural = resource.plural.replace("_", " ")
     return user_command(
         partial(_list, resource),
         *resource.parent,
         limit(resource.limit),
         *resource.filters,
-        summary=f"list {f'the {resource.plural} of a {resource.within}' if resource.within else resource.plural}, "
-        "newest first",
+        summary=f"list {f'the {plural} of a {resource.within}' if resource.within else plural}, newest first",
     )
 
 
@@ -270,7 +270,7 @@ def event_types() -> CommandGroup:
             option("--json-schema JSON", "JSON Schema of the data; @FILE reads it from a file, null removes it"),
             option("--example JSON", "example of the data; @FILE reads it from a file, null removes it"),
         ),
-        about="The catalogue of event types is what customers choose from.",
+        about="Customers choose from the catalogue of event types.",
     )
     return group(resource)
 

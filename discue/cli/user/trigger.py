@@ -1,4 +1,4 @@
-"""`discue trigger`: publishes an example: that of the event type, or one made from a schema or the last message."""
+"""`discue trigger`: publishes the example of an event type, or one made from a schema or the last message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _WORD = "example"
-"""The word of a type where the pattern has a wildcard."""
+"""The word that replaces a wildcard of a pattern."""
 
 
 def command() -> Command:
@@ -88,7 +88,7 @@ def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
 
 
 def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> tuple[Any, dict[str, Any]]:
-    """Return data, and fields of the message that go with it."""
+    """Return the data, and the fields of the message that belong to it."""
     known = None if arguments.type is None else readable(lambda: client.event_types.get(arguments.type))
     if known is not None and known.example is not None and not arguments.last:
         return known.example, {}

@@ -64,7 +64,7 @@ def _edit(visit: Visit, event_type: EventType) -> Edit:
 
 
 def _fields(changes: Mapping[str, str]) -> EventTypeFields:
-    """Return the fields that were typed. Others are left as they are. Raises BadRequest for what is not JSON."""
+    """Return the fields of the form; the others keep their values. Raises BadRequest for invalid JSON."""
     texts = {name: changes[name].strip() for name in ("json_schema", "example") if name in changes}
     given = {name: value_of(text, "json", f"/{name}") if text else None for name, text in texts.items()}
     plain = {name: changes[name].strip() or None for name in ("type", "description", "status") if name in changes}

@@ -1,4 +1,4 @@
-"""The editor of a listener's transform: input, result and failures side by side."""
+"""The editor of a listener's transform, with inputs, results and failures side by side."""
 
 from dataclasses import replace
 from typing import Final
@@ -22,7 +22,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def act(visit: Visit) -> Page | Redirect:
-    """Try the expression, or save it. Raises Unprocessable for one that is not supported."""
+    """Try the expression, or save it. Raises Unprocessable if it is not supported."""
     details = await details_of(visit)
     text = plain(visit.form.get("transform", "")) or None
     if "save" in visit.form:

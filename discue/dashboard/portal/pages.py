@@ -36,9 +36,9 @@ ENDPOINT: Final = "/queues/{id}/listeners/{id}"
 
 _NOTHING: Final[Mapping[str, str]] = {}
 _TYPE: Final = "type-"
-"""The beginning of the names of the fields that choose event types."""
+"""Prefix of the form fields that choose event types."""
 _HAS_TYPES: Final = "has_types"
-"""A field of forms that offer event types: a form without any of them chooses all."""
+"""Marks a form that offers event types: with it, no choice means all types."""
 
 
 def form_of(details: ListenerDetails) -> Mapping[str, str]:
@@ -73,7 +73,7 @@ def _types_in(form: Mapping[str, str]) -> tuple[str, ...]:
 
 
 async def _types_offered(visit: Visit, form: Mapping[str, str]) -> Sequence[TypeName]:
-    """Return the event types to choose from: those on offer, and those that are chosen already."""
+    """Return the event types to choose from: enabled ones, and those already chosen."""
     found = await sessions.types_offered(visit.control, of_portal(visit).details)
     chosen = set(_types_in(form))
     others = [TypeName(each, "", "") for each in sorted(chosen - {each.type for each in found})]
@@ -106,7 +106,7 @@ async def show_new(visit: Visit) -> Page:
 
 
 async def add(visit: Visit) -> Page:
-    """Create an endpoint for each chosen queue, and show their secrets: this is the only time."""
+    """Create an endpoint for each chosen queue, and show the secrets, which are shown only once."""
     queues = await _queues_offered(visit)
     chosen = _chosen(visit, queues)
     if not chosen or len(chosen) > MOST_AT_ONCE:
@@ -200,7 +200,7 @@ class ShownType:
 
 
 async def show_event_types(visit: Visit) -> Page:
-    """Show the catalogue; without one, the queues of the session, each of which is an event type then."""
+    """Show the catalogue; without one, show each queue of the session as an event type."""
     details = of_portal(visit).details
     names: Sequence[str] = [each.type for each in await sessions.types_offered(visit.control, details)]
     queues: Sequence[str] = [] if names else list(await sessions.queue_names(visit.control, details))
@@ -237,7 +237,7 @@ def _shown_queue(queue: Queue, *, may_add: bool) -> ShownType:
 
 def _cut(schema: str, example: str) -> tuple[str, bool, str]:
     text = beginning(schema, SHOWN_BYTES)
-    # A part of an example is none.
+    # A truncated example is not shown.
     return text, text != schema, example if beginning(example, SHOWN_BYTES) == example else ""
 
 
@@ -246,7 +246,7 @@ def _schema_of(queue: Queue) -> str | None:
 
 
 def _described(schema: str | None, example: str | None = None) -> tuple[str, str]:
-    """Return a JSON Schema and an example as texts, if none is given one that follows from it. A missing one is ""."""
+    """Return a JSON Schema and an example as texts, "" if missing. A missing example is made from the schema."""
     if example is None and schema is not None:
         with suppress(NoExample):
             example = msgspec.json.encode(example_of(msgspec.json.decode(schema))).decode()

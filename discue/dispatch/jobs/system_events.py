@@ -78,7 +78,7 @@ class FaultReports:
         self._log = log
         self._pending: list[QueueKey] = []
         self._without_proxy: list[int] = []
-        """Organizations that learn of failures of the egress proxy."""
+        """Organizations to which a failure of the egress proxy must still be reported."""
 
     async def report(self) -> None:
         """Report what was noted since the last call. Raises Unavailable if an event cannot be stored yet."""

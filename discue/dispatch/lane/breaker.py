@@ -111,7 +111,7 @@ class CircuitBreaker:
         return self.failing is not before
 
     def on_postponed(self, seq: int) -> None:
-        """Follow a request that was not made: it is no trial, and not in flight any more."""
+        """Handle a request that was not made: it is not a trial, and no longer in flight."""
         self._earlier.discard(seq)
 
     def _follow_liveness(self, in_flight: Collection[int]) -> bool:

@@ -168,7 +168,7 @@ class CursorState:
             self.last_success_at = max(self.last_success_at, ended.ended_at)
 
     def schedule_retry(self, seq: int, attempts: int, due_at: int, reason: str = "") -> None:
-        """Retry a delivery whose request is given up, or not known to have ended. `attempts` were made so far."""
+        """Retry a delivery whose request was abandoned, or may not have ended. `attempts` were made so far."""
         row = DeliveryRow(seq, "retry", attempts, due_at, reason)
         self._write(row, DeliveryState.RETRYING, DeliveryState.DETACHED)
 

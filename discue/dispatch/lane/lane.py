@@ -514,7 +514,7 @@ class Lane:
             self._flush.request()
 
     def _postpone(self, attempt: InFlightAttempt) -> None:
-        """Let a delivery wait whose request the egress proxy failed to pass on: it was no attempt."""
+        """Postpone a delivery whose request the egress proxy failed to pass on, without counting an attempt."""
         store = self._context.store
         store.measures.proxy_failures += 1
         store.proxy_faults.note(self.record.organization)

@@ -251,7 +251,7 @@ class Limits(Slots):
         self.paused_until = 0
         """When the pause after a failure of the egress proxy ends, in milliseconds since the epoch; 0 without one."""
         self.pause_ms = 0
-        """How long the last pause was; 0 if a request got through the proxy since."""
+        """Length of the last pause; 0 if a request has passed the proxy since."""
         self.retries_in_flight = 0
         self.inherited: InheritedRequests | None = None
         """Until no inherited request is in flight any more."""
@@ -338,9 +338,10 @@ class Limits(Slots):
             self.lead.pause_ms = 0
 
     def pause(self) -> int:
-        """Start nothing for a while, because the egress proxy failed: each time twice as long. Returns when that ends.
+        """Start nothing for a while, because the egress proxy failed. Returns the end of the pause.
 
-        Other listeners go on: for some proxies, a host that does not respond is a failure of the proxy.
+        Each pause is twice as long as the last. Other listeners continue, because some proxies report a host that does
+        not respond as a failure of their own.
         """
         if not self.paused_until:
             self.pause_ms = min(2 * self.pause_ms or _FIRST_PAUSE_MS, _LONGEST_PAUSE_MS)

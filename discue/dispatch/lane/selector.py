@@ -60,7 +60,7 @@ class Selector:
 
     @property
     def is_transform_broken(self) -> bool:
-        """Whether the listener is to be disabled. Old messages, which a replay sends, say little about a transform."""
+        """Whether to disable the listener. Replays do not count: their old messages say little about a transform."""
         return self.rules.failures >= MOST_FAILURES and self._owned.record.replay is None
 
     def next(self, now: int) -> InFlightAttempt | Blocked:

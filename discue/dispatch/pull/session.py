@@ -76,7 +76,7 @@ class PullContext(msgspec.Struct):
     losses: int = 0
     """How often the connection to the store was lost. A snapshot from before may be of another server."""
     transform_failures: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
-    """How many messages in a row the transform of a listener has failed for, by its row id and version."""
+    """Consecutive failures of a listener's transform, by the row id and configuration version of the listener."""
     rounds: KeyedSemaphore[int] = msgspec.field(
         default_factory=lambda: KeyedSemaphore(limit=_ROUNDS_AT_ONCE, max_waiting=_MOST_WAITING, refusal=Overloaded)
     )

@@ -26,7 +26,7 @@ def receive(request: HttpRequest, event: Event[Order]) -> None:
         raise DoNotRetry  # It will never be right: discue lists it as missed.
     with once(event) as first:
         if not first:
-            return  # discue did not see the first response, and has sent the message again.
+            return  # discue did not see the first response, and sent the message again.
         stock = Stock.objects.filter(product=order.product, quantity__gte=order.quantity)
         if not stock.update(quantity=F("quantity") - order.quantity):
             raise Retry(after=3600)  # Sold out: the transaction is rolled back.

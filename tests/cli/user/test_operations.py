@@ -79,7 +79,7 @@ def test_preview_of_a_replay_with_a_filter_is_an_upper_limit(service: Service) -
     arguments = ("replay", queue, "app", "--from-message", first, "--dry-run")
     limit = (
         f"Up to 2 messages for the listener app, from {first} to {last}.\n"
-        "Only messages that types and filters select are sent.\n"
+        "Only messages that match the types and filters are sent.\n"
     )
     own = service.run(*arguments, "--filter", '{"key": "north"}')
     plain = service.run(*arguments)

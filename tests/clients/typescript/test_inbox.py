@@ -55,7 +55,7 @@ class Database:
         )
 
     def run(self, node: Node, program: str) -> Any:
-        """Return what the program has found."""
+        """Return the results of the program."""
         command = ["node", "--input-type=module", "-e", _BRIDGE + program + "ask(JSON.stringify(found));"]
         with subprocess.Popen(
             command, cwd=PACKAGE, env=node.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -70,7 +70,7 @@ class Database:
                     return json.loads(sql)
                 process.stdin.write(json.dumps(self._answer(sql, values)) + "\n")
                 process.stdin.flush()
-        raise AssertionError("The program has ended without a result.")
+        raise AssertionError("The program ended without a result.")
 
     def _answer(self, sql: str, values: list[Any]) -> dict[str, Any]:
         try:
@@ -125,6 +125,6 @@ await note(() => onceSync(database, {_EVENT}, effect));
 """
     found = database.run(node, program)
 
-    assert found == ["failed", "The effect must not be async: it would be too late.", True, False]
+    assert found == ["failed", "The effect must not be async: it would end after the commit.", True, False]
     assert not database.connection.in_transaction
     assert (database.count("effects"), database.count("discue_inbox")) == (1, 1)

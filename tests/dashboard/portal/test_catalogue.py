@@ -57,7 +57,7 @@ def test_customer_chooses_event_types_of_an_endpoint(service: DashboardService, 
     assert browser.get("").text.count('<span class="sub">order.paid</span>') == 1
 
 
-def test_customer_changes_event_types_and_keeps_those_that_are_not_offered(
+def test_customer_changes_event_types_and_keeps_types_that_are_not_offered(
     service: DashboardService, browser: Customer, queue: str
 ) -> None:
     with service.api() as api:

@@ -83,7 +83,7 @@ async def test_types_are_matched_before_the_filter_and_without_the_data(
     assert await rows_left(stage) == 0
 
 
-async def test_message_of_no_type_is_never_missed(stage: Stage) -> None:
+async def test_message_of_another_type_is_never_missed(stage: Stage) -> None:
     queue, listener = await stage.running(DeliveryOptions(types=("order.paid",)))
     listener = await stage.configure(listener, status="disabled")
     await stage.append(queue, 3, body=b"1")

@@ -108,7 +108,7 @@ async def test_requests_in_flight_get_their_outcomes_during_a_pause(stage: Stage
     assert len(stage.courier.sent) == 3
 
 
-async def test_other_listeners_go_on(stage: Stage) -> None:
+async def test_other_listeners_continue(stage: Stage) -> None:
     queue, _ = await stage.running()
     other = await stage.listener(queue)
     await stage.publish(queue, 2)
@@ -179,7 +179,7 @@ async def test_circuit_breaker_and_probes_do_not_follow_the_proxy(stage: Stage) 
     await stage.assert_counts(listener, acknowledged=2)
 
 
-async def test_request_that_was_in_flight_before_the_trials_is_no_trial_later(stage: Stage) -> None:
+async def test_request_that_was_in_flight_before_the_trials_is_not_a_trial_later(stage: Stage) -> None:
     queue, _ = await stage.running()
     await stage.publish(queue, 1)
     await stage.probe(503, times=3)

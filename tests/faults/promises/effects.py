@@ -1,4 +1,4 @@
-"""Effects: what a listener with an inbox has acknowledged has had one effect, however often it was received."""
+"""Effects: each message that a listener with an inbox acknowledged has one effect, however often it was received."""
 
 from collections.abc import Iterator
 

@@ -301,7 +301,7 @@ class AsyncEventTypes:
         await self._requester.request("DELETE", path_of("event_types", event_type))
 
     async def openapi(self) -> models.WebhooksDocument:
-        """Get the catalogue as OpenAPI. The `webhooks` of an OpenAPI 3.1 document, for your customers' generators."""
+        """Get the catalogue as OpenAPI. Returns `webhooks` of OpenAPI 3.1, for your customers' code generators."""
         return await self._requester.result(models.WebhooksDocument, "GET", path_of("event_types.openapi.json"))
 
 

@@ -1,4 +1,4 @@
-"""The inbox: messages are marked in the transaction of their effect, so that a duplicate has none."""
+"""The inbox: marks each message in the transaction of its effect, so that a duplicate has no effect."""
 
 from __future__ import annotations
 

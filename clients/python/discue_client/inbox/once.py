@@ -62,20 +62,20 @@ class Once:
 
 
 def once(connection: Any, message: Event[Any] | Delivery | AsyncDelivery | str, *, consumer: str = "") -> Once:
-    """Return a block whose target is True for the first of all requests with this message, else False.
+    """Return a context manager that yields True for the first request with this message, and False for all others.
 
-    The mark and the effect in the block are one: they are committed with the transaction of the connection, or by the
-    end of the block if none is open, and an exception undoes both. `message` is an event, a delivery or an id. Programs
-    with different names of `consumer` may share a table: each handles a message once.
+    The mark and the effect in the block are atomic: the open transaction of the connection commits both, or the end of
+    the block if none is open, and an exception undoes both. `message` is an event, a delivery or an id. Consumers with
+    different names may share a table: each handles a message once.
 
     `connection` is a Session or Connection of SQLAlchemy, sync or async, a connection of psycopg, asyncpg or sqlite3,
-    or a cursor of psycopg or sqlite3. Raises TypeError for another one.
+    or a cursor of psycopg or sqlite3. Raises TypeError for any other connection.
     """
     return Once(connection, id_of(message), consumer)
 
 
 def id_of(message: Any) -> str:
-    """Return the id of an event or a delivery, or the id that is given. Raises TypeError."""
+    """Return the id of an event or a delivery, or the given id. Raises TypeError for anything else."""
     message_id = message if isinstance(message, str) else getattr(message, "id", None)
     if not isinstance(message_id, str) or not message_id:
         raise TypeError(f"The inbox takes an event, a delivery or the id of a message, not {message!r}.")
@@ -83,9 +83,9 @@ def id_of(message: Any) -> str:
 
 
 def forget(connection: Any, *, older_than: timedelta = KEPT, limit: int = 10_000) -> int:
-    """Delete up to `limit` old marks in the transaction of the connection, and return how many there were.
+    """Delete up to `limit` old marks in the transaction of the connection, and return their number.
 
-    Takes the same connections as `once` in `with`.
+    Takes the connections that `once` takes in `with`.
     """
     kind = kind_of(connection)
     if kind not in ("sqlalchemy", "psycopg", "sqlite3"):
@@ -96,7 +96,7 @@ def forget(connection: Any, *, older_than: timedelta = KEPT, limit: int = 10_000
 
 
 async def forget_async(connection: Any, *, older_than: timedelta = KEPT, limit: int = 10_000) -> int:
-    """Like `forget`, with the connections of `once` in `async with`."""
+    """Like `forget`, for the connections that `once` takes in `async with`."""
     kind = kind_of(connection)
     if kind not in ("sqlalchemy.async", "asyncpg", "psycopg.async"):
         raise wrong_kind("inbox", connection, ASYNC, "forget" if kind else "")
@@ -139,13 +139,13 @@ async def _run_async(kind: str, connection: Any, statement: Any, values: Any) ->
 def _block(kind: str, connection: Any, mark: tuple[str, str, int]) -> Iterator[bool]:
     with ExitStack() as stack:
         if kind == "psycopg":
-            # A savepoint in an open transaction.
+            # In an open transaction, this is a savepoint.
             stack.enter_context(getattr(connection, "connection", connection).transaction())
         else:
             if not connection.in_transaction():
                 stack.enter_context(connection.begin())
             _begin_on_sqlite(connection)
-            # Also in a transaction of its own: where each statement commits, PostgreSQL refuses a savepoint.
+            # Needed after `begin` too: if each statement commits, PostgreSQL refuses the savepoint.
             stack.enter_context(connection.begin_nested())
         yield connection.execute(*marking(kind, mark)).rowcount == 1
 
@@ -168,7 +168,7 @@ async def _async_block(kind: str, connection: Any, mark: tuple[str, str, int]) -
 def _begin_on_sqlite(connection: Any) -> None:
     """Begin a transaction on SQLite, where the driver begins one only before a statement that writes.
 
-    A savepoint outside of a transaction would be one, and its release would commit.
+    A savepoint outside a transaction would start one, and its release would commit.
     """
     bound = connection.get_bind() if hasattr(connection, "get_bind") else connection
     if bound.dialect.name == "sqlite":
@@ -178,7 +178,7 @@ def _begin_on_sqlite(connection: Any) -> None:
 @contextmanager
 def _sqlite_block(kind: str, connection: Any, mark: tuple[str, str, int]) -> Iterator[bool]:
     base = getattr(connection, "connection", connection)
-    # Outside of a transaction, a savepoint is one.
+    # Outside a transaction, a savepoint starts one.
     base.execute(f"SAVEPOINT {_SAVEPOINT}")
     try:
         yield base.execute(*marking(kind, mark)).rowcount == 1

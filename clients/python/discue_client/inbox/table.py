@@ -1,4 +1,4 @@
-"""The table, as SQL."""
+"""SQL of the inbox table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _DIALECTS = ("postgresql", "sqlite")
 
 
 def create_statements(dialect: str) -> tuple[str, ...]:
-    """Return the statements that create the table. Raises ValueError for a database other than the two."""
+    """Return the statements that create the table. Raises ValueError unless the dialect is PostgreSQL or SQLite."""
     _check(dialect)
     return _CREATE
 
 
 def drop_statements(dialect: str) -> tuple[str, ...]:
-    """Return the statements that drop the table. Raises ValueError for a database other than the two."""
+    """Return the statements that drop the table. Raises ValueError unless the dialect is PostgreSQL or SQLite."""
     _check(dialect)
     return (f"DROP TABLE {TABLE}",)
 

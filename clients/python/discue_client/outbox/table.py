@@ -1,4 +1,4 @@
-"""The table, as SQL."""
+"""SQL of the outbox table."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ _DROP: dict[str, tuple[str, ...]] = {
 
 
 def create_statements(dialect: str) -> tuple[str, ...]:
-    """Return the statements that create the table. Raises ValueError for a database other than the two."""
+    """Return the statements that create the table. Raises ValueError unless the dialect is PostgreSQL or SQLite."""
     return _statements(_CREATE, dialect)
 
 
 def drop_statements(dialect: str) -> tuple[str, ...]:
-    """Return the statements that drop the table. Raises ValueError for a database other than the two."""
+    """Return the statements that drop the table. Raises ValueError unless the dialect is PostgreSQL or SQLite."""
     return _statements(_DROP, dialect)
 
 

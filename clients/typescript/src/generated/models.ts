@@ -515,9 +515,9 @@ export interface EventType {
   updated_at: number;
   /** The type of the messages. Unique in the organization. */
   type: string;
-  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  /** A `deprecated` event type is offered only to listeners that have it. Its messages are still published. */
   status: Open<"enabled" | "deprecated">;
-  /** What the messages say, for customers. */
+  /** When the event happens, for customers. */
   description?: string | undefined;
   /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. */
   json_schema?: Readonly<Record<string, unknown>> | boolean | undefined;
@@ -529,9 +529,9 @@ export interface EventType {
 export interface EventTypeBody {
   /** The type of the messages. Unique in the organization. */
   type?: string | undefined;
-  /** What the messages say, for customers. */
+  /** When the event happens, for customers. */
   description?: string | null | undefined;
-  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  /** A `deprecated` event type is offered only to listeners that have it. Its messages are still published. */
   status?: "enabled" | "deprecated" | null | undefined;
   /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. null: none. */
   json_schema?: Readonly<Record<string, unknown>> | boolean | null | undefined;
@@ -561,7 +561,7 @@ export interface FailedTransform {
   message_id: string;
   /** The type of the event. */
   type?: string | undefined;
-  /** Why it has none. */
+  /** Why the message has no body. */
   detail: string;
 }
 
@@ -604,7 +604,7 @@ export interface FilterCondition {
 export interface FilterTest {
   /** Whether the listener receives such a message. */
   matches: boolean;
-  /** Whether the types match, true without types. */
+  /** Whether the types match; true without types. */
   type_matches: boolean;
   /** The result of each condition of the filter by itself. */
   conditions: readonly Condition[];
@@ -615,7 +615,7 @@ export interface FilterTestBody {
   /** The filter to try. Default: the listener's. */
   filter?: MessageFilter | null | undefined;
   /**
-   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more. A
    * message without a type matches none. null: all messages.
    */
   types?: readonly string[] | null | undefined;
@@ -775,7 +775,7 @@ export interface Listener {
   /** Retry policy. Omitted fields use the default. */
   retry?: Retry | undefined;
   /**
-   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more. A
    * message without a type matches none. null: all messages.
    */
   types?: readonly string[] | undefined;
@@ -830,7 +830,7 @@ export interface ListenerBody {
   /** The maximum rate of requests to this listener, over all workers. */
   rate_limit?: RateLimitBody | null | undefined;
   /**
-   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more. A
    * message without a type matches none. null: all messages.
    */
   types?: readonly string[] | null | undefined;
@@ -932,7 +932,7 @@ export interface Message {
   type?: string | undefined;
   /**
    * The place of the message in its queue: higher than that of every message committed before it. Numbers may be
-   * left out.
+   * skipped.
    */
   sequence?: number | undefined;
   /** When it is delivered, if later than its creation, in milliseconds since the epoch. */
@@ -1055,8 +1055,8 @@ export interface MissedMessage {
   /** When it was missed, in milliseconds since the epoch. */
   missed_at: number;
   /**
-   * Why it was missed: it is out of attempts, expired, got a final response, was rejected for good, is too old, or
-   * has no body by the transform.
+   * Why it was missed: it ran out of attempts, expired, got a final response, was rejected for good, was too old,
+   * or could not be transformed.
    */
   reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
   /** Number of attempts. */
@@ -1096,9 +1096,9 @@ export interface NewDomain {
 export interface NewEventType {
   /** The type of the messages. Unique in the organization. */
   type: string;
-  /** What the messages say, for customers. */
+  /** When the event happens, for customers. */
   description?: string | null | undefined;
-  /** `deprecated` event types are no longer offered to listeners without them. Their messages are still published. */
+  /** A `deprecated` event type is offered only to listeners that have it. Its messages are still published. */
   status?: "enabled" | "deprecated" | null | undefined;
   /** JSON Schema (2020-12) of the data. The schema and the example have at most 65,536 bytes together. null: none. */
   json_schema?: Readonly<Record<string, unknown>> | boolean | null | undefined;
@@ -1130,7 +1130,7 @@ export interface NewListener {
   /** The maximum rate of requests to this listener, over all workers. */
   rate_limit?: RateLimitBody | null | undefined;
   /**
-   * Types or patterns, of which a message must match one: `*` stands for one word, a final `>` for one or more. A
+   * Types or patterns; a message must match at least one. `*` stands for one word, a final `>` for one or more. A
    * message without a type matches none. null: all messages.
    */
   types?: readonly string[] | null | undefined;
@@ -1268,7 +1268,7 @@ export interface Organization {
   state: Open<"active" | "suspended">;
   /** Whether listeners must be on domains of the organization, and receive nothing until these are verified. */
   require_verified_domains: boolean;
-  /** Whether messages must have one of the organization's event types, and fit its schema. Others get a 422. */
+  /** Whether each message must have one of the organization's event types and fit its schema. Others get a 422. */
   require_known_types: boolean;
   /**
    * Requests per minute of each API key; all keys together can make four times as many. 0: unlimited. Set by the
@@ -1298,7 +1298,7 @@ export interface OrganizationBody {
   retention?: number | null | undefined;
   /** Whether listeners must be on domains of the organization, and receive nothing until these are verified. */
   require_verified_domains?: boolean | null | undefined;
-  /** Whether messages must have one of the organization's event types, and fit its schema. Others get a 422. */
+  /** Whether each message must have one of the organization's event types and fit its schema. Others get a 422. */
   require_known_types?: boolean | null | undefined;
   /** Retry policy. Omitted fields use the default. */
   retry?: RetryBody | readonly number[] | null | undefined;
@@ -1427,7 +1427,7 @@ export interface PulledMessage {
   leased_until: number;
   /**
    * The place of the message in its queue: higher than that of every message committed before it. Numbers may be
-   * left out.
+   * skipped.
    */
   sequence: number;
   /** The type of the event. */
@@ -2132,11 +2132,11 @@ export interface TopicResponse {
 
 /** The results of a transform test. */
 export interface TransformTest {
-  /** Number of messages that were tried, the newest first. */
+  /** Number of messages tried, beginning with the newest. */
   tested: number;
-  /** The messages without a body, at most 100. */
+  /** The messages for which the transform failed, at most 100. */
   failed: readonly FailedTransform[];
-  /** The first three of the others. */
+  /** The first three messages that have a body. */
   succeeded: readonly Transformed[];
 }
 

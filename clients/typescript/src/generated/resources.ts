@@ -273,7 +273,7 @@ export class EventTypes {
     await this.#requester.request("DELETE", pathOf("event_types", eventType), {}, options);
   }
 
-  /** Get the catalogue as OpenAPI. The `webhooks` of an OpenAPI 3.1 document, for your customers' generators. */
+  /** Get the catalogue as OpenAPI. Returns `webhooks` of OpenAPI 3.1, for your customers' code generators. */
   async openapi(options: RequestOptions = {}): Promise<WebhooksDocument> {
     return await this.#requester.object<WebhooksDocument>("GET", pathOf("event_types.openapi.json"), "openapi", {}, options);
   }

@@ -353,12 +353,12 @@ def test_old_marks_are_forgotten_on_a_loop(url: str, opened: Async) -> None:
 
 
 @pytest.mark.parametrize("message", ["", None, 17, {"id": 17}])
-def test_argument_that_is_no_message_is_refused(message: Any) -> None:
+def test_argument_that_is_not_a_message_is_refused(message: Any) -> None:
     with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(TypeError, match="an event, a delivery or"):
         inbox.once(connection, message)
 
 
-def test_other_connections_are_refused_with_the_way_out(url: str) -> None:
+def test_unsupported_connections_are_refused_with_the_alternative(url: str) -> None:
     with (
         pytest.raises(TypeError, match=r"The inbox takes a Session .*, not builtins\.object\.$"),
         inbox.once(object(), "a"),

@@ -77,7 +77,7 @@ def passes(**options: Any) -> Callable[[Any], Any]:
     return lambda function: function
 
 
-def test_first_example_takes_the_goods_once_as_does_the_one_of_fastapi(sessions: sessionmaker[Session]) -> None:
+def test_first_example_and_fastapi_example_take_the_goods_once(sessions: sessionmaker[Session]) -> None:
     take = names_of(FIRST, Session=sessions, update=update, Stock=Stock)["take_goods"]
     app = SimpleNamespace(post=lambda _path, **options: passes(**options))
     receive = names_of(FASTAPI, app=app, take_goods=take)["receive"]

@@ -33,7 +33,7 @@ def _definition(connection: Connection) -> object:
     return columns, indexes, found.get_pk_constraint("discue_inbox")["constrained_columns"]
 
 
-def test_alembic_creates_what_the_table_of_sqlalchemy_describes_and_drops_all_of_it(connection: Connection) -> None:
+def test_alembic_creates_and_drops_the_table_that_sqlalchemy_describes(connection: Connection) -> None:
     metadata = MetaData()
     inbox_table(metadata)
     context = MigrationContext.configure(connection)
@@ -62,7 +62,7 @@ def test_sqlalchemy_creates_the_table_of_the_sql(connection: Connection) -> None
     assert inspect(connection).get_table_names() == []
 
 
-def test_other_database_is_refused_with_the_names_of_those_that_work() -> None:
+def test_unsupported_database_is_refused_with_the_supported_ones() -> None:
     for statements in (create_statements, drop_statements):
         with pytest.raises(ValueError, match="The inbox works on PostgreSQL and SQLite, not on mysql"):
             statements("mysql")

@@ -32,7 +32,7 @@ def functions(connection: Connection) -> list[str]:
     return [str(row[0]) for row in found]
 
 
-def test_alembic_creates_what_the_table_of_sqlalchemy_describes_and_drops_all_of_it(connection: Connection) -> None:
+def test_alembic_creates_and_drops_the_table_that_sqlalchemy_describes(connection: Connection) -> None:
     metadata = MetaData()
     outbox_table(metadata)
     context = MigrationContext.configure(connection)
@@ -86,6 +86,6 @@ def test_sqlite_never_gives_a_number_twice() -> None:
     connection.close()
 
 
-def test_other_database_is_refused_with_the_names_of_those_that_work() -> None:
+def test_unsupported_database_is_refused_with_the_supported_ones() -> None:
     with pytest.raises(ValueError, match="works on PostgreSQL and SQLite, not on mysql"):
         create_statements("mysql")

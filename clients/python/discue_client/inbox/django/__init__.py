@@ -39,7 +39,7 @@ def once(message: Event[Any] | str, *, consumer: str = "", using: str = "default
 
 
 def forget(*, older_than: timedelta = KEPT, limit: int = 10_000, using: str = "default") -> int:
-    """Delete up to `limit` old marks, and return how many there were."""
+    """Delete up to `limit` old marks, and return their number."""
     with connections[using].cursor() as cursor:
         cursor.execute(*forgetting("django", older_than, limit))
         count: int = cursor.rowcount
