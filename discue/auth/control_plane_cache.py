@@ -5,8 +5,10 @@ found.
 """
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Generic, Literal, TypeVar
 
@@ -110,13 +112,16 @@ class EventTypeRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class LruCache(Generic[Key, Item]):
-    """An LRU cache with at most `limit` items. Each item has tags, which name what it depends on."""
+    """An LRU cache with at most `limit` items. Each item has tags, which name what it depends on.
+
+    The last tag is the organization. An organization with over half of a full cache evicts its own oldest item.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._items: OrderedDict[Key, Item] = OrderedDict()
         self._tags: dict[Key, frozenset[int]] = {}
-        self._keys_by_tag: dict[int, set[Key]] = {}
+        self._keys_by_tag: dict[int, dict[Key, None]] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -135,9 +140,10 @@ class LruCache(Generic[Key, Item]):
         self._items[key] = item
         self._tags[key] = frozenset(tags)
         for tag in self._tags[key]:
-            self._keys_by_tag.setdefault(tag, set()).add(key)
+            self._keys_by_tag.setdefault(tag, {})[key] = None
         if len(self._items) > self._limit:
-            self._remove(next(iter(self._items)))
+            own = self._keys_by_tag[tags[-1]]
+            self._remove(next(iter(own if len(own) > self._limit // 2 else self._items)))
 
     def invalidate(self, tag: int) -> None:
         for key in tuple(self._keys_by_tag.get(tag, ())):
@@ -152,7 +158,7 @@ class LruCache(Generic[Key, Item]):
         self._items.pop(key, None)
         for tag in self._tags.pop(key, ()):
             keys = self._keys_by_tag[tag]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._keys_by_tag[tag]
 
@@ -208,6 +214,8 @@ class ControlPlaneCache:
         self._caches = (
             *(self._keys, self._queues, self._topics, self._checked_queues, self._event_types, self._names),
         )
+        self._compiling = asyncio.Lock()
+        self._compiling_for: weakref.WeakValueDictionary[int, asyncio.Lock] = weakref.WeakValueDictionary()
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
@@ -250,11 +258,17 @@ class ControlPlaneCache:
         known = self.cached_queue(organization, public_id)
         if known is not None:
             return known
+        schema: str | None = None
+        checker: SchemaValidator | None = None
         while True:
             version, queue, owner = await self._store.read(lambda tx: _read_queue(tx, organization, public_id))
             if queue is None or owner is None:
                 raise NotFound
-            record = await self._queue_record(queue, owner)
+            # Other changes may pass while a schema is compiled: compile it again only if it differs.
+            if queue.schema != schema:
+                schema = queue.schema
+                checker = await self._compiled(organization, schema, queue.schema_language)
+            record = self._queue_record(queue, owner, checker)
             if version >= self._version:
                 kept = self._queues if record.checker is None else self._checked_queues
                 kept.put((organization, public_id), record, (record.id, organization))
@@ -263,11 +277,17 @@ class ControlPlaneCache:
     async def topic(self, organization: int, public_id: str) -> TopicRecord:
         """Return the topic. Raises NotFound."""
         known = self._topics.get((organization, public_id))
+        channels: list[Channel] = []
+        ways: tuple[Way, ...] = ()
         while known is None:
             version, topic, found, owner = await self._store.read(lambda tx: _read_topic(tx, organization, public_id))
             if topic is None or owner is None:
                 raise NotFound
-            ways = await _ways(found)
+            if found != channels:
+                channels = found
+                # Compiling the filters of 50 channels takes up to 1 s.
+                is_long = any(channel.filter for channel in found)
+                ways = await self._in_turn(organization, partial(_ways, found)) if is_long else _ways(found)
             if version >= self._version:
                 quotas = quotas_of(owner.settings, self._quotas)
                 known = TopicRecord(
@@ -287,11 +307,15 @@ class ControlPlaneCache:
     async def event_type(self, organization: int, event_type: str) -> EventTypeRecord:
         """Return an event type of the catalogue. Raises NotFound."""
         known = self._event_types.get((organization, event_type))
+        schema: str | None = None
+        checker: SchemaValidator | None = None
         while known is None:
             version, found = await self._store.read(lambda tx: _read_event_type(tx, organization, event_type))
             if found is None:
                 raise NotFound
-            checker = None if found.json_schema is None else await _compiled(found.json_schema, "json_schema")
+            if found.json_schema != schema:
+                schema = found.json_schema
+                checker = await self._compiled(organization, schema, "json_schema")
             if version >= self._version:
                 known = EventTypeRecord(checker)
                 self._event_types.put((organization, event_type), known, (found.id, organization))
@@ -391,8 +415,20 @@ class ControlPlaneCache:
                 self._keys.put(_digest(presented), record, (key.id, key.organization))
                 return record
 
-    async def _queue_record(self, queue: Queue, owner: Organization) -> QueueRecord:
-        checker = None if queue.schema is None else await _compiled(queue.schema, queue.schema_language)
+    async def _compiled(
+        self, organization: int, schema: str | None, language: SchemaLanguage
+    ) -> SchemaValidator | None:
+        # Compiling 200 patterns takes up to 0.3 s.
+        compiled = partial(compile_schema, schema or "", language)
+        return None if schema is None else await self._in_turn(organization, compiled)
+
+    async def _in_turn(self, organization: int, compiled: Callable[[], Item]) -> Item:
+        """Compile in a thread, one at a time. Organizations take turns, however much each has to compile."""
+        own = self._compiling_for.setdefault(organization, asyncio.Lock())
+        async with own, self._compiling:
+            return await asyncio.to_thread(compiled)
+
+    def _queue_record(self, queue: Queue, owner: Organization, checker: SchemaValidator | None) -> QueueRecord:
         limit = self._max_message_bytes if queue.max_message_bytes is None else queue.max_message_bytes
         quotas = quotas_of(owner.settings, self._quotas)
         return QueueRecord(
@@ -442,11 +478,6 @@ def _digest(presented: str) -> bytes:
     return sha256(presented.encode(errors="surrogatepass")).digest()
 
 
-async def _compiled(schema: str, language: SchemaLanguage) -> SchemaValidator:
-    # Compiling 200 patterns takes up to 0.3 s.
-    return await asyncio.to_thread(compile_schema, schema, language)
-
-
 async def _read_event_type(tx: Transaction, organization: int, event_type: str) -> tuple[int, EventType | None]:
     found = await event_types.of_type(tx, organization, event_type)
     return await feed.head(tx), found
@@ -473,20 +504,16 @@ async def _read_topic(
     return await feed.head(tx), topic, found, await organizations.get(tx, organization)
 
 
-async def _ways(channels: Sequence[Channel]) -> tuple[Way, ...]:
-    def compiled() -> tuple[Way, ...]:
-        return tuple(
-            Way(
-                channel.alias,
-                channel.queue_public_id,
-                None if channel.pattern is None else parse_pattern(channel.pattern),
-                None if channel.filter is None else compile_filter(channel.filter),
-            )
-            for channel in channels
+def _ways(channels: Sequence[Channel]) -> tuple[Way, ...]:
+    return tuple(
+        Way(
+            channel.alias,
+            channel.queue_public_id,
+            None if channel.pattern is None else parse_pattern(channel.pattern),
+            None if channel.filter is None else compile_filter(channel.filter),
         )
-
-    # Compiling the filters of 50 channels takes up to 1 s.
-    return await asyncio.to_thread(compiled) if any(channel.filter for channel in channels) else compiled()
+        for channel in channels
+    )
 
 
 async def _read_key(tx: Transaction, public_id: str) -> tuple[int, ApiKey | None, Organization | None]:

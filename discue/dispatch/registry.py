@@ -24,6 +24,7 @@ from discue.domain.errors import DiscueError, StoreDamaged, Unavailable
 from discue.store import workers
 from discue.store.cursors import LAST_CURSOR, LaneRecord, lanes_after, lanes_of, release, renew_tokens
 from discue.store.engine import CursorKey, QueueKey, Transaction
+from discue.store.group_commit import call_apart
 from discue.store.time_slice import TimeSlice
 
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -317,7 +318,7 @@ class LaneRegistry:
             key = next(iter(self._waking))
             head = self._waking.pop(key)
             if (lane := self._wake_in_slice(key)) is not None and lane.backlog.on_head(head):
-                lane.pump()
+                call_apart(lane.pump)
             if self._waking_slice.is_over:
                 await asyncio.sleep(0)
 
@@ -469,7 +470,7 @@ class LaneRegistry:
     def _begin(self, lanes: Sequence[Lane]) -> None:
         for lane in lanes:
             if not lane.is_closed:
-                lane.begin(self._heads.get((lane.record.organization, lane.record.queue), 0))
+                call_apart(lane.begin, self._heads.get((lane.record.organization, lane.record.queue), 0))
 
     def _make(self, record: LaneRecord) -> Lane | None:
         """Return a new lane that has not begun.

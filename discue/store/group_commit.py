@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import repeat
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
@@ -14,6 +14,7 @@ from discue.observability.metrics import Histogram
 from discue.store.engine import Append, Batch, BatchOutcome, Engine, Settle, TopicAppend, Work
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 A = TypeVar("A", Append, TopicAppend)
 
 APPEND_ROWS: Final = 512
@@ -357,10 +358,10 @@ class GroupCommit:
         return sources, settles
 
 
-def call_apart(function: Callable[[T], None], argument: T) -> None:
+def call_apart(function: Callable[[*Ts], None], *arguments: *Ts) -> None:
     """Call a function, and hand its failure to the event loop's handler instead of the caller."""
     try:
-        function(argument)
+        function(*arguments)
     except Exception as error:  # Handed to the loop's handler
         context = {"message": "a callback failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)

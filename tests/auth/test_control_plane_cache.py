@@ -1,5 +1,7 @@
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,12 +9,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from discue.auth import control_plane_cache
 from discue.auth.control_plane_cache import ControlPlaneCache, KeyRejected, LruCache
 from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
 from discue.domain.errors import NotFound
+from discue.domain.schemas import compile_schema, parse_schema
 from discue.domain.scopes import Scope
 from discue.store import api_keys as key_rows
 from discue.store import feed
@@ -288,14 +292,20 @@ class CacheBesideAModel(RuleBasedStateMachine):
         super().__init__()
         self.cache: LruCache[int, tuple[int, ...]] = LruCache(LIMIT)
         self.model: OrderedDict[int, tuple[int, ...]] = OrderedDict()
+        self.put_at: dict[int, int] = {}
+        self.puts = 0
 
-    @rule(key=KEYS, tags=st.lists(TAGS, max_size=2).map(tuple))
+    @rule(key=KEYS, tags=st.lists(TAGS, min_size=1, max_size=2).map(tuple))
     def put(self, key: int, tags: tuple[int, ...]) -> None:
         self.cache.put(key, tags, tags)
         self.model.pop(key, None)
         self.model[key] = tags
+        self.puts += 1
+        self.put_at[key] = self.puts
         if len(self.model) > LIMIT:
-            self.model.popitem(last=False)
+            own = [each for each, known in self.model.items() if tags[-1] in known]
+            is_most = len(own) > LIMIT // 2
+            del self.model[min(own, key=self.put_at.__getitem__) if is_most else next(iter(self.model))]
 
     @rule(key=KEYS)
     def get(self, key: int) -> None:
@@ -326,3 +336,41 @@ class CacheBesideAModel(RuleBasedStateMachine):
 
 TestLruCache = CacheBesideAModel.TestCase
 TestLruCache.settings = settings(max_examples=30)
+
+
+async def test_schema_is_compiled_once_while_other_changes_pass(
+    cast: Cast, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = QueueFields(schema=parse_schema(b'{"type": "number"}', "json_schema"))
+    queue = (await queues.create(cast.control, cast.alice.principal, fields)).queue
+    compiled: list[str] = []
+
+    async def change_another() -> None:
+        await queues.create(cast.control, cast.charlie.principal, QueueFields())
+        await worker.cache.catch_up()
+
+    def counted(schema: str, language: Any) -> Any:
+        compiled.append(schema)
+        asyncio.run_coroutine_threadsafe(change_another(), loop).result()
+        return compile_schema(schema, language)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(control_plane_cache, "compile_schema", counted)
+    record = await worker.cache.queue(queue.organization, queue.public_id)
+    assert record.checker is not None
+    assert len(compiled) == 1
+
+
+async def test_organizations_take_turns_to_compile(worker: Worker) -> None:
+    order: list[int] = []
+    cache = worker.cache
+    waiting = [cache._in_turn(each, partial(order.append, each)) for each in (1, 1, 1, 2)]
+    await asyncio.gather(*waiting)
+    assert order == [1, 2, 1, 1]
+
+
+def test_organization_with_over_half_of_a_cache_evicts_its_own_items() -> None:
+    cache: LruCache[str, int] = LruCache(4)
+    for key, organization in (("a", 1), ("b", 2), ("c", 2), ("d", 2), ("e", 2)):
+        cache.put(key, organization, (ord(key), organization))
+    assert [key for key in "abcde" if cache.get(key)] == ["a", "c", "d", "e"]

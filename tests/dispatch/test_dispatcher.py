@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from discue.dispatch import dispatcher, timers
+from discue.dispatch import delivery_rules, dispatcher, timers
 from discue.dispatch.lane.context import Tuning
 from discue.dispatch.lane.lane import Lane
 from discue.dispatch.lane.limits import LANES_PER_TURN
@@ -58,6 +58,25 @@ async def test_a_listener_that_hangs_does_not_delay_another(stage: Stage) -> Non
     assert (await stage.counts(healthy)).acknowledged == 300
     assert len(stage.courier.in_flight) == LIMITS.listener_max_in_flight
     assert (await stage.counts(hanging)).pending == 300
+
+
+async def test_lane_that_fails_does_not_stop_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = KeyError("a defect of a library")
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(delivery_rules, "transformed", fail)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    queue = await stage.queue(await stage.organization())
+    await stage.listener(queue, DeliveryOptions(transform="data"))
+    healthy = await stage.listener(queue)
+    await stage.start()
+    message, *_ = await stage.publish(queue)
+    assert [(sent.listener_id, sent.message_id) for sent in stage.courier.sent] == [(healthy.public_id, message)]
+    assert failures
+    assert set(failures) == {failure}
 
 
 async def test_the_lanes_of_a_deleted_queue_end_and_record_nothing(stage: Stage) -> None:

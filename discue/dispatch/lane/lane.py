@@ -1,5 +1,6 @@
 """A lane: delivers the messages of one cursor in their order, a bounded number at once, until each is settled."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -228,11 +229,18 @@ class Lane:
             self.backlog.on_published(entries, may_hold=self._can_start)
 
     def pump(self) -> None:
-        """Start whatever may start now, in this lane and in those that share its listener."""
-        if self.limits.fair_share is None:
-            self.start()
-        else:
-            self.limits.fair_share.pump(self.limits)
+        """Start whatever may start now, in this lane and in those that share its listener.
+
+        A failure goes to the event loop's handler: the caller has other lanes to pump.
+        """
+        try:
+            if self.limits.fair_share is None:
+                self.start()
+            else:
+                self.limits.fair_share.pump(self.limits)
+        except Exception as error:  # Handed to the loop's handler
+            context = {"message": "a lane failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def start(self) -> None:
         """Start whatever may start now in this lane, and read more if needed."""
