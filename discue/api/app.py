@@ -15,6 +15,7 @@ from discue.api.router import Match, PathNames, Router, give_name
 from discue.api.structs import ResourceBody
 from discue.config.settings import Settings
 from discue.domain.errors import (
+    REASONS,
     BadRequest,
     DiscueError,
     Forbidden,
@@ -115,6 +116,14 @@ class App:
         await self._admission.admit(call, needs_key=found.route.needs is not None)
         if call.scope.query_string:
             require_known(call.scope.query_string, found.route.known_parameters)
+        try:
+            return await self._handle_found(call, found)
+        except NotFound as error:
+            if found.ids and error.detail == REASONS["not_found"].meaning:
+                raise found.absent() from None
+            raise
+
+    async def _handle_found(self, call: Call, found: Match) -> bytes:
         if found.has_names:
             return await self._handle_named(call, found)
         try:

@@ -8,12 +8,12 @@ from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from discue.api.structs import NOT_SENT, Body
+from discue.api.structs import NOT_SENT, READ_ONLY, Body
 from discue.domain import cloudevents
 from discue.domain.cloudevents import PREFIX, EventMessage
 from discue.domain.errors import BadRequest, Fault, PayloadTooLarge, below, escaped, invalid
 from discue.domain.json_text import MOST_LEVELS, SHORTEST_TOO_DEEP, is_too_deep
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives
 from discue.http.negotiation import is_json, is_of_type
 from discue.http.pipeline import given_twice
 from discue.http.rsgi import HttpHeaders
@@ -55,6 +55,10 @@ _JSON_TYPES = {
     "object": "an object",
     "array": "an array",
 }
+# Not at the end of the body: there, the other half may be what is missing.
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F]|[\\u0-9a-fA-F]{0,5}\Z)"
+)
 _UNDECODABLE = (UnicodeDecodeError, msgspec.DecodeError, RecursionError, json.JSONDecodeError)
 _SHOWN_NAME = 100
 
@@ -147,7 +151,7 @@ def _decode_events(decode: Callable[[bytes], T], content: bytes, opaque: Callabl
         _reject_deep(opaque(value))
         _reject_duplicates(_skeleton(content, opaque(value)))
     except _UNDECODABLE as error:
-        _explain(error)
+        _explain(error, None, content)
     return value
 
 
@@ -156,10 +160,10 @@ def _reject_deep(values: Sequence[msgspec.Raw]) -> None:
         raise RecursionError
 
 
-def _explain(error: Exception, kind: type[Body] | None = None, content: bytes = b"") -> NoReturn:
+def _explain(error: Exception, kind: type[Body] | None, content: bytes) -> NoReturn:
     if isinstance(error, json.JSONDecodeError):
         # Happens only if one of the opaque values also occurs across the borders of others.
-        raise BadRequest("The body is ambiguous.", code="duplicate_field") from None
+        raise BadRequest("The body is ambiguous: send each field once.", code="duplicate_field") from None
     if isinstance(error, UnicodeDecodeError):
         raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from None
     if isinstance(error, RecursionError):
@@ -169,6 +173,9 @@ def _explain(error: Exception, kind: type[Body] | None = None, content: bytes = 
         message = (
             str(error).removeprefix("JSON is malformed: ").replace("Input data was truncated", "it ends too early")
         )
+        # The decoder looks for the other half at the bytes that follow, and reports what it finds there.
+        if re.search("too early|escape", message) and (lone := _LONE_SURROGATE.search(content)):
+            message = f"{lone[1].decode()} (byte {lone.start(1)}) is half of a surrogate pair: send both halves"
         raise BadRequest(f"The body is not JSON: {message}.", code="invalid_json") from None
     raise body_error(str(error), kind, content) from None
 
@@ -179,6 +186,9 @@ def body_error(message: str, kind: type[Body] | None, content: bytes = b"") -> B
     what, path = match.groups() if match else (message, "")
     steps = [step[1] or step[2] or "*" for step in _STEP.finditer(path or "")]
     pointer, code = "".join(f"/{step}" for step in steps), "wrong_type"
+    if pointer.endswith("/headers/*") and (sent := _sent(content, steps[:-2])):
+        wrong = (name for name, value in (sent.headers or {}).items() if bytes(value)[:1] != b'"')
+        pointer = below(pointer.removesuffix("/*"), next(wrong, "*"))
     types = [] if kind is None else [*_types_at(_type_of(kind), steps)]
     if unknown := _UNKNOWN.fullmatch(what):
         code, name = "unknown_field", unknown[1][:_SHOWN_NAME]
@@ -223,33 +233,43 @@ def _is_time(kind: msgspec.inspect.Type) -> bool:
     return described is not None and _EPOCH in described.get("description", "")
 
 
-class _SentData(msgspec.Struct):
-    """The data in a body. Other fields are skipped and take no memory."""
+class _SentFields(msgspec.Struct):
+    """The fields of a message that errors depend on. Others are skipped and take no memory."""
 
     data: msgspec.Raw = NOT_SENT
     data_base64: msgspec.Raw = NOT_SENT
+    headers: dict[str, msgspec.Raw] | None = None
 
 
 class _SentBatch(msgspec.Struct):
-    messages: list[_SentData]
+    messages: list[_SentFields]
 
 
-_sent_data = msgspec.json.Decoder(_SentData).decode
+_sent_message = msgspec.json.Decoder(_SentFields).decode
 _sent_batch = msgspec.json.Decoder(_SentBatch).decode
 
 
 def _hint(name: str, kinds: Sequence[msgspec.inspect.StructType], steps: Sequence[str], content: bytes) -> str:
-    """Return the end of the error about an unknown field: its remedy, or "" if none is known."""
-    hint = suggestion(name, [field.encode_name for kind in kinds for field in kind.fields])
+    """Return the end of the error about an unknown field: its remedy."""
+    hint = alternatives(name, [field.encode_name for kind in kinds for field in kind.fields if not _is_ignored(field)])
     needs_data = any(_OPAQUE in kind.cls.exactly_one for kind in kinds if issubclass(kind.cls, Body))
-    if not needs_data or hint == suggestion(_OPAQUE, [_OPAQUE]):
+    if not needs_data or hint == alternatives(_OPAQUE, [_OPAQUE]):
         return hint
+    sent = _sent(content, steps)
+    return hint if sent is None or sent.data or sent.data_base64 else '; wrap it in `data`: {"data": {…}}'
+
+
+def _sent(content: bytes, steps: Sequence[str]) -> _SentFields | None:
+    """Return the fields of the message, or other body, at a place; None if the body has another fault after it."""
     try:
-        sent = _sent_batch(content).messages[int(steps[-1])] if steps else _sent_data(content)
+        return _sent_batch(content).messages[int(steps[-1])] if steps else _sent_message(content)
     except _UNDECODABLE:
-        # The body has another fault after the field.
-        return hint
-    return hint if sent.data or sent.data_base64 else '; wrap it in `data`: {"data": {…}}'
+        return None
+
+
+def _is_ignored(field: msgspec.inspect.Field) -> bool:
+    described = field.type.extra_json_schema if isinstance(field.type, msgspec.inspect.Metadata) else None
+    return described is not None and described.get("description") == READ_ONLY
 
 
 def _json_types(names: str) -> str:

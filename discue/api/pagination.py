@@ -10,10 +10,11 @@ import msgspec
 from discue.api.delivery_options import KEY_LIMITS
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, within
 from discue.domain.attempts import AttemptState
+from discue.domain.clock import IN_SECONDS, is_in_seconds
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
 from discue.domain.model import LONGEST_CUSTOMER, MISSED_REASONS, DeliveryState
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives
 from discue.store.missed_scan import POSITION_PATTERN
 from discue.store.pagination import DEEPEST_ITEM, FIRST_PAGE
 
@@ -61,6 +62,14 @@ class Parameter(msgspec.Struct, frozen=True):
         return malformed(f"?{self.name}", rule, code="invalid_parameter")
 
 
+class _CreationTime(Parameter, frozen=True):
+    def parse(self, text: str) -> str | int:
+        instant = super().parse(text)
+        if is_in_seconds(int(instant)):
+            raise self.wrong(IN_SECONDS)
+        return instant
+
+
 def rows_of(query: str) -> int:
     """Return the largest number of rows of a page for a query, which may be invalid."""
     found = _PER_PAGE.search(query)
@@ -83,16 +92,19 @@ def text_parameter(
 
 
 def id_parameter(name: str, description: str) -> Parameter:
-    return text_parameter(name, description, EXAMPLE_IDS["queue_id"], "must be an id", pattern=PUBLIC_ID)
+    rule = "must be an id: 21 letters and digits"
+    return text_parameter(name, description, EXAMPLE_IDS["queue_id"], rule, pattern=PUBLIC_ID)
 
 
 def number_parameter(name: str, description: str, bounds: range, default: int) -> Parameter:
     return Parameter(name, description, {"type": "integer", **within(bounds), "default": default}, default)
 
 
-def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
+def time_parameter(
+    name: str, description: str, example: int, latest: int = _LATEST, *, kind: type[Parameter] = Parameter
+) -> Parameter:
     schema = {"type": "integer", "minimum": 0, "maximum": latest}
-    return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
+    return kind(name, description, schema, example, "must be a time in milliseconds since the epoch")
 
 
 def _without_default(parameter: Parameter) -> Parameter:
@@ -101,7 +113,7 @@ def _without_default(parameter: Parameter) -> Parameter:
 
 
 def _missed_position(name: str, description: str) -> Parameter:
-    rule = "must be a position from a link"
+    rule = "must be a position from `_links.next` or `_links.prev`"
     return text_parameter(name, description, "0LygHAWm4JB00000000004", rule, pattern=POSITION_PATTERN)
 
 
@@ -111,11 +123,11 @@ def _name_parameter(name: str, description: str, example: str, longest: int = 25
 
 
 def _creation_times(what: str) -> tuple[Parameter, Parameter]:
+    after = f"Only {what} later than this, in milliseconds since the epoch."
+    before = f"Only {what} earlier than this, in milliseconds since the epoch."
     return (
-        time_parameter("created_after", f"Only {what} later than this, in milliseconds since the epoch.", 0),
-        time_parameter(
-            "created_before", f"Only {what} earlier than this, in milliseconds since the epoch.", 1_893_456_000_000
-        ),
+        time_parameter("created_after", after, 0, kind=_CreationTime),
+        time_parameter("created_before", before, 1_893_456_000_000, kind=_CreationTime),
     )
 
 
@@ -236,7 +248,7 @@ def require_known(query: str, known: Iterable[str]) -> None:
     for part in query.split("&"):
         name = unquote_plus(part.partition("=")[0])[:_SHOWN_NAME]
         if name and name not in known:
-            raise malformed(f"?{name}", "is not known" + suggestion(name, known), code="unknown_parameter")
+            raise malformed(f"?{name}", "is not known" + alternatives(name, known), code="unknown_parameter")
 
 
 def read_parameters(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:

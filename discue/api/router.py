@@ -14,7 +14,7 @@ from discue.control import search
 from discue.control.context import ControlContext
 from discue.control.search import UNKNOWN, PathStep
 from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
-from discue.domain.errors import MethodNotAllowed, NotFound, invalid
+from discue.domain.errors import REASONS, MethodNotAllowed, NotFound, invalid
 from discue.domain.event_types import check_type
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Principal
@@ -62,6 +62,16 @@ class Match(NamedTuple):
     """The route that creates what `PUT` on this one names, if no resource has that name."""
     below: Collection[str] = ()
     """The fixed steps that can follow the path."""
+
+    def absent(self) -> NotFound:
+        """Return the error for a path that names something that does not exist, with the ids as the client gave them.
+
+        It is the same if a resource above does not exist, or belongs to another organization.
+        """
+        steps = [step for step in self.route.path.split("/") if step.startswith("{")]
+        named = [f'{_noun(step[1:-1])} "{text}"' for step, text in zip(steps, self.ids, strict=True)]
+        sentence = " of ".join(reversed(named)) + " not found."
+        return NotFound(f"{sentence[:1].upper()}{sentence[1:]} {REASONS['not_found'].remedy}")
 
 
 @dataclass(eq=False, slots=True)
@@ -230,11 +240,11 @@ class PathNames:
         close = await search.similar_alias(self._control, principal, step, named.ids[first - 1] if first else "")
         if close:
             return NotFound(f"{sentence.removesuffix('.')}{close}")
-        return NotFound(f"{sentence} GET {_collection(given, first)} lists the {_word(step.kind)}s.")
+        return NotFound(f"{sentence} GET {_collection(given, first)} lists the {_noun(step.kind)}s.")
 
     def _missing(self, given: Match, ids: Sequence[str], method: str) -> Match:
         first = ids.index(UNKNOWN)
-        word = _word(given.route.kinds[first])
+        word = _noun(given.route.kinds[first])
         detail = f'{word[:1].upper()}{word[1:]} "{given.ids[first]}" not found.'
         maker = given.maker
         if maker is None or method != "PUT" or first != len(ids) - 1:
@@ -251,8 +261,9 @@ def give_name(body: ResourceBody, name: str) -> None:
     setattr(body, body.handles[0], name)
 
 
-def _word(kind: str | None) -> str:
-    return str(kind).replace("api_key", "API key")
+def _noun(kind: str | None) -> str:
+    """Return the word for a kind of resource, or for the name of a step in braces."""
+    return str(kind).removesuffix("_id").replace("api_key", "API key").replace("_", " ")
 
 
 def _steps(given: Match) -> list[PathStep]:

@@ -14,7 +14,7 @@ from discue.backup.archive import read_header
 from discue.backup.create import backup_keys, newest_of
 from discue.backup.destination import destination_of
 from discue.backup.restore import selected_backup, unpack_and_check
-from discue.cli.command import Invocation, open_once, operator_command, utc
+from discue.cli.command import DEVELOPMENT_DATABASE, Invocation, open_once, operator_command, utc
 from discue.cli.declarations import Command, option
 from discue.cli.health import HealthTarget, response_of
 from discue.cli.output import say
@@ -151,6 +151,9 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("database", f"{settings.database_shown} is writable; {_schema_state(found, settings)}")
     else:
         yield Finding("database", f"{settings.database_shown} does not exist; {_first_start('it', settings)}")
+        if DEVELOPMENT_DATABASE.is_file():
+            own = f"{DEVELOPMENT_DATABASE} is that of `discue dev`"
+            yield Finding("database", f"{own}: `discue check --database sqlite:///{DEVELOPMENT_DATABASE}` checks it")
     yield from encryption_findings(settings, decode(found.encryption))
 
 

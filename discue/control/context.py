@@ -344,15 +344,17 @@ def chosen(stored: T, given: T | UnsetType | None, default: T) -> T:
     return default if given is None else given
 
 
-def within(stored: int | None, given: int | UnsetType | None, pointer: str, bounds: range) -> int | None:
+def within(
+    stored: int | None, given: int | UnsetType | None, pointer: str, bounds: range, *, unit: str = ""
+) -> int | None:
     """Return the value of a field after a request. Raises Unprocessable if it is sent and out of bounds."""
     if isinstance(given, int) and given not in bounds:
-        raise invalid(pointer, out_of(bounds))
+        raise invalid(pointer, out_of(bounds, unit))
     return chosen(stored, given, None)
 
 
-def out_of(bounds: range) -> str:
-    return f"must be from {bounds.start} to {bounds.stop - 1}"
+def out_of(bounds: range, unit: str = "") -> str:
+    return f"must be from {bounds.start} to {bounds.stop - 1} {unit}".rstrip()
 
 
 def require_none(faults: Sequence[Fault], *, code: str = "invalid_value") -> None:

@@ -258,7 +258,7 @@ async def _settled_seqs(
             faults.append(Fault(f"/messages/{index}", other))
         elif seq not in missed_ones and seq not in acknowledged:
             faults.append(Fault(f"/messages/{index}", unknown))
-    require_none(faults[:_FAULTS_SHOWN])
+    require_none(faults[:_FAULTS_SHOWN], code="unknown_reference")
     return seqs, acknowledged
 
 

@@ -81,7 +81,9 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
     sent = fields.headers
     changed = DeliveryOptions(
         headers=stored.headers if isinstance(sent, UnsetType) else check_headers(sent or {}, "/headers"),
-        timeout_seconds=within(stored.timeout_seconds, fields.timeout_seconds, "/timeout", TIMEOUT_SECONDS),
+        timeout_seconds=within(
+            stored.timeout_seconds, fields.timeout_seconds, "/timeout", TIMEOUT_SECONDS, unit="seconds"
+        ),
         max_in_flight=within(stored.max_in_flight, fields.max_in_flight, "/max_in_flight", MAX_IN_FLIGHT),
         rate_limit=_chosen_rate(stored.rate_limit, fields.rate_limit),
         retry=chosen_retry(stored.retry, fields.retry),
@@ -89,7 +91,9 @@ def changed_options(stored: DeliveryOptions, fields: OptionFields, mode: Listene
         filter=chosen(stored.filter, fields.filter, None),
         transform=chosen(stored.transform, fields.transform, None),
         format=one_of(FORMATS, chosen(stored.format, fields.format, "plain"), "/format"),
-        lease_seconds=within(stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS),
+        lease_seconds=within(
+            stored.lease_seconds, fields.lease_seconds, "/lease_seconds", LEASE_SECONDS, unit="seconds"
+        ),
         authentication=stored.authentication,
         trace=one_of(TRACE_MODES, chosen(stored.trace, fields.trace, "propagate"), "/trace"),
         description=chosen(stored.description, fields.description, ""),
@@ -138,7 +142,8 @@ def _chosen_rate(stored: RateLimit | None, given: RateFields | UnsetType | None)
         return None
     faults = []
     if not LOWEST_RATE <= given.per_second <= HIGHEST_RATE:
-        faults.append(Fault("/rate_limit/per_second", f"must be from {LOWEST_RATE} to {HIGHEST_RATE:.0f}"))
+        rule = f"must be from {LOWEST_RATE} to {HIGHEST_RATE:.0f} requests per second"
+        faults.append(Fault("/rate_limit/per_second", rule))
     if given.burst is not None and given.burst not in BURST:
         faults.append(Fault("/rate_limit/burst", out_of(BURST)))
     require_none(faults)
@@ -149,7 +154,7 @@ def _schedule_faults(schedule: tuple[int, ...], pointer: str) -> list[Fault]:
     if len(schedule) > DELAYS_LIMIT:
         return [Fault(pointer, f"must have at most {DELAYS_LIMIT} delays")]
     return [
-        Fault(f"{pointer}/{index}", out_of(DELAY_SECONDS))
+        Fault(f"{pointer}/{index}", out_of(DELAY_SECONDS, "seconds"))
         for index, delay in enumerate(schedule)
         if delay not in DELAY_SECONDS
     ]
@@ -195,7 +200,7 @@ def changed_listener(
 ) -> Listener:
     """Return the listener after a request. The version of a new listener is 0 before it, and 1 in the store."""
     if fields.mode is not None and one_of(MODES, fields.mode, "/mode") != stored.mode:
-        raise invalid("/mode", "cannot be changed after the listener is created", code="immutable_field")
+        raise invalid("/mode", "cannot be changed: create another listener instead", code="immutable_field")
     options = changed_options(stored.options, fields.options, stored.mode)
     if not isinstance(asked, UnsetType):
         options = msgspec.structs.replace(options, authentication=None if asked is None else asked.public)

@@ -238,13 +238,17 @@ def _check_system_queue(stored: Queue, changed: Queue) -> None:
 def _changed(stored: Queue, fields: QueueFields, alias: str, now: int) -> Queue:
     """Return the queue after a request. The version of a new queue is 0 before it, and 1 in the store."""
     retention, size = fields.retention_seconds, fields.max_message_bytes
-    retention = within(stored.retention_seconds, retention, "/retention", range(LONGEST_RETENTION_SECONDS + 1))
-    size = within(stored.max_message_bytes, size, "/max_message_bytes", range(1, LARGEST_MESSAGE_BYTES + 1))
+    retention = within(
+        stored.retention_seconds, retention, "/retention", range(LONGEST_RETENTION_SECONDS + 1), unit="seconds"
+    )
+    size = within(
+        stored.max_message_bytes, size, "/max_message_bytes", range(1, LARGEST_MESSAGE_BYTES + 1), unit="bytes"
+    )
     retry = chosen_retry(stored.retry, fields.retry)
     ordered = bool(chosen(stored.ordered, fields.ordered, default=False))
     # Cursors have passed older messages in any order.
     if ordered != stored.ordered and stored.config_version > 0:
-        raise invalid("/ordered", "cannot be changed after the queue is created", code="immutable_field")
+        raise invalid("/ordered", "cannot be changed: create another queue instead", code="immutable_field")
     return msgspec.structs.replace(
         _with_schema(stored, fields.schema, now),
         alias=alias,
@@ -265,7 +269,7 @@ def _on_missed(stored: Queue, given: str | UnsetType | None, *, ordered: bool) -
     asked = one_of(ON_MISSED, given or "pass", "/on_missed")
     # Messages that were missed before do not block their keys.
     if asked != stored.on_missed and stored.config_version > 0:
-        raise invalid("/on_missed", "cannot be changed after the queue is created", code="immutable_field")
+        raise invalid("/on_missed", "cannot be changed: create another queue instead", code="immutable_field")
     if asked == "block" and not ordered:
         rule = "can be block only in an ordered queue: set ordered to true"
         raise invalid("/on_missed", rule, code="conflicting_fields")

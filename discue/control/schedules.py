@@ -196,7 +196,7 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
             type=checked_type(chosen(stored.options.type, fields.type, None), headers),
             content_type=content_type,
         ),
-        expires_in=within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS),
+        expires_in=within(stored.expires_in, fields.expires_in, "/expires_in", EXPIRES_IN_SECONDS, unit="seconds"),
         config_version=stored.config_version + 1,
         updated_at=now,
     )
@@ -204,7 +204,9 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
         return changed
     next_run_at = first_run(changed, now)
     if next_run_at is None and changed.status == "enabled":
-        raise invalid("/cron" if changed.timing.ends_at is None else "/ends_at", "leaves no future run")
+        if changed.timing.ends_at is None:
+            raise invalid("/cron", "has no run: choose a day that one of its months has")
+        raise invalid("/ends_at", "leaves no future run: choose a later time")
     return msgspec.structs.replace(changed, next_run_at=next_run_at)
 
 
@@ -228,8 +230,8 @@ def _timing(stored: Timing, fields: ScheduleFields, now: int) -> Timing:
     timing = Timing(
         cron,
         chosen(stored.time_zone, fields.time_zone, "UTC"),
-        within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS)),
-        within(stored.ends_at, fields.ends_at, "/ends_at", range(LAST_INSTANT + 1)),
+        within(stored.starts_at, fields.starts_at, "/starts_at", range(now + MAX_AHEAD_MS), unit="ms since the epoch"),
+        within(stored.ends_at, fields.ends_at, "/ends_at", range(LAST_INSTANT + 1), unit="ms since the epoch"),
     )
     # A new schedule has an empty expression before it: an empty one that is sent does not differ.
     if timing != stored or not cron:

@@ -182,7 +182,8 @@ async def change_channel(
         if fields.queue not in (None, stored.queue_public_id):
             queue = await queues.get_named(tx, principal.organization, fields.queue)
             if queue is None or queue.id != stored.queue:
-                raise invalid("/queue_id", "cannot be changed after the channel is created", code="immutable_field")
+                rule = "cannot be changed: create another channel instead"
+                raise invalid("/queue_id", rule, code="immutable_field")
         changed = _changed_channel(stored, fields, changed_alias(fields, stored.alias), now)
         await topics.update_channel(tx, changed)
         await _reroute(tx, stored.organization, stored.topic)

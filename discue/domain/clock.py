@@ -13,10 +13,19 @@ LAST_INSTANT: Final = 253_402_300_799_999
 """End of the year 9999, in milliseconds since the Unix epoch: the latest time that clients may send."""
 
 
+IN_SECONDS: Final = "must be milliseconds since the epoch; this looks like seconds: multiply it by 1,000"
+"""The rule that a time in seconds breaks."""
+
+
+def is_in_seconds(instant: int) -> bool:
+    """Return whether a client most likely sent a time in seconds instead of milliseconds."""
+    return 0 < instant < EARLIEST_INSTANT
+
+
 def check_unit(instant: int, pointer: str) -> None:
     """Raise Unprocessable for a time that a client sent in seconds instead of milliseconds."""
-    if 0 < instant < EARLIEST_INSTANT:
-        raise invalid(pointer, "must be milliseconds since the epoch; this looks like seconds")
+    if is_in_seconds(instant):
+        raise invalid(pointer, IN_SECONDS)
 
 
 def rfc3339(instant: int) -> str:

@@ -175,7 +175,7 @@ def parse_binary_event(attributes: Mapping[str, str], media_type: str, data: byt
     if not data:
         return _message(values, _NO_DATA, "", "")
     if not media_type:
-        raise invalid("", "needs a Content-Type")
+        raise invalid("", "needs the header Content-Type with the media type of the data")
     media_type = check_media_type(media_type, "/headers/content-type")
     content, codec = _data_of_bytes(data, media_type, "")
     if codec == BYTES and _is_utf8(content):

@@ -82,4 +82,6 @@ def without_trace_headers(headers: Headers) -> Headers:
 def _broken_rule(name: str, value: str) -> str:
     if not is_name_allowed(name):
         return "is not allowed: the name must be a token, and not one of the headers that discue sets itself"
-    return "" if is_value_allowed(value) else "has invalid characters in its value, or blanks around it"
+    return (
+        "" if is_value_allowed(value) else "must have visible Latin-1 characters as its value, blanks only between them"
+    )

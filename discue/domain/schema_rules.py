@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from discue.domain.errors import Fault, below
 from discue.domain.patterns import Patterns, without_delimiters
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives
 
 CONSTANTS: Final = "x-constants"
 """Keyword of a schema that stands for a `const` or `enum`: this one, as a schema."""
@@ -77,7 +77,7 @@ class _Checker:
             if name not in _FIELDS[kind]:
                 yield Fault(
                     below(pointer, name),
-                    f"is not a known field of a rule for {_WITH_ARTICLE[kind]}{suggestion(name, _FIELDS[kind])}",
+                    f"is not a known field of a rule for {_WITH_ARTICLE[kind]}{alternatives(name, _FIELDS[kind])}",
                 )
         for name in ("required", "strict"):
             if name in _FIELDS[kind] and not isinstance(rule.get(name, True), bool):

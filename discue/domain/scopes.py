@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed
+from discue.domain.errors import BadRequest, Fault, Forbidden, Unprocessable, escaped, invalid, malformed, sentence_of
 from discue.domain.model import Role
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives
 
 RESOURCES = (
     "api_clients",
@@ -220,13 +220,13 @@ class _Faults:
         # Bounded: a request may contain thousands of invalid places.
         faults = tuple((self._malformed or self._invalid)[:_MAX_FAULTS])
         if self._malformed:
-            raise BadRequest('The scopes are malformed; see "errors".', code=self.code, faults=faults)
+            raise BadRequest(sentence_of(*faults[0]), code=self.code, faults=faults)
         if faults:
-            raise Unprocessable('The scopes have invalid values; see "errors".', code="invalid_value", faults=faults)
+            raise Unprocessable(sentence_of(*faults[0]), code="invalid_value", faults=faults)
 
 
 def _unknown_resource(name: str) -> str:
-    return "is not a resource" + (suggestion(name, RESOURCES) or f"; the resources are {', '.join(RESOURCES)}")
+    return "is not a resource" + alternatives(name, RESOURCES)
 
 
 def _parse_map(value: dict[str, object], pointer: str, faults: _Faults) -> dict[str, Scope]:
@@ -266,7 +266,7 @@ def _parse_scope(entry: dict[str, object], pointer: str, known: tuple[str, ...],
     for name in entry:
         if name not in known:
             faults.code = "unknown_field"
-            faults.malformed(f"{pointer}/{escaped(name)}", "is not a known field" + suggestion(name, known))
+            faults.malformed(f"{pointer}/{escaped(name)}", "is not a known field" + alternatives(name, known))
     access = _parse_access(entry.get("access", "write"), f"{pointer}/access", faults)
     return Scope(access, _parse_targets(entry.get("targets", []), f"{pointer}/targets", faults))
 
@@ -277,7 +277,7 @@ def _parse_access(value: object, pointer: str, faults: _Faults) -> Access:
     elif value == "read":
         return "read"
     elif value != "write":
-        faults.invalid(pointer, "must be read or write" + suggestion(value, ("read", "write")))
+        faults.invalid(pointer, "must be read or write")
     return "write"
 
 

@@ -6,7 +6,13 @@ from heapq import nlargest
 from typing import Final
 
 _LONGEST: Final = 100
-_SIMILAR: Final = 0.6
+_SIMILAR: Final = 0.75
+_SIMILAR_IF_SHORT: Final = 0.6
+"""Two letters in the wrong order are half of a short word."""
+_SHORT: Final = 4
+_SIMILAR_IN_LENGTH: Final = 0.85
+"""`secret` is all in `secret_key`, and nevertheless another name."""
+_LISTED: Final = 20
 _COMPARED: Final = 4
 """How many names are compared exactly, each of which takes up to a millisecond: clients may ask in a loop."""
 
@@ -16,18 +22,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = tuple(known)
     # Comparing takes longer for long words, and a name of that length resembles none.
     matcher = SequenceMatcher(b=word[:_LONGEST])
+    similar = _SIMILAR if len(word) > _SHORT else _SIMILAR_IF_SHORT
     likely: list[tuple[float, str]] = []
     for name in names:
         matcher.set_seq1(name)
         # The letters that both have, whatever their order.
-        if matcher.real_quick_ratio() >= _SIMILAR and (common := matcher.quick_ratio()) >= _SIMILAR:
+        common = matcher.quick_ratio() if matcher.real_quick_ratio() >= _SIMILAR_IN_LENGTH else 0
+        if common >= similar:
             likely.append((common, name))
     compared: list[tuple[float, str]] = []
     for _, name in nlargest(_COMPARED, likely):
         matcher.set_seq1(name)
         compared.append((matcher.ratio(), name))
     similarity, right = max(compared, default=(0.0, ""))
-    if similarity >= _SIMILAR:
+    if similarity >= similar:
         return right
     return next((name for name in names if word in name.split("_")), "")
 
@@ -39,3 +47,11 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
     """
     close = nearest(word, known)
     return f"; did you mean {prefix}{close}?" if close else ""
+
+
+def alternatives(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean NAME?" with the most similar known name, else "; known are A, B, …", sorted."""
+    names = tuple(known)
+    more = f" and {len(names) - _LISTED} more: see /docs/api" if len(names) > _LISTED else ""
+    listed = f"; known are {', '.join(sorted(names)[:_LISTED])}{more}" if names else ""
+    return suggestion(word, names) or listed

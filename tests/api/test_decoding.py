@@ -19,6 +19,9 @@ from discue.api.structs import Body
 from discue.domain.errors import BadRequest, PayloadTooLarge
 from discue.product import ROUTES
 
+_MESSAGE_FIELDS = (
+    "; known are alias, content_type, data, data_base64, delay, deliver_at, expires_at, headers, key, name, retry, type"
+)
 _WRAP = '; wrap it in `data`: {"data": {…}}'
 
 message = BodyDecoder(MessageBody)
@@ -163,19 +166,24 @@ def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str,
         (BodyDecoder(ListenerBody), b'{"retry":{"attemps":3}}', "/retry/attemps", "; did you mean attempts?"),
         (
             BodyDecoder(ListenerBody),
-            b'{"authentication":{"user":"a"}}',
-            "/authentication/user",
+            b'{"authentication":{"usrname":"a"}}',
+            "/authentication/usrname",
             "; did you mean username?",
         ),
-        (BodyDecoder(ListenerBody), b'{"zzz":1}', "/zzz", ""),
+        (
+            BodyDecoder(ListenerBody),
+            b'{"rate_limit":{"limit":5}}',
+            "/rate_limit/limit",
+            "; known are burst, per_second",
+        ),
         (message, b'{"order":17}', "/order", _WRAP),
         (message, b'{"key":"a","order":17}', "/order", _WRAP),
-        (message, b'{"order":17,"data":{"data":1}}', "/order", "; did you mean retry?"),
-        (message, b'{"order":17,"data_base64":"AA=="}', "/order", "; did you mean retry?"),
-        (message, b'{"order":17', "/order", "; did you mean retry?"),
+        (message, b'{"order":17,"data":{"data":1}}', "/order", _MESSAGE_FIELDS),
+        (message, b'{"order":17,"data_base64":"AA=="}', "/order", _MESSAGE_FIELDS),
+        (message, b'{"order":17', "/order", _MESSAGE_FIELDS),
         (message, b'{"dat":17}', "/dat", "; did you mean data?"),
         (batch, b'{"messages":[{"data":1},{"order":17}]}', "/messages/1/order", _WRAP),
-        (batch, b'{"messages":[{"order":17},5]}', "/messages/0/order", "; did you mean retry?"),
+        (batch, b'{"messages":[{"order":17},5]}', "/messages/0/order", _MESSAGE_FIELDS),
         (BodyDecoder(ListenerBody), b'{"url":"https://example.com"}', "/url", "; did you mean notify_url?"),
     ],
 )
@@ -187,6 +195,37 @@ def test_unknown_field_gets_a_hint_that_fits(
 
     assert raised.value.code == "unknown_field"
     assert raised.value.faults == ((pointer, f"is not a known field{hint}"),)
+
+
+@pytest.mark.parametrize("name", ["secret_key", "tags"])
+def test_unknown_field_without_a_near_name_gets_all_that_are_not_read_only(name: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        BodyDecoder(ListenerBody).decode(b'{"%b":1}' % name.encode())
+
+    rule = raised.value.faults[0].detail
+    assert rule.startswith("is not a known field; known are alias, authentication, ")
+    assert rule.endswith(", trace, transform, types")
+    assert "created_at" not in rule
+
+
+@pytest.mark.parametrize(
+    ("decoder", "content", "pointer"),
+    [
+        (message, b'{"data":1,"headers":{"a":"b","x/~":5,"y":6}}', "/headers/x~1~0"),
+        (message, b'{"data":1,"headers":{"x":"a","%b":null}}' % (b"y" * 300), "/headers/" + "y" * 100),
+        (batch, b'{"messages":[{"data":1},{"data":1,"headers":{"x":["y"]}}]}', "/messages/1/headers/x"),
+        (BodyDecoder(ListenerBody), b'{"headers":{"x":{}}}', "/headers/x"),
+        # The name is not known if the rest of the body cannot be read, or has the name again.
+        (message, b'{"data":1,"headers":{"x":5}', "/headers/*"),
+        (message, b'{"data":1,"headers":{"x":5},"headers":null}', "/headers/*"),
+        (message, b'{"data":1,"headers":{"x":5,"x":"y"}}', "/headers/*"),
+    ],
+)
+def test_header_whose_value_is_not_a_string_is_named(decoder: BodyDecoder[Body], content: bytes, pointer: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        decoder.decode(content)
+
+    assert raised.value.faults[0].pointer == pointer
 
 
 _TIMES = {

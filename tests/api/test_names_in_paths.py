@@ -236,6 +236,29 @@ def test_unknown_name_or_path_names_the_way_out(cast: Cast, method: str, path: s
     assert problem(answer, 404)["detail"] == detail
 
 
+def test_unknown_id_is_named_with_what_it_is_below_as_the_client_wrote_it(cast: Cast) -> None:
+    queue = cast.queue(alias="orders")
+    listener, unknown = cast.listener(queue, alias="billing"), "0" * 21
+    for path, named in (
+        (f"/queues/{unknown}", f'Queue "{unknown}"'),
+        (f"/queues/{unknown}/messages", f'Queue "{unknown}"'),
+        (f"/api_keys/{unknown}", f'API key "{unknown}"'),
+        (f"/portal_sessions/{unknown}", f'Portal session "{unknown}"'),
+        (f"/v1/queues/{queue}/messages/{unknown}/attempts", f'Message "{unknown}" of queue "{queue}"'),
+        (f"/queues/orders/messages/{unknown}", f'Message "{unknown}" of queue "orders"'),
+        (
+            f"/queues/orders/listeners/{listener}/replays/{unknown}",
+            f'Replay "{unknown}" of listener "{listener}" of queue "orders"',
+        ),
+    ):
+        remedy = "Check the URL. Resources of other organizations are not found either."
+        assert problem(cast.alice.get(path), 404)["detail"] == f"{named} not found. {remedy}"
+    # Nothing tells whether another organization has it.
+    assert problem(cast.charlie.get(f"/queues/{queue}"), 404)["detail"] == (
+        problem(cast.charlie.get(f"/queues/{unknown}"), 404)["detail"].replace(unknown, queue)
+    )
+
+
 def test_names_that_a_caller_may_not_list_are_not_suggested(cast: Cast) -> None:
     own, listed = cast.queue(alias="orders"), 'Queue "ordres" not found. GET /queues lists the queues.'
     publisher = cast.bob({"messages": Scope("write", ())})

@@ -47,6 +47,18 @@ def test_check_does_not_print_the_password_of_the_proxy(tmp_path: Path) -> None:
     assert "YWRhOmh1bnRlcjI=" not in result.stdout + result.stderr
 
 
+def test_check_names_the_database_of_dev(tmp_path: Path) -> None:
+    (tmp_path / ".discue").mkdir()
+    (tmp_path / ".discue" / "discue.db").touch()
+    result = run(tmp_path, "check")
+
+    assert (
+        "database: .discue/discue.db is that of `discue dev`: "
+        "`discue check --database sqlite:///.discue/discue.db` checks it\n"
+    ) in result.stdout
+    assert "; it is empty; " in run(tmp_path, "check", "--database", "sqlite:///.discue/discue.db").stdout
+
+
 @pytest.mark.usefixtures("every_engine")
 def test_check_says_what_serve_does_with_an_empty_database(tmp_path: Path) -> None:
     (tmp_path / "discue.db").touch()

@@ -1,5 +1,6 @@
 """Every row of the tables of fields: what requests take, and what responses show."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -367,5 +368,24 @@ def test_time_in_seconds_is_refused(
     sent: dict[str, Any] = {pointer.rpartition("/")[2]: seconds}
     sent = {"filter": sent} if pointer.startswith("/filter/") else {**content, **sent}
     refused = world.owner.refused(422, "POST", world.path(path), sent)
-    rule = "must be milliseconds since the epoch; this looks like seconds"
+    rule = "must be milliseconds since the epoch; this looks like seconds: multiply it by 1,000"
     assert refused["errors"] == [{"pointer": pointer, "detail": rule}]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "unit"),
+    [
+        ("/queues", {"retention": -1}, "seconds"),
+        ("/queues", {"max_message_bytes": 0}, "bytes"),
+        ("/queues", {"retry": [-1]}, "seconds"),
+        ("/queues/{queue_id}/listeners", {**NOWHERE, "timeout": 0}, "seconds"),
+        ("/queues/{queue_id}/listeners", {**NOWHERE, "rate_limit": {"per_second": 0}}, "requests per second"),
+        ("/queues/{queue_id}/listeners", {"mode": "pull", "lease_seconds": 0}, "seconds"),
+        ("/queues/{queue_id}/listeners/{listener_id}/replays", {"from_at": 0, "pace": 0}, "messages per second"),
+        ("/queues/{queue_id}/listeners/{listener_id}/secrets", {"expire_previous_in": -1}, "seconds"),
+        ("/queues/{queue_id}/schedules", {"data": 1, "cron": "* * * * *", "expires_in": 0}, "seconds"),
+    ],
+)
+def test_error_about_a_range_has_its_unit(world: World, path: str, content: dict[str, Any], unit: str) -> None:
+    [fault] = world.owner.refused(422, "POST", world.path(path), content)["errors"]
+    assert re.fullmatch(rf"must be from [0-9.]+ to [0-9]+ {unit}", fault["detail"])

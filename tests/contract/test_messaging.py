@@ -301,7 +301,8 @@ def test_a_message_is_published(owner: Caller, queue: str, method: str) -> None:
     made = resource(owner.ask(method, f"{queue}/messages", {"alias": "order-17", "data": "hello"}))
     assert set(made) == {"id", "alias", "name", "created_at", "updated_at"}
     shown = owner.shown(f"{queue}/messages/{made['id']}")
-    listed = {**made, "sequence": 1, "size": 5, "state": "no_listeners"}
+    more = {"queue_id": queue.removeprefix("/queues/"), "state": "no_listeners"}
+    listed = {**made, **more, "sequence": 1, "size": 5}
     assert shown == {**listed, "data": "hello", "deliveries": []}
     assert owner.get("/messages")["messages"] == owner.get(f"{queue}/messages")["messages"] == [listed]
     counts = owner.shown(queue)["messages"]
@@ -375,8 +376,9 @@ def test_a_batch_is_taken_as_a_whole_or_not_at_all(owner: Caller, queue: str) ->
     assert [owner.shown(f"{queue}/messages/{each['id']}")["data"] for each in made] == ["a", {"b": 1}]
     assert [each["alias"] for each in made] == ["first", "second"]
     assert answer["_links"]["second"]["href"].endswith(f"{queue}/messages/{made[1]['id']}")
+    more = {"queue_id": queue.removeprefix("/queues/"), "state": "no_listeners"}
     listed = [
-        {**each, "sequence": place, "size": size, "state": "no_listeners"}
+        {**each, **more, "sequence": place, "size": size}
         for each, place, size in zip(made, (1, 2), (1, 7), strict=True)
     ]
     assert owner.get(f"{queue}/messages")["messages"] == listed[::-1]

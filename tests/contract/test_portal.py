@@ -49,12 +49,13 @@ def test_session_without_an_organization_belongs_to_the_organization_of_its_key(
 @pytest.mark.parametrize("place", PLACES)
 def test_session_for_unknown_queues_topics_or_actions_is_refused(world: World, place: str) -> None:
     path = world.path(place)
-    for fields, pointer in (
-        ({"queues": ["nowhere"]}, "/queues/0"),
-        ({"topics": ["nowhere"]}, "/topics/0"),
-        ({"queues": [world["queue_id"]], "may": ["everything"]}, "/may/0"),
+    for fields, pointer, code in (
+        ({"queues": ["nowhere"]}, "/queues/0", "unknown_reference"),
+        ({"topics": ["nowhere"]}, "/topics/0", "unknown_reference"),
+        ({"queues": [world["queue_id"]], "may": ["everything"]}, "/may/0", "invalid_value"),
     ):
-        assert pointers(world.owner.refused(422, "POST", path, {"customer": "acme", **fields})) == [pointer]
+        refused = world.owner.refused(422, "POST", path, {"customer": "acme", **fields})
+        assert (pointers(refused), refused["code"]) == ([pointer], code)
 
 
 @covers("portal.md# Permissions")

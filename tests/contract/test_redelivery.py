@@ -156,18 +156,19 @@ def test_a_choice_is_made_in_one_way(owner: Caller, choice: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "pointer"),
+    ("content", "pointer", "code"),
     [
-        ({"messages": ["0" * 21]}, "/messages/0"),
-        ({"messages": []}, "/messages"),
-        ({"filter": {"reason": "boredom"}}, "/filter/reason"),
-        ({"filter": {"created_after": -1}}, "/filter/created_after"),
-        ({"all": True, "pace": 0}, "/pace"),
+        ({"messages": ["0" * 21]}, "/messages/0", "unknown_reference"),
+        ({"messages": []}, "/messages", "invalid_value"),
+        ({"filter": {"reason": "boredom"}}, "/filter/reason", "invalid_value"),
+        ({"filter": {"created_after": -1}}, "/filter/created_after", "invalid_value"),
+        ({"all": True, "pace": 0}, "/pace", "invalid_value"),
     ],
 )
-def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any], pointer: str) -> None:
+def test_a_value_that_is_none_is_refused(owner: Caller, content: dict[str, Any], pointer: str, code: str) -> None:
     place = _a_listener(owner)
-    assert pointers(owner.refused(422, "POST", f"{place}/redeliveries", content)) == [pointer]
+    refused = owner.refused(422, "POST", f"{place}/redeliveries", content)
+    assert (pointers(refused), refused["code"]) == ([pointer], code)
     assert owner.get(f"{place}/redeliveries")["redeliveries"] == []
 
 

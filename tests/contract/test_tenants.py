@@ -169,6 +169,18 @@ def test_a_user_has_one_of_four_roles(owner: Caller, role: str) -> None:
     owner.refused(400, "POST", "/users", {"email": f"{fresh()}@example.com", "role": role, "password": None})
 
 
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [({"email": "a@b.c"}, ["role"]), ({"role": "viewer"}, ["email"]), ({"display_name": "Ada"}, ["email", "role"])],
+)
+def test_user_without_email_or_role_is_refused_by_what_is_missing(
+    owner: Caller, fields: dict[str, str], missing: list[str]
+) -> None:
+    refused = owner.refused(400, "POST", "/users", fields)
+    assert pointers(refused) == [f"/{name}" for name in missing]
+    assert refused["detail"] == f"The request body lacks {' and '.join(missing)}."
+
+
 @covers("PUT /users/{user_id} 409", "DELETE /users/{user_id} 409")
 def test_the_last_active_owner_stays(owner: Caller) -> None:
     made = owner.create("/users", email=f"{fresh()}@example.com", role="owner", password="correct horse battery")

@@ -150,7 +150,7 @@ def test_change_by_others_is_not_overwritten(editor: Editor) -> None:
         ({"catch_up_limit": "0"}, "catch_up_limit", "It must be a number from 1 to 100."),
         ({"expires_in": "soon"}, "expires_in", "It must be a number from 1"),
         ({"starts_at": "tomorrow"}, "starts_at", "It must be a time such as"),
-        ({"ends_at": "2001-01-01T00:00"}, "ends_at", "It leaves no future run."),
+        ({"ends_at": "2001-01-01T00:00"}, "ends_at", "It leaves no future run: choose a later time."),
     ],
 )
 def test_fault_of_a_schedule_is_next_to_its_field(

@@ -101,7 +101,7 @@ def test_change_of_a_queue_by_others_is_not_overwritten(editor: Editor) -> None:
         ({"schema": '{"type": "number", "minimum": "x"}'}, "schema", "<code>/minimum</code>"),
         ({"schema": "{}", "schema_language": "xml"}, "schema_language", "It must be one of"),
         ({"retry/schedule": "10, soon"}, "retry/schedule", "It must be numbers of seconds, separated by commas."),
-        ({"retry/schedule": "10, 0"}, "retry/schedule", "<code>/1</code> must be from 1 to 2592000."),
+        ({"retry/schedule": "10, 0"}, "retry/schedule", "<code>/1</code> must be from 1 to 2592000 seconds."),
         ({"retry/attempts": "101"}, "retry/attempts", "It must be a number from 1 to 100."),
         ({"retry/jitter": "a bit"}, "retry/jitter", "It must be a number."),
         ({"retry/jitter": "nan"}, "retry/jitter", "It must be from 0 to 1."),

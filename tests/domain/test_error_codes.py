@@ -27,7 +27,7 @@ STATUS_OF_FUNCTIONS = {
     "decode_strictly": 422,
 }
 NAMES_A_CODE = re.compile(r"\bcode *[:=]")
-WITHOUT_OPERATION = {"no_route", "method_not_allowed"}
+WITHOUT_OPERATION = {"method_not_allowed"}
 
 
 @cache

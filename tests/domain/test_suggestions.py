@@ -2,16 +2,31 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives, suggestion
 
 
 def test_most_similar_name_is_suggested() -> None:
     assert suggestion("kees", ["keys", "serve", "check"]) == "; did you mean keys?"
+    assert suggestion("kye", ["key", "state"]) == "; did you mean key?"
     assert suggestion("PROT", ["PORT", "HOST"], "DISCUE_") == "; did you mean DISCUE_PORT?"
 
 
 def test_suggestion_is_empty_without_a_similar_name() -> None:
     assert suggestion("xyzzy", ["keys", "serve"]) == ""
+
+
+@pytest.mark.parametrize(("word", "name"), [("secret_key", "secret"), ("tags", "status"), ("cursor", "customer")])
+def test_another_name_with_many_of_the_same_letters_is_not_suggested(word: str, name: str) -> None:
+    assert suggestion(word, [name]) == ""
+    assert alternatives(word, [name, "alias"]) == f"; known are alias, {name}"
+
+
+def test_known_names_are_listed_up_to_a_number() -> None:
+    names = [f"{number:02}" for number in range(22)]
+
+    assert alternatives("xyzzy", names[:20]) == f"; known are {', '.join(names[:20])}"
+    assert alternatives("xyzzy", names) == f"; known are {', '.join(names[:20])} and 2 more: see /docs/api"
+    assert alternatives("xyzzy", []) == ""
 
 
 def test_names_of_the_same_letters_are_not_all_compared_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

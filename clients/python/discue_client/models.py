@@ -782,8 +782,8 @@ class Liveness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `sequence`,
-    `key` and `headers`.
+    """A message. Responses to a publish have the base fields only; lists also `queue_id`, `size`, `state`, `type`,
+    `sequence`, `key` and `headers`.
     """
 
     id: str
@@ -796,6 +796,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """When it was created, in milliseconds since the epoch."""
     updated_at: int
     """When it was last changed, in milliseconds since the epoch."""
+    queue_id: str | None = None
+    """The id of the queue."""
     data: Any = None
     """The data, in the form in which it was sent."""
     data_base64: str | None = None

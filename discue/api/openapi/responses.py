@@ -148,7 +148,7 @@ def _codes(method: Method, route: Route) -> set[str]:
     if route.needs is not None:
         found.update(_WITH_KEY)
     if "{" in route.path:
-        found.add("not_found")
+        found.update(("not_found", "no_route"))
     if route.takes_body:
         found.update(_WITH_BODY)
     if issubclass(route.request, ResourceBody) and route.request.handles:

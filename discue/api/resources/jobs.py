@@ -215,7 +215,7 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
         reason,
         _time_given(given.created_after, "/filter/created_after"),
         _time_given(given.created_before, "/filter/created_before"),
-        pace=number_given(body.pace, _RATES, "/pace"),
+        pace=number_given(body.pace, _RATES, "/pace", " messages per second"),
         dry_run=body.dry_run is True,
     )
 
@@ -322,7 +322,7 @@ def _replay_params(body: ReplayBody) -> ReplayParams:
         until_at,
         until_message,
         text if isinstance(text, str) else None,
-        pace=number_given(body.pace, _RATES, "/pace"),
+        pace=number_given(body.pace, _RATES, "/pace", " messages per second"),
         dry_run=body.dry_run is True,
     )
 
@@ -375,7 +375,7 @@ ROUTES = (
         by_path(REDELIVERIES.create),
         "Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing "
         "changes.",
-        *("quota_exceeded", "limit_reached"),
+        *("quota_exceeded", "limit_reached", "unknown_reference"),
         methods=POST,
         response=CreatedRedeliveryResponse,
         respond=_with_job(CreatedRedeliveryResponse, _REDELIVERIES),

@@ -51,6 +51,7 @@ from discue.api.route import (
 )
 from discue.api.structs import (
     NOT_SENT,
+    QUEUE_ID,
     ApiResponse,
     AsSent,
     Body,
@@ -202,7 +203,7 @@ class MessageChangeBody(NamedBody, kw_only=True):
 
 
 class MessageView(View, kw_only=True, frozen=True):
-    """A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`,
+    """A message. Responses to a publish have the base fields only; lists also `queue_id`, `size`, `state`, `type`,
     `sequence`, `key` and `headers`.
 
     Options that were not set are omitted.
@@ -211,6 +212,7 @@ class MessageView(View, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("message_id", "The id, assigned when it is published.")]
     alias: Annotated[str, MESSAGE_ALIAS]
     name: Annotated[str, MESSAGE_NAME]
+    queue_id: Annotated[str | UnsetType, QUEUE_ID] = UNSET
     data: DataShown = UNSET
     data_base64: Base64Shown = UNSET
     content_type: ContentTypeShown = UNSET
@@ -428,6 +430,7 @@ def _listed(message: StoredMessage) -> MessageView:
         MessageView,
         message,
         created_at=message.stored_at,
+        queue_id=message.queue_public_id,
         expires_at=UNSET,
         type=or_unset(options.type),
         # A delayed message gets its place when it is due.

@@ -300,7 +300,7 @@ def _decisions(body: AcknowledgementsBody) -> Iterator[pulls.Decision]:
         for index, text in enumerate(getattr(body, action) or ()):
             receipt = parse_receipt_handle(text)
             if receipt is None:
-                raise invalid(f"/{action}/{index}", "is not a receipt handle")
+                raise invalid(f"/{action}/{index}", "is not the `receipt` of a pulled message")
             if text in seen:
                 raise invalid(f"/{action}/{index}", "is given twice", code="conflicting_fields")
             seen.add(text)

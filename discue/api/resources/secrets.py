@@ -106,7 +106,7 @@ def _fields(call: Call) -> SecretFields:
     kind = next((each for each in _TYPES if each == given), None)
     if kind is None:
         raise invalid("/type", "must be hmac or ed25519")
-    overlap = number_given(body.expire_previous_in, _OVERLAP_SECONDS, "/expire_previous_in")
+    overlap = number_given(body.expire_previous_in, _OVERLAP_SECONDS, "/expire_previous_in", " seconds")
     return SecretFields(kind, text_given(body.secret), default.expire_previous_in if overlap is None else overlap)
 
 

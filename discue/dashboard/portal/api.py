@@ -197,7 +197,7 @@ _SESSIONS: Final = ResourceKind[PortalSession](
     needs=(_READ, _READ, _WRITE),
     body=PortalSessionBody,
     fields=_fields,
-    codes=("quota_exceeded", "invalid_value", "conflicting_fields"),
+    codes=("quota_exceeded", "invalid_value", "unknown_reference", "conflicting_fields"),
 )
 
 

@@ -109,7 +109,8 @@ async def create(
         owner = await _owner(tx, principal, "write", organization_public_id)
         known = await tables.resolve_queues(tx, owner.id, fields.queues)
         topics = await tables.resolve_topics(tx, owner.id, fields.topics)
-        require_none([*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")])
+        unknown = [*_unknown(fields.queues, known, "queue"), *_unknown(fields.topics, topics, "topic")]
+        require_none(unknown, code="unknown_reference")
         routed = await tables.queues_of_topics(tx, owner.id, tuple(topics.values()))
         queues = [*known.values(), *routed]
         may = _granted(fields, queues)
@@ -379,7 +380,7 @@ def _check(fields: PortalSessionFields) -> None:
 
 def _unknown(names: Sequence[str], known: Collection[str], word: str) -> list[Fault]:
     return [
-        Fault(f"/{word}s/{index}", f"is not the id or the alias of a {word}")
+        Fault(f"/{word}s/{index}", f"is not the id or alias of a {word} of this organization")
         for index, name in enumerate(names)
         if name not in known
     ]

@@ -87,9 +87,10 @@ async def create(control: ControlContext, principal: Principal, fields: UserFiel
     Raises BadRequest without an email or a role, Unprocessable for a taken or invalid email and invalid values.
     """
     principal.require("users", "write")
-    missing = [Fault(f"/{name}", "is missing") for name in ("email", "role") if getattr(fields, name) is None]
+    missing = [name for name in ("email", "role") if getattr(fields, name) is None]
     if missing:
-        raise BadRequest("The fields email and role are required.", code="missing_field", faults=tuple(missing))
+        faults = tuple(Fault(f"/{name}", "is missing") for name in missing)
+        raise BadRequest(f"The request body lacks {' and '.join(missing)}.", code="missing_field", faults=faults)
     entry = await _entry(control, principal, fields, invites=fields.password is None)
     now = control.clock.now()
     draft = User(

@@ -908,8 +908,8 @@ export interface Liveness {
 }
 
 /**
- * A message. Responses to a publish have the base fields only; lists also `size`, `state`, `type`, `sequence`,
- * `key` and `headers`.
+ * A message. Responses to a publish have the base fields only; lists also `queue_id`, `size`, `state`, `type`,
+ * `sequence`, `key` and `headers`.
  */
 export interface Message {
   /** The id, assigned when it is published. */
@@ -922,6 +922,8 @@ export interface Message {
   created_at: number;
   /** When it was last changed, in milliseconds since the epoch. */
   updated_at: number;
+  /** The id of the queue. */
+  queue_id?: string | undefined;
   /** The data, in the form in which it was sent. */
   data?: unknown;
   /** The data, if it was sent as `data_base64`. */
