@@ -18,7 +18,7 @@ _COMPARED: Final = 4
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the most similar known name, else the first that contains the word, as in `part_of_name`, else ""."""
+    """Return the most similar known name, else the first that starts with the word or has it between `_`, else ""."""
     names = tuple(known)
     # Comparing takes longer for long words, and a name of that length resembles none.
     matcher = SequenceMatcher(b=word[:_LONGEST])
@@ -37,7 +37,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     similarity, right = max(compared, default=(0.0, ""))
     if similarity >= similar:
         return right
-    return next((name for name in names if word in name.split("_")), "")
+    return next((name for name in names if word in name.split("_") or (len(word) > 2 and name.startswith(word))), "")
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
