@@ -54,7 +54,16 @@ class DeliveryRules:
     `transform`.
     """
 
-    __slots__ = ("_deadline_ms", "_filters", "_shaped", "_transform", "_waits_since_at_least", "failures", "has_filter")
+    __slots__ = (
+        "_deadline_ms",
+        "_filters",
+        "_shaped",
+        "_transform",
+        "_waits_since_at_least",
+        "failures",
+        "has_filter",
+        "has_transform",
+    )
 
     def __init__(
         self,
@@ -71,12 +80,9 @@ class DeliveryRules:
         self._shaped: Entry | None = None
         """The transformed message of the last decision. A message that cannot start yet gets another decision."""
         self.has_filter = bool(filters)
+        self.has_transform = transform is not None
         self.failures = 0
         """The number of messages in a row for which the transform has failed."""
-
-    @property
-    def has_transform(self) -> bool:
-        return self._transform is not None
 
     def shaped(self, entry: Entry) -> Entry:
         """Return the message to send, after a decision of ""."""
@@ -88,7 +94,8 @@ class DeliveryRules:
         # The filter comes first: a message that it rejects is never missed.
         if self._filters and not self._accepts(entry):
             return SKIP
-        return self._drop_reason(entry, entry.stored_at, now) or self._shape(entry)
+        reason = self._drop_reason(entry, entry.stored_at, now)
+        return self._shape(entry) if self.has_transform and not reason else reason
 
     def decide_due(self, entry: Entry | None, waits_since: int, now: int, *, is_first: bool) -> str:
         """Decide on a delivery with a row that is due. `entry` is None if the message was deleted.

@@ -414,7 +414,7 @@ class Lane:
         if not (self.backlog.new or self.backlog.retries):
             return IDLE
         found = self.limits.blocked(now) or self._selector.next(now)
-        if self._selector.is_transform_broken:
+        if found is IDLE and self._selector.is_transform_broken:
             self._disable(self.owned.endpoint.config_version, "transform")
         return found
 
