@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "portal.md"
 
 def test_commands_of_the_page_open_the_portal_for_the_queue_of_the_customer(tmp_path: Path) -> None:
     page = blocks(PAGE.read_text())
-    assert [block.kind for block in page].count("run") == 7
+    assert [block.kind for block in page].count("run") == 8
     with running(tmp_path, "dev", "--port", "0") as dev:
         dev.out.wait_for('"orders"')
         session, urls = Session(tmp_path, dev, free_port()), list[str]()

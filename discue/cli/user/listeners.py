@@ -10,7 +10,7 @@ from discue.cli.declarations import CommandGroup, argument, option, switch
 from discue.cli.exit_codes import FAILED, UsageInvalid
 from discue.cli.output import beginning, printable, say_json, say_result, say_table, when
 from discue.cli.user.arguments import HEADERS, alias, content_of, json_of, limit, name
-from discue.cli.user.command import connect, user_command
+from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.messages import failure_of
 from discue.cli.user.resources import (
     ALIAS,
@@ -148,7 +148,10 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _set(arguments: argparse.Namespace) -> None:
-    """Create or change a listener. Raises UsageInvalid for a new one without a URL."""
+    """Create or change a listener.
+
+    Raises UsageInvalid for a new one without a URL, and for Slack in a customer's queue.
+    """
     from discue_client import BadRequest  # noqa: PLC0415 - `discue --help` does not wait for it
 
     if arguments.slack is not None:
@@ -156,12 +159,24 @@ def _set(arguments: argparse.Namespace) -> None:
         arguments.notify_url, arguments.transform = arguments.slack, arguments.transform or _FOR_SLACK
     if arguments.within is None:
         raise UsageInvalid("Name the queue before the listener.")
+    if arguments.slack is not None:
+        _require_own_queue(arguments)
     try:
         set_resource(_RESOURCE, arguments)
     except BadRequest as error:
         if error.pointers != ("/notify_url",) or arguments.notify_url is not None:
             raise
         raise UsageInvalid(f"There is no listener {arguments.named} yet. Give --url or --pull.") from None
+
+
+def _require_own_queue(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        queue = readable(lambda: client.queues.get(arguments.within))
+    if queue is not None and queue.customer:
+        raise UsageInvalid(
+            f"The queue {arguments.within} belongs to the customer {queue.customer}, who can see the URL in the "
+            "portal. Use a queue without a customer. A topic can publish to both: see /docs/portal."
+        )
 
 
 def _set_status(status: Literal["enabled", "disabled"], arguments: argparse.Namespace) -> None:

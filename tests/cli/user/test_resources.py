@@ -252,6 +252,15 @@ def test_slack_receives_system_events_and_messages_of_a_queue(service: Service) 
     service.succeed("listeners", "delete", "system/events", "alerts")
 
 
+def test_slack_is_refused_in_the_queue_of_a_customer(service: Service) -> None:
+    service.succeed("queues", "set", "of-acme", "--customer", "acme")
+    refused = service.run("listeners", "set", "of-acme", "alerts", "--slack", "http://127.0.0.1:9/hook")
+    assert (refused.returncode, "The queue of-acme belongs to the customer acme" in refused.stderr) == (2, True)
+    assert service.json("listeners", "list", "of-acme")["listeners"] == []
+    # A customer's own endpoint may post to Slack.
+    service.succeed("listeners", "set", "of-acme", "app", "--url", "http://127.0.0.1:9/hook")
+
+
 def test_types_of_a_listener_are_set_and_removed(service: Service) -> None:
     service.succeed("queues", "set", "of-types")
     shown = service.succeed("listeners", "set", "of-types", "app", "--pull", "--types", "order.* invoice.paid")
