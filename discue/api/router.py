@@ -15,7 +15,7 @@ from discue.control.context import ControlContext
 from discue.control.search import UNKNOWN, PathStep
 from discue.domain.aliases import check_alias, check_organization_alias, is_path_name
 from discue.domain.errors import REASONS, MethodNotAllowed, NotFound, invalid
-from discue.domain.event_types import check_type
+from discue.domain.event_types import check_type, is_type
 from discue.domain.ids import is_public_id
 from discue.domain.scopes import Principal
 from discue.domain.suggestions import nearest
@@ -39,6 +39,8 @@ _CHECKS: Final[Mapping[str | None, Callable[[str], None]]] = {
     "event_type": partial(check_type, pointer="/type"),
 }
 """Name checks of the kinds of resources whose names are not ordinary aliases."""
+
+_EVENT_TYPE: Final = "{event_type_id}"
 
 
 class Match(NamedTuple):
@@ -80,8 +82,8 @@ class _Node:
     id: "_Node | None" = None
     matches: Callable[[str], object] = is_public_id
     """Checks the step that leads to this node, if it is in braces."""
-    named: bool = False
-    """Whether the alias of a resource can lead to this node."""
+    is_name: Callable[[Sequence[str]], bool] | None = None
+    """Checks steps of a path that may be the alias of a resource; None if no alias can lead to this node."""
     routes: dict[str, Route] = field(default_factory=dict)
     maker: Route | None = None
 
@@ -91,10 +93,10 @@ class _Node:
         The path is percent-decoded, so a slash in an alias looks like any other. An alias therefore ends before the
         first step that continues the path.
         """
-        if not self.named:
+        if self.is_name is None:
             return ()
         end = next((index for index, step in enumerate(steps) if index and step in self.steps), len(steps))
-        return steps[:end] if is_path_name(steps[:end]) else ()
+        return steps[:end] if self.is_name(steps[:end]) else ()
 
     def require_alias(self, steps: Sequence[str]) -> None:
         """Raise Unprocessable if `PUT` on these last steps of a path would create what they name, but for its alias."""
@@ -128,9 +130,10 @@ class Router:
             if node.id is None:
                 node.id = _Node()
                 node.id.matches = _FORMS.get(step, is_public_id)
-                node.id.named = step in NAMED
+                if step in NAMED:
+                    node.id.is_name = _is_type_name if step == _EVENT_TYPE else is_path_name
             node = node.id
-        if node.named and "PUT" in route.methods:
+        if node.is_name and "PUT" in route.methods:
             node.maker = above.routes.get("PUT")
         for method in ("HEAD", *route.methods) if "GET" in route.methods else route.methods:
             if method in node.routes:
@@ -158,7 +161,7 @@ class Router:
                 if following is None or not (is_id or name):
                     if following is not None and method == "PUT":
                         following.require_alias(steps[at:])
-                    takes_id = following is not None and following.matches is is_public_id and not following.named
+                    takes_id = following is not None and following.matches is is_public_id and following.is_name is None
                     wrong, ends_here = bool(version) + 1 + at, bool(node.routes)
                     raise _no_route(method, path, wrong, node.steps, ends_here=ends_here, takes_id=takes_id)
                 if name:
@@ -173,6 +176,11 @@ class Router:
             allowed = tuple(sorted(node.routes))
             raise MethodNotAllowed(f"{method} is not supported here. Allowed: {', '.join(allowed)}.", allow=allowed)
         return Match(route, tuple(ids), version, rest, has_names, maker=node.maker, below=node.steps)
+
+
+def _is_type_name(steps: Sequence[str]) -> bool:
+    """Return whether these steps of a path are a type, which may have more characters than an alias."""
+    return is_type("/".join(steps))
 
 
 def _no_route(

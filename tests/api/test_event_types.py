@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -66,6 +67,32 @@ def test_put_on_a_type_creates_and_changes_it(cast: Cast) -> None:
     assert cast.alice.put(path, json={}, headers={"if-match": "*"}).status_code == 404
     assert fault(cast.alice.put(path, json={"type": "another"})) == (422, "conflicting_fields", ["/type"])
     assert fault(cast.alice.put("/event_types/order..paid", json={})) == (422, "invalid_value", ["/type"])
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    [
+        "order:paid",
+        "order@2.paid",
+        "a/b.c",
+        "a//b/",
+        "a/./b",
+        "x%2Fy",
+        "a?b#c",
+        "{x}",
+        "x" * 255,
+        "0" * 21,
+    ],
+)
+def test_every_type_names_its_event_type_in_paths(cast: Cast, event_type: str) -> None:
+    path = f"/event_types/{quote(event_type, safe='')}"
+    created = cast.alice.post("/event_types", json={"type": event_type}).json()["event_type"]
+    assert cast.alice.get(path).json()["event_type"] == created
+    changed = cast.alice.put(path, json={"status": "deprecated"}).json()["event_type"]
+    assert (changed["id"], changed["status"]) == (created["id"], "deprecated")
+    assert cast.alice.delete(path).status_code == 200
+    missing = cast.alice.get(path)
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ _FORMS = {"schema_id": "[0-9a-f]{64}", "code": "[a-z_]{1,64}", "page": _PAGE, "p
 
 
 _ID = "[0-9A-Za-z]{21}"
-_NAME = r"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._-]|%2F)+"
+_NAME = r"(?!\.{1,2}(?:/|$))(?:[A-Za-z0-9._-]|%[0-9A-F]{2})+"
 _FORMS |= {f"{kind}_id": _NAME for kind in NAMED_KINDS}
 
 

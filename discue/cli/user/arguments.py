@@ -72,6 +72,18 @@ def alias(text: str) -> str:
     return text
 
 
+def event_type(text: str) -> str:
+    """Parse the type of an event type that may be created, or its id."""
+    from discue.domain.errors import Unprocessable  # noqa: PLC0415 - as above
+    from discue.domain.event_types import check_type  # noqa: PLC0415 - as above
+
+    try:
+        check_type(text, "/type")
+    except Unprocessable as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a type: it {error.faults[0].detail}") from None
+    return text
+
+
 def idempotency_key(text: str) -> str:
     if not (1 <= len(text) <= _LONGEST_KEY and text.isascii() and text.isprintable() and " " not in text):
         raise argparse.ArgumentTypeError(f"must have 1 to {_LONGEST_KEY} visible ASCII characters")

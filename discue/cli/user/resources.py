@@ -15,6 +15,7 @@ from discue.cli.user.arguments import (
     alias,
     content_of,
     duration,
+    event_type,
     instant,
     json_of,
     limit,
@@ -55,6 +56,8 @@ class Resource(NamedTuple):
     """A phrase about the content that is deleted with it."""
     names: str = "alias or id"
     """The names that paths accept for it."""
+    new_name: Kind = alias
+    """Parses the name of a resource that `set` may create."""
 
     @property
     def member(self) -> str:
@@ -107,10 +110,10 @@ def setting(resource: Resource, run: Run, *more: Argument, place: Sequence[Argum
     """Return the verb `set`, with more options than those of the resource. `place` has other arguments that name it."""
     return user_command(
         run,
-        *(place or resource.place(alias)),
+        *(place or resource.place(resource.new_name)),
         *resource.options,
         *more,
-        summary=f"create {resource.one}, or change the one that has this alias",
+        summary=f"create {resource.one}, or change the one that has this {resource.names.partition(' ')[0]}",
         description=f"{resource.about} Only the given options change.".lstrip(),
     )
 
@@ -252,6 +255,7 @@ def event_types() -> CommandGroup:
         "event_types",
         columns={
             "TYPE": lambda each: each.type,
+            "ID": lambda each: each.id,
             "STATUS": lambda each: each.status,
             "DESCRIPTION": lambda each: each.description or "",
         },
@@ -271,6 +275,8 @@ def event_types() -> CommandGroup:
             option("--example JSON", "example of the data; @FILE reads it from a file, null removes it"),
         ),
         about="Customers choose from the catalogue of event types.",
+        names="type or id",
+        new_name=event_type,
     )
     return group(resource)
 

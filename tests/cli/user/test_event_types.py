@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from tests.cli.user.service import Service
 
 EVENT_TYPE = ("--description", "An order was paid.", "--example", '{"order": 17}')
@@ -13,12 +15,22 @@ def test_event_type_is_set_shown_and_deleted(service: Service) -> None:
     made = service.json("event-types", "get", "order.paid")["event_type"]
     assert (made["type"], made["example"], made["json_schema"]) == ("order.paid", {"order": 17}, {"type": "object"})
     listed = service.succeed("event-types", "list")
-    assert re.search(r"^order\.paid +enabled +An order was paid\.$", listed, re.MULTILINE)
+    assert re.search(rf"^order\.paid +{made['id']} +enabled +An order was paid\.$", listed, re.MULTILINE)
     changed = service.json("event-types", "set", "order.paid", "--status", "deprecated", "--json-schema", "null")
     assert (changed["event_type"]["status"], "json_schema" in changed["event_type"]) == ("deprecated", False)
     assert re.search(r'^example +\{"order": ?17\}$', service.succeed("event-types", "get", "order.paid"), re.MULTILINE)
     service.succeed("event-types", "delete", "order.paid")
     assert service.run("event-types", "get", "order.paid").returncode == 1
+
+
+@pytest.mark.parametrize("event_type", ["order:paid", "order@2/paid", "x" * 70])
+def test_every_type_can_be_set_and_applied(service: Service, event_type: str) -> None:
+    service.succeed("event-types", "set", event_type, "--description", "First.")
+    (service.folder / "type.yaml").write_text(json.dumps({"event_types": {event_type: {"description": "Second."}}}))
+    assert [each["action"] for each in service.json("apply", "-f", "type.yaml")["changes"]] == ["change"]
+    assert service.json("event-types", "get", event_type)["event_type"]["description"] == "Second."
+    refused = service.run("event-types", "set", "order..paid")
+    assert (refused.returncode, "'order..paid' is not a type: it must be words" in refused.stderr) == (2, True)
 
 
 def test_trigger_publishes_the_example_of_an_event_type(service: Service) -> None:
