@@ -1,11 +1,13 @@
 """The catalogue of event types as clients see it, and messages that must have one of its types."""
 
+import asyncio
 import json
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from discue.control import event_types
 from discue.domain.scopes import Scope
 from tests.support.served_api import Cast
 
@@ -113,6 +115,37 @@ def test_invalid_event_types_are_refused(cast: Cast, fields: dict[str, Any], cod
     assert fault(cast.alice.post("/event_types", json={"type": "order.paid", **fields})) == (422, code, [pointer])
     create(cast)
     assert fault(cast.alice.put("/event_types/order.paid", json=fields)) == (422, code, [pointer])
+
+
+def test_a_schema_or_example_must_fit_the_stored_other_one(cast: Cast) -> None:
+    path = "/event_types/order.paid"
+    create(cast, json_schema={"type": "integer"})
+    refused = cast.alice.put(path, json={"example": "one"})
+    assert fault(refused) == (422, "schema_violation", ["/example"])
+    assert cast.alice.put(path, json={"example": 1}).status_code == 200
+    refused = cast.alice.put(path, json={"json_schema": {"type": "string"}})
+    assert fault(refused) == (422, "schema_violation", ["/json_schema"])
+    assert "the stored example, in which /example must be" in refused.json()["detail"]
+    both = cast.alice.put(path, json={"json_schema": {"type": "string"}, "example": "one"}).json()["event_type"]
+    assert (both["json_schema"], both["example"]) == ({"type": "string"}, "one")
+    assert cast.alice.put(path, json={"json_schema": {"type": "integer"}, "example": None}).status_code == 200
+
+
+def test_a_schema_is_checked_again_if_the_example_changes_meanwhile(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, name, check = "/event_types/order.paid", "discue.control.event_types._check_texts", event_types._check_texts
+    create(cast, example=1)
+
+    async def check_and_change(*checked: Any) -> None:
+        monkeypatch.setattr(name, check)
+        await check(*checked)
+        changed = await asyncio.to_thread(cast.alice.put, path, json={"example": "one"})
+        assert changed.status_code == 200
+
+    monkeypatch.setattr(name, check_and_change)
+    refused = cast.bob({"schemas": Scope("write")}).put(path, json={"json_schema": {"type": "integer"}})
+    assert fault(refused) == (422, "schema_violation", ["/json_schema"])
 
 
 def test_a_type_is_in_a_catalogue_once(cast: Cast) -> None:
