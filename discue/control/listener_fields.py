@@ -19,6 +19,7 @@ from discue.domain.headers import check_headers
 from discue.domain.model import DeliveryOptions, Listener, ListenerMode
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
+from discue.domain.system_events import SYSTEM_QUEUE_ALIAS, check_system_types
 from discue.domain.trace_context import TRACE_MODES
 from discue.store import domains, organizations
 from discue.store.engine import Transaction
@@ -109,6 +110,12 @@ def changed_types(stored: tuple[str, ...] | None, given: tuple[str, ...] | Unset
     if types is not None:
         check_patterns(types, "/types")
     return types
+
+
+def check_system_types_of(listener: Listener) -> None:
+    """Raise Unprocessable if it is a listener of the system queue with types that no system event has."""
+    if listener.queue_alias == SYSTEM_QUEUE_ALIAS:
+        check_system_types(listener.options.types or ())
 
 
 def chosen_retry(

@@ -14,6 +14,7 @@ from discue.control.listener_fields import (
     asked_authentication,
     changed_listener,
     check_hosts,
+    check_system_types_of,
     customer_in_queue,
     require_registered,
     urls_in,
@@ -159,6 +160,7 @@ async def create(
             customer=customer_in_queue(queue.customer, fresh.customer),
             secrets=sealed,
         )
+        check_system_types_of(listener)
         await require_registered(tx, None, listener)
         await usage.require_room(tx, control, listener, "listeners")
         if principal.customer is not None:
@@ -270,6 +272,8 @@ async def change(
             principal.require_customer(stored.queue_customer)
         asked = asked_authentication(control, stored, fields.authentication)
         changed = changed_listener(control, stored, fields, changed_alias(fields, stored.alias), asked=asked)
+        if changed.options.types != stored.options.types:
+            check_system_types_of(changed)
         check_hosts(stored, changed, refused)
         await require_registered(tx, stored, changed)
         await _report_change(tx, event_id, stored, changed)

@@ -3,15 +3,17 @@
 The structs are the only description of the events: documentation and JSON Schemas are generated from them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from discue.domain.errors import Forbidden, invalid
+from discue.domain.event_types import parse_pattern
 from discue.domain.quotas import QuotaName
 from discue.domain.schedule import SkipReason
+from discue.domain.suggestions import suggestion
 
 SYSTEM_QUEUE_ALIAS: Final = "system/events"
 
@@ -192,6 +194,18 @@ encode: Callable[[SystemEvent], bytes] = msgspec.json.Encoder().encode
 def type_of(event: type[SystemEvent]) -> str:
     """Return the type of an event, which is also the alias of its messages."""
     return str(event.__struct_config__.tag)
+
+
+TYPES: Final = tuple(map(type_of, EVENTS))
+
+
+def check_system_types(types: Sequence[str]) -> None:
+    """Raise Unprocessable for a type or pattern, of a listener of the system queue, that no event has or matches."""
+    for index, text in enumerate(types):
+        pattern = parse_pattern(text)
+        if not any(map(pattern.matches, TYPES)):
+            way_out = suggestion(text, TYPES) or f": the types are {', '.join(TYPES)}"
+            raise invalid(f"/types/{index}", f"matches no system event{way_out}")
 
 
 def check_not_reserved(alias: str) -> None:

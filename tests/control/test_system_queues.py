@@ -1,12 +1,14 @@
 """The queue of system events: what clients may do with it, and which changes it reports."""
 
+import re
 from functools import partial
 
+import msgspec
 import pytest
 
 from discue.control import listeners, organizations, queues, schedules, topics, usage
 from discue.control.context import ControlContext
-from discue.control.listener_fields import ListenerFields
+from discue.control.listener_fields import ListenerFields, OptionFields
 from discue.control.queues import QueueFields
 from discue.control.schedules import ScheduleFields
 from discue.control.topics import ChannelFields
@@ -55,6 +57,29 @@ async def test_clients_cannot_publish_to_the_system_queue(cast: Cast, control: C
     topic = (await topics.create(control, alice, NameFields())).topic.public_id
     with pytest.raises(Forbidden):
         await topics.create_channel(control, alice, topic, ChannelFields(queue=queue.public_id))
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ("message.mised", "/types/1 matches no system event; did you mean message.missed?"),
+        ("listener.*.*", "/types/1 matches no system event"),
+        ("zzz", "/types/1 matches no system event: the types are listener.disabled, listener.inactive, "),
+    ],
+)
+async def test_types_that_no_system_event_has_are_refused(
+    cast: Cast, control: ControlContext, given: str, rule: str
+) -> None:
+    alice, system = cast.alice.principal, (await _system_queue(cast)).public_id
+    types = ListenerFields("a", notify_url="https://example.com/a", options=OptionFields(types=("listener.>", given)))
+    with pytest.raises(Unprocessable, match=re.escape(rule)):
+        await listeners.create(control, alice, system, types)
+    fields = msgspec.structs.replace(types, options=OptionFields(types=("listener.>", "*.missed")))
+    made = (await listeners.create(control, alice, system, fields)).listener.public_id
+    with pytest.raises(Unprocessable, match=re.escape(rule)):
+        await listeners.change(control, alice, system, made, fields=types)
+    other = (await queues.create(control, alice, QueueFields())).queue.public_id
+    assert (await listeners.create(control, alice, other, types)).listener.options.types == ("listener.>", given)
 
 
 async def test_system_queue_cannot_be_deleted_and_only_its_retention_and_retries_change(
