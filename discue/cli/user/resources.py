@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argument, option, switch
-from discue.cli.output import json_text, say_fields, say_json, say_result, say_table, when
+from discue.cli.output import json_text, note, say_fields, say_json, say_result, say_table, when
 from discue.cli.user.arguments import (
     HEADERS,
     TYPE,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from discue_client import Discue
 
 _NAMED: Final = 1_000
+_SHOWN: Final = 5
 
 Shown = Callable[[Any], str]
 """Returns a text about a resource; "" if there is nothing to show."""
@@ -278,7 +279,26 @@ def event_types() -> CommandGroup:
         names="type or id",
         new_name=event_type,
     )
-    return group(resource)
+    delete = user_command(
+        partial(_delete_event_type, resource),
+        *resource.place(),
+        summary="delete an event type; messages and listeners keep it",
+    )
+    return group(resource, delete=delete)
+
+
+def _delete_event_type(resource: Resource, arguments: argparse.Namespace) -> None:
+    """Delete an event type, and name the listeners that have it among their types."""
+    with connect(arguments) as client:
+        deleted = client.event_types.get(arguments.named).type
+        newest = readable(lambda: list(client.listeners.list(limit=_NAMED))) or ()
+        having = [each for each in newest if deleted in (each.types or ())]
+        queues = queue_names(client) if having else {}
+    if having:
+        named = [f"{queues.get(each.queue_id, each.queue_id)}/{each.alias}" for each in having[:_SHOWN]]
+        more = f" and {len(having) - _SHOWN} more" if len(having) > _SHOWN else ""
+        note(f"discue: Listeners still have the type {deleted}: {', '.join(named)}{more}.")
+    _delete(resource, arguments)
 
 
 def channels() -> CommandGroup:

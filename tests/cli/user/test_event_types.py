@@ -33,6 +33,23 @@ def test_every_type_can_be_set_and_applied(service: Service, event_type: str) ->
     assert (refused.returncode, "'order..paid' is not a type: it must be words" in refused.stderr) == (2, True)
 
 
+def test_deletion_names_the_listeners_that_have_the_type(service: Service) -> None:
+    service.succeed("queues", "set", "billing")
+    for number in range(7):
+        service.succeed("listeners", "set", "billing", f"app-{number}", "--pull", "--types", "order.gone order.left")
+    for event_type, having in (
+        (
+            "order.gone",
+            "order.gone: billing/app-6, billing/app-5, billing/app-4, billing/app-3, billing/app-2 and 2 more.",
+        ),
+        ("order.alone", ""),
+    ):
+        service.succeed("event-types", "set", event_type)
+        deleted = service.run("event-types", "delete", event_type)
+        assert (deleted.returncode, deleted.stdout) == (0, f"Event type {event_type} is deleted.\n")
+        assert deleted.stderr == (f"discue: Listeners still have the type {having}\n" if having else "")
+
+
 def test_trigger_publishes_the_example_of_an_event_type(service: Service) -> None:
     service.succeed("event-types", "set", "order.sent", "--example", '{"order": 17}')
     service.succeed("event-types", "set", "order.lost", "--json-schema", '{"const": "lost"}')
