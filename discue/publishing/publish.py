@@ -223,7 +223,7 @@ async def check_types(cache: ControlPlaneCache, organization: int, messages: Seq
         except NotFound:
             pointer = f"{some[0].pointer.rpartition('/')[0]}/type"
             rule = "must be an event type (GET /event_types lists them): the organization has require_known_types"
-            raise invalid(pointer, rule, code="unknown_type") from None
+            raise invalid(pointer, rule if event_type else f"is required, and {rule}", code="unknown_type") from None
         if known.checker is not None:
             name = f"the event type {event_type}"
             check_sizes(some, known.checker.max_bytes, destination=name)

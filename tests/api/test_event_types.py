@@ -209,7 +209,9 @@ def test_messages_must_have_known_types_and_fit_their_schemas(cast: Cast) -> Non
     for sent in (known, {"type": "order.lost", "data": "anything"}):
         assert cast.alice.post(path, json=sent).status_code == 200
     for refused in (unknown, {"data": 1}):
-        assert fault(cast.alice.post(path, json=refused)) == (422, "unknown_type", ["/type"])
+        answer = cast.alice.post(path, json=refused)
+        assert fault(answer) == (422, "unknown_type", ["/type"])
+        assert ("is required, and must be an event type" in answer.json()["detail"]) == ("type" not in refused)
     wrong = {"type": "order.paid", "data": {"order": "one"}}
     assert fault(cast.alice.post(path, json=wrong)) == (422, "schema_violation", ["/data/order"])
     text = {"type": "order.paid", "data": "text"}

@@ -221,14 +221,20 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
 
 
 _LISTS: Final = re.compile(
-    r"GET (?:/v1)?/(?:queues/|topics/)?([^/ ]*?)/?(queues|listeners|messages|schedules|topics|channels) lists"
+    r"GET (?:/v1)?/(?:queues/|topics/)?([^/ ]*?)/?"
+    r"(queues|listeners|messages|schedules|topics|channels|event_types) lists"
 )
 """Advice of the service to send a request, for which there is a command."""
 
 
+def _listing(found: re.Match[str]) -> str:
+    command = f"discue {found[2].replace('_', '-')} list {unquote(found[1])}"
+    return f"`{command.strip()}` lists"
+
+
 def explain(error: DiscueError) -> str:
     """Return an error of the client as one line, with the way out."""
-    text = _LISTS.sub(lambda found: f"`{f'discue {found[2]} list {unquote(found[1])}'.strip()}` lists", str(error))
+    text = _LISTS.sub(_listing, str(error))
     # An error about a certificate has its own advice.
     way_out = "" if "SSL_CERT_FILE" in text else _WAYS_OUT.get(type(error).__name__, "")
     if getattr(error, "code", None) == _LOCKED_OUT:

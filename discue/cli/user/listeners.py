@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from discue.cli.declarations import CommandGroup, argument, option, switch
-from discue.cli.exit_codes import FAILED, UsageInvalid
+from discue.cli.exit_codes import FAILED, CommandFailed, UsageInvalid
 from discue.cli.output import beginning, printable, say_json, say_result, say_table, when
 from discue.cli.user.arguments import HEADERS, alias, content_of, json_of, limit, name
-from discue.cli.user.command import connect, readable, user_command
+from discue.cli.user.command import connect, explain, readable, user_command
 from discue.cli.user.messages import failure_of
 from discue.cli.user.resources import (
     ALIAS,
@@ -76,7 +78,38 @@ _PLACE_OR_SYSTEM_EVENTS: Final = (
     argument("within", "alias or id of the queue; may be left out with --slack", name, nargs="?", metavar="queue"),
     argument("named", "alias or id of the listener", alias, metavar="listener"),
 )
-_FOR_SLACK: Final = "{text: join(': ', [not_null(type, 'message'), to_string(data)])}"
+_FOR_SLACK: Final = "join(': ', [not_null(type, 'message'), to_string(data)])"
+_LISTENER: Final = "The listener {listener.alias} of the queue {queue.alias}"
+SENTENCES: Final[Mapping[str, str]] = {
+    "listener.disabled": f"{_LISTENER} was disabled: {{reason}}.",
+    "listener.inactive": f"{_LISTENER} is inactive: {{last_failure_msg}}.",
+    "listener.recovered": f"{_LISTENER} receives messages again. It was {{was}}.",
+    "message.missed": f"{_LISTENER} missed messages: {{count}}.",
+    "key.locked_out": "The API key {key.alias} is locked out at {address}.",
+    "quota.near": "The quota {quota} is nearly used up: {used} of {limit}.",
+    "domain.verified": "The domain {hostname} is verified.",
+    "domain.lost": "The domain {hostname} is no longer verified: {error}.",
+    "schedule.skipped": "The schedule {schedule.alias} of the queue {queue.alias} skipped a run: {reason}.",
+    "store.damaged": "A part of the database with data of the queue {queue.alias} cannot be read.",
+    "egress_proxy.failing": "The HTTP proxy does not pass on requests to listeners.",
+}
+"""The text of each system event in Slack. Braces enclose members of its data."""
+
+
+def transform_for_slack(queue: str) -> str:
+    """Return the transform of a listener of the queue, which makes the body that Slack expects."""
+    texts = [_FOR_SLACK]
+    if queue == SYSTEM_QUEUE_ALIAS:
+        texts = [f"type == '{event}' && {_joined(sentence)}" for event, sentence in SENTENCES.items()] + texts
+    return f"{{text: {' || '.join(texts)}}}"
+
+
+def _joined(sentence: str) -> str:
+    """Return the JMESPath expression that makes a sentence."""
+    # Every second part was in braces.
+    parts = re.split(r"[{}]", sentence)
+    made = [f"to_string(data.{part})" if index % 2 else f"'{part}'" for index, part in enumerate(parts)]
+    return f"join('', [{', '.join(made)}])"
 
 
 def command() -> CommandGroup:
@@ -152,13 +185,16 @@ def _set(arguments: argparse.Namespace) -> None:
 
     Raises UsageInvalid for a new one without a URL, and for Slack in a customer's queue.
     """
-    from discue_client import BadRequest  # noqa: PLC0415 - `discue --help` does not wait for it
+    from discue_client import BadRequest, ValidationFailed  # noqa: PLC0415 - `discue --help` does not wait for it
 
     if arguments.slack is not None:
+        if arguments.notify_url is not None or arguments.mode is not None:
+            raise UsageInvalid("--slack is the URL of the listener: leave out --url and --pull.")
         arguments.within = arguments.within or SYSTEM_QUEUE_ALIAS
-        arguments.notify_url, arguments.transform = arguments.slack, arguments.transform or _FOR_SLACK
+        arguments.notify_url = arguments.slack
+        arguments.transform = arguments.transform or transform_for_slack(arguments.within)
     if arguments.within is None:
-        raise UsageInvalid("Name the queue before the listener.")
+        raise UsageInvalid(f"Name the queue before the listener, such as {SYSTEM_QUEUE_ALIAS} for system events.")
     if arguments.slack is not None:
         _require_own_queue(arguments)
     try:
@@ -167,6 +203,10 @@ def _set(arguments: argparse.Namespace) -> None:
         if error.pointers != ("/notify_url",) or arguments.notify_url is not None:
             raise
         raise UsageInvalid(f"There is no listener {arguments.named} yet. Give --url or --pull.") from None
+    except ValidationFailed as error:
+        if arguments.slack is None or error.pointers != ("/notify_url",):
+            raise
+        raise CommandFailed(explain(error).replace("The value at /notify_url", "--slack")) from None
 
 
 def _require_own_queue(arguments: argparse.Namespace) -> None:

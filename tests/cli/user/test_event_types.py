@@ -20,7 +20,9 @@ def test_event_type_is_set_shown_and_deleted(service: Service) -> None:
     assert (changed["event_type"]["status"], "json_schema" in changed["event_type"]) == ("deprecated", False)
     assert re.search(r'^example +\{"order": ?17\}$', service.succeed("event-types", "get", "order.paid"), re.MULTILINE)
     service.succeed("event-types", "delete", "order.paid")
-    assert service.run("event-types", "get", "order.paid").returncode == 1
+    missing = service.run("event-types", "get", "order.paid")
+    assert missing.returncode == 1
+    assert 'Event type "order.paid" not found. `discue event-types list` lists the event types.' in missing.stderr
 
 
 @pytest.mark.parametrize("event_type", ["order:paid", "order@2/paid", "x" * 70])

@@ -5,9 +5,13 @@ import json
 import re
 import sys
 from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 
+from discue.cli.user.listeners import SENTENCES, transform_for_slack
+from discue.domain.system_events import EVENTS, ResourceName, SystemEvent, type_of
+from discue.domain.transforms import check_transform, evaluated
 from tests.cli.commands import receiving
 from tests.cli.user.local_server import local_server
 from tests.cli.user.service import Service
@@ -243,13 +247,33 @@ def test_slack_receives_system_events_and_messages_of_a_queue(service: Service) 
         slack.wait_for(lambda: len(slack.received) == 2)
     first, second = (json.loads(each.body) for each in slack.received)
     assert first == {"text": 'order.paid: {"order":17}'}
-    assert second["text"].startswith("listener.disabled: ")
+    assert second == {"text": "The listener alerts of the queue to-slack was disabled: request."}
     own = ("listeners", "set", "to-slack", "alerts", "--transform", "{text: type}")
     assert service.json(*own)["listener"]["transform"] == "{text: type}"
     assert "transform" not in service.json("listeners", "set", "to-slack", "alerts", "--transform", "")["listener"]
     unnamed = service.run("listeners", "set", "alerts", "--url", slack.url)
-    assert (unnamed.returncode, "Name the queue before the listener." in unnamed.stderr) == (2, True)
+    assert (unnamed.returncode, "such as system/events for system events." in unnamed.stderr) == (2, True)
+    for other in (("--url", slack.url), ("--pull",)):
+        twice = service.run("listeners", "set", "alerts", "--slack", slack.url, *other)
+        assert (twice.returncode, "leave out --url and --pull" in twice.stderr) == (2, True)
+    wrong = service.run("listeners", "set", "alerts", "--slack", "hooks.slack.com")
+    assert (wrong.returncode, ": --slack must be " in wrong.stderr) == (1, True)
     service.succeed("listeners", "delete", "system/events", "alerts")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=type_of)
+def test_slack_shows_a_sentence_for_each_system_event(event: type[SystemEvent]) -> None:
+    sentence, transform = SENTENCES[type_of(event)], transform_for_slack("system/events")
+    fields = get_type_hints(event)
+    data: dict[str, Any] = {}
+    for name, dot, part in re.findall(r"{(\w+)(\.?)(\w*)}", sentence):
+        assert (part, fields[name] is ResourceName) == (("alias", True) if dot else ("", False))
+        data[name] = {"alias": "of-it"} if dot else 17
+    check_transform(transform)
+    expected = re.sub(r"{\w+\.alias}", "of-it", sentence)
+    expected = re.sub(r"{\w+}", "17", expected)
+    assert evaluated(transform, {"type": type_of(event), "data": data}) == {"text": expected}
+    assert evaluated(transform, {"type": "later", "data": {"at": 17}}) == {"text": 'later: {"at":17}'}
 
 
 def test_slack_is_refused_in_the_queue_of_a_customer(service: Service) -> None:
