@@ -17,13 +17,13 @@ export interface InboxOptions {
 }
 
 /** The statements that create the table, on PostgreSQL and SQLite. */
-export const INBOX_TABLE = `CREATE TABLE discue_inbox (
+export const INBOX_TABLE = `CREATE TABLE IF NOT EXISTS discue_inbox (
     message text NOT NULL,
     consumer text NOT NULL,
     marked_at bigint NOT NULL,
     PRIMARY KEY (message, consumer)
 );
-CREATE INDEX discue_inbox_marked_at ON discue_inbox (marked_at);`;
+CREATE INDEX IF NOT EXISTS discue_inbox_marked_at ON discue_inbox (marked_at);`;
 
 const MARK = "INSERT INTO discue_inbox (message, consumer, marked_at) VALUES";
 const UNLESS_MARKED = "ON CONFLICT (message, consumer) DO NOTHING";

@@ -6,13 +6,13 @@ TABLE = "discue_inbox"
 INDEX = f"{TABLE}_marked_at"
 
 _CREATE = (
-    f"""CREATE TABLE {TABLE} (
+    f"""CREATE TABLE IF NOT EXISTS {TABLE} (
     message text NOT NULL,
     consumer text NOT NULL,
     marked_at bigint NOT NULL,
     PRIMARY KEY (message, consumer)
 )""",
-    f"CREATE INDEX {INDEX} ON {TABLE} (marked_at)",
+    f"CREATE INDEX IF NOT EXISTS {INDEX} ON {TABLE} (marked_at)",
 )
 _DIALECTS = ("postgresql", "sqlite")
 
@@ -48,4 +48,4 @@ def forget_sql(before: str, limit: str) -> str:
 
 def _check(dialect: str) -> None:
     if dialect not in _DIALECTS:
-        raise ValueError(f"The inbox works on PostgreSQL and SQLite, not on {dialect}.")
+        raise ValueError(f'The inbox works on PostgreSQL and SQLite, not on {dialect}. Pass "postgresql" or "sqlite".')
