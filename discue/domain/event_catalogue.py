@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from discue.domain.messages import SEQUENCE_HEADER
 from discue.domain.model import EventType
 
 _HEADERS: Final = {
@@ -12,10 +13,21 @@ _HEADERS: Final = {
     "webhook-timestamp": "The time of the attempt, in seconds since the epoch.",
     "webhook-signature": "The signature, as in Standard Webhooks 1.0.",
     "discue-type": "The type of the message.",
+    "discue-queue": "The id of the queue.",
 }
-_PARAMETERS: Final = [
-    {"in": "header", "name": name, "required": True, "description": text, "schema": {"type": "string"}}
-    for name, text in _HEADERS.items()
+_PARAMETERS: Final[list[dict[str, object]]] = [
+    *(
+        {"in": "header", "name": name, "required": True, "description": text, "schema": {"type": "string"}}
+        for name, text in _HEADERS.items()
+    ),
+    {
+        "in": "header",
+        "name": SEQUENCE_HEADER,
+        # A test of a listener has no sequence.
+        "required": False,
+        "description": "A number that increases in the order in which the queue stored its messages.",
+        "schema": {"type": "integer"},
+    },
 ]
 _RESPONSES: Final = {"2XX": {"description": "The message is acknowledged. Other responses are retried."}}
 

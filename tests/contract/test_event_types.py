@@ -23,6 +23,10 @@ def test_type_is_shown_and_delivered(owner: Caller, receiver: Receiver) -> None:
     [listed] = owner.get(f"{path}/messages")["messages"]
     assert received.headers["discue-type"] == listed["type"] == owner.shown(f"{path}/messages/{made['id']}")["type"]
     assert listed["type"] == "order.paid"
+    owner.create("/event_types", type="order.paid")
+    parameters = owner.get("/event_types.openapi.json")["webhooks"]["order.paid"]["post"]["parameters"]
+    named = {each["name"] for each in parameters}
+    assert {"discue-type", "discue-queue", "discue-sequence", "webhook-signature"} <= named <= set(received.headers)
     owner.create(f"{path}/messages", data="x")
     [_, untyped] = endpoint.until(2)
     assert "discue-type" not in untyped.headers
