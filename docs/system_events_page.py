@@ -25,6 +25,14 @@ The data of a message is a JSON object with `at` and the `type` of the event, wh
 the message. Without `types` the listener gets all events. A type or pattern that no event has or matches is `422`, so a typo cannot
 silence an alert.
 
+This command posts the events to a Slack channel, each as a sentence. The URL is that of an incoming webhook:
+
+```sh
+discue listeners set alerts --slack https://hooks.slack.com/services/… --types 'listener.disabled message.missed'
+```
+
+[Transforms](transforms.md) has recipes for other services.
+
 ## Behaviour
 
 - Events are messages: delivered at least once, signed, retried, kept and listed like others. An event is stored in the
