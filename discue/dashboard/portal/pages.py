@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -171,6 +172,18 @@ async def show_secrets(visit: Visit) -> Page:
     return Page("secrets.html", "Signing secrets", {**frame(visit, details), "secrets": secrets.items})
 
 
+_LANGUAGES: Final = ("Python", "Node", "Go", "Ruby", "PHP", "Java")
+VERIFICATION: Final = {
+    name: files(__package__).joinpath("verification", f"{name.lower()}.txt").read_text() for name in _LANGUAGES
+}
+"""Programs that verify the signature of a request, by the names of their languages."""
+
+
+async def show_verification(visit: Visit) -> Page:
+    values = {**frame(visit, await details_of(visit)), "programs": VERIFICATION}
+    return Page("verification.html", "Verify requests", values)
+
+
 async def show_delete(visit: Visit) -> Page:
     return Page("delete.html", "Delete the endpoint", frame(visit, await details_of(visit)))
 
@@ -314,6 +327,7 @@ ROUTES: Final = (
     PortalRoute(ENDPOINT, show),
     PortalRoute(f"{ENDPOINT}/missed", show_missed),
     PortalRoute(f"{ENDPOINT}/jobs", show_jobs),
+    PortalRoute(f"{ENDPOINT}/verification", show_verification),
     PortalRoute(f"{ENDPOINT}/secrets", show_secrets, action="secrets", is_form=True),
     _action("edit", show_edit, edit, "edit"),
     _action("delete", show_delete, delete, "delete"),

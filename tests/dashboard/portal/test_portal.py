@@ -36,6 +36,7 @@ def pages_of(of: Endpoint) -> dict[str, str]:
         "missed": f"{endpoint}/missed",
         "selected": f"{endpoint}/missed/redeliver",
         "jobs": f"{endpoint}/jobs",
+        "verification": f"{endpoint}/verification",
         "message": of.message_path,
         "create": "/endpoints/new",
         "edit": f"{endpoint}/edit",
