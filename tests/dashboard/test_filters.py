@@ -1,10 +1,13 @@
 """Wrong values in the URL of a page: it is shown with what is wrong at the field, and without rows."""
 
+import html
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
+from discue.dashboard.pages import listeners
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
 
@@ -15,6 +18,7 @@ _REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, to
     ("page", "query", "rule"),
     [
         ("/missed", "reason=lost", _REASONS),
+        ("/listeners", "state=lost", "must be one of disabled, failed, retrying, pending, missed, acknowledged"),
         ("/missed", "queue=nothing", "is not the name or id of a queue"),
         ("/missed", "queue=twins&reason=lost", _REASONS),
         ("/missed", "until=tomorrow", "must be a time such as 2026-07-01T12:00, in UTC"),
@@ -85,3 +89,39 @@ def test_missed_messages_are_filtered_by_the_time_of_their_publish(service: Dash
     later, earlier = (browser.get("/missed", params={name: typed}).text for name in ("since", "until"))
     assert later.count('<a class="row mono"') == sum(at >= middle for at in times) > 0
     assert earlier.count('<a class="row mono"') == sum(at < middle for at in times) > 0
+
+
+_ROW = re.compile(r'<a class="row" href="[^"]*">([^<]+)</a>.*?<span class="badge (\w+)">', re.DOTALL)
+
+
+def test_listeners_are_filtered_by_state(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    every = _ROW.findall(browser.get("/listeners").text)
+    states = {state for _, state in every}
+    assert {"disabled", "retrying", "missed"} <= states
+    for state in states:
+        assert _ROW.findall(browser.get(f"/listeners?state={state}").text) == [row for row in every if row[1] == state]
+    assert "No listener is in this state" in browser.get("/listeners?state=failed").text
+
+
+def test_listeners_in_a_state_continue_after_those_that_were_looked_at(
+    service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = service.browser()
+    disabled = _ROW.findall(browser.get("/listeners?state=disabled").text)
+    monkeypatch.setattr(listeners, "_READ_AT_ONCE", 2)
+    monkeypatch.setattr(listeners, "_READ_FOR_A_PAGE", 4)
+
+    def pages(query: str, direction: str) -> Iterator[str]:
+        while query:
+            page = browser.get(f"/listeners{query}").text
+            yield page
+            link = re.search(rf'rel="{direction}" href="([^"]+)"', page)
+            query = "" if link is None else html.unescape(link[1])
+
+    older = list(pages("?state=disabled", "next"))
+    assert len(older) > 1
+    assert [row for page in older for row in _ROW.findall(page)] == disabled
+    oldest = min(shop.listeners.values())
+    newer = list(pages(f"?state=disabled&before={oldest}", "prev"))
+    assert [row for page in newer[::-1] for row in _ROW.findall(page)] == disabled

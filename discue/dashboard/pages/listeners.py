@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from discue.control import activity, jobs, listener_secrets, listeners, messages
 from discue.control.activity import PERIODS_AN_HOUR, Activity, ListenerPeriod, rate_a_minute, total
 from discue.control.jobs import REDELIVERIES, REPLAYS
 from discue.control.listener_fields import LEASED_FOR_SECONDS, ListenerFields
 from discue.control.listeners import ListenerDetails
 from discue.dashboard.charts import HALF_HOUR, columns, sparkline
-from discue.dashboard.listing import NO_ROWS, names_offered, selection_of, shown
+from discue.dashboard.listing import NO_ROWS, names_offered, noting_faults, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
 from discue.domain.attempts import StoredAttempt
+from discue.domain.errors import invalid
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS, JobListener
+from discue.domain.reservations import PAGE
 from discue.domain.retry import RetryOptions, effective_policy
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import Job
@@ -73,15 +77,53 @@ async def rows_of(visit: Visit, found: Sequence[ListenerDetails]) -> Sequence[Li
 
 
 async def show_list(visit: Visit) -> Page:
-    selection = selection_of(visit, "alias")
-    found = await listeners.page(visit.control, visit.principal, selection, with_missed=False)
-    page = shown(visit, found, [each.listener.public_id for each in found.items], "alias")
+    selection, state = selection_of(visit, "alias"), visit.query.get("state", "").strip()
+    with noting_faults(visit):
+        if state and state not in STATE_WORDS:
+            raise invalid("/state", f"must be one of {', '.join(STATE_WORDS)}")
+    found: Listing[ListenerDetails] = NO_ROWS
+    if not visit.wrong:
+        found = await _page_in_state(visit, selection, state) if state else await _page(visit, selection)
+    page = shown(visit, found, [each.listener.public_id for each in found.items], "alias", "state")
     values = {
         "list": page,
         "rows": await rows_of(visit, found.items),
         "offered": await names_offered(visit, "listener", page),
+        "state": state,
     }
     return Page("listeners.html", "Listeners", values, is_live=True)
+
+
+async def _page(visit: Visit, selection: Selection) -> Listing[ListenerDetails]:
+    return await listeners.page(visit.control, visit.principal, selection, with_missed=False)
+
+
+_READ_AT_ONCE: Final = 50
+_READ_FOR_A_PAGE: Final = 500
+"""The number of listeners of which a page shows those in a state. The next page continues after them."""
+
+
+async def _page_in_state(visit: Visit, selection: Selection, state: str) -> Listing[ListenerDetails]:
+    """Return the next listeners in a state. No column has the state: it follows from the counts and the liveness."""
+    if visit.reservation is not None:
+        await visit.reservation.enlarge(PAGE.of(_READ_AT_ONCE)._replace(rows=_READ_FOR_A_PAGE))
+    is_back, size = selection.after is None and selection.before is not None, selection.per_page
+    part, found, end, has_more = replace(selection, per_page=_READ_AT_ONCE), list[ListenerDetails](), None, True
+    for _ in range(_READ_FOR_A_PAGE // _READ_AT_ONCE):
+        read = await _page(visit, part)
+        looked_at = read.items[::-1] if is_back else read.items
+        found += [each for each in looked_at if state_of(each) == state]
+        has_more = read.has_previous if is_back else read.has_next
+        if len(found) > size or not (has_more and looked_at):
+            break
+        end = looked_at[-1].listener.public_id
+        part = replace(part, before=end) if is_back else replace(part, after=end)
+    items, has_others = found[:size], selection.after is not None or is_back
+    if len(found) > size:
+        end, has_more = None, True
+    if is_back:
+        return Listing(tuple(items[::-1]), has_others, has_more, resumes_before=end)
+    return Listing(tuple(items), has_more, has_others, resumes_after=end)
 
 
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
