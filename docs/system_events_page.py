@@ -22,8 +22,8 @@ curl -X PUT https://discue.example.com/v1/queues/system%2Fevents/listeners/alert
 ```
 
 The data of a message is a JSON object with `at` and the `type` of the event, which is also the `type` and the alias of
-the message. Without `types` the listener gets all events. A type or pattern that no event has or matches is `422`, so a typo cannot
-silence an alert.
+the message. Without `types` the listener gets all events. A type or pattern that matches no event is `422`, so a typo
+cannot silence an alert.
 
 This command posts the events to a Slack channel, each as a sentence. The URL is that of an incoming webhook:
 
