@@ -127,7 +127,10 @@ def test_customer_shows_tests_redelivers_and_disables_in_a_shared_queue(
     service: DashboardService, sharing: Customer, tenants: Tenants
 ) -> None:
     endpoint = tenants.acme
-    paths, shown = pages_of(endpoint), {"endpoints", "event types", "endpoint", "missed", "selected", "jobs", "message"}
+    paths, shown = (
+        pages_of(endpoint),
+        {"endpoints", "event types", "endpoint", "verification", "missed", "selected", "jobs", "message"},
+    )
     for name, path in paths.items():
         page = sharing.get(path)
         assert page.status_code == (200 if name in {*shown, *SHARED_ACTIONS} else 403), name
