@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from discue.api.app import App
+from discue.api.incoming import IncomingSite
 from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.api.route import Route
@@ -25,7 +26,7 @@ from discue.dashboard.users import session_table
 from discue.dashboard.users.provider import Provider, providers_in
 from discue.dispatch.lease import Leadership
 from discue.guides.routes import documentation_of
-from discue.http.pipeline import Pipeline, Site
+from discue.http.pipeline import SOURCES, Pipeline, Site
 from discue.http.services import Services
 from discue.observability.logs import Log
 from discue.server.parts import Applications, Edge
@@ -57,7 +58,7 @@ def _applications(services: Services, *, routes: Sequence[Route], inbox: Inbox |
     def api(services: Services) -> App:
         return App(services, (*ROUTES, *routes), missing=MISSING_PAGE)
 
-    pages: dict[str, Site[Any]] = {}
+    pages: dict[str, Site[Any]] = {SOURCES: IncomingSite(services)}
     if settings.portal:
         pages["portal"] = Portal(services, PORTAL_PAGES)
     if not settings.dashboard:

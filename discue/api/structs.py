@@ -47,6 +47,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "topic_id": "0VbuJFSm00Tq3Nd7vRwYh",
     "channel_id": "0VbuJFSn00Cm5Xs1kZpBj",
     "event_type_id": "0VbuJFSo00Et5Yp2qRwXs",
+    "source_id": "0VbuJFSp00Sr6Zq3rSxYt",
     "attempt_id": "0VbuJFNC00000000000Ju",
     "schedule_id": "0VbuJFSy00Kp3Vn6tDxQm",
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",

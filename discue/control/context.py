@@ -31,7 +31,7 @@ from discue.domain.errors import (
 from discue.domain.etags import EntityTags, version_of
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.ids import PublicIds, RandomBytes, RandomText, RowIds
-from discue.domain.model import ApiKey, Channel, DeliveryOptions, EventType, Listener, Queue, Topic, User
+from discue.domain.model import ApiKey, Channel, DeliveryOptions, EventType, Listener, Queue, Topic, User, WebhookSource
 from discue.domain.quotas import check as check_quota
 from discue.domain.quotas import is_reported, most_creations_of_a_customer, quotas_of
 from discue.domain.scopes import Principal
@@ -69,7 +69,7 @@ T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 Resource = TypeVar("Resource", bound=msgspec.Struct)
 
-Recorded = ApiKey | Channel | Domain | EventType | Listener | Queue | Topic | User
+Recorded = ApiKey | Channel | Domain | EventType | Listener | Queue | WebhookSource | Topic | User
 
 
 class Record(Protocol):
@@ -78,7 +78,12 @@ class Record(Protocol):
     def __call__(self, kind: EventKind, changed: Recorded, /, *, changes: Sequence[str] = ()) -> Awaitable[None]: ...
 
 
-_CACHED: Final[dict[type, FeedKind]] = {ApiKey: "api_key", Listener: "listener", Queue: "queue"}
+_CACHED: Final[dict[type, FeedKind]] = {
+    ApiKey: "api_key",
+    Listener: "listener",
+    Queue: "queue",
+    WebhookSource: "source",
+}
 """Resources that other workers cache, with the feed entries by which they notice each change."""
 
 
@@ -90,6 +95,7 @@ _COUNTED: Final[frozenset[EventKind]] = frozenset(
         "event_type_added",
         "listener_added",
         "queue_added",
+        "source_added",
         "topic_added",
         "user_added",
     }

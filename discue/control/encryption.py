@@ -25,15 +25,17 @@ from discue.crypto.keyring import (
     key_id_in,
     key_id_of,
 )
-from discue.crypto.signing import SigningSecret, associated_data
+from discue.crypto.signing import NO_SECRETS, SigningSecret, associated_data
 from discue.domain.errors import SettingsInvalid, StoreUnusable, Unavailable
-from discue.domain.model import Listener
+from discue.domain.model import Listener, WebhookSource
 from discue.observability.logs import Log
 from discue.store import encryption, feed
 from discue.store.encryption import CLEAR, Encryption, RowKey, SecretsRow
 from discue.store.engine import Notification, Transaction
 
 T = TypeVar("T")
+
+_read_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 ROWS_A_STEP: Final = 200
 NO_KEY: Final = (
@@ -91,6 +93,12 @@ def opened_content(control: ControlContext, row: RowKey, stored: bytes) -> bytes
     return _open(control, row, stored, read=bytes, what="a second factor")
 
 
+def source_secrets(control: ControlContext, source: WebhookSource) -> tuple[str, ...]:
+    """Return the secrets of a source. Raises Unavailable if this process cannot decrypt them."""
+    row = (source.organization, source.id)
+    return _open(control, row, source.secrets, read=_read_texts, what="the secrets of the source")
+
+
 def credentials_of(control: ControlContext, listener: Listener) -> Credentials | None:
     """Return a listener's credentials. Raises Unavailable if this process cannot decrypt them or they are lost."""
     found = secrets_of(control, listener).credentials
@@ -125,7 +133,8 @@ async def step(
     """Move the next rows to the key. With `replace_lost`, listeners with undecryptable secrets get new ones.
 
     The credentials of these listeners are lost, too: nothing is sent to them until the credentials are sent again.
-    Users whose second factor cannot be decrypted lose it, and sign in with the password alone.
+    Users whose second factor cannot be decrypted lose it, and sign in with the password alone. Sources lose their
+    secrets, and refuse all requests until the secrets are sent again.
     """
 
     async def work(tx: Transaction) -> RotationStep:
@@ -181,6 +190,11 @@ async def _move(tx: Transaction, control: ControlContext, key_id: str, row: Secr
 async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: SecretsRow) -> None:
     if row.table == "second_factor":
         await encryption.delete(tx, row)
+        return
+    if row.table == "source":
+        # Only the provider's secret is of use: the source refuses all requests until it is sent again.
+        if await encryption.replace(tx, row, _seal(control, key_id, row.key, NO_SECRETS)):
+            await feed.record(tx, "source", *row.key)
         return
     secret = SigningSecret(
         signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()

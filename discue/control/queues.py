@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import topics, usage
+from discue.control import sources, topics, usage
 from discue.control.context import (
     ControlContext,
     Record,
@@ -200,6 +200,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
             detail = f"The queue {stored.alias} cannot be deleted. Delete its listeners instead."
             raise Conflict(detail, code="system_queue")
         await topics.delete_channels_into(tx, stored)
+        await sources.delete_into(tx, stored)
         await schedules.release_bytes_of_queue(tx, stored.organization, stored.id)
         # Only marked: deleting a whole log here would hold up every other write.
         await queues.mark_deleted(tx, stored.organization, stored.id, now)

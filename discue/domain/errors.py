@@ -63,6 +63,21 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "key_disabled": Reason(401, "The API key is disabled.", "Enable the key again, or use another one."),
     "key_expired": Reason(401, "The API key has expired.", "Extend its `expires_at`, or use another key."),
+    "signature_missing": Reason(
+        401,
+        "A request to a source is not signed as its provider signs requests.",
+        "Check the `provider` of the source, and that a secret is set at the provider.",
+    ),
+    "signature_wrong": Reason(
+        401,
+        "A request to a source was not signed with one of its secrets, or was changed on the way.",
+        "Set `secrets` of the source to those of the provider. Proxies must not change the body.",
+    ),
+    "signature_stale": Reason(
+        401,
+        "A request to a source was signed too long ago.",
+        "Send it within five minutes. Check the clocks of both sides.",
+    ),
     # 402
     "quota_exceeded": Reason(
         402,

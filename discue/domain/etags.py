@@ -15,7 +15,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 _UNVERSIONED: Final = frozenset(
-    {"body", "last_run", "last_used_at", "next_run_at", "secret_hash", "secrets", "verification"}
+    {
+        *("body", "last_run", "last_used_at", "next_run_at", "refused", "refused_at", "secret_hash", "secrets"),
+        "verification",
+    }
 )
 """Fields of stored resources that no request changes: usage, secrets, and immutable content."""
 

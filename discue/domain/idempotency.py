@@ -42,6 +42,8 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     """The stored hash of the key: 128 bits, as two signed numbers."""
     fingerprint: bytes
     """Hash of the request that came with the key."""
+    kept_ms: int = RETENTION_MS
+    """Minimum time that the key is kept."""
 
     def __repr__(self) -> str:
         return f"IdempotencyKey(organization={self.organization}, hash={self.hash})"

@@ -10,6 +10,7 @@ import msgspec
 from discue.domain.cloudevents import DeliveryFormat
 from discue.domain.filters import Criteria
 from discue.domain.headers import Headers
+from discue.domain.providers import HmacOptions, ProviderName
 from discue.domain.rate import RateLimit
 from discue.domain.retry import RetryOptions
 from discue.domain.trace_context import TraceMode
@@ -173,6 +174,39 @@ class Channel(msgspec.Struct, frozen=True):
     """Text of the filter as the client sent it; None: every message."""
     created_at: int
     updated_at: int
+
+
+class WebhookSource(msgspec.Struct, frozen=True):
+    """An endpoint that receives the webhooks of another service and publishes them to a queue."""
+
+    organization: int
+    id: int
+    public_id: str
+    alias: str
+    provider: ProviderName
+    queue: int
+    queue_public_id: str
+    created_at: int
+    updated_at: int
+    secrets: bytes
+    """The encrypted list of secrets."""
+    hmac: HmacOptions | None = None
+    """The options of the provider `hmac`; None for others."""
+    refused: int = 0
+    """The number of refused requests."""
+    refused_at: int = 0
+    """When the last request was refused, in milliseconds since the epoch; 0: never."""
+
+
+class RefusedRequest(msgspec.Struct, frozen=True):
+    """A request to a source that was not accepted, without its body."""
+
+    id: str
+    reason: str
+    detail: str
+    created_at: int
+    """When it arrived, in milliseconds since the epoch."""
+    headers: Headers
 
 
 class EventType(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ MAX_STORED: Final = 100_000
 """How many events an organization stores at most. While there are so many, new ones are dropped."""
 
 REPORT_INTERVAL_MS: Final = 60_000
-"""The minimum time between two `message.missed` events of a listener."""
+"""The minimum time between two `message.missed` events of a listener, or `source.refusing` events of a source."""
 
 SKIPPED_AGAIN_MS: Final = 3_600_000
 """A run that is skipped for the same reason as the one before is reported only if it comes so much later."""
@@ -156,6 +156,20 @@ class ScheduleSkipped(SystemEvent, frozen=True, kw_only=True, tag="schedule.skip
     ]
 
 
+class SourceRefusing(SystemEvent, frozen=True, kw_only=True, tag="source.refusing"):
+    """A source has refused requests. There is at most one such event per source and minute."""
+
+    source: Annotated[ResourceName, Meta(description="The source.")]
+    count: Annotated[int, Meta(description="Number of requests refused since the last event.")]
+    reasons: Annotated[
+        dict[str, int],
+        Meta(
+            description="Number of them by reason: `signature_missing`, `signature_wrong` or `signature_stale`, the "
+            "codes of the responses."
+        ),
+    ]
+
+
 class StoreDamage(SystemEvent, frozen=True, kw_only=True, tag="store.damaged"):
     """A part of the database with data of a queue cannot be read. Other queues continue.
 
@@ -183,6 +197,7 @@ EVENTS: Final[tuple[type[SystemEvent], ...]] = (
     DomainVerified,
     DomainLost,
     ScheduleSkipped,
+    SourceRefusing,
     StoreDamage,
     EgressProxyFailing,
 )

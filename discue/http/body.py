@@ -131,7 +131,8 @@ class BodyReader:
         """Larger bodies that have been read and not released."""
 
     async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int) -> bytes:
-        """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key.
+        """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key, and negative
+        for requests to the sources of an organization.
 
         The memory of the body is counted until the same task calls `release`.
         Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), DiscueError if it
@@ -239,7 +240,7 @@ class BodyReader:
         """
         share = self._shares.get(reading.organization)
         if share is None:
-            parts = SHARES if reading.organization else ANONYMOUS_SHARES
+            parts = SHARES if reading.organization > 0 else ANONYMOUS_SHARES
             share = self._shares[reading.organization] = _Share(self._max_bytes // parts)
         reading.share = share
         # A body that is larger than the share takes all of it.

@@ -28,8 +28,10 @@ from discue.observability.metrics import Operation
 from discue.store.ledger import Reservation
 
 DASHBOARD: Final = "dashboard"
-_STARTS: Final = ("/dashboard", "/portal")
-"""How paths of pages begin: all others are told by one comparison."""
+SOURCES: Final = "in"
+"""The first step of the paths at which sources receive webhooks."""
+_STARTS: Final = ("/dashboard", "/portal", f"/{SOURCES}/")
+"""How paths of other sites than the API begin: all others are told by one comparison."""
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""
@@ -216,6 +218,13 @@ class Admission:
         if status.refused:
             raise self._rates.refusal(status, "address_rate_limit")
 
+    async def count_address(self, request: Request) -> None:
+        """Count a request against the limit of its address. Raises TooManyRequests."""
+        caller = self._address_caller(request)
+        request.rate_limit = status = self._rates.take_now(caller) or await self._rates.take(caller)
+        if status.refused:
+            raise self._rates.refusal(status, "address_rate_limit")
+
     def _address_caller(self, request: Request) -> RateLimitKey:
         return address_caller(subject_of(request.address), self._settings.address_rate_limit)
 
@@ -243,7 +252,7 @@ class Pipeline:
     def __init__(
         self, services: Services, api: Site[Any], pages: Mapping[str, Site[Any]] = MappingProxyType({})
     ) -> None:
-        """`pages` respond below the path with their name: `dashboard`, also to browsers at `/`, and `portal`."""
+        """`pages` respond below the path with their name: `dashboard`, also to browsers at `/`, `portal` and `in`."""
         control = services.control
         self._services = services
         self._api = api

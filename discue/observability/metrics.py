@@ -155,6 +155,9 @@ ATTEMPT_OUTCOMES: Final = (ACKNOWLEDGED, *(kind for kind in get_args(FailureKind
 STATUSES: Final = ("2xx", "3xx", "4xx", "429", "5xx", "503")
 
 
+SOURCE_OUTCOMES: Final = ("stored", "repeated", "signature_missing", "signature_wrong", "signature_stale")
+
+
 def zeros(values: Iterable[str]) -> dict[str, int]:
     """Return a count for each value of a label."""
     return dict.fromkeys(values, 0)
@@ -183,6 +186,8 @@ class Measures:
         """Requests to listeners by whether their connection had served an earlier one."""
         self.proxy_failures = 0
         """Requests to listeners that the egress proxy failed to pass on."""
+        self.source_requests = zeros(SOURCE_OUTCOMES)
+        """Requests to sources by outcome."""
         self.leases_lost = 0
         self.takeovers = 0
         """Other workers that this one has taken over from, because their lease had expired."""

@@ -10,8 +10,8 @@ import msgspec
 from discue.auth.control_plane_cache import ControlPlaneCache, QueueRecord
 from discue.domain.clock import Clock
 from discue.domain.errors import DiscueError, Fault, NotFound, PayloadTooLarge, Unavailable, Unprocessable, invalid
-from discue.domain.idempotency import IdempotencyKey
-from discue.domain.ids import PublicIds, RowIds
+from discue.domain.idempotency import RETENTION_MS, IdempotencyKey
+from discue.domain.ids import PublicIds, RowIds, postponed
 from discue.domain.message_data import Codec, is_json
 from discue.domain.messages import NO_KEY_HASH, Entry, MessageOptions, encode_options, encode_traceparent, hash_key
 from discue.domain.quotas import PublishUsage, Quotas
@@ -161,7 +161,10 @@ async def _publish(
 
 def record_of(publisher: Publisher, once: IdempotencyKey, messages: object) -> IdempotencyRecord:
     """Return what is stored with an idempotency key: the messages, which the response to a repeated request names."""
-    return IdempotencyRecord(once.hash, once.fingerprint, _pack(messages), publisher.row_ids.next())
+    row_id = publisher.row_ids.next()
+    if once.kept_ms > RETENTION_MS:
+        row_id = postponed(row_id, once.kept_ms - RETENTION_MS)
+    return IdempotencyRecord(once.hash, once.fingerprint, _pack(messages), row_id)
 
 
 def entry_for(public_id: str, message: NewMessage, *, ordered: bool = False, body_id: int | None = None) -> NewEntry:

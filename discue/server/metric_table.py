@@ -17,6 +17,7 @@ from discue.http.rsgi import descriptors
 from discue.observability.metrics import (
     ATTEMPT_OUTCOMES,
     OTHER,
+    SOURCE_OUTCOMES,
     STATUSES,
     TIMED_OPERATIONS,
     CommitKind,
@@ -50,6 +51,7 @@ TASKS: Final = (
     "pull_backlogs",
     "pulled_messages",
     "purge",
+    "refused_requests",
     "retention",
     "stuck_sessions",
 )
@@ -224,6 +226,12 @@ ROWS: Final = (
         "Deliveries that were missed, by reason.",
         lambda scrape: scrape.measures.missed,
         reason=(*MISSED_REASONS, OTHER),
+    ),
+    _row(
+        "discue_source_requests_total",
+        "Requests to sources by outcome: stored messages, repetitions, and refused requests by reason.",
+        lambda scrape: scrape.measures.source_requests,
+        outcome=SOURCE_OUTCOMES,
     ),
     _row(
         "discue_listeners",

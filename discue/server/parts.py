@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from discue.api.app import App
+from discue.api.incoming import IncomingSite
 from discue.api.openapi.document import document_of
 from discue.api.resources import described, service
 from discue.auth.authenticator import Authenticator
@@ -18,7 +19,7 @@ from discue.dispatch.jobs.intake import Intake
 from discue.dispatch.jobs.pull_backlogs import PullBacklogs
 from discue.dispatch.jobs.retention import DeleteEnded, Retention
 from discue.dispatch.jobs.scheduler import Scheduler, ScheduleRuns
-from discue.dispatch.jobs.system_events import FaultReports, MissedReports
+from discue.dispatch.jobs.system_events import FaultReports, MissedReports, RefusalReports
 from discue.dispatch.lane.context import Sources, WorkerSession
 from discue.dispatch.lane.probes import ProbeSender
 from discue.dispatch.lease import Leadership
@@ -27,7 +28,7 @@ from discue.dispatch.pull.session import PullContext
 from discue.domain.egress import EgressPolicy
 from discue.domain.trace_context import TraceIds
 from discue.http.body import BodyReader
-from discue.http.pipeline import Pipeline
+from discue.http.pipeline import SOURCES, Pipeline
 from discue.http.rsgi import Application
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
@@ -63,7 +64,8 @@ def api_alone(services: Services) -> Applications:
     """Return the core's part of the API."""
     routes = described()
     document = partial(document_of, routes, service.BASE)
-    return Applications(Pipeline(services, App(services, (*routes, service.openapi_route(document)))))
+    api = App(services, (*routes, service.openapi_route(document)))
+    return Applications(Pipeline(services, api, {SOURCES: IncomingSite(services)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class WorkerJobs:
         self.verifier = DomainVerifier(control, delivery.fetcher, leadership)
         self.pull_backlogs = PullBacklogs(store, clock, leadership)
         self.fault_reports = FaultReports(control, log)
+        self.refusal_reports = RefusalReports(control, log)
         self.backups: Backups | None = None
         """None if the settings name no backups, or the worker only serves the API."""
         if edge.backups is not None and control.settings.role != "api":

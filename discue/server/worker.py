@@ -14,7 +14,7 @@ from discue.dispatch.ownership import Ownership, Predecessors
 from discue.dispatch.poller import Poller
 from discue.domain.egress import parse_target
 from discue.domain.errors import Unavailable
-from discue.domain.reservations import FEW_ROWS, JOBS, RESOURCE, STEP
+from discue.domain.reservations import FEW_ROWS, JOBS, LARGE_RESOURCE, RESOURCE, STEP
 from discue.http.services import Readiness
 from discue.observability.logs import Log
 from discue.observability.supervisor import Supervisor
@@ -194,6 +194,7 @@ class Worker:
         every(10, "key_usage", retention.flush_key_usage, reads=FEW_ROWS)
         every(60, "listener_counts", retention.store_listener_counts, reads=FEW_ROWS)
         every(1, "fault_reports", jobs.fault_reports.report, reads=FEW_ROWS)
+        every(1, "refused_requests", jobs.refusal_reports.report, reads=LARGE_RESOURCE)
         watch = partial(watch_loop, self.control.store.measures, self._machine.clock.monotonic)
         every(0, "loop_watch", watch, reads=FEW_ROWS)
         if (url := self.control.settings.heartbeat_url) is not None:

@@ -9,7 +9,7 @@ from discue.store.engine import Transaction, Value
 from discue.store.tables import rows_among
 
 NamedKind = Literal[
-    "organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule", "event_type"
+    "organization", "api_key", "queue", "listener", "domain", "topic", "channel", "schedule", "event_type", "source"
 ]
 """Resources with a unique alias, by the name of their table."""
 

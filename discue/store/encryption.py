@@ -21,9 +21,9 @@ _DELETE: Final = "DELETE FROM {} WHERE organization = $1 AND id = $2"
 _COUNT: Final = "SELECT count(*) FROM {}"
 
 RowKey = tuple[int, int]
-"""Organization and listener or user, by row ids. These are unique across tables."""
+"""Organization and listener, source or user, by row ids. These are unique across tables."""
 
-SecretsTable = Literal["listener", "second_factor"]
+SecretsTable = Literal["listener", "second_factor", "source"]
 _TABLES: Final[tuple[SecretsTable, ...]] = get_args(SecretsTable)
 
 
@@ -48,7 +48,7 @@ class Encryption(msgspec.Struct, frozen=True):
 
 
 class SecretsRow(msgspec.Struct, frozen=True):
-    """The signing secrets of one listener, or the second factor of one user."""
+    """The signing secrets of one listener or source, or the second factor of one user."""
 
     key: RowKey
     stored: bytes

@@ -22,6 +22,7 @@ RESPONSE_ROWS_PER_STEP: Final = 100
 
 _RESPONSES_PER_ROW: Final = 64
 _BYTES_PER_ROW: Final = 65_536
+_IDS_OF_A_ROW: Final = row_id_at(3_600_000)
 
 _INSERT_KEY: Final = "INSERT INTO idempotency_key (key, response) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING"
 _INSERT_RESPONSES: Final = """
@@ -62,7 +63,9 @@ def grouped(records: Iterable[IdempotencyRecord]) -> dict[int, list[IdempotencyR
     size = 0
     for record in records:
         size += len(record.content)
-        if not row or len(row) == _RESPONSES_PER_ROW or size > _BYTES_PER_ROW:
+        # Keys that are kept for different times are in different rows.
+        is_apart = bool(row) and abs(record.id - row[0].id) > _IDS_OF_A_ROW
+        if not row or len(row) == _RESPONSES_PER_ROW or size > _BYTES_PER_ROW or is_apart:
             row = rows[record.id] = []
             size = len(record.content)
         row.append(record)

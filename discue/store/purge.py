@@ -119,6 +119,7 @@ _OF_ORGANIZATION: Final = (
     ("channel", "id"),
     ("topic", "id"),
     ("event_type", "id"),
+    ("source", "id"),
     ("event", "id"),
     ("idempotency_response", "id"),
     ("allowance", "caller, minute"),

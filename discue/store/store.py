@@ -38,6 +38,7 @@ from discue.store.group_commit import (
     call_apart,
 )
 from discue.store.ledger import DEFAULT_MAX_BYTES, Ledger
+from discue.store.sources import RefusedRequests
 from discue.store.tallies import ListenerCounts
 
 T = TypeVar("T")
@@ -121,6 +122,8 @@ class Store:
         """The damage that reads and writes of this worker have found: queues, or None for data of no single queue."""
         self.proxy_faults = RecentFaults[int](monotonic)
         """Organizations whose deliveries waited for the egress proxy."""
+        self.refusals = RefusedRequests()
+        """Requests to sources that this worker has refused."""
         self.has_other_workers = False
         """Whether other workers must be notified of what this one appends."""
         self.workers = 1

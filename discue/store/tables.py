@@ -252,7 +252,7 @@ LOG: Final = _SPECS["log"]
 SCHEDULED: Final = _SPECS["scheduled"]
 
 _COPIED: Final = (
-    "organization, api_key, queue, listener, organization_user, domain, topic, channel, event_type, session, "
+    "organization, api_key, queue, listener, organization_user, domain, topic, channel, source, event_type, session, "
     "sign_in_code, second_factor, user_identity, portal, portal_theme, portal_session, lockout, queue_head, cursor, "
     "liveness, delivery, missed_range, missed_report, job, redelivery, replay, feed_head, feed, tally, listener_tally, "
     "event, idempotency_key, idempotency_response, body, log, scheduled, schedule, attempt, attempt_detail"

@@ -73,6 +73,9 @@ EventKind = Literal[
     "event_type_added",
     "event_type_updated",
     "event_type_deleted",
+    "source_added",
+    "source_updated",
+    "source_deleted",
 ]
 """Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
 

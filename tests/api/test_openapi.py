@@ -178,6 +178,8 @@ SINGULARS = {
     "queues": "queue",
     "redeliveries": "redelivery",
     "event_types": "event_type",
+    "sources": "source",
+    "refusals": "refusal",
     "replays": "replay",
     "schedules": "schedule",
     "schemas": "schema",

@@ -47,6 +47,9 @@ class World:
             "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
             "replay_id": self._replay,
             "topic_id": lambda: self._made("/topics"),
+            "source_id": lambda: self._made(
+                "/sources", provider="github", queue_id=self["queue_id"], secrets=["secret"]
+            ),
             "event_type_id": lambda: self._made("/event_types", type=f"order.{fresh()}"),
             "channel_id": lambda: self._made(self.path("/topics/{topic_id}/channels"), queue_id=self["queue_id"]),
             "portal_session_id": lambda: self._made(

@@ -13,6 +13,7 @@ from discue.domain.quotas import QuotaName
 from discue.store import feed, lockouts, tallies
 from discue.store.events import MOST_A_PERIOD
 from discue.store.replays import REPLAYS_AT_ONCE
+from discue.store.sources import MAX_PER_ORGANIZATION
 from discue.store.topics import MAX_PER_TOPIC
 
 
@@ -54,6 +55,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "liveness": Bound(of="listener", most=1),
     "topic": Bound(("topics",)),
     "channel": Bound(of="topic", most=MAX_PER_TOPIC),
+    "source": Bound(of="organization", most=MAX_PER_ORGANIZATION),
     "event_type": Bound(of="organization", most=MAX_TYPES),
     "schedule": Bound(("bytes_stored", "creations_a_day"), of="queue", most=SCHEDULES_A_QUEUE),
     "job": Bound(("creations_a_day",)),

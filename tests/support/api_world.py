@@ -25,6 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "MessageBody": {"data": "hello"},
     "TopicBody": {},
     "EventTypeBody": {"type": "order.paid"},
+    "SourceBody": {"provider": "github", "queue_id": EXAMPLE_IDS["queue_id"], "secrets": ["secret"]},
     "ChannelBody": {"queue_id": EXAMPLE_IDS["queue_id"]},
     "BatchBody": {"messages": [{"data": "hello"}]},
     "MessageChangeBody": {},
@@ -60,6 +61,9 @@ class World:
             "domain_id": cast.domain,
             "message_id": lambda: cast.message(self["queue_id"], data={"order": 1}),
             "topic_id": cast.topic,
+            "source_id": lambda: cast.create(
+                "/sources", {"provider": "github", "queue_id": self["queue_id"], "secrets": ["secret"]}
+            ),
             "event_type_id": lambda: cast.create("/event_types", {"type": f"order.sent{secrets.token_hex(6)}"}),
             "channel_id": lambda: cast.channel(self["topic_id"], self["queue_id"]),
             "schema_id": lambda: cast.schema(self["queue_id"]),

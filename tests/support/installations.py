@@ -84,6 +84,10 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "scheduled": (12, 3, NOON, 7, None),
     "topic": (4, "t" * 21, "news", 3, NOON, NOON),
     "channel": (5, "c" * 21, 4, 6, "all", "news.>", '{"key": "x"}', NOON, NOON),
+    "source": (
+        *(17, "S" * 21, "payments", "hmac", 6, '{"header":"x-signature"}', NOON, NOON, 1, NOON, b'["secret"]'),
+        msgspec.msgpack.encode({"newest": [], "reasons": {"signature_wrong": 1}, "last_at": NOON, "reported_at": 0}),
+    ),
     "event_type": (16, "e" * 21, "order.paid", "enabled", 20, NOON, NOON, "Paid.", "true", '{"order": 1}'),
     "body": (6, 4, 2, b"\x00abc"),
     "schedule": (9, "s" * 21, 12, "daily", "enabled", '{"timing":{"cron":"@daily"}}', 1, 1, 1, None, None, 1, 1, b"1"),

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 
 from discue.api.app import App
+from discue.api.incoming import IncomingSite
 from discue.api.route import Route
 from discue.auth.authenticator import Authenticator
 from discue.auth.client_ip import ClientIpResolver, UntrustedProxies
@@ -36,7 +37,7 @@ from discue.domain.ids import event_id_of
 from discue.domain.scopes import Scope, all_scopes
 from discue.domain.trace_context import TraceIds
 from discue.http.body import BodyReader
-from discue.http.pipeline import Pipeline
+from discue.http.pipeline import SOURCES, Pipeline
 from discue.http.services import Readiness, Services
 from discue.http.unread import UnreadResponses
 from discue.observability.logs import Log
@@ -211,10 +212,11 @@ class _Thread:
                 UnreadResponses(store.ledger),
             )
             app = App(services, (*ROUTES, *self._routes), missing=MISSING_PAGE)
+            sites = {SOURCES: IncomingSite(services)}
             installation.cache.follow(pulls.on_change)
             store.on_append = [pulls.on_appended]
             with held_address() as address:
-                server = HttpServer(Pipeline(services, app), address, max_connections=1_000)
+                server = HttpServer(Pipeline(services, app, sites), address, max_connections=1_000)
                 await server.start()
             self._ready.set_result(
                 Service(

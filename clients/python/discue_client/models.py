@@ -423,6 +423,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The channel."""
     event_type: EventSubject | None = None
     """The event type."""
+    source: EventSubject | None = None
+    """The source."""
     address: EventSubject | None = None
     """The client address of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None
@@ -1381,6 +1383,29 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     """A synonym of `alias`."""
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A refused request to a source, without its body."""
+
+    id: str
+    """The id of the refused request."""
+    reason: str
+    """Why it was refused: the `code` of the response."""
+    detail: str
+    """The reason in a sentence."""
+    headers: dict[str, str]
+    """Its headers, up to 2,048 characters, without credentials."""
+    created_at: int
+    """When it arrived, in milliseconds since the epoch."""
+
+
+class RefusalsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    refusals: tuple[Refusal, ...]
+    """The refused requests, newest first."""
+
+
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """A replay of a part of the queue."""
 
@@ -1624,6 +1649,58 @@ class SecretsResponse(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
     secrets: tuple[Secret, ...]
     """The signing secrets, newest first."""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A source."""
+
+    id: str
+    """The id, assigned at creation."""
+    alias: str
+    """The unique name. Default: the id."""
+    name: str
+    """A synonym of `alias`."""
+    created_at: int
+    """When it was created, in milliseconds since the epoch."""
+    updated_at: int
+    """When it was last changed, in milliseconds since the epoch."""
+    provider: str
+    """Whose webhooks it receives."""
+    queue_id: str
+    """The id of the queue that it publishes to."""
+    url: str
+    """The URL for the provider's settings."""
+    refused: int
+    """The number of requests that it has refused."""
+    refused_at: int
+    """When it last refused a request, in milliseconds since the epoch; 0: never."""
+    header: str | None = None
+    """`hmac`: the header with the signature."""
+    algorithm: str | None = None
+    """`hmac`: the hash function. Default: sha256."""
+    encoding: str | None = None
+    """`hmac`: the encoding of the signature. Default: hex."""
+    prefix: str | None = None
+    """`hmac`: the text before the signature."""
+    timestamp_header: str | None = None
+    """`hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body."""
+    id_header: str | None = None
+    """`hmac`: the header that identifies the event."""
+
+
+class SourceResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    source: Source
+    """The source."""
+
+
+class SourcesResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    sources: tuple[Source, ...]
+    """The sources, newest first."""
 
 
 class StatisticsResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ _TAGS = {
     "schemas": "Schemas that the messages of a queue must match.",
     "topics": "Messages published to a topic are copied to queues through channels.",
     "channels": "Connections from a topic to queues.",
+    "sources": "Endpoints that receive the webhooks of other services.",
     "event_types": "The catalogue of event types that an organization offers to its customers.",
     "listeners": "HTTP endpoints that receive the messages of a queue.",
     "secrets": "Secrets that requests to a listener are signed with.",
@@ -249,8 +250,9 @@ def _tag_of(route: Route) -> str:
         return "secrets"
     if route.path.endswith("/tests"):
         return "tests"
-    if route.path.startswith("/event_types"):
-        return "event_types"
+    for resource in ("event_types", "sources"):
+        if route.path.startswith(f"/{resource}"):
+            return resource
     return {"api_clients": "organizations"}.get(route.needs.resource, route.needs.resource)
 
 

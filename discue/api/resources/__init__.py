@@ -17,6 +17,7 @@ from discue.api.resources import (
     schedules,
     secrets,
     service,
+    sources,
     topics,
     usage,
 )
@@ -39,6 +40,7 @@ def described(*, portal: Sequence[Route] = (), users: Sequence[Route] = ()) -> t
         *messages.ROUTES,
         *schedules.ROUTES,
         *topics.ROUTES,
+        *sources.ROUTES,
         *event_types.ROUTES,
         *deliveries.ROUTES,
         *domains.ROUTES,

@@ -1,4 +1,5 @@
-"""Jobs for system events: reports of missed deliveries, and of faults of the database and the egress proxy."""
+"""Jobs for system events: reports of missed deliveries, of refused requests to sources, and of faults of the database
+and the egress proxy."""
 
 import asyncio
 from contextlib import suppress
@@ -7,16 +8,17 @@ from typing import Final
 
 from discue.control.context import ControlContext
 from discue.dispatch.lease import Leadership
-from discue.domain.errors import StoreDamaged
+from discue.domain.errors import StoreDamaged, Unavailable
 from discue.domain.system_events import EgressProxyFailing, ResourceName, StoreDamage
 from discue.observability.logs import Log
-from discue.store import missed, queues, system_events
+from discue.store import missed, queues, sources, system_events
 from discue.store.engine import QueueKey, Transaction
 from discue.store.store import DAMAGE_REMEDY
 
 _REPORTS_A_STEP: Final = 50
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 _PENDING: Final = 1_000
+_SOURCES_A_ROUND: Final = 10
 
 
 class MissedReports:
@@ -110,6 +112,29 @@ class FaultReports:
             with suppress(StoreDamaged):
                 await self._control.store.write(record)
             del self._without_proxy[0]
+
+
+class RefusalReports:
+    """Stores and reports the requests to sources that this worker has refused, with one write a second for each."""
+
+    def __init__(self, control: ControlContext, log: Log) -> None:
+        self._control = control
+        self._log = log
+
+    async def report(self) -> None:
+        """Store what was noted for the sources that have waited longest. Raises Unavailable if that is impossible."""
+        control = self._control
+        for source, refusals in control.store.refusals.take(_SOURCES_A_ROUND):
+            event_id, now = control.row_ids.next(), control.clock.now()
+            work = partial(sources.keep_refusals, public_id=source, fresh=refusals, event_id=event_id, now=now)
+            try:
+                event = await control.store.write_exclusively(work)
+            except Unavailable:
+                control.store.refusals.put_back(source, refusals)
+                raise
+            if event is not None:
+                reasons = ",".join(f"{reason}:{count}" for reason, count in event.reasons.items())
+                self._log.warning("source_refusing", source=source, count=event.count, reasons=reasons)
 
 
 async def _record(tx: Transaction, queue: QueueKey, event_id: int, now: int) -> ResourceName | None:

@@ -370,6 +370,26 @@ CREATE INDEX channel_topic ON channel (organization, topic, id) WHERE topic IS N
 CREATE UNIQUE INDEX channel_queue ON channel (organization, queue, topic) WHERE queue IS NOT NULL;
 CREATE UNIQUE INDEX channel_alias ON channel (organization, topic, alias) WHERE alias IS NOT NULL;
 
+-- Endpoints for the webhooks of other services. `options` are those of the provider `hmac`, `refusals` is a list of the
+-- last refused requests.
+CREATE TABLE source (
+    organization BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    public_id $text NOT NULL UNIQUE,
+    alias $text NOT NULL,
+    provider $text NOT NULL,
+    queue BIGINT NOT NULL,
+    options $text,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    refused BIGINT NOT NULL DEFAULT 0,
+    refused_at BIGINT NOT NULL DEFAULT 0,
+    secrets $bytes NOT NULL,
+    refusals $bytes,
+    PRIMARY KEY (organization, id)
+);
+CREATE UNIQUE INDEX source_alias ON source (organization, alias) WHERE alias IS NOT NULL;
+
 -- The event types that an organization offers. The alias is the type of messages; `size` is that of the schema and the
 -- example together.
 CREATE TABLE event_type (

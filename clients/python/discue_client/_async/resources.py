@@ -1159,6 +1159,31 @@ class AsyncRedeliveries:
         )
 
 
+class AsyncRefusals:
+    """Operations of `client.refusals`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        source: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Refusal]:
+        """List the requests that a source refused. The last 100, without their bodies. They are stored within
+        seconds.
+        """
+        path = path_of("sources", source, "refusals")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.RefusalsResponse, items="refusals", limit=limit
+        )
+
+
 class AsyncReplays:
     """Operations of `client.replays`."""
 
@@ -1444,6 +1469,106 @@ class AsyncService:
         return found.status
 
 
+class AsyncSources:
+    """Operations of `client.sources`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Source]:
+        """List sources."""
+        path = path_of("sources")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(self._requester, path, query, page_type=models.SourcesResponse, items="sources", limit=limit)
+
+    async def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None,
+        queue_id: str | None,
+        secrets: Sequence[str],
+        header: str | UnsetType | None = UNSET,
+        algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,
+        encoding: Literal["hex", "base64"] | None | UnsetType = UNSET,
+        prefix: str | UnsetType | None = UNSET,
+        timestamp_header: str | UnsetType | None = UNSET,
+        id_header: str | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Source:
+        """Create a source. Enter its `url` in the settings of the provider."""
+        found = await self._requester.result(
+            models.SourceResponse,
+            "POST",
+            path_of("sources"),
+            body=given(
+                alias=alias,
+                provider=provider,
+                queue_id=queue_id,
+                secrets=secrets,
+                header=header,
+                algorithm=algorithm,
+                encoding=encoding,
+                prefix=prefix,
+                timestamp_header=timestamp_header,
+                id_header=id_header,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.source
+
+    async def get(self, source: str) -> models.Source:
+        """Get a source. Without its secrets."""
+        found = await self._requester.result(models.SourceResponse, "GET", path_of("sources", source))
+        return found.source
+
+    async def update(
+        self,
+        source: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None | UnsetType = UNSET,
+        queue_id: str | UnsetType | None = UNSET,
+        secrets: Sequence[str] | UnsetType = UNSET,
+        header: str | UnsetType | None = UNSET,
+        algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,
+        encoding: Literal["hex", "base64"] | None | UnsetType = UNSET,
+        prefix: str | UnsetType | None = UNSET,
+        timestamp_header: str | UnsetType | None = UNSET,
+        id_header: str | UnsetType | None = UNSET,
+    ) -> models.Source:
+        """Change a source."""
+        found = await self._requester.result(
+            models.SourceResponse,
+            "PUT",
+            path_of("sources", source),
+            body=given(
+                alias=alias,
+                provider=provider,
+                queue_id=queue_id,
+                secrets=secrets,
+                header=header,
+                algorithm=algorithm,
+                encoding=encoding,
+                prefix=prefix,
+                timestamp_header=timestamp_header,
+                id_header=id_header,
+            ),
+        )
+        return found.source
+
+    async def delete(self, source: str) -> None:
+        """Delete a source. Messages that it has published stay in the queue."""
+        await self._requester.request("DELETE", path_of("sources", source))
+
+
 class AsyncStats:
     """Operations of `client.stats`."""
 
@@ -1638,11 +1763,13 @@ class AsyncResources:
         self.portal_sessions = AsyncPortalSessions(requester)
         self.queues = AsyncQueues(requester)
         self.redeliveries = AsyncRedeliveries(requester)
+        self.refusals = AsyncRefusals(requester)
         self.replays = AsyncReplays(requester)
         self.schedules = AsyncSchedules(requester)
         self.schemas = AsyncSchemas(requester)
         self.secrets = AsyncSecrets(requester)
         self.service = AsyncService(requester)
+        self.sources = AsyncSources(requester)
         self.stats = AsyncStats(requester)
         self.topics = AsyncTopics(requester)
         self.users = AsyncUsers(requester)

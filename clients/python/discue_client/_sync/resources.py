@@ -1133,6 +1133,29 @@ class Redeliveries:
         self._requester.request("DELETE", path_of("queues", queue, "listeners", listener, "redeliveries", redelivery))
 
 
+class Refusals:
+    """Operations of `client.refusals`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        source: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[models.Refusal]:
+        """List the requests that a source refused. The last 100, without their bodies. They are stored within
+        seconds.
+        """
+        path = path_of("sources", source, "refusals")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return Pages(self._requester, path, query, page_type=models.RefusalsResponse, items="refusals", limit=limit)
+
+
 class Replays:
     """Operations of `client.replays`."""
 
@@ -1412,6 +1435,106 @@ class Service:
         return found.status
 
 
+class Sources:
+    """Operations of `client.sources`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[models.Source]:
+        """List sources."""
+        path = path_of("sources")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return Pages(self._requester, path, query, page_type=models.SourcesResponse, items="sources", limit=limit)
+
+    def create(
+        self,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None,
+        queue_id: str | None,
+        secrets: Sequence[str],
+        header: str | UnsetType | None = UNSET,
+        algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,
+        encoding: Literal["hex", "base64"] | None | UnsetType = UNSET,
+        prefix: str | UnsetType | None = UNSET,
+        timestamp_header: str | UnsetType | None = UNSET,
+        id_header: str | UnsetType | None = UNSET,
+        idempotency_key: str | None = None,
+    ) -> models.Source:
+        """Create a source. Enter its `url` in the settings of the provider."""
+        found = self._requester.result(
+            models.SourceResponse,
+            "POST",
+            path_of("sources"),
+            body=given(
+                alias=alias,
+                provider=provider,
+                queue_id=queue_id,
+                secrets=secrets,
+                header=header,
+                algorithm=algorithm,
+                encoding=encoding,
+                prefix=prefix,
+                timestamp_header=timestamp_header,
+                id_header=id_header,
+            ),
+            idempotency_key=idempotency_key,
+        )
+        return found.source
+
+    def get(self, source: str) -> models.Source:
+        """Get a source. Without its secrets."""
+        found = self._requester.result(models.SourceResponse, "GET", path_of("sources", source))
+        return found.source
+
+    def update(
+        self,
+        source: str,
+        *,
+        alias: str | UnsetType | None = UNSET,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None | UnsetType = UNSET,
+        queue_id: str | UnsetType | None = UNSET,
+        secrets: Sequence[str] | UnsetType = UNSET,
+        header: str | UnsetType | None = UNSET,
+        algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,
+        encoding: Literal["hex", "base64"] | None | UnsetType = UNSET,
+        prefix: str | UnsetType | None = UNSET,
+        timestamp_header: str | UnsetType | None = UNSET,
+        id_header: str | UnsetType | None = UNSET,
+    ) -> models.Source:
+        """Change a source."""
+        found = self._requester.result(
+            models.SourceResponse,
+            "PUT",
+            path_of("sources", source),
+            body=given(
+                alias=alias,
+                provider=provider,
+                queue_id=queue_id,
+                secrets=secrets,
+                header=header,
+                algorithm=algorithm,
+                encoding=encoding,
+                prefix=prefix,
+                timestamp_header=timestamp_header,
+                id_header=id_header,
+            ),
+        )
+        return found.source
+
+    def delete(self, source: str) -> None:
+        """Delete a source. Messages that it has published stay in the queue."""
+        self._requester.request("DELETE", path_of("sources", source))
+
+
 class Stats:
     """Operations of `client.stats`."""
 
@@ -1602,11 +1725,13 @@ class Resources:
         self.portal_sessions = PortalSessions(requester)
         self.queues = Queues(requester)
         self.redeliveries = Redeliveries(requester)
+        self.refusals = Refusals(requester)
         self.replays = Replays(requester)
         self.schedules = Schedules(requester)
         self.schemas = Schemas(requester)
         self.secrets = Secrets(requester)
         self.service = Service(requester)
+        self.sources = Sources(requester)
         self.stats = Stats(requester)
         self.topics = Topics(requester)
         self.users = Users(requester)

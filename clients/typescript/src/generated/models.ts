@@ -449,6 +449,8 @@ export interface Event {
   channel?: EventSubject | undefined;
   /** The event type. */
   event_type?: EventSubject | undefined;
+  /** The source. */
+  source?: EventSubject | undefined;
   /** The client address of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
   /** The session of a user, by the user's email. */
@@ -1214,6 +1216,33 @@ export interface NewSchedule {
   expires_in?: number | null | undefined;
 }
 
+/** A source to create, or the changes to one. */
+export interface NewSource {
+  /** The unique name. Default: the id. */
+  alias?: string | null | undefined;
+  /** Whose webhooks it receives. */
+  provider: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | null;
+  /** Id or alias of the queue that it publishes to. */
+  queue_id: string | null;
+  /**
+   * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
+   * refusing requests. They are never shown.
+   */
+  secrets: readonly string[];
+  /** `hmac`: the header with the signature. */
+  header?: string | null | undefined;
+  /** `hmac`: the hash function. Default: sha256. */
+  algorithm?: "sha256" | "sha1" | "sha512" | null | undefined;
+  /** `hmac`: the encoding of the signature. Default: hex. */
+  encoding?: "hex" | "base64" | null | undefined;
+  /** `hmac`: the text before the signature. */
+  prefix?: string | null | undefined;
+  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  timestamp_header?: string | null | undefined;
+  /** `hmac`: the header that identifies the event. */
+  id_header?: string | null | undefined;
+}
+
 /** A user to create, or the changes to one. */
 export interface NewUser {
   /** The email address, unique in the organization, ignoring case. */
@@ -1749,6 +1778,20 @@ export interface Reference {
   name: string;
 }
 
+/** A refused request to a source, without its body. */
+export interface Refusal {
+  /** The id of the refused request. */
+  id: string;
+  /** Why it was refused: the `code` of the response. */
+  reason: Open<"signature_missing" | "signature_wrong" | "signature_stale">;
+  /** The reason in a sentence. */
+  detail: string;
+  /** Its headers, up to 2,048 characters, without credentials. */
+  headers: Readonly<Record<string, string>>;
+  /** When it arrived, in milliseconds since the epoch. */
+  created_at: number;
+}
+
 /** A replay of a part of the queue. */
 export interface Replay {
   /** The id, assigned at creation. */
@@ -2036,6 +2079,75 @@ export interface SecretBody {
 export interface SecretResponse {
   /** The signing secret. */
   secret: Secret;
+}
+
+/** A source. */
+export interface Source {
+  /** The id, assigned at creation. */
+  id: string;
+  /** The unique name. Default: the id. */
+  alias: string;
+  /** A synonym of `alias`. */
+  name: string;
+  /** When it was created, in milliseconds since the epoch. */
+  created_at: number;
+  /** When it was last changed, in milliseconds since the epoch. */
+  updated_at: number;
+  /** Whose webhooks it receives. */
+  provider: Open<"stripe" | "github" | "shopify" | "standard-webhooks" | "hmac">;
+  /** The id of the queue that it publishes to. */
+  queue_id: string;
+  /** The URL for the provider's settings. */
+  url: string;
+  /** The number of requests that it has refused. */
+  refused: number;
+  /** When it last refused a request, in milliseconds since the epoch; 0: never. */
+  refused_at: number;
+  /** `hmac`: the header with the signature. */
+  header?: string | undefined;
+  /** `hmac`: the hash function. Default: sha256. */
+  algorithm?: Open<"sha256" | "sha1" | "sha512"> | undefined;
+  /** `hmac`: the encoding of the signature. Default: hex. */
+  encoding?: Open<"hex" | "base64"> | undefined;
+  /** `hmac`: the text before the signature. */
+  prefix?: string | undefined;
+  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  timestamp_header?: string | undefined;
+  /** `hmac`: the header that identifies the event. */
+  id_header?: string | undefined;
+}
+
+/** A source to create, or the changes to one. */
+export interface SourceBody {
+  /** The unique name. Default: the id. */
+  alias?: string | null | undefined;
+  /** Whose webhooks it receives. */
+  provider?: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | null | undefined;
+  /** Id or alias of the queue that it publishes to. */
+  queue_id?: string | null | undefined;
+  /**
+   * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
+   * refusing requests. They are never shown.
+   */
+  secrets?: readonly string[] | undefined;
+  /** `hmac`: the header with the signature. */
+  header?: string | null | undefined;
+  /** `hmac`: the hash function. Default: sha256. */
+  algorithm?: "sha256" | "sha1" | "sha512" | null | undefined;
+  /** `hmac`: the encoding of the signature. Default: hex. */
+  encoding?: "hex" | "base64" | null | undefined;
+  /** `hmac`: the text before the signature. */
+  prefix?: string | null | undefined;
+  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  timestamp_header?: string | null | undefined;
+  /** `hmac`: the header that identifies the event. */
+  id_header?: string | null | undefined;
+}
+
+/** A response. */
+export interface SourceResponse {
+  /** The source. */
+  source: Source;
 }
 
 /** A response. */

@@ -55,6 +55,7 @@ import type {
   NewEventType,
   NewListener,
   NewSchedule,
+  NewSource,
   NewUser,
   Open,
   Organization,
@@ -77,6 +78,7 @@ import type {
   Redelivery,
   RedeliveryBody,
   RedeliveryResponse,
+  Refusal,
   Replay,
   ReplayBody,
   ReplayResponse,
@@ -86,6 +88,9 @@ import type {
   Secret,
   SecretBody,
   SecretResponse,
+  Source,
+  SourceBody,
+  SourceResponse,
   StatisticsResponse,
   Topic,
   TopicBody,
@@ -728,6 +733,24 @@ export class Redeliveries {
   }
 }
 
+/** Operations of `client.refusals`. */
+export class Refusals {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** List the requests that a source refused. The last 100, without their bodies. They are stored within seconds. */
+  list(
+    source: string,
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<Refusal> {
+    return new Pages(this.#requester, { path: pathOf("sources", source, "refusals"), items: "refusals", query, options });
+  }
+}
+
 /** Operations of `client.replays`. */
 export class Replays {
   readonly #requester: Requester;
@@ -900,6 +923,46 @@ export class Service {
   }
 }
 
+/** Operations of `client.sources`. */
+export class Sources {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** List sources. */
+  list(
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<Source> {
+    return new Pages(this.#requester, { path: pathOf("sources"), items: "sources", query, options });
+  }
+
+  /** Create a source. Enter its `url` in the settings of the provider. */
+  async create(fields: NewSource, options: RequestOptions = {}): Promise<Source> {
+    const found = await this.#requester.object<SourceResponse>("POST", pathOf("sources"), "source", { body: fields }, options);
+    return found.source;
+  }
+
+  /** Get a source. Without its secrets. */
+  async get(source: string, options: RequestOptions = {}): Promise<Source> {
+    const found = await this.#requester.object<SourceResponse>("GET", pathOf("sources", source), "source", {}, options);
+    return found.source;
+  }
+
+  /** Change a source. */
+  async update(source: string, fields: SourceBody = {}, options: RequestOptions = {}): Promise<Source> {
+    const found = await this.#requester.object<SourceResponse>("PUT", pathOf("sources", source), "source", { body: fields }, options);
+    return found.source;
+  }
+
+  /** Delete a source. Messages that it has published stay in the queue. */
+  async delete(source: string, options: RequestOptions = {}): Promise<void> {
+    await this.#requester.request("DELETE", pathOf("sources", source), {}, options);
+  }
+}
+
 /** Operations of `client.stats`. */
 export class Stats {
   readonly #requester: Requester;
@@ -1037,11 +1100,13 @@ export class Resources {
   readonly portalSessions: PortalSessions;
   readonly queues: Queues;
   readonly redeliveries: Redeliveries;
+  readonly refusals: Refusals;
   readonly replays: Replays;
   readonly schedules: Schedules;
   readonly schemas: Schemas;
   readonly secrets: Secrets;
   readonly service: Service;
+  readonly sources: Sources;
   readonly stats: Stats;
   readonly topics: Topics;
   readonly users: Users;
@@ -1061,11 +1126,13 @@ export class Resources {
     this.portalSessions = new PortalSessions(requester);
     this.queues = new Queues(requester);
     this.redeliveries = new Redeliveries(requester);
+    this.refusals = new Refusals(requester);
     this.replays = new Replays(requester);
     this.schedules = new Schedules(requester);
     this.schemas = new Schemas(requester);
     this.secrets = new Secrets(requester);
     this.service = new Service(requester);
+    this.sources = new Sources(requester);
     this.stats = new Stats(requester);
     this.topics = new Topics(requester);
     this.users = new Users(requester);
