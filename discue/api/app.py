@@ -59,7 +59,7 @@ _NOT_MODIFIED: Final = 304
 _TRIES: Final = 3
 _NAMED_ANOTHER: Final = frozenset({404, 422})
 """Statuses of requests for which a name may have come to mean something else."""
-_MOST_INDENTED_BYTES: Final = 2_097_152
+_MOST_INDENTED_BYTES: Final = 2_621_440
 """The largest size of an indented response. Larger ones stay compact."""
 _SMALL_DIGITS: Final = 4
 """A Content-Length with this many digits is below every limit."""

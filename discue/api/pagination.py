@@ -10,7 +10,6 @@ import msgspec
 from discue.api.delivery_options import KEY_LIMITS
 from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, within
 from discue.domain.attempts import AttemptState
-from discue.domain.clock import IN_SECONDS, is_in_seconds
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
 from discue.domain.model import LONGEST_CUSTOMER, MISSED_REASONS, DeliveryState
@@ -62,14 +61,6 @@ class Parameter(msgspec.Struct, frozen=True):
         return malformed(f"?{self.name}", rule, code="invalid_parameter")
 
 
-class _CreationTime(Parameter, frozen=True):
-    def parse(self, text: str) -> str | int:
-        instant = super().parse(text)
-        if is_in_seconds(int(instant)):
-            raise self.wrong(IN_SECONDS)
-        return instant
-
-
 def rows_of(query: str) -> int:
     """Return the largest number of rows of a page for a query, which may be invalid."""
     found = _PER_PAGE.search(query)
@@ -100,11 +91,9 @@ def number_parameter(name: str, description: str, bounds: range, default: int) -
     return Parameter(name, description, {"type": "integer", **within(bounds), "default": default}, default)
 
 
-def time_parameter(
-    name: str, description: str, example: int, latest: int = _LATEST, *, kind: type[Parameter] = Parameter
-) -> Parameter:
+def time_parameter(name: str, description: str, example: int, latest: int = _LATEST) -> Parameter:
     schema = {"type": "integer", "minimum": 0, "maximum": latest}
-    return kind(name, description, schema, example, "must be a time in milliseconds since the epoch")
+    return Parameter(name, description, schema, example, "must be a time in milliseconds since the epoch")
 
 
 def _without_default(parameter: Parameter) -> Parameter:
@@ -126,8 +115,8 @@ def _creation_times(what: str) -> tuple[Parameter, Parameter]:
     after = f"Only {what} later than this, in milliseconds since the epoch."
     before = f"Only {what} earlier than this, in milliseconds since the epoch."
     return (
-        time_parameter("created_after", after, 0, kind=_CreationTime),
-        time_parameter("created_before", before, 1_893_456_000_000, kind=_CreationTime),
+        time_parameter("created_after", after, 0),
+        time_parameter("created_before", before, 1_893_456_000_000),
     )
 
 

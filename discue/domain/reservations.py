@@ -95,7 +95,7 @@ EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
 HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)
 """A page for browsers: of resources, or of one of them with its latest events."""
-DOCUMENT: Final = ReadBound(0, 2_097_152)
+DOCUMENT: Final = ReadBound(0, 2_621_440)
 """A document that is already in memory: only the response needs more, which may be indented."""
 STREAM: Final = ReadBound(0, 0)
 """Pulled messages: nothing while the request waits for them. The response takes over the reservation of the round. A

@@ -87,8 +87,8 @@ FIELDS: Final[Mapping[str, Field]] = {
     "session": Field(_TEXT, "Name of a connection to PostgreSQL (`application_name`)."),
     "session_id": Field(_INTEGER, "Id of a run of a worker."),
     "signal": Field((_TEXT, _INTEGER), "The signal; its number if it has no name."),
-    "source": Field(_TEXT, "Id of the source."),
     "slot": Field(_INTEGER, "Slot of the worker."),
+    "source": Field(_TEXT, "Id of the source."),
     "span_id": Field(_TEXT, "Id of the attempt's span."),
     "state": Field(_TEXT, "The state now."),
     "status": Field(_INTEGER, "Status of the response; 0 without one."),
@@ -158,12 +158,12 @@ MEANINGS: Final[Mapping[str, str]] = {
     "secrets_not_decrypted": "Secrets of listeners cannot be read.",
     "secrets_not_encrypted": "Secrets are stored in clear text.",
     "server_started": "The worker serves requests.",
-    "source_refusing": "A source has refused requests.",
     "server_stopped": "The worker has stopped.",
     "service_manager_not_notified": "systemd could not be notified of the state.",
     "session_ended": (
         "The connection of a process that hung in a transaction was ended, because others may wait for its locks."
     ),
+    "source_refusing": "A source has refused requests.",
     "span_export_recovered": "The collector accepts spans again.",
     "spans_not_exported": "Spans are not exported although the settings ask for it.",
     "stopped_immediately": "A second signal stopped the server without a drain.",

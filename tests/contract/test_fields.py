@@ -11,6 +11,7 @@ import pytest
 from discue.domain.quotas import NAMES
 from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
+from tests.contract.test_sources import refused_request
 from tests.contract.world import NOWHERE, World, one_missed
 from tests.support.authority import client_pair
 
@@ -156,6 +157,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "ReplayView": _of_listener(
         "replays", {"from_at": 0}, {"from_at": 0, "until_at": 100_000_000_000, "pace": 10, "filter": {"key": "x"}}
     ),
+    "RefusalView": lambda world: [refused_request(world.owner)],
     "SecretView": _of_listener("secrets", {}, {"type": "ed25519"}),
     "UserView": lambda world: [world.owner.create("/users", **_a_user())],
 }

@@ -159,8 +159,6 @@ def test_a_list_is_filtered_by_time(owner: Caller, name: str) -> None:
         "created_after=x",
         "created_after=-1",
         "created_after=1&created_after=2",
-        "created_after=1796200000",
-        "created_before=99999999999",
         "created_before=",
         "created_before=1.5",
         "created_before=9999999999999999",

@@ -27,9 +27,11 @@ def without_secrets(value: Any) -> Any:
         return [without_secrets(each) for each in value]
     if not isinstance(value, dict):
         return value
-    # The resource in a response may have the name of a secret field.
+    # The resource in a response may have the name of a secret field. The url of a source is shown, too.
     kept = {
-        name: without_secrets(each) for name, each in value.items() if name not in SECRETS or isinstance(each, dict)
+        name: without_secrets(each)
+        for name, each in value.items()
+        if name not in SECRETS or isinstance(each, dict) or "/in/" in each
     }
     if str(kept.get("key", "")).startswith("dsk_"):
         kept["key"] = kept["key"][:SHOWN_OF_A_KEY]
@@ -81,6 +83,7 @@ def _place_of(world: World, operation: Operation) -> tuple[str, dict[str, object
         "schedules": {"cron": "@daily", "data": {"n": 1}},
         "listeners": dict(NOWHERE),
         "channels": {"queue_id": world.owner.create("/queues")["id"]},
+        "sources": {"provider": "github", "queue_id": world["queue_id"], "secrets": ["secret"]},
         "portal_sessions": {"customer": "acme"},
     }
     last = operation.path.rpartition("/")[2]

@@ -27,7 +27,11 @@ STATUS_OF_FUNCTIONS = {
     "decode_strictly": 422,
 }
 NAMES_A_CODE = re.compile(r"\bcode *[:=]")
-WITHOUT_OPERATION = {"method_not_allowed"}
+WITHOUT_OPERATION = {
+    "method_not_allowed",
+    # Of `/in/{source_id}`, which is outside of the API.
+    *("signature_missing", "signature_stale", "signature_wrong"),
+}
 
 
 @cache

@@ -305,6 +305,7 @@ def test_every_event_of_the_contract_has_a_schema() -> None:
         "listener.inactive",
         "listener.recovered",
         "message.missed",
+        "source.refusing",
         "key.locked_out",
         "quota.near",
         "domain.verified",
