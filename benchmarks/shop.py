@@ -47,6 +47,7 @@ def open_shop(bench: Bench, product: Product) -> Shop:
         topic=topic,
         channel=channel,
         event_type=event_type,
+        source=product.made("/v1/sources", alias="github", provider="github", queue_id=queue.id, secrets=["secret"]),
         schedule=schedule,
         key=product.made("/v1/api_keys", alias="storefront", scopes={"messages": {"access": "write"}}),
         domain=product.made("/v1/domains", alias="hooks", hostname="hooks.example.com"),

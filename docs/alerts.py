@@ -117,6 +117,15 @@ ALERTS: Final = (
         "When the listener works again, `discue redeliver` sends them again.",
     ),
     Alert(
+        "DiscueSourceRefuses",
+        'sum by (job, outcome) (increase(discue_source_requests_total{outcome=~"signature_.*"}[15m])) > 20',
+        0,
+        "ticket",
+        "Sources refuse requests: a secret was replaced at a provider, or a stranger sends to their URLs.",
+        "`GET /sources` has the count of each source, and its page in the dashboard the last requests with their reasons.",
+        "If they are genuine, add the provider's new secret to the source. Providers repeat what was refused.",
+    ),
+    Alert(
         "DiscueListenersInactive",
         'sum(discue_listeners{state="inactive"}) > 0',
         15,

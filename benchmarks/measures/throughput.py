@@ -1,5 +1,7 @@
 """How fast is it: publishing, delivering, and both against what they are made of."""
 
+import hmac
+
 from benchmarks import body, cpu
 from benchmarks.bench import Bench
 from benchmarks.child import Child
@@ -22,6 +24,8 @@ _END_TO_END_PER_SECOND = 6_000
 _BATCH_PER_SECOND = 30_000
 _END_TO_END_OF_BARE_PAIR = 6.8
 _SYSTEM_CALLS = 11.5
+_ACCEPTED_PER_SECOND = 1_000
+_SECRET = "secret"
 
 
 class Throughput:
@@ -36,6 +40,7 @@ class Throughput:
         self.sender = Series("sender alone")
         self.end_to_end = Series("end to end")
         self.shown = Series("end to end, responses shown")
+        self.accepted = Series("accepted by a source")
         self.system_calls: list[Row] = []
 
     def rows(self) -> list[Row]:
@@ -48,6 +53,7 @@ class Throughput:
             self.sender,
             self.end_to_end,
             self.shown,
+            self.accepted,
         )
         pairs = [server + client for server, client in zip(self.bare_server.costs, self.bare_client.costs, strict=True)]
         return [
@@ -58,6 +64,7 @@ class Throughput:
             at_least("publish ÷ echo", ratio(self.publish.rates, self.echo.rates), _PUBLISH_OF_ECHO),
             at_least("publish batch of 100, messages", self.batch.rate, _BATCH_PER_SECOND, "/s"),
             at_least("end to end", self.end_to_end.rate, _END_TO_END_PER_SECOND, "/s"),
+            at_least("accepted by a source", self.accepted.rate, _ACCEPTED_PER_SECOND, "/s"),
             at_least("end to end ÷ limit of echo and sender", self._end_to_end_of_limit(), _END_TO_END_OF_LIMIT),
             seen("both ratios by CPU instead of rate", self._shares_of_cpu()),
         ]
@@ -87,6 +94,7 @@ def measure(bench: Bench) -> tuple[Throughput, list[Row]]:
         bare_load = Load(f"http://127.0.0.1:{bare.hear()['port']}/", single)
         echo = Load(f"http://127.0.0.1:{product.port}/v1/echo", single)
         publish = product.load(silent, single)
+        accepted = _requests_to_a_source(product, silent, single)
         batches = product.load(silent, batch, connections=BATCH_CONNECTIONS)
         requests = bench.effort.seconds * _REQUESTS_PER_SECOND
         for warm in (False, *[True] * bench.effort.pairs):
@@ -96,11 +104,20 @@ def measure(bench: Bench) -> tuple[Throughput, list[Row]]:
             one.echo.samples.append(answered(bench, product, echo))
             one.publish.samples.append(answered(bench, product, publish))
             one.batch.samples.append(answered(bench, product, batches, BATCH_MESSAGES))
+            one.accepted.samples.append(answered(bench, product, accepted))
             one.sender.samples.append(sent(bench, sender, requests))
             one.end_to_end.samples.append(delivered(bench, product, heard, (listener,)))
             one.shown.samples.append(delivered(bench, showing, shown, (shown_listener,)))
         found.system_calls = _system_calls(bench, product, heard, listener)
     return found, found.rows()
+
+
+def _requests_to_a_source(product: Product, queue: Queue, content: bytes) -> Load:
+    """Signed requests, each with an id of its own. The load sends a key, here the signature, and an idempotency key."""
+    fields = {"provider": "hmac", "secrets": [_SECRET], "header": "x-api-key", "id_header": "idempotency-key"}
+    source = product.made("/v1/sources", queue_id=queue.id, **fields)
+    signature = hmac.digest(_SECRET.encode(), content, "sha256").hex()
+    return Load(f"http://127.0.0.1:{product.port}/in/{source}", content, signature, once=True)
 
 
 def _served(bench: Bench, bare: Child, load: Load) -> Sample:

@@ -62,6 +62,7 @@ _USE: Final = (
     _Entry("topics", "resources", "list, get, set and delete topics", "topics"),
     _Entry("channels", "resources", "list, get, set and delete channels", "channels"),
     _Entry("event-types", "resources", "list, get, set and delete the event types of the catalogue", "event_types"),
+    _Entry("sources", "resources", "list, get, set and delete the sources of webhooks from other services", "sources"),
     _Entry("schedules", "resources", "list, get, set and delete schedules", "schedules"),
     _Entry("redeliver", "jobs", "send missed messages of a listener again", "redeliver"),
     _Entry("replay", "jobs", "send a part of a queue to a listener again", "replay"),

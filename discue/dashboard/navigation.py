@@ -26,6 +26,7 @@ GROUPS: Final = {
         NavigationEntry("Queues", "/queues", "queues", "q"),
         NavigationEntry("Listeners", "/listeners", "listeners", "l"),
         NavigationEntry("Topics", "/topics", "topics", "t"),
+        NavigationEntry("Sources", "/sources", "channels", "n"),
         NavigationEntry("Schedules", "/schedules", "messages", "s"),
         NavigationEntry("Event types", "/event-types", "schemas", "y"),
         NavigationEntry("Schemas", "/schemas", "schemas", "m"),

@@ -9,14 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from discue.domain.providers import HmacOptions
     from discue.testing.applications import signed_headers
     from discue.testing.kit import Kit, KitClock, KitClosed, NotSettled
     from discue.testing.listeners import ApplicationListener, KitListener, ScriptedListener
+    from discue.testing.providers import provider_headers
     from discue.testing.receiver import Received, Reply
     from discue.testing.serving import ServerPool, connect, serve
 
 __all__ = [
     "ApplicationListener",
+    "HmacOptions",
     "Kit",
     "KitClock",
     "KitClosed",
@@ -27,6 +30,7 @@ __all__ = [
     "ScriptedListener",
     "ServerPool",
     "connect",
+    "provider_headers",
     "serve",
     "signed_headers",
 ]
@@ -41,6 +45,7 @@ CLIENT_REMEDY = (
 _MODULES = {
     **dict.fromkeys(("Kit", "KitClock", "KitClosed", "NotSettled"), "kit"),
     **dict.fromkeys(("ApplicationListener", "KitListener", "ScriptedListener"), "listeners"),
+    **dict.fromkeys(("HmacOptions", "provider_headers"), "providers"),
     **dict.fromkeys(("Received", "Reply"), "receiver"),
     **dict.fromkeys(("ServerPool", "connect", "serve"), "serving"),
     "signed_headers": "applications",

@@ -43,6 +43,7 @@ def _filled(route: PageRoute, shop: Shop) -> str:
         "topics": shop.topic,
         "channels": shop.channel,
         "event-types": shop.event_type,
+        "sources": shop.source,
         "users": shop.user,
         "keys": shop.key,
         "domains": shop.domain,

@@ -108,14 +108,18 @@ def test_alerts_of_a_cluster_fire_and_resolve(tmp_path: Path, receiver: Receiver
 def _failing_listeners(prometheus: Prometheus, user: User, receiver: Receiver, *_: Any) -> set[str]:
     """A listener refuses, another one takes a message every 20 seconds, and nobody pulls; then they are gone."""
     names = {"DiscueAttemptsFail", "DiscueMessagesMissed", "DiscueBacklogOld", "DiscuePullBacklogOld"}
+    names.add("DiscueSourceRefuses")
     refusing = receiver.endpoint(Reply(400))
     user.make("/queues/orders", retry={"attempts": 1})
     user.make("/queues/orders/listeners/refusing", notify_url=refusing.url)
     user.make("/queues/orders/listeners/slow", notify_url=refusing.url, rate_limit={"per_second": 0.05, "burst": 1})
     user.make("/queues/orders/listeners/pulled", mode="pull")
+    user.make("/sources/github", provider="github", queue_id="orders", secrets=["secret"])
+    source = user.ask("GET", "/sources/github").json()["source"]["url"]
 
     def publish() -> None:
         user.ask("POST", "/queues/orders/messages", data="hello").raise_for_status()
+        assert httpx.post(source, content=b"unsigned", trust_env=False).status_code == 401
 
     with repeating(publish, 0.2):
         prometheus.until_firing(names)

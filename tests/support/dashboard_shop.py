@@ -124,6 +124,7 @@ class Shop:
     topic: str
     channel: str
     event_type: str
+    source: str
     schedule: str
     key: str
     domain: str
@@ -135,15 +136,17 @@ class Shop:
         return f"/queues/{self.queue}/messages/{self.messages[index]}"
 
 
+_SCHEMA: Final = {
+    "type": "object",
+    "required": ["order"],
+    "properties": {"order": {"type": "integer"}, "total": {"type": "number", "minimum": 0}},
+}
+
+
 def open_shop(service: DashboardService) -> Shop:
     """Create the queues, the listeners and some hours of traffic."""
     with service.api() as api:
-        schema = {
-            "type": "object",
-            "required": ["order"],
-            "properties": {"order": {"type": "integer"}, "total": {"type": "number", "minimum": 0}},
-        }
-        queue = _made(api, "/queues", alias="orders", json_schema=schema)
+        queue = _made(api, "/queues", alias="orders", json_schema=_SCHEMA)
         path = f"/queues/{queue}/listeners"
         listeners = {
             "billing": _listener(api, path, "billing", 9001),
@@ -182,7 +185,10 @@ def open_shop(service: DashboardService) -> Shop:
             api, channels, alias="orders", queue_id=queue, pattern="orders.>", filter={"data": {"total": {"$gte": 9}}}
         )
         _made(api, channels, alias="returns", queue_id=returns, pattern="returns.>")
-        event_type = _made(api, "/event_types", type="order.paid", description="An order was paid.", json_schema=schema)
+        event_type = _made(
+            api, "/event_types", type="order.paid", description="An order was paid.", json_schema=_SCHEMA
+        )
+        source = _made(api, "/sources", alias="github", provider="github", queue_id=returns, secrets=["secret"])
         schedule = _made(api, f"/queues/{queue}/schedules", alias="nightly", cron="@daily", data={"order": 1})
         _made(api, f"{path}/{listeners['warehouse']}/replays", from_message=messages[0])
         service.settle()
@@ -192,7 +198,8 @@ def open_shop(service: DashboardService) -> Shop:
         _made(api, "/users", email="grace.hopper@example.com", role="admin", password="correct horse")
     sent = [("discue-queue", queue), ("discue-listener", listeners["billing"]), ("webhook-id", messages[0])]
     service.run(service.inbox.receive([*sent, ("discue-attempt", "1")], b'{"order": 4711}'))
-    return Shop(queue, listeners, messages, blocked, ordered, user, topic, channel, event_type, schedule, key, domain)
+    things = (topic, channel, event_type, source, schedule, key, domain)
+    return Shop(queue, listeners, messages, blocked, ordered, user, *things)
 
 
 def _listener(api: httpx.Client, path: str, name: str, port: int, **fields: Any) -> str:

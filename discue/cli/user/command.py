@@ -222,7 +222,7 @@ _WAYS_OUT: Final[Mapping[str, str]] = {
 
 _LISTS: Final = re.compile(
     r"GET (?:/v1)?/(?:queues/|topics/)?([^/ ]*?)/?"
-    r"(queues|listeners|messages|schedules|topics|channels|event_types) lists"
+    r"(queues|listeners|messages|schedules|topics|channels|event_types|sources) lists"
 )
 """Advice of the service to send a request, for which there is a command."""
 

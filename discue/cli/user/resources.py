@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argument, option, switch
+from discue.cli.declarations import Argument, Command, CommandGroup, Kind, argument, option, repeated, switch
 from discue.cli.output import json_text, note, say_fields, say_json, say_result, say_table, when
 from discue.cli.user.arguments import (
     HEADERS,
@@ -23,6 +23,7 @@ from discue.cli.user.arguments import (
     positive,
 )
 from discue.cli.user.command import Run, connect, readable, user_command
+from discue.domain.providers import ALGORITHMS, ENCODINGS, PROVIDERS
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -184,6 +185,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "headers": dict,
     "json_schema": partial(_json, "The schema"),
     "retention": round,
+    "secrets": lambda texts: [content_of(each).decode().strip() for each in texts],
     "transform": lambda text: text or None,
     "types": lambda text: text.split() or None,
 }
@@ -202,6 +204,9 @@ def queue_names(client: Discue) -> dict[str, str]:
 ALIAS: Final[Mapping[str, Shown]] = {"alias": lambda each: each.alias, "id": lambda each: each.id}
 CREATED: Final[Mapping[str, Shown]] = {"created": lambda each: when(each.created_at)}
 FILTER: Final = option("--filter JSON", "filter that messages must pass; @FILE reads it from a file, null removes it")
+SECRETS: Final = repeated(
+    "--secret SECRET", "signing secret of the provider; @FILE reads it from a file; can be repeated", dest="secrets"
+)
 TYPES: Final = option("--types TYPES", "types or patterns of messages, such as 'order.* invoice.paid'; '' for all")
 _COLUMNS: Final[Mapping[str, Shown]] = {"ALIAS": lambda each: each.alias, "ID": lambda each: each.id}
 
@@ -318,6 +323,39 @@ def channels() -> CommandGroup:
             FILTER,
         ),
         about="A channel leads from a topic into a queue.",
+    )
+    return group(resource)
+
+
+def sources() -> CommandGroup:
+    facts: dict[str, Shown] = {
+        "provider": lambda each: each.provider,
+        "queue": lambda each: each.queue_id,
+        "refused": lambda each: f"{each.refused:,}",
+    }
+    resource = Resource(
+        "sources",
+        columns={**_COLUMNS, **{title.upper(): shown for title, shown in facts.items()}},
+        facts={
+            **ALIAS,
+            **facts,
+            "last refused": lambda each: when(each.refused_at) if each.refused_at else "",
+            "URL": lambda each: each.url,
+            **CREATED,
+        },
+        options=(
+            option("--provider", "whose webhooks it receives", choices=PROVIDERS),
+            option("--queue QUEUE", "alias or id of the queue that it publishes to", name, dest="queue_id"),
+            SECRETS,
+            option("--header NAME", "hmac: the header with the signature"),
+            option("--algorithm", "hmac: the hash function", choices=ALGORITHMS),
+            option("--encoding", "hmac: the encoding of the signature", choices=ENCODINGS),
+            option("--prefix TEXT", "hmac: the text before the signature"),
+            option("--timestamp-header NAME", "hmac: the header with the signed time in seconds"),
+            option("--id-header NAME", "hmac: the header that identifies the event"),
+        ),
+        about="A source verifies the webhooks of another service, and publishes them to a queue.",
+        deletes="; messages that it has published stay",
     )
     return group(resource)
 

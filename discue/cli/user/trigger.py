@@ -1,22 +1,29 @@
-"""`discue trigger`: publishes the example of an event type, or one made from a schema or the last message."""
+"""`discue trigger`: publishes an example message, or sends one to a source as the provider would."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+from uuid import uuid4
 
 from discue.cli.declarations import Command, argument, option, repeated, switch
 from discue.cli.exit_codes import CommandFailed, UsageInvalid
 from discue.cli.output import note, say_data, say_result
-from discue.cli.user.arguments import DELAY, TYPE, name
+from discue.cli.user.arguments import DELAY, TYPE, content_of, name
 from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.publish import TOPIC, publish
+from discue.cli.user.resources import SECRETS
 from discue.dashboard.json_example import NoExample, example_of
+from discue.domain.providers import HmacOptions, provider_of, signed_headers
 from discue.domain.schema_rules import rules_to_json_schema
 
 if TYPE_CHECKING:
     from discue_client import Discue
+    from discue_client.models import Source
 
 
 _WORD = "example"
@@ -26,7 +33,7 @@ _WORD = "example"
 def command() -> Command:
     return user_command(
         run,
-        argument("queue", "alias or id of the queue, or of the topic with --topic", name),
+        argument("queue", "alias or id of the queue, of the topic with --topic, or of the source with --source", name),
         repeated(
             "--set PATH=VALUE",
             "change a value of the data, such as order.total=5; can be repeated",
@@ -34,6 +41,8 @@ def command() -> Command:
             dest="changes",
         ),
         TOPIC,
+        switch("--source", "send it to a source, signed with --secret, as the provider would"),
+        SECRETS,
         TYPE,
         switch("--last", "use the last message, even if there is a schema"),
         option("--key KEY", "key of the message; default: that of the last message, if used"),
@@ -56,12 +65,16 @@ def _change(text: str) -> tuple[list[str], Any]:
 
 def run(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
+        source = client.sources.get(arguments.queue) if arguments.source else None
         queue = _queue_of_topic(client, arguments) if arguments.topic else arguments.queue
-        data, fields = _example(client, arguments, queue)
+        data, fields = _example(client, arguments, queue if source is None else source.queue_id)
         for path, value in arguments.changes:
             _set(data, path, value)
         if arguments.dry_run:
             say_data(data)
+            return
+        if source is not None:
+            _send(source, arguments, data)
             return
         if arguments.type is not None:
             fields["type"] = arguments.type
@@ -71,6 +84,35 @@ def run(arguments: argparse.Namespace) -> None:
             fields["delay"] = arguments.delay
         message = publish(client, arguments, data, fields, idempotency_key=None)
     say_result({"message": message}, message.id, as_json=arguments.json)
+
+
+def _send(source: Source, arguments: argparse.Namespace, data: Any) -> None:
+    """Send a signed request to a source, and print the id of its message."""
+    if len(arguments.secrets) != 1:
+        raise UsageInvalid("--source needs --secret once: a source does not show its secrets.")
+    is_hmac = source.provider == "hmac"
+    options = {each: getattr(source, each) for each in HmacOptions.__struct_fields__ if getattr(source, each)}
+    provider = provider_of(source.provider, HmacOptions(**options) if is_hmac else None)
+    event_id, event_type = f"evt_{uuid4().hex}", arguments.type or _WORD
+    if isinstance(data, dict):
+        data |= {"id": event_id} if provider.has_id_member else {}
+        data |= {} if provider.type_header else {"type": event_type}
+    body, secret = json.dumps(data).encode(), content_of(arguments.secrets[0]).decode().strip()
+    try:
+        headers = signed_headers(
+            provider, secret, body, event_id=event_id, event_type=event_type, timestamp=int(time.time())
+        )
+    except ValueError:
+        raise UsageInvalid(f"--secret is not a secret of {source.provider}: copy it from the provider.") from None
+    try:
+        # The URL is that of the service that the key belongs to.
+        with urlopen(Request(source.url, body, {**headers, "content-type": "application/json"})) as response:  # noqa: S310
+            answer = json.load(response)
+    except HTTPError as error:
+        raise CommandFailed(f"The source refused the request: {json.load(error)['detail']}") from None
+    except URLError as error:
+        raise CommandFailed(f"{source.url} cannot be reached: {error.reason}") from None
+    say_result(answer, answer["message"]["id"], as_json=arguments.json)
 
 
 def _queue_of_topic(client: Discue, arguments: argparse.Namespace) -> str:
