@@ -258,6 +258,9 @@ class Settings:
     attempt_retention_seconds: int = _setting(
         3 * _DAY, "How long the record of an attempt is kept, in seconds.", types.integer(0, _CENTURY)
     )
+    event_retention_seconds: int = _setting(
+        90 * _DAY, "How long an event of the audit log is kept, in seconds.", types.integer(2 * _DAY, _CENTURY)
+    )
     attempt_details: AttemptDetailLevel = _setting(
         "failures", "Which attempts keep full request and response details: all, failures or none."
     )

@@ -1,7 +1,7 @@
 """Queues. A queue is a log of messages, and each listener receives all messages stored after its creation."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import get_args
 
@@ -31,7 +31,7 @@ from discue.store import aliases, purge, queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
-from discue.store.queues import Head, ResourceRef
+from discue.store.queues import Head, QueueBacklog, ResourceRef
 
 SHOWN_LISTENERS = 100
 ON_MISSED: tuple[OnMissed, ...] = get_args(OnMissed)
@@ -160,6 +160,19 @@ async def page(
         shown = await queues.listeners_of(tx, principal.organization, ids, shown_listeners)
     items = [QueueDetails(queue, heads[queue.id], tuple(shown.get(queue.id, ()))) for queue in found.items]
     return found.with_items(items)
+
+
+@reading
+async def backlogs(
+    tx: Transaction, principal: Principal, found: Sequence[Queue], shown_listeners: int
+) -> Mapping[int, QueueBacklog]:
+    """Return what waits and was missed, by row id of the queue. At most `shown_listeners` of each queue are counted.
+
+    Empty for a caller who may not read all listeners.
+    """
+    if not principal.allows_all("listeners", "read"):
+        return {}
+    return await queues.backlogs(tx, principal.organization, [each.id for each in found], shown_listeners)
 
 
 async def names(control: ControlContext, principal: Principal, public_ids: AbstractSet[str]) -> dict[str, str]:

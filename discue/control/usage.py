@@ -130,6 +130,8 @@ class EventSelection(msgspec.Struct, frozen=True):
     limit: int = 100
     after: str | None = None
     """Selects the events after this id, oldest first. None: the newest events, newest first."""
+    created_after: int | None = None
+    """Selects the events later than this, in milliseconds since the epoch. None: those of the past 24 hours."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -155,8 +157,7 @@ def event_position(stored_at: int, public_id: str) -> str:
 async def page_of_events(control: ControlContext, principal: Principal, selection: EventSelection) -> EventPage:
     """Return the selected events that the caller may read. Raises Forbidden without the scope."""
     now = control.clock.now()
-    # Ids begin with their time, so that the age limit is a bound of the index.
-    oldest = last_id_of(now - DAY_MS)
+    oldest = _oldest(selection.created_after, now)
     query = EventQuery(
         organization=principal.organization,
         after=max(oldest, selection.after or oldest),
@@ -181,7 +182,7 @@ async def list_of_events(
         raise too_far()
     query = EventQuery(
         organization=principal.organization,
-        after=last_id_of(control.clock.now() - DAY_MS),
+        after=_oldest(selection.created_after, control.clock.now()),
         limit=0,
         topic=cast("EventTopic", selection.topic),
         has_messages=has_messages,
@@ -189,6 +190,11 @@ async def list_of_events(
     )
     found = await control.store.search(lambda tx: browse_matching(tx, _Events(query), selection, _ONE_STEP))
     return found.with_items(event for _, event in found.items)
+
+
+def _oldest(created_after: int | None, now: int) -> str:
+    # Ids begin with their time, so that the age limit is a bound of the index.
+    return last_id_of(now - DAY_MS if created_after is None else created_after)
 
 
 _ONE_STEP: Final = ScanLimits(first=1, step=1, in_all=1)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from discue.domain.model import OnMissed, Queue, SchemaLanguage
 from discue.domain.retry import RetryOptions
+from discue.domain.window import Window
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import LARGEST, Listing, Selection, Table, listed, of_customer
 from discue.store.tables import placeholders, prefixed, read_one, rows_among
@@ -42,12 +43,20 @@ _LIST: Final = f"SELECT {_COLUMNS} FROM queue WHERE organization = $1 AND delete
 _BY_ALIAS: Final = f"{_LIST} AND alias = $2"
 # The subquery finds the last listener to read of each queue, which may have any number.
 _LISTENERS_OF: Final = f"""
-    SELECT queue.id, listener.id, listener.public_id, listener.alias FROM queue
-    JOIN listener ON listener.organization = queue.organization AND listener.queue = queue.id
+    SELECT queue.id, listener.id, {{}} FROM queue
+    JOIN listener ON listener.organization = queue.organization AND listener.queue = queue.id {{}}
     WHERE queue.organization = $1 AND queue.id IN ({{}}) AND listener.deleted_at IS NULL AND listener.id <= coalesce((
         SELECT x.id FROM listener x
         WHERE x.organization = queue.organization AND x.queue = queue.id AND x.deleted_at IS NULL
         ORDER BY x.id LIMIT 1 OFFSET ${{}}), {LARGEST})"""
+_REFERENCE: Final = ("listener.public_id, listener.alias", "")
+_COUNTS: Final = (
+    "queue_head.head, cursor.position, cursor.ahead, cursor.retrying, cursor.missed",
+    """
+    JOIN queue_head ON queue_head.organization = queue.organization AND queue_head.queue = queue.id
+    JOIN cursor ON cursor.organization = listener.organization AND cursor.listener = listener.id
+        AND cursor.stream = 0""",
+)
 _INSERT: Final = f"INSERT INTO queue ({_COLUMNS}) VALUES ({placeholders(1, 13)})"
 _UPDATE: Final = """
     UPDATE queue SET alias = $1, settings = $2, config_version = $3, updated_at = $4, schema = $5, schema_id = $6
@@ -166,13 +175,38 @@ async def listeners_of(
     tx: Transaction, organization: int, queues: Sequence[int], limit: int
 ) -> dict[int, list[ResourceRef]]:
     """Read references to the first listeners of several queues, at most `limit` of each, oldest first."""
-    if not queues:
-        return {}
-    sql = _LISTENERS_OF.format(placeholders(2, len(queues)), len(queues) + 2)
     found: dict[int, list[ResourceRef]] = {}
-    for queue, _, *row in sorted(await tx.rows(sql, organization, *queues, limit - 1)):
+    for queue, _, *row in sorted(await _first_listeners(tx, organization, queues, limit, read=_REFERENCE)):
         found.setdefault(queue, []).append(ResourceRef(*row))
     return found
+
+
+class QueueBacklog(NamedTuple):
+    """The deliveries of a queue that wait or were missed, added up over its listeners."""
+
+    waiting: int = 0
+    missed: int = 0
+
+
+async def backlogs(tx: Transaction, organization: int, queues: Sequence[int], limit: int) -> dict[int, QueueBacklog]:
+    """Add up the counters of the first listeners of several queues, at most `limit` of each."""
+    found: dict[int, QueueBacklog] = {}
+    rows = await _first_listeners(tx, organization, queues, limit, read=_COUNTS)
+    for queue, _, head, position, ahead, retrying, missed in rows:
+        settled = Window.decode(position, ahead).settled_count_beyond if ahead else 0
+        before = found.get(queue, QueueBacklog())
+        found[queue] = QueueBacklog(before.waiting + head - position - settled + retrying, before.missed + missed)
+    return found
+
+
+async def _first_listeners(
+    tx: Transaction, organization: int, queues: Sequence[int], limit: int, *, read: tuple[str, str]
+) -> list[Row]:
+    """Read columns, from some joins, of the first listeners of queues."""
+    if not queues:
+        return []
+    sql = _LISTENERS_OF.format(*read, placeholders(2, len(queues)), len(queues) + 2)
+    return await tx.rows(sql, organization, *queues, limit - 1)
 
 
 async def insert(tx: Transaction, queue: Queue) -> None:

@@ -487,3 +487,19 @@ async def test_pages_of_events_follow_each_other_both_ways(
 )
 def test_rate_is_the_average_of_the_past_five_minutes(before: int, current: int, elapsed: int, rate: float) -> None:
     assert rate_a_minute(before, current, elapsed) == rate
+
+
+async def test_events_reach_further_back_than_a_day_only_if_asked_for(cast: Cast, control: ControlContext) -> None:
+    alice = cast.alice.principal
+    began = control.clock.now()
+    queue = (await queues.create(control, alice, QueueFields())).queue.public_id
+    cast.clock.advance(40 * DAY_MS)
+
+    async def found(created_after: int | None) -> list[list[str]]:
+        listed = await usage.list_of_events(control, alice, Selection(created_after=created_after))
+        page = await usage.page_of_events(control, alice, EventSelection("queues", created_after=created_after))
+        return [[each.ref for each in some if each.ref == queue] for some in (listed.items, page.events)]
+
+    assert await found(None) == [[], []]
+    assert await found(began - 1) == [[queue], [queue]]
+    assert await found(began + 1_000) == [[], []]

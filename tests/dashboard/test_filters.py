@@ -25,6 +25,7 @@ _REASONS = "must be one of attempts_used_up, expired, final_status, no_retry, to
         ("{queue}", "state=lost", "must be one of pending, retrying, missed, acknowledged, no_listeners"),
         ("{queue}", "since=yesterday", "must be a time such as 2026-07-01T12:00, in UTC"),
         ("{queue}", "id=1", "must be an id"),
+        ("/events", "since=yesterday", "must be a time such as 2026-07-01T12:00, in UTC"),
         ("{listener}", "outcome=lost", "must be one of acknowledged, failed"),
         ("{listener}", "status=999", "must be a status such as 503, a class such as 5xx, or 0 for no response"),
         ("{listener}/missed", "reason=lost", _REASONS),
@@ -125,3 +126,22 @@ def test_listeners_in_a_state_continue_after_those_that_were_looked_at(
     oldest = min(shop.listeners.values())
     newer = list(pages(f"?state=disabled&before={oldest}", "prev"))
     assert [row for page in newer[::-1] for row in _ROW.findall(page)] == disabled
+
+
+def test_queues_show_what_waits_and_was_missed(service: DashboardService, shop: Shop) -> None:
+    with service.api() as api:
+        counts = [each["messages"] for each in api.get(f"/queues/{shop.queue}/listeners").json()["listeners"]]
+    page = service.browser().get("/queues", params={"alias": "orders"}).text
+    waiting, missed = sum(each["pending_count"] for each in counts), sum(each["missed_count"] for each in counts)
+    assert waiting > 0
+    assert missed > 0
+    assert f'data-name="waiting">{waiting:,}</td>' in page
+    assert re.search(
+        rf'data-name="missed"><a class="missed" href="[^"]*/missed\?queue={shop.queue}">{missed:,}</a>', page
+    )
+
+
+def test_events_are_listed_since_a_time(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    assert shop.domain in browser.get("/events", params={"since": "2020-01-01T00:00"}).text
+    assert "Nothing was changed since then" in browser.get("/events", params={"since": "2099-01-01T00:00"}).text

@@ -50,6 +50,10 @@ _REFUSED = ("400", "401", "403", "404", "405", "406", "409", "413", "415", "422"
 _NOT_A_FAULT = ("2xx", "3xx", "4xx")
 
 
+_FOLLOWS = {"limit", "startAfter", "startAfterId"}
+_PAGES = {"per_page", "after", "before"}
+
+
 def _is_refused_as_a_whole(case: AnyCase) -> bool:
     """Whether parameters do not go together that are good one by one, name no listener or queue, or are no tags.
 
@@ -63,7 +67,10 @@ def _is_refused_as_a_whole(case: AnyCase) -> bool:
     needs_transform = case.path.endswith("/transform-tests")
     return (
         (case.method.upper() == "PUT" and bool(named))
-        or (needs_transform and isinstance(case.body, dict) and case.body.get("transform") is None)
+        or (needs_transform and not (isinstance(case.body, dict) and case.body.get("transform")))
+        or bool(
+            {"limit", "startAfter", "startAfterId"} & query.keys() and {"per_page", "after", "before"} & query.keys()
+        )
         or ({"alias", "name"} <= query.keys() and query["alias"] != query["name"])
         or bool({"state", "listener", "queue"} & query.keys())
         or "page" in query

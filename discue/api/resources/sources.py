@@ -62,8 +62,10 @@ class SourceBody(NamedBody, kw_only=True):
         "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     }
 
-    provider: Annotated[Text, _PROVIDER] = UNSET
-    queue_id: Annotated[Text, doc(f"Id or alias {_QUEUE}", EXAMPLE_IDS["queue_id"], pattern=ALIAS_PATTERN)] = UNSET
+    provider: Annotated[str | UnsetType, _PROVIDER] = UNSET
+    queue_id: Annotated[
+        str | UnsetType, doc(f"Id or alias {_QUEUE}", EXAMPLE_IDS["queue_id"], pattern=ALIAS_PATTERN)
+    ] = UNSET
     secrets: Annotated[list[str] | UnsetType, _SECRETS] = UNSET
     header: Annotated[Text, _HEADER] = UNSET
     algorithm: Annotated[Text, _ALGORITHM] = UNSET

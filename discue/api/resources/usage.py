@@ -41,6 +41,12 @@ _EVENTS: Final = Parameter(
     "messages",
     field="topic",
 )
+_CREATED_AFTER: Final = time_parameter(
+    "created_after",
+    "Only events later than this, in milliseconds since the epoch. Without it: those of the past 24 hours. Events are "
+    "kept for 90 days (`event_retention_seconds`), those of messages as long as the message or attempt.",
+    1_795_536_280_000,
+)
 _LIMIT: Final = number_parameter("limit", "Maximum number of events.", range(1, 1_001), _DEFAULTS.limit)
 _START_AFTER: Final = time_parameter(
     "startAfter",
@@ -199,7 +205,7 @@ class LimitsResponse(ApiResponse, kw_only=True, frozen=True):
 async def list_events(call: Call) -> EventsResponse:
     """List usage events.
 
-    Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back a few seconds, because
+    Events, newest first. `_links.next` leads to later events. It goes back a few seconds, because
     events can be stored slightly later than their ids say, so some events may be repeated.
 
     With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
@@ -215,12 +221,12 @@ async def list_events(call: Call) -> EventsResponse:
         for parameter in (_LIMIT, _START_AFTER, _START_AFTER_ID):
             if given[parameter.name] != parameter.schema.get("default"):
                 raise parameter.wrong("cannot be combined with page, per_page, after and before")
-        call.parameters = (_EVENTS, *EVENT_PAGES)
+        call.parameters = (_EVENTS, _CREATED_AFTER, *EVENT_PAGES)
         fetch = partial(usage.list_of_events, call.control, call.principal)
         return await paged(call, EventsResponse, fetch, view, links_items=False)
     stored_at, public_id = given["startAfter"], given["startAfterId"]
     after = None if stored_at is None or public_id is None else event_position(stored_at, public_id)
-    selection = EventSelection(given["events"], given["limit"], after)
+    selection = EventSelection(given["events"], given["limit"], after, given["created_after"])
     page = await usage.page_of_events(call.control, call.principal, selection)
     views, time_slice = [], TimeSlice()
     for event in page.events:
@@ -237,6 +243,8 @@ def _events_url(call: Call, selection: EventSelection, after: str | None) -> str
         query["events"] = selection.topic
     if selection.limit != _DEFAULTS.limit:
         query["limit"] = selection.limit
+    if selection.created_after is not None:
+        query["created_after"] = selection.created_after
     if after is not None:
         query |= {"startAfter": millisecond_in(after), "startAfterId": after}
     return f"{call.url}?{urlencode(query)}" if query else call.url
@@ -293,7 +301,7 @@ ROUTES = (
         "/events",
         list_events,
         Needs("events", "read", listing=True),
-        query=(_EVENTS, _LIMIT, _START_AFTER, _START_AFTER_ID, *EVENT_PAGES),
+        query=(_EVENTS, _CREATED_AFTER, _LIMIT, _START_AFTER, _START_AFTER_ID, *EVENT_PAGES),
         reads=EVENTS,
     ),
     Route(GET, "/stats/messages", get_statistics, _READ, reads=RESOURCE),

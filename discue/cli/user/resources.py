@@ -23,7 +23,6 @@ from discue.cli.user.arguments import (
     positive,
 )
 from discue.cli.user.command import Run, connect, readable, user_command
-from discue.domain.providers import ALGORITHMS, ENCODINGS, PROVIDERS
 
 if TYPE_CHECKING:
     from discue_client import Discue
@@ -344,12 +343,12 @@ def sources() -> CommandGroup:
             **CREATED,
         },
         options=(
-            option("--provider", "whose webhooks it receives", choices=PROVIDERS),
+            option("--provider NAME", "stripe, github, shopify, standard-webhooks, or hmac for others"),
             option("--queue QUEUE", "alias or id of the queue that it publishes to", name, dest="queue_id"),
             SECRETS,
             option("--header NAME", "hmac: the header with the signature"),
-            option("--algorithm", "hmac: the hash function", choices=ALGORITHMS),
-            option("--encoding", "hmac: the encoding of the signature", choices=ENCODINGS),
+            option("--algorithm NAME", "hmac: the hash function; sha256, sha1 or sha512"),
+            option("--encoding NAME", "hmac: the encoding of the signature, hex or base64"),
             option("--prefix TEXT", "hmac: the text before the signature"),
             option("--timestamp-header NAME", "hmac: the header with the signed time in seconds"),
             option("--id-header NAME", "hmac: the header that identifies the event"),

@@ -1,13 +1,17 @@
-"""The audit log: who changed what, in the past 24 hours."""
+"""The audit log: who changed what, in the past 24 hours, or since another time."""
 
 from collections.abc import Collection
 from typing import Final
 
+import msgspec
+
 from discue.control import usage
 from discue.control.usage import EventNames
-from discue.dashboard.listing import selection_of, shown
+from discue.dashboard.fields import instant_of
+from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.store.events import UsageEvent
+from discue.store.pagination import Listing
 
 _EVENTS: Final = 50
 _STATUSES: Final = frozenset({"disabled", "enabled", "suspended", "unverified", "verified"})
@@ -18,11 +22,17 @@ _LISTS: Final = {"queue": "queues", "topic": "topics", "domain": "domains", "api
 
 async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=_EVENTS)
-    found = await usage.list_of_events(visit.control, visit.principal, selection, has_messages=False)
+    if since := visit.query.get("since", "").strip():
+        with noting_faults(visit):
+            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since") - 1)
+    found: Listing[UsageEvent] = NO_ROWS
+    if not visit.wrong:
+        found = await usage.list_of_events(visit.control, visit.principal, selection, has_messages=False)
     names = await usage.names_of(visit.control, visit.principal, found.items)
     deleted = {each.ref for each in found.items if each.type.endswith("_deleted")}
     values = {
-        "list": shown(visit, found, [each.id for each in found.items]),
+        "list": shown(visit, found, [each.id for each in found.items], "since"),
+        "since": since,
         "names": names,
         "paths": {each.id: _path(each, names, deleted) for each in found.items},
         "sentences": {each.id: _sentence(each) for each in found.items},

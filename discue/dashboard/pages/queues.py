@@ -32,12 +32,14 @@ async def show_list(visit: Visit) -> Page:
     selection = selection_of(visit, "alias")
     found = await queues.page(visit.control, visit.principal, selection, shown_listeners=_LISTENERS)
     page = shown(visit, found, [each.queue.public_id for each in found.items], "alias")
-    return Page(
-        "queues.html",
-        "Queues",
-        {"list": page, "counted": _LISTENERS, "offered": await names_offered(visit, "queue", page)},
-        is_live=True,
-    )
+    listed = [each.queue for each in found.items]
+    values = {
+        "list": page,
+        "counted": _LISTENERS,
+        "backlogs": await queues.backlogs(visit.control, visit.principal, listed, _LISTENERS),
+        "offered": await names_offered(visit, "queue", page),
+    }
+    return Page("queues.html", "Queues", values, is_live=True)
 
 
 async def show_schemas(visit: Visit) -> Page:

@@ -24,7 +24,6 @@ _LOGS_READ = 128
 _LOG_READS_A_RUN = 80
 """The next run continues with the logs that follow, so that a run takes as long with 100,000 queues as with 10,000."""
 _CHANGES_A_STEP = 500
-_EVENTS_KEPT_MS = 25 * 3_600_000
 _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _LISTENER_COUNTS_KEPT_MS = 25 * 3_600_000
@@ -146,13 +145,14 @@ class Retention:
     async def _delete_history(self, now: int) -> None:
         """Delete old attempts, events and counts of every organization."""
         attempts_before = now - self._settings.attempt_retention_seconds * 1_000
+        events_before = now - self._settings.event_retention_seconds * 1_000
         counts_before = tallies.period_of(now - _COUNTS_KEPT_MS)
         # By then all keys were swept, and those that name the responses are deleted.
         stored_before = now - _KEYS_KEPT_MS - SWEEP_MS
         steps = (
             partial(purge.delete_old, table="attempt_detail", made_before=attempts_before),
             partial(purge.delete_old, table="attempt", made_before=attempts_before),
-            partial(purge.delete_old, table="event", made_before=now - _EVENTS_KEPT_MS),
+            partial(purge.delete_old, table="event", made_before=events_before),
             partial(idempotency.delete_old_responses, kept_before=stored_before),
             partial(tallies.delete_old, before=counts_before, periods=_PERIODS_A_STEP),
         )

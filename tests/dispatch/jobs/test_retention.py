@@ -31,7 +31,12 @@ pytestmark = on_sqlite_only
 
 DAY = 86_400
 HOUR_MS = 3_600_000
-TIMES = Settings(retention_seconds=7 * DAY, missed_retention_seconds=14 * DAY, attempt_retention_seconds=3 * DAY)
+TIMES = Settings(
+    retention_seconds=7 * DAY,
+    missed_retention_seconds=14 * DAY,
+    attempt_retention_seconds=3 * DAY,
+    event_retention_seconds=25 * 3_600,
+)
 
 
 @pytest.fixture

@@ -315,15 +315,16 @@ class AsyncEvents:
         self,
         *,
         events: Literal["all", "api_keys", "listeners", "messages", "queues"] | None = None,
+        created_after: int | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.Event]:
-        """List usage events. Events of the past 24 hours, newest first. `_links.next` leads to later events. It
-        goes back a few seconds, because events can be stored slightly later than their ids say, so some events
-        may be repeated. With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next`
-        leads to earlier events.
+        """List usage events. Events, newest first. `_links.next` leads to later events. It goes back a few
+        seconds, because events can be stored slightly later than their ids say, so some events may be repeated.
+        With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier
+        events.
         """
         path = path_of("events")
-        query = {"events": events}
+        query = {"events": events, "created_after": created_after}
         return AsyncPages(self._requester, path, query, page_type=models.EventsResponse, items="events", limit=limit)
 
 
@@ -1492,8 +1493,8 @@ class AsyncSources:
         self,
         *,
         alias: str | UnsetType | None = UNSET,
-        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None,
-        queue_id: str | None,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"],
+        queue_id: str,
         secrets: Sequence[str],
         header: str | UnsetType | None = UNSET,
         algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,
@@ -1534,8 +1535,8 @@ class AsyncSources:
         source: str,
         *,
         alias: str | UnsetType | None = UNSET,
-        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | None | UnsetType = UNSET,
-        queue_id: str | UnsetType | None = UNSET,
+        provider: Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"] | UnsetType = UNSET,
+        queue_id: str | UnsetType = UNSET,
         secrets: Sequence[str] | UnsetType = UNSET,
         header: str | UnsetType | None = UNSET,
         algorithm: Literal["sha256", "sha1", "sha512"] | None | UnsetType = UNSET,

@@ -1221,9 +1221,9 @@ export interface NewSource {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
   /** Whose webhooks it receives. */
-  provider: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | null;
+  provider: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac";
   /** Id or alias of the queue that it publishes to. */
-  queue_id: string | null;
+  queue_id: string;
   /**
    * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
    * refusing requests. They are never shown.
@@ -2122,9 +2122,9 @@ export interface SourceBody {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
   /** Whose webhooks it receives. */
-  provider?: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | null | undefined;
+  provider?: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | undefined;
   /** Id or alias of the queue that it publishes to. */
-  queue_id?: string | null | undefined;
+  queue_id?: string | undefined;
   /**
    * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
    * refusing requests. They are never shown.

@@ -293,12 +293,12 @@ export class Events {
   }
 
   /**
-   * List usage events. Events of the past 24 hours, newest first. `_links.next` leads to later events. It goes back
-   * a few seconds, because events can be stored slightly later than their ids say, so some events may be repeated.
-   * With `page`, `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
+   * List usage events. Events, newest first. `_links.next` leads to later events. It goes back a few seconds,
+   * because events can be stored slightly later than their ids say, so some events may be repeated. With `page`,
+   * `per_page`, `after` or `before`, it pages like other lists: `_links.next` leads to earlier events.
    */
   list(
-    query: { events?: "all" | "api_keys" | "listeners" | "messages" | "queues" | undefined; limit?: number | undefined } = {},
+    query: { events?: "all" | "api_keys" | "listeners" | "messages" | "queues" | undefined; created_after?: number | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<Event> {
     return new Pages(this.#requester, { path: pathOf("events"), items: "events", query, options });
