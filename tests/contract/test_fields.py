@@ -303,15 +303,8 @@ class Samples:
     def _EventView(self) -> Iterator[dict[str, Any]]:  # noqa: N802
         alias = f"org.example.{fresh()}"
         self._owner.change(self._world.path("/organizations/{organization_id}"), alias=alias)
-        for template in (
-            "/domains/{domain_id}",
-            "/users/{user_id}",
-            "/api_keys/{api_key_id}",
-            "/sources/{source_id}",
-            "{channel_id}",
-        ):
-            self._world.path(template)
-        self._world.path("{listener_id}{message_id}")
+        for name in ("domain", "user", "api_key", "source", "event_type", "channel", "listener", "message"):
+            self._world.path(f"{{{name}_id}}")
         self._owner.create("/portal_sessions", customer="acme")
         yield from self._owner.get("/events?limit=1000")["events"]
 
