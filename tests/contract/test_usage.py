@@ -44,6 +44,16 @@ def test_usage_is_counted_in_three_windows(owner: Caller) -> None:
         assert {name: count for name, count in shown[window].items() if count} == expected
 
 
+@covers("events.md: created_after")
+def test_events_begin_at_a_given_time(owner: Caller) -> None:
+    made = owner.create("/queues")
+    for page in ("", "&per_page=100"):
+        for created_after, is_listed in ((0, True), (made["created_at"] - 1_000, True), (253_402_300_799_999, False)):
+            found = owner.get(f"/events?events=queues&created_after={created_after}{page}")["events"]
+            assert (made["id"] in {each["queue"]["id"] for each in found}) is is_listed
+    assert pointers(owner.refused(400, "GET", "/events?created_after=yesterday")) == ["?created_after"]
+
+
 @covers("events.md: message_published_ok, message_published_not_ok")
 def test_attempts_are_counted_and_are_events_of_their_messages(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(500, (("webhook-no-retry", "true"),)), Reply(200))
