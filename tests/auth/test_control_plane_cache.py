@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -363,9 +364,15 @@ async def test_schema_is_compiled_once_while_other_changes_pass(
 
 async def test_organizations_take_turns_to_compile(worker: Worker) -> None:
     order: list[int] = []
-    cache = worker.cache
-    waiting = [cache._in_turn(each, partial(order.append, each)) for each in (1, 1, 1, 2)]
-    await asyncio.gather(*waiting)
+    others_wait = threading.Event()
+
+    def compiled(organization: int) -> None:
+        assert others_wait.wait(timeout=30)
+        order.append(organization)
+
+    waiting = asyncio.gather(*[worker.cache._in_turn(each, partial(compiled, each)) for each in (1, 1, 1, 2)])
+    asyncio.get_running_loop().call_soon(others_wait.set)
+    await waiting
     assert order == [1, 2, 1, 1]
 
 
