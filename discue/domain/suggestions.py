@@ -8,10 +8,10 @@ from typing import Final
 _LONGEST: Final = 100
 _SIMILAR: Final = 0.75
 _SIMILAR_IF_SHORT: Final = 0.6
-"""Two letters in the wrong order are half of a short word."""
+"""Swapping two letters changes half of a short word."""
 _SHORT: Final = 4
 _SIMILAR_IN_LENGTH: Final = 0.85
-"""`secret` is all in `secret_key`, and nevertheless another name."""
+"""Names of very different lengths are not similar: `secret` is all in `secret_key`."""
 _LISTED: Final = 20
 _COMPARED: Final = 4
 """How many names are compared exactly, each of which takes up to a millisecond: clients may ask in a loop."""
@@ -50,8 +50,8 @@ def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def alternatives(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean NAME?" with the most similar known name, else "; known are A, B, …", sorted."""
+    """Return "; did you mean NAME?" with the most similar known name, else "; known names: A, B, …", sorted."""
     names = tuple(known)
     more = f" and {len(names) - _LISTED} more: see /docs/api" if len(names) > _LISTED else ""
-    listed = f"; known are {', '.join(sorted(names)[:_LISTED])}{more}" if names else ""
+    listed = f"; known names: {', '.join(sorted(names)[:_LISTED])}{more}" if names else ""
     return suggestion(word, names) or listed

@@ -13,7 +13,7 @@ from discue.domain.errors import Forbidden, invalid
 from discue.domain.event_types import parse_pattern
 from discue.domain.quotas import QuotaName
 from discue.domain.schedule import SkipReason
-from discue.domain.suggestions import suggestion
+from discue.domain.suggestions import alternatives
 
 SYSTEM_QUEUE_ALIAS: Final = "system/events"
 
@@ -164,8 +164,8 @@ class SourceRefusing(SystemEvent, frozen=True, kw_only=True, tag="source.refusin
     reasons: Annotated[
         dict[str, int],
         Meta(
-            description="Number of them by reason: `signature_missing`, `signature_wrong` or `signature_stale`, the "
-            "codes of the responses."
+            description="Number of requests by the code of the response: `signature_missing`, `signature_wrong` or "
+            "`signature_stale`."
         ),
     ]
 
@@ -215,12 +215,11 @@ TYPES: Final = tuple(map(type_of, EVENTS))
 
 
 def check_system_types(types: Sequence[str]) -> None:
-    """Raise Unprocessable for a type or pattern, of a listener of the system queue, that no event has or matches."""
+    """Raise Unprocessable for a type or pattern of a listener of the system queue that matches no system event."""
     for index, text in enumerate(types):
         pattern = parse_pattern(text)
         if not any(map(pattern.matches, TYPES)):
-            way_out = suggestion(text, TYPES) or f": the types are {', '.join(TYPES)}"
-            raise invalid(f"/types/{index}", f"matches no system event{way_out}")
+            raise invalid(f"/types/{index}", f"matches no system event{alternatives(text, TYPES)}")
 
 
 def check_not_reserved(alias: str) -> None:

@@ -20,7 +20,8 @@ from discue.domain.errors import BadRequest, PayloadTooLarge
 from discue.product import ROUTES
 
 _MESSAGE_FIELDS = (
-    "; known are alias, content_type, data, data_base64, delay, deliver_at, expires_at, headers, key, name, retry, type"
+    "; known names: alias, content_type, data, data_base64, delay, deliver_at, expires_at, headers, key, name, retry, "
+    "type"
 )
 _WRAP = '; wrap it in `data`: {"data": {…}}'
 
@@ -174,7 +175,7 @@ def test_the_decoders_words_become_a_pointer_and_a_rule(text: str, pointer: str,
             BodyDecoder(ListenerBody),
             b'{"rate_limit":{"limit":5}}',
             "/rate_limit/limit",
-            "; known are burst, per_second",
+            "; known names: burst, per_second",
         ),
         (message, b'{"order":17}', "/order", _WRAP),
         (message, b'{"key":"a","order":17}', "/order", _WRAP),
@@ -203,7 +204,7 @@ def test_unknown_field_without_a_near_name_gets_all_that_are_not_read_only(name:
         BodyDecoder(ListenerBody).decode(b'{"%b":1}' % name.encode())
 
     rule = raised.value.faults[0].detail
-    assert rule.startswith("is not a known field; known are alias, authentication, ")
+    assert rule.startswith("is not a known field; known names: alias, authentication, ")
     assert rule.endswith(", trace, transform, types")
     assert "created_at" not in rule
 

@@ -75,7 +75,7 @@ def test_scopes_are_parsed_as_written(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--scope=evnts"], "is not a resource; did you mean events?"),
-        (["--scope=foo"], "is not a resource; known are api_clients, api_keys, "),
+        (["--scope=foo"], "is not a resource; known names: api_clients, api_keys, "),
         (["--scope=queues:own"], "must be read or write"),
         (["--scope=messages:write:no.thing"], "is not an id"),
         (["--scope=queues", "--all"], "not allowed with"),

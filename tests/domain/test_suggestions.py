@@ -18,14 +18,14 @@ def test_suggestion_is_empty_without_a_similar_name() -> None:
 @pytest.mark.parametrize(("word", "name"), [("secret_key", "secret"), ("tags", "status"), ("cursor", "customer")])
 def test_another_name_with_many_of_the_same_letters_is_not_suggested(word: str, name: str) -> None:
     assert suggestion(word, [name]) == ""
-    assert alternatives(word, [name, "alias"]) == f"; known are alias, {name}"
+    assert alternatives(word, [name, "alias"]) == f"; known names: alias, {name}"
 
 
 def test_known_names_are_listed_up_to_a_number() -> None:
     names = [f"{number:02}" for number in range(22)]
 
-    assert alternatives("xyzzy", names[:20]) == f"; known are {', '.join(names[:20])}"
-    assert alternatives("xyzzy", names) == f"; known are {', '.join(names[:20])} and 2 more: see /docs/api"
+    assert alternatives("xyzzy", names[:20]) == f"; known names: {', '.join(names[:20])}"
+    assert alternatives("xyzzy", names) == f"; known names: {', '.join(names[:20])} and 2 more: see /docs/api"
     assert alternatives("xyzzy", []) == ""
 
 
