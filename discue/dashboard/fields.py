@@ -203,7 +203,7 @@ def instant_of(text: str, pointer: str) -> int:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise malformed(pointer, "must be a time such as 2026-07-01T12:00, in UTC", code="wrong_type") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
 def typed(instant: int | None) -> str:

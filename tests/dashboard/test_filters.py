@@ -88,7 +88,7 @@ def test_missed_messages_are_filtered_by_the_time_of_their_publish(service: Dash
     middle = times[len(times) // 2]
     typed = datetime.fromtimestamp(middle / 1_000, UTC).isoformat()
     later, earlier = (browser.get("/missed", params={name: typed}).text for name in ("since", "until"))
-    assert later.count('<a class="row mono"') == sum(at >= middle for at in times) > 0
+    assert later.count('<a class="row mono"') == sum(at > middle for at in times) > 0
     assert earlier.count('<a class="row mono"') == sum(at < middle for at in times) > 0
 
 
@@ -142,7 +142,7 @@ def test_queues_show_what_waits_and_was_missed(service: DashboardService, shop: 
 
 
 @pytest.mark.usefixtures("shop")
-def test_events_are_listed_since_a_time(service: DashboardService) -> None:
+def test_events_are_listed_after_a_time(service: DashboardService) -> None:
     browser = service.browser()
     assert '<td class="nowrap" data-name="when">' in browser.get("/events", params={"since": "2020-01-01T00:00"}).text
-    assert "Nothing was changed since then" in browser.get("/events", params={"since": "2099-01-01T00:00"}).text
+    assert "Nothing was changed after this time" in browser.get("/events", params={"since": "2099-01-01T00:00"}).text

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, in the past 24 hours, or since another time."""
+"""The audit log: who changed what, in the past 24 hours, or after another time."""
 
 from collections.abc import Collection
 from typing import Final
@@ -24,7 +24,7 @@ async def show(visit: Visit) -> Page:
     selection = selection_of(visit, per_page=_EVENTS)
     if since := visit.query.get("since", "").strip():
         with noting_faults(visit):
-            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since") - 1)
+            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since"))
     found: Listing[UsageEvent] = NO_ROWS
     if not visit.wrong:
         found = await usage.list_of_events(visit.control, visit.principal, selection, has_messages=False)
@@ -33,6 +33,7 @@ async def show(visit: Visit) -> Page:
     values = {
         "list": shown(visit, found, [each.id for each in found.items], "since"),
         "since": since,
+        "kept_ms": visit.control.settings.event_retention_seconds * 1_000,
         "names": names,
         "paths": {each.id: _path(each, names, deleted) for each in found.items},
         "sentences": {each.id: _sentence(each) for each in found.items},

@@ -23,7 +23,7 @@ async def show(visit: Visit) -> Page:
         if filters[name]:
             with noting_faults(visit):
                 at = instant_of(filters[name], f"/{name}")
-                bound = {"created_after": at - 1} if name == "since" else {"created_before": at}
+                bound = {"created_after": at} if name == "since" else {"created_before": at}
                 selection = replace(selection, **bound)
     for name, given in (("listener", selection.listener), ("queue", selection.queue)):
         if given is not None:

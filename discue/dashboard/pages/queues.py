@@ -76,7 +76,7 @@ async def show(visit: Visit) -> Page | Redirect:
     selection = selection_of(visit, "alias", "key", "state")
     with noting_faults(visit):
         if since := visit.query.get("since", "").strip():
-            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since") - 1)
+            selection = msgspec.structs.replace(selection, created_after=instant_of(since, "/since"))
     found = NO_ROWS
     with noting_faults(visit):
         if not visit.wrong:

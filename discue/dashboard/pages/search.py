@@ -24,7 +24,7 @@ QUALIFIERS: Final[Mapping[str, str]] = {
     "listener": "a listener, by its name or id, such as listener:billing",
     "state": "messages in this state: pending, retrying, missed, acknowledged or no_listeners",
     "status": "attempts that were answered with this status, such as status:503 or status:5xx; needs listener:",
-    "since": "what was published since then, such as since:2h, since:3d or since:2026-07-01",
+    "since": "messages published after this time, such as since:2h, since:3d or since:2026-07-01",
 }
 """The qualifiers, with their meaning: only what an index finds."""
 
@@ -175,7 +175,7 @@ async def _messages(visit: Visit, asked: Search) -> ShownList:
         alias=asked.text or None,
         key=asked.key or None,
         state=asked.state or None,
-        created_after=asked.since - 1 if asked.since else None,
+        created_after=asked.since or None,
         listener=None if listener is None else listener.public_id,
     )
     if queue is not None:
