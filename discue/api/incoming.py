@@ -1,4 +1,4 @@
-"""`POST /in/{source_id}`: receives the webhooks of other services. It needs no key: the requests are signed."""
+"""`POST /in/{source_id}`: receives the webhooks of other services. Needs no API key, because requests are signed."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -95,7 +95,7 @@ class IncomingSite:
         return msgspec.json.encode(problem_of(error, request.id, origin.rstrip("/")))
 
     async def _known(self, request: Request) -> SourceRecord:
-        """Return the source that the path names. Raises NotFound, and TooManyRequests after too many of those."""
+        """Return the source that the path names. Raises NotFound, and TooManyRequests after too many unknown ids."""
         public_id = request.scope.path.removeprefix(f"/{SOURCES}/")
         known = self._cache.cached_source(public_id)
         if known is None:
@@ -121,13 +121,13 @@ def _number_of(source: WebhookSource) -> int:
 
 
 def _lines(headers: HttpHeaders) -> Iterator[tuple[str, str]]:
-    for name in headers.keys():  # noqa: SIM118 - it is no mapping
+    for name in headers.keys():  # noqa: SIM118 - it is not a mapping
         for value in headers.get_all(name)[:1]:
             yield name, value
 
 
 def _kept(lines: tuple[tuple[str, str], ...]) -> Headers:
-    """Return the headers of a refused request that are kept: without credentials, which may be those of a user."""
+    """Return the headers of a refused request that are kept: without credentials, which may belong to a user."""
     kept, left = [], _KEPT_CHARACTERS
     for name, value in lines:
         left -= len(name)

@@ -1,4 +1,4 @@
-"""Sources: endpoints that receive the webhooks of other services, each of which publishes to a queue."""
+"""Sources. A source receives the webhooks of another service and publishes them to a queue."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,15 @@ from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, missing_field
 from discue.domain.headers import NAME_PATTERN
 from discue.domain.model import Queue, RefusedRequest, WebhookSource
-from discue.domain.providers import ALGORITHMS, ENCODINGS, PROVIDERS, HmacOptions, provider_of, signature_of
+from discue.domain.providers import (
+    ALGORITHMS,
+    DISPLAY_NAMES,
+    ENCODINGS,
+    PROVIDERS,
+    HmacOptions,
+    provider_of,
+    signature_of,
+)
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
 from discue.store import feed, queues, sources
@@ -48,7 +56,7 @@ class SourceFields(NameFields, frozen=True):
 async def create(control: ControlContext, principal: Principal, fields: SourceFields) -> WebhookSource:
     """Create a source; its default alias is its id.
 
-    Raises BadRequest without a provider, a queue or secrets, and Unprocessable for values that are not acceptable.
+    Raises BadRequest without a provider, a queue or secrets, and Unprocessable for invalid values.
     """
     principal.require("channels", "write")
     for name, given in {"provider": fields.provider, "queue_id": fields.queue, "secrets": fields.secrets}.items():
@@ -85,12 +93,12 @@ async def page(tx: Transaction, principal: Principal, selection: Selection = FIR
 async def refused_page(
     tx: Transaction, principal: Principal, public_id: str, selection: Selection = FIRST_PAGE
 ) -> Listing[RefusedRequest]:
-    """Return the requests that the source refused last, without bodies."""
+    """Return the latest requests that the source refused, without bodies."""
     return await sources.refused_page(tx, await _own(tx, principal, "read", public_id), selection)
 
 
 async def change(control: ControlContext, principal: Principal, public_id: str, fields: SourceFields) -> WebhookSource:
-    """Change a source. Raises what `create` raises for values that are not acceptable."""
+    """Change a source. Raises what `create` raises for invalid values."""
     now = control.clock.now()
 
     async def work(tx: Transaction, record: Record) -> WebhookSource:
@@ -186,7 +194,8 @@ def _check_secrets(source: WebhookSource, secrets: Sequence[str]) -> None:
         try:
             signature_of(provider_of(source.provider, source.hmac), secret, b"")
         except ValueError:
-            raise invalid(pointer, f"is not a secret of {source.provider}: copy it from the provider") from None
+            rule = f"is not a valid secret for {DISPLAY_NAMES[source.provider]}: copy it from the provider"
+            raise invalid(pointer, rule) from None
 
 
 def _hmac_options(stored: HmacOptions | None, fields: SourceFields) -> HmacOptions:
@@ -200,7 +209,7 @@ def _hmac_options(stored: HmacOptions | None, fields: SourceFields) -> HmacOptio
         id_header=chosen(before.id_header, fields.id_header, None),
     )
     if not options.header:
-        raise invalid("/header", "is required with the provider hmac: send the header with the signature")
+        raise invalid("/header", "is required with the provider hmac: name the header with the signature")
     for name in ("header", "timestamp_header", "id_header"):
         value: str | None = getattr(options, name)
         if value is not None and not _is_name(value):

@@ -66,17 +66,17 @@ REASONS: Final[Mapping[str, Reason]] = {
     "signature_missing": Reason(
         401,
         "A request to a source is not signed as its provider signs requests.",
-        "Check the `provider` of the source, and that a secret is set at the provider.",
+        "Check the `provider` of the source, and set a signing secret at the provider.",
     ),
     "signature_wrong": Reason(
         401,
-        "A request to a source was not signed with one of its secrets, or was changed on the way.",
-        "Set `secrets` of the source to those of the provider. Proxies must not change the body.",
+        "The signature of a request to a source does not match its content.",
+        "Use the same secret at the provider and in `secrets` of the source. Nothing between them may change the body.",
     ),
     "signature_stale": Reason(
         401,
-        "A request to a source was signed too long ago.",
-        "Send it within five minutes. Check the clocks of both sides.",
+        "The signed time of a request to a source is more than five minutes from the current time.",
+        "Send a request when it is signed. Check the clocks of both sides.",
     ),
     # 402
     "quota_exceeded": Reason(

@@ -199,7 +199,7 @@ class WebhookSource(msgspec.Struct, frozen=True):
 
 
 class RefusedRequest(msgspec.Struct, frozen=True):
-    """A request to a source that was not accepted, without its body."""
+    """A request that a source refused, without its body."""
 
     id: str
     reason: str

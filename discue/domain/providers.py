@@ -1,4 +1,4 @@
-"""Providers of webhooks: how each of them signs a request, and how it names and identifies the event."""
+"""Providers of webhooks: how each signs a request, and where it puts the type and the id of the event."""
 
 import hmac
 from base64 import b64decode, b64encode
@@ -13,6 +13,13 @@ from discue.domain.headers import MAX_CHARACTERS, MAX_HEADERS, Headers, is_heade
 
 ProviderName = Literal["stripe", "github", "shopify", "standard-webhooks", "hmac"]
 PROVIDERS: Final[tuple[ProviderName, ...]] = get_args(ProviderName)
+DISPLAY_NAMES: Final[Mapping[str, str]] = {
+    "stripe": "Stripe",
+    "github": "GitHub",
+    "shopify": "Shopify",
+    "standard-webhooks": "Standard Webhooks",
+    "hmac": "HMAC",
+}
 Algorithm = Literal["sha256", "sha1", "sha512"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
 Encoding = Literal["hex", "base64"]
@@ -24,7 +31,7 @@ REMEMBERED_MS: Final = 7 * 86_400_000
 """How long the id of an event is remembered."""
 
 RENAMED: Final = "source-"
-"""The start of the stored names of headers that messages cannot have, such as `webhook-id`."""
+"""Prefix of stored headers whose own names messages cannot have, such as `webhook-id`."""
 
 _MOST_TIMESTAMP_DIGITS: Final = 12
 
@@ -39,7 +46,7 @@ class HmacOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     prefix: str = ""
     """The text before the signature in the header."""
     timestamp_header: str | None = None
-    """The header with a time in seconds, which is signed before the body with a dot between them."""
+    """The header with the Unix time in seconds. With it, the signature covers the time, a dot and the body."""
     id_header: str | None = None
     """The header that identifies the event. It is not signed."""
 
@@ -50,7 +57,7 @@ class WebhookProvider(msgspec.Struct, frozen=True, kw_only=True):
     header: str
     """The header with the signatures."""
     separator: str = ""
-    """The text between several signatures in the header; empty: the header has one."""
+    """Separates the parts of the header; empty if it has only one signature."""
     prefix: str = ""
     """The start of each signature. Other parts of the header are ignored."""
     algorithm: Algorithm = "sha256"
@@ -60,16 +67,16 @@ class WebhookProvider(msgspec.Struct, frozen=True, kw_only=True):
     timestamp_prefix: str = ""
     """The start of the signed time, if it is a part of the header with the signatures."""
     id_header: str = ""
-    """The header that identifies the event; empty: the member `id` of the body does, if `has_id_member`."""
+    """The header with the id of the event; if empty, the member `id` of the body has it, if `has_id_member`."""
     has_id_member: bool = False
     signs_id: bool = False
     """Whether the signature covers the header with the id."""
     type_header: str = ""
-    """The header with the name of the event; empty: the member `type` of the body has it."""
+    """The header with the type of the event; if empty, the member `type` of the body has it."""
     kept: tuple[str, ...] = ()
-    """How the names of its other headers begin, which are stored with the message."""
+    """Prefixes of the names of other headers that are stored with the message."""
     key_of: Callable[[str], bytes] = str.encode
-    """Returns the key of a secret. Raises ValueError."""
+    """Returns the HMAC key of a secret. Raises ValueError for a malformed secret."""
 
     @property
     def has_timestamp(self) -> bool:
@@ -140,7 +147,7 @@ class ReceivedEvent(NamedTuple):
     id: str
     """Empty if the provider does not identify its events."""
     type: str | None
-    """None if the name is missing, or cannot be the type of a message."""
+    """None if it is missing, or not valid as the type of a message."""
 
 
 class _Members(msgspec.Struct):
@@ -163,7 +170,7 @@ def verify(
     event_id = _value(headers, provider.id_header)
     if provider.signs_id and not event_id:
         raise _unsigned(provider.id_header)
-    # Before any hash is computed: this is all that most unwanted requests cost.
+    # Checked before any hash is computed, so that stale requests cost little.
     if provider.has_timestamp and abs(now - int(timestamp) * 1_000) > TOLERANCE_SECONDS * 1_000:
         raise Unauthorized(
             f"The signed time {timestamp} is more than {TOLERANCE_SECONDS} s from the current time.",
@@ -269,6 +276,4 @@ def _text(value: msgspec.Raw) -> str:
 
 
 def _unsigned(header: str) -> Unauthorized:
-    return Unauthorized(
-        f"The header {header} is missing, or does not have the form of the provider.", code="signature_missing"
-    )
+    return Unauthorized(f"The header {header} is missing or malformed.", code="signature_missing")

@@ -1,4 +1,4 @@
-"""Publishing what sources receive: a verified request becomes a message, once for each id of an event."""
+"""Publishes what sources receive: a verified request becomes a message, once for each event id."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -17,14 +17,14 @@ from discue.store.engine import AlreadyDone
 
 
 class ReceivedMessage(NamedTuple):
-    """The message of a verified request, with the id of its event; the id is empty if there is none."""
+    """The message of a verified request, and the id of its event; the id is empty if the event has none."""
 
     event_id: str
     message: NewMessage
 
 
 class Stored(NamedTuple):
-    """The result of a request: the id of its message, and whether an earlier request has stored it."""
+    """The id of the message of a request, and whether an earlier request has stored it."""
 
     message_id: str
     is_repeated: bool
@@ -39,7 +39,7 @@ def received(
     body: bytes,
     now: int,
 ) -> ReceivedMessage:
-    """Return the message of a request that is signed by the provider. Takes time in proportion to the body.
+    """Verify a request and return its message. The time is proportional to the size of the body.
 
     Raises Unauthorized, with the reason as its code.
     """
@@ -56,7 +56,7 @@ async def publish_received(
     """Store a message, unless one with the same event id was stored within 7 days. Raises what `publish` raises."""
     once = None
     if given.event_id:
-        # A client's key has no spaces, so it cannot be the same.
+        # Keys of clients have no spaces, so none of them equals this one.
         text = f"source {source.public_id} {given.event_id}"
         key = idempotency_key(source.organization, text, "POST", source.public_id, body=b"")
         once = IdempotencyKey(key.organization, key.text, key.hash, key.fingerprint, REMEMBERED_MS)

@@ -229,7 +229,7 @@ ROWS: Final = (
     ),
     _row(
         "discue_source_requests_total",
-        "Requests to sources by outcome: stored messages, repetitions, and refused requests by reason.",
+        "Requests to sources by outcome: stored, repeated, or the reason of the refusal.",
         lambda scrape: scrape.measures.source_requests,
         outcome=SOURCE_OUTCOMES,
     ),

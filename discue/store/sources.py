@@ -61,7 +61,7 @@ class Refusals(msgspec.Struct):
 
 
 class RefusedRequests:
-    """The refused requests of this worker that are not stored yet: strangers must not cause a write for each."""
+    """The refused requests that this worker has not stored yet, so that strangers do not cause a write for each."""
 
     def __init__(self) -> None:
         self._by_source: dict[str, Refusals] = {}
@@ -74,7 +74,7 @@ class RefusedRequests:
         fresh.newest.append(refused)
         del fresh.newest[:-KEPT_REFUSALS]
         if sum(len(each.newest) for each in self._by_source.values()) > _MOST_NOTED:
-            # It is still counted.
+            # The request is still counted.
             del fresh.newest[0]
 
     def take(self, most: int) -> list[tuple[str, Refusals]]:
@@ -136,7 +136,7 @@ async def delete_into(tx: Transaction, organization: int, queue: int) -> list[in
 
 
 async def refused_page(tx: Transaction, source: WebhookSource, selection: Selection) -> Listing[RefusedRequest]:
-    """Read a page of the requests that a source refused last."""
+    """Read a page of the latest requests that a source refused."""
     newest = (await _refusals(tx, source)).newest
     rows = [(each.id, each) for each in newest if selection.admits(each.created_at)]
 

@@ -1,4 +1,4 @@
-"""Requests of the providers of webhooks, for tests of sources and of applications that receive such requests."""
+"""Signed requests of webhook providers, for tests of sources and of applications that receive webhooks."""
 
 import time
 from datetime import datetime
@@ -17,13 +17,13 @@ def provider_headers(
     at: datetime | None = None,
     options: HmacOptions | None = None,
 ) -> dict[str, str]:
-    """Return the headers of a request with this body, as the provider sends it: signed now, or at another time.
+    """Return the headers with which the provider sends this body, signed now or at another time.
 
-    `options` are those of `hmac`. Providers that name and identify events in the body ignore `event_type` and
-    `event_id`. Raises ValueError if the secret does not have the form of the provider's secrets.
+    `options` are those of `hmac`. Providers with the type and the id of an event in the body ignore `event_type` and
+    `event_id`. Raises ValueError for an invalid secret.
     """
     if (options is None) is (provider == "hmac"):
-        raise ValueError("options describe the signature of hmac, and only that")
+        raise ValueError("options are required for hmac, and only for hmac")
     timestamp = int(time.time() if at is None else at.timestamp())
     event_id = event_id or f"evt_{uuid4().hex}"
     known = provider_of(provider, options)

@@ -32,7 +32,7 @@ def test_list_shows_providers_and_counts(service: DashboardService, refusing: st
     browser = service.browser("viewer")
     page = browser.get("/sources").text
     assert f'{refusing}">github</a>' in page
-    assert '<td data-name="provider">github</td>' in page
+    assert '<td data-name="provider">GitHub</td>' in page
     assert "never" not in page
     assert "github</a>" not in browser.get("/sources", params={"alias": "stripe"}).text
 

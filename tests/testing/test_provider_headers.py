@@ -34,7 +34,7 @@ def test_options_are_those_of_hmac() -> None:
     headers = provider_headers("hmac", BODY, SECRET, event_id="7", options=options)
     assert headers == {"x-signature": signature, "x-id": "7"}
     for provider, given in (("hmac", None), ("github", options)):
-        with pytest.raises(ValueError, match="options describe"):
+        with pytest.raises(ValueError, match="options are required"):
             provider_headers(provider, BODY, SECRET, options=given)  # type: ignore[arg-type]
 
 

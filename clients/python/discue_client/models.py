@@ -1665,7 +1665,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
     """When it was last changed, in milliseconds since the epoch."""
     provider: str
-    """Whose webhooks it receives."""
+    """The service whose webhooks it receives; `hmac` for others."""
     queue_id: str
     """The id of the queue that it publishes to."""
     url: str
@@ -1683,9 +1683,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str | None = None
     """`hmac`: the text before the signature."""
     timestamp_header: str | None = None
-    """`hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body."""
+    """`hmac`: the header with the Unix time in seconds. With it, the signature covers the time, a dot and the
+    body.
+    """
     id_header: str | None = None
-    """`hmac`: the header that identifies the event."""
+    """`hmac`: the header with the id of the event."""
 
 
 class SourceResponse(msgspec.Struct, frozen=True, kw_only=True):

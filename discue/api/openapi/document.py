@@ -55,7 +55,7 @@ _TAGS = {
     "secrets": "Secrets that requests to a listener are signed with.",
     "messages": "Published messages, and their deliveries.",
     "stats": "Numbers of usage events.",
-    "events": "Usage events of the past 24 hours.",
+    "events": "Events of the organization: its audit log, messages and attempts.",
     "service": "Operations that need no API key.",
 }
 

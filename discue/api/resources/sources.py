@@ -29,11 +29,11 @@ from discue.domain.providers import ALGORITHMS, ENCODINGS, PROVIDERS
 from discue.domain.reservations import PAGE
 from discue.http.pipeline import SOURCES
 
-_PROVIDER: Final = doc("Whose webhooks it receives.", "stripe", enum=list(PROVIDERS))
+_PROVIDER: Final = doc("The service whose webhooks it receives; `hmac` for others.", "stripe", enum=list(PROVIDERS))
 _QUEUE: Final = "of the queue that it publishes to."
 _SECRETS: Final = doc(
-    f"The provider's signing secrets, at most {MAX_SECRETS}. Each of them is accepted, so that you can replace one "
-    "without refusing requests. They are never shown.",
+    f"The provider's signing secrets, at most {MAX_SECRETS}. Each of them is accepted, so that one can be replaced "
+    "without refusing requests. Responses never contain them.",
     ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     minItems=1,
     maxItems=MAX_SECRETS,
@@ -44,11 +44,11 @@ _ALGORITHM: Final = doc("`hmac`: the hash function. Default: sha256.", "sha256",
 _ENCODING: Final = doc("`hmac`: the encoding of the signature. Default: hex.", "hex", enum=list(ENCODINGS))
 _PREFIX: Final = doc("`hmac`: the text before the signature.", "sha256=", maxLength=MAX_PREFIX_CHARACTERS)
 _TIMESTAMP_HEADER: Final = doc(
-    "`hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body.",
+    "`hmac`: the header with the Unix time in seconds. With it, the signature covers the time, a dot and the body.",
     "x-timestamp",
     pattern=NAME_PATTERN,
 )
-_ID_HEADER: Final = doc("`hmac`: the header that identifies the event.", "x-event-id", pattern=NAME_PATTERN)
+_ID_HEADER: Final = doc("`hmac`: the header with the id of the event.", "x-event-id", pattern=NAME_PATTERN)
 
 
 @read_only("url", "refused", "refused_at")
@@ -106,7 +106,7 @@ class RefusalView(ItemView, kw_only=True, frozen=True):
             enum=["signature_missing", "signature_wrong", "signature_stale"],
         ),
     ]
-    detail: Annotated[str, doc("The reason in a sentence.", "The header webhook-id is missing.")]
+    detail: Annotated[str, doc("The reason in a sentence.", "The header webhook-id is missing or malformed.")]
     headers: Annotated[
         dict[str, str],
         doc("Its headers, up to 2,048 characters, without credentials.", {"content-type": "application/json"}),
@@ -128,7 +128,7 @@ def _view(call: Call, source: model.WebhookSource) -> SourceView:
 
 
 async def refusals(call: Call) -> _Refusals:  # type: ignore[valid-type]
-    """List the requests that a source refused. The last 100, without their bodies. They are stored within seconds."""
+    """List the requests that a source refused. The last 100, without bodies. A request is listed within seconds."""
     fetch = partial(sources.refused_page, call.control, call.principal, call.ids[0])
     return await paged(
         call, _Refusals, fetch, lambda each: view_of(RefusalView, each, headers=dict(each.headers)), links_items=False
@@ -154,7 +154,7 @@ ROUTES = (
         *("quota_exceeded", "too_many"),
         required=("provider", "queue_id", "secrets"),
     ),
-    _SOURCES.get_route(sources.get, "Get a source. Without its secrets."),
+    _SOURCES.get_route(sources.get, "Get a source. The response does not contain its secrets."),
     _SOURCES.change_route(sources.change, "Change a source.", example={"alias": "payments-eu"}),
     _SOURCES.delete_route(sources.delete, "Delete a source. Messages that it has published stay in the queue."),
     Route(GET, "/sources/{source_id}/refusals", refusals, Needs("channels", "read"), query=PAGES, reads=PAGE),

@@ -43,8 +43,8 @@ _EVENTS: Final = Parameter(
 )
 _CREATED_AFTER: Final = time_parameter(
     "created_after",
-    "Only events later than this, in milliseconds since the epoch. Without it: those of the past 24 hours. Events are "
-    "kept for 90 days (`event_retention_seconds`), those of messages as long as the message or attempt.",
+    "Only events later than this, in milliseconds since the epoch. Default: 24 hours ago. Changes are kept for "
+    "`event_retention_seconds` (default: 90 days), other events as long as their message or attempt.",
     1_795_536_280_000,
 )
 _LIMIT: Final = number_parameter("limit", "Maximum number of events.", range(1, 1_001), _DEFAULTS.limit)

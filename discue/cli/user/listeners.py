@@ -91,7 +91,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "domain.lost": "The domain {hostname} is no longer verified: {error}.",
     "schedule.skipped": "The schedule {schedule.alias} of the queue {queue.alias} skipped a run: {reason}.",
     "store.damaged": "A part of the database with data of the queue {queue.alias} cannot be read.",
-    "source.refusing": "The source {source.alias} has refused {count} requests.",
+    "source.refusing": "The source {source.alias} refused requests: {count}.",
     "egress_proxy.failing": "The HTTP proxy does not pass on requests to listeners.",
 }
 """The text of each system event in Slack. Braces enclose members of its data."""

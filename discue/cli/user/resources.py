@@ -351,9 +351,9 @@ def sources() -> CommandGroup:
             option("--encoding NAME", "hmac: the encoding of the signature, hex or base64"),
             option("--prefix TEXT", "hmac: the text before the signature"),
             option("--timestamp-header NAME", "hmac: the header with the signed time in seconds"),
-            option("--id-header NAME", "hmac: the header that identifies the event"),
+            option("--id-header NAME", "hmac: the header with the id of the event"),
         ),
-        about="A source verifies the webhooks of another service, and publishes them to a queue.",
+        about="A source verifies the webhooks of another service and publishes them to a queue.",
         deletes="; messages that it has published stay",
     )
     return group(resource)

@@ -1,4 +1,4 @@
-"""`discue trigger`: publishes an example message, or sends one to a source as the provider would."""
+"""`discue trigger`: publishes an example message, or sends it to a source, signed as the provider signs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from discue.cli.user.command import connect, readable, user_command
 from discue.cli.user.publish import TOPIC, publish
 from discue.cli.user.resources import SECRETS
 from discue.dashboard.json_example import NoExample, example_of
-from discue.domain.providers import HmacOptions, provider_of, signed_headers
+from discue.domain.providers import DISPLAY_NAMES, HmacOptions, provider_of, signed_headers
 from discue.domain.schema_rules import rules_to_json_schema
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command() -> Command:
             dest="changes",
         ),
         TOPIC,
-        switch("--source", "send it to a source, signed with --secret, as the provider would"),
+        switch("--source", "send a request to a source, signed with --secret as its provider signs"),
         SECRETS,
         TYPE,
         switch("--last", "use the last message, even if there is a schema"),
@@ -103,7 +103,8 @@ def _send(source: Source, arguments: argparse.Namespace, data: Any) -> None:
             provider, secret, body, event_id=event_id, event_type=event_type, timestamp=int(time.time())
         )
     except ValueError:
-        raise UsageInvalid(f"--secret is not a secret of {source.provider}: copy it from the provider.") from None
+        shown = DISPLAY_NAMES[source.provider]
+        raise UsageInvalid(f"--secret is not a valid secret for {shown}: copy it from the provider.") from None
     try:
         # The URL is that of the service that the key belongs to.
         with urlopen(Request(source.url, body, {**headers, "content-type": "application/json"})) as response:  # noqa: S310

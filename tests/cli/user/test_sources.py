@@ -53,4 +53,4 @@ def test_trigger_without_a_usable_secret_is_wrong_usage(service: Service) -> Non
     without = service.run(*send)
     assert (without.returncode, "--source needs --secret once" in without.stderr) == (2, True)
     wrong = service.run(*send, "--secret", "secret!")
-    assert (wrong.returncode, "--secret is not a secret of standard-webhooks" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "--secret is not a valid secret for Standard Webhooks" in wrong.stderr) == (2, True)

@@ -1175,7 +1175,7 @@ class AsyncRefusals:
         created_before: int | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.Refusal]:
-        """List the requests that a source refused. The last 100, without their bodies. They are stored within
+        """List the requests that a source refused. The last 100, without bodies. A request is listed within
         seconds.
         """
         path = path_of("sources", source, "refusals")
@@ -1526,7 +1526,7 @@ class AsyncSources:
         return found.source
 
     async def get(self, source: str) -> models.Source:
-        """Get a source. Without its secrets."""
+        """Get a source. The response does not contain its secrets."""
         found = await self._requester.result(models.SourceResponse, "GET", path_of("sources", source))
         return found.source
 

@@ -1149,7 +1149,7 @@ class Refusals:
         created_before: int | None = None,
         limit: int | None = None,
     ) -> Pages[models.Refusal]:
-        """List the requests that a source refused. The last 100, without their bodies. They are stored within
+        """List the requests that a source refused. The last 100, without bodies. A request is listed within
         seconds.
         """
         path = path_of("sources", source, "refusals")
@@ -1492,7 +1492,7 @@ class Sources:
         return found.source
 
     def get(self, source: str) -> models.Source:
-        """Get a source. Without its secrets."""
+        """Get a source. The response does not contain its secrets."""
         found = self._requester.result(models.SourceResponse, "GET", path_of("sources", source))
         return found.source
 

@@ -1220,13 +1220,13 @@ export interface NewSchedule {
 export interface NewSource {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** Whose webhooks it receives. */
+  /** The service whose webhooks it receives; `hmac` for others. */
   provider: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac";
   /** Id or alias of the queue that it publishes to. */
   queue_id: string;
   /**
-   * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
-   * refusing requests. They are never shown.
+   * The provider's signing secrets, at most 5. Each of them is accepted, so that one can be replaced without
+   * refusing requests. Responses never contain them.
    */
   secrets: readonly string[];
   /** `hmac`: the header with the signature. */
@@ -1237,9 +1237,9 @@ export interface NewSource {
   encoding?: "hex" | "base64" | null | undefined;
   /** `hmac`: the text before the signature. */
   prefix?: string | null | undefined;
-  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  /** `hmac`: the header with the Unix time in seconds. With it, the signature covers the time, a dot and the body. */
   timestamp_header?: string | null | undefined;
-  /** `hmac`: the header that identifies the event. */
+  /** `hmac`: the header with the id of the event. */
   id_header?: string | null | undefined;
 }
 
@@ -2093,7 +2093,7 @@ export interface Source {
   created_at: number;
   /** When it was last changed, in milliseconds since the epoch. */
   updated_at: number;
-  /** Whose webhooks it receives. */
+  /** The service whose webhooks it receives; `hmac` for others. */
   provider: Open<"stripe" | "github" | "shopify" | "standard-webhooks" | "hmac">;
   /** The id of the queue that it publishes to. */
   queue_id: string;
@@ -2111,9 +2111,9 @@ export interface Source {
   encoding?: Open<"hex" | "base64"> | undefined;
   /** `hmac`: the text before the signature. */
   prefix?: string | undefined;
-  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  /** `hmac`: the header with the Unix time in seconds. With it, the signature covers the time, a dot and the body. */
   timestamp_header?: string | undefined;
-  /** `hmac`: the header that identifies the event. */
+  /** `hmac`: the header with the id of the event. */
   id_header?: string | undefined;
 }
 
@@ -2121,13 +2121,13 @@ export interface Source {
 export interface SourceBody {
   /** The unique name. Default: the id. */
   alias?: string | null | undefined;
-  /** Whose webhooks it receives. */
+  /** The service whose webhooks it receives; `hmac` for others. */
   provider?: "stripe" | "github" | "shopify" | "standard-webhooks" | "hmac" | undefined;
   /** Id or alias of the queue that it publishes to. */
   queue_id?: string | undefined;
   /**
-   * The provider's signing secrets, at most 5. Each of them is accepted, so that you can replace one without
-   * refusing requests. They are never shown.
+   * The provider's signing secrets, at most 5. Each of them is accepted, so that one can be replaced without
+   * refusing requests. Responses never contain them.
    */
   secrets?: readonly string[] | undefined;
   /** `hmac`: the header with the signature. */
@@ -2138,9 +2138,9 @@ export interface SourceBody {
   encoding?: "hex" | "base64" | null | undefined;
   /** `hmac`: the text before the signature. */
   prefix?: string | null | undefined;
-  /** `hmac`: the header with the time in seconds, if the signature is that of the time, a dot and the body. */
+  /** `hmac`: the header with the Unix time in seconds. With it, the signature covers the time, a dot and the body. */
   timestamp_header?: string | null | undefined;
-  /** `hmac`: the header that identifies the event. */
+  /** `hmac`: the header with the id of the event. */
   id_header?: string | null | undefined;
 }
 

@@ -741,7 +741,7 @@ export class Refusals {
     this.#requester = requester;
   }
 
-  /** List the requests that a source refused. The last 100, without their bodies. They are stored within seconds. */
+  /** List the requests that a source refused. The last 100, without bodies. A request is listed within seconds. */
   list(
     source: string,
     query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
@@ -945,7 +945,7 @@ export class Sources {
     return found.source;
   }
 
-  /** Get a source. Without its secrets. */
+  /** Get a source. The response does not contain its secrets. */
   async get(source: string, options: RequestOptions = {}): Promise<Source> {
     const found = await this.#requester.object<SourceResponse>("GET", pathOf("sources", source), "source", {}, options);
     return found.source;
