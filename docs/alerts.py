@@ -121,9 +121,10 @@ ALERTS: Final = (
         'sum by (job, outcome) (increase(discue_source_requests_total{outcome=~"signature_.*"}[15m])) > 20',
         0,
         "ticket",
-        "Sources refuse requests: a secret was replaced at a provider, or a stranger sends to their URLs.",
-        "`GET /sources` has the count of each source, and its page in the dashboard the last requests with their reasons.",
-        "If they are genuine, add the provider's new secret to the source. Providers repeat what was refused.",
+        "Sources refuse requests: a provider has a new secret, or a stranger sends requests to their URLs.",
+        "`GET /sources` shows the count of each source; its page in the dashboard shows the last requests and the reasons.",
+        "If they are genuine, add the provider's new secret to the source. Stripe and Shopify retry refused requests; "
+        "redeliver those of GitHub there.",
     ),
     Alert(
         "DiscueListenersInactive",

@@ -55,7 +55,7 @@ _USE: Final = (
     _Entry("listen", "listen", "forward messages of a queue to a server on this machine, signed"),
     _Entry("tail", "tail", "show attempts to deliver the messages of a queue as they happen"),
     _Entry("relay", "relay", "publish the messages that an application stores in the outbox of its database"),
-    _Entry("trigger", "trigger", "publish an example message, made from the queue's schema or its last message"),
+    _Entry("trigger", "trigger", "publish an example message, from the event type, the schema or the last message"),
     _Entry("messages", "messages", "list, get and delete messages, and list missed ones"),
     _Entry("queues", "resources", "list, get, set and delete queues", "queues"),
     _Entry("listeners", "listeners", "list, get, set, disable, test and delete listeners"),

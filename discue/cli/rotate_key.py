@@ -29,8 +29,8 @@ def command() -> Command:
         switch("--new-key", "add a new key to the key file, before the others"),
         switch(
             "--replace-lost",
-            "create new signing secrets for listeners whose secrets cannot be decrypted because their key is lost, "
-            "and remove such second factors of users",
+            "where the key of secrets is lost: create new signing secrets for listeners, and remove the secrets of "
+            "sources and the second factors of users",
         ),
         description="Servers keep running: first add the new key to all of them, before the old one; remove the old "
         "key when this command has finished. Run it again to continue after an interruption. Unencrypted secrets "
@@ -99,11 +99,12 @@ async def _run_steps(
 
 
 def _say_summary(key_id: str, done: RotationStep) -> None:
-    say(f"All secrets are encrypted with the key {key_id}. Listeners and users moved: {done.moved:,}.")
+    say(f"All secrets are encrypted with the key {key_id}. Listeners, sources and users moved: {done.moved:,}.")
     if listeners := len(done.unreadable) - done.unreadable_users:
-        say(f"{listeners:,} listeners have new secrets that no receiver knows. Create others with the API:")
+        say(f"{listeners:,} listeners or sources have lost their secrets. Set the secrets of sources again.")
+        say("Listeners have new secrets that no receiver knows. Create others with the API:")
         say("  POST /queues/{queue_id}/listeners/{listener_id}/secrets")
-        say("Listeners with an `authentication` receive nothing until it is sent again: its secret is lost, too.")
+        say("Listeners with an `authentication` receive nothing until it is sent again: its secret is also lost.")
     if done.unreadable_users:
         say(f"{done.unreadable_users:,} users have lost their second factor, and sign in without one.")
     say("Servers do not need older keys any more. Keep those keys as long as you keep older backups.")
@@ -114,7 +115,7 @@ def _left_over(left: Sequence[RowKey]) -> str:
     named = ", ".join(f"{organization}/{listener}" for organization, listener in left[:_SHOWN])
     more = f" and {len(left) - _SHOWN:,} more" if len(left) > _SHOWN else ""
     return (
-        f"The secrets of {len(left):,} listeners or users cannot be decrypted (organization/id in their table: "
-        f"{named}{more}): their key is not configured, or the rows were changed. Add the key, or use --replace-lost to "
-        "create new secrets."
+        f"The secrets of {len(left):,} listeners, sources or users cannot be decrypted (organization/id in "
+        f"their table: {named}{more}): their key is not configured, or the rows were changed. Add the key, or use "
+        "--replace-lost to create new secrets."
     )

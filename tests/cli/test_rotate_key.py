@@ -205,7 +205,7 @@ def test_lost_key_loses_only_the_secrets(tmp_path: Path, receipts: Receipts) -> 
 
     assert (refused.returncode, replaced.returncode) == (1, 0)
     assert "--replace-lost" in refused.stderr
-    assert "1 listeners have new secrets that no receiver knows" in replaced.stdout
+    assert "1 listeners or sources have lost their secrets" in replaced.stdout
     deliver(client, tmp_path, receipts)
     assert not _fits(receipts, secret, 0)
 
@@ -237,7 +237,7 @@ def test_configured_keys_are_rotated_while_a_server_has_both(
         assert stands == Encryption(key_id_of(NEW))
         assert {key_id_in(row.stored) for row in rows} == {key_id_of(NEW)}
         again = run(tmp_path, "rotate-key", **{**both, "DISCUE_ENCRYPTION_KEY": text(NEW)})
-        assert "Listeners and users moved: 0" in again.stdout
+        assert "Listeners, sources and users moved: 0" in again.stdout
         assert text(NEW) not in rotated.stdout + rotated.stderr + server.log.text
 
 
