@@ -152,7 +152,7 @@ def database_findings(invocation: Invocation) -> Iterator[Finding]:
     else:
         yield Finding("database", f"{settings.database_shown} does not exist; {_first_start('it', settings)}")
         if DEVELOPMENT_DATABASE.is_file():
-            own = f"{DEVELOPMENT_DATABASE} is that of `discue dev`"
+            own = f"{DEVELOPMENT_DATABASE} is the database of `discue dev`"
             yield Finding("database", f"{own}: `discue check --database sqlite:///{DEVELOPMENT_DATABASE}` checks it")
     yield from encryption_findings(settings, decode(found.encryption))
 

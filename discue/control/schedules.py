@@ -205,7 +205,7 @@ def _changed(stored: Schedule, fields: ScheduleFields, alias: str, now: int) -> 
     next_run_at = first_run(changed, now)
     if next_run_at is None and changed.status == "enabled":
         if changed.timing.ends_at is None:
-            raise invalid("/cron", "has no run: choose a day that one of its months has")
+            raise invalid("/cron", "never runs: choose a day that exists in one of its months")
         raise invalid("/ends_at", "leaves no future run: choose a later time")
     return msgspec.structs.replace(changed, next_run_at=next_run_at)
 

@@ -83,5 +83,7 @@ def _broken_rule(name: str, value: str) -> str:
     if not is_name_allowed(name):
         return "is not allowed: the name must be a token, and not one of the headers that discue sets itself"
     return (
-        "" if is_value_allowed(value) else "must have visible Latin-1 characters as its value, blanks only between them"
+        ""
+        if is_value_allowed(value)
+        else "must have a value of visible Latin-1 characters, with blanks only between them"
     )

@@ -31,7 +31,7 @@ DASHBOARD: Final = "dashboard"
 SOURCES: Final = "in"
 """The first step of the paths at which sources receive webhooks."""
 _STARTS: Final = ("/dashboard", "/portal", f"/{SOURCES}/")
-"""How paths of other sites than the API begin: all others are told by one comparison."""
+"""Prefixes of all paths outside the API: one comparison finds them."""
 
 URI_CHARACTERS = 8_192
 """Maximum length of the decoded path and the query together."""

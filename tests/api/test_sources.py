@@ -54,7 +54,7 @@ def refusals(cast: Cast, source: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_source_never_shows_its_secrets(cast: Cast) -> None:
+def test_source_never_shows_its_secrets(cast: Cast) -> None:
     made = create(cast, alias="stripe", provider="stripe")
     assert (made["alias"], made["provider"], made["refused"], made["refused_at"]) == ("stripe", "stripe", 0, 0)
     assert made["url"] == f"{cast.service.url}/in/{made['id']}"
@@ -64,7 +64,7 @@ def test_a_source_never_shows_its_secrets(cast: Cast) -> None:
         assert answer.status_code == 200
         assert "MfKQ9r8G" not in answer.text
     assert listed.json()["sources"][0]["id"] == made["id"]
-    # What was read can be sent back.
+    # A response can be sent back unchanged.
     again = cast.alice.put("/sources/stripe", json=made).json()["source"]
     assert {**again, "updated_at": 0} == {**made, "updated_at": 0}
 
@@ -87,7 +87,7 @@ def test_a_source_never_shows_its_secrets(cast: Cast) -> None:
         ({"provider": "hmac", "header": "x", "prefix": "x" * 65}, 422, "/prefix"),
     ],
 )
-def test_a_source_that_cannot_work_is_refused(cast: Cast, fields: dict[str, Any], status: int, pointer: str) -> None:
+def test_invalid_source_is_rejected(cast: Cast, fields: dict[str, Any], status: int, pointer: str) -> None:
     cast.alice.put("/queues/payments", json={})
     answer = cast.alice.post(
         "/sources", json={"provider": "stripe", "queue_id": "payments", "secrets": ["s"], **fields}
@@ -95,7 +95,7 @@ def test_a_source_that_cannot_work_is_refused(cast: Cast, fields: dict[str, Any]
     assert (answer.status_code, [each["pointer"] for each in answer.json()["errors"]]) == (status, [pointer])
 
 
-def test_a_verified_request_is_stored_once_as_it_was_received(cast: Cast, provider: httpx.Client) -> None:
+def test_verified_request_is_stored_once_as_received(cast: Cast, provider: httpx.Client) -> None:
     source = create(cast)
     first = send(provider, source, {**signed(), "x-other": "1"})
     again = send(provider, source, signed())
@@ -106,12 +106,12 @@ def test_a_verified_request_is_stored_once_as_it_was_received(cast: Cast, provid
     shown = cast.alice.get(f"/queues/payments/messages/{message['id']}").json()["message"]
     assert (shown["content_type"], list(shown["headers"])) == ("application/json", ["stripe-signature"])
     assert PAID.decode() in cast.alice.get(f"/queues/payments/messages/{message['id']}").text
-    # Another source of the same queue has ids of its own.
+    # Another source of the same queue has its own ids.
     assert send(provider, create(cast), signed()).json()["repeated"] is False
 
 
 @pytest.mark.parametrize("name", ["github", "shopify", "standard-webhooks"])
-def test_each_provider_names_and_identifies_its_events(cast: Cast, provider: httpx.Client, name: str) -> None:
+def test_provider_determines_type_and_id_of_an_event(cast: Cast, provider: httpx.Client, name: str) -> None:
     source = create(cast, provider=name)
     body = b"a=1&b=%20"
     for event_id, is_repeated in (("e-1", False), ("e-2", False), ("e-1", True)):
@@ -122,7 +122,7 @@ def test_each_provider_names_and_identifies_its_events(cast: Cast, provider: htt
     assert stored(cast)[0].get("type") == ("push" if name != "standard-webhooks" else None)
 
 
-def test_hmac_describes_any_other_service(cast: Cast, provider: httpx.Client) -> None:
+def test_hmac_options_describe_another_service(cast: Cast, provider: httpx.Client) -> None:
     options = {"header": "X-Sig", "algorithm": "sha512", "encoding": "base64", "prefix": "v=", "id_header": "X-Id"}
     source = create(cast, provider="hmac", **options)
     assert {name: source[name] for name in options} == options
@@ -170,7 +170,7 @@ def test_secrets_are_rotated_without_refusals(cast: Cast, provider: httpx.Client
     assert send(provider, source, signed()).status_code == 401
 
 
-def test_a_source_that_does_not_exist_is_not_found(cast: Cast, provider: httpx.Client) -> None:
+def test_unknown_source_is_not_found(cast: Cast, provider: httpx.Client) -> None:
     source = create(cast)
     cast.alice.delete(f"/sources/{source['id']}")
     for path in (f"/in/{source['id']}", "/in/", "/in/x", f"/v1/in/{source['id']}"):
@@ -183,7 +183,7 @@ def test_a_source_that_does_not_exist_is_not_found(cast: Cast, provider: httpx.C
     assert cast.alice.get("/sources").json()["sources"] == []
 
 
-def test_a_body_is_as_large_as_the_queue_allows(cast: Cast, provider: httpx.Client) -> None:
+def test_body_larger_than_the_queue_allows_is_rejected(cast: Cast, provider: httpx.Client) -> None:
     source = create(cast)
     cast.alice.put("/queues/payments", json={"max_message_bytes": 2_000})
     body = b" " * 2_001

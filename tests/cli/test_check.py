@@ -53,7 +53,7 @@ def test_check_names_the_database_of_dev(tmp_path: Path) -> None:
     result = run(tmp_path, "check")
 
     assert (
-        "database: .discue/discue.db is that of `discue dev`: "
+        "database: .discue/discue.db is the database of `discue dev`: "
         "`discue check --database sqlite:///.discue/discue.db` checks it\n"
     ) in result.stdout
     assert "; it is empty; " in run(tmp_path, "check", "--database", "sqlite:///.discue/discue.db").stdout

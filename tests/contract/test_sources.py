@@ -1,4 +1,4 @@
-"""Sources: requests that other services sign, each to another worker."""
+"""Sources: signed requests of other services, each to a random worker."""
 
 import random
 import time
@@ -22,13 +22,13 @@ def signed(body: bytes, **given: Any) -> dict[str, str]:
 
 
 def send(owner: Caller, source: dict[str, Any], body: bytes, headers: dict[str, str]) -> httpx.Response:
-    """Send a request to a source at any worker. The path is outside of the API, which the document describes."""
+    """Send a request to a source at any worker. The OpenAPI document does not describe the path."""
     url = random.choice(owner.installation.urls)  # noqa: S311 - a worker
     return httpx.post(f"{url}/in/{source['id']}", content=body, headers=headers)
 
 
 def refused_request(owner: Caller, source: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Have a source refuse a request, and return what it keeps of it."""
+    """Make a source refuse a request, and return what the source keeps of it."""
     fields = {"provider": "github", "queue_id": owner.create("/queues")["id"], "secrets": [SECRET]}
     source = source or owner.create("/sources", **fields)
     assert send(owner, source, b"{}", {}).status_code == 401
@@ -46,7 +46,7 @@ def refused_request(owner: Caller, source: dict[str, Any] | None = None) -> dict
     *("DELETE /sources/{source_id} 200", "DELETE /sources/{source_id} 412"),
     "sources.md# Create",
 )
-def test_a_source_is_created_changed_and_deleted(owner: Caller) -> None:
+def test_source_is_created_changed_and_deleted(owner: Caller) -> None:
     queue = owner.create("/queues")
     fields = {"provider": "standard-webhooks", "queue_id": queue["id"], "secrets": [SECRET]}
     for method in ("POST", "PUT"):
@@ -68,7 +68,7 @@ def test_a_source_is_created_changed_and_deleted(owner: Caller) -> None:
 
 
 @covers("sources.md# Receive", "sources.md: 200")
-def test_a_signed_event_is_stored_once_by_any_worker(owner: Caller) -> None:
+def test_signed_event_is_stored_once_by_any_worker(owner: Caller) -> None:
     queue = owner.create("/queues")
     source = owner.create("/sources", provider="standard-webhooks", queue_id=queue["id"], secrets=[SECRET])
     body = b'{"type": "order.paid", "order": 17}'
@@ -84,13 +84,13 @@ def test_a_signed_event_is_stored_once_by_any_worker(owner: Caller) -> None:
 
 
 @covers("sources.md# Refused requests", "GET /sources/{source_id}/refusals 200", "sources.md: 401")
-def test_a_refused_request_is_kept_with_its_reason(owner: Caller) -> None:
+def test_refused_request_is_kept_with_its_reason(owner: Caller) -> None:
     refused = refused_request(owner)
     assert (refused["reason"], refused["headers"]["accept"]) == ("signature_missing", "*/*")
 
 
 @covers("sources.md: 404", "sources.md: 405, 413", "sources.md: 422", "sources.md: 429")
-def test_other_errors_of_a_source_are_those_of_messages(owner: Caller, operator: Caller) -> None:
+def test_source_has_the_other_errors_of_a_publish(owner: Caller, operator: Caller) -> None:
     alias = f"org.example.{fresh('sources')}"
     made = operator.ask("POST", "/organizations", {"alias": alias, "rate_limit": 30}).json()
     strict = operator.with_key(made["api_key"]["key"])

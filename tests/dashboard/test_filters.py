@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from discue.dashboard.formats import duration
 from discue.dashboard.pages import listeners
 from tests.support.dashboard_shop import Shop
 from tests.support.dashboards import DashboardService
@@ -105,7 +106,7 @@ def test_listeners_are_filtered_by_state(service: DashboardService, shop: Shop) 
     assert "No listener is in this state" in browser.get("/listeners?state=failed").text
 
 
-def test_listeners_in_a_state_continue_after_those_that_were_looked_at(
+def test_next_page_of_listeners_in_a_state_continues_after_those_read(
     service: DashboardService, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = service.browser()
@@ -145,4 +146,6 @@ def test_queues_show_what_waits_and_was_missed(service: DashboardService, shop: 
 def test_events_are_listed_after_a_time(service: DashboardService) -> None:
     browser = service.browser()
     assert '<td class="nowrap" data-name="when">' in browser.get("/events", params={"since": "2020-01-01T00:00"}).text
-    assert "Nothing was changed after this time" in browser.get("/events", params={"since": "2099-01-01T00:00"}).text
+    empty = browser.get("/events", params={"since": "2099-01-01T00:00"}).text
+    assert "Nothing was changed after this time" in empty
+    assert f"Changes are kept for {duration(service.control.settings.event_retention_seconds * 1_000)}." in empty

@@ -1,4 +1,4 @@
-"""The pages about sources: what they show of refused requests."""
+"""The pages of sources and their refused requests."""
 
 import httpx
 import pytest
@@ -41,5 +41,5 @@ def test_page_of_an_unknown_source_is_not_found(service: DashboardService) -> No
     assert service.browser("viewer").get(f"/sources/{'0' * 21}").status_code == 404
 
 
-def test_list_without_sources_says_how_to_create_one(service: DashboardService) -> None:
+def test_empty_list_shows_how_to_create_a_source(service: DashboardService) -> None:
     assert "discue sources set github" in service.foreign_browser().get("/sources").text

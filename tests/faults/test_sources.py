@@ -22,7 +22,7 @@ _REPETITIONS = 2
 
 
 @pytest.mark.torture
-async def test_each_confirmed_request_is_stored_and_once_per_id(tmp_path: Path, engine_name: str, tell: Tell) -> None:
+async def test_confirmed_request_is_stored_once_per_event_id(tmp_path: Path, engine_name: str, tell: Tell) -> None:
     random, stop, confirmed = Random(17), asyncio.Event(), Counter[str]()  # noqa: S311 - reproducible
     async with AsyncExitStack() as stack:
         settings = {}
@@ -51,7 +51,7 @@ async def test_each_confirmed_request_is_stored_and_once_per_id(tmp_path: Path, 
 
 
 async def _send(product: Product, source: str, prefix: str, confirmed: Counter[str], stop: asyncio.Event) -> None:
-    """Send events until the end, each as often as a provider does that repeats what it may have sent."""
+    """Send events until stopped, and repeat each until it is confirmed several times, like a provider that retries."""
     number = 0
     async with httpx.AsyncClient(trust_env=False) as client:
         while not stop.is_set():

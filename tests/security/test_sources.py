@@ -1,4 +1,4 @@
-"""Requests of strangers to a source take nothing from its provider and from other tenants."""
+"""Requests of strangers to a source affect neither its provider nor other tenants."""
 
 import time
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def _attack(source: str, attack: str, ends_at: float) -> list[int]:
 
 
 def _send_until(source: str, ends_at: float) -> list[int]:
-    """Send genuine requests from another address, at a pace that a provider has."""
+    """Send genuine requests from another address, at the pace of a provider."""
     statuses: list[int] = []
     with httpx.Client(transport=httpx.HTTPTransport(local_address=_PROVIDERS_ADDRESS)) as client:
         while time.monotonic() < ends_at:

@@ -14,7 +14,7 @@ BODY = b'{"id": "evt_1", "type": "invoice.paid"}'
 AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_requests_are_signed_as_the_providers_document_it() -> None:
+def test_headers_follow_the_documentation_of_each_provider() -> None:
     key = SECRET.encode()
     stripe = hmac.new(key, b"1577836800." + BODY, hashlib.sha256).hexdigest()
     shopify = b64encode(hmac.new(key, BODY, hashlib.sha256).digest()).decode()
@@ -28,7 +28,7 @@ def test_requests_are_signed_as_the_providers_document_it() -> None:
     assert provider_headers("github", BODY, SECRET)["x-hub-signature-256"] == f"sha256={github}"
 
 
-def test_options_are_those_of_hmac() -> None:
+def test_options_are_required_for_hmac_only() -> None:
     options = HmacOptions("X-Signature", algorithm="sha1", id_header="x-id")
     signature = hmac.new(SECRET.encode(), BODY, hashlib.sha1).hexdigest()
     headers = provider_headers("hmac", BODY, SECRET, event_id="7", options=options)
@@ -39,7 +39,7 @@ def test_options_are_those_of_hmac() -> None:
 
 
 @pytest.mark.parametrize("provider", ["stripe", "github", "shopify", "standard-webhooks"])
-def test_source_of_the_kit_accepts_them_once(discue: Kit, provider: str) -> None:
+def test_source_of_the_kit_stores_a_signed_request_once(discue: Kit, provider: str) -> None:
     discue.queue("payments")
     discue.client.sources.update(provider, provider=provider, queue_id="payments", secrets=[SECRET])  # type: ignore[arg-type]
     url = discue.client.sources.get(provider).url

@@ -1,4 +1,4 @@
-"""`discue apply`: makes queues, listeners, schedules, topics and channels as a file says."""
+"""`discue apply`: creates and changes event types, queues, listeners, schedules, topics and channels as a file says."""
 
 from __future__ import annotations
 

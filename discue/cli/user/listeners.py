@@ -190,7 +190,7 @@ def _set(arguments: argparse.Namespace) -> None:
 
     if arguments.slack is not None:
         if arguments.notify_url is not None or arguments.mode is not None:
-            raise UsageInvalid("--slack is the URL of the listener: leave out --url and --pull.")
+            raise UsageInvalid("--slack sets the URL of the listener: leave out --url and --pull.")
         arguments.within = arguments.within or SYSTEM_QUEUE_ALIAS
         arguments.notify_url = arguments.slack
         arguments.transform = arguments.transform or transform_for_slack(arguments.within)

@@ -100,7 +100,7 @@ async def _page(visit: Visit, selection: Selection) -> Listing[ListenerDetails]:
 
 _READ_AT_ONCE: Final = 50
 _READ_FOR_A_PAGE: Final = 500
-"""The number of listeners of which a page shows those in a state. The next page continues after them."""
+"""Maximum number of listeners that are read for a page of those in a state. The next page continues after them."""
 
 
 async def _page_in_state(visit: Visit, selection: Selection, state: str) -> Listing[ListenerDetails]:
