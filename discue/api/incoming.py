@@ -6,20 +6,22 @@ from typing import Final
 
 import msgspec
 
-from discue.auth.control_plane_cache import SourceRecord
+from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.rate_limiter import RateLimiter
 from discue.control import encryption
+from discue.control.context import require_found
 from discue.domain.errors import DiscueError, Locked, MethodNotAllowed, NotFound, Unauthorized
 from discue.domain.headers import Headers
 from discue.domain.ids import is_public_id
-from discue.domain.model import RefusedRequest, WebhookSource
+from discue.domain.model import Organization, RefusedRequest, WebhookSource
 from discue.domain.rate import RateLimitKey
 from discue.http.negotiation import headers_of, problem_of
 from discue.http.pipeline import SOURCES, Admission, Request, base_url, check_request
 from discue.http.rsgi import HttpHeaders
 from discue.http.services import Services
-from discue.publishing.sources import publish_received, received
-from discue.store import tallies
+from discue.publishing.sources import ReceivedMessage, publish_received, received
+from discue.store import organizations, sources, tallies
+from discue.store.engine import Transaction
 from discue.store.time_slice import on_thread_if_large
 
 _SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
@@ -30,9 +32,9 @@ _KEPT_CHARACTERS: Final = 2_048
 class IncomingSite:
     """Verifies the requests to sources, and publishes them.
 
-    A verified request counts against the rate limit of its source, any other against that of its address: strangers who
-    know the id of a source use up neither its limit nor that of another tenant. Bodies of one organization's sources
-    share a budget of their own.
+    A verified request counts against the rate limit of its source, any other against that of its address, whatever is
+    wrong with it: strangers who know the id of a source use up neither its limit nor that of another tenant. Bodies of
+    one organization's sources share a budget of their own.
     """
 
     request_type = Request
@@ -48,13 +50,29 @@ class IncomingSite:
 
     async def respond(self, request: Request) -> bytes:
         """Return the response, once the message is durable. Raises DiscueError."""
-        check_request(request.scope, request.headers)
         readiness = self._services.readiness
         if readiness.phase != "serving":
             raise readiness.refusal()
         self._admission.require_budget(request)
-        known = await self._known(request)
-        source, owner = known.source, known.organization
+        try:
+            source, owner, queue, given = await self._verified(request)
+        except DiscueError:
+            await self._admission.count_address(request)
+            raise
+        self._store.ledger.note(source.organization)
+        await self._count(request, source, owner)
+        stored = await publish_received(self._services.publisher, queue, source, given)
+        self._store.measures.source_requests["repeated" if stored.is_repeated else "stored"] += 1
+        return msgspec.json.encode({"message": {"id": stored.message_id}, "repeated": stored.is_repeated})
+
+    async def _verified(self, request: Request) -> tuple[WebhookSource, Organization, QueueRecord, ReceivedMessage]:
+        """Return the source that the path names, its owner and queue, and the message. Raises DiscueError."""
+        check_request(request.scope, request.headers)
+        public_id = request.scope.path.removeprefix(f"/{SOURCES}/")
+        if not is_public_id(public_id):
+            raise NotFound
+        # Not cached: another worker may just have deleted the source, or replaced its secrets.
+        source, owner = await self._store.read(partial(_read_source, public_id=public_id))
         if request.scope.method != "POST":
             raise MethodNotAllowed(allow=("POST",))
         if owner.state != "active":
@@ -74,16 +92,10 @@ class IncomingSite:
             given = await on_thread_if_large(len(body), work)
         except Unauthorized as error:
             self._store.measures.source_requests[error.code] += 1
-            public_id = self._control.public_ids.next()
-            refused = RefusedRequest(public_id, error.code, error.detail, now, _kept(lines))
+            refused = RefusedRequest(self._control.public_ids.next(), error.code, error.detail, now, _kept(lines))
             self._store.refusals.note(source.public_id, refused)
-            await self._admission.count_address(request)
             raise
-        self._store.ledger.note(source.organization)
-        await self._count(request, known)
-        stored = await publish_received(self._services.publisher, queue, source, given)
-        self._store.measures.source_requests["repeated" if stored.is_repeated else "stored"] += 1
-        return msgspec.json.encode({"message": {"id": stored.message_id}, "repeated": stored.is_repeated})
+        return source, owner, queue, given
 
     def problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [*headers_of(error, "json"), ("x-request-id", request.id)]
@@ -94,26 +106,19 @@ class IncomingSite:
             origin = ""
         return msgspec.json.encode(problem_of(error, request.id, origin.rstrip("/")))
 
-    async def _known(self, request: Request) -> SourceRecord:
-        """Return the source that the path names. Raises NotFound, and TooManyRequests after too many unknown ids."""
-        public_id = request.scope.path.removeprefix(f"/{SOURCES}/")
-        known = self._cache.cached_source(public_id)
-        if known is None:
-            # Counted before the store is read: guessing ids must be cheap for everyone else.
-            await self._admission.count_address(request)
-            if not is_public_id(public_id):
-                raise NotFound
-            known = await self._cache.source(public_id)
-        return known
-
-    async def _count(self, request: Request, known: SourceRecord) -> None:
+    async def _count(self, request: Request, source: WebhookSource, owner: Organization) -> None:
         """Count a verified request against the limit of its source. Raises TooManyRequests."""
-        owner, default = known.organization, self._control.settings.rate_limit
+        default = self._control.settings.rate_limit
         limit = owner.settings.get("rate_limit", 0 if owner.is_operator else default)
-        caller = RateLimitKey(owner.account, _number_of(known.source), limit)
+        caller = RateLimitKey(owner.account, _number_of(source), limit)
         request.rate_limit = status = self._rates.take_now(caller) or await self._rates.take(caller)
         if status.refused:
             raise self._rates.refusal(status, "rate_limit")
+
+
+async def _read_source(tx: Transaction, public_id: str) -> tuple[WebhookSource, Organization]:
+    source = require_found(await sources.by_public_id(tx, public_id))
+    return source, require_found(await organizations.get(tx, source.organization))
 
 
 def _number_of(source: WebhookSource) -> int:

@@ -21,11 +21,11 @@ from discue.domain.event_types import TypePattern, parse_pattern
 from discue.domain.filters import Filter, compile_filter
 from discue.domain.lockout import Lockout, LockoutTable
 from discue.domain.messages import Entry
-from discue.domain.model import ApiKey, Channel, EventType, Organization, Queue, SchemaLanguage, Topic, WebhookSource
+from discue.domain.model import ApiKey, Channel, EventType, Organization, Queue, SchemaLanguage, Topic
 from discue.domain.quotas import NO_QUOTAS, Quotas, quotas_of
 from discue.domain.schemas import SchemaValidator, compile_schema
 from discue.domain.scopes import Principal, parse_scopes
-from discue.store import aliases, api_keys, event_types, feed, lockouts, organizations, queues, sources, topics
+from discue.store import aliases, api_keys, event_types, feed, lockouts, organizations, queues, topics
 from discue.store.aliases import Named
 from discue.store.engine import Transaction
 from discue.store.feed import Change, FeedKind
@@ -109,13 +109,6 @@ class EventTypeRecord(msgspec.Struct, frozen=True, gc=False):
 
     checker: SchemaValidator | None
     """None if the event type has no schema."""
-
-
-class SourceRecord(msgspec.Struct, frozen=True):
-    """A source and its organization."""
-
-    source: WebhookSource
-    organization: Organization
 
 
 class LruCache(Generic[Key, Item]):
@@ -217,10 +210,9 @@ class ControlPlaneCache:
         self._topics: LruCache[tuple[int, str], TopicRecord] = LruCache(min(entries, TOPICS))
         self._checked_queues: LruCache[tuple[int, str], QueueRecord] = LruCache(min(entries, CHECKED_ENTRIES))
         self._event_types: LruCache[tuple[int, str], EventTypeRecord] = LruCache(min(entries, CHECKED_ENTRIES))
-        self._sources: LruCache[str, SourceRecord] = LruCache(entries)
         self._names: LruCache[tuple[int, PublishedKind, str], str] = LruCache(entries)
         self._caches = (
-            *(self._keys, self._queues, self._topics, self._checked_queues, self._event_types, self._sources),
+            *(self._keys, self._queues, self._topics, self._checked_queues, self._event_types),
             self._names,
         )
         self._compiling = asyncio.Lock()
@@ -328,21 +320,6 @@ class ControlPlaneCache:
             if version >= self._version:
                 known = EventTypeRecord(checker)
                 self._event_types.put((organization, event_type), known, (found.id, organization))
-        return known
-
-    def cached_source(self, public_id: str) -> SourceRecord | None:
-        return self._sources.get(public_id)
-
-    async def source(self, public_id: str) -> SourceRecord:
-        """Return a source of any organization. Raises NotFound."""
-        known = self._sources.get(public_id)
-        while known is None:
-            version, source, owner = await self._store.read(lambda tx: _read_source(tx, public_id))
-            if source is None or owner is None:
-                raise NotFound
-            if version >= self._version:
-                known = SourceRecord(source, owner)
-                self._sources.put(public_id, known, (source.id, owner.id))
         return known
 
     async def id_of(self, organization: int, kind: PublishedKind, alias: str) -> str | None:
@@ -513,12 +490,6 @@ async def _read_queue(
     queue = await queues.get(tx, organization, public_id)
     owner = await organizations.get(tx, organization)
     return await feed.head(tx), queue, owner
-
-
-async def _read_source(tx: Transaction, public_id: str) -> tuple[int, WebhookSource | None, Organization | None]:
-    source = await sources.by_public_id(tx, public_id)
-    owner = None if source is None else await organizations.get(tx, source.organization)
-    return await feed.head(tx), source, owner
 
 
 async def _read_name(tx: Transaction, organization: int, kind: PublishedKind, alias: str) -> tuple[int, Named | None]:

@@ -82,7 +82,6 @@ _CACHED: Final[dict[type, FeedKind]] = {
     ApiKey: "api_key",
     Listener: "listener",
     Queue: "queue",
-    WebhookSource: "source",
 }
 """Resources that other workers cache, with the feed entries by which they notice each change."""
 

@@ -193,8 +193,7 @@ async def _replace(tx: Transaction, control: ControlContext, key_id: str, row: S
         return
     if row.table == "source":
         # Only the provider's secret is of use: the source refuses all requests until it is sent again.
-        if await encryption.replace(tx, row, _seal(control, key_id, row.key, NO_SECRETS)):
-            await feed.record(tx, "source", *row.key)
+        await encryption.replace(tx, row, _seal(control, key_id, row.key, NO_SECRETS))
         return
     secret = SigningSecret(
         signing.new_secret(control.random_bytes), control.public_ids.next(), "hmac", control.clock.now()

@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from discue.control import sources, topics, usage
+from discue.control import topics, usage
 from discue.control.context import (
     ControlContext,
     Record,
@@ -27,7 +27,7 @@ from discue.domain.retry import RetryOptions
 from discue.domain.schemas import Schema, parse_schema
 from discue.domain.scopes import Principal
 from discue.domain.system_events import SYSTEM_QUEUE_ALIAS, check_not_reserved
-from discue.store import aliases, purge, queues, schedules
+from discue.store import aliases, purge, queues, schedules, sources
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.purge import Job
@@ -213,7 +213,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
             detail = f"The queue {stored.alias} cannot be deleted. Delete its listeners instead."
             raise Conflict(detail, code="system_queue")
         await topics.delete_channels_into(tx, stored)
-        await sources.delete_into(tx, stored)
+        await sources.delete_into(tx, stored.organization, stored.id)
         await schedules.release_bytes_of_queue(tx, stored.organization, stored.id)
         # Only marked: deleting a whole log here would hold up every other write.
         await queues.mark_deleted(tx, stored.organization, stored.id, now)

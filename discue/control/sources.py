@@ -12,7 +12,7 @@ from discue.control.context import ControlContext, Record, changed_settings, cho
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, missing_field
 from discue.domain.headers import NAME_PATTERN
-from discue.domain.model import Queue, RefusedRequest, WebhookSource
+from discue.domain.model import RefusedRequest, WebhookSource
 from discue.domain.providers import (
     ALGORITHMS,
     DISPLAY_NAMES,
@@ -24,7 +24,7 @@ from discue.domain.providers import (
 )
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
-from discue.store import feed, queues, sources
+from discue.store import queues, sources
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -122,12 +122,6 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
         await record("source_deleted", stored)
 
     await control.write_as(principal, work)
-
-
-async def delete_into(tx: Transaction, queue: Queue) -> None:
-    """Delete all sources of a queue that is deleted."""
-    for source in await sources.delete_into(tx, queue.organization, queue.id):
-        await feed.record(tx, "source", queue.organization, source)
 
 
 async def _own(tx: Transaction, principal: Principal, access: Access, public_id: str) -> WebhookSource:

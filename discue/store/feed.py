@@ -9,7 +9,7 @@ from discue.store.engine import Transaction
 from discue.store.tables import read_number, read_one
 
 FeedKind = Literal[
-    "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "event_type", "source"
+    "organization", "api_key", "queue", "listener", "message", "domain", "lockout", "topic", "event_type"
 ]
 """The kind of a change. `message`: a deletion, where `ref` is the queue. `domain`: it became verified or unverified.
 `topic`: its routes changed. `lockout`: `ref` is the number of the subject.

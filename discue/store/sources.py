@@ -36,7 +36,7 @@ _UPDATE: Final = """
     UPDATE source SET alias = $1, provider = $2, queue = $3, updated_at = $4, secrets = $5, options = $6
     WHERE organization = $7 AND id = $8"""
 _DELETE: Final = "DELETE FROM source WHERE organization = $1 AND id = $2"
-_DELETE_INTO: Final = "DELETE FROM source WHERE organization = $1 AND queue = $2 RETURNING id"
+_DELETE_INTO: Final = "DELETE FROM source WHERE organization = $1 AND queue = $2"
 _REFUSALS: Final = "SELECT refusals FROM source WHERE organization = $1 AND id = $2"
 _KEEP_REFUSALS: Final = """
     UPDATE source SET refused = refused + $1, refused_at = $2, refusals = $3 WHERE organization = $4 AND id = $5"""
@@ -130,9 +130,9 @@ async def delete(tx: Transaction, organization: int, source: int) -> None:
     await tx.execute(_DELETE, organization, source)
 
 
-async def delete_into(tx: Transaction, organization: int, queue: int) -> list[int]:
-    """Delete all sources of a queue. Returns their row ids, in order."""
-    return sorted(row[0] for row in await tx.rows(_DELETE_INTO, organization, queue))
+async def delete_into(tx: Transaction, organization: int, queue: int) -> None:
+    """Delete all sources of a queue."""
+    await tx.execute(_DELETE_INTO, organization, queue)
 
 
 async def refused_page(tx: Transaction, source: WebhookSource, selection: Selection) -> Listing[RefusedRequest]:

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from discue.dispatch.jobs.system_events import RefusalReports
-from discue.domain.providers import provider_of, signed_headers
+from discue.domain.providers import HmacOptions, provider_of, signed_headers
 from discue.observability.logs import Log
-from tests.support.served_api import Cast
+from tests.support.served_api import Cast, served
 
 SECRET, NEXT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 PAID = b'{ "id": "evt_1", "type": "invoice.paid", "data": {"total": 17} }'
@@ -126,8 +128,7 @@ def test_hmac_options_describe_another_service(cast: Cast, provider: httpx.Clien
     options = {"header": "X-Sig", "algorithm": "sha512", "encoding": "base64", "prefix": "v=", "id_header": "X-Id"}
     source = create(cast, provider="hmac", **options)
     assert {name: source[name] for name in options} == options
-    record = cast.service.run(cast.service.installation.cache.source(source["id"]))
-    own = provider_of("hmac", record.source.hmac)
+    own = provider_of("hmac", msgspec.convert(options, HmacOptions))
     headers = signed_headers(own, SECRET, b"\xff\x00", event_id="7", event_type="", timestamp=0)
     assert send(provider, source, headers, b"\xff\x00").status_code == 200
     assert stored(cast)[0]["data_base64"] == "/wA="
@@ -201,3 +202,31 @@ def test_verified_requests_are_limited_by_source_and_others_by_address(cast: Cas
     answers = [send(provider, source, signed(body=body), body).status_code for body in bodies]
     assert answers == [200, 200, 429, 429]
     assert send(provider, other, signed()).status_code == 200
+
+
+def test_every_request_that_is_not_verified_counts_against_its_address(cast: Cast, provider: httpx.Client) -> None:
+    source = create(cast)
+    path = f"/in/{source['id']}"
+    answers = [
+        provider.get(path),
+        provider.post(path, content=b" " * 300_000),
+        provider.post(path, content=iter([b" " * 300_000])),
+        provider.post(path, headers={"x-long": "y" * 40_000}),
+        provider.post("/in/x"),
+        send(provider, source, {}),
+    ]
+    assert [each.status_code for each in answers] == [405, 413, 413, 431, 404, 401]
+    left = [int(each.headers["x-ratelimit-remaining"]) for each in answers]
+    assert left == list(range(left[0], left[0] - 6, -1))
+
+
+def test_a_change_applies_to_the_next_request_on_any_worker(cast: Cast, tmp_path: Path) -> None:
+    source = create(cast)
+    database = cast.service.installation.settings.database
+    with served(tmp_path, database=database) as other, httpx.Client(base_url=other.url) as provider:
+        assert send(provider, source, signed()).status_code == 200
+        cast.alice.put(f"/sources/{source['id']}", json={"secrets": [NEXT]})
+        assert send(provider, source, signed()).status_code == 401
+        assert send(provider, source, signed(secret=NEXT)).status_code == 200
+        cast.alice.delete(f"/sources/{source['id']}")
+        assert send(provider, source, signed(secret=NEXT)).status_code == 404
