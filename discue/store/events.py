@@ -23,18 +23,15 @@ _INSERT_EVENT: Final = """
 
 
 MOST_A_PERIOD: Final = 1_000
-"""How many events of one kind and one author an organization records in five minutes, for the kinds in
-`_COUNTED_BEYOND` and `_REFUSED_BEYOND`. The other kinds have no such limit: `creations_a_day` limits creations, and
-nothing is deleted or ended more often than it was created.
+"""How many events of one kind and one author an organization records in five minutes, for lockouts, changes and the
+kinds in `_REFUSED_BEYOND`. Additions and deletions have no such limit: `creations_a_day` limits creations, and nothing
+is deleted or ended more often than it was created.
 """
-_COUNTED_BEYOND: Final[frozenset[EventKind]] = frozenset(
-    {"lockout", "channel_updated", "domain_updated", "listener_updated", "queue_updated", "topic_updated"}
-)
-"""Kinds whose events are only counted beyond the limit."""
 _REFUSED_BEYOND: Final[frozenset[EventKind]] = frozenset(
     {"api_key_updated", "organization_updated", "user_updated", "second_factor_added", "session_added"}
 )
-"""Kinds of access changes and of sign-ins. Beyond the limit, they are refused, so that each one is recorded.
+"""Kinds of access changes and of sign-ins. Beyond the limit, they are refused, so that each one is recorded. Others are
+only counted.
 
 Events without an author have no limit: the operator has caused them on the command line.
 """
@@ -77,7 +74,7 @@ async def record(
     now = millisecond_of(occurrence.id)
     period = tallies.period_of(now)
     end, author, is_recorded = tallies.end_of(range(period, period + 1)), occurrence.author, True
-    if kind in _COUNTED_BEYOND or (kind in _REFUSED_BEYOND and author):
+    if bool(author) if kind in _REFUSED_BEYOND else kind == "lockout" or kind.endswith("_updated"):
         is_recorded = await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD)
     if not is_recorded and kind in _REFUSED_BEYOND:
         seconds = -((now - end) // 1_000)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 
 import pytest
 
@@ -209,6 +210,15 @@ async def test_events_that_no_quota_limits_are_bounded_in_five_minutes(
     later = tallies.PERIOD_MS + 5
     await record(store, later, "lockout")
     assert (await found(store))[0].stored_at == NOON + later
+
+
+async def test_changes_of_each_kind_of_resource_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_A_PERIOD", 2)
+    changes = [kind for kind in tallies.EVENT_KINDS if kind.endswith("_updated")]
+    for number, kind in enumerate(changes * 3):
+        with suppress(TooManyRequests):
+            await record(store, 1 + number, kind)
+    assert Counter(event.type for event in await found(store)) == dict.fromkeys(changes, 2)
 
 
 async def test_flood_of_changes_by_one_author_hides_no_change_of_another(
