@@ -34,6 +34,8 @@ RENAMED: Final = "source-"
 """Prefix of stored headers whose own names messages cannot have, such as `webhook-id`."""
 
 _MOST_TIMESTAMP_DIGITS: Final = 12
+_MOST_PARTS: Final = 32
+"""Parts of a header with signatures that are read: while secrets are replaced, providers send a few signatures."""
 
 
 class HmacOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -238,7 +240,8 @@ def _signed(provider: WebhookProvider, event_id: str, timestamp: str, body: byte
 def _signatures(provider: WebhookProvider, headers: RequestHeaders) -> tuple[list[bytes], str]:
     """Return the signatures of a request and its signed time. Raises Unauthorized if one of them is missing."""
     given = _value(headers, provider.header)
-    parts = [part.strip() for part in given.split(provider.separator)] if provider.separator else [given]
+    parts = given.split(provider.separator, _MOST_PARTS)[:_MOST_PARTS] if provider.separator else [given]
+    parts = [part.strip() for part in parts]
     signatures = [part.removeprefix(provider.prefix) for part in parts if part.startswith(provider.prefix)]
     if provider.encoding == "hex":
         signatures = [signature.lower() for signature in signatures]

@@ -160,3 +160,15 @@ def test_kept_headers_verify_the_message_again(name: str) -> None:
     assert verify(provider, (SECRET,), again, b"{}", now=NOW * 1_000) == verify(
         provider, (SECRET,), headers, b"{}", now=NOW * 1_000
     )
+
+
+@pytest.mark.parametrize("name", ["stripe", "standard-webhooks"])
+def test_a_header_full_of_signatures_costs_no_more_than_a_few(name: str) -> None:
+    provider = provider_of(name, None)
+    headers = signed(provider, b"{}")
+    start, _, right = headers[provider.header].rpartition(provider.separator)
+    forged = f"{provider.prefix}forged"
+    first = [start] if start else []
+    few, many = (provider.separator.join([*first, *[forged] * number, right]) for number in (8, 8_000))
+    assert verify(provider, (SECRET,), {**headers, provider.header: few}, b"{}", now=NOW * 1_000)
+    assert refusal(provider, {**headers, provider.header: many}, b"{}") == "signature_wrong"
