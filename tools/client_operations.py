@@ -31,6 +31,7 @@ _NAMES: Final = {
     "change_domain_verification": ("domains", "verify"),
     "create_invitation": ("users", "accept_invitation"),
     "get_stats_message": ("stats", "messages"),
+    "list_missed_groups": ("missed", "groups"),
     "get_limits": ("stats", "limits"),
     "get_event_types_openapi_json": ("event_types", "openapi"),
 }

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote_plus
 import msgspec
 
 from discue.api.delivery_options import KEY_LIMITS
-from discue.api.structs import EXAMPLE_IDS, PUBLIC_ID, within
+from discue.api.structs import EXAMPLE_IDS, MISSED_GROUP, PUBLIC_ID, within
 from discue.domain.attempts import AttemptState
 from discue.domain.errors import BadRequest, malformed
 from discue.domain.messages import MessageState
@@ -104,6 +104,10 @@ def _without_default(parameter: Parameter) -> Parameter:
 def _missed_position(name: str, description: str) -> Parameter:
     rule = "must be a position from `_links.next` or `_links.prev`"
     return text_parameter(name, description, "0LygHAWm4JB00000000004", rule, pattern=POSITION_PATTERN)
+
+
+def _group_parameter(name: str, description: str) -> Parameter:
+    return text_parameter(name, description, MISSED_GROUP, "must be the id of a group", pattern=POSITION_PATTERN)
 
 
 def _name_parameter(name: str, description: str, example: str, longest: int = 254) -> Parameter:
@@ -225,6 +229,14 @@ ALL_MISSED_PAGES: Final = (
     *_MISSED_FILTERS,
     id_parameter("queue", "Only messages that listeners of this queue missed."),
     id_parameter("listener", "Only messages that this listener missed."),
+    _group_parameter("group", "Only messages of this group, from `GET /missed/groups`."),
+)
+MISSED_GROUP_PAGES: Final = (
+    *_POSITION[:2],
+    _group_parameter("after", "Only groups that follow this one in the list: smaller ones."),
+    _group_parameter("before", "Only groups that precede this one in the list: larger ones."),
+    id_parameter("queue", "Only groups of listeners of this queue."),
+    id_parameter("listener", "Only groups of this listener."),
 )
 
 

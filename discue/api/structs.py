@@ -58,6 +58,10 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
 """Ids for examples, by the name that they have in paths."""
 
 
+MISSED_GROUP: Final = "0LygHAWm4JB5TP7dkRhqTm"
+"""The id of a group of missed messages, for examples."""
+
+
 def doc(description: str, example: object = UNSET, **limits: Any) -> Meta:
     """Describe a field. `limits` are keywords of JSON Schema.
 

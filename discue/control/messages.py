@@ -25,10 +25,11 @@ from discue.domain.messages import MessageState, StoredMessage
 from discue.domain.model import Delivery, Listener, Queue
 from discue.domain.scopes import Access, Principal
 from discue.domain.waiting import SendingDefaults
-from discue.store import attempts, deliveries, feed, listeners, message_log, messages, missed
+from discue.store import attempts, deliveries, feed, listeners, message_log, messages, missed, missed_groups
 from discue.store.attempts import Glance, MessageKey
 from discue.store.deliveries import FilterDecisions, MessageFacts
 from discue.store.engine import Transaction
+from discue.store.missed_groups import MissedGroup
 from discue.store.missed_scan import MissedMessage
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 from discue.store.time_slice import ON_THREAD_BYTES, TimeSlice
@@ -370,6 +371,18 @@ async def page_of_all_missed(
         raise Forbidden("A customer sees the missed messages of one listener at a time.")
     found = await missed.page(tx, principal.organization, selection, targets)
     return await _with_failures(tx, principal.organization, found)
+
+
+async def page_of_missed_groups(
+    control: ControlContext, principal: Principal, selection: Selection = FIRST_PAGE
+) -> Listing[MissedGroup]:
+    """Return the groups of missed messages, the largest first, as far as the caller may read their listeners."""
+    targets = principal.targets_of("listeners", "read")
+    if principal.customer is not None:
+        raise Forbidden("A customer sees the missed messages of one listener at a time.")
+    read = partial(missed_groups.page, organization=principal.organization, selection=selection, only=targets)
+    # It reads an entry of an index for each missed message, on a thread.
+    return await control.store.load(read)
 
 
 async def _with_failures(tx: Transaction, organization: int, found: Listing[MissedMessage]) -> Listing[MissedMessage]:

@@ -11,7 +11,7 @@ from discue.store.message_log import WAITING
 
 Values = tuple[Value, ...]
 
-_TEXTS: Final = frozenset({"alias", "detail", "error", "id", "reason", "state"})
+_TEXTS: Final = frozenset({"alias", "detail", "error", "id", "reason", "state", "text"})
 _BYTES: Final = frozenset({"ahead", "body", "content", "extra"})
 
 
@@ -104,7 +104,7 @@ def _resolved(settle: Settle) -> Sequence[Values]:
 
 
 _DELIVERY_COLUMNS: Final = _columns(
-    "seq, state, attempts, due_at, reason, sender, key_hash, blocked, token, redelivered_at"
+    "seq, state, attempts, due_at, reason, sender, key_hash, blocked, token, redelivered_at, cause"
 )
 _delivery_values: Callable[[DeliveryRow], Values] = attrgetter(*_DELIVERY_COLUMNS)
 
@@ -115,7 +115,7 @@ def _delivery_rows(settle: Settle) -> Sequence[Values]:
     owner = (settle.organization, settle.listener, settle.stream, settle.queue)
     # The last one wins: a statement may not store a row twice.
     rows = {each.seq: each for each in settle.delivery_rows}.values()
-    return [(*owner, *_delivery_values(row)) for row in rows]
+    return [(*owner, *_delivery_values(row), settle.version if row.state == "missed" else None) for row in rows]
 
 
 def _unmissed(settle: Settle) -> Sequence[Values]:
@@ -129,8 +129,19 @@ def _missed_ranges(settle: Settle) -> Sequence[Values]:
     if not settle.missed_ranges:
         return ()
     return [
-        (settle.organization, settle.listener, row.seq_from, settle.queue, row.seq_to, row.reason, row.missed_at)
+        (
+            *(settle.organization, settle.listener, row.seq_from, settle.queue, row.seq_to, row.reason, row.missed_at),
+            settle.version if row.missed_version is None else row.missed_version,
+        )
         for row in {each.seq_from: each for each in settle.missed_ranges}.values()
+    ]
+
+
+def _causes(settle: Settle) -> Sequence[Values]:
+    if not settle.causes:
+        return ()
+    return [
+        (settle.organization, settle.listener, each.id, each.reason, each.status, each.text) for each in settle.causes
     ]
 
 
@@ -158,6 +169,7 @@ def _missed_reports(settle: Settle) -> Sequence[Values]:
     return [(settle.organization, settle.listener, new.count, *counts, new.since, new.since)]
 
 
+CAUSE_COLUMNS: Final = _columns("organization, listener, cause, reason, status, text")
 _DELIVERY_KEY: Final = ("organization", "listener", "stream", "seq")
 _RANGE_KEY: Final = ("organization", "listener", "seq_from")
 _ID: Final = ("organization", "id")
@@ -175,22 +187,25 @@ CHANGES: Final = (
     RowChange("delivery", _DELIVERY_KEY, _DELIVERY_KEY, "delete", _resolved),
     RowChange(
         "delivery",
-        ("organization", "listener", "stream", "queue", *_DELIVERY_COLUMNS),
+        ("organization", "listener", "stream", "queue", *_DELIVERY_COLUMNS, "missed_version"),
         _DELIVERY_KEY,
         "upsert",
         _delivery_rows,
-        _replaced(*_DELIVERY_COLUMNS[1:-1])
-        + ", redelivered_at = coalesce(excluded.redelivered_at, delivery.redelivered_at)",
+        _replaced(*_DELIVERY_COLUMNS[1:-2])
+        + ", redelivered_at = coalesce(excluded.redelivered_at, delivery.redelivered_at), "
+        "cause = coalesce(excluded.cause, delivery.cause), missed_version = "
+        "CASE WHEN delivery.state = 'missed' THEN delivery.missed_version ELSE excluded.missed_version END",
     ),
     RowChange("missed_range", _RANGE_KEY, _RANGE_KEY, "delete", _unmissed),
     RowChange(
         "missed_range",
-        (*_RANGE_KEY, "queue", "seq_to", "reason", "missed_at"),
+        (*_RANGE_KEY, "queue", "seq_to", "reason", "missed_at", "missed_version"),
         _RANGE_KEY,
         "upsert",
         _missed_ranges,
-        _replaced("seq_to", "reason", "missed_at"),
+        _replaced("seq_to", "reason", "missed_at", "missed_version"),
     ),
+    RowChange("missed_cause", CAUSE_COLUMNS, CAUSE_COLUMNS[:3], "insert", _causes),
     RowChange(
         "missed_report",
         (*_LISTENER_KEY, "n", *MISSED_REASONS, "since", "due_at"),

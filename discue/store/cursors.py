@@ -11,7 +11,7 @@ from discue.domain.model import DeliveryOptions, ReplaySpec
 from discue.domain.retry import RetryOptions
 from discue.store import listeners
 from discue.store.domains import VerifiedDomains, requires_verified_domains
-from discue.store.engine import CursorKey, Row, Transaction
+from discue.store.engine import PULL_OWNER, CursorKey, Row, Transaction
 from discue.store.listeners import ListenerHealth, Sweep, decode_delivery_options
 from discue.store.organizations import read_retry
 from discue.store.queues import read_settings
@@ -90,6 +90,8 @@ class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     """None for the live cursor."""
     blocks: bool = False
     """Whether a missed message blocks its key."""
+    causes: frozenset[int] = frozenset()
+    """The ids of the stored causes of missed deliveries. Empty in pull mode, where no listener responds."""
 
     @property
     def key(self) -> CursorKey:
@@ -157,6 +159,7 @@ _TAKE_ALONG = "UPDATE cursor SET owner = $1, token = token + 1 WHERE stream > 0 
 _RELEASE = """
 UPDATE cursor SET owner = CASE WHEN stream > 0 THEN owner END, token = token + 1 WHERE owner = $1 AND {}"""
 _RENEW_TOKENS = "UPDATE cursor SET token = token + 1 WHERE owner = $1"
+_CAUSES = "SELECT organization, listener, cause FROM missed_cause WHERE (organization, listener) IN ({})"
 _LISTENER_KEY = "organization, listener"
 _KEY = f"{_LISTENER_KEY}, stream"
 
@@ -218,7 +221,20 @@ async def _records(tx: Transaction, rows: Iterable[Row]) -> list[LaneRecord]:
             may_probe = await verified.has(record.organization, record.liveness_url)
             record = msgspec.structs.replace(record, may_send=may_send, may_probe=may_probe)
         records.append(record)
-    return records
+    return await _with_causes(tx, records)
+
+
+async def _with_causes(tx: Transaction, records: Sequence[LaneRecord]) -> list[LaneRecord]:
+    """Add the stored causes. A consumer that pulls sends no responses: its causes are few, and not read."""
+    found: dict[tuple[int, int], set[int]] = {}
+    missing = [each for each in records if each.missed and not each.stream and each.owner != PULL_OWNER]
+    for some in chunks(sorted({each.key[:2] for each in missing}), _LARGEST_RUN):
+        for organization, listener, cause in await tx.rows(_CAUSES.format(given_rows(len(some), 2)), *chain(*some)):
+            found.setdefault((organization, listener), set()).add(cause)
+    return [
+        msgspec.structs.replace(each, causes=frozenset(found[each.key[:2]])) if each.key[:2] in found else each
+        for each in records
+    ]
 
 
 def _record(row: Row) -> LaneRecord:

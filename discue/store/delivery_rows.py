@@ -10,12 +10,14 @@ from typing import Final, Literal
 import msgspec
 
 from discue.domain.attempts import Attempt
+from discue.domain.causes import Cause, plain
 from discue.domain.messages import Entry
 from discue.store import attempts, tallies
+from discue.store.batch_rows import CAUSE_COLUMNS
 from discue.store.engine import CursorKey, QueueKey, Row, Transaction
 from discue.store.listeners import Sweep
 from discue.store.message_log import BODY, bodies_by_seq, entry_of
-from discue.store.tables import placeholders
+from discue.store.tables import by_index, placeholders
 
 
 class DueRetry(msgspec.Struct, frozen=True, gc=False):
@@ -239,13 +241,17 @@ _SENDING: Final = f"""
     FROM delivery e LEFT JOIN worker w ON w.session_id = e.sender AND w.dead = 0
     WHERE {_OF_CURSOR} AND e.state = 'sending' ORDER BY e.seq LIMIT $5"""
 _ENDED: Final = f"""
-    SELECT e.seq, e.attempts, e.due_at, e.reason FROM delivery e
+    SELECT e.seq, e.attempts, e.due_at, e.reason, e.cause, coalesce(c.status, 0), coalesce(c.text, '') FROM delivery e
+    LEFT JOIN missed_cause c ON {by_index("c.organization", "e.organization")} AND c.listener = e.listener
+        AND c.cause = e.cause
     WHERE {_OF_CURSOR} AND e.state = 'ended' ORDER BY e.seq LIMIT $5"""
 # State, sender and attempt guard the row: a late end, of an attempt that was given up, changes nothing.
 _END: Final = """
-    UPDATE delivery SET state = $1, due_at = $2, reason = $3, sender = NULL, attempts = attempts - $4
-    WHERE organization = $5 AND listener = $6 AND stream = $7 AND seq = $8
-    AND state = 'sending' AND sender = $9 AND attempts = $10"""
+    UPDATE delivery SET state = $1, due_at = $2, reason = $3, cause = $4, sender = NULL, attempts = attempts - $5
+    WHERE organization = $6 AND listener = $7 AND stream = $8 AND seq = $9
+    AND state = 'sending' AND sender = $10 AND attempts = $11"""
+_INSERT_CAUSE: Final = f"""
+    INSERT INTO missed_cause ({", ".join(CAUSE_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"""
 _INSERT_ATTEMPT: Final = f"""
     INSERT INTO attempt ({attempts.COLUMNS})
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING"""
@@ -273,6 +279,8 @@ class EndedRequest(msgspec.Struct, frozen=True, gc=False):
     ended_at: int
     reason: str
     """Empty if it was acknowledged; otherwise why it was missed."""
+    cause: Cause | None = None
+    """None if it was acknowledged."""
 
 
 class RequestEnd(msgspec.Struct, frozen=True):
@@ -285,6 +293,8 @@ class RequestEnd(msgspec.Struct, frozen=True):
     due_at: int
     reason: str
     attempt: Attempt
+    cause: Cause | None = None
+    """The cause if it was missed."""
     detail: bytes = b""
     """The packed details of the attempt; empty for none."""
     is_attempt: bool = True
@@ -298,7 +308,13 @@ class RequestEnd(msgspec.Struct, frozen=True):
 async def read_inherited_requests(tx: Transaction, key: CursorKey) -> tuple[list[SendingRequest], list[EndedRequest]]:
     """Read all inherited requests of a cursor in several steps. There are no more than its window has seqs."""
     sending = [SendingRequest(row[0], row[1], row[2], bool(row[3])) for row in await _in_steps(tx, _SENDING, key)]
-    return sending, [EndedRequest(*row) for row in await _in_steps(tx, _ENDED, key)]
+    return sending, [_ended(row) for row in await _in_steps(tx, _ENDED, key)]
+
+
+def _ended(row: Row) -> EndedRequest:
+    seq, attempts, ended_at, reason, cause_id, status, text = row
+    cause = plain(reason) if reason and cause_id is None else Cause(cause_id, reason, status, text)
+    return EndedRequest(seq, attempts, ended_at, reason, cause if reason else None)
 
 
 async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
@@ -307,10 +323,13 @@ async def record_ends(tx: Transaction, ends: Sequence[RequestEnd]) -> int:
     # All workers lock rows in this order: otherwise two could deadlock.
     for end in sorted(ends, key=lambda each: (each.key, each.attempt.seq)):
         attempt = end.attempt
-        changes = (end.state, end.due_at, end.reason, int(not end.is_attempt))
+        cause = end.cause
+        changes = (end.state, end.due_at, end.reason, None if cause is None else cause.id, int(not end.is_attempt))
         if await tx.execute(_END, *changes, *end.key, attempt.seq, end.sender, attempt.number) and end.is_attempt:
             stored.append(attempt)
             await tx.execute(_INSERT_ATTEMPT, *attempts.row_of(attempt))
+            if cause is not None and cause.has_text:
+                await tx.execute(_INSERT_CAUSE, *end.key[:2], cause.id, cause.reason, cause.status, cause.text)
             if end.detail:
                 row = attempts.detail_row(attempt.organization, attempt.listener, (attempt.id, end.detail))
                 await tx.execute(_INSERT_DETAIL, *row)

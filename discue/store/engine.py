@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from discue.domain.attempts import Attempt
+from discue.domain.causes import Cause
 from discue.domain.message_data import Codec
 from discue.domain.messages import Entry
 
@@ -191,6 +192,8 @@ class DeliveryRow(msgspec.Struct, frozen=True, gc=False):
     """When it was last made due again after it had been missed; None keeps the stored value."""
     token: int | None = None
     """The token of the consumer that leased it, in the state `leased`."""
+    cause: int | None = None
+    """The id of the cause of a missed delivery; None keeps the stored value."""
 
 
 class MissedRange(msgspec.Struct, frozen=True, gc=False):
@@ -200,6 +203,8 @@ class MissedRange(msgspec.Struct, frozen=True, gc=False):
     seq_to: int
     reason: str
     missed_at: int
+    missed_version: int | None = None
+    """The version of the cursor when they were missed; None for that of the settle."""
 
 
 class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
@@ -264,6 +269,8 @@ class Settle(msgspec.Struct, frozen=True):
     resolved: tuple[int, ...] = ()
     """The seqs of delivery rows to delete."""
     missed_ranges: tuple[MissedRange, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    """The causes with a response of the deliveries that became missed."""
     new_misses: NewMisses | None = None
     """For the system event; None if nothing was missed, and for a replay."""
     unmissed: tuple[int, ...] = ()

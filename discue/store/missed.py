@@ -17,9 +17,9 @@ from discue.domain.system_events import REPORT_INTERVAL_MS, MessageMissed, Resou
 from discue.store import listeners, queues, system_events
 from discue.store.engine import Row, Transaction
 from discue.store.message_log import span_of_times
-from discue.store.missed_scan import MissedMessage, MissedScan, position_of
+from discue.store.missed_scan import MissedMessage, MissedScan, key_of, position_of
 from discue.store.pagination import LARGEST, Listing, ScanLimits, Selection, Span, browse_matching, intersect
-from discue.store.recipients import Recipient, find_recipient
+from discue.store.recipients import Recipient, find_recipient, read_recipients
 from discue.store.tables import read_one, rows_among
 
 _LIMITS: Final = ScanLimits(first=64, step=220, in_all=330)
@@ -103,6 +103,10 @@ async def page(
     that does not exist, and for a numbered page that is too far from the first.
     """
     page = Listing[MissedMessage]((), has_next=False, has_previous=False)
+    if selection.group is not None:
+        of_group = await recipient_of_group(tx, organization, selection.group)
+        is_listed = is_among(of_group, only) and is_named(selection, of_group)
+        return await page_of_one(tx, of_group, selection) if is_listed else page
     if selection.listener is None:
         among = selection.queue if only is None else await _listeners_among(tx, organization, only, selection.queue)
         scan = MissedScan(organization, among=among, selection=selection)
@@ -111,14 +115,32 @@ async def page(
         of = await find_recipient(tx, organization, selection.listener)
         if of is None:
             raise _wrong("listener", "must be the id of a listener")
-        is_listed = only is None or of.public_id in only or of.queue_public_id in only
-        if is_listed and selection.queue in {None, of.queue_public_id}:
+        if is_among(of, only) and is_named(selection, of):
             return await page_of_one(tx, of, selection)
     if page.items or selection.queue is None:
         return page
     if not await queues.ids_of(tx, organization, [selection.queue]):
         raise _wrong("queue", "must be the id of a queue")
     return page
+
+
+async def recipient_of_group(tx: Transaction, organization: int, group: str) -> Recipient:
+    """Return the listener of a group by its id. Raises BadRequest."""
+    listener, _ = key_of(group)
+    found = await read_recipients(tx, organization, [listener])
+    if listener not in found:
+        raise _wrong("group", "must be the id of a group")
+    return found[listener]
+
+
+def is_among(of: Recipient, only: Collection[str] | None) -> bool:
+    """Return whether a listener is in `only`: ids of listeners and of queues; None means all."""
+    return only is None or of.public_id in only or of.queue_public_id in only
+
+
+def is_named(selection: Selection, of: Recipient) -> bool:
+    """Return whether a listener passes the filters of listener and queue."""
+    return selection.listener in {None, of.public_id} and selection.queue in {None, of.queue_public_id}
 
 
 async def page_of_one(tx: Transaction, of: Recipient, selection: Selection) -> Listing[MissedMessage]:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from discue.domain.attempts import StoredAttempt
+from discue.domain.causes import plain_reason
 from discue.domain.ids import decode, encode
 from discue.domain.messages import decode_options
 from discue.store.attempts import DeliveryKey
@@ -57,6 +58,25 @@ def position_of(key: Key) -> str:
     return encode(key[0], _CHARACTERS) + encode(key[1], _CHARACTERS)
 
 
+def key_of(position: str) -> Key:
+    """Return the key of a position, or the listener and the cause of the id of a group."""
+    listener, seq = decode(position[:_CHARACTERS]), decode(position[_CHARACTERS:])
+    return min(listener, LARGEST), min(seq, LARGEST)
+
+
+def chosen_by(
+    reason: str | None, cause: int | None, of_reason: str, of_cause: str
+) -> tuple[tuple[str, str], tuple[Value, ...]]:
+    """Return what selects deliveries of a reason and a cause in SQL: single ones, and ranges; and the one parameter.
+
+    `of_reason` and `of_cause` are conditions on the parameter.
+    """
+    if cause is None:
+        return ((of_reason, of_reason), (reason,)) if reason is not None else (("", ""), ())
+    # A cause has one reason, and a range has the plain cause of its reason.
+    return (of_cause, f" AND reason = '{plain_reason(cause) or ''}'"), (cause,)
+
+
 # Each part is read by one index, which the order and the columns leave as the only one. Adding 0 keeps the order of the
 # index: otherwise SQLite would sort.
 _OF_ALL: Final = """
@@ -79,19 +99,20 @@ _OF_LISTENER: Final = """
     SELECT * FROM (
         SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'missed' AND stream + 0 = 0{2}
-        ORDER BY seq {1} LIMIT {3}) AS looked_at
+        ORDER BY seq {1} LIMIT {4}) AS looked_at
     UNION ALL
     SELECT * FROM (
         SELECT listener, seq, seq, 0, reason, due_at, attempts FROM delivery
         WHERE organization = $1 AND listener = $2 AND seq {0} $3 AND state = 'ended' AND stream = 0 AND reason <> ''{2}
-        ORDER BY seq {1} LIMIT {3}) AS looked_at
+        ORDER BY seq {1} LIMIT {4}) AS looked_at
     UNION ALL
     SELECT * FROM (
         SELECT listener, seq_from, seq_to, 1, reason, missed_at, 0 FROM missed_range
-        WHERE organization = $1 AND listener = $2 AND seq_from {0} $3{2}
-        ORDER BY seq_from {1} LIMIT {3}) AS looked_at"""
-"""The spans of one listener, of one reason if `_OF_REASON` is inserted: the database passes those of other reasons."""
+        WHERE organization = $1 AND listener = $2 AND seq_from {0} $3{3}
+        ORDER BY seq_from {1} LIMIT {4}) AS looked_at"""
+"""The spans of one listener, of one reason or cause if conditions for single deliveries and for ranges are inserted."""
 _OF_REASON: Final = " AND reason = $4"
+_OF_CAUSE: Final = " AND cause = $4"
 _RANGE_AROUND: Final = """
     UNION ALL
     SELECT * FROM (
@@ -193,7 +214,7 @@ async def that_missed(
 
 @cache
 def _of_listeners(count: int, *, newest_first: bool) -> str:
-    sql = _parts(_OF_LISTENER, "", f"${_WIDTH}", newest_first=newest_first)
+    sql = _parts(_OF_LISTENER, "", "", f"${_WIDTH}", newest_first=newest_first)
     return " UNION ALL ".join(shifted(sql, place * _WIDTH) for place in range(count))
 
 
@@ -250,6 +271,7 @@ class MissedScan:
         self._among = among
         self._selection = selection
         self._reason = selection.reason
+        self._cause = None if selection.group is None else key_of(selection.group)[1]
         self._within = within
         filters = (among, selection.reason, selection.created_after, selection.created_before)
         self._is_filtered = only is None and filters != (None, None, None, None)
@@ -261,8 +283,7 @@ class MissedScan:
 
     async def locate(self, tx: Transaction, public_id: str) -> Bounds:
         if self._only is None or len(public_id) == POSITION_CHARACTERS:
-            listener, seq = decode(public_id[:_CHARACTERS]), decode(public_id[_CHARACTERS:])
-            key = (min(listener, LARGEST), min(seq, LARGEST))
+            key = key_of(public_id)
             return key, key
         of = self._only
         older, newer = await seqs_around(tx, (of.organization, of.queue), public_id)
@@ -309,6 +330,8 @@ class MissedScan:
         for each in spans:
             if self._reason not in {None, each.reason}:
                 continue
+            if each.is_range and self._cause is not None and plain_reason(self._cause) != each.reason:
+                continue
             if not each.is_range or each.listener != listener:
                 yield each
             elif newest_first and each.low < seq:
@@ -330,9 +353,9 @@ class MissedScan:
     async def _candidates(self, tx: Transaction, start: Key, count: int, *, newest_first: bool) -> Candidates:
         organization = self._organization
         if self._only is not None:
-            condition, reasons = ("", ()) if self._reason is None else (_OF_REASON, (self._reason,))
-            sql = _parts(_OF_LISTENER, condition, f"${_WIDTH + len(reasons)}", newest_first=newest_first)
-            values = [organization, self._only.listener, start[1], *reasons, count + _MORE]
+            conditions, chosen = chosen_by(self._reason, self._cause, _OF_REASON, _OF_CAUSE)
+            sql = _parts(_OF_LISTENER, *conditions, f"${_WIDTH + len(chosen)}", newest_first=newest_first)
+            values = [organization, self._only.listener, start[1], *chosen, count + _MORE]
             return await _read(tx, sql, values, count, newest_first=newest_first)
         if self._among is None:
             sql = _parts(_OF_ALL, newest_first=newest_first)

@@ -76,6 +76,8 @@ class Selection(msgspec.Struct, frozen=True):
     """The status of attempts: `503`, a class such as `5xx`, or `0`."""
     reason: str | None = None
     """The reason of missed messages."""
+    group: str | None = None
+    """The group of missed messages."""
     customer: str | None = None
     """The customer that queues or listeners belong to."""
     topic: str = "all"

@@ -11,7 +11,7 @@ from discue.store import listeners, message_log, organizations, queues
 from discue.store.engine import QueueKey, Row, Transaction
 from discue.store.message_log import last_seq_stored_before
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
-from discue.store.tables import delete_older, placeholders, read_one, rows_given, within_bytes
+from discue.store.tables import Key, delete_older, placeholders, read_one, rows_given, within_bytes
 
 JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
 
@@ -88,6 +88,7 @@ _REMOVE_ATTEMPTS: Final = "DELETE FROM attempt WHERE organization = $1 AND liste
 _OF_LISTENER: Final = (
     ("delivery", "stream, seq", ROWS_A_STEP),
     ("missed_range", "seq_from", ROWS_A_STEP),
+    ("missed_cause", "cause", ROWS_A_STEP),
     ("listener_tally", "period", ROWS_A_STEP),
     ("redelivery", "id", ROWS_A_STEP),
     ("replay", "id", ROWS_A_STEP),
@@ -277,6 +278,15 @@ DELETE FROM delivery WHERE state = 'missed' AND (organization, listener, stream,
     WHERE state = 'missed' AND key_hash IS NULL AND due_at < $1
     ORDER BY due_at LIMIT $2
 )"""
+_USING_CAUSE: Final = """
+SELECT d.seq FROM delivery d WHERE d.organization = {0}organization AND d.listener = {0}listener AND d.state = 'missed'
+AND d.cause = {0}cause LIMIT 1"""
+_CAUSES_AFTER: Final = f"""
+SELECT c.organization, c.listener, c.cause, coalesce(({_USING_CAUSE.format("c.")}), 0) FROM missed_cause c
+WHERE (c.organization, c.listener, c.cause) > ($1, $2, $3) ORDER BY c.organization, c.listener, c.cause LIMIT $4"""
+_DELETE_CAUSE: Final = f"""
+DELETE FROM missed_cause WHERE organization = $1 AND listener = $2 AND cause = $3
+AND coalesce(({_USING_CAUSE.format("missed_cause.")}), 0) = 0"""
 _DELETE_OLD = """
 DELETE FROM {0} WHERE (organization, id) IN (
     SELECT organization, id FROM {0} WHERE organization = $1 AND id < $2 ORDER BY id LIMIT $3
@@ -325,6 +335,15 @@ async def delete_missed(tx: Transaction, missed_before: int) -> int:
     """Delete some expired missed deliveries, and return how many."""
     rows, key = await tx.execute(_DELETE_MISSED, missed_before, ROWS_A_STEP), "organization, listener, seq_from"
     return rows + await delete_older(tx, "missed_range", key, "missed_at", before=missed_before, most=ROWS_A_STEP)
+
+
+async def delete_unused_causes(tx: Transaction, after: Key) -> Key | None:
+    """Delete those of the next causes of which no delivery is missed, and return the last one that was looked at."""
+    found = await tx.rows(_CAUSES_AFTER, *after, ROWS_A_STEP)
+    for *cause, used_by in found:
+        if not used_by:
+            await tx.execute(_DELETE_CAUSE, *cause)
+    return tuple(found[-1][:-1]) if found else None
 
 
 async def delete_old(

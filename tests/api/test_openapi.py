@@ -170,6 +170,7 @@ SINGULARS = {
     "errors": "error",
     "events": "event",
     "filter-tests": "filter_test",
+    "groups": "group",
     "invitations": "invitation",
     "listeners": "listener",
     "messages": "message",

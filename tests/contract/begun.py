@@ -56,7 +56,7 @@ class Begun:
         self.minutely = self.owner.create(f"{queue}/schedules", cron="* * * * *", data={"tick": True}, key="k")
         self.expires_at = int(time() * 1_000) + _EXPIRE_IN_SECONDS * 1_000
         self.expiring_key = self.owner.create("/api_keys", expires_at=self.expires_at)
-        self.redelivered, self.replayed = (self._expiring(self.owner, 1) for _ in range(2))
+        self.redelivered, self.replayed, self.grouped = (self._expiring(self.owner, 1) for _ in range(3))
         # In an organization of its own, where nothing else is reported.
         self.reported = self._expiring(_owner(operator), 3)
         self.guesser = None

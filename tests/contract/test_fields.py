@@ -146,6 +146,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "InvitationView": lambda world: [world.owner.ask("POST", "/users", _a_user()).json()["invitation"]],
     "LimitsView": lambda world: [world.owner.shown("/limits")],
     "MissedMessageView": lambda world: world.owner.get(f"{one_missed(world.owner)}/missed")["missed"],
+    "MissedGroupView": lambda world: (one_missed(world.owner), world.owner.get("/missed/groups")["groups"])[1],
     "PortalSessionView": lambda world: [
         world.owner.create(world.path("/organizations/{organization_id}/portal_sessions"), customer=customer)
         for customer in ("acme", "without-queues")

@@ -8,6 +8,7 @@ from discue.control.schedules import SCHEDULES_A_QUEUE
 from discue.dashboard.portal.rules import MOST_THEMES, SESSIONS_OF_A_CUSTOMER
 from discue.dashboard.users.identity_table import IDENTITIES_OF_A_USER
 from discue.dashboard.users.session_table import SESSIONS_OF_A_USER
+from discue.domain.causes import MOST_CAUSES
 from discue.domain.event_types import MAX_TYPES
 from discue.domain.quotas import QuotaName
 from discue.store import feed, lockouts, tallies
@@ -73,6 +74,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "cursor": Bound(of="listener", most=1 + MAX_OPEN_REPLAYS),
     "delivery": Bound(("messages_a_day", "listeners")),
     "missed_range": Bound(("messages_a_day", "listeners")),
+    "missed_cause": Bound(of="listener", most=MOST_CAUSES),
     "missed_report": Bound(of="listener", most=1),
     "attempt": Bound(("messages_a_day", "listeners", "creations_a_day")),
     "attempt_detail": Bound(setting="attempt_details_bytes_per_hour"),

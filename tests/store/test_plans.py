@@ -15,6 +15,7 @@ from discue.dashboard.portal.rules import PortalGrant, PortalSession, PortalThem
 from discue.dashboard.users import identity_table, second_factor_table, session_table
 from discue.dashboard.users.identity_table import UserIdentity
 from discue.dashboard.users.second_factor_table import SecondFactor
+from discue.domain.causes import Cause, plain
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.message_data import JSON_VALUE
@@ -168,14 +169,26 @@ def _is_of_a_whole_organization(sql: str, plan: list[str]) -> bool:
     return _WHOLE.match(sql.strip()) is not None and any(step.endswith("(organization=?)") for step in plan)
 
 
+CAUSE = Cause(1 << 62, "final_status", 422, "no")
+
+
 async def _world(store: Store) -> tuple[Queue, Listener]:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 11)
     await publish(store, queue, [public_id(number) for number in range(20, 60)])
-    rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up"))
+    rows = (DeliveryRow(3, "retry", 1, NOON, ""), DeliveryRow(5, "missed", 12, NOON, "used up", cause=CAUSE.id))
     ranges = (MissedRange(8, 9, "too_old", NOON),)
     await store.settle(
-        a_settle(listener, 20, acknowledged=10, missed=3, retrying=1, delivery_rows=rows, missed_ranges=ranges)
+        a_settle(
+            listener,
+            20,
+            acknowledged=10,
+            missed=3,
+            retrying=1,
+            delivery_rows=rows,
+            missed_ranges=ranges,
+            causes=(CAUSE, Cause((1 << 62) + 1, "no_retry")),
+        )
     )
     return queue, listener
 
@@ -292,6 +305,8 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
         for only in (None, {listener.public_id, queue.public_id}):
             await missed.page(tx, OURS, selection, only)
     await missed.page(tx, OURS, Selection(listener=listener.public_id))
+    for cause, place in product((CAUSE, plain("too_old")), places):
+        await missed.page(tx, OURS, Selection(**place, group=position_of((listener.id, cause.id))))
 
 
 async def _go_by_channels(tx: Transaction, queue: Queue) -> None:
@@ -519,6 +534,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await purge.oldest_messages(tx, [log, log])
     await purge.trim_log(tx, log, 0, NOON + 1)
     await purge.delete_missed(tx, NOON + 5)
+    await purge.delete_unused_causes(tx, (0, 0, 0))
     await purge.delete_ended(tx, "redelivery", NOON)
     await purge.delete_ended(tx, "replay", NOON)
     await purge.delete_old(tx, "attempt", OURS, NOON)
@@ -623,6 +639,9 @@ _MANY_ROWS = (
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO missed_range (organization, listener, seq_from, queue, seq_to, reason, missed_at)
     SELECT organization, id, s * 10, id, s * 10 + 1, '', s
+    FROM queue, generate_series(1, 10) s WHERE id <= 100""",
+    """INSERT INTO missed_cause (organization, listener, cause, reason, status, text)
+    SELECT organization, id, s, '', 0, ''
     FROM queue, generate_series(1, 10) s WHERE id <= 100""",
     """INSERT INTO redelivery
         (organization, id, public_id, listener, state, spec, pace, position, until_seq, selected, redelivered, gone,
@@ -750,7 +769,7 @@ async def test_the_hot_statements_go_by_whole_primary_keys_on_a_server(prepared:
     store = prepared.store
     rare = ((False, False, False), (True, True, True))
     settles = [
-        settle_statement((*parts[:4], ranges, parts[4], *steps, parts[5]))
+        settle_statement((*parts[:4], ranges, parts[4], parts[4], *steps, parts[5]))
         for parts in product((False, True), repeat=6)
         for ranges, *steps in rare
     ]

@@ -895,6 +895,41 @@ class MissedFilterBody(TypedDict, total=False):
     """Only messages stored earlier than this, in milliseconds since the epoch."""
 
 
+class MissedGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The messages that a listener missed for the same cause."""
+
+    id: str
+    """The id of the group."""
+    queue: Reference
+    """The queue."""
+    listener: Reference
+    """The listener."""
+    reason: str
+    """Why they were missed."""
+    status: int
+    """HTTP status of the last response; 0: none."""
+    text: str
+    """The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes
+    beyond 100 of the listener. The listener chose it: escape it in pages.
+    """
+    count: int
+    """Number of messages. Deleted messages may count."""
+    first_at: int
+    """When the first one was missed, in milliseconds since the epoch."""
+    last_at: int
+    """When the last one was missed, in milliseconds since the epoch."""
+    sample: tuple[str, ...]
+    """The ids of up to five messages, newest first."""
+
+
+class MissedGroupsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    groups: tuple[MissedGroup, ...]
+    """The groups, largest first."""
+
+
 class MissedMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message that a listener missed."""
 

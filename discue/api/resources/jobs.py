@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from discue.api.delivery_options import FILTER_EXAMPLE, TypeShown, filter_given, filter_sent_doc, filter_view
-from discue.api.pagination import ALL_MISSED_PAGES, MISSED_PAGES
+from discue.api.pagination import ALL_MISSED_PAGES, MISSED_GROUP_PAGES, MISSED_PAGES
 from discue.api.resource import ResourceKind, by_path, paged, view_of
 from discue.api.resources.deliveries import LAST_FAILURE_MSG, LAST_FAILURE_STATUS, last_failure_fields
 from discue.api.resources.messages import MESSAGE_ALIAS, MESSAGE_NAME
@@ -16,12 +16,14 @@ from discue.api.route import GET, POST, Call, Needs, Route
 from discue.api.structs import (
     EXAMPLE_IDS,
     LISTENER_ID,
+    MISSED_GROUP,
     NOT_SENT,
     QUEUE_ID,
     ApiResponse,
     AsSent,
     Flag,
     Integer,
+    ReferenceView,
     ResourceBody,
     Text,
     View,
@@ -35,11 +37,13 @@ from discue.api.structs import (
 from discue.control import messages
 from discue.control.context import one_of
 from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
+from discue.domain.causes import TEXT_CHARACTERS
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
 from discue.domain.reservations import PAGE, RESOURCE
-from discue.store.missed_scan import MissedMessage
+from discue.store.missed_groups import MissedGroup
+from discue.store.missed_scan import POSITION_PATTERN, MissedMessage
 
 PATH = "/queues/{queue_id}/listeners/{listener_id}"
 _MESSAGES_AT_MOST = 1_000
@@ -104,6 +108,52 @@ async def list_all_missed(call: Call) -> MissedMessagesResponse:
         partial(_missed_view, ()),
         collection=lambda item: f"{call.base}/queues/{item.queue_public_id}/messages",
     )
+
+
+class MissedGroupView(msgspec.Struct, kw_only=True, frozen=True):
+    """The messages that a listener missed for the same cause."""
+
+    id: Annotated[str, doc("The id of the group.", MISSED_GROUP, pattern=POSITION_PATTERN)]
+    queue: Annotated[ReferenceView, doc("The queue.")]
+    listener: Annotated[ReferenceView, doc("The listener.")]
+    reason: Annotated[str, doc("Why they were missed.", "final_status", enum=list(MISSED_REASONS))]
+    status: Annotated[int, doc("HTTP status of the last response; 0: none.", 422, minimum=0, maximum=999)]
+    text: Annotated[
+        str,
+        doc(
+            "The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes "
+            "beyond 100 of the listener. The listener chose it: escape it in pages.",
+            '{"error": "order 17 is unknown"}',
+            maxLength=TEXT_CHARACTERS,
+        ),
+    ]
+    count: Annotated[int, doc("Number of messages. Deleted messages may count.", 17, minimum=0)]
+    first_at: Annotated[int, instant_doc("When the first one was missed", 1_795_795_480_000)]
+    last_at: Annotated[int, instant_doc("When the last one was missed", 1_795_795_480_000)]
+    sample: Annotated[
+        list[str], doc("The ids of up to five messages, newest first.", [EXAMPLE_IDS["message_id"]], maxItems=5)
+    ]
+
+
+class MissedGroupsResponse(ApiResponse, kw_only=True, frozen=True):
+    groups: Annotated[list[MissedGroupView], doc("The groups, largest first.")]
+
+
+async def list_missed_groups(call: Call) -> MissedGroupsResponse:
+    """List the groups of missed messages.
+
+    A group has the messages that a listener missed for one reason, after responses with one status that differ at most
+    in numbers, ids, times and addresses. `after` and `before` are ids of groups. Groups can change their places.
+    """
+    fetch = partial(messages.page_of_missed_groups, call.control, call.principal)
+    return await paged(call, MissedGroupsResponse, fetch, _group_view, links_items=False)
+
+
+def _group_view(group: MissedGroup) -> MissedGroupView:
+    of = group.of
+    queue = ReferenceView(of.queue_public_id, of.queue_alias, of.queue_alias)
+    listener = ReferenceView(of.public_id, of.alias, of.alias)
+    return view_of(MissedGroupView, group, queue=queue, listener=listener, sample=list(group.sample))
 
 
 def _missed_view(path: tuple[str, ...], item: MissedMessage) -> MissedMessageView:
@@ -368,6 +418,14 @@ _REPLAYS: Final = ResourceKind[Replay](
 ROUTES = (
     Route(
         GET, "/missed", list_all_missed, Needs("listeners", "read", listing=True), query=ALL_MISSED_PAGES, reads=PAGE
+    ),
+    Route(
+        GET,
+        "/missed/groups",
+        list_missed_groups,
+        Needs("listeners", "read", listing=True),
+        query=MISSED_GROUP_PAGES,
+        reads=PAGE,
     ),
     Route(GET, f"{PATH}/missed", list_missed, _READ, query=MISSED_PAGES, reads=PAGE),
     _REDELIVERIES.list_route(by_path(REDELIVERIES.page), "List the redeliveries of a listener."),

@@ -18,12 +18,15 @@ from discue.store import feed, idempotency, lockouts, purge, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
+from discue.store.tables import Key
 
 _LOGS_READ = 128
 """How many logs one statement reads. SQLite's statement for more is too long to be kept prepared."""
 _LOG_READS_A_RUN = 80
 """The next run continues with the logs that follow, so that a run takes as long with 100,000 queues as with 10,000."""
 _CHANGES_A_STEP = 500
+_CAUSE_STEPS_A_RUN = 20
+_NO_CAUSE = (0, 0, 0)
 _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _LISTENER_COUNTS_KEPT_MS = 25 * 3_600_000
@@ -64,6 +67,8 @@ class Retention:
         self._keys_swept_at = 0
         self._trimmed_through = (0, 0)
         """Organization and queue of the last log that was trimmed; the lowest values before the first one."""
+        self._causes_through: Key = _NO_CAUSE
+        """The last cause that was looked at."""
         self._purge_requested = asyncio.Event()
 
     def request_purge(self) -> None:
@@ -113,6 +118,7 @@ class Retention:
             await self._repeat(step)
         await self._delete_idempotency_keys(now)
         await self._delete_history(now)
+        await self._delete_causes()
         await self._trim_logs(now)
 
     async def _repeat(self, step: Callable[[Transaction], Awaitable[object]]) -> None:
@@ -161,6 +167,14 @@ class Retention:
             for step in steps:
                 await self._repeat(partial(step, organization=organization))
             after = organization
+
+    async def _delete_causes(self) -> None:
+        """Delete causes of missed deliveries that are not missed any more. Each run looks at some."""
+        for _ in range(_CAUSE_STEPS_A_RUN):
+            through = await self._store.write(partial(purge.delete_unused_causes, after=self._causes_through))
+            self._causes_through = through or _NO_CAUSE
+            if through is None:
+                return
 
     async def _trim_logs(self, now: int) -> None:
         for _ in range(_LOG_READS_A_RUN):

@@ -3,10 +3,13 @@
 from itertools import chain
 from typing import Final
 
+import msgspec
+
 from discue.dispatch.delivery_rules import SKIP
 from discue.dispatch.lane.ordering import HeldKey, Ordering
 from discue.dispatch.lane.states import DELIVERY_TRANSITIONS, DeliveryState
 from discue.domain.attempts import Attempt, Outcome, shown_outcome
+from discue.domain.causes import Cause, cause_of, plain, told_apart
 from discue.domain.clock import Clock
 from discue.domain.messages import Entry
 from discue.domain.retry import Settlement
@@ -75,6 +78,9 @@ class CursorState:
         """Rows to remove, in order."""
         self._missed_ranges: list[MissedRange] = []
         self._unmissed: list[int] = []
+        self.causes = set(record.causes)
+        """The ids of the causes with a text that the listener has, or has had."""
+        self._causes: dict[int, Cause] = {}
         self._new_misses: NewMisses | None = None
         self._redelivery: RedeliveryStep | None = None
 
@@ -140,11 +146,11 @@ class CursorState:
         self.last_success_at = now
         self._settle(seq, DeliveryState.ACKNOWLEDGED)
 
-    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int) -> None:
+    def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, outcome: Outcome) -> None:
         """Record that an attempt failed: the delivery waits for its retry, or is missed."""
         self.last_failure_at = now
         if settlement.state == "missed":
-            self.miss(seq, attempts, settlement.reason, now)
+            self.miss(seq, attempts, cause_of(settlement.reason, outcome), now)
         else:
             row = DeliveryRow(seq, settlement.state, attempts, settlement.due_at, settlement.reason)
             self._write(row, DeliveryState.RETRYING)
@@ -159,8 +165,8 @@ class CursorState:
 
     def count_ended(self, ended: EndedRequest) -> None:
         """Count a delivery that another worker acknowledged, or missed."""
-        if ended.reason:
-            self.miss(ended.seq, ended.attempts, ended.reason, ended.ended_at, before=DeliveryState.DETACHED)
+        if ended.cause is not None:
+            self.miss(ended.seq, ended.attempts, ended.cause, ended.ended_at, before=DeliveryState.DETACHED)
             self.last_failure_at = max(self.last_failure_at, ended.ended_at)
         else:
             self._settle(ended.seq, DeliveryState.ACKNOWLEDGED, DeliveryState.DETACHED)
@@ -175,7 +181,7 @@ class CursorState:
     def settle_due(self, seq: int, attempts: int, reason: str, now: int, *, is_there: bool) -> None:
         """Settle a delivery with a row without sending it. `reason` is as in `settle_new` if the message exists."""
         if is_there and reason != SKIP:
-            self.miss(seq, attempts, reason, now)
+            self.miss(seq, attempts, plain(reason), now)
             return
         self._settle(seq, DeliveryState.SKIPPED)
         if is_there:
@@ -209,7 +215,7 @@ class CursorState:
             self._filtered += 1
         elif self.ordering is not None and self.ordering.blocks:
             self.ordering.begin(entry)
-            self.miss(entry.seq, 0, reason, now)
+            self.miss(entry.seq, 0, plain(reason), now)
             return
         else:
             self.miss_range(entry.seq, entry.seq, reason, now)
@@ -232,20 +238,25 @@ class CursorState:
         self.dirty = True
 
     def miss(
-        self, seq: int, attempts: int, reason: str, now: int, *, before: DeliveryState = DeliveryState.PENDING
+        self, seq: int, attempts: int, cause: Cause, now: int, *, before: DeliveryState = DeliveryState.PENDING
     ) -> None:
         """Miss a delivery. A delivery of a replay leaves no row. `before` is as in `enter`."""
         if self._replay_clock is not None:
-            if reason in _EXPIRED:
+            if cause.reason in _EXPIRED:
                 self._expired += 1
             else:
                 self.missed += 1
             self._settle(seq, DeliveryState.MISSED, before)
             return
         was_passed = self.enter(seq, DeliveryState.MISSED, before)
-        self._put_row(DeliveryRow(seq, "missed", attempts, now, reason))
+        cause = told_apart(cause, self.causes)
+        if cause.has_text:
+            self.causes.add(cause.id)
+            # Stored each time: retention may have removed it.
+            self._causes.setdefault(cause.id, cause)
+        self._put_row(DeliveryRow(seq, "missed", attempts, now, cause.reason, cause=cause.id))
         self.missed += 1
-        self._count_missed(reason, now, 1)
+        self._count_missed(cause.reason, now, 1)
         if was_passed:
             self.retrying -= 1
         else:
@@ -262,7 +273,7 @@ class CursorState:
         for cut in batch.cuts:
             self._unmissed.append(cut.whole.seq_from)
             self._missed_ranges += [
-                MissedRange(first, last, cut.whole.reason, cut.whole.missed_at)
+                msgspec.structs.replace(cut.whole, seq_from=first, seq_to=last)
                 for first, last in subtract((cut.whole.seq_from, cut.whole.seq_to), cut.taken)
             ]
         before = dict.fromkeys(batch.apart, DeliveryState.MISSED)
@@ -308,6 +319,7 @@ class CursorState:
             delivery_rows=tuple(self._rows.values()),
             resolved=tuple(self._removed),
             missed_ranges=tuple(self._missed_ranges),
+            causes=tuple(self._causes.values()),
             new_misses=self._new_misses,
             unmissed=tuple(self._unmissed),
             redelivery=self._redelivery,
@@ -322,6 +334,7 @@ class CursorState:
         self._removed.clear()
         self._missed_ranges.clear()
         self._unmissed.clear()
+        self._causes.clear()
         self._new_misses = None
         self._redelivery = None
         self.dirty = self._remaining_details > 0
@@ -377,6 +390,10 @@ class CursorState:
     def _put_row(self, row: DeliveryRow) -> None:
         """Write the row of a delivery with the key that its message holds."""
         self.dirty = True
+        before = self._rows.get(row.seq)
+        if row.state == "missed" and row.cause is None and before is not None:
+            # Only the count of messages behind it has changed.
+            row = msgspec.structs.replace(row, cause=before.cause)
         self._rows[row.seq] = row if self.ordering is None else self.ordering.with_key(row)
         if row.state != "missed" or (self.ordering is not None and self.ordering.blocks):
             self._block_waiting(row.seq)

@@ -20,6 +20,7 @@ from discue.dispatch.lane.endpoint import InFlightAttempt
 from discue.dispatch.lane.owned_cursor import write_until_stored
 from discue.dispatch.lane.store_checks import StoreCheck
 from discue.domain.attempts import Outcome
+from discue.domain.causes import cause_of, told_apart
 from discue.domain.model import DisableReason
 from discue.domain.retry import Settlement, settle
 from discue.domain.window import Window
@@ -163,7 +164,7 @@ class Handover:
         if settlement.disable_listener and not self._has_disabled:
             self._has_disabled = True
             outcomes.disable(record, attempt.endpoint.config_version, "gone")
-        has_retry = settlement.state == "retry"
+        has_retry, is_missed = settlement.state == "retry", settlement.state == "missed"
         end = RequestEnd(
             stream=record.stream,
             sender=record.owner,
@@ -171,6 +172,7 @@ class Handover:
             due_at=settlement.due_at if has_retry else now,
             reason=settlement.reason,
             attempt=attempt_record(record, worker.row_ids.next(), attempt.seq, attempt.number, outcome=outcome),
+            cause=told_apart(cause_of(settlement.reason, outcome), record.causes) if is_missed else None,
             detail=outcomes.details.encode(record.organization, attempt.number, outcome, settlement.due_at),
             is_attempt=is_attempt,
         )

@@ -164,6 +164,7 @@ class Lane:
             has_inherited_requests=False,
             has_redeliveries=False,
             known=ListenerHealth(),
+            causes=frozenset(self.cursor.causes),
         )
 
     @property
@@ -538,7 +539,7 @@ class Lane:
         limits.throttle.on_failure()
         health_changed = limits.breaker.on_failure(attempt.seq, now)
         settlement = settle(attempt.number, outcome, attempt.policy, now, random=context.random())
-        self.cursor.fail(attempt.seq, attempt.number, settlement, now)
+        self.cursor.fail(attempt.seq, attempt.number, settlement, now, outcome=outcome)
         if limits.breaker.is_open:
             self.backlog.unread()
         elif limits.throttle.only_fails:

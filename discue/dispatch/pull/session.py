@@ -372,7 +372,7 @@ class PullSession:
         outcome = self._end_attempt(found, error, ended_at)
         policy = self._policy if found.entry is None else message_policy(self._policy, found.entry.extra)
         settlement = settle(found.attempts, outcome, policy, self._now, random=self._context.random())
-        self._cursor.fail(found.seq, found.attempts, settlement, self._now)
+        self._cursor.fail(found.seq, found.attempts, settlement, self._now, outcome=outcome)
         self._trace(found, settlement.state)
         return settlement
 

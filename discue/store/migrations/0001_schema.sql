@@ -569,7 +569,8 @@ CREATE INDEX cursor_queue ON cursor (organization, queue) WHERE queue IS NOT NUL
 -- The state of one delivery that is not simply settled: `retry`, `sending`, `ended`, `leased` or `missed`. `sender` is the
 -- session of the worker whose request is in flight. In an ordered queue, `blocked` counts the messages of the same key
 -- that the cursor has passed and that wait for this one. `redelivered_at` is when a missed delivery was last made due
--- again.
+-- again. `cause` is why a missed delivery is missed, and `missed_version` the version of the cursor when it became so: a
+-- redelivery has no part in what is missed after it was created.
 CREATE TABLE delivery (
     organization BIGINT NOT NULL,
     listener BIGINT NOT NULL,
@@ -585,6 +586,8 @@ CREATE TABLE delivery (
     blocked BIGINT NOT NULL DEFAULT 0,
     redelivered_at BIGINT,
     reason $text NOT NULL,
+    cause BIGINT,
+    missed_version BIGINT,
     PRIMARY KEY (organization, listener, stream, seq)
 ) $clustered;
 CREATE INDEX delivery_due ON delivery (organization, listener, stream, due_at, seq) WHERE state = 'retry';
@@ -598,6 +601,8 @@ CREATE INDEX delivery_open ON delivery (organization, listener, seq) WHERE state
 CREATE INDEX delivery_key ON delivery (organization, queue, key_hash, listener, stream, seq) WHERE key_hash IS NOT NULL;
 -- Missed deliveries of one reason among those of others.
 CREATE INDEX delivery_missed_reason ON delivery (organization, listener, reason, seq) WHERE state = 'missed';
+-- Missed deliveries of one cause, with what counts them.
+CREATE INDEX delivery_missed_cause ON delivery (organization, listener, cause, seq, due_at) WHERE state = 'missed';
 -- Deliveries that consumers hold, by the end of their leases.
 CREATE INDEX delivery_leased ON delivery (organization, listener, stream, due_at, seq) WHERE state = 'leased';
 -- Missed messages that hold their keys, in ordered queues with `on_missed: block`: they are kept until they are redelivered
@@ -614,10 +619,22 @@ CREATE TABLE missed_range (
     seq_to BIGINT NOT NULL,
     reason $text NOT NULL,
     missed_at BIGINT NOT NULL,
+    missed_version BIGINT,
     PRIMARY KEY (organization, listener, seq_from)
 ) $clustered;
 CREATE INDEX missed_range_at ON missed_range (missed_at);
 CREATE INDEX missed_range_message ON missed_range (organization, queue, seq_to, seq_from) WHERE queue IS NOT NULL;
+
+-- Causes of missed deliveries, with the response of the first one. Deliveries of other causes had no response.
+CREATE TABLE missed_cause (
+    organization BIGINT NOT NULL,
+    listener BIGINT NOT NULL,
+    cause BIGINT NOT NULL,
+    reason $text NOT NULL,
+    status BIGINT NOT NULL,
+    text $text NOT NULL,
+    PRIMARY KEY (organization, listener, cause)
+) $clustered;
 
 -- Deliveries that a listener has missed and that no event has reported yet: in all, and for each reason. `due_at` is
 -- when the next event may report them; `since` is when the first of them was missed.

@@ -13,6 +13,8 @@ from discue.dispatch.lane.cursor_state import CursorState, attempt_record
 from discue.dispatch.lane.ordering import Ordering, WaitingByKey
 from discue.dispatch.lane.states import DeliveryState
 from discue.dispatch.lane.store_checks import PUSH_STATES
+from discue.domain.attempts import Outcome
+from discue.domain.causes import MOST_CAUSES, cause_of, plain
 from discue.domain.messages import Entry
 from discue.domain.model import DeliveryOptions
 from discue.domain.retry import Settlement
@@ -49,6 +51,8 @@ RECORD = LaneRecord(
     config_version=1,
 )
 RETRY = Settlement("retry", NOON + 5_000, False, "failed")
+FAILED = Outcome(500, "status", "", 1, excerpt=b"no")
+CAUSE = cause_of("no_retry", FAILED)
 MISSED = Settlement("missed", 0, False, "no_retry")
 
 
@@ -57,6 +61,7 @@ def _retry(seq: int, attempts: int) -> DeliveryRow:
 
 
 UNCHANGED = {
+    "causes": (),
     "position": 10,
     "ahead": None,
     "acknowledged": 5,
@@ -87,12 +92,12 @@ def _acknowledge_retry(cursor: CursorState) -> None:
 
 def _fail(cursor: CursorState) -> None:
     cursor.enter(11, DeliveryState.IN_FLIGHT)
-    cursor.fail(11, 1, RETRY, NOON)
+    cursor.fail(11, 1, RETRY, NOON, outcome=FAILED)
 
 
 def _fail_again(cursor: CursorState) -> None:
     _retry_in_flight(cursor)
-    cursor.fail(5, 2, RETRY, NOON)
+    cursor.fail(5, 2, RETRY, NOON, outcome=FAILED)
 
 
 def _drop_due(cursor: CursorState) -> None:
@@ -107,9 +112,9 @@ def _miss_due(cursor: CursorState) -> None:
 
 def _fail_for_good(cursor: CursorState) -> None:
     _retry_in_flight(cursor)
-    cursor.fail(5, 12, MISSED, NOON)
+    cursor.fail(5, 12, MISSED, NOON, outcome=FAILED)
     cursor.enter(11, DeliveryState.IN_FLIGHT)
-    cursor.fail(11, 1, MISSED, NOON)
+    cursor.fail(11, 1, MISSED, NOON, outcome=FAILED)
 
 
 def _detach_and_acknowledge(cursor: CursorState) -> None:
@@ -157,9 +162,10 @@ def _miss_ranges(cursor: CursorState) -> None:
             _fail_for_good,
             {
                 "delivery_rows": (
-                    DeliveryRow(5, "missed", 12, NOON, "no_retry"),
-                    DeliveryRow(11, "missed", 1, NOON, "no_retry"),
+                    DeliveryRow(5, "missed", 12, NOON, "no_retry", cause=CAUSE.id),
+                    DeliveryRow(11, "missed", 1, NOON, "no_retry", cause=CAUSE.id),
                 ),
+                "causes": (CAUSE,),
                 "position": 11,
                 "retrying": 1,
                 "missed": 3,
@@ -190,7 +196,11 @@ def _miss_ranges(cursor: CursorState) -> None:
         pytest.param(_drop_due, {"resolved": (5,), "retrying": 1}, id="deleted retry has no row"),
         pytest.param(
             _miss_due,
-            {"delivery_rows": (DeliveryRow(5, "missed", 3, NOON, "too_old"),), "retrying": 1, "missed": 2},
+            {
+                "delivery_rows": (DeliveryRow(5, "missed", 3, NOON, "too_old", cause=plain("too_old").id),),
+                "retrying": 1,
+                "missed": 2,
+            },
             id="retry that is too old is missed",
         ),
     ],
@@ -266,3 +276,14 @@ def test_delivery_refuses_a_transition_outside_the_table() -> None:
     cursor = CursorState(RECORD)
     with pytest.raises(ValueError, match="no transition"):
         cursor.acknowledge(11, NOON)
+
+
+def test_listener_that_answers_differently_each_time_has_a_bounded_number_of_causes() -> None:
+    cursor = CursorState(RECORD)
+    for seq in range(11, 11 + MOST_CAUSES + 20):
+        cursor.enter(seq, DeliveryState.IN_FLIGHT)
+        cursor.fail(seq, 1, MISSED, NOON, outcome=Outcome(500, "status", "", 1, excerpt=b"x" * (seq - 10)))
+    settle = cursor.take()
+    assert len(settle.causes) == MOST_CAUSES
+    assert {row.cause for row in settle.delivery_rows[-20:]} == {plain("no_retry").id}
+    assert cursor.take().causes == ()

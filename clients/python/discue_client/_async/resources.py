@@ -797,6 +797,7 @@ class AsyncMissed:
         | None = None,
         queue: str | None = None,
         listener: str | None = None,
+        group: str | None = None,
         limit: int | None = None,
     ) -> AsyncPages[models.MissedMessage]:
         """List the missed messages of all listeners. By listener, the newest first, and for each listener from its
@@ -811,9 +812,23 @@ class AsyncMissed:
             "reason": reason,
             "queue": queue,
             "listener": listener,
+            "group": group,
         }
         return AsyncPages(
             self._requester, path, query, page_type=models.MissedMessagesResponse, items="missed", limit=limit
+        )
+
+    def groups(
+        self, *, queue: str | None = None, listener: str | None = None, limit: int | None = None
+    ) -> AsyncPages[models.MissedGroup]:
+        """List the groups of missed messages. A group has the messages that a listener missed for one reason,
+        after responses with one status that differ at most in numbers, ids, times and addresses. `after` and
+        `before` are ids of groups. Groups can change their places.
+        """
+        path = path_of("missed", "groups")
+        query = {"queue": queue, "listener": listener}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.MissedGroupsResponse, items="groups", limit=limit
         )
 
 

@@ -779,6 +779,7 @@ class Missed:
         | None = None,
         queue: str | None = None,
         listener: str | None = None,
+        group: str | None = None,
         limit: int | None = None,
     ) -> Pages[models.MissedMessage]:
         """List the missed messages of all listeners. By listener, the newest first, and for each listener from its
@@ -793,8 +794,20 @@ class Missed:
             "reason": reason,
             "queue": queue,
             "listener": listener,
+            "group": group,
         }
         return Pages(self._requester, path, query, page_type=models.MissedMessagesResponse, items="missed", limit=limit)
+
+    def groups(
+        self, *, queue: str | None = None, listener: str | None = None, limit: int | None = None
+    ) -> Pages[models.MissedGroup]:
+        """List the groups of missed messages. A group has the messages that a listener missed for one reason,
+        after responses with one status that differ at most in numbers, ids, times and addresses. `after` and
+        `before` are ids of groups. Groups can change their places.
+        """
+        path = path_of("missed", "groups")
+        query = {"queue": queue, "listener": listener}
+        return Pages(self._requester, path, query, page_type=models.MissedGroupsResponse, items="groups", limit=limit)
 
 
 class Organizations:

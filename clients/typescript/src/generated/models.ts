@@ -1040,6 +1040,33 @@ export interface MissedFilterBody {
   created_before?: number | null | undefined;
 }
 
+/** The messages that a listener missed for the same cause. */
+export interface MissedGroup {
+  /** The id of the group. */
+  id: string;
+  /** The queue. */
+  queue: Reference;
+  /** The listener. */
+  listener: Reference;
+  /** Why they were missed. */
+  reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
+  /** HTTP status of the last response; 0: none. */
+  status: number;
+  /**
+   * The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes beyond
+   * 100 of the listener. The listener chose it: escape it in pages.
+   */
+  text: string;
+  /** Number of messages. Deleted messages may count. */
+  count: number;
+  /** When the first one was missed, in milliseconds since the epoch. */
+  first_at: number;
+  /** When the last one was missed, in milliseconds since the epoch. */
+  last_at: number;
+  /** The ids of up to five messages, newest first. */
+  sample: readonly string[];
+}
+
 /** A message that a listener missed. */
 export interface MissedMessage {
   /** The id of the message. */

@@ -49,6 +49,7 @@ import type {
   MessageChangeBody,
   MessageResponse,
   MessagesResponse,
+  MissedGroup,
   MissedMessage,
   NewChannel,
   NewDomain,
@@ -535,10 +536,22 @@ export class Missed {
    * without one.
    */
   list(
-    query: { created_after?: number | undefined; created_before?: number | undefined; reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform" | undefined; queue?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
+    query: { created_after?: number | undefined; created_before?: number | undefined; reason?: "attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform" | undefined; queue?: string | undefined; listener?: string | undefined; group?: string | undefined; limit?: number | undefined } = {},
     options: RequestOptions = {},
   ): Pages<MissedMessage> {
     return new Pages(this.#requester, { path: pathOf("missed"), items: "missed", query, options });
+  }
+
+  /**
+   * List the groups of missed messages. A group has the messages that a listener missed for one reason, after
+   * responses with one status that differ at most in numbers, ids, times and addresses. `after` and `before` are
+   * ids of groups. Groups can change their places.
+   */
+  groups(
+    query: { queue?: string | undefined; listener?: string | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<MissedGroup> {
+    return new Pages(this.#requester, { path: pathOf("missed", "groups"), items: "groups", query, options });
   }
 }
 
