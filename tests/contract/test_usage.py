@@ -71,7 +71,7 @@ def test_attempts_are_counted_and_are_events_of_their_messages(owner: Caller, re
 
 @covers(*(f"events.md: {name}_added, _updated, _deleted" for name in ("api_key", "queue", "listener", "organization")))
 @covers("events.md# The resource", "events.md: message_added", "events.md: domain_added, … user_added, …")
-@covers("events.md: topic_added, … channel_added, …")
+@covers("events.md: topic_added, … channel_added, …", "events.md: event_type_added, … source_added, …")
 def test_events_are_listed_newest_first(owner: Caller) -> None:
     queue = owner.create("/queues", alias="orders")
     listener = owner.create(f"/queues/{queue['id']}/listeners", **NOWHERE)
@@ -81,6 +81,8 @@ def test_events_are_listed_newest_first(owner: Caller) -> None:
     user = owner.create("/users", email="ada@example.com", role="viewer")
     topic = owner.create("/topics")
     channel = owner.create(f"/topics/{topic['id']}/channels", queue_id=queue["id"])
+    event_type = owner.create("/event_types", type=fresh("type"))
+    source = owner.create("/sources", provider="github", queue_id=queue["id"], secrets=["secret"])
     owner.delete(f"/queues/{queue['id']}/listeners/{listener['id']}")
     events = owner.get("/events?limit=1000")["events"]
     by_type = {event["type"]: event for event in events}
@@ -93,6 +95,8 @@ def test_events_are_listed_newest_first(owner: Caller) -> None:
         ("user", user),
         ("topic", topic),
         ("channel", channel),
+        ("event_type", {**event_type, "name": event_type["type"]}),
+        ("source", source),
     ):
         event = by_type[f"{name}_added"]
         if name != "api_key":
