@@ -1,5 +1,6 @@
 """`POST /in/{source_id}`: receives the webhooks of other services. Needs no API key, because requests are signed."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -24,7 +25,8 @@ from discue.store import organizations, sources, tallies
 from discue.store.engine import Transaction
 from discue.store.time_slice import on_thread_if_large
 
-_SECRET_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+_names_secret: Final = re.compile("auth|cookie|key|password|secret|token").search
+"""Whether a header may be a credential, by its name. GitLab and others send their secret itself: `X-Gitlab-Token`."""
 _KEPT_CHARACTERS: Final = 2_048
 """Characters of the headers of a refused request that are kept."""
 
@@ -136,7 +138,7 @@ def _kept(lines: tuple[tuple[str, str], ...]) -> Headers:
     kept, left = [], _KEPT_CHARACTERS
     for name, value in lines:
         left -= len(name)
-        if left > 0 and name not in _SECRET_HEADERS:
+        if left > 0 and _names_secret(name) is None:
             kept.append((name, value[:left]))
             left -= len(value)
     return tuple(kept)

@@ -162,6 +162,17 @@ def test_refused_requests_are_counted_and_kept_without_bodies(cast: Cast, provid
     assert send(provider, source, signed()).json()["repeated"] is False
 
 
+@pytest.mark.parametrize(
+    "name", ["Authorization", "Cookie", "Proxy-Authorization", "X-API-KEY", "X-Gitlab-Token", "X-Webhook-Secret"]
+)
+def test_credentials_in_headers_of_refused_requests_are_not_kept(cast: Cast, provider: httpx.Client, name: str) -> None:
+    source = create(cast)
+    send(provider, source, {name: "credential", "x-hub-signature-256": "sha256=1"})
+    [refused] = refusals(cast, source)
+    assert name.lower() not in refused["headers"]
+    assert "x-hub-signature-256" in refused["headers"]
+
+
 def test_secrets_are_rotated_without_refusals(cast: Cast, provider: httpx.Client) -> None:
     source = create(cast, secrets=[SECRET, NEXT])
     for number, secret in enumerate((SECRET, NEXT)):
