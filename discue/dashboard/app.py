@@ -19,6 +19,7 @@ from discue.dashboard.exchange import (
 from discue.dashboard.forms import fields_of, next_path, safe_path
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.live import LiveStreams
+from discue.dashboard.missed_mark import MissedMark
 from discue.dashboard.render import bare_response, render
 from discue.dashboard.sign_in import SIGN_IN
 from discue.dashboard.steps import PageSteps, problem_page, read_form, requested_act
@@ -66,6 +67,7 @@ class Dashboard:
         self._steps = PageSteps(services, *(own if has_own_port else shared), api_url=api_url)
         self._control = services.control
         self.streams = LiveStreams(services, inbox)
+        self._missed = MissedMark(self._control)
         self._routes = {route.path: route for route in routes}
 
     async def respond(self, visit: Visit) -> bytes:
@@ -123,6 +125,9 @@ class Dashboard:
             visit.principal.require(written, "write", *ids)
         if route.grants_access and uses_form and confirmation.is_needed(visit):
             return await confirmation.ask_before(visit, form_bytes=route.form_bytes)
+        # The page after a form shows its effect: `done` is in the link to it.
+        is_fresh = "done" in visit.query
+        visit.missed = await self._missed.text(visit.principal, visit.now, is_fresh=is_fresh)
         return await self._steps.page(route, visit, act, fields=form_fields, render=lambda page: render(page, visit))
 
     async def _live(self, visit: Visit) -> PageResponse:

@@ -120,6 +120,8 @@ class Visit(Request):
         """The reason why the form was not accepted."""
         self.wrong: list[DiscueError] = []
         """Errors in the query. The page is shown with them, and without what the query asks for."""
+        self.missed = ""
+        """The mark at *Missed* in the navigation: the number of missed messages."""
         self.theme = theme_of(self.headers)
         self.installed_inbox: Inbox | None = None
         """The inbox of `discue dev`, for any organization; None for other services."""

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from discue.dashboard import missed_mark
 from discue.dashboard.portal import tables
 from discue.dashboard.portal.rules import PortalGrant, PortalSession, PortalTheme
 from discue.dashboard.users import identity_table, second_factor_table, session_table
@@ -224,6 +225,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await _lock_out(tx)
     await _sign_in(tx)
     await _portal(tx)
+    await _show_pages(tx)
     await _verify(tx)
     await _go_by_channels(tx, queue)
     await tallies.take_budgets(tx, [tallies.BudgetRequest(OURS, row_id(1), 29_000_000, 5, 100, returned=2)])
@@ -373,6 +375,11 @@ async def _lock_out(tx: Transaction) -> None:
     await lockouts.of_name(tx, subject.kind, subject.name, 10)
     await lockouts.of_address(tx, subject.address, 10)
     await lockouts.release(tx, subject)
+
+
+async def _show_pages(tx: Transaction) -> None:
+    """Run the statements that only pages of the dashboard make."""
+    await missed_mark.count(tx, OURS)
 
 
 async def _portal(tx: Transaction) -> None:

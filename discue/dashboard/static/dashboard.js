@@ -163,6 +163,7 @@ async function refresh() {
         const notice = main.querySelector(".note.good");
         if (notice) fresh.prepend(notice.cloneNode(true));
         morph(main, fresh);
+        morph(document.querySelector(".side nav"), page.querySelector(".side nav"));
         row?.classList.add("at");
         for (const each of main.querySelectorAll("[data-copy],[data-all]")) each.hidden = false;
         showCount();
