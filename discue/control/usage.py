@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import msgspec
 
@@ -171,7 +171,7 @@ async def page_of_events(control: ControlContext, principal: Principal, selectio
 
 
 async def list_of_events(
-    control: ControlContext, principal: Principal, selection: Selection, *, has_messages: bool = True
+    control: ControlContext, principal: Principal, selection: Selection, *, has_messages: bool = True, author: str = ""
 ) -> Listing[UsageEvent]:
     """Return a page of the events that the caller may read, newest first: of the control plane, or also of messages.
 
@@ -184,8 +184,10 @@ async def list_of_events(
         organization=principal.organization,
         after=_oldest(selection.created_after, control.clock.now()),
         limit=0,
-        topic=cast("EventTopic", selection.topic),
+        topic=selection.topic,
+        author=author,
         has_messages=has_messages,
+        below=ABOVE_EVERY_ID if selection.created_before is None else last_id_of(selection.created_before - 1),
         only=principal.targets_of("events", "read"),
     )
     found = await control.store.search(lambda tx: browse_matching(tx, _Events(query), selection, _ONE_STEP))
@@ -211,7 +213,7 @@ class _Events:
         return public_id, public_id
 
     async def scan(self, tx: Transaction, part: Part, wanted: int) -> ScanStep[tuple[str, UsageEvent]]:
-        after, below = part.within((self._query.after, ABOVE_EVERY_ID)).span
+        after, below = part.within((self._query.after, self._query.below)).span
         oldest_first = not part.newest_first
         query = msgspec.structs.replace(self._query, after=after, below=below, limit=wanted, oldest_first=oldest_first)
         found = await events.find(tx, query)

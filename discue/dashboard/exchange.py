@@ -62,8 +62,12 @@ def problem_response(request: Request, error: DiscueError, origin: str) -> PageR
 
 
 def plain_response(content: bytes, name: str) -> PageResponse:
-    """Return data as text that browsers show, and never take for a page or a script: others chose what it is."""
-    shown = [("content-type", "text/plain; charset=utf-8"), ("content-disposition", f'inline; filename="{name}.txt"')]
+    """Return data as text that browsers show, or as a CSV file that they save if `name` ends like one.
+
+    Browsers never take it for a page or a script: others chose what it is.
+    """
+    kind, place = ("csv", "attachment") if name.endswith(".csv") else ("plain", "inline")
+    shown = [("content-type", f"text/{kind}; charset=utf-8"), ("content-disposition", f'{place}; filename="{name}"')]
     return PageResponse(200, [*shown, _NOT_STORED, *SECURITY_HEADERS], content)
 
 

@@ -18,10 +18,10 @@ _ORGANIZATIONS: Final = 1_000
 _COUNT: Final = f"""
     SELECT (SELECT count(*) FROM (
             SELECT seq FROM delivery WHERE organization = $1 AND state = 'missed' AND stream + 0 = 0
-            ORDER BY listener, seq LIMIT {MOST + 1}) AS single)
+            ORDER BY listener, seq LIMIT {MOST + 1}) AS looked_at)
         + CAST((SELECT coalesce(sum(seq_to - seq_from + 1), 0) FROM (
             SELECT seq_from, seq_to FROM missed_range WHERE organization = $1
-            ORDER BY listener, seq_from LIMIT {MOST + 1}) AS ranges) AS BIGINT)"""
+            ORDER BY listener, seq_from LIMIT {MOST + 1}) AS looked_at) AS BIGINT)"""
 
 
 async def count(tx: Transaction, organization: int) -> int:

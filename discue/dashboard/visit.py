@@ -201,11 +201,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Data to show as plain text, outside of any page."""
+    """Data to show as plain text, outside of any page, or to save as a CSV file."""
 
     content: bytes
     name: str
-    """The name of the file if it is saved, without the ending."""
+    """The name of the file if it is saved. The ending `.csv` decides that it is."""
 
 
 @dataclass(frozen=True, slots=True)

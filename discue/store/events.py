@@ -5,7 +5,7 @@ it was published: so publishing and delivery write no additional rows.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -90,7 +90,6 @@ async def record(
 EventTopic = Literal["all", "api_keys", "listeners", "messages", "queues"]
 
 _SUBJECTS: Final = {"api_keys": "api_key", "listeners": "listener", "queues": "queue"}
-_VERBS: Final = ("added", "updated", "deleted")
 
 _ROWS_A_STEP: Final = 100
 _PASSED: Final = 4_500
@@ -149,7 +148,8 @@ class EventQuery(msgspec.Struct, frozen=True):
     after: str
     """Only events with larger ids."""
     limit: int
-    topic: EventTopic = "all"
+    topic: str = "all"
+    """An `EventTopic`; for pages, also the subject of an event, such as `domain` or `lockout`."""
     only: Collection[str] | None = None
     """Only events of these resources, by public ids; None: of all."""
     oldest_first: bool = False
@@ -158,6 +158,8 @@ class EventQuery(msgspec.Struct, frozen=True):
     """Only events with smaller ids."""
     has_messages: bool = True
     """Whether messages that were added and published are among all events."""
+    author: str = ""
+    """Only changes by the user or the API key with this public id; empty for all."""
 
 
 class EventBatch(NamedTuple):
@@ -232,12 +234,13 @@ async def _scan(tx: Transaction, line: _Line, wanted: EventQuery) -> EventBatch:
 def _recorded(wanted: EventQuery) -> list[_Line]:
     if wanted.topic == "messages":
         return []
-    subject = _SUBJECTS.get(wanted.topic)
-    kinds = None if subject is None else sorted(f"{subject}_{verb}" for verb in _VERBS)
+    subject = _SUBJECTS.get(wanted.topic, wanted.topic)
+    every = sorted(get_args(EventKind))
+    kinds = None if subject == "all" else [each for each in every if subject in (each, each.rpartition("_")[0])]
 
     def event(row: Row) -> UsageEvent | None:
         row_id, kind, client, ref, name, user, changes = row
-        if kinds is not None and kind not in kinds:
+        if (kinds is not None and kind not in kinds) or wanted.author not in ("", client, user):
             return None
         subject = kind.rpartition("_")[0] or kind
         names = tuple(changes.split(",")) if changes else ()

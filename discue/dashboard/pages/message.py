@@ -161,13 +161,13 @@ async def message_of(visit: Visit, public_id: str) -> StoredMessage:
 
 async def show_data(visit: Visit) -> Download:
     message = await message_of(visit, visit.ids[1])
-    return Download(message.body or b"", message.id)
+    return Download(message.body or b"", f"{message.id}.txt")
 
 
 async def show_response(visit: Visit) -> Download:
     made = await messages.get_attempt(visit.control, visit.principal, visit.ids[:2], visit.ids[2], of_listener=True)
     detail = require_found(made.detail)
-    return Download(detail.body, made.attempt.id)
+    return Download(detail.body, f"{made.attempt.id}.txt")
 
 
 DATA: Final = "/queues/{id}/messages/{id}/data"
