@@ -14,6 +14,7 @@ from discue.api.route import Route
 from discue.backup.create import plan_of
 from discue.backup.schedule import BackupSchedule
 from discue.control.context import ControlContext
+from discue.dashboard import history
 from discue.dashboard.app import Dashboard
 from discue.dashboard.inbox import Inbox
 from discue.dashboard.pages import ROUTES as PAGES
@@ -47,7 +48,13 @@ def edge(*, routes: Sequence[Route] = (), inbox: Inbox | None = None) -> Edge:
     return Edge(
         partial(_applications, routes=routes, inbox=inbox),
         _backups,
-        (session_table.delete_ended, session_table.delete_expired_codes, portal_tables.delete_ended),
+        (
+            session_table.delete_ended,
+            session_table.delete_expired_codes,
+            portal_tables.delete_ended,
+            history.move_old,
+            history.delete_old,
+        ),
     )
 
 

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import ceil
 from typing import Final
+from urllib.parse import urlencode
 
 from discue.control.activity import Activity
+from discue.dashboard.fields import typed
 from discue.domain.attempts import StoredAttempt
 
-HALF_HOUR: Final = 6
-"""Periods of five minutes in a column of a day."""
-
-_LABELLED_MS: Final = 4 * 3_600_000
 _COUNTED: Final = ("published", "acknowledged", "failed")
 _GAP: Final = 0.25
 _LOWEST: Final = 1.0
 _FIGURES: Final = (1, 2, 5)
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Column:
     """A column of a chart: the attempts of some minutes, those that failed on top."""
 
     started_at: int
+    ended_at: int
     x: float
     width: float
     good: float
@@ -32,6 +33,11 @@ class Column:
     acknowledged: int
     failed: int
 
+    @property
+    def query(self) -> str:
+        """The query of the list with its attempts."""
+        return "?" + urlencode({"since": typed(self.started_at), "until": typed(self.ended_at)})
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -39,15 +45,19 @@ class Columns:
     top: int
     labels: Sequence[tuple[float, int]]
     """Times below the columns, with their places."""
+    has_days: bool
+    """Whether the times are days."""
 
     @property
     def is_empty(self) -> bool:
         return not any(each.acknowledged or each.failed for each in self.columns)
 
 
-def columns(activity: Sequence[Activity], together: int) -> Columns:
-    """Return the chart of attempts. Each column has `together` periods, and begins at a multiple of their length."""
-    length = (activity[1].started_at - activity[0].started_at) * together
+def columns(activity: Sequence[Activity], length: int, labelled: int) -> Columns:
+    """Return the chart of attempts. A column begins at a multiple of its length, a labelled one at one of `labelled`.
+
+    Both are in milliseconds.
+    """
     groups = [list(group) for _, group in groupby(activity, key=lambda each: each.started_at // length)]
     top = round_up(max([1, *(sum(each.acknowledged + each.failed for each in group) for group in groups)]))
     step = 100 / len(groups)
@@ -55,9 +65,10 @@ def columns(activity: Sequence[Activity], together: int) -> Columns:
     for index, group in enumerate(groups):
         published, good, bad = (sum(getattr(each, name) for each in group) for name in _COUNTED)
         place = (round(index * step, 3), round(step * (1 - _GAP), 3), _height(good, top), _height(bad, top))
-        shown.append(Column(group[0].started_at, *place, published, good, bad))
-    labels = [(each.x, each.started_at) for each in shown if each.started_at % _LABELLED_MS == 0]
-    return Columns(shown, top, labels)
+        begin = group[0].started_at
+        shown.append(Column(begin, begin - begin % length + length, *place, published, good, bad))
+    labels = [(each.x, each.started_at) for each in shown if each.started_at % labelled == 0]
+    return Columns(shown, top, labels, has_days=labelled >= _DAY_MS)
 
 
 def round_up(value: int) -> int:
@@ -97,3 +108,12 @@ def sparkline(attempts: Sequence[StoredAttempt]) -> Sequence[Spike]:
         )
         for index, each in enumerate(shown)
     ]
+
+
+def percentiles(attempts: Sequence[StoredAttempt]) -> tuple[int, int] | None:
+    """Return p50 and p95 of the durations of attempts, in milliseconds; None if the user may see none of them."""
+    durations = sorted(each.duration_ms for each in attempts if not each.withheld)
+    if not durations:
+        return None
+    p50, p95 = (durations[ceil(len(durations) * share / 100) - 1] for share in (50, 95))
+    return p50, p95

@@ -104,6 +104,11 @@ def hour(instant: int) -> str:
     return f"{datetime.fromtimestamp(instant // _SECOND, UTC):%H:%M}"
 
 
+def day(instant: int) -> str:
+    """Return the day of a time, in UTC, for the axis of a chart of several days."""
+    return f"{datetime.fromtimestamp(instant // _SECOND, UTC):%d %b}"
+
+
 def outcome(made: StoredAttempt) -> str:
     """Return the outcome of an attempt: the status and its phrase, or the cause if there is no status."""
     if not made.status:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from discue.control import search
+from discue.dashboard.fields import instant_of
 from discue.dashboard.visit import PER_PAGE, Visit
 from discue.domain.errors import BadRequest, Fault, Unprocessable, invalid
 from discue.domain.ids import is_public_id
@@ -56,6 +57,17 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
     if position is not None:
         chosen[position] = given[position]
     return msgspec.structs.replace(Selection(per_page=per_page), is_linked=True, **chosen)
+
+
+def between(visit: Visit, selection: Selection) -> Selection:
+    """Return a selection with the interval of `since` and `until` in the query. Wrong times are noted."""
+    for name in ("since", "until"):
+        if text := visit.query.get(name, "").strip():
+            with noting_faults(visit):
+                at = instant_of(text, f"/{name}")
+                bound = {"created_after": at - 1} if name == "since" else {"created_before": at}
+                selection = msgspec.structs.replace(selection, **bound)
+    return selection
 
 
 @contextmanager

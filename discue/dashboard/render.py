@@ -32,6 +32,7 @@ TEMPLATES.filters.update(
     duration=formats.duration,
     clock=formats.clock,
     hour=formats.hour,
+    day=formats.day,
     utc=formats.utc,
     sentence=formats.sentence,
     worded=formats.worded,

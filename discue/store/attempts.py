@@ -165,8 +165,14 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
     An index has the failures. Other attempts are searched among those of the whole organization: an index that every
     delivery had to update would cost more than the rest of its record.
     """
-    found = await browse_matching(tx, _OfListener(listener, selection), selection, _LIMITS)
+    found = await browse_matching(tx, _AttemptScan(listener.organization, listener, selection), selection, _LIMITS)
     return found.with_items(row.shown(listener.public_id, row.of or "") for row in found.items)
+
+
+async def of_organization(tx: Transaction, organization: int, selection: Selection) -> Listing[StoredAttempt]:
+    """List the attempts to all listeners like `of_listener`. The ids of listeners are left out."""
+    found = await browse_matching(tx, _AttemptScan(organization, None, selection), selection, _LIMITS)
+    return found.with_items(row.shown("", row.of or "") for row in found.items)
 
 
 async def get(tx: Transaction, organization: int, public_id: str, of: StoredMessage | Listener) -> StoredAttempt | None:
@@ -250,17 +256,20 @@ async def _locate(_: Transaction, public_id: str) -> Span:
     return key, key
 
 
-class _OfListener:
-    """A scan of attempts for those of one listener that pass the filters."""
+class _AttemptScan:
+    """A scan of attempts for those that pass the filters: of one listener, or with None of all."""
 
-    def __init__(self, listener: Listener, selection: Selection) -> None:
-        self._organization, self._listener = listener.organization, listener.id
+    def __init__(self, organization: int, listener: Listener | None, selection: Selection) -> None:
+        self._organization, self._listener = organization, 0 if listener is None else listener.id
         self._within = _span(listener, selection)
         self.locate = _locate
         is_no_success = selection.status is not None and not selection.status.startswith("2")
         is_failed = selection.outcome == "failed" or is_no_success
-        self._scanned = _IS_FAILED if is_failed else _IS_ANY
-        self._matching = _IS_FAILED if is_failed else _IS_OF_LISTENER
+        self._scanned, self._matching = _IS_ANY, _IS_ANY if listener is None else _IS_OF_LISTENER
+        if is_failed and listener is not None:
+            self._scanned = self._matching = _IS_FAILED
+        elif is_failed:
+            self._matching += " AND a.error <> ''"
         self._values: tuple[Value, ...] = ()
         if selection.outcome == "acknowledged":
             self._matching += " AND a.error = ''"
@@ -279,9 +288,9 @@ class _OfListener:
         return ScanStep(found, last, "" if last is None else event_id_of(last))
 
 
-def _span(listener: Listener, selection: Selection) -> Span:
+def _span(listener: Listener | None, selection: Selection) -> Span:
     """Return the row ids that attempts of the listener can have. None is older than it, except by clock skew."""
-    low, high = listener.id - row_id_at(CLOCKS_APART_MS), LARGEST
+    low, high = 0 if listener is None else listener.id - row_id_at(CLOCKS_APART_MS), LARGEST
     if selection.created_after is not None:
         low = max(low, nearest_row_id(selection.created_after + 1) - 1)
     if selection.created_before is not None:

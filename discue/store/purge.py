@@ -90,6 +90,7 @@ _OF_LISTENER: Final = (
     ("missed_range", "seq_from", ROWS_A_STEP),
     ("missed_cause", "cause", ROWS_A_STEP),
     ("listener_tally", "period", ROWS_A_STEP),
+    ("listener_history", "period", ROWS_A_STEP),
     ("redelivery", "id", ROWS_A_STEP),
     ("replay", "id", ROWS_A_STEP),
     ("attempt_detail", "id", DETAILS_A_STEP),
@@ -126,6 +127,7 @@ _OF_ORGANIZATION: Final = (
     ("allowance", "caller, minute"),
     ("replay_slot", "number"),
     ("tally", "period, kind, slot"),
+    ("listener_history", "listener, period"),
 )
 """Tables with rows of an organization, other than those of its queues."""
 

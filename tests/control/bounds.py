@@ -80,6 +80,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "attempt_detail": Bound(setting="attempt_details_bytes_per_hour"),
     # Counts and events
     "tally": Bound(of="organization"),
+    "listener_history": Bound(of="listener"),
     "listener_tally": Bound(of="listener"),
     "event": Bound(("creations_a_day", "api_keys", "users", "portal_sessions"), most=MOST_A_PERIOD),
 }

@@ -36,7 +36,7 @@ _LISTS = (
 )
 """The pages with a list."""
 _QUERIES = {
-    "listener": ["outcome=failed", "status=4xx", "outcome=acknowledged", "status=200"],
+    "listener": ["outcome=failed", "status=4xx", "outcome=acknowledged", "status=200", "range=30d"],
     "listener-missed": ["reason=too_old", "reason=final_status"],
     "missed": [
         *("listener=tax-report", "listener=tax-report&reason=too_old", "reason=too_old", "reason=final_status"),

@@ -10,7 +10,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from discue.dashboard import missed_mark
+from discue.dashboard import history, missed_mark
+from discue.dashboard.pages.attempts import listeners_of
 from discue.dashboard.portal import tables
 from discue.dashboard.portal.rules import PortalGrant, PortalSession, PortalTheme
 from discue.dashboard.users import identity_table, second_factor_table, session_table
@@ -380,6 +381,10 @@ async def _lock_out(tx: Transaction) -> None:
 async def _show_pages(tx: Transaction) -> None:
     """Run the statements that only pages of the dashboard make."""
     await missed_mark.count(tx, OURS)
+    await history.read(tx, OURS, 1, range(1, 2))
+    found = await attempts.of_organization(tx, OURS, FIRST_PAGE)
+    await attempts.of_organization(tx, OURS, Selection(outcome="failed", status="5xx"))
+    await listeners_of(tx, OURS, found.items)
 
 
 async def _portal(tx: Transaction) -> None:
@@ -509,6 +514,8 @@ async def _pull(tx: Transaction, queue: Queue, listener: Listener) -> None:
     await tallies.of_listener(tx, OURS, listener.id, 5)
     await tallies.sums_of_listeners(tx, OURS, [listener.id, 3], 5)
     await tallies.delete_old_of_listeners(tx, 5)
+    await history.move_old(tx, NOON)
+    await history.delete_old(tx, NOON)
     await tx.execute("UPDATE cursor SET owner = NULL WHERE organization = $1 AND listener = $2", *key[:2])
 
 
@@ -680,6 +687,9 @@ _MANY_ROWS = (
     FROM generate_series(1, 20) o, generate_series(1, 1000) e""",
     """INSERT INTO listener_tally (organization, listener, period, acknowledged, failed, missed)
     SELECT organization, id, s, 1, 1, 1
+    FROM queue, generate_series(1, 20) s WHERE id <= 100""",
+    """INSERT INTO listener_history (organization, listener, period, acknowledged, failed)
+    SELECT organization, id, s, 1, 1
     FROM queue, generate_series(1, 20) s WHERE id <= 100""",
     """INSERT INTO lockout (subject, kind, name, address, failed_at, locks, locked_until, updated_at)
     SELECT s, 'api_key', 'k' || s % 10000, 'a' || s / 2, '[]', 0, s, s FROM generate_series(1, 20000) s""",

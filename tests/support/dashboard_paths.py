@@ -11,6 +11,8 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
     schedule, topic = f"{queue}/schedules/{shop.schedule}", f"/topics/{shop.topic}"
     return {
         "overview": "",
+        "overview-long": "?range=30d",
+        "attempts": "/attempts",
         "missed": "/missed",
         "missed-selected": f"/missed/redeliver?pick-{shop.queue}.{shop.listeners['tax-report']}.{shop.messages[3]}=on",
         "listeners-selected": f"/listeners/disable?pick-{shop.queue}.{shop.listeners['crm-sync']}=on",

@@ -4,6 +4,7 @@ from typing import Final
 
 from discue.dashboard.pages import (
     account,
+    attempts,
     domains,
     event_types,
     events,
@@ -30,6 +31,7 @@ from discue.dashboard.visit import PageRoute
 
 ROUTES: Final[tuple[PageRoute, ...]] = (
     *overview.ROUTES,
+    *attempts.ROUTES,
     *missed.ROUTES,
     *queues.ROUTES,
     *queue_forms.ROUTES,

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from discue.control import usage
 from discue.control.usage import EventNames
-from discue.dashboard.fields import instant_of
-from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
+from discue.dashboard.listing import NO_ROWS, between, noting_faults, selection_of, shown
 from discue.dashboard.visit import Download, Page, PageRoute, Visit
 from discue.domain.clock import rfc3339
 from discue.domain.errors import invalid
@@ -100,19 +99,13 @@ async def _selected(visit: Visit, per_page: int) -> tuple[Selection, str]:
     """Return the selection of the query, and the id of the author; "" for all. Faults are noted in `visit.wrong`."""
     given = {name: visit.query[name].strip() for name in _FILTERS if visit.query.get(name, "").strip()}
     selection, author = replace(selection_of(visit, per_page=per_page), topic=given.get("kind", "all")), ""
-    # Only without filters, the list ends after a day: what they select may be older.
-    created_after = 0 if given else None
     with noting_faults(visit):
         if selection.topic not in ("all", *_KINDS):
             raise invalid("/kind", f"must be one of {', '.join(_KINDS)}")
     with noting_faults(visit):
         author = await _author(visit, given["by"]) if "by" in given else ""
-    with noting_faults(visit):
-        created_after = instant_of(given["since"], "/since") - 1 if "since" in given else created_after
-    with noting_faults(visit):
-        created_before = instant_of(given["until"], "/until") if "until" in given else None
-        selection = replace(selection, created_after=created_after, created_before=created_before)
-    return selection, author
+    # Only without filters, the list ends after a day: what they select may be older.
+    return between(visit, replace(selection, created_after=0 if given else None)), author
 
 
 async def _author(visit: Visit, given: str) -> str:

@@ -11,9 +11,10 @@ from discue.control.activity import PERIODS_AN_HOUR, Activity, ListenerPeriod, r
 from discue.control.jobs import REDELIVERIES, REPLAYS
 from discue.control.listener_fields import LEASED_FOR_SECONDS, ListenerFields
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.charts import HALF_HOUR, columns, sparkline
-from discue.dashboard.listing import NO_ROWS, names_offered, noting_faults, selection_of, shown
-from discue.dashboard.visit import Page, PageRoute, Redirect, Visit
+from discue.dashboard import history
+from discue.dashboard.charts import percentiles, sparkline
+from discue.dashboard.listing import NO_ROWS, between, names_offered, noting_faults, selection_of, shown
+from discue.dashboard.visit import PER_PAGE, Page, PageRoute, Redirect, Visit
 from discue.domain.attempts import StoredAttempt
 from discue.domain.errors import invalid
 from discue.domain.listener_health import breaker_state
@@ -126,6 +127,10 @@ async def _page_in_state(visit: Visit, selection: Selection, state: str) -> List
     return Listing(tuple(items), has_more, has_others, resumes_after=end)
 
 
+_DRAWN: Final = 100
+"""The number of attempts that are drawn, and that p50 and p95 are of. The table has the first of them."""
+_OF_ATTEMPTS: Final = ("outcome", "status", "since", "until")
+
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
 _JOBS: Final = 10
 
@@ -141,17 +146,18 @@ async def show(visit: Visit) -> Page:
             **frame(visit, details),
             **await last_attempts(visit, details),
             "since": since,
-            **drawn(day),
+            **await drawn(visit, details, day),
             "rate": rate_a_minute(_made(day[-2]), _made(day[-1]), visit.now - day[-1].started_at),
         },
         is_live=True,
     )
 
 
-def drawn(day: Sequence[ListenerPeriod]) -> dict[str, object]:
-    """Return the values of the chart of a listener's past day, and of its shares of successes."""
+async def drawn(visit: Visit, details: ListenerDetails, day: Sequence[ListenerPeriod]) -> dict[str, object]:
+    """Return the values of the chart of a listener's attempts, and of its shares of successes."""
     periods = [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day]
-    return {"hour": total(day[-PERIODS_AN_HOUR:]), "day": total(day), "chart": columns(periods, HALF_HOUR)}
+    chart = await history.drawn(visit, periods, details.listener.id)
+    return {"hour": total(day[-PERIODS_AN_HOUR:]), "day": total(day), **chart}
 
 
 def _made(period: ListenerPeriod) -> int:
@@ -160,18 +166,30 @@ def _made(period: ListenerPeriod) -> int:
 
 async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, object]:
     """Return the values of the list of a listener's attempts, and of their drawing."""
-    selection = selection_of(visit, "outcome", "status")
-    found = NO_ROWS
+    selection = between(visit, selection_of(visit, "outcome", "status", per_page=_DRAWN))
+    found: Listing[StoredAttempt] = NO_ROWS
     if not visit.wrong:
         found = await messages.page_of_listener_attempts(visit.control, visit.principal, details, selection)
+    listed = _first_of(found, PER_PAGE, is_back=selection.after is None and selection.before is not None)
+    chosen = {name: visit.query.get(name, "").strip() for name in (*_OF_ATTEMPTS, "after", "before")}
     return {
-        "list": shown(visit, found, [each.id for each in found.items], "outcome", "status"),
+        "list": shown(visit, listed, [each.id for each in listed.items], *_OF_ATTEMPTS, "range"),
         "made": len(found.items),
         "acknowledged": sum(not each.error for each in found.items),
         "spark": sparkline(found.items),
-        "outcome": visit.query.get("outcome", "").strip(),
-        "status": visit.query.get("status", "").strip(),
+        "durations": percentiles(found.items),
+        "is_newest": not any(chosen.values()),
+        **{name: chosen[name] for name in _OF_ATTEMPTS},
     }
+
+
+def _first_of(found: Listing[StoredAttempt], most: int, *, is_back: bool) -> Listing[StoredAttempt]:
+    """Return the rows of a page among more that were read: those next to where it begins."""
+    if len(found.items) <= most:
+        return found
+    if is_back:
+        return replace(found, items=found.items[-most:], has_previous=True, resumes_before=None)
+    return replace(found, items=found.items[:most], has_next=True, resumes_after=None)
 
 
 async def show_missed(visit: Visit) -> Page:

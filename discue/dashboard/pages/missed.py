@@ -6,8 +6,7 @@ from msgspec.structs import replace
 
 from discue.control import messages, search
 from discue.control.search import Kind
-from discue.dashboard.fields import instant_of
-from discue.dashboard.listing import NO_ROWS, noting_faults, selection_of, shown
+from discue.dashboard.listing import NO_ROWS, between, noting_faults, selection_of, shown
 from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
@@ -18,13 +17,7 @@ _FILTERS: Final = ("listener", "queue", "reason", "since", "until")
 
 async def show(visit: Visit) -> Page:
     filters = {name: visit.query.get(name, "").strip() for name in _FILTERS}
-    selection = selection_of(visit, *_FILTERS)
-    for name in ("since", "until"):
-        if filters[name]:
-            with noting_faults(visit):
-                at = instant_of(filters[name], f"/{name}")
-                bound = {"created_after": at} if name == "since" else {"created_before": at}
-                selection = replace(selection, **bound)
+    selection = between(visit, selection_of(visit, *_FILTERS))
     for name, given in (("listener", selection.listener), ("queue", selection.queue)):
         if given is not None:
             with noting_faults(visit):

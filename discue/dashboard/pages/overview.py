@@ -6,7 +6,7 @@ from typing import Final
 from discue.control import activity, listeners
 from discue.control.activity import Activity, rate_a_minute
 from discue.control.listeners import ListenerDetails
-from discue.dashboard.charts import HALF_HOUR, columns
+from discue.dashboard import history
 from discue.dashboard.fields import newest_queues
 from discue.dashboard.pages.listeners import ListenerRow, rows_of, state_of
 from discue.dashboard.visit import Page, PageRoute, Visit
@@ -36,7 +36,8 @@ async def show(visit: Visit) -> Page:
         worst.sort(key=_urgency, reverse=True)
         attention = await rows_of(visit, worst[:_SHOWN])
     hour = day[-_HOUR:]
-    chart = columns(day, HALF_HOUR) if day else None
+    drawn = await history.drawn(visit, day) if day else {"chart": None}
+    is_idle = bool(day) and not any(each.acknowledged or each.failed for each in day)
     return Page(
         "overview.html",
         "Overview",
@@ -47,8 +48,8 @@ async def show(visit: Visit) -> Page:
             "waited_for": sum(each.counts.pending > 0 for each in found),
             "missed": sum(each.counts.missed for each in found),
             "rates": _rates(day, visit.now),
-            "chart": chart,
-            "step": await _next_step(visit, found) if chart is not None and chart.is_empty else None,
+            **drawn,
+            "step": await _next_step(visit, found) if is_idle else None,
             "attention": attention,
             "needing": len(worst),
             "listeners": len(found),

@@ -141,7 +141,7 @@ def _chosen(visit: Visit, queues: Mapping[str, str]) -> list[str]:
 async def show(visit: Visit) -> Page:
     details = await details_of(visit)
     day = await activity.of_listener(visit.control, details.listener)
-    values = {**frame(visit, details), **drawn(day), **await last_attempts(visit, details)}
+    values = {**frame(visit, details), **await drawn(visit, details, day), **await last_attempts(visit, details)}
     return Page("endpoint.html", "Endpoint", values)
 
 

@@ -773,6 +773,18 @@ CREATE TABLE listener_tally (
 ) $clustered;
 CREATE INDEX listener_tally_period ON listener_tally (period);
 
+-- Their sums once they are older than a day: the period is the first of three hours. Listener 0 has those of all
+-- listeners of the organization, also of deleted ones.
+CREATE TABLE listener_history (
+    organization BIGINT NOT NULL,
+    listener BIGINT NOT NULL,
+    period BIGINT NOT NULL,
+    acknowledged BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    PRIMARY KEY (organization, listener, period)
+) $clustered;
+CREATE INDEX listener_history_period ON listener_history (period);
+
 -- Requests that workers took from a caller's allowance for a minute. Organization 0 has those of addresses. Allowances
 -- for a longer period, such as a customer's creations of a day, have its last minute.
 CREATE TABLE allowance (
