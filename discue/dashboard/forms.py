@@ -18,7 +18,7 @@ _NEXT_PATH: Final = re.compile(r"(?:/[0-9A-Za-z_-]+)*(?:\?[0-9A-Za-z_=&.:%-]*)?"
 
 _PLAIN_LABELS: Final = (
     "authentication/audience authentication/client_id authentication/client_secret authentication/password "
-    "customer data description email format headers key missed_runs mode new_password reason role schema status "
+    "customer data description email format headers key kind missed_runs mode new_password reason role schema status "
     "schema_language state time_zone trace type types"
 )
 """Fields whose labels are made from their names."""

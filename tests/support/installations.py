@@ -78,6 +78,7 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 _ROWS: dict[str, tuple[Value, ...]] = {
     "missed_report": (9, 6, 1, 0, 0, 0, 5, 0, NOON, NOON),
     "listener_tally": (9, 5_984_000, 3, 2, 1),
+    "listener_history": (9, 5_983_992, 3, 2),
     "event": (3, "queue_updated", "k" * 21, "q" * 21, "orders", "u" * 21, "name,retention"),
     "idempotency_key": (12,),
     "idempotency_response": (12, NOON, 3, b"\x01\x00\x02"),

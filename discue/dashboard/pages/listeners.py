@@ -145,7 +145,7 @@ async def show(visit: Visit) -> Page:
         {
             **frame(visit, details),
             **await last_attempts(visit, details),
-            "since": since,
+            "waiting_since": since,
             **await drawn(visit, details, day),
             "rate": rate_a_minute(_made(day[-2]), _made(day[-1]), visit.now - day[-1].started_at),
         },
@@ -177,7 +177,7 @@ async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, obj
         "made": len(found.items),
         "acknowledged": sum(not each.error for each in found.items),
         "spark": sparkline(found.items),
-        "durations": percentiles(found.items),
+        "durations": percentiles(found.items) if details.listener.mode == "push" else None,
         "is_newest": not any(chosen.values()),
         **{name: chosen[name] for name in _OF_ATTEMPTS},
     }

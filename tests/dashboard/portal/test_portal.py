@@ -258,7 +258,7 @@ def test_portal_pages_show_no_alias_of_the_organization(service: DashboardServic
 
 def test_log_leads_to_the_timeline_of_a_message(acme: Customer, tenants: Tenants) -> None:
     log = acme.get(tenants.own.path).text
-    assert "Past 24 hours" in log
+    assert "Attempts over time" in log
     assert f"/messages/{tenants.own.message}" in log
     page = acme.get(tenants.own.message_path).text
     assert "acknowledged" in page
