@@ -60,12 +60,12 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
 
 
 def between(visit: Visit, selection: Selection) -> Selection:
-    """Return a selection with the interval of `since` and `until` in the query. Wrong times are noted."""
+    """Return a selection of what is after `since` and before `until` in the query. Wrong times are noted."""
     for name in ("since", "until"):
         if text := visit.query.get(name, "").strip():
             with noting_faults(visit):
                 at = instant_of(text, f"/{name}")
-                bound = {"created_after": at - 1} if name == "since" else {"created_before": at}
+                bound = {"created_after": at} if name == "since" else {"created_before": at}
                 selection = msgspec.structs.replace(selection, **bound)
     return selection
 

@@ -149,4 +149,6 @@ def test_queues_show_what_waits_and_was_missed(service: DashboardService, shop: 
 def test_events_are_listed_after_a_time(service: DashboardService) -> None:
     browser = service.browser()
     assert '<td class="nowrap" data-name="when">' in browser.get("/events", params={"since": "2020-01-01T00:00"}).text
-    assert "No event matches" in browser.get("/events", params={"since": "2099-01-01T00:00"}).text
+    empty = browser.get("/events", params={"since": "2099-01-01T00:00"}).text
+    assert "No event matches" in empty
+    assert f"Changes are kept for {duration(service.control.settings.event_retention_seconds * 1_000)}." in empty

@@ -65,6 +65,7 @@ async def show(visit: Visit) -> Page:
         "list": shown(visit, found, [each.id for each in found.items], *_FILTERS),
         "filters": filters,
         "kinds": _KINDS,
+        "kept_ms": visit.control.settings.event_retention_seconds * 1_000,
         "export": urlencode({name: value for name, value in filters.items() if value}),
         "most_exported": MOST_EXPORTED,
         "names": names,

@@ -18,10 +18,10 @@ def test_bar_of_a_chart_opens_its_attempts(visiting: Callable[..., Any], shop: S
         page = visitor.page
         visitor.open(shop.listener("tax-report"))
         page.locator(".chart svg a").last.click()
-        expect(page.get_by_text(re.compile(r"Only attempts since .* before .* UTC"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"Only attempts after .* before .* UTC"))).to_be_visible()
         page.get_by_label("Outcome").select_option("failed")
         page.get_by_role("button", name="Filter").click()
-        expect(page.get_by_text(re.compile(r"(Only|No) failed attempts since .* before .* UTC"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"(Only|No) failed attempts after .* before .* UTC"))).to_be_visible()
         visitor.open("")
         page.locator(".chart svg a").last.click()
         expect(page.get_by_role("heading", name="Attempts")).to_be_visible()
@@ -42,7 +42,7 @@ def test_range_of_a_chart_is_chosen_and_kept_with_its_attempts(visiting: Callabl
         page.get_by_text("Table").click()
         page.get_by_role("region", name="Attempts in numbers").get_by_role("link").first.click()
         expect(ranges.get_by_text("30 days")).to_have_attribute("aria-current", "true")
-        expect(page.get_by_text("Only attempts since")).to_be_visible()
+        expect(page.get_by_text("Only attempts after")).to_be_visible()
 
 
 def test_mark_in_the_navigation_follows_live_updates(
