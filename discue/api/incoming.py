@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from discue.auth.client_ip import subject_of
 from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.rate_limiter import RateLimiter
 from discue.control import encryption
@@ -36,7 +37,7 @@ class IncomingSite:
 
     A verified request counts against the rate limit of its source, any other against that of its address, whatever is
     wrong with it: strangers who know the id of a source use up neither its limit nor that of another tenant. Bodies of
-    one organization's sources share a budget of their own.
+    one organization's sources share a budget of their own, of which one address gets a part.
     """
 
     request_type = Request
@@ -84,7 +85,11 @@ class IncomingSite:
         self._store.check_capacity(source.organization)
         request.body_is_left = False
         body = await self._services.bodies.read(
-            request.exchange, request.headers, queue.max_message_bytes, organization=-source.organization
+            request.exchange,
+            request.headers,
+            queue.max_message_bytes,
+            organization=source.organization,
+            stranger=subject_of(request.address),
         )
         now = self._control.clock.now()
         secrets = encryption.source_secrets(self._control, source)

@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
@@ -24,7 +24,12 @@ SHARES = 4
 """The memory is divided into this many shares. The bodies of an organization take at most one."""
 
 ANONYMOUS_SHARES = 16
-"""Like `SHARES`, for bodies of requests without a key, which take at most one share together."""
+"""Like `SHARES`, for bodies of requests without a key, which take at most one share together, and for those of requests
+to the sources of an organization."""
+
+ADDRESS_SHARES = 4 * ANONYMOUS_SHARES
+"""Like `SHARES`, for bodies that one address sends to the sources of an organization. They wait for each other, so that
+a stranger's slow ones do not hold up the provider's."""
 
 _SMALL_BYTES = 16_384
 """The server reads a body up to this announced size in one piece."""
@@ -38,6 +43,9 @@ _DISCARDED_BYTES = 16_777_216
 _DISCARD_SECONDS = 5.0
 _STALLED_SECONDS = 0.5
 WITH_BODY = frozenset({"POST", "PUT"})
+
+
+Owner = int | tuple[int, str]
 
 
 class _Share:
@@ -88,14 +96,13 @@ class _Reading:
     task: asyncio.Task[Any]
     started: int
     """The tick at which reading started."""
-    organization: int
+    owners: dict[Owner, int]
+    """The owners of the shares that its memory is taken from, each with the number of such shares."""
     received: int = 0
     waits: bool = False
-    """Whether it waits for its organization's share: the client is not late then."""
-    share: _Share | None = None
-    """The share that its memory is taken from; None until its first byte arrives."""
-    taken: int = 0
-    """Bytes of the share, at least the size."""
+    """Whether it waits for a share: the client is not late then."""
+    shares: dict[Owner, tuple[_Share, int]] = field(default_factory=dict)
+    """The shares, each with its bytes that are taken, at least the size; empty until its first byte arrives."""
     size: int = 0
     """The bytes that are in memory."""
 
@@ -122,7 +129,7 @@ class BodyReader:
         self._large: dict[asyncio.Task[Any], _Reading] = {}
         self._errors: dict[asyncio.Task[Any], DiscueError] = {}
         """The errors of reads that were cancelled."""
-        self._shares: dict[int, _Share] = {}
+        self._shares: dict[Owner, _Share] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop on which bodies are read; None until the first one is."""
         self._tick = 0
@@ -130,9 +137,11 @@ class BodyReader:
         self.held: dict[asyncio.Task[Any], _Reading] = {}
         """Larger bodies that have been read and not released."""
 
-    async def read(self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int) -> bytes:
-        """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key, and negative
-        for requests to the sources of an organization.
+    async def read(
+        self, exchange: HttpProtocol, headers: HttpHeaders, limit: int, *, organization: int, stranger: str = ""
+    ) -> bytes:
+        """Return the whole body; empty if there is none. `organization` is the caller's; 0 without a key. Requests to
+        the sources of an organization come from a `stranger`, named by address.
 
         The memory of the body is counted until the same task calls `release`.
         Raises PayloadTooLarge above `limit` bytes (without reading, if Content-Length says so), DiscueError if it
@@ -156,7 +165,10 @@ class BodyReader:
                 if self._announced > self._max_bytes:
                     self._make_room()
                 return await exchange()
-            self._large[task] = reading = _Reading(task, self._tick, organization)
+            owners: dict[Owner, int] = {organization: SHARES if organization else ANONYMOUS_SHARES}
+            if stranger:
+                owners = {(organization, stranger): ADDRESS_SHARES, -organization: ANONYMOUS_SHARES}
+            self._large[task] = reading = _Reading(task, self._tick, owners)
             content = await self._in_pieces(exchange, length or limit, limit, reading)
         except asyncio.CancelledError:
             # A deadline cancels the task, because that also ends a read inside the server's own code. Any other
@@ -198,7 +210,7 @@ class BodyReader:
                 async with asyncio.timeout(None) as stalled:
                     async for chunk in exchange:
                         reading.received += len(chunk)
-                        if reading.share is None:
+                        if not reading.shares:
                             refusal = await self._begin(reading, size)
                         refusal = refusal or self._refusal(reading, len(chunk), limit)
                         if refusal is None:
@@ -225,34 +237,33 @@ class BodyReader:
             self._give_back(reading)
 
     def _give_back(self, reading: _Reading) -> None:
-        share = reading.share
-        if share is not None:
-            self._bytes -= reading.size
-            share.give_back(reading.taken)
-            # A refused body ends after others: the organization may have another share by now.
-            if share.is_unused and self._shares.get(reading.organization) is share:
-                del self._shares[reading.organization]
+        self._bytes -= reading.size
+        for owner, (share, taken) in reading.shares.items():
+            share.give_back(taken)
+            # A refused body ends after others: the owner may have another share by now.
+            if share.is_unused and self._shares.get(owner) is share:
+                del self._shares[owner]
 
     async def _begin(self, reading: _Reading, size: int) -> DiscueError | None:
-        """Take the room for a whole body from its share, or return the error. Waits, at most for a deadline.
+        """Take the room for a whole body from its shares, or return the error. Waits, at most for a deadline.
 
         The whole body's, at its first byte: bodies that each wait for the rest of their room would wait for each other.
         """
-        share = self._shares.get(reading.organization)
-        if share is None:
-            parts = SHARES if reading.organization > 0 else ANONYMOUS_SHARES
-            share = self._shares[reading.organization] = _Share(self._max_bytes // parts)
-        reading.share = share
-        # A body that is larger than the share takes all of it.
-        size = min(size, share.size)
-        if not share.take(size):
-            if not self._is_store_healthy():
-                return _overloaded()
-            reading.started, reading.waits = self._tick, True
-            await share.wait(size)
-            # The body was not read meanwhile, so its deadlines start again.
-            reading.started, reading.waits, reading.received = self._tick, False, 0
-        reading.taken = size
+        for owner, parts in reading.owners.items():
+            share = self._shares.get(owner)
+            if share is None:
+                share = self._shares[owner] = _Share(self._max_bytes // parts)
+            reading.shares[owner] = share, 0
+            # A body that is larger than the share takes all of it.
+            taken = min(size, share.size)
+            if not share.take(taken):
+                if not self._is_store_healthy():
+                    return _overloaded()
+                reading.started, reading.waits = self._tick, True
+                await share.wait(taken)
+                # The body was not read meanwhile, so its deadlines start again.
+                reading.started, reading.waits, reading.received = self._tick, False, 0
+            reading.shares[owner] = share, taken
         return None
 
     def _refusal(self, reading: _Reading, more: int, limit: int) -> DiscueError | None:

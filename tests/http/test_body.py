@@ -7,11 +7,13 @@ from typing import Any, cast
 import pytest
 
 from discue.domain.errors import Overloaded
-from discue.http.body import SHARES, BodyReader
+from discue.http.body import ANONYMOUS_SHARES, SHARES, BodyReader
 
 SHARE = 100_000
 BODY = 90_000
 HEADERS: Any = {"content-length": str(BODY)}
+SOURCE_BODY = 20_000
+SOURCE_HEADERS: Any = {"content-length": str(SOURCE_BODY)}
 
 
 class Sent:
@@ -65,3 +67,25 @@ async def test_a_refused_body_that_ends_later_does_not_give_its_organization_a_s
     third_done.set()
     async with asyncio.timeout(20):
         await asyncio.gather(third, fourth)
+
+
+async def test_slow_bodies_of_a_stranger_do_not_hold_up_those_of_a_provider() -> None:
+    reader = BodyReader(deadline_seconds=20, max_bytes=SHARE * ANONYMOUS_SHARES)
+
+    async def handle(sent: Sent, address: str) -> int:
+        try:
+            body = await reader.read(cast("Any", sent), SOURCE_HEADERS, SHARE, organization=1, stranger=address)
+            return len(body)
+        finally:
+            reader.release()
+
+    slow = [Sent(b"x") for _ in range(20)]
+    strangers = [asyncio.create_task(handle(each, "198.51.100.7")) for each in slow]
+    await turns()
+    async with asyncio.timeout(20):
+        assert await handle(Sent(bytes(SOURCE_BODY), b""), "203.0.113.5") == SOURCE_BODY
+    for each in slow:
+        each.parts.put_nowait(b"")
+    assert await asyncio.gather(*strangers) == [1] * len(slow)
+    # Each share was given back.
+    assert await handle(Sent(bytes(SOURCE_BODY), b""), "198.51.100.7") == SOURCE_BODY
