@@ -14,24 +14,25 @@ INDEXES = (
 """The name of each index, its columns, and the rows that it has."""
 
 _CREATE_INDEXES = tuple(
-    f"CREATE INDEX {name} ON {TABLE} ({', '.join(columns)}) WHERE {condition}" for name, columns, condition in INDEXES
+    f"CREATE INDEX IF NOT EXISTS {name} ON {TABLE} ({', '.join(columns)}) WHERE {condition}"
+    for name, columns, condition in INDEXES
 )
 
 NOTIFYING = (
-    f"""CREATE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    f"""CREATE OR REPLACE FUNCTION {TABLE}_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('{CHANNEL}', '');
     RETURN NULL;
 END
 $$""",
-    f"""CREATE TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE}
+    f"""CREATE OR REPLACE TRIGGER {TABLE}_notify AFTER INSERT ON {TABLE}
 FOR EACH STATEMENT EXECUTE FUNCTION {TABLE}_notify()""",
 )
 """The trigger that wakes relays on PostgreSQL. Without it, they find new rows every 30 seconds."""
 
 
 def _create_table(identity: str, binary: str) -> str:
-    return f"""CREATE TABLE {TABLE} (
+    return f"""CREATE TABLE IF NOT EXISTS {TABLE} (
     id {identity},
     queue text NOT NULL,
     key text,

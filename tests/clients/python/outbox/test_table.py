@@ -56,7 +56,7 @@ def test_sqlalchemy_creates_the_table_of_the_sql_and_drops_all_of_it(connection:
     metadata.drop_all(connection)
     assert functions(connection) == []
 
-    for statement in create_statements(connection.dialect.name):
+    for statement in create_statements(connection.dialect.name) * 2:
         connection.execute(text(statement))
     assert _definition(connection) == made
     for statement in drop_statements(connection.dialect.name):
