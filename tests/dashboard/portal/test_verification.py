@@ -98,4 +98,5 @@ def test_page_shows_every_program_as_it_is(acme: Customer, tenants: Tenants) -> 
         assert f"<h2>{language}</h2>" in page
         assert program.strip() in html.unescape(page), language
     assert page.count("<details") == page.count("<details ") == len(LANGUAGES)
+    assert "<dt>discue-type</dt>" in page
     assert "Verify requests</a>" in acme.get(tenants.own.path).text
