@@ -146,9 +146,11 @@ def _example(client: Discue, arguments: argparse.Namespace, queue_name: str) -> 
             note(f"The schema gives no example ({error}). The last message is used.")
     last = client.messages.list(queue_name, data="true", limit=1).first()
     if last is None:
+        name_it = "" if arguments.type else ", and name it with --type TYPE"
+        or_publish = "" if arguments.source else f", or publish a message with `discue publish {queue.alias} DATA`"
         raise CommandFailed(
-            f"Queue {queue.alias} has neither a schema nor a message to take an example from. Publish one with "
-            f"`discue publish {queue.alias} DATA`."
+            f"Queue {queue.alias} has neither a schema nor a message to take an example from. Add an example with "
+            f"`discue event-types set {arguments.type or 'TYPE'} --example JSON`{name_it}{or_publish}."
         )
     if last.data_base64 is not None:
         raise CommandFailed("The last message is not JSON. Publish bytes with `discue publish --file`.")

@@ -54,3 +54,13 @@ def test_trigger_without_a_usable_secret_is_wrong_usage(service: Service) -> Non
     assert (without.returncode, "--source needs --secret once" in without.stderr) == (2, True)
     wrong = service.run(*send, "--secret", "secret!")
     assert (wrong.returncode, "--secret is not a valid secret for Standard Webhooks" in wrong.stderr) == (2, True)
+
+
+def test_trigger_without_an_example_says_how_to_add_one(service: Service) -> None:
+    service.succeed("queues", "set", "unused")
+    service.succeed("sources", "set", "unused", "--provider", "shopify", "--queue", "unused", "--secret", SECRET)
+    send = ("trigger", "unused", "--source", "--secret", SECRET)
+    named, unnamed = service.run(*send, "--type", "orders/paid"), service.run(*send)
+    added = "Add an example with `discue event-types set"
+    assert f"{added} orders/paid --example JSON`." in named.stderr
+    assert f"{added} TYPE --example JSON`, and name it with --type TYPE." in unnamed.stderr
