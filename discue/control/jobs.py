@@ -22,15 +22,19 @@ from discue.store import feed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.message_log import WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
+from discue.store.missed_scan import key_of
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import REDELIVERY_TABLE, Job, JobPreview, JobTable
 from discue.store.replays import REPLAY_TABLE
+from discue.store.tables import read_number
 
 MAX_OPEN_REDELIVERIES: Final = 10
 MAX_OPEN_REPLAYS: Final = 3
 
 _FAULTS_SHOWN: Final = 10
+_MODE: Final = "wrong_mode"
+_VERSION: Final = "SELECT version FROM cursor WHERE organization = $1 AND listener = $2 AND stream = 0"
 _COUNTED_ON_PAGES: Final = 10_000
 """Counting as many as the API does would take longer than a page may."""
 
@@ -44,10 +48,14 @@ class JobParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RedeliveryParams(JobParams, frozen=True):
-    """A selection of missed or acknowledged messages by id, or of missed ones by reason and time. Without both: all."""
+    """A selection of messages by id, or of missed ones by reason, group and time. Without these: of all missed ones."""
 
     messages: tuple[str, ...] | None = None
     reason: str | None = None
+    group: str | None = None
+    """The id of a group."""
+    trial: int | None = None
+    """How many messages are sent one after the other, and must be acknowledged, before the others are due."""
     created_after: int | None = None
     """Selects messages that were stored later than this, in milliseconds since the epoch."""
     created_before: int | None = None
@@ -297,19 +305,35 @@ class _Redeliveries(Jobs[Redelivery, RedeliveryParams]):
         self, tx: Transaction, principal: Principal, at: OwnListener, params: RedeliveryParams, *, counted: int
     ) -> Selected:
         of, head = recipient_of(*at), at[1].counts.head
+        fields: dict[str, Any] = {}
+        if params.trial is not None:
+            if at[0].mode == "pull":
+                raise Conflict("This listener is in pull mode. Only listeners in push mode support trials.", code=_MODE)
+            fields["trial"] = params.trial
+        cause = None
+        if params.group is not None:
+            listener, cause = key_of(params.group)
+            if listener != of.listener:
+                rule = "is not the id of a group of this listener's missed messages"
+                raise invalid("/group", rule, code="unknown_reference")
+        # Read before the messages: what becomes missed from now on has this version or a later one.
+        version = await read_number(tx, _VERSION, of.organization, of.listener)
         if params.messages is not None:
             seqs, acknowledged = await _settled_seqs(tx, of, params.messages, principal.customer)
             ids = sorted(seqs, key=seqs.__getitem__)
-            chosen = MissedSelection(tuple(sorted(seqs.values())), acknowledged=tuple(sorted(acknowledged)))
+            chosen = MissedSelection(
+                tuple(sorted(seqs.values())), before_version=version, acknowledged=tuple(sorted(acknowledged))
+            )
             span = (chosen.seqs[0] - 1, chosen.seqs[-1] + 1) if chosen.seqs else (0, 1)
             preview = JobPreview(len(seqs), ids[0], ids[-1]) if ids else JobPreview(0, "", "")
-            return _between(span, chosen), preview
+            return {**fields, **_between(span, chosen)}, preview
         # The selection ends at the present head: messages that are missed later are not part of it.
         times = Selection(created_after=params.created_after, created_before=params.created_before)
         within = intersect((of.start_seq, head + 1), await span_of_times(tx, of.organization, of.queue, times))
         low, high = intersect(within, WHOLE_LOG)
-        span, chosen = (low, max(high, low + 1)), MissedSelection(reason=params.reason)
-        return _between(span, chosen), await redeliveries.preview(tx, of, params.reason, span, counted=counted)
+        span = (low, max(high, low + 1))
+        chosen = MissedSelection(reason=params.reason, cause=cause, before_version=version)
+        return {**fields, **_between(span, chosen)}, await redeliveries.preview(tx, of, chosen, span, counted=counted)
 
 
 def _between(span: Span, chosen: MissedSelection) -> Mapping[str, Any]:
@@ -337,7 +361,7 @@ class _Replays(Jobs[Replay, ReplayParams]):
         principal.require_customer(listener.queue_customer)
         if listener.mode == "pull":
             detail = "This listener is in pull mode. Only listeners in push mode support replays."
-            raise Conflict(detail, code="wrong_mode")
+            raise Conflict(detail, code=_MODE)
 
 
 REDELIVERIES: Final = _Redeliveries(REDELIVERY_TABLE, Redelivery, "redeliveries", MAX_OPEN_REDELIVERIES)

@@ -397,6 +397,10 @@ class MissedSelection(msgspec.Struct, frozen=True, omit_defaults=True):
     """Messages, in ascending order."""
     reason: str | None = None
     """A value of `MISSED_REASONS`."""
+    cause: int | None = None
+    """The id of a cause."""
+    before_version: int | None = None
+    """Excludes deliveries that became missed when the cursor had this version or a later one."""
     acknowledged: tuple[int, ...] = ()
     """The messages in `seqs` that the listener had acknowledged."""
 
@@ -408,7 +412,7 @@ class Redelivery(msgspec.Struct, frozen=True):
     id: int
     public_id: str
     listener: int
-    state: Literal["waiting", "running", "done"]
+    state: Literal["waiting", "running", "stopped", "done"]
     chosen: MissedSelection
     position: int
     """The selected deliveries up to this seq are done."""
@@ -424,6 +428,14 @@ class Redelivery(msgspec.Struct, frozen=True):
     gone: int = 0
     """Selected deliveries whose messages have been deleted."""
     ended_at: int | None = None
+    trial: int | None = None
+    """How many messages must be acknowledged, one after the other, before the others are due; None: no trial."""
+    tried: int = 0
+    """How many messages of the trial were acknowledged."""
+    trying_seq: int = 0
+    """The message of the trial that is being sent; 0: none."""
+    stopped_by: str = ""
+    """The cause of the failure that ended the trial, as JSON."""
 
 
 class JobListener(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from discue.store.message_log import WAITING
 
 Values = tuple[Value, ...]
 
-_TEXTS: Final = frozenset({"alias", "detail", "error", "id", "reason", "state", "text"})
+_TEXTS: Final = frozenset({"alias", "detail", "error", "id", "reason", "state", "stopped_by", "text"})
 _BYTES: Final = frozenset({"ahead", "body", "content", "extra"})
 
 
@@ -149,7 +149,7 @@ def _redelivery(settle: Settle) -> Sequence[Values]:
     step = settle.redelivery
     if step is None:
         return ()
-    counted = (step.position, step.redelivered, step.gone)
+    counted = (step.position, step.redelivered, step.gone, step.trying_seq, step.tried, step.stopped_by)
     return [(settle.organization, step.redelivery, *counted, step.now, step.ended_at)]
 
 
@@ -216,13 +216,16 @@ CHANGES: Final = (
     ),
     RowChange(
         "redelivery",
-        (*_ID, "position", "redelivered", "gone", "updated_at", "ended_at"),
+        (*_ID, *_columns("position, redelivered, gone, trying_seq, tried, stopped_by, updated_at, ended_at")),
         _ID,
         "update",
         _redelivery,
-        "position = new.position, redelivered = redelivery.redelivered + new.redelivered, "
-        "gone = redelivery.gone + new.gone, updated_at = new.updated_at, ended_at = new.ended_at, "
-        "state = CASE WHEN new.ended_at IS NULL THEN 'running' ELSE 'done' END",
+        # The end of a trial's message comes with position 0.
+        "position = CASE WHEN new.position > 0 THEN new.position ELSE redelivery.position END, "
+        "redelivered = redelivery.redelivered + new.redelivered, gone = redelivery.gone + new.gone, "
+        "trying_seq = new.trying_seq, tried = redelivery.tried + new.tried, stopped_by = new.stopped_by, "
+        "updated_at = new.updated_at, ended_at = new.ended_at, state = CASE "
+        "WHEN new.ended_at IS NULL THEN 'running' WHEN new.stopped_by = '' THEN 'done' ELSE 'stopped' END",
     ),
     RowChange(
         "replay",

@@ -75,6 +75,10 @@ class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     liveness_url: str = ""
     has_redeliveries: bool = False
     """Whether a redelivery of the listener has not ended."""
+    trial_job: int = 0
+    """The row id of the redelivery whose trial sends a message; 0 if there is none."""
+    trial_seq: int = 0
+    """The message that it sends."""
     start_seq: int = 0
     last_new_at: int = 0
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""
@@ -120,6 +124,9 @@ LAST_CURSOR: CursorKey = ((1 << 63) - 1, 0, 0)
 _HAS_ROW = """EXISTS (
     SELECT 1 FROM delivery e WHERE e.organization = c.organization AND e.listener = c.listener
     AND e.stream = c.stream AND e.state = '{}')"""
+_OF_TRIAL = """CASE WHEN c.stream > 0 THEN 0 ELSE coalesce((
+    SELECT {} FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
+    AND r.ended_at IS NULL AND r.trying_seq > 0 ORDER BY r.id LIMIT 1), 0) END"""
 # Adding 0 keeps the planner from taking the queue of `q` for that of `c`: each join needs the whole key from one table.
 _LANES = f"""
 SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.version, c.position, c.ahead,
@@ -131,6 +138,7 @@ SELECT c.organization, c.listener, c.stream, c.queue, c.owner, c.token, c.versio
     c.stream = 0 AND EXISTS (
         SELECT 1 FROM redelivery r WHERE r.organization = c.organization AND r.listener = c.listener
         AND r.ended_at IS NULL),
+    {_OF_TRIAL.format("r.id")}, {_OF_TRIAL.format("r.trying_seq")},
     c.start_seq, c.last_new_at, q.alias, l.alias, o.retry, o.settings,
     p.public_id, c.until_seq, p.created_at, p.pace, p.spec,
     {listeners.READ_HEALTH}

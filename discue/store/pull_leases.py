@@ -122,7 +122,7 @@ async def read_snapshot(
         # Most of these may be blocked messages, which have no rows.
         open_rows = await count_open_rows(tx, key)
     if record.has_redeliveries and open_rows <= _REDELIVERED_WHILE_WAITING:
-        step = await next_batch(tx, key, record.queue)
+        step = await next_batch(tx, key, record.queue, ordered=record.ordered)
     gone = await delivery_rows.deleted_blocking_rows(tx, key) if record.blocks and record.missed else []
     next_size = 0
     if leases and record.head > record.position:

@@ -31,7 +31,7 @@ _RECIPIENT: Final = f"{_RECIPIENTS} AND listener.public_id = $2"
 _BY_IDS: Final = f"{_RECIPIENTS} AND listener.id IN ({{}})"
 _WITH_BOUNDS: Final = with_bounds(_RECIPIENT)
 _RANGE_BEFORE: Final = """
-    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    SELECT seq_from, seq_to, reason, missed_at, missed_version FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from <= $3
     ORDER BY seq_from DESC LIMIT 1"""
 _STATES_AT_ONCE: Final = 1_024

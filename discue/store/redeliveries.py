@@ -6,12 +6,13 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from discue.domain.causes import plain_reason
 from discue.domain.model import JobListener, MissedSelection, Redelivery, Replay
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.delivery_rows import KeyRow
-from discue.store.engine import CursorKey, MissedRange, Row, Transaction
-from discue.store.pagination import Listing, Selection, Span, Table, listed
+from discue.store.engine import CursorKey, MissedRange, Row, Transaction, Value
+from discue.store.pagination import LARGEST, Listing, Selection, Span, Table, listed
 from discue.store.recipients import Recipient, missed_range
 from discue.store.tables import (
     at_given,
@@ -134,20 +135,32 @@ async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]
     return {row[0] for row in await rows_among(tx, _ACKNOWLEDGED, (of.organization, of.queue, of.listener), seqs)}
 
 
+def _chosen_rows(chosen: MissedSelection, number: int) -> tuple[str, tuple[Value, ...]]:
+    """Return the condition for missed rows of the selection, and its parameter, which has this number."""
+    if chosen.cause is not None:
+        return f" AND delivery.cause = ${number}", (chosen.cause,)
+    return ("", ()) if chosen.reason is None else (f" AND delivery.reason = ${number}", (chosen.reason,))
+
+
+def _reason_of_ranges(chosen: MissedSelection) -> str | None:
+    """Return the reason of the ranges in the selection; None for all, "" for none."""
+    return chosen.reason if chosen.cause is None else plain_reason(chosen.cause) or ""
+
+
 async def preview(
-    tx: Transaction, of: Recipient, reason: str | None, span: Span, *, counted: int = COUNTED
+    tx: Transaction, of: Recipient, chosen: MissedSelection, span: Span, *, counted: int = COUNTED
 ) -> JobPreview:
-    """Preview the missed messages between two seqs. With a `reason`, only those missed for it count.
+    """Preview the missed messages of the selection between two seqs.
 
     At most `counted` messages with their own rows are counted, and those of the first 10,000 ranges.
     """
-    condition, values = ("", ()) if reason is None else (" AND reason = $5", (reason,))
-    limit, key = 5 + len(values), (of.organization, of.listener)
-    apart = await read_number(tx, _COUNT.format(condition, limit), *key, *span, *values, counted)
-    ranges = await tx.rows(_RANGES.format(condition, limit), *key, *span, *values, _RANGES_COUNTED)
+    (condition, values), reason = _chosen_rows(chosen, 5), _reason_of_ranges(chosen)
+    key = (of.organization, of.listener)
+    apart = await read_number(tx, _COUNT.format(condition, 5 + len(values)), *key, *span, *values, counted)
+    of_reason, reasons = ("", ()) if reason is None else (" AND reason = $5", (reason,))
+    ranges = await tx.rows(_RANGES.format(of_reason, 5 + len(reasons)), *key, *span, *reasons, _RANGES_COUNTED)
     within = [(max(first, span[0] + 1), min(last, span[1] - 1)) for first, last in ranges]
-    of_reason = " AND delivery.reason = $6" if values else ""
-    found = await tx.rows(_ENDS.format(of_reason), of.queue, *key, *span, *values)
+    found = await tx.rows(_ENDS.format(_chosen_rows(chosen, 6)[0]), of.queue, *key, *span, *values)
     ends = [(int(seq), str(public_id)) for seq, public_id in found]
     ends += await _ends_of_ranges(tx, of, within)
     first, last = (min(ends)[1], max(ends)[1]) if ends else ("", "")
@@ -197,15 +210,23 @@ _OWN_ROWS: Final = """
     WHERE delivery.organization = $1 AND delivery.listener = $2 AND delivery.state = 'missed'"""
 _THERE: Final = f"{_OWN_ROWS} AND delivery.seq > $3 AND delivery.seq <= $4 AND delivery.stream + 0 = 0"
 _APART: Final = f"""
-    SELECT j.seq, log.seq IS NOT NULL, j.state FROM ({{}}) AS given JOIN delivery j ON {at_given("j")}
+    SELECT j.seq, log.seq IS NOT NULL, j.state, coalesce(j.missed_version, 0)
+    FROM ({{}}) AS given JOIN delivery j ON {at_given("j")}
     LEFT JOIN log ON {by_index("log.organization", "j.organization")} AND log.queue = j.queue AND log.seq = j.seq"""
 _WITH_ROW: Final = f"SELECT j.seq, j.state FROM ({{}}) AS given JOIN delivery j ON {at_given('j')}"
 _RANGES_AFTER: Final = """
-    SELECT seq_from, seq_to, reason, missed_at FROM missed_range
+    SELECT seq_from, seq_to, reason, missed_at, missed_version FROM missed_range
     WHERE organization = $1 AND listener = $2 AND seq_from > $3 AND seq_from <= $4 ORDER BY seq_from LIMIT $5"""
 _LOG: Final = """
     SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0
     ORDER BY seq LIMIT $5"""
+_KEYS_AT: Final = "SELECT seq, key_hash FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({})"
+# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
+_OUTSTANDING: Final = f"""
+    SELECT log.key_hash, e.seq FROM delivery e
+    JOIN log ON {by_index("log.organization", "e.organization")} AND log.queue = e.queue AND log.seq = e.seq
+    WHERE e.organization = $1 AND e.listener = $2 AND e.state <> 'missed' AND e.stream + 0 = 0
+        AND e.redelivered_at IS NOT NULL"""
 _LOG_AT: Final = "SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({}) AND kind = 0"
 
 
@@ -234,6 +255,18 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
     """The rows that block keys."""
     acknowledged: tuple[int, ...] = ()
     """Seqs of acknowledged messages: they have no row, and exist."""
+    waits_for: int = 0
+    """The redelivered message that must be settled before the next step, which has one of the same key; 0: none."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be done before the message that it waits for is settled."""
+        return self.waits_for > 0 and not (self.redelivered or self.gone)
+
+    @property
+    def seqs(self) -> list[int]:
+        """The messages that are due with this step, in order."""
+        return sorted([*self.apart, *self.acknowledged, *(seq for cut in self.cuts for seq in cut.there)])
 
     @property
     def redelivered(self) -> int:
@@ -244,21 +277,27 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
         return len(self.lost) + sum(total_length(cut.taken) - len(cut.there) for cut in self.cuts)
 
 
-async def next_batch(tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS) -> RedeliveryBatch | None:
+async def next_batch(
+    tx: Transaction, cursor: CursorKey, queue: int, rows: int = STEP_ROWS, *, ordered: bool = False
+) -> RedeliveryBatch | None:
     """Read the next batch of the listener's oldest redelivery that has not ended; None if there is none.
 
-    Its size is limited by the redelivery's rate for one second.
+    Its size is limited by the redelivery's rate for one second; in a trial, it has one message. In an ordered queue, it
+    has one message of each key, and none of a key of which another redelivered message is not settled.
     """
     organization, listener, _ = cursor
     opened = await REDELIVERY_TABLE.list_open(tx, organization, listener, 1)
     if not opened:
         return None
     reading = _Reading(tx, opened[0], queue)
-    rows = min(rows, opened[0].pace or rows)
-    if opened[0].chosen.seqs is not None:
-        step = await reading.of_messages(opened[0].chosen.seqs, rows)
-    else:
-        step = await reading.of_span(rows)
+    is_trial = opened[0].tried < (opened[0].trial or 0)
+    rows = 1 if is_trial else min(rows, opened[0].pace or rows)
+    step = await reading.step(rows, opened[0].until_seq)
+    if ordered:
+        step = await reading.in_key_order(step, rows)
+    if is_trial and step.seqs:
+        # It ends with this message, not before.
+        step = msgspec.structs.replace(step, ends=False)
     keys = await delivery_rows.blocking_rows_among(tx, cursor, (*step.apart, *step.lost))
     return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
 
@@ -269,14 +308,32 @@ class _Reading:
         self._redelivery = redelivery
         self._key = (redelivery.organization, redelivery.listener)
         self._log = (redelivery.organization, queue)
+        chosen = redelivery.chosen
+        self._before_version = LARGEST if chosen.before_version is None else chosen.before_version
 
-    async def of_messages(self, seqs: Sequence[int], rows: int) -> RedeliveryBatch:
-        waiting = [seq for seq in seqs if seq > self._redelivery.position]
+    async def step(self, rows: int, until: int) -> RedeliveryBatch:
+        """Read a batch of at most this many rows and messages up to a seq."""
+        seqs = self._redelivery.chosen.seqs
+        return await (self._of_span(rows, until) if seqs is None else self._of_messages(seqs, rows, until))
+
+    async def in_key_order(self, step: RedeliveryBatch, rows: int) -> RedeliveryBatch:
+        """Return the part of the batch before the first message whose key has another that is not settled."""
+        holders: dict[int, int] = {row[0]: row[1] for row in await self._tx.rows(_OUTSTANDING, *self._key)}
+        rows_of_keys = await rows_among(self._tx, _KEYS_AT, self._log, step.seqs)
+        for seq, key in sorted((row[0], row[1]) for row in rows_of_keys if row[1] is not None):
+            holder = holders.setdefault(key, seq)
+            if holder != seq:
+                part = await self.step(rows, seq - 1)
+                return msgspec.structs.replace(part, position=seq - 1, ends=False, waits_for=holder)
+        return step
+
+    async def _of_messages(self, seqs: Sequence[int], rows: int, until: int) -> RedeliveryBatch:
+        waiting = [seq for seq in seqs if self._redelivery.position < seq <= until]
         asked = waiting[: min(rows, _ASKED_AT_ONCE)]
         if not asked:
-            return self._step([], [], self._redelivery.until_seq, ends=True)
+            return self._step([], [], until, ends=True)
         rows_of_asked = await rows_at(self._tx, _APART, (*self._key, 0), asked)
-        found = [(seq, is_stored) for seq, is_stored, state in rows_of_asked if state == "missed"]
+        found = [row[:2] for row in rows_of_asked if row[2] == "missed" and row[3] < self._before_version]
         apart, acknowledged = {row[0] for row in found}, set(self._redelivery.chosen.acknowledged)
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart and seq not in acknowledged])
         step = self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
@@ -288,9 +345,8 @@ class _Reading:
         there = {row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs)}
         return tuple(sorted(there - {row[0] for row in await rows_at(self._tx, _WITH_ROW, (*self._key, 0), seqs)}))
 
-    async def of_span(self, rows: int) -> RedeliveryBatch:
-        redelivery = self._redelivery
-        span, until = (redelivery.position, redelivery.until_seq), redelivery.until_seq
+    async def _of_span(self, rows: int, until: int) -> RedeliveryBatch:
+        span = (self._redelivery.position, until)
         found = await self._apart(span, rows)
         ranges = await self._ranges(span)
         # There may be others beyond these that were not read.
@@ -318,16 +374,20 @@ class _Reading:
         return self._step(taken, cuts, last_known, ends=last_known >= until)
 
     def _in_order(self, found: Sequence[Row], ranges: Sequence[MissedRange]) -> list[tuple[int, Row | MissedRange]]:
-        reason = self._redelivery.chosen.reason
+        reason = _reason_of_ranges(self._redelivery.chosen)
         positions: list[tuple[int, Row | MissedRange]] = [(row[0], row) for row in found]
-        positions += [(each.seq_from, each) for each in ranges if reason in (None, each.reason)]
+        positions += [(each.seq_from, each) for each in ranges if reason in (None, each.reason) and self._has(each)]
         return sorted(positions, key=itemgetter(0))
 
     async def _apart(self, span: Interval, limit: int) -> list[Row]:
-        reason = self._redelivery.chosen.reason
-        condition, values = ("", ()) if reason is None else (" AND delivery.reason = $5", (reason,))
-        sql = f"{_THERE}{condition} ORDER BY delivery.seq LIMIT ${5 + len(values)}"
-        return await self._tx.rows(sql, *self._key, *span, *values, limit)
+        condition, values = _chosen_rows(self._redelivery.chosen, 5)
+        values = (*values, self._before_version, limit)
+        sql = f"""{_THERE}{condition} AND coalesce(delivery.missed_version, 0) < ${3 + len(values)}
+            ORDER BY delivery.seq LIMIT ${4 + len(values)}"""
+        return await self._tx.rows(sql, *self._key, *span, *values)
+
+    def _has(self, missed: MissedRange) -> bool:
+        return (missed.missed_version or 0) < self._before_version
 
     async def _ranges(self, span: Interval) -> list[MissedRange]:
         """Read the ranges that extend beyond the position."""
@@ -350,7 +410,7 @@ class _Reading:
         for seq in seqs:
             if around is None or seq > around.seq_to:
                 around = await missed_range(self._tx, self._key, seq)
-            if around is not None and around.seq_from <= seq <= around.seq_to:
+            if around is not None and around.seq_from <= seq <= around.seq_to and self._has(around):
                 ranges.setdefault(around.seq_from, (around, []))[1].append(seq)
         cuts = []
         for whole, chosen in ranges.values():

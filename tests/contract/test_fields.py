@@ -12,7 +12,7 @@ from discue.domain.quotas import NAMES
 from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
 from tests.contract.test_sources import refused_request
-from tests.contract.world import NOWHERE, World, one_missed
+from tests.contract.world import NOWHERE, World, one_missed, stopped_redelivery
 from tests.support.authority import client_pair
 
 # On PostgreSQL and by other workers than wrote it, each field is read back.
@@ -154,7 +154,10 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "PortalSettingsView": lambda world: [world.owner.shown(world.path("/organizations/{organization_id}/portal"))],
     "Problem": lambda world: [world.owner.refused(422, "POST", "/queues", {"alias": "x!"})],
     "QueueSchemaResponse": lambda world: [world.owner.get(world.path("/queues/{queue_id}/schemas/{schema_id}"))],
-    "RedeliveryView": _of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10}),
+    "RedeliveryView": lambda world: [
+        *_of_listener("redeliveries", {"all": True}, {"all": True, "pace": 10})(world),
+        stopped_redelivery(world.owner),
+    ],
     "ReplayView": _of_listener(
         "replays", {"from_at": 0}, {"from_at": 0, "until_at": 100_000_000_000, "pace": 10, "filter": {"key": "x"}}
     ),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,10 @@ def one_missed(owner: Caller) -> str:
     owner.create(f"{queue}/messages", data="x", type="order.paid")
     owner.until(path, lambda shown: shown["messages"]["missed_count"] == 1)
     return path
+
+
+def stopped_redelivery(owner: Caller) -> dict[str, Any]:
+    """A redelivery whose trial has failed."""
+    path = one_missed(owner)
+    made = owner.create(f"{path}/redeliveries", all=True, trial=1)
+    return owner.until(f"{path}/redeliveries/{made['id']}", lambda shown: shown["state"] == "stopped")

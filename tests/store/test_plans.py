@@ -289,11 +289,17 @@ async def _redeliver(tx: Transaction, queue: Queue, listener: Listener) -> None:
     """Run the statements for missed messages and redeliveries."""
     of = await recipients.find_recipient(tx, OURS, listener.public_id)
     assert of is not None
-    for number, chosen in enumerate((MissedSelection((3, 5)), MissedSelection(reason="too_old"), MissedSelection())):
+    selections = (
+        MissedSelection((3, 5)),
+        MissedSelection(reason="too_old"),
+        MissedSelection(cause=CAUSE.id),
+        MissedSelection(),
+    )
+    for number, chosen in enumerate(selections):
         made = a_redelivery(listener, 80 + number, chosen=chosen)
         await REDELIVERY_TABLE.insert(tx, made)
-        await redeliveries.preview(tx, of, chosen.reason, (0, 40))
-        await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id)
+        await redeliveries.preview(tx, of, chosen, (0, 40))
+        await redeliveries.next_batch(tx, (OURS, listener.id, 0), queue.id, ordered=True)
         await REDELIVERY_TABLE.get(tx, OURS, made.public_id)
         await REDELIVERY_TABLE.delete(tx, made, 0)
         for selection in SELECTIONS:

@@ -197,7 +197,9 @@ async def test_dry_run_counts_the_selected_messages(store: Store, seed: int) -> 
     world = await _made(store, seed)
 
     async def preview(tx: Transaction, reason: str | None) -> JobPreview:
-        return await redeliveries.preview(tx, await _recipient(tx, world.listener), reason, (9, 41))
+        return await redeliveries.preview(
+            tx, await _recipient(tx, world.listener), MissedSelection(reason=reason), (9, 41)
+        )
 
     for reason in (None, *REASONS):
         found = await store.read(partial(preview, reason=reason))
@@ -212,7 +214,7 @@ async def test_preview_says_whether_there_may_be_more_than_were_counted(store: S
 
     async def preview(tx: Transaction, counted: int) -> JobPreview:
         of = await _recipient(tx, world.listener)
-        return await redeliveries.preview(tx, of, None, (0, COUNT + 1), counted=counted)
+        return await redeliveries.preview(tx, of, MissedSelection(), (0, COUNT + 1), counted=counted)
 
     assert (await store.read(partial(preview, counted=1))).is_at_least
     assert not (await store.read(partial(preview, counted=COUNT))).is_at_least

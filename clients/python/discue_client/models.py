@@ -1379,14 +1379,22 @@ class Redelivery(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the queue."""
     listener_id: str
     """The id of the listener."""
-    state: str
-    """The progress."""
     counts: RedeliveryCounts
     """Numbers of deliveries."""
     ended_at: int
     """When it was done, in milliseconds since the epoch; 0: not yet."""
     pace: int | None = None
     """Maximum number of messages per second."""
+    state: str
+    """The progress. `stopped`: a message of the trial was not acknowledged."""
+    trial: int | None = None
+    """First sends this many of the selected messages, oldest first, one after the other, with one attempt each.
+    The others are due once all of these are acknowledged. The first failure stops the redelivery.
+    """
+    tried: int | None = None
+    """Number of messages of the trial that were acknowledged; only with `trial`."""
+    stopped_by: StoppedBy | None = None
+    """The failure that stopped it; only if `stopped`."""
 
 
 class RedeliveryCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -1458,14 +1466,14 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the queue."""
     listener_id: str
     """The id of the listener."""
-    state: str
-    """The progress."""
     counts: ReplayCounts
     """Numbers of messages."""
     ended_at: int
     """When it was done, in milliseconds since the epoch; 0: not yet."""
     pace: int | None = None
     """Maximum number of messages per second."""
+    state: str
+    """The progress."""
     filter: dict[str, Any] | None = None
     """Which messages."""
 
@@ -1745,6 +1753,17 @@ class StatisticsResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     aggregated_api_usage_events: EventWindows
     """Numbers of events by period."""
+
+
+class StoppedBy(msgspec.Struct, frozen=True, kw_only=True):
+    """The failure that stopped a redelivery."""
+
+    reason: str
+    """Why the message is missed again."""
+    status: int
+    """HTTP status of the response; 0: none."""
+    text: str
+    """The beginning of the response, or why there was none. The listener chose it: escape it in pages."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Missed messages, their redeliveries, and replays of a part of the queue."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Final
@@ -51,6 +52,13 @@ _TIMES: Final = range(1_000_000_000_000_000)
 _RATES: Final = range(1, 10_001)
 _TIME: Final = within(_TIMES)
 _MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(_RATES))
+_TRIALS: Final = range(1, 101)
+_TRIAL: Final = doc(
+    "First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The "
+    "others are due once all of these are acknowledged. The first failure stops the redelivery.",
+    5,
+    **within(_TRIALS),
+)
 _DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
 _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, minimum=0)
 
@@ -176,11 +184,12 @@ class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
 
 class RedeliveryBody(ResourceBody, kw_only=True):
-    """A redelivery to start. Exactly one of `messages`, `filter` and `all` selects what is redelivered."""
+    """A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects what is redelivered."""
 
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "messages": {"type": "array", "items": {}},
         "filter": {"$ref": "#/components/schemas/MissedFilterBody"},
+        "group": {"type": "string"},
         "all": {"const": True},
     }
 
@@ -197,7 +206,11 @@ class RedeliveryBody(ResourceBody, kw_only=True):
         MissedFilterBody | None | UnsetType,
         doc("Which missed messages; an empty filter selects all.", {"reason": "too_old"}),
     ] = UNSET
+    group: Annotated[
+        Text, doc("The id of a group of the listener's missed messages.", MISSED_GROUP, pattern=POSITION_PATTERN)
+    ] = UNSET
     all: Annotated[Flag, doc("Selects all missed messages.", True)] = UNSET
+    trial: Annotated[Integer, _TRIAL] = UNSET
     pace: Annotated[Integer, _MESSAGE_RATE] = UNSET
     dry_run: Annotated[Flag, _DRY_RUN] = UNSET
 
@@ -215,10 +228,24 @@ class _ProgressView(View, kw_only=True, frozen=True):
 
     queue_id: Annotated[str, QUEUE_ID]
     listener_id: Annotated[str, LISTENER_ID]
-    state: Annotated[str, doc("The progress.", "running", enum=["waiting", "running", "done"])]
     counts: msgspec.Struct
     ended_at: Annotated[int, instant_doc("When it was done; 0: not yet", 0)]
     pace: Annotated[int | UnsetType, _MESSAGE_RATE] = UNSET
+
+
+class StoppedByView(msgspec.Struct, frozen=True):
+    """The failure that stopped a redelivery."""
+
+    reason: Annotated[str, doc("Why the message is missed again.", "attempts_used_up", enum=list(MISSED_REASONS))]
+    status: Annotated[int, doc("HTTP status of the response; 0: none.", 422, minimum=0, maximum=999)]
+    text: Annotated[
+        str,
+        doc(
+            "The beginning of the response, or why there was none. The listener chose it: escape it in pages.",
+            '{"error": "order 17 is unknown"}',
+            maxLength=TEXT_CHARACTERS,
+        ),
+    ]
 
 
 class RedeliveryView(_ProgressView, kw_only=True, frozen=True):
@@ -227,7 +254,20 @@ class RedeliveryView(_ProgressView, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("redelivery_id")]
     alias: Annotated[str, id_doc("redelivery_id", "The id.")]
     name: Annotated[str, id_doc("redelivery_id", "The id.")]
+    state: Annotated[
+        str,
+        doc(
+            "The progress. `stopped`: a message of the trial was not acknowledged.",
+            "running",
+            enum=["waiting", "running", "stopped", "done"],
+        ),
+    ]
     counts: Annotated[RedeliveryCountsView, doc("Numbers of deliveries.")]
+    trial: Annotated[int | UnsetType, _TRIAL] = UNSET
+    tried: Annotated[
+        int | UnsetType, doc("Number of messages of the trial that were acknowledged; only with `trial`.", 2, minimum=0)
+    ] = UNSET
+    stopped_by: Annotated[StoppedByView | UnsetType, doc("The failure that stopped it; only if `stopped`.")] = UNSET
 
 
 class DryRunView(msgspec.Struct, frozen=True):
@@ -251,8 +291,9 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
     """Raises BadRequest unless there is exactly one selection, Unprocessable for values out of bounds."""
     messages = body.messages if isinstance(body.messages, list) else None
     chosen = body.filter if isinstance(body.filter, MissedFilterBody) else None
-    if [messages is not None, chosen is not None, body.all is True].count(True) != 1:
-        rule = "must have exactly one of messages, filter, and all (true)"
+    group = text_given(body.group)
+    if [messages is not None, chosen is not None, group is not None, body.all is True].count(True) != 1:
+        rule = "must have exactly one of messages, filter, group, and all (true)"
         raise malformed("", rule, code="missing_field")
     if messages is not None and not 1 <= len(messages) <= _MESSAGES_AT_MOST:
         raise invalid("/messages", f"must have 1 to {_MESSAGES_AT_MOST} ids")
@@ -263,6 +304,8 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
     return RedeliveryParams(
         None if messages is None else tuple(messages),
         reason,
+        _group_given(group),
+        number_given(body.trial, _TRIALS, "/trial"),
         _time_given(given.created_after, "/filter/created_after"),
         _time_given(given.created_before, "/filter/created_before"),
         pace=number_given(body.pace, _RATES, "/pace", " messages per second"),
@@ -270,8 +313,19 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
     )
 
 
+def _group_given(group: str | None) -> str | None:
+    if group is not None and re.fullmatch(POSITION_PATTERN, group) is None:
+        raise invalid("/group", "must be the id of a group")
+    return group
+
+
 def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:
-    return view_of(RedeliveryView, redelivery, **_progress(call, redelivery, RedeliveryCountsView))
+    fields = _progress(call, redelivery, RedeliveryCountsView)
+    fields |= {"tried": UNSET if redelivery.trial is None else redelivery.tried, "stopped_by": UNSET}
+    if redelivery.stopped_by:
+        # Unlike a group, it has the response to this message.
+        fields["stopped_by"] = msgspec.json.decode(redelivery.stopped_by, type=StoppedByView)
+    return view_of(RedeliveryView, redelivery, **fields)
 
 
 def _progress(call: Call, job: Redelivery | Replay, counts: type[msgspec.Struct]) -> dict[str, Any]:
@@ -338,6 +392,7 @@ class ReplayView(_ProgressView, kw_only=True, frozen=True):
     id: Annotated[str, id_doc("replay_id")]
     alias: Annotated[str, id_doc("replay_id", "The id.")]
     name: Annotated[str, id_doc("replay_id", "The id.")]
+    state: Annotated[str, doc("The progress.", "running", enum=["waiting", "running", "done"])]
     counts: Annotated[ReplayCountsView, doc("Numbers of messages.")]
     filter: Annotated[msgspec.Raw | UnsetType, doc("Which messages.", FILTER_EXAMPLE, type="object")] = UNSET
 
@@ -433,7 +488,7 @@ ROUTES = (
         by_path(REDELIVERIES.create),
         "Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing "
         "changes.",
-        *("quota_exceeded", "limit_reached", "unknown_reference"),
+        *("quota_exceeded", "limit_reached", "unknown_reference", "wrong_mode"),
         methods=POST,
         response=CreatedRedeliveryResponse,
         respond=_with_job(CreatedRedeliveryResponse, _REDELIVERIES),

@@ -33,6 +33,16 @@ _AS_STORED: Final = frozenset(
 """States that are dropped from memory once they are stored."""
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """The redelivery whose trial sends a message, as stored."""
+
+    job: int
+    seq: int
+    """The message; 0: none."""
+    version: int
+    """The version of the cursor since which it is stored."""
+
+
 class CursorState:
     """The bookkeeping of one cursor. `take` returns the changes to store; nothing here does I/O.
 
@@ -83,6 +93,7 @@ class CursorState:
         self._causes: dict[int, Cause] = {}
         self._new_misses: NewMisses | None = None
         self._redelivery: RedeliveryStep | None = None
+        self.trial = Trial(record.trial_job, record.trial_seq, record.version)
 
     @property
     def open_rows(self) -> int:
@@ -144,6 +155,7 @@ class CursorState:
     def acknowledge(self, seq: int, now: int) -> None:
         self.acknowledged += 1
         self.last_success_at = now
+        self._end_trial_of(seq, now, tried=1)
         self._settle(seq, DeliveryState.ACKNOWLEDGED)
 
     def fail(self, seq: int, attempts: int, settlement: Settlement, now: int, *, outcome: Outcome) -> None:
@@ -169,6 +181,7 @@ class CursorState:
             self.miss(ended.seq, ended.attempts, ended.cause, ended.ended_at, before=DeliveryState.DETACHED)
             self.last_failure_at = max(self.last_failure_at, ended.ended_at)
         else:
+            self._end_trial_of(ended.seq, ended.ended_at, tried=1)
             self._settle(ended.seq, DeliveryState.ACKNOWLEDGED, DeliveryState.DETACHED)
             self.acknowledged += 1
             self.last_success_at = max(self.last_success_at, ended.ended_at)
@@ -183,6 +196,7 @@ class CursorState:
         if is_there and reason != SKIP:
             self.miss(seq, attempts, plain(reason), now)
             return
+        self._end_trial_of(seq, now)
         self._settle(seq, DeliveryState.SKIPPED)
         if is_there:
             self._filtered += 1
@@ -248,6 +262,7 @@ class CursorState:
                 self.missed += 1
             self._settle(seq, DeliveryState.MISSED, before)
             return
+        self._end_trial_of(seq, now, failure=cause)
         was_passed = self.enter(seq, DeliveryState.MISSED, before)
         cause = told_apart(cause, self.causes)
         if cause.has_text:
@@ -286,10 +301,26 @@ class CursorState:
         self.acknowledged -= len(batch.acknowledged)
         self.missed -= batch.redelivered - len(batch.acknowledged) + batch.gone
         ended_at = now if batch.ends else None
+        redelivery, trying = batch.redelivery, batch.seqs
+        trying_seq = trying[0] if trying and redelivery.tried < (redelivery.trial or 0) else 0
         self._redelivery = RedeliveryStep(
-            batch.redelivery.id, batch.position, batch.redelivered, batch.gone, now, ended_at
+            redelivery.id, batch.position, batch.redelivered, batch.gone, now, ended_at, trying_seq
         )
         self.dirty = True
+
+    def configure_trial(self, record: LaneRecord) -> None:
+        """Follow a cancelled redelivery: its message is an ordinary retry from now on."""
+        if record.version >= self.trial.version:
+            self.trial = Trial(record.trial_job, record.trial_seq, record.version)
+
+    def _end_trial_of(self, seq: int, now: int, *, tried: int = 0, failure: Cause | None = None) -> None:
+        """Count a settled message if a trial waits for it, in the same flush. A failure ends the redelivery."""
+        if seq == self.trial.seq:
+            stopped_by = "" if failure is None else msgspec.json.encode(failure).decode()
+            ended_at = None if failure is None else now
+            self._redelivery = RedeliveryStep(
+                self.trial.job, 0, 0, 0, now, ended_at, tried=tried, stopped_by=stopped_by
+            )
 
     def release_key(self, row: KeyRow) -> None:
         """Free the key of a missed message that was deleted: the next message of the key is due."""
@@ -343,6 +374,8 @@ class CursorState:
     def on_stored(self, settle: Settle) -> None:
         """Note that changes are stored, and drop the states that have not changed since from memory."""
         self.version += 1
+        if settle.redelivery is not None:
+            self.trial = Trial(settle.redelivery.redelivery, settle.redelivery.trying_seq, self.version)
         self.unflushed = len(self._attempts) + self._remaining_details
         for seq in chain(settle.resolved, (row.seq for row in settle.delivery_rows)):
             if self.states.get(seq) in _AS_STORED and seq not in self._rows and seq not in self._removed:

@@ -105,6 +105,8 @@ class InFlightAttempt:
     """`AdaptiveLimit.epoch` when it was sent."""
     is_retry: bool
     """Whether the attempt uses a slot for retries. Its delivery has a row."""
+    is_trial: bool = False
+    """Whether the attempt is the only one, since the trial of a redelivery waits for its outcome."""
     hand_over_outcome: "Callable[[InFlightAttempt, Outcome], None] | None" = None
     """Takes the outcome once the lane has given the request away."""
     traceparent: str | None = None
@@ -117,7 +119,8 @@ class InFlightAttempt:
     @property
     def policy(self) -> RetryPolicy:
         """The retry policy that applies if this attempt fails."""
-        return message_policy(self.endpoint.policy, self.entry.extra)
+        policy = message_policy(self.endpoint.policy, self.entry.extra)
+        return msgspec.structs.replace(policy, delays_seconds=()) if self.is_trial else policy
 
     def request(self, record: LaneRecord, clock: Clock, trace_ids: TraceIds) -> AttemptRequest:
         """Build the request in the listener's format, signed with the keys that are valid now."""

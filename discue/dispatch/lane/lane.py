@@ -163,6 +163,8 @@ class Lane:
             head=self.backlog.head,
             has_inherited_requests=False,
             has_redeliveries=False,
+            trial_job=0,
+            trial_seq=0,
             known=ListenerHealth(),
             causes=frozenset(self.cursor.causes),
         )
@@ -282,6 +284,7 @@ class Lane:
     def configure(self, endpoint: Endpoint, record: LaneRecord) -> None:
         """Use a new configuration for all attempts from now on. `record` was read with it."""
         self._latest = record
+        self.cursor.configure_trial(record)
         before, self.owned.endpoint = self.owned.endpoint, endpoint
         self.limits.configure(before, endpoint)
         self._selector.configure(endpoint)

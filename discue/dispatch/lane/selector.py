@@ -172,7 +172,8 @@ class Selector:
             self._backlog.take_new()
         self._was_retry = is_retry
         epoch = self._limits.adaptive.epoch
-        return InFlightAttempt(entry, entry.seq, number, self._owned.endpoint, epoch, is_retry)
+        is_trial = entry.seq == self._cursor.trial.seq
+        return InFlightAttempt(entry, entry.seq, number, self._owned.endpoint, epoch, is_retry, is_trial)
 
     def _detach_busiest(self, now: int) -> bool:
         """Too many messages wait in memory: detach the request that most wait for, if that lets other keys go on."""

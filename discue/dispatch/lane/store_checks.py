@@ -112,6 +112,9 @@ class DeletionWatch(StoreCheck):
             self._owned.lane.advance()
 
 
+_WAITS_FOR_KEY_MS: Final = 10_000
+
+
 class RedeliveryRunner(StoreCheck):
     """Takes the steps of a lane's redeliveries.
 
@@ -124,6 +127,8 @@ class RedeliveryRunner(StoreCheck):
         """Whether a redelivery may be open."""
         self._is_storing = False
         """Whether a step waits for the flush that stores it."""
+        self._waits_for = 0
+        """The message that must be settled before the next step; 0: none."""
 
     def begin(self) -> None:
         """Take steps until no redelivery is open."""
@@ -141,6 +146,8 @@ class RedeliveryRunner(StoreCheck):
     def on_flushed(self, settle: Settle) -> None:
         if settle.redelivery is not None:
             self._is_storing = False
+        if self._waits_for and self._waits_for in (*settle.resolved, *(row.seq for row in settle.delivery_rows)):
+            self._waits_for = self.due_at = 0
         self.advance()
 
     @property
@@ -148,13 +155,14 @@ class RedeliveryRunner(StoreCheck):
         cursor = self._owned.cursor
         if not self.is_open or self._is_storing or not self._owned.is_active:
             return False
-        return cursor.knows_keys and cursor.open_rows <= self._worker.tuning.waiting_retries
+        return not cursor.trial.seq and cursor.knows_keys and cursor.open_rows <= self._worker.tuning.waiting_retries
 
     async def check_once(self) -> None:
         if not self._may_step:
             return
         owned, cursor = self._owned, self._owned.cursor
-        batch = await owned.reads.read(partial(next_batch, cursor=owned.key, queue=owned.record.queue))
+        read = partial(next_batch, cursor=owned.key, queue=owned.record.queue, ordered=owned.record.ordered)
+        batch = await owned.reads.read(read)
         if not owned.is_active:
             return
         if batch is None:
@@ -164,6 +172,11 @@ class RedeliveryRunner(StoreCheck):
         if cursor.ordering is not None and not all(cursor.ordering.holds(row.seq) for row in batch.keys):
             # A key of the batch was freed since it was read: its message was deleted.
             self.request_at(now + round(STORE_RETRY_SECONDS * 1_000))
+            return
+        self._waits_for = batch.waits_for
+        if batch.is_empty:
+            # A flush that settles the message comes earlier.
+            self.request_at(now + _WAITS_FOR_KEY_MS)
             return
         self._is_storing = True
         if batch.redelivery.pace is not None:

@@ -176,7 +176,7 @@ class PullSession:
     def redeliver(self) -> None:
         """Take the next step of a redelivery, if there is one and its rate allows it."""
         step, due_at = self._snapshot.step, 0
-        if step is None:
+        if step is None or step.is_empty:
             return
         rate = step.redelivery.pace
         if rate is not None and step.redelivery.state != "waiting":

@@ -686,7 +686,8 @@ CREATE TABLE attempt_detail (
 CREATE INDEX attempt_detail_listener ON attempt_detail (organization, listener, id) WHERE listener IS NOT NULL;
 
 -- Missed deliveries that are made due again: all of the selected ones up to `position` are. `spec` has the selection.
--- `ended_at` is set when nothing is left to do.
+-- `ended_at` is set when nothing is left to do. A trial sends the first messages one after the other: `tried` of them were
+-- acknowledged, `trying_seq` is being sent.
 CREATE TABLE redelivery (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -703,6 +704,10 @@ CREATE TABLE redelivery (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     ended_at BIGINT,
+    trial BIGINT,
+    tried BIGINT NOT NULL DEFAULT 0,
+    trying_seq BIGINT NOT NULL DEFAULT 0,
+    stopped_by $text NOT NULL DEFAULT '',
     PRIMARY KEY (organization, id)
 );
 CREATE INDEX redelivery_listener ON redelivery (organization, listener, id) WHERE listener IS NOT NULL;

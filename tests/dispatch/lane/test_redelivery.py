@@ -1,6 +1,7 @@
 """Redeliveries: each missed delivery is due again once, whatever happens in between, and at a bounded rate."""
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ async def _miss_as_a_range(stage: Stage, queue: Queue, listener: Listener, count
 
 
 async def redeliver(
-    stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: int
+    stage: Stage, listener: Listener, chosen: MissedSelection | None = None, **fields: Any
 ) -> Redelivery:
     """Create a redelivery as the API does."""
     chosen = chosen or MissedSelection()

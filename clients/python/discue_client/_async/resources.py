@@ -1143,7 +1143,9 @@ class AsyncRedeliveries:
         *,
         messages: Sequence[str] | None | UnsetType = UNSET,
         filter: models.MissedFilterBody | UnsetType | None = UNSET,
+        group: str | UnsetType | None = UNSET,
         all: bool | UnsetType | None = UNSET,
+        trial: int | UnsetType | None = UNSET,
         pace: int | UnsetType | None = UNSET,
         dry_run: bool | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
@@ -1155,7 +1157,7 @@ class AsyncRedeliveries:
             models.CreatedRedeliveryResponse,
             "POST",
             path_of("queues", queue, "listeners", listener, "redeliveries"),
-            body=given(messages=messages, filter=filter, all=all, pace=pace, dry_run=dry_run),
+            body=given(messages=messages, filter=filter, group=group, all=all, trial=trial, pace=pace, dry_run=dry_run),
             idempotency_key=idempotency_key,
         )
 

@@ -1755,24 +1755,40 @@ export interface Redelivery {
   queue_id: string;
   /** The id of the listener. */
   listener_id: string;
-  /** The progress. */
-  state: Open<"waiting" | "running" | "done">;
   /** Numbers of deliveries. */
   counts: RedeliveryCounts;
   /** When it was done, in milliseconds since the epoch; 0: not yet. */
   ended_at: number;
   /** Maximum number of messages per second. */
   pace?: number | undefined;
+  /** The progress. `stopped`: a message of the trial was not acknowledged. */
+  state: Open<"waiting" | "running" | "stopped" | "done">;
+  /**
+   * First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The
+   * others are due once all of these are acknowledged. The first failure stops the redelivery.
+   */
+  trial?: number | undefined;
+  /** Number of messages of the trial that were acknowledged; only with `trial`. */
+  tried?: number | undefined;
+  /** The failure that stopped it; only if `stopped`. */
+  stopped_by?: StoppedBy | undefined;
 }
 
-/** A redelivery to start. Exactly one of `messages`, `filter` and `all` selects what is redelivered. */
+/** A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects what is redelivered. */
 export interface RedeliveryBody {
   /** The ids of messages that the listener has missed or acknowledged. */
   messages?: readonly string[] | null | undefined;
   /** Which missed messages; an empty filter selects all. */
   filter?: MissedFilterBody | null | undefined;
+  /** The id of a group of the listener's missed messages. */
+  group?: string | null | undefined;
   /** Selects all missed messages. */
   all?: boolean | null | undefined;
+  /**
+   * First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The
+   * others are due once all of these are acknowledged. The first failure stops the redelivery.
+   */
+  trial?: number | null | undefined;
   /** Maximum number of messages per second. */
   pace?: number | null | undefined;
   /** Whether to return only what would be selected. */
@@ -1835,14 +1851,14 @@ export interface Replay {
   queue_id: string;
   /** The id of the listener. */
   listener_id: string;
-  /** The progress. */
-  state: Open<"waiting" | "running" | "done">;
   /** Numbers of messages. */
   counts: ReplayCounts;
   /** When it was done, in milliseconds since the epoch; 0: not yet. */
   ended_at: number;
   /** Maximum number of messages per second. */
   pace?: number | undefined;
+  /** The progress. */
+  state: Open<"waiting" | "running" | "done">;
   /** Which messages. */
   filter?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -2181,6 +2197,16 @@ export interface SourceResponse {
 export interface StatisticsResponse {
   /** Numbers of events by period. */
   aggregated_api_usage_events: EventWindows;
+}
+
+/** The failure that stopped a redelivery. */
+export interface StoppedBy {
+  /** Why the message is missed again. */
+  reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
+  /** HTTP status of the response; 0: none. */
+  status: number;
+  /** The beginning of the response, or why there was none. The listener chose it: escape it in pages. */
+  text: string;
 }
 
 /** A rule for a property: string values. */

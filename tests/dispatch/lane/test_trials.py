@@ -1,0 +1,131 @@
+"""Trials of redeliveries: a few messages one after the other, then the rest, whatever happens in between."""
+
+import pytest
+
+from discue.domain.attempts import Outcome
+from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
+from discue.store.redeliveries import REDELIVERY_TABLE
+from tests.dispatch.lane.test_redelivery import redeliver
+from tests.dispatch.stage import Stage, badly, well
+
+
+async def _missed(stage: Stage, count: int) -> tuple[Queue, Listener, list[str]]:
+    queue, listener = await stage.running()
+    ids = await stage.publish(queue, count)
+    await stage.end_all(badly(no_retry=True))
+    stage.courier.sent.clear()
+    return queue, listener, ids
+
+
+async def _end(stage: Stage, outcome: Outcome) -> None:
+    """End the requests that are in flight now."""
+    await stage.end(stage.courier.in_flight[::], outcome)
+
+
+async def _stored(stage: Stage, asked: Redelivery) -> Redelivery:
+    found = await stage.store.read(lambda tx: REDELIVERY_TABLE.get(tx, asked.organization, asked.public_id))
+    assert found is not None
+    return found
+
+
+async def test_trial_sends_one_message_at_a_time_and_then_all_others(stage: Stage) -> None:
+    _, listener, ids = await _missed(stage, 5)
+    asked = await redeliver(stage, listener, trial=2)
+    for place in range(2):
+        assert [each.message_id for each in stage.courier.in_flight] == [ids[place]]
+        assert (await _stored(stage, asked)).trying_seq == place + 1
+        await _end(stage, well())
+    assert sorted(each.message_id for each in stage.courier.in_flight) == ids[2:]
+    done = await _stored(stage, asked)
+    assert (done.state, done.tried, done.redelivered, done.trying_seq) == ("done", 2, 5, 0)
+
+
+async def test_failure_in_a_trial_is_the_only_attempt(stage: Stage) -> None:
+    _, listener, ids = await _missed(stage, 3)
+    asked = await redeliver(stage, listener, trial=2)
+    await _end(stage, badly(503))
+    stopped = await _stored(stage, asked)
+    assert (stopped.state, stopped.tried, stopped.ended_at) == ("stopped", 0, stage.clock.now())
+    assert b'"status":503' in stopped.stopped_by.encode()
+    assert stage.courier.in_flight == []
+    assert await stage.missed(listener) == ids[::-1]
+    again = await redeliver(stage, listener)
+    assert (await _stored(stage, again)).redelivered == 3
+
+
+@pytest.mark.parametrize("outcome", [well(), badly()])
+async def test_request_that_outlasts_its_lane_decides_the_trial(stage: Stage, outcome: Outcome) -> None:
+    _, listener, ids = await _missed(stage, 3)
+    asked = await redeliver(stage, listener, trial=1)
+    first, second = stage.worker, await stage.join()
+    await stage.move(first, second)
+    assert second.courier.in_flight == []
+    await stage.end(first.courier.in_flight[0], outcome)
+    await stage.check_inherited()
+    stored = await _stored(stage, asked)
+    if outcome == well():
+        assert (stored.state, stored.tried) == ("done", 1)
+        assert sorted(each.message_id for each in second.courier.in_flight) == ids[1:]
+    else:
+        assert (stored.state, stored.tried) == ("stopped", 0)
+        assert second.courier.in_flight == []
+        assert (await stage.counts(listener)).missed == 3
+
+
+async def test_trial_continues_after_its_worker_has_died(stage: Stage) -> None:
+    _, listener, ids = await _missed(stage, 4)
+    asked = await redeliver(stage, listener, trial=2)
+    await _end(stage, well())
+    first, second = stage.worker, await stage.join()
+    await stage.die(first)
+    await stage.take_free(second)
+    # The message that was in flight is repeated, and nothing else.
+    assert [each.message_id for each in second.courier.in_flight] == [ids[1]]
+    await stage.end(second.courier.in_flight[::], badly())
+    stopped = await _stored(stage, asked)
+    assert (stopped.state, stopped.tried) == ("stopped", 1)
+    assert (await stage.counts(listener)).missed == 3
+
+
+async def test_deleted_message_does_not_count_in_a_trial(stage: Stage) -> None:
+    queue, listener, ids = await _missed(stage, 3)
+    await stage.configure(listener, status="disabled")
+    asked = await redeliver(stage, listener, trial=2)
+    await stage.delete_message(queue, ids[0])
+    await stage.configure(listener, status="enabled")
+    for place in (1, 2):
+        assert [each.message_id for each in stage.courier.in_flight] == [ids[place]]
+        await _end(stage, well())
+    done = await _stored(stage, asked)
+    assert (done.state, done.tried) == ("done", 2)
+
+
+async def test_message_that_becomes_missed_later_does_not_belong_to_a_redelivery(stage: Stage) -> None:
+    queue, listener, ids = await _missed(stage, 2)
+    later = await stage.publish(queue, 1)
+    version = (await stage.store.read(lambda tx: tx.rows("SELECT version FROM cursor")))[0][0]
+    await _end(stage, badly(no_retry=True))
+    stage.courier.sent.clear()
+    assert (await stage.counts(listener)).missed == 3
+    asked = await redeliver(stage, listener, MissedSelection(before_version=version))
+    assert sorted(each.message_id for each in stage.courier.in_flight) == ids
+    assert (await _stored(stage, asked)).state == "done"
+    assert await stage.missed(listener) == later
+
+
+async def test_redelivery_sends_a_key_in_order_and_others_meanwhile(stage: Stage) -> None:
+    queue, listener = await stage.running(ordered=True)
+    ids = await stage.publish_keyed(queue, "a", "b", "a", "b")
+    while stage.courier.in_flight:
+        await _end(stage, badly(no_retry=True))
+    stage.courier.sent.clear()
+    await redeliver(stage, listener)
+    assert sorted(each.message_id for each in stage.courier.in_flight) == ids[:2]
+    await stage.end(stage.courier.in_flight[1], well())
+    # The second message of a waits, and so does what comes after it.
+    assert [each.message_id for each in stage.courier.in_flight] == [ids[0]]
+    await _end(stage, badly())
+    assert stage.courier.in_flight == []
+    await stage.advance(10_000)
+    await _end(stage, well())
+    assert sorted(each.message_id for each in stage.courier.in_flight) == ids[2:]
