@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from discue.domain.attempts import Outcome, shown_outcome
+from discue.domain.attempts import Outcome, describe_failure, shown_outcome
 from discue.domain.model import MISSED_REASONS
 
 MOST_CAUSES: Final = 100
@@ -66,6 +66,8 @@ def cause_of(reason: str, outcome: Outcome) -> Cause:
     The text is of the response body if its details are kept and may be shown, and otherwise what attempts show.
     """
     status, _, shown = shown_outcome(outcome)
+    if outcome.withheld:
+        shown = f"answered {status // 100}xx" if status else describe_failure(outcome.error)
     body = "" if outcome.withheld else outcome.excerpt[:_MOST_BYTES].decode("utf-8", "replace")
     text = body if outcome.trace is not None and body.strip() else shown
     alike = f"{reason} {status} {fingerprint(body if body.strip() else shown)}"

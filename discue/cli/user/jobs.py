@@ -23,7 +23,8 @@ Select: TypeAlias = Callable[[argparse.Namespace], dict[str, Any]]
 """Returns the fields of a request that select the messages. Raises UsageInvalid."""
 
 _REASONS: Final = ("attempts_used_up", "expired", "final_status", "no_retry", "too_old", "transform")
-_DONE: Final = "done"
+_STOPPED: Final = "stopped"
+_ENDED: Final = frozenset({"done", _STOPPED})
 _POLL_SECONDS: Final = 0.5
 _CLEAR_LINE: Final = "\r\x1b[K"
 _BAR: Final = 30
@@ -49,6 +50,8 @@ def redeliver() -> Command:
         switch("--all", "all missed messages"),
         repeated("--message ID", "this message, missed or acknowledged; can be repeated", dest="messages"),
         option("--reason", "only messages that were missed for this reason", choices=_REASONS),
+        option("--group ID", "only messages of this group, which `discue missed` lists", name),
+        option("--trial N", "first send N of them one after the other, and stop at the first failure", positive),
         option("--since TIME", "only messages stored later, such as 2h", moment, dest="created_after"),
         option("--until TIME", "only messages stored earlier, such as 1h", moment, dest="created_before"),
     )
@@ -84,11 +87,17 @@ def _command(kind: JobKind, select: Select, *arguments: Argument) -> Command:
 
 def _redelivered(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = _given(arguments, "reason", "created_after", "created_before")
-    if (arguments.all, bool(arguments.messages), bool(wanted)).count(True) != 1:
-        raise UsageInvalid("Select messages: with --all, with --message, or with --reason, --since and --until.")
-    if arguments.all:
-        return {"all": True}
-    return {"messages": arguments.messages} if arguments.messages else {"filter": wanted}
+    selections = {
+        "all": arguments.all,
+        "messages": arguments.messages,
+        "group": arguments.group,
+        "filter": wanted,
+    }
+    chosen = {field: value for field, value in selections.items() if value}
+    if len(chosen) != 1:
+        choices = "--all, with --group, with --message, or with --reason, --since and --until"
+        raise UsageInvalid(f"Select messages: with {choices}.")
+    return chosen | _given(arguments, "trial")
 
 
 def _replayed(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def _progress(
             note(beginning)
         while True:
             found = getattr(client, kind.resources).get(arguments.queue, arguments.listener, job_id)
-            if found.state == _DONE:
+            if found.state in _ENDED:
                 break
             if is_terminal:
                 sys.stderr.write(_CLEAR_LINE + _bar(kind.done(found), found.counts.selected))
@@ -182,9 +191,9 @@ def _progress(
     if is_terminal:
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()
-    if found is not None and found.state == _DONE:
+    if found is not None and found.state in _ENDED:
         _show_result(arguments, found)
-        return None
+        return FAILED if found.state == _STOPPED else None
     place = f"{arguments.queue} {arguments.listener}"
     note(f"It goes on without this command. See it again: discue {kind.verb} {place} --follow {job_id}")
     return FAILED
@@ -203,3 +212,6 @@ def _show_result(arguments: argparse.Namespace, found: Redelivery | Replay) -> N
     named = ((field, getattr(found.counts, field)) for field in found.counts.__struct_fields__)
     counts = ", ".join(f"{value:,} {field}" for field, value in named if value)
     say(f"{found.id}  {found.state}: {counts or 'nothing'}")
+    failure = getattr(found, "stopped_by", None)
+    if failure is not None:
+        note(f"The trial failed ({failure.reason}, status {failure.status}): {failure.text}")

@@ -1,4 +1,4 @@
-"""`discue messages`: lists, shows and deletes messages, and lists missed ones."""
+"""`discue messages`: lists, shows and deletes messages, and lists missed ones; `discue missed`: lists their causes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from discue.cli.declarations import CommandGroup, option
+from discue.cli.declarations import Command, CommandGroup, option
 from discue.cli.output import excerpt, json_text, say, say_fields, say_json, say_table, when
 from discue.cli.user.arguments import limit, moment, name
 from discue.cli.user.command import connect, readable, user_command
@@ -23,6 +23,9 @@ _ATTEMPTS_SHOWN = 20
 _DELIVERIES_SHOWN = 100
 """The largest number of deliveries in a response of the API."""
 _NULL_BYTES = 4
+
+
+_ONLY_QUEUE = option("--queue QUEUE", "only of this queue; default: all queues", name)
 
 
 def command() -> CommandGroup:
@@ -58,13 +61,50 @@ def command() -> CommandGroup:
             "delete": deletion(resource),
             "missed": user_command(
                 _missed,
-                option("--queue QUEUE", "only of this queue; default: all queues", name),
+                _ONLY_QUEUE,
+                option("--group ID", "only of this group, which `discue missed` lists", name),
                 since,
                 limit(_LIMIT),
                 summary="list messages that listeners have missed",
             ),
         }
     )
+
+
+def missed() -> Command:
+    return user_command(
+        _groups,
+        _ONLY_QUEUE,
+        limit(_LIMIT),
+        description="Lists groups of missed messages: those that a listener missed for the same reason, after "
+        "responses that are alike. The largest comes first. To try five messages and then send the others: "
+        "discue redeliver QUEUE LISTENER --group ID --trial 5",
+    )
+
+
+def _groups(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        # The filter of this list takes ids only.
+        queue = arguments.queue and client.queues.get(arguments.queue).id
+        found = list(client.missed.groups(queue=queue, limit=arguments.limit))
+    if arguments.json:
+        say_json({"groups": found})
+        return
+    rows = [
+        (
+            f"{each.count:,}",
+            each.id,
+            each.queue.alias,
+            each.listener.alias,
+            each.reason,
+            str(each.status or ""),
+            when(each.first_at),
+            when(each.last_at),
+            each.text,
+        )
+        for each in found
+    ]
+    say_table(("COUNT", "GROUP", "QUEUE", "LISTENER", "REASON", "STATUS", "FIRST", "LAST", "RESPONSE"), rows)
 
 
 def _get(arguments: argparse.Namespace) -> None:
@@ -145,7 +185,8 @@ def _missed(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
         # The filter of this list takes ids only.
         queue = arguments.queue and client.queues.get(arguments.queue).id
-        found = list(client.missed.list(queue=queue, created_after=arguments.created_after, limit=arguments.limit))
+        wanted = {"queue": queue, "group": arguments.group, "created_after": arguments.created_after}
+        found = list(client.missed.list(**wanted, limit=arguments.limit))
         names = {} if arguments.json else _names(client, {each.queue_id for each in found})
     if arguments.json:
         say_json({"missed": found})

@@ -56,6 +56,27 @@ def test_missed_messages_are_previewed_and_redelivered(service: Service) -> None
     assert "0 messages for the listener app." in nothing.stderr
 
 
+def test_group_is_tried_and_then_redelivered(service: Service) -> None:
+    with local_server(lambda *_: (500, b"order 17 is unknown")) as local:
+        ids = missed(service, "grouped", local.url, 1, 2)
+        (group,) = service.json("missed", "--queue", "grouped")["groups"]
+        shown = service.succeed("missed", "--queue", "grouped")
+        listed = service.json("messages", "missed", "--group", group["id"])["missed"]
+        arguments = ("redeliver", "grouped", "app", "--group", group["id"], "--trial", "1", "--yes")
+        stopped = service.run(*arguments)
+        group = service.json("missed", "--queue", "grouped")["groups"][0]
+        local.respond = lambda *_: (204, b"")
+        done = service.json("redeliver", "grouped", "app", "--group", group["id"], "--trial", "1", "--yes")
+        local.wait_for(lambda: len(local.accepted) == 2)
+
+    assert (group["count"], group["sample"]) == (2, ids[::-1])
+    assert "attempts_used_up" in shown
+    assert [each["id"] for each in listed] == ids[::-1]
+    assert (stopped.returncode, "stopped: 2 selected, 1 redelivered" in stopped.stdout) == (1, True)
+    assert "The trial failed (attempts_used_up, status 500):" in stopped.stderr
+    assert (done["redelivery"]["state"], done["redelivery"]["tried"]) == ("done", 1)
+
+
 def test_part_of_a_queue_is_replayed(service: Service) -> None:
     queue = queue_named(service, "replayed")
     with local_server() as local:
