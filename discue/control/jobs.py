@@ -4,6 +4,7 @@ A redelivery makes missed deliveries due again. A replay sends a range of the qu
 cancelled alike by `Jobs`, whose subclasses say what differs.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -22,19 +23,19 @@ from discue.store import feed, recipients, redeliveries, replays
 from discue.store.engine import Transaction
 from discue.store.listeners import ListenerFacts
 from discue.store.message_log import WHOLE_LOG, last_seq_stored_before, rows_by_id, span_of_times
-from discue.store.missed_scan import key_of
+from discue.store.missed_scan import POSITION_PATTERN, key_of
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
 from discue.store.redeliveries import REDELIVERY_TABLE, Job, JobPreview, JobTable
 from discue.store.replays import REPLAY_TABLE
-from discue.store.tables import read_number
 
 MAX_OPEN_REDELIVERIES: Final = 10
+TRIALS: Final = range(1, 101)
+"""How many messages a trial may have."""
 MAX_OPEN_REPLAYS: Final = 3
 
 _FAULTS_SHOWN: Final = 10
 _MODE: Final = "wrong_mode"
-_VERSION: Final = "SELECT version FROM cursor WHERE organization = $1 AND listener = $2 AND stream = 0"
 _COUNTED_ON_PAGES: Final = 10_000
 """Counting as many as the API does would take longer than a page may."""
 
@@ -312,12 +313,12 @@ class _Redeliveries(Jobs[Redelivery, RedeliveryParams]):
             fields["trial"] = params.trial
         cause = None
         if params.group is not None:
-            listener, cause = key_of(params.group)
+            listener, cause = key_of(params.group) if re.fullmatch(POSITION_PATTERN, params.group) else (0, 0)
             if listener != of.listener:
                 rule = "is not the id of a group of this listener's missed messages"
                 raise invalid("/group", rule, code="unknown_reference")
         # Read before the messages: what becomes missed from now on has this version or a later one.
-        version = await read_number(tx, _VERSION, of.organization, of.listener)
+        version = at[1].version
         if params.messages is not None:
             seqs, acknowledged = await _settled_seqs(tx, of, params.messages, principal.customer)
             ids = sorted(seqs, key=seqs.__getitem__)

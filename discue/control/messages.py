@@ -385,6 +385,19 @@ async def page_of_missed_groups(
     return await control.store.load(read)
 
 
+async def groups_of_listener(
+    control: ControlContext, principal: Principal, at: ListenerPath | ListenerDetails
+) -> Sequence[MissedGroup]:
+    """Return the largest groups of the messages that a listener has missed."""
+
+    async def work(tx: Transaction) -> Sequence[MissedGroup]:
+        listener = await own_listener(tx, principal, "read", at)
+        selection = Selection(listener=listener.public_id)
+        return (await missed_groups.page(tx, listener.organization, selection)).items
+
+    return await control.store.load(work)
+
+
 async def _with_failures(tx: Transaction, organization: int, found: Listing[MissedMessage]) -> Listing[MissedMessage]:
     """Add the last failed attempt of each message that was sent."""
     tried = [each.delivery for each in found.items if each.attempts]

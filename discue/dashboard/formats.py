@@ -9,6 +9,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from discue.domain.attempts import StoredAttempt
+from discue.domain.causes import Cause
 from discue.domain.clock import rfc3339
 from discue.domain.errors import reason_phrase
 from discue.domain.json_text import levels_of
@@ -114,6 +115,12 @@ def outcome(made: StoredAttempt) -> str:
     if not made.status:
         return made.cause
     return f"{made.status // 100}xx" if made.withheld else f"{made.status} {reason_phrase(made.status)}"
+
+
+def cause_of_job(stopped_by: str) -> str:
+    """Return the failure that stopped a redelivery: the status, and the beginning of the response."""
+    cause = msgspec.json.decode(stopped_by, type=Cause)
+    return f"{cause.status or cause.reason.replace('_', ' ')} {cause.text}".strip()
 
 
 def percent(part: int, whole: int) -> str:

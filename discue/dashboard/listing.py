@@ -16,9 +16,10 @@ from discue.domain.errors import BadRequest, Fault, Unprocessable, invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
 from discue.store.aliases import OfferedKind
+from discue.store.missed_scan import POSITION_PATTERN
 from discue.store.pagination import Listing, Selection
 
-_TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue")
+_TEXTS: Final = ("alias", "key", "reason", "state", "outcome", "status", "listener", "queue", "group")
 _POSITION: Final = re.compile("[0-9A-Za-z]{1,64}")
 
 STATES: Final = ("pending", "retrying", "missed", "acknowledged", "no_listeners")
@@ -88,6 +89,8 @@ def _checked(name: str, value: str) -> str:
     choices = _CHOICES.get(name)
     if choices is not None and value not in choices:
         raise invalid(f"/{name}", f"must be one of {', '.join(choices)}")
+    if name == "group" and re.fullmatch(POSITION_PATTERN, value) is None:
+        raise invalid("/group", "must be the id of a group")
     if name == "status" and not is_status(value):
         raise invalid("/status", STATUS_RULE)
     return value

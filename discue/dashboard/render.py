@@ -40,6 +40,7 @@ TEMPLATES.filters.update(
 TEMPLATES.globals.update(
     version=__version__,
     outcome_of=formats.outcome,
+    cause_of_job=formats.cause_of_job,
     preview=formats.preview,
     readable=partial(formats.readable, most=formats.SHOWN_BYTES),
     percent=formats.percent,

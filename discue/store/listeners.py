@@ -199,9 +199,9 @@ _OF_ORGANIZATION: Final = f"SELECT {_COLUMNS} FROM listener {_WITH_QUEUES} WHERE
 _BY_PUBLIC_ID: Final = f"{_LIVE} AND listener.public_id = $2"
 _OF_CUSTOMER: Final = f"{_BY_PUBLIC_ID} AND listener.customer = $3"
 _FACTS: Final = (
-    "queue_head.tail, queue_head.head, cursor.start_seq, cursor.position, cursor.ahead, cursor.acknowledged, "
-    "cursor.missed, cursor.retrying, cursor.last_success_at, cursor.last_failure_at, organization.settings, "
-    f"{READ_HEALTH}"
+    "queue_head.tail, cursor.version, queue_head.head, cursor.start_seq, cursor.position, cursor.ahead, "
+    "cursor.acknowledged, cursor.missed, cursor.retrying, cursor.last_success_at, cursor.last_failure_at, "
+    f"organization.settings, {READ_HEALTH}"
 )
 _TAIL: Final = 0
 _WITH_FACTS: Final = """
@@ -279,6 +279,8 @@ class ListenerFacts(msgspec.Struct, frozen=True):
     """The listener receives messages with higher seqs."""
     ahead: bytes | None
     """The settled messages beyond the position, as they are stored."""
+    version: int
+    """The version of the live cursor."""
     must_be_verified: bool
 
     @property
@@ -429,14 +431,15 @@ async def read_facts(tx: Transaction, organization: int, listeners: Sequence[Lis
 
 
 def _facts(listener: Listener, row: Sequence[Any]) -> ListenerFacts:
-    tail, head, start_seq, position, ahead, *counted, owner_settings = row[:11]
+    tail, version, head, start_seq, position, ahead, *counted, owner_settings = row[:12]
     settled_ahead = Window.decode(position, ahead).settled_count_beyond if ahead else 0
     return ListenerFacts(
         CursorCounts(head, position, settled_ahead, *counted),
-        parse_health(row[11:], listener.liveness_url, listener.config_version).liveness,
+        parse_health(row[12:], listener.liveness_url, listener.config_version).liveness,
         tail,
         start_seq,
         ahead,
+        version,
         requires_verified_domains(owner_settings),
     )
 

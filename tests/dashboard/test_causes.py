@@ -117,3 +117,44 @@ def _made(api: httpx.Client, path: str, **fields: Any) -> str:
     answer = api.post(path, json=fields)
     assert answer.status_code == 200, answer.text
     return next(str(value["id"]) for name, value in answer.json().items() if name != "_links")
+
+
+def test_missed_starts_with_the_causes(service: DashboardService, shop: Shop) -> None:
+    browser = service.browser()
+    page = browser.get("/missed")
+    text = row(page, "final status, 422")
+    assert "tax-report" in text
+    assert "Redeliver five, then the rest" in text
+    group = re.search(r'href="[^"]*/missed\?group=([0-9A-Za-z]{22})">final status, 422', page.text)
+    assert group is not None
+    listed = browser.get(f"/missed?group={group[1]}")
+    assert "Causes of missed messages" not in listed.text
+    assert row(listed, shop.messages[-1])
+    of_listener = browser.get(f"{shop.listener('tax-report')}/missed")
+    assert row(of_listener, "final status, 422")
+    form = browser.get(f"{shop.listener('tax-report')}/redeliver?group={group[1]}&trial=5").text
+    assert f'name="group" value="{group[1]}"' in form
+    assert "first 5 of them, one after the other" in form
+    assert browser.get("/missed?group=x").status_code == 200
+
+
+def test_customer_tries_the_messages_of_a_cause(service: DashboardService) -> None:
+    with service.api() as api:
+        queue = _made(api, "/queues", alias="customers-groups")
+        path = f"/queues/{queue}/listeners"
+        fields: dict[str, Any] = {"customer": "initrode", "retry": {"attempts": 1}}
+        listener = _made(api, path, notify_url=f"{REFUSING}/initrode", **fields)
+        _made(api, f"/queues/{queue}/messages", data={"order": 4_990})
+        service.settle()
+        customer = opened(service, "initrode", queue)
+        place = f"{path}/{listener}"
+        page = customer.get(f"{place}/missed")
+        assert "Redeliver five, then the rest" in row(page, "attempts used up, 503")
+        group = re.search(r"redeliver\?group=([0-9A-Za-z]{22})", page.text)
+        assert group is not None
+        answer = customer.act(f"{place}/redeliver", group=group[1], trial="5")
+        assert answer.status_code == 303, answer.text
+        service.settle()
+        assert "stopped 503" in row(customer.get(f"{place}/jobs"), "stopped")
+        assert "stopped 503" in row(service.browser().get(f"{place}/jobs"), "stopped")
+        api.delete(f"/queues/{queue}").raise_for_status()

@@ -1,6 +1,5 @@
 """Missed messages, their redeliveries, and replays of a part of the queue."""
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Final
@@ -37,7 +36,7 @@ from discue.api.structs import (
 )
 from discue.control import messages
 from discue.control.context import one_of
-from discue.control.jobs import REDELIVERIES, REPLAYS, JobResult, RedeliveryParams, ReplayParams
+from discue.control.jobs import REDELIVERIES, REPLAYS, TRIALS, JobResult, RedeliveryParams, ReplayParams
 from discue.domain.causes import TEXT_CHARACTERS
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
@@ -52,12 +51,11 @@ _TIMES: Final = range(1_000_000_000_000_000)
 _RATES: Final = range(1, 10_001)
 _TIME: Final = within(_TIMES)
 _MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(_RATES))
-_TRIALS: Final = range(1, 101)
 _TRIAL: Final = doc(
     "First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The "
     "others are due once all of these are acknowledged. The first failure stops the redelivery.",
     5,
-    **within(_TRIALS),
+    **within(TRIALS),
 )
 _DRY_RUN: Final = doc("Whether to return only what would be selected.", False)
 _SELECTED: Final = doc("Number selected. Single deliveries outside of ranges are counted up to 100,000.", 17, minimum=0)
@@ -304,19 +302,13 @@ def _redelivery_params(body: RedeliveryBody) -> RedeliveryParams:
     return RedeliveryParams(
         None if messages is None else tuple(messages),
         reason,
-        _group_given(group),
-        number_given(body.trial, _TRIALS, "/trial"),
+        group,
+        number_given(body.trial, TRIALS, "/trial"),
         _time_given(given.created_after, "/filter/created_after"),
         _time_given(given.created_before, "/filter/created_before"),
         pace=number_given(body.pace, _RATES, "/pace", " messages per second"),
         dry_run=body.dry_run is True,
     )
-
-
-def _group_given(group: str | None) -> str | None:
-    if group is not None and re.fullmatch(POSITION_PATTERN, group) is None:
-        raise invalid("/group", "must be the id of a group")
-    return group
 
 
 def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:

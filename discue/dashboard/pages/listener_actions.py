@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Final
 
 from discue.control import listener_secrets, listener_tests, listeners
-from discue.control.jobs import REDELIVERIES, REPLAYS, RedeliveryParams, ReplayParams
+from discue.control.jobs import REDELIVERIES, REPLAYS, TRIALS, RedeliveryParams, ReplayParams
 from discue.control.listener_fields import ListenerFields
 from discue.control.listener_secrets import LONGEST_OVERLAP_SECONDS, SecretFields
 from discue.control.listener_tests import SampleMessage
@@ -76,7 +76,7 @@ async def show_redeliver(visit: Visit) -> Page:
         details,
         "redeliver.html",
         "Redeliver",
-        given={name: given.get(name, "").strip() for name in ("message", "reason", "pace")},
+        given={name: given.get(name, "").strip() for name in ("message", "reason", "group", "trial", "pace")},
         preview=preview,
         reasons=MISSED_REASONS,
     )
@@ -95,6 +95,8 @@ def _redelivery_params(visit: Visit) -> RedeliveryParams:
     return RedeliveryParams(
         messages=(message,) if message else None,
         reason=reason or None,
+        group=given.get("group", "").strip() or None,
+        trial=_number(visit, "trial", TRIALS),
         pace=_number(visit, "pace", range(1, _HIGHEST_RATE + 1)),
     )
 

@@ -21,6 +21,7 @@ from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS, JobListener
 from discue.domain.reservations import PAGE
 from discue.domain.retry import RetryOptions, effective_policy
+from discue.store.missed_groups import MissedGroup
 from discue.store.pagination import Listing, Selection
 from discue.store.redeliveries import Job
 from discue.store.tallies import ListenerTally
@@ -194,12 +195,16 @@ def _first_of(found: Listing[StoredAttempt], most: int, *, is_back: bool) -> Lis
 
 async def show_missed(visit: Visit) -> Page:
     details = await details_of(visit)
-    selection, found = selection_of(visit, "reason"), NO_ROWS
+    selection, found = selection_of(visit, "reason", "group"), NO_ROWS
+    causes: Sequence[MissedGroup] = ()
+    if not {"reason", "group", "after", "before"} & visit.query.keys():
+        causes = await messages.groups_of_listener(visit.control, visit.principal, details)
     if not visit.wrong:
         found = await messages.page_of_missed(visit.control, visit.principal, details, selection, by_position=True)
     values = {
         **frame(visit, details),
-        "list": shown(visit, found, [], "reason"),
+        "list": shown(visit, found, [], "reason", "group"),
+        "causes": causes,
         "reason": visit.query.get("reason", ""),
         "reasons": MISSED_REASONS,
     }
@@ -288,7 +293,7 @@ async def show_redeliveries(visit: Visit) -> Page:
 async def show_replays(visit: Visit) -> Page:
     found = await REPLAYS.page_of_all(visit.control, visit.principal, selection_of(visit))
     waits = await jobs.waits_for_turns(visit.control, visit.principal, [replay for replay, _ in found.items])
-    open_at = {listener.public_id for replay, listener in found.items if replay.state != "done"}
+    open_at = {listener.public_id for replay, listener in found.items if replay.ended_at is None}
     holds = await listeners.holds(visit.control, visit.principal, open_at)
     return await _jobs_page(visit, "Replays", found, kind="replay", waits_for_turns=waits, holds=holds)
 

@@ -1,5 +1,6 @@
 """The messages that listeners have missed: dead letters, of all queues."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,8 +12,9 @@ from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
+from discue.store.missed_groups import MissedGroup
 
-_FILTERS: Final = ("listener", "queue", "reason", "since", "until")
+_FILTERS: Final = ("listener", "queue", "reason", "group", "since", "until")
 
 
 async def show(visit: Visit) -> Page:
@@ -29,9 +31,13 @@ async def show(visit: Visit) -> Page:
     if not visit.wrong:
         with noting_faults(visit):
             found = await messages.page_of_all_missed(visit.control, visit.principal, selection)
+    causes: Sequence[MissedGroup] = ()
+    if not any(filters.values()) and not {"after", "before"} & visit.query.keys():
+        causes = (await messages.page_of_missed_groups(visit.control, visit.principal)).items
     # The positions in this list are not ids of messages: the same message may be missed by several listeners.
     page = shown(visit, found, [], *_FILTERS)
-    return Page("missed.html", "Missed", {"list": page, "filters": filters, "reasons": MISSED_REASONS}, is_live=True)
+    values = {"list": page, "filters": filters, "reasons": MISSED_REASONS, "causes": causes}
+    return Page("missed.html", "Missed", values, is_live=True)
 
 
 async def _id_of(visit: Visit, name: str, given: str) -> str:
