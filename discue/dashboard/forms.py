@@ -72,6 +72,7 @@ LABELS: Final[Mapping[str, str]] = {
     "/timeout": "Timeout, in seconds",
     "/times": "Applies to",
     "/transform": "Expression",
+    "/trial": "Try first",
     "/until": "Until, in UTC",
 }
 """The labels of fields in forms, by the JSON pointers that errors name them with."""

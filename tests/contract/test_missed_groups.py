@@ -1,6 +1,9 @@
 """Groups of missed messages, and redeliveries of a group."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.contract.begun import Begun
@@ -198,6 +201,15 @@ def test_redelivery_keeps_the_order_of_a_key(owner: Caller, receiver: Receiver) 
         assert first_receipts == sorted(first_receipts)
         retried = [each for each in again if int(each) % 2 == key]
         assert retried == sorted(retried)
+
+
+def test_example_of_the_guide_redelivers_a_group_with_a_trial(owner: Caller, receiver: Receiver) -> None:
+    _, place, _ = missed(owner, receiver, [answered(500, "down")] * 2)
+    page = (Path(__file__).parents[2] / "docs" / "redelivery.md").read_text()
+    [content] = re.findall(r"""-d '(\{"group": .*)'$""", page, re.MULTILINE)
+    [group] = groups_at(owner, place)
+    done = _again(owner, place, **json.loads(content.replace("'$GROUP'", group["id"])))
+    assert (done["state"], done["tried"]) == ("done", 2)
 
 
 def test_pull_listener_has_no_trials(owner: Caller) -> None:
