@@ -76,6 +76,7 @@ async def _other_organizations(store: Store, olga: Principal) -> None:
 
 
 _ROWS: dict[str, tuple[Value, ...]] = {
+    "missed_cause": (9, 1 << 62, "attempts_used_up", 500, "Out of order"),
     "missed_report": (9, 6, 1, 0, 0, 0, 5, 0, NOON, NOON),
     "listener_tally": (9, 5_984_000, 3, 2, 1),
     "listener_history": (9, 5_983_992, 3, 2),
