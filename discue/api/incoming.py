@@ -12,7 +12,7 @@ from discue.auth.control_plane_cache import QueueRecord
 from discue.auth.rate_limiter import RateLimiter
 from discue.control import encryption
 from discue.control.context import require_found
-from discue.domain.errors import DiscueError, Locked, MethodNotAllowed, NotFound, Unauthorized
+from discue.domain.errors import DiscueError, Locked, MethodNotAllowed, NotFound, Unauthorized, Unprocessable
 from discue.domain.headers import Headers
 from discue.domain.ids import is_public_id
 from discue.domain.model import Organization, RefusedRequest, WebhookSource
@@ -64,7 +64,11 @@ class IncomingSite:
             raise
         self._store.ledger.note(source.organization)
         await self._count(request, source, owner)
-        stored = await publish_received(self._services.publisher, queue, source, given)
+        try:
+            stored = await publish_received(self._services.publisher, queue, source, given)
+        except Unprocessable as error:
+            self._note(source, request, error)
+            raise
         self._store.measures.source_requests["repeated" if stored.is_repeated else "stored"] += 1
         return msgspec.json.encode({"message": {"id": stored.message_id}, "repeated": stored.is_repeated})
 
@@ -93,16 +97,21 @@ class IncomingSite:
         )
         now = self._control.clock.now()
         secrets = encryption.source_secrets(self._control, source)
-        lines = tuple(_lines(request.headers))
+        lines = _lines(request.headers)
         work = partial(received, source, secrets, request.headers, lines, body=body, now=now)
         try:
             given = await on_thread_if_large(len(body), work)
         except Unauthorized as error:
-            self._store.measures.source_requests[error.code] += 1
-            refused = RefusedRequest(self._control.public_ids.next(), error.code, error.detail, now, _kept(lines))
-            self._store.refusals.note(source.public_id, refused)
+            self._note(source, request, error)
             raise
         return source, owner, queue, given
+
+    def _note(self, source: WebhookSource, request: Request, error: DiscueError) -> None:
+        """Note a request that the provider will not repeat successfully: the owner has to change something."""
+        self._store.measures.source_requests[error.code] += 1
+        request_id, now = self._control.public_ids.next(), self._control.clock.now()
+        refused = RefusedRequest(request_id, error.code, error.detail, now, _kept(_lines(request.headers)))
+        self._store.refusals.note(source.public_id, refused)
 
     def problem(self, request: Request, error: DiscueError) -> bytes:
         request.response_headers = [*headers_of(error, "json"), ("x-request-id", request.id)]
@@ -138,7 +147,7 @@ def _lines(headers: HttpHeaders) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _kept(lines: tuple[tuple[str, str], ...]) -> Headers:
+def _kept(lines: Iterator[tuple[str, str]]) -> Headers:
     """Return the headers of a refused request that are kept: without credentials, which may belong to a user."""
     kept, left = [], _KEPT_CHARACTERS
     for name, value in lines:

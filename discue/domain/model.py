@@ -198,11 +198,16 @@ class WebhookSource(msgspec.Struct, frozen=True):
     """When the last request was refused, in milliseconds since the epoch; 0: never."""
 
 
+REFUSALS = ("signature_missing", "signature_wrong", "signature_stale", "unknown_type", "schema_violation")
+"""Reasons of a source to refuse requests, as codes of responses. The queue refuses verified ones for the last two."""
+
+
 class RefusedRequest(msgspec.Struct, frozen=True):
     """A request that a source refused, without its body."""
 
     id: str
     reason: str
+    """A value of `REFUSALS`."""
     detail: str
     created_at: int
     """When it arrived, in milliseconds since the epoch."""

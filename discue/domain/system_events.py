@@ -164,8 +164,8 @@ class SourceRefusing(SystemEvent, frozen=True, kw_only=True, tag="source.refusin
     reasons: Annotated[
         dict[str, int],
         Meta(
-            description="Number of requests by the code of the response: `signature_missing`, `signature_wrong` or "
-            "`signature_stale`."
+            description="Number of requests by the code of the response: `signature_missing`, `signature_wrong`, "
+            "`signature_stale`, `unknown_type` or `schema_violation`."
         ),
     ]
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from discue.domain.attempts import FailureKind
-from discue.domain.model import MISSED_REASONS
+from discue.domain.model import MISSED_REASONS, REFUSALS
 
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -155,7 +155,7 @@ ATTEMPT_OUTCOMES: Final = (ACKNOWLEDGED, *(kind for kind in get_args(FailureKind
 STATUSES: Final = ("2xx", "3xx", "4xx", "429", "5xx", "503")
 
 
-SOURCE_OUTCOMES: Final = ("stored", "repeated", "signature_missing", "signature_wrong", "signature_stale")
+SOURCE_OUTCOMES: Final = ("stored", "repeated", *REFUSALS)
 
 
 def zeros(values: Iterable[str]) -> dict[str, int]:

@@ -173,6 +173,24 @@ def test_credentials_in_headers_of_refused_requests_are_not_kept(cast: Cast, pro
     assert "x-hub-signature-256" in refused["headers"]
 
 
+@pytest.mark.parametrize("code", ["unknown_type", "schema_violation"])
+def test_verified_requests_that_the_queue_refuses_are_noted(cast: Cast, provider: httpx.Client, code: str) -> None:
+    source = create(cast)
+    if code == "unknown_type":
+        assert (
+            cast.alice.put(f"/organizations/{cast.organization_alias}", json={"require_known_types": True}).status_code
+            == 200
+        )
+    else:
+        assert cast.alice.put("/queues/payments", json={"json_schema": {"required": ["total"]}}).status_code == 200
+    answer = send(provider, source, signed())
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    [refused] = refusals(cast, source)
+    assert (refused["reason"], refused["detail"]) == (code, answer.json()["detail"])
+    assert cast.alice.get(f"/sources/{source['id']}").json()["source"]["refused"] == 1
+    assert stored(cast) == []
+
+
 def test_secrets_are_rotated_without_refusals(cast: Cast, provider: httpx.Client) -> None:
     source = create(cast, secrets=[SECRET, NEXT])
     for number, secret in enumerate((SECRET, NEXT)):

@@ -103,7 +103,7 @@ class RefusalView(ItemView, kw_only=True, frozen=True):
         doc(
             "Why it was refused: the `code` of the response.",
             "signature_wrong",
-            enum=["signature_missing", "signature_wrong", "signature_stale"],
+            enum=list(model.REFUSALS),
         ),
     ]
     detail: Annotated[str, doc("The reason in a sentence.", "The header webhook-id is missing or malformed.")]

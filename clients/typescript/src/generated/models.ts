@@ -1826,7 +1826,7 @@ export interface Refusal {
   /** The id of the refused request. */
   id: string;
   /** Why it was refused: the `code` of the response. */
-  reason: Open<"signature_missing" | "signature_wrong" | "signature_stale">;
+  reason: Open<"signature_missing" | "signature_wrong" | "signature_stale" | "unknown_type" | "schema_violation">;
   /** The reason in a sentence. */
   detail: string;
   /** Its headers, up to 2,048 characters, without credentials. */
