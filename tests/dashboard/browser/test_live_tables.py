@@ -18,6 +18,7 @@ _LANE: Final = "lane"
 _LISTENER: Final = {_DAY, "List of attempts"}
 _LIVE: Final = {
     "overview": {_DAY, "Listeners"},
+    "overview-long": {_DAY, "Listeners"},
     "missed": {"Missed messages"},
     "listeners": {"Listeners"},
     "queues": {"Queues"},
@@ -33,7 +34,7 @@ _LIVE: Final = {
     "inbox": {_LANE},
 }
 """The tables and lists of each live page."""
-_ALIKE: Final = {"message-early", "message-blocked", "listener-disabled"}
+_ALIKE: Final = {"overview-long", "message-early", "message-blocked", "listener-disabled"}
 """Pages that are left out because they have the same tables as a page above."""
 
 _ROWS: Final = """() => {
