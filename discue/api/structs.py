@@ -52,6 +52,7 @@ EXAMPLE_IDS: Final[Mapping[str, str]] = {
     "schedule_id": "0VbuJFSy00Kp3Vn6tDxQm",
     "redelivery_id": "0VbuJFSr00mWc2Xv8TqLd",
     "replay_id": "0VbuJFSr008x0dWq5LmTs",
+    "erasure_id": "0VbuJFSr00Er4Sx9TqLwZ",
     "portal_session_id": "0VbuJFSz00Pq7Rt3sVxYb",
     "schema_id": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }

@@ -26,8 +26,10 @@ from discue.store.message_log import WHOLE_LOG, last_seq_stored_before, rows_by_
 from discue.store.missed_scan import POSITION_PATTERN, key_of
 from discue.store.pagination import FIRST_PAGE, Listing, Selection, Span, intersect
 from discue.store.recipients import Recipient
-from discue.store.redeliveries import REDELIVERY_TABLE, Job, JobPreview, JobTable
+from discue.store.redeliveries import REDELIVERY_TABLE, JobPreview, JobTable
 from discue.store.replays import REPLAY_TABLE
+
+Job = TypeVar("Job", Redelivery, Replay)
 
 MAX_OPEN_REDELIVERIES: Final = 10
 TRIALS: Final = range(1, 101)

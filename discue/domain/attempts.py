@@ -33,6 +33,11 @@ could not be obtained. `egress_proxy`: the proxy failed; this does not count as 
 `lease_expired` occur only in pull mode: the consumer rejected the message, or did not respond before its lease expired.
 """
 
+NOT_RECEIVED: Final[frozenset[FailureKind]] = frozenset(
+    {"resolve", "refused_address", "connect", "connect_timeout", "tls", "authentication", "egress_proxy"}
+)
+"""Failures before the request was sent. After all others, the listener may have received the message."""
+
 _DESCRIPTIONS: Final[dict[FailureKind, str]] = {
     "resolve": "name not found",
     "refused_address": "address not allowed",

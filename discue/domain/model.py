@@ -3,6 +3,7 @@
 Ids of other resources are row ids, unless they are called `public_id`. Times are in milliseconds since the epoch.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -441,6 +442,26 @@ class Redelivery(msgspec.Struct, frozen=True):
     """The message of the trial that is being sent; 0: none."""
     stopped_by: str = ""
     """The cause of the failure that ended the trial, as JSON."""
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """A job that erases the messages of a queue with one key."""
+
+    organization: int
+    id: int
+    public_id: str
+    queue: int
+    state: Literal["running", "done"]
+    key: str
+    until_seq: int
+    """The head of the queue at its creation: later messages are kept."""
+    created_at: int
+    updated_at: int
+    erased: int = 0
+    """Number of erased messages."""
+    delivered: Mapping[str, int] = {}
+    """How many of them each listener has received, by its public id."""
+    ended_at: int | None = None
 
 
 class JobListener(msgspec.Struct, frozen=True):

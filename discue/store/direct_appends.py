@@ -100,7 +100,7 @@ _DUE: Final = """
 _TAKE: Final = """
     DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq IN ({})
     RETURNING origin_seq, key_hash"""
-_CANCEL: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq = $3"
+_CANCEL: Final = "DELETE FROM scheduled WHERE organization = $1 AND queue = $2 AND origin_seq IN ({}) RETURNING size"
 
 
 class DueMessage(msgspec.Struct, frozen=True, gc=False):
@@ -131,9 +131,9 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
         await _append_to(tx, queue, [message.origin_seq for message in group], now)
 
 
-async def cancel_delayed(tx: Transaction, queue: QueueKey, origin_seq: int) -> None:
-    """Remove a deleted message from those that become due."""
-    await tx.execute(_CANCEL, *queue, origin_seq)
+async def cancel_delayed(tx: Transaction, queue: QueueKey, origins: Sequence[int]) -> None:
+    """Remove deleted messages from those that become due."""
+    await rows_among(tx, _CANCEL, queue, origins)
 
 
 async def _append_to(tx: Transaction, queue: QueueKey, origins: Sequence[int], now: int) -> None:

@@ -12,7 +12,7 @@ from discue.domain.model import Queue
 from discue.domain.reservations import BYTES_A_PAGE, SMALL_READ_BYTES
 from discue.store import direct_appends, message_filters, message_log, queues
 from discue.store.across_queues import AcrossQueues, page_of_matching
-from discue.store.engine import Transaction
+from discue.store.engine import QueueKey, Transaction
 from discue.store.message_log import (
     BODY,
     SIZE_OF_DATA,
@@ -43,6 +43,7 @@ from discue.store.recipients import (
     states_for,
     states_of_queues,
 )
+from discue.store.tables import rows_among
 
 # Includes a small body. A larger body is read once its size is reserved.
 _FIND: Final = f"""
@@ -53,10 +54,11 @@ _FIND: Final = f"""
     WHERE queue.organization = $1 AND queue.public_id = $2 AND queue.deleted_at IS NULL AND l.id = $3"""
 _SET_ALIAS: Final = """
     UPDATE log SET alias = $1, updated_at = $2 WHERE organization = $3 AND queue = $4 AND seq = $5"""
-_DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq = $3 RETURNING size, body_id"
+_DELETE: Final = "DELETE FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({}) RETURNING size, body_id"
 # Lanes drop the deliveries of a missing message; those that wait for a retry do so now.
 _MAKE_DUE: Final = """
-    UPDATE delivery SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq = $3 AND state = 'retry'"""
+    UPDATE delivery SET due_at = 0 WHERE organization = $1 AND queue = $2 AND seq IN ({})
+    AND state = 'retry' RETURNING seq"""
 
 
 async def find(
@@ -137,12 +139,15 @@ async def set_alias(tx: Transaction, message: StoredMessage, alias: str, now: in
 
 
 async def delete(tx: Transaction, message: StoredMessage) -> bool:
-    """Delete the message; lanes settle its seq as a hole in the log. Returns False if it was deleted already."""
-    key = (message.organization, message.queue, message.seq)
-    if message.is_delayed:
-        await direct_appends.cancel_delayed(tx, key[:2], message.seq)
-    await tx.execute(_MAKE_DUE, *key)
-    return await message_log.release_bodies(tx, message.organization, await tx.rows(_DELETE, *key)) == 1
+    """Delete a message. Returns False if it was deleted already."""
+    return await delete_at(tx, (message.organization, message.queue), [message.seq]) == 1
+
+
+async def delete_at(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> int:
+    """Delete messages; lanes settle their seqs as holes in the log. Returns how many were still there."""
+    await direct_appends.cancel_delayed(tx, queue, seqs)
+    await rows_among(tx, _MAKE_DUE, queue, seqs)
+    return await message_log.release_bodies(tx, queue[0], await rows_among(tx, _DELETE, queue, seqs))
 
 
 async def _listing(

@@ -13,7 +13,7 @@ from discue.store.message_log import last_seq_stored_before
 from discue.store.pagination import CLOCKS_APART_MS, LARGEST
 from discue.store.tables import Key, delete_older, placeholders, read_one, rows_given, within_bytes
 
-JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay"]
+JobKind = Literal["purge_listener", "purge_queue", "purge_organization", "purge_replay", "erase"]
 
 _JOB_COLUMNS: Final = "organization, id, kind, listener, spec"
 _INSERT_JOB: Final = f"INSERT INTO job ({_JOB_COLUMNS}, progress, state) VALUES ($1, $2, $3, $4, $5, '', 'waiting')"
@@ -103,6 +103,8 @@ _OF_QUEUE: Final = (
     ("attempt", "seq", ROWS_A_STEP),
     ("schedule", "id", SCHEDULES_A_STEP),
     ("scheduled", "origin_seq", ROWS_A_STEP),
+    ("erasure", "id", ROWS_A_STEP),
+    ("erased_message", "seq", ROWS_A_STEP),
 )
 _ALL_SEEN: Final = "attempts"
 """The progress of a listener's job that has scanned all attempts."""
@@ -356,8 +358,8 @@ async def delete_old(
     return await tx.execute(_DELETE_OLD.format(table), organization, row_id_at(made_before), rows)
 
 
-async def delete_ended(tx: Transaction, table: Literal["redelivery", "replay"], ended_before: int) -> int:
-    """Delete some ended redeliveries or replays, and return how many."""
+async def delete_ended(tx: Transaction, table: Literal["redelivery", "replay", "erasure"], ended_before: int) -> int:
+    """Delete some ended jobs, and return how many."""
     return await delete_older(tx, table, "organization, id", "ended_at", before=ended_before, most=ROWS_A_STEP)
 
 

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from discue.domain.causes import plain_reason
-from discue.domain.model import JobListener, MissedSelection, Redelivery, Replay
+from discue.domain.model import Erasure, JobListener, MissedSelection, Redelivery, Replay
 from discue.domain.window import Interval, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.delivery_rows import KeyRow
@@ -27,7 +27,8 @@ from discue.store.tables import (
     rows_given,
 )
 
-Job = TypeVar("Job", Redelivery, Replay)
+Job = TypeVar("Job", Redelivery, Replay, Erasure)
+"""A job that has a `JobTable`."""
 
 _JOINED: Final = """
     JOIN listener l ON l.organization = j.organization AND l.id = j.listener
@@ -48,15 +49,15 @@ class JobPreview(msgspec.Struct, frozen=True):
 class JobTable(Generic[Job]):
     """The jobs of one kind."""
 
-    def __init__(self, name: str, job: type[Job], spec_field: str, spec: type[object]) -> None:
-        """`spec_field` is the field that the column `spec` has as JSON, and `spec` its type."""
+    def __init__(self, name: str, job: type[Job], spec_field: str, spec: object, *, owner: str = "listener") -> None:
+        """`spec_field` is the field that the column `spec` has as JSON, and `spec` its type. `owner` has the jobs."""
         fields: list[str] = [field.name for field in msgspec.structs.fields(job)]
         columns = ", ".join(["id", *(name for name in fields if name not in {"id", spec_field})])
         selected = f"SELECT {columns}, spec FROM {name} WHERE organization = $1"
         self.name = name
         self._get = f"{selected} AND public_id = $2"
-        self._of_listener = f"{selected} AND listener = $2"
-        self._open = f"{self._of_listener} AND ended_at IS NULL ORDER BY id LIMIT $3"
+        self._of_owner = f"{selected} AND {owner} = $2"
+        self._open = f"{self._of_owner} AND ended_at IS NULL ORDER BY id LIMIT $3"
         self._of_organization = f"""
             SELECT {prefixed("j", columns)}, j.spec, l.public_id, l.alias, q.public_id FROM {name} j {_JOINED}"""
         self._insert = f"INSERT INTO {name} ({columns}, spec) VALUES ({placeholders(1, len(fields))})"
@@ -69,8 +70,8 @@ class JobTable(Generic[Job]):
     async def get(self, tx: Transaction, organization: int, public_id: str) -> Job | None:
         return await read_one(tx, self._from_row, self._get, organization, public_id)
 
-    async def page(self, tx: Transaction, organization: int, listener: int, selection: Selection) -> Listing[Job]:
-        table = Table(self.name, self._of_listener, (organization, listener), alias_column="public_id")
+    async def page(self, tx: Transaction, organization: int, owner: int, selection: Selection) -> Listing[Job]:
+        table = Table(self.name, self._of_owner, (organization, owner), alias_column="public_id")
         return await listed(tx, table, selection, self._from_row)
 
     async def page_of_organization(

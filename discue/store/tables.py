@@ -250,13 +250,14 @@ CURSOR: Final = _SPECS["cursor"]
 DELIVERY_ROW: Final = _SPECS["delivery"]
 LOG: Final = _SPECS["log"]
 SCHEDULED: Final = _SPECS["scheduled"]
+ERASED_MESSAGE: Final = _SPECS["erased_message"]
 
 _COPIED: Final = (
     "organization, api_key, queue, listener, organization_user, domain, topic, channel, source, event_type, session, "
     "sign_in_code, second_factor, user_identity, portal, portal_theme, portal_session, lockout, queue_head, cursor, "
-    "liveness, delivery, missed_range, missed_cause, missed_report, job, redelivery, replay, feed_head, feed, tally, "
-    "listener_tally, listener_history, event, idempotency_key, idempotency_response, body, log, scheduled, schedule, "
-    "attempt, attempt_detail"
+    "liveness, delivery, missed_range, missed_cause, missed_report, job, redelivery, replay, erasure, erased_message, "
+    "feed_head, feed, tally, listener_tally, listener_history, event, idempotency_key, idempotency_response, body, "
+    "log, scheduled, schedule, attempt, attempt_detail"
 )
 TABLES: Final = tuple(_SPECS[name] for name in _COPIED.split(", "))
 """All tables except those of the database itself (`meta`), its workers (`worker`, `replay_slot`), the intake and the

@@ -167,6 +167,7 @@ SINGULARS = {
     "channels": "channel",
     "deliveries": "delivery",
     "domains": "domain",
+    "erasures": "erasure",
     "errors": "error",
     "events": "event",
     "filter-tests": "filter_test",

@@ -11,6 +11,7 @@ import pytest
 from discue.domain.quotas import NAMES
 from tests.contract.caller import Caller, fresh, pointers, problem, resource
 from tests.contract.reference import OPERATIONS, Operation, Row, for_every, rows
+from tests.contract.test_erasures import erased
 from tests.contract.test_sources import refused_request
 from tests.contract.world import NOWHERE, World, one_missed, stopped_redelivery
 from tests.support.authority import client_pair
@@ -140,6 +141,7 @@ SIMPLE: dict[str, Callable[[World], Iterable[dict[str, Any]]]] = {
     "ApiKeyView": lambda world: [world.owner.create("/api_keys")],
     "DeliveryTestView": _of_listener("tests", {"data": 1}),
     "DomainView": lambda world: [world.owner.create("/domains", hostname="example.com")],
+    "ErasureView": lambda world: [erased(world.owner)],
     "EventCountsView": lambda world: world.owner.get("/stats/messages")["aggregated_api_usage_events"].values(),
     "TransformTestView": _tried_transforms,
     "FilterTestView": _of_listener("filter-tests", {"filter": {"key": "x"}, "data": 1}),

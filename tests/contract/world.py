@@ -47,6 +47,7 @@ class World:
             "redelivery_id": self._redelivery,
             "schedule_id": lambda: self._made(self.path("/queues/{queue_id}/schedules"), cron="@yearly", data={"n": 1}),
             "replay_id": self._replay,
+            "erasure_id": lambda: self._made(self.path("/queues/{queue_id}/erasures"), key="customer-7"),
             "topic_id": lambda: self._made("/topics"),
             "source_id": lambda: self._made(
                 "/sources", provider="github", queue_id=self["queue_id"], secrets=["secret"]

@@ -62,10 +62,12 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "job": Bound(("creations_a_day",)),
     "redelivery": Bound(("creations_a_day",)),
     "replay": Bound(("creations_a_day",)),
+    "erasure": Bound(("creations_a_day",)),
     "replay_slot": Bound(of="organization", most=REPLAYS_AT_ONCE),
     # Messages
     "queue_head": Bound(of="queue", most=1),
     "log": Bound(("messages_a_day", "bytes_stored")),
+    "erased_message": Bound(("messages_a_day",)),
     "body": Bound(of="log", most=1),
     "scheduled": Bound(of="log", most=1),
     "idempotency_response": Bound(("bytes_stored",)),

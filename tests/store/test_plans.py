@@ -21,6 +21,7 @@ from discue.domain.causes import Cause, plain
 from discue.domain.ids import last_id_of
 from discue.domain.lockout import FAILURES, LockoutSubject
 from discue.domain.message_data import JSON_VALUE
+from discue.domain.messages import MessageOptions, encode_options, hash_key
 from discue.domain.model import Channel, Listener, MissedSelection, Queue, Topic
 from discue.domain.quotas import RESOURCES
 from discue.domain.schedule import ScheduleRun
@@ -35,6 +36,7 @@ from discue.store import (
     direct_appends,
     domains,
     encryption,
+    erasures,
     events,
     feed,
     idempotency,
@@ -68,6 +70,7 @@ from discue.store.engine import (
     Transaction,
     Value,
 )
+from discue.store.erasures import ERASURE_TABLE, LATE_MS
 from discue.store.events import EventQuery, EventTopic, Occurrence
 from discue.store.listeners import HealthRecord, ListenerHealth, Sweep
 from discue.store.missed_scan import position_of
@@ -206,6 +209,7 @@ async def _run_everything(tx: Transaction, queue: Queue, listener: Listener) -> 
     await messages.delete(tx, message)
     await _deliver_later(tx, queue)
     await _run_schedules(tx, queue)
+    await _erase(tx, queue, listener)
     await organizations.get(tx, OURS)
     await organizations.by_public_id(tx, public_id(1))
     await organizations.by_alias(tx, "com.example")
@@ -245,7 +249,21 @@ async def _deliver_later(tx: Transaction, queue: Queue) -> None:
     await direct_appends.due_messages(tx, NOON)
     await direct_appends.append_due(tx, [mine], NOON)
     assert tx.heads[mine.queue] == 41
-    await direct_appends.cancel_delayed(tx, mine.queue, 6)
+    await direct_appends.cancel_delayed(tx, mine.queue, [6])
+
+
+async def _erase(tx: Transaction, queue: Queue, listener: Listener) -> None:
+    key = (OURS, queue.id)
+    job = await erasures.begin(tx, key, row_id(97), key="customer-7", now=NOON)
+    await ERASURE_TABLE.page(tx, OURS, queue.id, Selection())
+    extra = encode_options(MessageOptions(key="customer-7"))
+    entry = NewEntry(public_id(97), JSON_VALUE, b"1", key_hash=hash_key("customer-7"), extra=extra)
+    await direct_appends.append_directly(tx, key, [entry], NOON)
+    values = (OURS, row_id(98), listener.id, queue.id, tx.heads[key])
+    await tx.execute("INSERT INTO attempt VALUES ($1, $2, $3, $4, $5, 1, 200, '', 1, '', NULL)", *values)
+    await tx.execute("UPDATE erasure SET until_seq = 1000 WHERE organization = $1 AND id = $2", OURS, job.id)
+    assert await erasures.step(tx, job, NOON)
+    assert await erasures.erase_late_attempts(tx, NOON + LATE_MS + 1) == 1
 
 
 async def _run_schedules(tx: Transaction, queue: Queue) -> None:
@@ -557,6 +575,7 @@ async def _lead_and_clean_up(tx: Transaction, queue: Queue, listener: Listener) 
     await purge.delete_unused_causes(tx, (0, 0, 0))
     await purge.delete_ended(tx, "redelivery", NOON)
     await purge.delete_ended(tx, "replay", NOON)
+    await purge.delete_ended(tx, "erasure", NOON)
     await purge.delete_old(tx, "attempt", OURS, NOON)
     await purge.delete_old(tx, "attempt_detail", OURS, NOON)
     await purge.next_organization(tx, 0)

@@ -269,6 +269,6 @@ async def test_long_ended_redeliveries_are_deleted(store: Store) -> None:
     assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON)) == 0
     assert await store.write(partial(purge.delete_ended, table="redelivery", ended_before=NOON + 1)) == 1
     found = await store.read(
-        partial(REDELIVERY_TABLE.page, organization=OURS, listener=world.listener.id, selection=Selection())
+        partial(REDELIVERY_TABLE.page, organization=OURS, owner=world.listener.id, selection=Selection())
     )
     assert found.items == (waiting,)

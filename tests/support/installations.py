@@ -105,6 +105,8 @@ _ROWS: dict[str, tuple[Value, ...]] = {
     "portal_session": (7, "p" * 21, "acme", None, b"\x04" * 32, '{"queues":["q"]}', NOON, NOON, NOON + 1, 17),
     "lockout": ("unknown_key", "", "192.0.2.1", "[1]", 1, NOON, NOON),
     "redelivery": (9, "r" * 21, 8, "done", '{"reason":"too_old"}', 10, 3, 4, 2, 1, 1, NOON, NOON, NOON, 5, 5, 0, ""),
+    "erasure": (17, "E" * 21, 6, "done", "customer-7", 10, 3, '{"l":2}', NOON, NOON, NOON),
+    "erased_message": (6, 4, 17, NOON),
     "replay": (15, "R" * 21, 8, "done", "{}", 10, 1, 4, 4, 4, 2, 1, 1, 0, 0, NOON, NOON, NOON),
 }
 """A row of each table that has none yet, without its organization, or the number that stands in its place."""

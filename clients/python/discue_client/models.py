@@ -388,6 +388,59 @@ class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The maximum rate of requests to this listener, over all workers."""
 
 
+class ErasedDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A listener that has received erased messages."""
+
+    listener: str
+    """The id of the listener."""
+    count: int
+    """How many of the erased messages were sent to it, as far as known."""
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """An erasure of the messages with one key."""
+
+    id: str
+    """The id, assigned at creation."""
+    alias: str
+    """The id."""
+    name: str
+    """The id."""
+    created_at: int
+    """When it was created, in milliseconds since the epoch."""
+    updated_at: int
+    """When it was last changed, in milliseconds since the epoch."""
+    queue_id: str
+    """The id of the queue."""
+    key: str
+    """The key of the messages."""
+    state: str
+    """The progress."""
+    erased: int
+    """Number of messages erased."""
+    delivered: tuple[ErasedDelivery, ...]
+    """Listeners to which erased messages had been sent, whatever they responded. Attempts that were in flight are
+    added within twelve minutes.
+    """
+    ended_at: int
+    """When the last message was erased, in milliseconds since the epoch; 0: not yet."""
+
+
+class ErasureResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    erasure: Erasure
+    """The erasure."""
+
+
+class ErasuresResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    links: dict[str, Link] = msgspec.field(name="_links", default_factory=dict)
+    erasures: tuple[Erasure, ...]
+    """The erasures, newest first."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A usage event. Its subject is in the field named after its kind."""
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from discue.control import activity, jobs, listener_secrets, listeners, messages
 from discue.control.activity import PERIODS_AN_HOUR, Activity, ListenerPeriod, rate_a_minute, total
-from discue.control.jobs import REDELIVERIES, REPLAYS
+from discue.control.jobs import REDELIVERIES, REPLAYS, Job
 from discue.control.listener_fields import LEASED_FOR_SECONDS, ListenerFields
 from discue.control.listeners import ListenerDetails
 from discue.dashboard import history
@@ -23,7 +23,6 @@ from discue.domain.reservations import PAGE
 from discue.domain.retry import RetryOptions, effective_policy
 from discue.store.missed_groups import MissedGroup
 from discue.store.pagination import Listing, Selection
-from discue.store.redeliveries import Job
 from discue.store.tallies import ListenerTally
 
 STATE_WORDS: Final = {

@@ -14,7 +14,7 @@ from discue.domain.idempotency import RETENTION_MS, SWEEP_MS, sweep_ranges
 from discue.domain.lockout import HISTORY_MS
 from discue.domain.rate import MINUTE_MS
 from discue.domain.window import Interval
-from discue.store import feed, idempotency, lockouts, purge, tallies
+from discue.store import erasures, feed, idempotency, lockouts, purge, tallies
 from discue.store.engine import Transaction
 from discue.store.pagination import CLOCKS_APART_MS
 from discue.store.purge import LogToTrim
@@ -31,7 +31,7 @@ _KEYS_KEPT_MS = RETENTION_MS + CLOCKS_APART_MS
 _COUNTS_KEPT_MS = 48 * 3_600_000
 _LISTENER_COUNTS_KEPT_MS = 25 * 3_600_000
 _REDELIVERIES_KEPT_MS = 7 * 24 * 3_600_000
-"""How long redeliveries and replays are kept after their end."""
+"""How long redeliveries, replays and erasures are kept after their end."""
 _PERIODS_A_STEP = 3
 _MINUTES_KEPT = 60
 """How many minutes of rate limiter counts are kept, for clocks that are set back."""
@@ -81,7 +81,7 @@ class Retention:
         await self.purge_deleted()
 
     async def purge_deleted(self) -> None:
-        """Delete the data that deleted queues, listeners and organizations left behind."""
+        """Delete the data that deleted queues, listeners and organizations left behind, and finish erasures."""
         after = 0
         while self._leadership.is_held:
             job = await self._store.read(partial(purge.next_after, job_id=after))
@@ -89,7 +89,8 @@ class Retention:
                 break
             # A damaged queue must not delay the others. The next run repeats its job.
             with suppress(StoreDamaged):
-                while not await self._store.write(partial(purge.step, job=job)):
+                step = partial(erasures.step, now=self._clock.now()) if job.kind == "erase" else purge.step
+                while not await self._store.write(partial(step, job=job)):
                     pass
             after = job.id
 
@@ -106,6 +107,8 @@ class Retention:
             partial(purge.delete_missed, missed_before=now - self._settings.missed_retention_seconds * 1_000),
             partial(purge.delete_ended, table="redelivery", ended_before=ended_before),
             partial(purge.delete_ended, table="replay", ended_before=ended_before),
+            partial(erasures.erase_late_attempts, now=now),
+            partial(purge.delete_ended, table="erasure", ended_before=ended_before),
             partial(feed.trim, kept=feed.CHANGES_KEPT, limit=_CHANGES_A_STEP),
             partial(lockouts.delete_old, failed_before=now - HISTORY_MS),
             lockouts.delete_beyond,

@@ -433,7 +433,7 @@ CREATE INDEX schedule_queue ON schedule (organization, queue, id);
 CREATE INDEX schedule_organization_alias ON schedule (organization, alias, id) WHERE alias IS NOT NULL;
 CREATE INDEX schedule_due ON schedule (next_run_at, organization, id) WHERE next_run_at IS NOT NULL;
 
--- Work that outlasts its request: removing what belonged to a deleted resource.
+-- Work that outlasts its request: removing what belonged to a deleted resource, or messages that are erased.
 CREATE TABLE job (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -750,6 +750,37 @@ CREATE TABLE replay_slot (
     owner BIGINT NOT NULL,
     PRIMARY KEY (organization, number)
 ) $clustered;
+
+-- Jobs that erase the messages of a queue with one key, up to `until_seq`. Until that is done, a row of `job` has the same
+-- id. `spec` has the number of erased messages that each listener had received, as JSON.
+CREATE TABLE erasure (
+    organization BIGINT NOT NULL,
+    id BIGINT NOT NULL,
+    public_id $text NOT NULL UNIQUE,
+    queue BIGINT NOT NULL,
+    state $text NOT NULL,
+    key $text NOT NULL,
+    until_seq BIGINT NOT NULL,
+    erased BIGINT NOT NULL,
+    spec $text NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    PRIMARY KEY (organization, id)
+);
+CREATE INDEX erasure_queue ON erasure (organization, queue, id) WHERE queue IS NOT NULL;
+CREATE INDEX erasure_ended_at ON erasure (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Erased messages, until no attempt that was in flight can be recorded any more.
+CREATE TABLE erased_message (
+    organization BIGINT NOT NULL,
+    queue BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    erasure BIGINT NOT NULL,
+    erased_at BIGINT NOT NULL,
+    PRIMARY KEY (organization, queue, seq)
+) $clustered;
+CREATE INDEX erased_message_at ON erased_message (erased_at);
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Counts, limits and events

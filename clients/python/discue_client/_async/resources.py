@@ -231,6 +231,49 @@ class AsyncDomains:
         return found.domain
 
 
+class AsyncErasures:
+    """Operations of `client.erasures`."""
+
+    def __init__(self, requester: AsyncRequester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> AsyncPages[models.Erasure]:
+        """List the erasures of a queue."""
+        path = path_of("queues", queue, "erasures")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return AsyncPages(
+            self._requester, path, query, page_type=models.ErasuresResponse, items="erasures", limit=limit
+        )
+
+    async def create(self, queue: str, *, key: str, idempotency_key: str | None = None) -> models.Erasure:
+        """Erase the messages with a key. When the response arrives, none of the messages that the queue had can be
+        read, sent or replayed. Messages that are published meanwhile are kept.
+        """
+        found = await self._requester.result(
+            models.ErasureResponse,
+            "POST",
+            path_of("queues", queue, "erasures"),
+            body=given(key=key),
+            idempotency_key=idempotency_key,
+        )
+        return found.erasure
+
+    async def get(self, queue: str, erasure: str) -> models.Erasure:
+        """Get an erasure."""
+        found = await self._requester.result(
+            models.ErasureResponse, "GET", path_of("queues", queue, "erasures", erasure)
+        )
+        return found.erasure
+
+
 class AsyncEventTypes:
     """Operations of `client.event_types`."""
 
@@ -1771,6 +1814,7 @@ class AsyncResources:
         self.api_keys = AsyncApiKeys(requester)
         self.channels = AsyncChannels(requester)
         self.domains = AsyncDomains(requester)
+        self.erasures = AsyncErasures(requester)
         self.event_types = AsyncEventTypes(requester)
         self.events = AsyncEvents(requester)
         self.listeners = AsyncListeners(requester)

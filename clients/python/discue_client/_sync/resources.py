@@ -227,6 +227,45 @@ class Domains:
         return found.domain
 
 
+class Erasures:
+    """Operations of `client.erasures`."""
+
+    def __init__(self, requester: Requester) -> None:
+        self._requester = requester
+
+    def list(
+        self,
+        queue: str,
+        *,
+        alias: str | None = None,
+        created_after: int | None = None,
+        created_before: int | None = None,
+        limit: int | None = None,
+    ) -> Pages[models.Erasure]:
+        """List the erasures of a queue."""
+        path = path_of("queues", queue, "erasures")
+        query = {"alias": alias, "created_after": created_after, "created_before": created_before}
+        return Pages(self._requester, path, query, page_type=models.ErasuresResponse, items="erasures", limit=limit)
+
+    def create(self, queue: str, *, key: str, idempotency_key: str | None = None) -> models.Erasure:
+        """Erase the messages with a key. When the response arrives, none of the messages that the queue had can be
+        read, sent or replayed. Messages that are published meanwhile are kept.
+        """
+        found = self._requester.result(
+            models.ErasureResponse,
+            "POST",
+            path_of("queues", queue, "erasures"),
+            body=given(key=key),
+            idempotency_key=idempotency_key,
+        )
+        return found.erasure
+
+    def get(self, queue: str, erasure: str) -> models.Erasure:
+        """Get an erasure."""
+        found = self._requester.result(models.ErasureResponse, "GET", path_of("queues", queue, "erasures", erasure))
+        return found.erasure
+
+
 class EventTypes:
     """Operations of `client.event_types`."""
 
@@ -1731,6 +1770,7 @@ class Resources:
         self.api_keys = ApiKeys(requester)
         self.channels = Channels(requester)
         self.domains = Domains(requester)
+        self.erasures = Erasures(requester)
         self.event_types = EventTypes(requester)
         self.events = Events(requester)
         self.listeners = Listeners(requester)

@@ -415,6 +415,55 @@ export interface EffectiveOptions {
   rate_limit?: RateLimit | undefined;
 }
 
+/** A listener that has received erased messages. */
+export interface ErasedDelivery {
+  /** The id of the listener. */
+  listener: string;
+  /** How many of the erased messages were sent to it, as far as known. */
+  count: number;
+}
+
+/** An erasure of the messages with one key. */
+export interface Erasure {
+  /** The id, assigned at creation. */
+  id: string;
+  /** The id. */
+  alias: string;
+  /** The id. */
+  name: string;
+  /** When it was created, in milliseconds since the epoch. */
+  created_at: number;
+  /** When it was last changed, in milliseconds since the epoch. */
+  updated_at: number;
+  /** The id of the queue. */
+  queue_id: string;
+  /** The key of the messages. */
+  key: string;
+  /** The progress. */
+  state: Open<"running" | "done">;
+  /** Number of messages erased. */
+  erased: number;
+  /**
+   * Listeners to which erased messages had been sent, whatever they responded. Attempts that were in flight are
+   * added within twelve minutes.
+   */
+  delivered: readonly ErasedDelivery[];
+  /** When the last message was erased, in milliseconds since the epoch; 0: not yet. */
+  ended_at: number;
+}
+
+/** The messages to erase. */
+export interface ErasureBody {
+  /** The key of the messages. */
+  key: string;
+}
+
+/** A response. */
+export interface ErasureResponse {
+  /** The erasure. */
+  erasure: Erasure;
+}
+
 /** A usage event. Its subject is in the field named after its kind. */
 export interface Event {
   /** The id of the event. */

@@ -29,6 +29,9 @@ import type {
   Domain,
   DomainBody,
   DomainResponse,
+  Erasure,
+  ErasureBody,
+  ErasureResponse,
   Event,
   EventType,
   EventTypeBody,
@@ -237,6 +240,39 @@ export class Domains {
   async verify(domain: string, options: RequestOptions = {}): Promise<Domain> {
     const found = await this.#requester.object<DomainResponse>("PUT", pathOf("domains", domain, "verification"), "domain", {}, options);
     return found.domain;
+  }
+}
+
+/** Operations of `client.erasures`. */
+export class Erasures {
+  readonly #requester: Requester;
+
+  constructor(requester: Requester) {
+    this.#requester = requester;
+  }
+
+  /** List the erasures of a queue. */
+  list(
+    queue: string,
+    query: { alias?: string | undefined; created_after?: number | undefined; created_before?: number | undefined; limit?: number | undefined } = {},
+    options: RequestOptions = {},
+  ): Pages<Erasure> {
+    return new Pages(this.#requester, { path: pathOf("queues", queue, "erasures"), items: "erasures", query, options });
+  }
+
+  /**
+   * Erase the messages with a key. When the response arrives, none of the messages that the queue had can be read,
+   * sent or replayed. Messages that are published meanwhile are kept.
+   */
+  async create(queue: string, fields: ErasureBody, options: RequestOptions = {}): Promise<Erasure> {
+    const found = await this.#requester.object<ErasureResponse>("POST", pathOf("queues", queue, "erasures"), "erasure", { body: fields }, options);
+    return found.erasure;
+  }
+
+  /** Get an erasure. */
+  async get(queue: string, erasure: string, options: RequestOptions = {}): Promise<Erasure> {
+    const found = await this.#requester.object<ErasureResponse>("GET", pathOf("queues", queue, "erasures", erasure), "erasure", {}, options);
+    return found.erasure;
   }
 }
 
@@ -1103,6 +1139,7 @@ export class Resources {
   readonly apiKeys: ApiKeys;
   readonly channels: Channels;
   readonly domains: Domains;
+  readonly erasures: Erasures;
   readonly eventTypes: EventTypes;
   readonly events: Events;
   readonly listeners: Listeners;
@@ -1129,6 +1166,7 @@ export class Resources {
     this.apiKeys = new ApiKeys(requester);
     this.channels = new Channels(requester);
     this.domains = new Domains(requester);
+    this.erasures = new Erasures(requester);
     this.eventTypes = new EventTypes(requester);
     this.events = new Events(requester);
     this.listeners = new Listeners(requester);
