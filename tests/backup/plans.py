@@ -16,6 +16,9 @@ from discue.store.sqlite import schema
 from tests.backup.databases import filled
 from tests.support.clocks import NOON, StandingClock
 
+INSTRUCTIONS_A_STEP = 400
+"""How many instructions of SQLite's virtual machine copy a part of the database."""
+
 
 def new_plan(folder: Path) -> BackupPlan:
     """Return the plan of a new database, and a new folder for its backups."""
@@ -49,11 +52,15 @@ def restored(backup: Path, target: Path, *keys: bytes, at: int = NOON) -> Restor
 @contextmanager
 def before_each_step(action: Callable[[], None]) -> Iterator[None]:
     """Do something before each part of the database is copied, and before each part of a file is read."""
-    copy_pages, chunks = schema._copy_pages, archive._chunks
+    copy_all, chunks = schema._copy_all, archive._chunks
 
-    def paced_copy(backup: apsw.Backup) -> None:
+    def act() -> bool:
         action()
-        copy_pages(backup)
+        return False
+
+    def paced_copy(source: apsw.Connection, target: Path) -> None:
+        source.set_progress_handler(act, INSTRUCTIONS_A_STEP)
+        copy_all(source, target)
 
     def paced_chunks(path: Path, start: int = 0) -> Iterator[bytes]:
         for chunk in chunks(path, start):
@@ -61,6 +68,6 @@ def before_each_step(action: Callable[[], None]) -> Iterator[None]:
             yield chunk
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(schema, "_copy_pages", paced_copy)
+        patched.setattr(schema, "_copy_all", paced_copy)
         patched.setattr(archive, "_chunks", paced_chunks)
         yield

@@ -12,13 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import apsw
 import pytest
 
 from discue.backup.archive import BackupUnusable
 from discue.backup.create import BackupPlan
 from discue.backup.restore import unpack_and_check
 from discue.domain.errors import DiscueError, StoreUnusable
-from discue.store.sqlite import schema
+from tests.backup import plans
 from tests.backup.databases import append, filled, messages_in, opened
 from tests.backup.plans import before_each_step, folder_of, made, made_file, new_plan
 from tests.support.clocks import NOON
@@ -50,8 +51,8 @@ def nothing_is_left(plan: BackupPlan) -> bool:
 def test_backup_of_a_database_that_is_written_to_is_one_moment(
     plan: BackupPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each page, another connection commits: the shell's `.backup` would begin again each time."""
-    monkeypatch.setattr(schema, "_STEP_PAGES", 1)
+    """After each row, another connection commits: the shell's `.backup` would begin again each time."""
+    monkeypatch.setattr(plans, "INSTRUCTIONS_A_STEP", 20)
     with opened(plan.database) as writer:
         numbers = iter(range(41, 10_000))
         with before_each_step(lambda: append(writer, next(numbers))):
@@ -78,6 +79,31 @@ def test_message_that_is_only_in_the_wal_is_backed_up(plan: BackupPlan) -> None:
     assert messages_in(restored) == 41
 
 
+def test_backup_has_nothing_of_messages_that_were_deleted(plan: BackupPlan) -> None:
+    body = b"a secret of a customer " * 200
+    with opened(plan.database) as writer:
+        with writer:
+            for seq in range(41, 60):
+                writer.execute(
+                    "INSERT INTO log (organization, queue, seq, id, stored_at, size, codec, body, extra) "
+                    "VALUES (1, 1, ?, ?, 1, 4000, 0, ?, ?)",
+                    (seq, f"erased {seq}", body[: seq * 50], b"a header of a customer"),
+                )
+                writer.execute("INSERT INTO body VALUES (?, 1, 1, 1, ?)", (seq, body))
+            writer.execute("UPDATE queue_head SET head = 60")
+        writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with writer:
+            writer.execute("DELETE FROM log WHERE seq > 40")
+            writer.execute("DELETE FROM body")
+        writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    assert b"a secret of a customer" in plan.database.read_bytes()
+    restored = folder_of(plan) / "restored.db"
+    unpack_and_check(made_file(plan), restored, ())
+    content = restored.read_bytes()
+    assert [text for text in (b"a secret", b"of a customer", b"a header", b"erased 4") if text in content] == []
+    assert messages_in(restored) == 40
+
+
 def killed(plan: BackupPlan, at_step: int) -> bool:
     """Make a backup in a process of its own, which is killed at a step. Returns False if it has fewer steps."""
     pid = os.fork()
@@ -97,8 +123,7 @@ def killed(plan: BackupPlan, at_step: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def test_kill_leaves_nothing_that_looks_like_a_backup(plan: BackupPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "_STEP_PAGES", 40)
+def test_kill_leaves_nothing_that_looks_like_a_backup(plan: BackupPlan) -> None:
     step = 1
     while killed(plan, step):
         assert whole_backups(plan) == []
