@@ -64,6 +64,15 @@ test("a topic is published to like a queue", async () => {
   assert.equal(bytes.data_base64, "/wA=");
 });
 
+test("an erasure leaves messages with other keys", async () => {
+  for (const key of ["customer-7", "customer-8"]) await client.publish(queue, "x", { key });
+
+  const erasure = await client.erasures.create(queue, { key: "customer-7" });
+  assert.deepEqual([erasure.state, erasure.erased, erasure.delivered], ["done", 1, []]);
+  assert.deepEqual((await messages()).map((each) => each.key), ["customer-8"]);
+  assert.equal((await client.erasures.get(queue, erasure.id)).key, "customer-7");
+});
+
 test("expires_in counts from now", async () => {
   const { id } = await client.publish(queue, 1, { expires_in: 60 });
 

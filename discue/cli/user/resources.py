@@ -405,3 +405,45 @@ def schedules() -> CommandGroup:
         about="A schedule publishes a message to a queue at each of its times.",
     )
     return group(resource)
+
+
+def erasures() -> CommandGroup:
+    resource = Resource(
+        "erasures",
+        "queue",
+        columns={
+            "ID": lambda each: each.id,
+            "KEY": lambda each: each.key,
+            "STATE": lambda each: each.state,
+            "ERASED": lambda each: f"{each.erased:,}",
+            "CREATED": lambda each: when(each.created_at),
+        },
+        facts={
+            "id": lambda each: each.id,
+            "key": lambda each: each.key,
+            "state": lambda each: each.state,
+            "erased": lambda each: f"{each.erased:,}",
+            "delivered": lambda each: ", ".join(f"{one.count:,} to {one.listener}" for one in each.delivered) or "none",
+            **CREATED,
+            "ended": lambda each: when(each.ended_at),
+        },
+        names="id",
+    )
+    return CommandGroup(
+        {
+            "list": listing(resource),
+            "get": user_command(partial(_get, resource), *resource.place(), summary="show an erasure"),
+            "create": user_command(
+                partial(_erase, resource),
+                *resource.parent,
+                argument("key", "key of the messages"),
+                summary="erase every message with a key; nothing brings them back",
+            ),
+        }
+    )
+
+
+def _erase(resource: Resource, arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        made = client.erasures.create(arguments.within, key=arguments.key)
+    show(resource, made, as_json=arguments.json)

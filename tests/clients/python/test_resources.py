@@ -107,6 +107,18 @@ def test_sync_publish_to_a_topic_with_the_same_idempotency_key_publishes_once(cl
     assert [each.id for each in client.messages.list("paid")] == [first.id]
 
 
+def test_erasure_leaves_messages_with_other_keys(client: Discue) -> None:
+    client.queues.create(alias="orders")
+    for key in ("customer-7", "customer-8"):
+        client.publish("orders", "x", key=key)
+
+    erasure = client.erasures.create("orders", key="customer-7")
+
+    assert (erasure.state, erasure.erased, erasure.delivered) == ("done", 1, ())
+    assert [each.key for each in client.messages.list("orders")] == ["customer-8"]
+    assert list(client.erasures.list("orders")) == [client.erasures.get("orders", erasure.id)]
+
+
 def test_text_and_values_are_published_as_they_are(client: Discue) -> None:
     client.queues.create(alias="orders")
     sent = ["plain", None, [1, "ä"], 1.5]
