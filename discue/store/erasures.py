@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import msgspec
 
 from discue.domain.attempts import NOT_RECEIVED
+from discue.domain.causes import Cause
 from discue.domain.ids import event_id_of
 from discue.domain.messages import decode_options
 from discue.domain.model import Erasure
@@ -41,9 +43,12 @@ _DELETE_MISSED: Final = """
     DELETE FROM delivery
     WHERE organization = $1 AND queue = $2 AND seq IN ({})
         AND CASE WHEN key_hash IS NULL THEN state END = 'missed' RETURNING seq"""
-# A group of missed messages shows the response of one of them, and any of its messages may be that one.
+# A group of missed messages, and a redelivery that was stopped, show one response, perhaps that to an erased message with
+# the same cause. For attempts, only the status is known.
 _BLANK_CAUSE: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND cause = $3"
 _BLANK_STATUS: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND status = $3"
+_STOPPED: Final = "SELECT id, stopped_by FROM redelivery WHERE organization = $1 AND listener = $2 AND stopped_by <> ''"
+_BLANK_STOPPED: Final = "UPDATE redelivery SET stopped_by = $1 WHERE organization = $2 AND id = $3"
 _LISTENERS: Final = "SELECT id, public_id FROM listener WHERE organization = $1 AND id IN ({})"
 _COUNTED: Final = "SELECT spec FROM erasure WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
@@ -121,14 +126,28 @@ async def _delete_traces(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) 
     attempts = await rows_among(tx, _DELETE_ATTEMPTS, queue, seqs)
     await rows_among(tx, _DELETE_DETAILS, queue[:1], [row[0] for row in attempts])
     await rows_among(tx, _DELETE_MISSED, queue, seqs)
-    for cause in {(row[0], row[3]) for row in deliveries if row[3] is not None}:
-        await tx.execute(_BLANK_CAUSE, queue[0], *cause)
-    for status in {(row[1], row[4]) for row in attempts if row[3]}:
-        await tx.execute(_BLANK_STATUS, queue[0], *status)
+    causes = {(row[0], row[3]) for row in deliveries if row[3] is not None}
+    await _blank_responses(tx, queue[0], causes, {(row[1], row[4]) for row in attempts if row[3]})
     received = {(row[1], row[2]) for row in attempts if row[3] not in NOT_RECEIVED}
     received.update((row[0], row[1]) for row in deliveries if row[2] == "leased")
     counts = Counter(listener for listener, _ in received)
     return {public_id: counts[row] for row, public_id in await rows_among(tx, _LISTENERS, queue[:1], list(counts))}
+
+
+async def _blank_responses(
+    tx: Transaction, organization: int, causes: AbstractSet[tuple[int, int]], statuses: AbstractSet[tuple[int, int]]
+) -> None:
+    """Remove the texts of responses with these causes, and with these statuses, each given with its listener."""
+    for cause in causes:
+        await tx.execute(_BLANK_CAUSE, organization, *cause)
+    for status in statuses:
+        await tx.execute(_BLANK_STATUS, organization, *status)
+    for listener in {listener for listener, _ in causes | statuses}:
+        for redelivery, stopped_by in await tx.rows(_STOPPED, organization, listener):
+            shown = msgspec.json.decode(stopped_by, type=Cause)
+            if (listener, shown.id) in causes or (listener, shown.status) in statuses:
+                blank = msgspec.json.encode(msgspec.structs.replace(shown, text="")).decode()
+                await tx.execute(_BLANK_STOPPED, blank, organization, redelivery)
 
 
 async def _count(

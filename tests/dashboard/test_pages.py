@@ -30,6 +30,7 @@ NOT_FOR_VIEWERS = {
         "queue-new",
         "queue-edit",
         "publish",
+        "erase",
         "listener-new",
         "listener-edit",
         "domain-new",

@@ -158,7 +158,8 @@ async def test_responses_to_erased_messages_are_deleted_from_groups_of_missed_on
         (502, "response 2"),
     ]
     stopped_by = [
-        msgspec.json.decode(row[0], type=Cause) for row in await rows(store, "SELECT stopped_by FROM redelivery ORDER BY id")
+        msgspec.json.decode(row[0], type=Cause)
+        for row in await rows(store, "SELECT stopped_by FROM redelivery ORDER BY id")
     ]
     assert stopped_by == [*(msgspec.structs.replace(cause, text="") for cause in causes[:2]), causes[2]]
 

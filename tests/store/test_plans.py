@@ -260,7 +260,7 @@ async def _erase(tx: Transaction, queue: Queue, listener: Listener) -> None:
     entry = NewEntry(public_id(97), JSON_VALUE, b"1", key_hash=hash_key("customer-7"), extra=extra)
     await direct_appends.append_directly(tx, key, [entry], NOON)
     values = (OURS, row_id(98), listener.id, queue.id, tx.heads[key])
-    await tx.execute("INSERT INTO attempt VALUES ($1, $2, $3, $4, $5, 1, 200, '', 1, '', NULL)", *values)
+    await tx.execute("INSERT INTO attempt VALUES ($1, $2, $3, $4, $5, 1, 500, 'status', 1, '', NULL)", *values)
     await tx.execute("UPDATE erasure SET until_seq = 1000 WHERE organization = $1 AND id = $2", OURS, job.id)
     assert await erasures.step(tx, job, NOON)
     assert await erasures.erase_late_attempts(tx, NOON + LATE_MS + 1) == 1

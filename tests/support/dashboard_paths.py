@@ -27,6 +27,8 @@ def paths_of(shop: Shop) -> Mapping[str, str]:
         "queue-settings": f"{queue}/settings",
         "queue-edit": f"{queue}/edit",
         "publish": f"{queue}/publish",
+        "erasures": f"{queue}/erasures",
+        "erase": f"{queue}/erase",
         "listener-new": f"{queue}/listeners/new",
         "message": shop.message(),
         "message-early": shop.message(2),
