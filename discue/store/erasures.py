@@ -43,8 +43,8 @@ _DELETE_MISSED: Final = """
     DELETE FROM delivery
     WHERE organization = $1 AND queue = $2 AND seq IN ({})
         AND CASE WHEN key_hash IS NULL THEN state END = 'missed' RETURNING seq"""
-# A group of missed messages, and a redelivery that was stopped, show one response, perhaps that to an erased message with
-# the same cause. For attempts, only the status is known.
+# A group of missed messages, and a redelivery that was stopped, show one response. Any message with the cause may have
+# got it. For attempts, only the status is known.
 _BLANK_CAUSE: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND cause = $3"
 _BLANK_STATUS: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND status = $3"
 _STOPPED: Final = "SELECT id, stopped_by FROM redelivery WHERE organization = $1 AND listener = $2 AND stopped_by <> ''"
