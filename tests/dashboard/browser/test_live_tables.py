@@ -19,7 +19,7 @@ _LISTENER: Final = {_DAY, "List of attempts"}
 _LIVE: Final = {
     "overview": {_DAY, "Listeners"},
     "overview-long": {_DAY, "Listeners"},
-    "missed": {"Missed messages"},
+    "missed": {"Causes of missed messages", "Missed messages"},
     "listeners": {"Listeners"},
     "queues": {"Queues"},
     "queue": {"Messages"},
@@ -29,7 +29,7 @@ _LIVE: Final = {
     "message-blocked": {_LANE},
     "listener": _LISTENER,
     "listener-disabled": set[str](),
-    "listener-missed": {"Missed messages"},
+    "listener-missed": {"Causes of missed messages", "Missed messages"},
     "listener-jobs": {"List of redeliveries", "List of replays"},
     "inbox": {_LANE},
 }
