@@ -91,6 +91,8 @@ TRANSFORM_TEST: Final = MESSAGES.of(1, with_data=True)
 """The newest messages of a queue, a page at a time, and a few results."""
 CATALOGUE: Final = ReadBound.of_data(MAX_CATALOGUE_BYTES, 2 * MAX_CATALOGUE_BYTES)
 """All event types of an organization, in a document."""
+GROUPS: Final = ReadBound(_ROWS_AT_ONCE, 262_144)
+"""Groups of missed messages, which are counted by an index: an organization reads them once at a time."""
 EVENTS: Final = ReadBound(_SEARCHED_ROWS, 2_097_152)
 """Up to 1,000 events."""
 HTML_PAGE: Final = ReadBound(_SEARCHED_ROWS, 262_144)

@@ -41,7 +41,7 @@ from discue.domain.causes import TEXT_CHARACTERS
 from discue.domain.clock import check_unit
 from discue.domain.errors import invalid, malformed
 from discue.domain.model import MISSED_REASONS, Redelivery, Replay
-from discue.domain.reservations import PAGE, RESOURCE
+from discue.domain.reservations import GROUPS, PAGE, RESOURCE
 from discue.store.missed_groups import MissedGroup
 from discue.store.missed_scan import POSITION_PATTERN, MissedMessage
 
@@ -472,7 +472,7 @@ ROUTES = (
         list_missed_groups,
         Needs("listeners", "read", listing=True),
         query=MISSED_GROUP_PAGES,
-        reads=PAGE,
+        reads=GROUPS,
     ),
     Route(GET, f"{PATH}/missed", list_missed, _READ, query=MISSED_PAGES, reads=PAGE),
     _REDELIVERIES.list_route(by_path(REDELIVERIES.page), "List the redeliveries of a listener."),

@@ -19,7 +19,7 @@ from discue.domain.attempts import StoredAttempt
 from discue.domain.errors import invalid
 from discue.domain.listener_health import breaker_state
 from discue.domain.model import MISSED_REASONS, JobListener
-from discue.domain.reservations import PAGE
+from discue.domain.reservations import GROUPS, PAGE
 from discue.domain.retry import RetryOptions, effective_policy
 from discue.store.missed_groups import MissedGroup
 from discue.store.pagination import Listing, Selection
@@ -197,6 +197,8 @@ async def show_missed(visit: Visit) -> Page:
     selection, found = selection_of(visit, "reason", "group"), NO_ROWS
     causes: Sequence[MissedGroup] = ()
     if not {"reason", "group", "after", "before"} & visit.query.keys():
+        if visit.reservation is not None:
+            await visit.reservation.enlarge(GROUPS)
         causes = await messages.groups_of_listener(visit.control, visit.principal, details)
     if not visit.wrong:
         found = await messages.page_of_missed(visit.control, visit.principal, details, selection, by_position=True)

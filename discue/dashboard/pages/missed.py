@@ -12,6 +12,7 @@ from discue.dashboard.visit import Page, PageRoute, Visit
 from discue.domain.errors import invalid
 from discue.domain.ids import is_public_id
 from discue.domain.model import MISSED_REASONS
+from discue.domain.reservations import GROUPS
 from discue.store.missed_groups import MissedGroup
 
 _FILTERS: Final = ("listener", "queue", "reason", "group", "since", "until")
@@ -33,6 +34,8 @@ async def show(visit: Visit) -> Page:
             found = await messages.page_of_all_missed(visit.control, visit.principal, selection)
     causes: Sequence[MissedGroup] = ()
     if not any(filters.values()) and not {"after", "before"} & visit.query.keys():
+        if visit.reservation is not None:
+            await visit.reservation.enlarge(GROUPS)
         causes = (await messages.page_of_missed_groups(visit.control, visit.principal)).items
     # The positions in this list are not ids of messages: the same message may be missed by several listeners.
     page = shown(visit, found, [], *_FILTERS)
