@@ -27,7 +27,7 @@ def until_missed(owner: Caller, place: str, count: int) -> None:
 def missed(
     owner: Caller, receiver: Receiver, replies: Sequence[Reply], *then: Reply
 ) -> tuple[Endpoint, str, list[str]]:
-    """A listener that missed a message for each of the replies, and then acknowledges everything, or replies `then`."""
+    """A listener that missed one message for each reply, and then acknowledges every message, or replies `then`."""
     endpoint = receiver.endpoint(*replies, *(then or [Reply(200)]))
     path, listener = listening(owner, endpoint, max_in_flight=1)
     place = f"{path}/listeners/{listener['id']}"
@@ -102,7 +102,7 @@ def _data(endpoint: Endpoint) -> list[str]:
 
 
 @covers("redeliveries.md# Redeliver a group")
-def test_redelivery_of_a_group_leaves_the_others(owner: Caller, receiver: Receiver) -> None:
+def test_redelivery_of_a_group_sends_only_its_messages(owner: Caller, receiver: Receiver) -> None:
     words = ("down", "unknown", "down")
     endpoint, place, ids = missed(owner, receiver, [answered(500, word) for word in words])
     down, unknown = groups_at(owner, place)
@@ -119,7 +119,7 @@ def test_redelivery_of_a_group_leaves_the_others(owner: Caller, receiver: Receiv
 
 
 @covers("redeliveries.md# Trials")
-def test_trial_sends_one_message_after_the_other_and_then_the_rest(owner: Caller, receiver: Receiver) -> None:
+def test_trial_sends_one_message_at_a_time_and_then_the_others(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, _ = missed(owner, receiver, [answered(500, "down")] * 5)
     done = _again(owner, place, all=True, trial=3)
     assert (done["state"], done["trial"], done["tried"]) == ("done", 3, 3)
@@ -135,7 +135,7 @@ def test_first_failure_of_a_trial_stops_the_redelivery(owner: Caller, receiver: 
     endpoint, place, ids = missed(owner, receiver, [answered(500, "down")] * 4, *then)
     stopped = _again(owner, place, messages=ids, trial=3)
     assert (stopped["state"], stopped["tried"], stopped["counts"]["redelivered"]) == ("stopped", 1, 2)
-    # One attempt, although the policy of the listener has more.
+    # One attempt, although the listener's retry policy allows more.
     assert stopped["stopped_by"] == {"reason": "attempts_used_up", "status": 503, "text": "still down, try 17"}
     assert _data(endpoint)[4:] == ["1", "2"]
     left = owner.get(f"{place}/missed")["missed"]
@@ -147,13 +147,13 @@ def test_first_failure_of_a_trial_stops_the_redelivery(owner: Caller, receiver: 
     ]
 
 
-def test_trial_of_more_messages_than_there_are_ends(owner: Caller, receiver: Receiver) -> None:
+def test_trial_larger_than_the_selection_ends_the_redelivery(owner: Caller, receiver: Receiver) -> None:
     _, place, _ = missed(owner, receiver, [answered(500, "down")] * 2)
     done = _again(owner, place, all=True, trial=5)
     assert (done["state"], done["tried"]) == ("done", 2)
 
 
-def test_trial_waits_for_a_disabled_listener_and_holds_nothing_up_once_cancelled(
+def test_trial_waits_for_a_disabled_listener_and_delays_nothing_once_cancelled(
     owner: Caller, receiver: Receiver
 ) -> None:
     endpoint, place, ids = missed(owner, receiver, [answered(500, "down")] * 2)
@@ -169,12 +169,12 @@ def test_trial_waits_for_a_disabled_listener_and_holds_nothing_up_once_cancelled
     assert sorted(_data(endpoint)[2:]) == ["1", "2"]
 
 
-def test_message_missed_after_a_redelivery_was_created_does_not_belong_to_it(owner: Caller, receiver: Receiver) -> None:
+def test_message_missed_after_creation_of_a_redelivery_is_excluded(owner: Caller, receiver: Receiver) -> None:
     endpoint, place, _ = missed(owner, receiver, [answered(500, "down")] * 2, answered(500, "down"), Reply(200))
     owner.ask("PUT", place, {"status": "disabled"})
     waiting = owner.create(f"{place}/redeliveries", all=True, trial=2)["id"]
     owner.until(f"{place}/redeliveries/{waiting}", lambda shown: shown["counts"]["redelivered"] == 1)
-    # The trial's first message fails again: only now it is missed, like a message that comes later.
+    # The trial's first message fails again. Like a later message, it becomes missed only now.
     owner.ask("PUT", place, {"status": "enabled"})
     stopped = _ended(owner, f"{place}/redeliveries/{waiting}")
     assert (stopped["state"], stopped["stopped_by"]["reason"]) == ("stopped", "no_retry")
@@ -203,7 +203,7 @@ def test_redelivery_keeps_the_order_of_a_key(owner: Caller, receiver: Receiver) 
         assert retried == sorted(retried)
 
 
-def test_example_of_the_guide_redelivers_a_group_with_a_trial(owner: Caller, receiver: Receiver) -> None:
+def test_request_in_the_guide_redelivers_a_group_with_a_trial(owner: Caller, receiver: Receiver) -> None:
     _, place, _ = missed(owner, receiver, [answered(500, "down")] * 2)
     page = (Path(__file__).parents[2] / "docs" / "redelivery.md").read_text()
     [content] = re.findall(r"""-d '(\{"group": .*)'$""", page, re.MULTILINE)
@@ -212,7 +212,7 @@ def test_example_of_the_guide_redelivers_a_group_with_a_trial(owner: Caller, rec
     assert (done["state"], done["tried"]) == ("done", 2)
 
 
-def test_pull_listener_has_no_trials(owner: Caller) -> None:
+def test_trial_of_a_pull_listener_is_refused(owner: Caller) -> None:
     queue = f"/queues/{owner.create('/queues')['id']}"
     place = f"{queue}/listeners/{owner.create(f'{queue}/listeners', mode='pull')['id']}"
     owner.refused(409, "POST", f"{place}/redeliveries", {"all": True, "trial": 5})

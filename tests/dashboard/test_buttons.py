@@ -1,4 +1,4 @@
-"""The order on pages: one primary button, destructive buttons after the others, ids after other facts."""
+"""Pages have at most one primary button, destructive buttons after the others, and ids after other facts."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def test_page_has_one_primary_button_at_most(pages: dict[str, str]) -> None:
 def test_destructive_buttons_are_after_the_others(pages: dict[str, str]) -> None:
     def misplaced() -> Iterator[str]:
         for name, page in pages.items():
-            # A form that only confirms has no other button: its second one goes back.
+            # A form that only asks for confirmation has one other button, which goes back.
             for group in (
                 _buttons(each) for each in _GROUP.findall(page) if '<button class="button danger' not in each
             ):

@@ -138,7 +138,7 @@ def test_missed_starts_with_the_causes(service: DashboardService, shop: Shop) ->
     assert browser.get("/missed?group=x").status_code == 200
 
 
-def test_customer_tries_the_messages_of_a_cause(service: DashboardService) -> None:
+def test_customer_redelivers_a_cause_with_a_trial(service: DashboardService) -> None:
     with service.api() as api:
         queue = _made(api, "/queues", alias="customers-groups")
         path = f"/queues/{queue}/listeners"

@@ -1,4 +1,4 @@
-"""The audit log: its filters, and its export as CSV."""
+"""Filters of the audit log, and its export as CSV."""
 
 import csv
 import re
@@ -23,7 +23,7 @@ def _exported(browser: Browser, **query: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.usefixtures("shop")
-def test_events_are_filtered_by_what_they_are_about(service: DashboardService) -> None:
+def test_events_are_filtered_by_kind_of_resource(service: DashboardService) -> None:
     browser = service.browser()
     for kind, begins in (("listener", "Listener "), ("domain", "Domain "), ("api_key", "API key ")):
         shown = _WHAT.findall(browser.get("/events", params={"kind": kind}).text)
@@ -70,7 +70,7 @@ def test_export_has_every_selected_event_and_says_where_it_ends(
 
 
 @pytest.mark.usefixtures("shop")
-def test_cells_of_an_export_are_no_formulas(service: DashboardService) -> None:
+def test_export_has_no_cells_that_are_formulas(service: DashboardService) -> None:
     browser = service.browser()
     with service.api() as api:
         queue = api.post("/queues", json={"alias": "-1-cmd"}).json()["queue"]["id"]
@@ -92,7 +92,7 @@ def test_export_with_a_wrong_filter_or_without_the_scope_is_refused(service: Das
         assert pages[0] == pages[1]
 
 
-def test_export_of_another_organization_has_none_of_these_events(service: DashboardService, shop: Shop) -> None:
+def test_export_excludes_events_of_other_organizations(service: DashboardService, shop: Shop) -> None:
     rows = _exported(service.foreign_browser(), since=_ALWAYS)
     assert shop.queue not in {row["id"] for row in rows}
     assert datetime.fromisoformat(rows[0]["time"]).tzinfo == UTC

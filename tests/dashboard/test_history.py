@@ -1,4 +1,4 @@
-"""Charts of an hour up to 30 days: the sums behind them, their columns, and what a bar leads to."""
+"""Charts of 1 hour to 30 days: their sums, their columns, and the links of their bars."""
 
 import html
 import re
@@ -47,7 +47,7 @@ def test_percentiles_are_those_of_the_nearest_rank() -> None:
 
 
 @pytest.mark.parametrize("name", ["1h", "24h"])
-def test_bar_leads_to_its_attempts(service: DashboardService, shop: Shop, name: str) -> None:
+def test_bar_links_to_its_attempts(service: DashboardService, shop: Shop, name: str) -> None:
     browser, own = service.browser(), shop.listener("tax-report")
     for path in ("", own):
         bars = _BAR.findall(browser.get(path, params={"range": name}).text)
@@ -66,7 +66,7 @@ def test_bar_leads_to_its_attempts(service: DashboardService, shop: Shop, name: 
         assert shown
 
 
-def test_ranges_beyond_a_day_count_what_the_day_does(service: DashboardService, shop: Shop) -> None:
+def test_ranges_beyond_a_day_include_the_counts_of_the_past_day(service: DashboardService, shop: Shop) -> None:
     browser = service.browser()
     for path in ("", shop.listener("tax-report")):
         sums = []
@@ -78,7 +78,7 @@ def test_ranges_beyond_a_day_count_what_the_day_does(service: DashboardService, 
         assert sums[1] == sums[2] == sums[3] > (0, 0)
 
 
-def test_attempts_of_all_listeners_are_filtered_by_outcome_and_hidden_from_others(
+def test_attempts_to_all_listeners_are_filtered_by_outcome_and_hidden_from_others(
     service: DashboardService, shop: Shop
 ) -> None:
     page = service.browser().get("/attempts", params={"outcome": "failed"}).text

@@ -1,4 +1,4 @@
-"""The mark at *Missed* in the navigation: the number of missed messages, up to 99."""
+"""The number of missed messages in the navigation, up to `99+`."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.support.page_statements import counted
 
 
 def _mark(browser: Browser, path: str = "") -> str:
-    """Return the mark on a page; "" without one."""
+    """Return the number on a page; "" if there is none."""
     found = re.search(r'Missed<span class="n missed">([^<]+)<', browser.get(path).text)
     return "" if found is None else found[1]
 
@@ -31,14 +31,14 @@ def test_every_page_has_the_number_of_missed_messages(service: DashboardService,
 
 
 @pytest.mark.usefixtures("shop")
-def test_more_than_the_largest_number_has_a_plus(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_above_99_are_shown_as_99_plus(service: DashboardService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(missed_mark, "MOST", 1)
     service.advance(6)
     assert _mark(service.browser()) == "1+"
 
 
 @pytest.mark.usefixtures("shop")
-def test_pages_of_the_next_seconds_do_not_read_it_again(service: DashboardService) -> None:
+def test_number_is_cached_for_five_seconds(service: DashboardService) -> None:
     browser = service.browser()
     service.advance(6)
     browser.get("/queues")
@@ -48,5 +48,5 @@ def test_pages_of_the_next_seconds_do_not_read_it_again(service: DashboardServic
         assert sum("missed_range" in each for each in statements) <= most
 
 
-def test_organization_that_missed_nothing_has_no_mark(service: DashboardService) -> None:
+def test_navigation_has_no_number_without_missed_messages(service: DashboardService) -> None:
     assert _mark(service.foreign_browser()) == ""

@@ -26,7 +26,7 @@ MOST = 6
 MOST_WITH_MESSAGES = 7
 """For lists of messages: one statement reads what all of their rows show of data and of failed attempts."""
 _LONG = "range=30d"
-"""The query of a chart, which takes one statement more than that of a day."""
+"""The query of a chart that needs one statement more than the chart of a day."""
 _OF_MESSAGES = ("missed", "listener-missed", "queue", "search-messages")
 
 MOST_BYTES = 60_000

@@ -1,4 +1,4 @@
-"""The server is killed during the trial of a redelivery, and between the trial and the rest."""
+"""The server is killed during the trial of a redelivery, and between the trial and the other messages."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ _MESSAGES = 12
 _TRIAL = 3
 _MOST_IN_FLIGHT = 4
 _MOMENTS_SECONDS = (0.0, 0.003, 0.01, 0.03)
-"""When the server is killed, after the last response of the trial."""
+"""Delays between the last response of the trial and the kill."""
 
 
 class Endpoint:
@@ -40,7 +40,7 @@ class Endpoint:
 
 
 async def _missed(client: Client, receiver: Receiver) -> tuple[str, list[str]]:
-    """The path of a listener that has missed messages, and their ids."""
+    """Return the path of a listener that has missed messages, and the ids of the messages."""
     queue = await client.queue()
     options = {"retry": {"attempts": 1}, "max_in_flight": _MOST_IN_FLIGHT}
     listener = await client.listener(queue, receiver.url("tried"), **options)
@@ -54,7 +54,7 @@ def _has_acknowledged_all(shown: Any) -> bool:
     return bool(shown["messages"]["acknowledged_count"] == _MESSAGES)
 
 
-async def test_kill_between_trial_and_rest_repeats_only_what_was_in_flight(tmp_path: Path, engine_name: str) -> None:
+async def test_kill_after_the_trial_repeats_only_messages_in_flight(tmp_path: Path, engine_name: str) -> None:
     async with AsyncExitStack() as stack:
         settings = {}
         if engine_name == "postgres":
@@ -80,14 +80,14 @@ async def test_kill_between_trial_and_rest_repeats_only_what_was_in_flight(tmp_p
             assert before[:_TRIAL] == ids[:_TRIAL]
             counts = Counter(endpoint.seen)
             repeated = [message for message in counts if counts[message] > 1]
-            # The first ones of the trial were acknowledged, and that was stored before the next one was sent.
+            # Each acknowledgement of the trial was stored before the next message was sent.
             assert not {*ids[: _TRIAL - 1]} & {*repeated}
             assert counts.keys() == {*ids}
             assert max(counts.values()) <= 2
             assert len(repeated) <= _MOST_IN_FLIGHT
 
 
-async def test_kill_during_a_trial_repeats_its_message_alone(tmp_path: Path, engine_name: str) -> None:
+async def test_kill_during_a_trial_repeats_only_its_message(tmp_path: Path, engine_name: str) -> None:
     async with AsyncExitStack() as stack:
         settings = {}
         if engine_name == "postgres":

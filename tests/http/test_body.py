@@ -87,5 +87,5 @@ async def test_slow_bodies_of_a_stranger_do_not_hold_up_those_of_a_provider() ->
     for each in slow:
         each.parts.put_nowait(b"")
     assert await asyncio.gather(*strangers) == [1] * len(slow)
-    # Each share was given back.
+    # All shares were returned.
     assert await handle(Sent(bytes(SOURCE_BODY), b""), "198.51.100.7") == SOURCE_BODY

@@ -1,4 +1,4 @@
-"""Sums of listeners' tallies that are older than a day: moved once, added up, and deleted after a month."""
+"""Tallies older than a day are moved once into sums of three hours, which are deleted after a month."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,11 +15,11 @@ from tests.support.clocks import NOON
 
 _NOW = period_of(NOON)
 _OLD = (_NOW - 2 * PERIODS_A_DAY) // TOGETHER * TOGETHER
-"""The first period of three hours, two days ago."""
+"""The first period of a sum of three hours, two days ago."""
 
 
 async def _add(store: Store, *counted: tuple[int, int, int]) -> None:
-    """Add tallies: listener, period and acknowledged attempts. As many plus one have failed."""
+    """Add tallies: listener, period and number of acknowledged attempts. One attempt more has failed."""
     rows = [((1, listener, period), ListenerTally(n, n + 1, 0)) for listener, period, n in counted]
     await store.write(partial(tallies.add_of_listeners, counted=rows))
 

@@ -403,7 +403,7 @@ async def _lock_out(tx: Transaction) -> None:
 
 
 async def _show_pages(tx: Transaction) -> None:
-    """Run the statements that only pages of the dashboard make."""
+    """Run the statements that only pages of the dashboard execute."""
     await missed_mark.count(tx, OURS)
     await history.read(tx, OURS, 1, range(1, 2))
     found = await attempts.of_organization(tx, OURS, FIRST_PAGE)

@@ -56,7 +56,7 @@ def test_missed_messages_are_previewed_and_redelivered(service: Service) -> None
     assert "0 messages for the listener app." in nothing.stderr
 
 
-def test_group_is_tried_and_then_redelivered(service: Service) -> None:
+def test_group_is_redelivered_after_a_trial(service: Service) -> None:
     with local_server(lambda *_: (500, b"order 17 is unknown")) as local:
         ids = missed(service, "grouped", local.url, 1, 2)
         (group,) = service.json("missed", "--queue", "grouped")["groups"]

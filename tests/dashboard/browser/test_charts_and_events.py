@@ -1,4 +1,4 @@
-"""Charts, the mark in the navigation, and the audit log, as people use them in Chromium."""
+"""Charts, the number of missed messages in the navigation, and the audit log, in Chromium."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_bar_of_a_chart_opens_its_attempts(visiting: Callable[..., Any], shop: S
         assert visitor.complaints == []
 
 
-def test_range_of_a_chart_is_chosen_and_kept_with_its_attempts(visiting: Callable[..., Any], shop: Shop) -> None:
+def test_chosen_range_of_a_chart_is_kept_with_its_attempts(visiting: Callable[..., Any], shop: Shop) -> None:
     with visiting() as visitor:
         page = visitor.page
         visitor.open(shop.listener("tax-report"))
@@ -45,7 +45,7 @@ def test_range_of_a_chart_is_chosen_and_kept_with_its_attempts(visiting: Callabl
         expect(page.get_by_text("Only attempts after")).to_be_visible()
 
 
-def test_mark_in_the_navigation_follows_live_updates(
+def test_missed_count_in_the_navigation_follows_live_updates(
     visiting: Callable[..., Any], service: DashboardService, shop: Shop
 ) -> None:
     with visiting() as visitor:

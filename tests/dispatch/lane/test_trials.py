@@ -1,4 +1,4 @@
-"""Trials of redeliveries: a few messages one after the other, then the rest, whatever happens in between."""
+"""Trials of redeliveries: the first messages are sent one at a time, then the others, also after failures."""
 
 import pytest
 
@@ -54,7 +54,7 @@ async def test_failure_in_a_trial_is_the_only_attempt(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("outcome", [well(), badly()])
-async def test_request_that_outlasts_its_lane_decides_the_trial(stage: Stage, outcome: Outcome) -> None:
+async def test_outcome_of_a_request_that_outlasts_its_lane_counts_in_the_trial(stage: Stage, outcome: Outcome) -> None:
     _, listener, ids = await _missed(stage, 3)
     asked = await redeliver(stage, listener, trial=1)
     first, second = stage.worker, await stage.join()
@@ -79,7 +79,7 @@ async def test_trial_continues_after_its_worker_has_died(stage: Stage) -> None:
     first, second = stage.worker, await stage.join()
     await stage.die(first)
     await stage.take_free(second)
-    # The message that was in flight is repeated, and nothing else.
+    # Only the message that was in flight is sent again.
     assert [each.message_id for each in second.courier.in_flight] == [ids[1]]
     await stage.end(second.courier.in_flight[::], badly())
     stopped = await _stored(stage, asked)
@@ -100,7 +100,7 @@ async def test_deleted_message_does_not_count_in_a_trial(stage: Stage) -> None:
     assert (done.state, done.tried) == ("done", 2)
 
 
-async def test_message_that_becomes_missed_later_does_not_belong_to_a_redelivery(stage: Stage) -> None:
+async def test_message_missed_after_creation_of_a_redelivery_is_excluded(stage: Stage) -> None:
     queue, listener, ids = await _missed(stage, 2)
     later = await stage.publish(queue, 1)
     version = (await stage.store.read(lambda tx: tx.rows("SELECT version FROM cursor")))[0][0]
@@ -113,7 +113,7 @@ async def test_message_that_becomes_missed_later_does_not_belong_to_a_redelivery
     assert await stage.missed(listener) == later
 
 
-async def test_redelivery_sends_a_key_in_order_and_others_meanwhile(stage: Stage) -> None:
+async def test_redelivery_sends_the_messages_of_a_key_in_order(stage: Stage) -> None:
     queue, listener = await stage.running(ordered=True)
     ids = await stage.publish_keyed(queue, "a", "b", "a", "b")
     while stage.courier.in_flight:
@@ -122,7 +122,7 @@ async def test_redelivery_sends_a_key_in_order_and_others_meanwhile(stage: Stage
     await redeliver(stage, listener)
     assert sorted(each.message_id for each in stage.courier.in_flight) == ids[:2]
     await stage.end(stage.courier.in_flight[1], well())
-    # The second message of a waits, and so does what comes after it.
+    # The second message of key a waits, and so do all later messages.
     assert [each.message_id for each in stage.courier.in_flight] == [ids[0]]
     await _end(stage, badly())
     assert stage.courier.in_flight == []
