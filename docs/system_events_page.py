@@ -40,10 +40,10 @@ discue listeners set alerts --slack https://hooks.slack.com/services/… --types
 - `message.missed` is counted with the misses and follows within seconds, later if the last one of that listener is less
   than a minute old.
 - A message is missed after its last attempt: with the default [retries](delivery.md#retries), 3 to 4 days after the first
-  one. A failing listener is disabled after 5 days. To hear of an outage within minutes, give the listener a
+  one. A failing listener is disabled after 5 days. To learn of an outage within minutes, give the listener a
   `liveness_url`: `listener.inactive` follows the third failed [probe](delivery.md#liveness) in a row.
-- Of listeners of `system/events` themselves, missed messages are not reported: that could go on without end. Watch them
-  with `listener.inactive` and `listener.disabled`, by another listener of the queue.
+- To avoid loops, messages that listeners of `system/events` itself miss are not reported. Watch such a listener with
+  `listener.inactive` and `listener.disabled`, received by another listener of the queue.
 - The key needs the scope `listeners` for the queue; see [API keys](reference/api_keys.md).
 
 ## Limits

@@ -37,7 +37,7 @@ class IncomingSite:
 
     A verified request counts against the rate limit of its source, any other against that of its address, whatever is
     wrong with it: strangers who know the id of a source use up neither its limit nor that of another tenant. Bodies of
-    one organization's sources share a budget of their own, of which one address gets a part.
+    one organization's sources share a separate budget, of which each address can use a part.
     """
 
     request_type = Request
@@ -107,7 +107,7 @@ class IncomingSite:
         return source, owner, queue, given
 
     def _note(self, source: WebhookSource, request: Request, error: DiscueError) -> None:
-        """Note a request that the provider will not repeat successfully: the owner has to change something."""
+        """Record a refused request for the owner, who must change something before a repeated one succeeds."""
         self._store.measures.source_requests[error.code] += 1
         request_id, now = self._control.public_ids.next(), self._control.clock.now()
         refused = RefusedRequest(request_id, error.code, error.detail, now, _kept(_lines(request.headers)))

@@ -33,7 +33,7 @@ Job = TypeVar("Job", Redelivery, Replay)
 
 MAX_OPEN_REDELIVERIES: Final = 10
 TRIALS: Final = range(1, 101)
-"""How many messages a trial may have."""
+"""Number of messages that a trial can have."""
 MAX_OPEN_REPLAYS: Final = 3
 
 _FAULTS_SHOWN: Final = 10
@@ -51,14 +51,14 @@ class JobParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RedeliveryParams(JobParams, frozen=True):
-    """A selection of messages by id, or of missed ones by reason, group and time. Without these: of all missed ones."""
+    """A selection of messages by id, or of missed ones by reason, group and time. By default: all missed ones."""
 
     messages: tuple[str, ...] | None = None
     reason: str | None = None
     group: str | None = None
-    """The id of a group."""
+    """The public id of a group of missed messages."""
     trial: int | None = None
-    """How many messages are sent one after the other, and must be acknowledged, before the others are due."""
+    """Number of messages that must be acknowledged, one after the other, before the others become due."""
     created_after: int | None = None
     """Selects messages that were stored later than this, in milliseconds since the epoch."""
     created_before: int | None = None
@@ -319,7 +319,7 @@ class _Redeliveries(Jobs[Redelivery, RedeliveryParams]):
             if listener != of.listener:
                 rule = "is not the id of a group of this listener's missed messages"
                 raise invalid("/group", rule, code="unknown_reference")
-        # Read before the messages: what becomes missed from now on has this version or a later one.
+        # Read before the messages: messages that become missed from now on have this version or a later one.
         version = at[1].version
         if params.messages is not None:
             seqs, acknowledged = await _settled_seqs(tx, of, params.messages, principal.customer)

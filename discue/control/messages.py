@@ -388,7 +388,7 @@ async def page_of_missed_groups(
 async def groups_of_listener(
     control: ControlContext, principal: Principal, at: ListenerPath | ListenerDetails
 ) -> Sequence[MissedGroup]:
-    """Return the largest groups of the messages that a listener has missed."""
+    """Return the first page of the groups of messages that a listener has missed: the largest ones."""
 
     async def work(tx: Transaction) -> Sequence[MissedGroup]:
         listener = await own_listener(tx, principal, "read", at)

@@ -125,7 +125,7 @@ class Dashboard:
             visit.principal.require(written, "write", *ids)
         if route.grants_access and uses_form and confirmation.is_needed(visit):
             return await confirmation.ask_before(visit, form_bytes=route.form_bytes)
-        # The page after a form shows its effect: `done` is in the link to it.
+        # After a form, the user is redirected to a page with `done` in its query, which shows the effect.
         is_fresh = "done" in visit.query
         visit.missed = await self._missed.text(visit.principal, visit.now, is_fresh=is_fresh)
         return await self._steps.page(route, visit, act, fields=form_fields, render=lambda page: render(page, visit))

@@ -35,7 +35,7 @@ class Column:
 
     @property
     def query(self) -> str:
-        """The query of the list with its attempts."""
+        """The query that selects the attempts of this column in a list."""
         return "?" + urlencode({"since": typed(self.started_at), "until": typed(self.ended_at)})
 
 
@@ -46,7 +46,7 @@ class Columns:
     labels: Sequence[tuple[float, int]]
     """Times below the columns, with their places."""
     has_days: bool
-    """Whether the times are days."""
+    """Whether the labels are days instead of hours."""
 
     @property
     def is_empty(self) -> bool:
@@ -54,9 +54,8 @@ class Columns:
 
 
 def columns(activity: Sequence[Activity], length: int, labelled: int) -> Columns:
-    """Return the chart of attempts. A column begins at a multiple of its length, a labelled one at one of `labelled`.
-
-    Both are in milliseconds.
+    """Return the chart of attempts. `length` is the duration of a column; a column that begins at a multiple of
+    `labelled` has a label. Both are in milliseconds.
     """
     groups = [list(group) for _, group in groupby(activity, key=lambda each: each.started_at // length)]
     top = round_up(max([1, *(sum(each.acknowledged + each.failed for each in group) for group in groups)]))
@@ -111,7 +110,7 @@ def sparkline(attempts: Sequence[StoredAttempt]) -> Sequence[Spike]:
 
 
 def percentiles(attempts: Sequence[StoredAttempt]) -> tuple[int, int] | None:
-    """Return p50 and p95 of the durations of attempts, in milliseconds; None if the user may see none of them."""
+    """Return p50 and p95 of the durations that the user may see, in milliseconds; None if there are none."""
     durations = sorted(each.duration_ms for each in attempts if not each.withheld)
     if not durations:
         return None

@@ -62,9 +62,9 @@ def problem_response(request: Request, error: DiscueError, origin: str) -> PageR
 
 
 def plain_response(content: bytes, name: str) -> PageResponse:
-    """Return data as text that browsers show, or as a CSV file that they save if `name` ends like one.
+    """Return data as text that browsers show, or as a CSV file that they save if `name` ends with `.csv`.
 
-    Browsers never take it for a page or a script: others chose what it is.
+    The content is untrusted: browsers must not interpret it as a page or a script.
     """
     kind, place = ("csv", "attachment") if name.endswith(".csv") else ("plain", "inline")
     shown = [("content-type", f"text/{kind}; charset=utf-8"), ("content-disposition", f'{place}; filename="{name}"')]

@@ -106,7 +106,7 @@ def hour(instant: int) -> str:
 
 
 def day(instant: int) -> str:
-    """Return the day of a time, in UTC, for the axis of a chart of several days."""
+    """Return the day of a time in UTC, such as `03 Dec`, for the axis of a chart of several days."""
     return f"{datetime.fromtimestamp(instant // _SECOND, UTC):%d %b}"
 
 
@@ -118,7 +118,7 @@ def outcome(made: StoredAttempt) -> str:
 
 
 def cause_of_job(stopped_by: str) -> str:
-    """Return the failure that stopped a redelivery: the status, and the beginning of the response."""
+    """Return the failure that stopped a redelivery: its status or reason, and the beginning of the response."""
     cause = msgspec.json.decode(stopped_by, type=Cause)
     return f"{cause.status or cause.reason.replace('_', ' ')} {cause.text}".strip()
 

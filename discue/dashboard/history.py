@@ -1,7 +1,7 @@
-"""Charts of attempts, from an hour to 30 days, and the sums behind those that are longer than a day.
+"""Charts of attempts over 1 hour to 30 days, and the sums that charts of more than a day read.
 
-Retention moves the tallies of listeners that are older than a day into `listener_history`: sums of three hours, for
-each listener and, as listener 0, for its organization. So they cost no message anything.
+Retention moves the tallies of listeners that are older than a day into `listener_history`: sums over three hours, for
+each listener and, as listener 0, for its organization. Publishing and delivery do no additional work for them.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from discue.store.tables import chunks, delete_older, statement_of_rows
 from discue.store.tallies import PERIOD_MS, PERIODS_A_DAY, past_day
 
 TOGETHER: Final = 36
-"""Periods of five minutes in a row: three hours."""
+"""Number of periods of five minutes in a row of `listener_history`: three hours."""
 _DAYS_KEPT: Final = 31
 _ROWS_A_STEP: Final = 500
 _ORGANIZATION: Final = 0
-"""The listener of the sums of all listeners."""
+"""The listener id of the sums over all listeners."""
 
 _MOVE: Final = """
     DELETE FROM listener_tally WHERE (organization, listener, period) IN (
@@ -36,7 +36,7 @@ _ADD: Final = statement_of_rows(
     ),
     5,
 )
-# Until retention has moved them, tallies are a little older than a day.
+# Tallies can be a little older than a day, until retention has moved them.
 _READ: Final = """
     SELECT * FROM (
         SELECT period, acknowledged, failed FROM listener_history
@@ -48,14 +48,15 @@ _READ: Final = """
 
 
 class ChartRange(NamedTuple):
-    """A length of time that a chart can show."""
+    """A time range that a chart can show."""
 
     title: str
     periods: int
-    """The length in periods of five minutes, like the two others."""
+    """The length, in periods of five minutes."""
     column: int
+    """The length of a column, in periods."""
     labelled: int
-    """The distance of the labels of the axis."""
+    """The distance between the labels of the axis, in periods."""
 
 
 RANGES: Final[Mapping[str, ChartRange]] = {
@@ -68,7 +69,7 @@ DEFAULT: Final = "24h"
 
 
 async def drawn(visit: Visit, day: Sequence[Activity], listener: int = _ORGANIZATION) -> dict[str, object]:
-    """Return the values of a chart of the range that the query names. `day` is the activity of the past 24 hours."""
+    """Return the template values of a chart of the range in the query. `day` is the activity of the past 24 hours."""
     name = visit.query.get("range", "")
     name = name if name in RANGES else DEFAULT
     chosen = RANGES[name]
@@ -89,7 +90,7 @@ async def drawn(visit: Visit, day: Sequence[Activity], listener: int = _ORGANIZA
 
 
 def _summed(rows: Sequence[Row], day: Sequence[Activity], found: range) -> Sequence[Activity]:
-    """Return the activity of each three hours, from rows of `read` and that of the past day."""
+    """Return the activity in steps of three hours, from the rows of `read` and the activity of the past day."""
     good, bad = Counter[int](), Counter[int]()
     recent = [(each.started_at // PERIOD_MS, each.acknowledged, each.failed) for each in day]
     for period, acknowledged, failed in [*rows, *recent]:
@@ -99,26 +100,26 @@ def _summed(rows: Sequence[Row], day: Sequence[Activity], found: range) -> Seque
 
 
 async def read(tx: Transaction, organization: int, listener: int, periods: range) -> Sequence[Row]:
-    """Read rows of period, acknowledged and failed attempts: the sums since the first period, and older tallies."""
+    """Read the sums since the first period, and the tallies not yet moved: rows of period, acknowledged and failed."""
     return await tx.rows(_READ, organization, listener, periods.start, periods.stop)
 
 
 async def move_old(tx: Transaction, before: int) -> int:
-    """Move some tallies that are older than a day at a time (ms since the epoch), and return how many."""
-    # One statement takes the rows: two leaders never add the same ones.
+    """Move some tallies older than a day before `before` (ms since the epoch) into sums, and return how many."""
+    # One statement deletes and returns the rows, so two leaders never add the same ones.
     rows = await tx.rows(_MOVE, past_day(before).start, _ROWS_A_STEP)
     good, bad = Counter[tuple[int, int, int]](), Counter[tuple[int, int, int]]()
     for organization, listener, period, acknowledged, failed in rows:
         for key in (organization, listener, period - period % TOGETHER), (organization, 0, period - period % TOGETHER):
             good[key] += acknowledged
             bad[key] += failed
-    # In the order of the keys: two leaders cannot deadlock.
+    # Sorted by key, so that two leaders cannot deadlock.
     for chunk in chunks(sorted(good)):
         await tx.execute(_ADD(len(chunk)), *[value for key in chunk for value in (*key, good[key], bad[key])])
     return len(rows)
 
 
 async def delete_old(tx: Transaction, before: int) -> int:
-    """Delete some of the oldest sums at a time (ms since the epoch), and return how many."""
+    """Delete some sums older than 31 days before `before` (ms since the epoch), and return how many."""
     first, key = past_day(before).stop - _DAYS_KEPT * PERIODS_A_DAY, "organization, listener, period"
     return await delete_older(tx, "listener_history", key, "period", before=first, most=_ROWS_A_STEP)

@@ -61,7 +61,7 @@ def selection_of(visit: Visit, *names: str, per_page: int = PER_PAGE) -> Selecti
 
 
 def between(visit: Visit, selection: Selection) -> Selection:
-    """Return a selection of what is after `since` and before `until` in the query. Wrong times are noted."""
+    """Return the selection limited to the time after `since` and before `until` of the query. Notes invalid times."""
     for name in ("since", "until"):
         if text := visit.query.get(name, "").strip():
             with noting_faults(visit):

@@ -1,4 +1,4 @@
-"""The number of missed messages at *Missed* in the navigation: exact up to 99, and at most some seconds old."""
+"""The number of missed messages next to *Missed* in the navigation: exact up to 99, at most five seconds old."""
 
 from typing import Final
 
@@ -9,12 +9,12 @@ from discue.store.engine import Transaction
 from discue.store.tables import read_number
 
 MOST: Final = 99
-"""The largest number that is shown. The mark of more is `99+`."""
+"""The largest number that is shown. Larger ones are shown as `99+`."""
 _KEPT_MS: Final = 5_000
 _ORGANIZATIONS: Final = 1_000
-"""How many organizations have a cached number."""
+"""Number of organizations whose counts are cached."""
 
-# Both parts end after 100 entries of an index. A range counts with all of its messages.
+# Each part reads at most 100 entries of an index. All messages of a range count.
 _COUNT: Final = f"""
     SELECT (SELECT count(*) FROM (
             SELECT seq FROM delivery WHERE organization = $1 AND state = 'missed' AND stream + 0 = 0
@@ -25,7 +25,7 @@ _COUNT: Final = f"""
 
 
 async def count(tx: Transaction, organization: int) -> int:
-    """Count the missed messages of all listeners of an organization. A result above `MOST` means that or more."""
+    """Count the missed messages of all listeners of an organization. A result above `MOST` is a lower bound."""
     return await read_number(tx, _COUNT, organization)
 
 
@@ -38,9 +38,9 @@ class MissedMark:
         """By row id of the organization: when the number was read, in milliseconds since the epoch, and the number."""
 
     async def text(self, principal: Principal, now: int, *, is_fresh: bool = False) -> str:
-        """Return the mark; "" if nothing was missed, or for a user who may not read all listeners.
+        """Return the text of the mark; "" if nothing was missed, or if the user may not read all listeners.
 
-        With `is_fresh`, forget the cached number first: the user has just changed something.
+        `is_fresh` bypasses the cache, because the user has just changed something.
         """
         if not principal.allows_all("listeners", "read"):
             return ""

@@ -122,7 +122,7 @@ class Visit(Request):
         self.wrong: list[DiscueError] = []
         """Errors in the query. The page is shown with them, and without what the query asks for."""
         self.missed = ""
-        """The mark at *Missed* in the navigation: the number of missed messages."""
+        """The number of missed messages that the navigation shows next to *Missed*; "" for no number."""
         self.theme = theme_of(self.headers)
         self.installed_inbox: Inbox | None = None
         """The inbox of `discue dev`, for any organization; None for other services."""
@@ -202,11 +202,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Data to show as plain text, outside of any page, or to save as a CSV file."""
+    """Data that is shown as plain text, or saved as a CSV file, outside of any page."""
 
     content: bytes
     name: str
-    """The name of the file if it is saved. The ending `.csv` decides that it is."""
+    """The name of the file if it is saved. With the ending `.csv`, browsers save it."""
 
 
 @dataclass(frozen=True, slots=True)

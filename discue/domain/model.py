@@ -200,7 +200,7 @@ class WebhookSource(msgspec.Struct, frozen=True):
 
 
 REFUSALS = ("signature_missing", "signature_wrong", "signature_stale", "unknown_type", "schema_violation")
-"""Reasons of a source to refuse requests, as codes of responses. The queue refuses verified ones for the last two."""
+"""Codes of the responses to requests that a source refuses. The last two: the queue refuses a verified request."""
 
 
 class RefusedRequest(msgspec.Struct, frozen=True):
@@ -435,11 +435,11 @@ class Redelivery(msgspec.Struct, frozen=True):
     """Selected deliveries whose messages have been deleted."""
     ended_at: int | None = None
     trial: int | None = None
-    """How many messages must be acknowledged, one after the other, before the others are due; None: no trial."""
+    """Number of messages to acknowledge, one after the other, before the others become due; None: no trial."""
     tried: int = 0
-    """How many messages of the trial were acknowledged."""
+    """Number of messages of the trial that were acknowledged."""
     trying_seq: int = 0
-    """The message of the trial that is being sent; 0: none."""
+    """The seq of the trial's message that is being sent; 0: none."""
     stopped_by: str = ""
     """The cause of the failure that ended the trial, as JSON."""
 

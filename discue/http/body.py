@@ -24,12 +24,12 @@ SHARES = 4
 """The memory is divided into this many shares. The bodies of an organization take at most one."""
 
 ANONYMOUS_SHARES = 16
-"""Like `SHARES`, for bodies of requests without a key, which take at most one share together, and for those of requests
-to the sources of an organization."""
+"""Like `SHARES`, for bodies of requests without a key. All of them together take at most one share. So do the bodies
+that an organization's sources receive."""
 
 ADDRESS_SHARES = 4 * ANONYMOUS_SHARES
 """Like `SHARES`, for bodies that one address sends to the sources of an organization. They wait for each other, so that
-a stranger's slow ones do not hold up the provider's."""
+a stranger's slow bodies do not hold up those of the provider."""
 
 _SMALL_BYTES = 16_384
 """The server reads a body up to this announced size in one piece."""
@@ -97,12 +97,12 @@ class _Reading:
     started: int
     """The tick at which reading started."""
     owners: dict[Owner, int]
-    """The owners of the shares that its memory is taken from, each with the number of such shares."""
+    """The owners of the shares that its memory is taken from, each with the number of shares of that kind."""
     received: int = 0
     waits: bool = False
     """Whether it waits for a share: the client is not late then."""
     shares: dict[Owner, tuple[_Share, int]] = field(default_factory=dict)
-    """The shares, each with its bytes that are taken, at least the size; empty until its first byte arrives."""
+    """The shares, each with the number of bytes taken from it. Empty until the first byte of the body arrives."""
     size: int = 0
     """The bytes that are in memory."""
 

@@ -170,7 +170,7 @@ async def of_listener(tx: Transaction, listener: Listener, selection: Selection)
 
 
 async def of_organization(tx: Transaction, organization: int, selection: Selection) -> Listing[StoredAttempt]:
-    """List the attempts to all listeners like `of_listener`. The ids of listeners are left out."""
+    """List the attempts to all listeners of an organization. The items have no ids of listeners."""
     found = await browse_matching(tx, _AttemptScan(organization, None, selection), selection, _LIMITS)
     return found.with_items(row.shown("", row.of or "") for row in found.items)
 
@@ -257,7 +257,7 @@ async def _locate(_: Transaction, public_id: str) -> Span:
 
 
 class _AttemptScan:
-    """A scan of attempts for those that pass the filters: of one listener, or with None of all."""
+    """A scan for the attempts of one listener that pass the filters; of all listeners if the listener is None."""
 
     def __init__(self, organization: int, listener: Listener | None, selection: Selection) -> None:
         self._organization, self._listener = organization, 0 if listener is None else listener.id

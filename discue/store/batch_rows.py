@@ -220,7 +220,7 @@ CHANGES: Final = (
         _ID,
         "update",
         _redelivery,
-        # The end of a trial's message comes with position 0.
+        # A step with position 0 stores only the outcome of a trial's message.
         "position = CASE WHEN new.position > 0 THEN new.position ELSE redelivery.position END, "
         "redelivered = redelivery.redelivered + new.redelivered, gone = redelivery.gone + new.gone, "
         "trying_seq = new.trying_seq, tried = redelivery.tried + new.tried, stopped_by = new.stopped_by, "

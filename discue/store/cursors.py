@@ -76,9 +76,9 @@ class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     has_redeliveries: bool = False
     """Whether a redelivery of the listener has not ended."""
     trial_job: int = 0
-    """The row id of the redelivery whose trial sends a message; 0 if there is none."""
+    """The row id of the redelivery whose trial is sending a message; 0: none."""
     trial_seq: int = 0
-    """The message that it sends."""
+    """The seq of that message; 0: none."""
     start_seq: int = 0
     last_new_at: int = 0
     """When a new message was last handed out to a consumer that pulls, in milliseconds since the epoch; 0: never."""

@@ -218,11 +218,11 @@ class RedeliveryStep(msgspec.Struct, frozen=True, gc=False):
     """The number of deleted messages, added to the stored count."""
     now: int
     ended_at: int | None = None
-    """Set when nothing is left to redeliver, or when its trial failed."""
+    """Set when nothing is left to redeliver, or when the trial failed."""
     trying_seq: int = 0
-    """The message of a trial that is due with this step; 0: none."""
+    """The seq of the trial's message that becomes due with this step; 0: none."""
     tried: int = 0
-    """Added to the stored count."""
+    """Number of acknowledged trial messages to add to the stored count."""
     stopped_by: str = ""
     """The cause of the failure that ended a trial, as JSON."""
 

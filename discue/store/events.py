@@ -149,7 +149,7 @@ class EventQuery(msgspec.Struct, frozen=True):
     """Only events with larger ids."""
     limit: int
     topic: str = "all"
-    """An `EventTopic`; for pages, also the subject of an event, such as `domain` or `lockout`."""
+    """An `EventTopic`, or, on pages, the subject of events, such as `domain` or `lockout`."""
     only: Collection[str] | None = None
     """Only events of these resources, by public ids; None: of all."""
     oldest_first: bool = False
@@ -159,7 +159,7 @@ class EventQuery(msgspec.Struct, frozen=True):
     has_messages: bool = True
     """Whether messages that were added and published are among all events."""
     author: str = ""
-    """Only changes by the user or the API key with this public id; empty for all."""
+    """The public id of the user or API key whose changes are selected; "" for all changes."""
 
 
 class EventBatch(NamedTuple):

@@ -280,7 +280,7 @@ class ListenerFacts(msgspec.Struct, frozen=True):
     ahead: bytes | None
     """The settled messages beyond the position, as they are stored."""
     version: int
-    """The version of the live cursor."""
+    """The version of the cursor of live messages."""
     must_be_verified: bool
 
     @property

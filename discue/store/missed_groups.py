@@ -31,12 +31,12 @@ _NEWEST: Final = """
 
 
 class MissedGroup(msgspec.Struct, frozen=True):
-    """The messages that a listener missed for one cause."""
+    """The messages that a listener missed for the same cause."""
 
     id: str
     of: Recipient
     count: int
-    """How many they are. Deleted messages of ranges count as well."""
+    """Number of messages, including deleted messages in ranges."""
     first_at: int
     """When the first one was missed, in milliseconds since the epoch."""
     last_at: int

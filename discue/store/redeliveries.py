@@ -137,14 +137,14 @@ async def acknowledged_among(tx: Transaction, of: Recipient, seqs: Sequence[int]
 
 
 def _chosen_rows(chosen: MissedSelection, number: int) -> tuple[str, tuple[Value, ...]]:
-    """Return the condition for missed rows of the selection, and its parameter, which has this number."""
+    """Return the condition for missed rows of the selection, and its parameters, numbered from `number`."""
     if chosen.cause is not None:
         return f" AND delivery.cause = ${number}", (chosen.cause,)
     return ("", ()) if chosen.reason is None else (f" AND delivery.reason = ${number}", (chosen.reason,))
 
 
 def _reason_of_ranges(chosen: MissedSelection) -> str | None:
-    """Return the reason of the ranges in the selection; None for all, "" for none."""
+    """Return the reason of the ranges in the selection: None for all ranges, "" for no range."""
     return chosen.reason if chosen.cause is None else plain_reason(chosen.cause) or ""
 
 
@@ -222,7 +222,7 @@ _LOG: Final = """
     SELECT seq FROM log WHERE organization = $1 AND queue = $2 AND seq >= $3 AND seq <= $4 AND kind = 0
     ORDER BY seq LIMIT $5"""
 _KEYS_AT: Final = "SELECT seq, key_hash FROM log WHERE organization = $1 AND queue = $2 AND seq IN ({})"
-# Adding 0 keeps the primary key out of it: that would pass every missed delivery of the listener, however many.
+# Adding 0 keeps the planner from using the primary key, which would read every missed delivery of the listener.
 _OUTSTANDING: Final = f"""
     SELECT log.key_hash, e.seq FROM delivery e
     JOIN log ON {by_index("log.organization", "e.organization")} AND log.queue = e.queue AND log.seq = e.seq
@@ -257,16 +257,16 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
     acknowledged: tuple[int, ...] = ()
     """Seqs of acknowledged messages: they have no row, and exist."""
     waits_for: int = 0
-    """The redelivered message that must be settled before the next step, which has one of the same key; 0: none."""
+    """The seq of the redelivered message that must be settled before the next one of its key is due; 0: none."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can be done before the message that it waits for is settled."""
+        """Whether this step has nothing to do until the message that it waits for is settled."""
         return self.waits_for > 0 and not (self.redelivered or self.gone)
 
     @property
     def seqs(self) -> list[int]:
-        """The messages that are due with this step, in order."""
+        """The messages that become due with this step, in order."""
         return sorted([*self.apart, *self.acknowledged, *(seq for cut in self.cuts for seq in cut.there)])
 
     @property
@@ -284,7 +284,7 @@ async def next_batch(
     """Read the next batch of the listener's oldest redelivery that has not ended; None if there is none.
 
     Its size is limited by the redelivery's rate for one second; in a trial, it has one message. In an ordered queue, it
-    has one message of each key, and none of a key of which another redelivered message is not settled.
+    has at most one message of each key, and none of a key with another redelivered message that is not settled.
     """
     organization, listener, _ = cursor
     opened = await REDELIVERY_TABLE.list_open(tx, organization, listener, 1)
@@ -297,7 +297,7 @@ async def next_batch(
     if ordered:
         step = await reading.in_key_order(step, rows)
     if is_trial and step.seqs:
-        # It ends with this message, not before.
+        # The redelivery ends when this message is settled, not before.
         step = msgspec.structs.replace(step, ends=False)
     keys = await delivery_rows.blocking_rows_among(tx, cursor, (*step.apart, *step.lost))
     return msgspec.structs.replace(step, keys=tuple(keys)) if keys else step
@@ -318,7 +318,7 @@ class _Reading:
         return await (self._of_span(rows, until) if seqs is None else self._of_messages(seqs, rows, until))
 
     async def in_key_order(self, step: RedeliveryBatch, rows: int) -> RedeliveryBatch:
-        """Return the part of the batch before the first message whose key has another that is not settled."""
+        """Return the part of the batch before the first message whose key has another unsettled message."""
         holders: dict[int, int] = {row[0]: row[1] for row in await self._tx.rows(_OUTSTANDING, *self._key)}
         rows_of_keys = await rows_among(self._tx, _KEYS_AT, self._log, step.seqs)
         for seq, key in sorted((row[0], row[1]) for row in rows_of_keys if row[1] is not None):

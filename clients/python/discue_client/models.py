@@ -963,10 +963,10 @@ class MissedGroup(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP status of the last response; 0: none."""
     text: str
     """The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes
-    beyond 100 of the listener. The listener chose it: escape it in pages.
+    after the first 100 of the listener. The listener chose this text: escape it in pages.
     """
     count: int
-    """Number of messages. Deleted messages may count."""
+    """Number of messages. It may include deleted messages."""
     first_at: int
     """When the first one was missed, in milliseconds since the epoch."""
     last_at: int
@@ -1439,15 +1439,15 @@ class Redelivery(msgspec.Struct, frozen=True, kw_only=True):
     pace: int | None = None
     """Maximum number of messages per second."""
     state: str
-    """The progress. `stopped`: a message of the trial was not acknowledged."""
+    """The progress. `stopped`: the listener did not acknowledge a message of the trial."""
     trial: int | None = None
-    """First sends this many of the selected messages, oldest first, one after the other, with one attempt each.
-    The others are due once all of these are acknowledged. The first failure stops the redelivery.
+    """Number of messages to try first: the oldest are sent one after the other, with one attempt each. The others
+    become due once all of these are acknowledged. The first failure stops the redelivery.
     """
     tried: int | None = None
-    """Number of messages of the trial that were acknowledged; only with `trial`."""
+    """Number of trial messages that were acknowledged; only with `trial`."""
     stopped_by: StoppedBy | None = None
-    """The failure that stopped it; only if `stopped`."""
+    """Why it was stopped; only if `state` is `stopped`."""
 
 
 class RedeliveryCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -1816,7 +1816,7 @@ class StoppedBy(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     """HTTP status of the response; 0: none."""
     text: str
-    """The beginning of the response, or why there was none. The listener chose it: escape it in pages."""
+    """The beginning of the response, or why there was none. The listener chose this text: escape it in pages."""
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

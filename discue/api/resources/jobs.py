@@ -52,8 +52,8 @@ _RATES: Final = range(1, 10_001)
 _TIME: Final = within(_TIMES)
 _MESSAGE_RATE: Final = doc("Maximum number of messages per second.", 100, **within(_RATES))
 _TRIAL: Final = doc(
-    "First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The "
-    "others are due once all of these are acknowledged. The first failure stops the redelivery.",
+    "Number of messages to try first: the oldest are sent one after the other, with one attempt each. The others "
+    "become due once all of these are acknowledged. The first failure stops the redelivery.",
     5,
     **within(TRIALS),
 )
@@ -128,12 +128,12 @@ class MissedGroupView(msgspec.Struct, kw_only=True, frozen=True):
         str,
         doc(
             "The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes "
-            "beyond 100 of the listener. The listener chose it: escape it in pages.",
+            "after the first 100 of the listener. The listener chose this text: escape it in pages.",
             '{"error": "order 17 is unknown"}',
             maxLength=TEXT_CHARACTERS,
         ),
     ]
-    count: Annotated[int, doc("Number of messages. Deleted messages may count.", 17, minimum=0)]
+    count: Annotated[int, doc("Number of messages. It may include deleted messages.", 17, minimum=0)]
     first_at: Annotated[int, instant_doc("When the first one was missed", 1_795_795_480_000)]
     last_at: Annotated[int, instant_doc("When the last one was missed", 1_795_795_480_000)]
     sample: Annotated[
@@ -182,7 +182,7 @@ class MissedFilterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
 
 class RedeliveryBody(ResourceBody, kw_only=True):
-    """A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects what is redelivered."""
+    """A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects the messages."""
 
     exactly_one: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "messages": {"type": "array", "items": {}},
@@ -239,7 +239,7 @@ class StoppedByView(msgspec.Struct, frozen=True):
     text: Annotated[
         str,
         doc(
-            "The beginning of the response, or why there was none. The listener chose it: escape it in pages.",
+            "The beginning of the response, or why there was none. The listener chose this text: escape it in pages.",
             '{"error": "order 17 is unknown"}',
             maxLength=TEXT_CHARACTERS,
         ),
@@ -255,7 +255,7 @@ class RedeliveryView(_ProgressView, kw_only=True, frozen=True):
     state: Annotated[
         str,
         doc(
-            "The progress. `stopped`: a message of the trial was not acknowledged.",
+            "The progress. `stopped`: the listener did not acknowledge a message of the trial.",
             "running",
             enum=["waiting", "running", "stopped", "done"],
         ),
@@ -263,9 +263,9 @@ class RedeliveryView(_ProgressView, kw_only=True, frozen=True):
     counts: Annotated[RedeliveryCountsView, doc("Numbers of deliveries.")]
     trial: Annotated[int | UnsetType, _TRIAL] = UNSET
     tried: Annotated[
-        int | UnsetType, doc("Number of messages of the trial that were acknowledged; only with `trial`.", 2, minimum=0)
+        int | UnsetType, doc("Number of trial messages that were acknowledged; only with `trial`.", 2, minimum=0)
     ] = UNSET
-    stopped_by: Annotated[StoppedByView | UnsetType, doc("The failure that stopped it; only if `stopped`.")] = UNSET
+    stopped_by: Annotated[StoppedByView | UnsetType, doc("Why it was stopped; only if `state` is `stopped`.")] = UNSET
 
 
 class DryRunView(msgspec.Struct, frozen=True):
@@ -315,7 +315,7 @@ def _redelivery_view(call: Call, redelivery: Redelivery) -> RedeliveryView:
     fields = _progress(call, redelivery, RedeliveryCountsView)
     fields |= {"tried": UNSET if redelivery.trial is None else redelivery.tried, "stopped_by": UNSET}
     if redelivery.stopped_by:
-        # Unlike a group, it has the response to this message.
+        # The text of a group may come from another message; this one is the response to the message that failed.
         fields["stopped_by"] = msgspec.json.decode(redelivery.stopped_by, type=StoppedByView)
     return view_of(RedeliveryView, redelivery, **fields)
 
@@ -478,8 +478,8 @@ ROUTES = (
     _REDELIVERIES.list_route(by_path(REDELIVERIES.page), "List the redeliveries of a listener."),
     _REDELIVERIES.create_route(
         by_path(REDELIVERIES.create),
-        "Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing "
-        "changes.",
+        "Redeliver messages. The selected deliveries become due again, with all their attempts. With `dry_run`, "
+        "nothing changes.",
         *("quota_exceeded", "limit_reached", "unknown_reference", "wrong_mode"),
         methods=POST,
         response=CreatedRedeliveryResponse,

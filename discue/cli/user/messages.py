@@ -1,4 +1,4 @@
-"""`discue messages`: lists, shows and deletes messages, and lists missed ones; `discue missed`: lists their causes."""
+"""`discue messages` lists, shows and deletes messages, and lists missed ones. `discue missed` lists their causes."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def missed() -> Command:
         _groups,
         _ONLY_QUEUE,
         limit(_LIMIT),
-        description="Lists groups of missed messages: those that a listener missed for the same reason, after "
-        "responses that are alike. The largest comes first. To try five messages and then send the others: "
+        description="Lists groups of missed messages, the largest first. A group contains the messages that one "
+        "listener missed for the same reason, after similar responses. To try five messages before the others: "
         "discue redeliver QUEUE LISTENER --group ID --trial 5",
     )
 
 
 def _groups(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        # The filter of this list takes ids only.
+        # This filter accepts only ids.
         queue = arguments.queue and client.queues.get(arguments.queue).id
         found = list(client.missed.groups(queue=queue, limit=arguments.limit))
     if arguments.json:
@@ -183,7 +183,7 @@ def failure_of(attempt: Attempt) -> str:
 
 def _missed(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        # The filter of this list takes ids only.
+        # This filter accepts only ids.
         queue = arguments.queue and client.queues.get(arguments.queue).id
         wanted = {"queue": queue, "group": arguments.group, "created_after": arguments.created_after}
         found = list(client.missed.list(**wanted, limit=arguments.limit))

@@ -1,4 +1,4 @@
-"""The attempts to all listeners, in an interval: where the bars of the overview lead to."""
+"""The attempts to all listeners in a time range. The bars of the overview's chart link to this page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -25,7 +25,7 @@ _LISTENERS: Final = f"""
 
 async def show(visit: Visit) -> Page:
     if not visit.principal.allows_all("listeners", "read"):
-        raise Forbidden("This page shows attempts to all listeners, and you may see some of them.")
+        raise Forbidden("This page shows the attempts to all listeners. You may see only some listeners.")
     organization, selection = visit.principal.organization, between(visit, selection_of(visit, "outcome", "status"))
     found: Listing[StoredAttempt] = NO_ROWS
     if not visit.wrong:
@@ -40,7 +40,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def listeners_of(tx: Transaction, organization: int, made: Sequence[StoredAttempt]) -> Mapping[str, JobListener]:
-    """Read the listeners of attempts, by the ids of the attempts. Deleted ones are absent."""
+    """Read the listeners of attempts, by the ids of the attempts. Deleted listeners are absent."""
     ids = {row_id_up_to(each.id): each.id for each in made}
     rows = await rows_given(tx, _LISTENERS, (organization,), [(each,) for each in ids])
     return {ids[row_id]: JobListener(*listener) for row_id, *listener in rows}

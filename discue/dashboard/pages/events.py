@@ -1,4 +1,4 @@
-"""The audit log: who changed what, in the past 24 hours, or what the filters select; and its export as CSV."""
+"""The audit log: changes of the past 24 hours, or those that match the filters, and their export as CSV."""
 
 import csv
 from collections.abc import Collection
@@ -23,12 +23,12 @@ from discue.store.pagination import Listing, Selection
 
 _EVENTS: Final = 50
 MOST_EXPORTED: Final = 10_000
-"""The largest number of events in an export: the newest."""
+"""Maximum number of events in an export, which contains the newest ones."""
 _EXPORTED_AT_ONCE: Final = 500
 _EXPORT_BYTES: Final = 8_388_608
 _COLUMNS: Final = ("time", "event", "changed", "resource", "id", "name", "by", "by_id")
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""The beginnings of cells that spreadsheets compute."""
+"""The first characters of cells that spreadsheets compute as formulas."""
 _FILTERS: Final = ("kind", "by", "since", "until")
 _STATUSES: Final = frozenset({"disabled", "enabled", "suspended", "unverified", "verified"})
 """Changes that the sentence about an event names."""
@@ -50,7 +50,7 @@ _KINDS: Final = {
     "portal_session": "portal sessions",
     "organization": "organizations",
 }
-"""Events by their subject, as pages name them."""
+"""The names that pages show for subjects of events."""
 
 
 async def show(visit: Visit) -> Page:
@@ -76,7 +76,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def export(visit: Visit) -> Download:
-    """Return the newest selected events as CSV. The name of the file says if there are more."""
+    """Return the newest selected events as CSV. The file name tells whether there are more."""
     selection, author = await _selected(visit, _EXPORTED_AT_ONCE)
     if visit.wrong:
         raise visit.wrong[0]
@@ -97,7 +97,7 @@ async def export(visit: Visit) -> Download:
 
 
 async def _selected(visit: Visit, per_page: int) -> tuple[Selection, str]:
-    """Return the selection of the query, and the id of the author; "" for all. Faults are noted in `visit.wrong`."""
+    """Return the selection of the query, and the id of the author; "" for all. Notes faults in `visit.wrong`."""
     given = {name: visit.query[name].strip() for name in _FILTERS if visit.query.get(name, "").strip()}
     selection, author = replace(selection_of(visit, per_page=per_page), topic=given.get("kind", "all")), ""
     with noting_faults(visit):
@@ -105,12 +105,12 @@ async def _selected(visit: Visit, per_page: int) -> tuple[Selection, str]:
             raise invalid("/kind", f"must be one of {', '.join(_KINDS)}")
     with noting_faults(visit):
         author = await _author(visit, given["by"]) if "by" in given else ""
-    # Only without filters, the list ends after a day: what they select may be older.
+    # Without filters, the list ends after a day. With filters, it may contain older events.
     return between(visit, replace(selection, created_after=0 if given else None)), author
 
 
 async def _author(visit: Visit, given: str) -> str:
-    """Return the id of a user or an API key, given by id, email or name. Raises Unprocessable if there is none."""
+    """Return the id of the user or API key with this id, email or name. Raises Unprocessable if there is none."""
     own, may = visit.principal.organization, visit.principal.may
 
     async def work(tx: Transaction) -> str:
@@ -120,7 +120,7 @@ async def _author(visit: Visit, given: str) -> str:
 
     author = given if is_public_id(given) else await visit.control.store.read(work)
     if not author:
-        raise invalid("/by", "is not the email of a user, the name of an API key, or an id")
+        raise invalid("/by", "must be the email of a user, the name of an API key, or an id")
     return author
 
 
@@ -136,7 +136,7 @@ def _row(event: UsageEvent, names: EventNames) -> tuple[str, ...]:
 
 
 def _cell(text: str) -> str:
-    """Return the text of a cell: an apostrophe keeps spreadsheets from computing what tenants have stored."""
+    """Return the text of a cell. A leading apostrophe keeps spreadsheets from computing tenants' texts as formulas."""
     return f"'{text}" if text.startswith(_FORMULAS) else text
 
 

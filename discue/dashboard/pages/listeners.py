@@ -128,7 +128,7 @@ async def _page_in_state(visit: Visit, selection: Selection, state: str) -> List
 
 
 _DRAWN: Final = 100
-"""The number of attempts that are drawn, and that p50 and p95 are of. The table has the first of them."""
+"""Number of attempts that are drawn, and from which p50 and p95 are computed. The table shows the first of them."""
 _OF_ATTEMPTS: Final = ("outcome", "status", "since", "until")
 
 _BREAKER: Final = {"closed": "closed: everything is sent", "half_open": "half open: a little is sent", "open": "open"}
@@ -154,7 +154,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def drawn(visit: Visit, details: ListenerDetails, day: Sequence[ListenerPeriod]) -> dict[str, object]:
-    """Return the values of the chart of a listener's attempts, and of its shares of successes."""
+    """Return the template values of the chart of a listener's attempts, and of its success rates."""
     periods = [Activity(each.started_at, 0, each.tally.acknowledged, each.tally.failed) for each in day]
     chart = await history.drawn(visit, periods, details.listener.id)
     return {"hour": total(day[-PERIODS_AN_HOUR:]), "day": total(day), **chart}
@@ -184,7 +184,7 @@ async def last_attempts(visit: Visit, details: ListenerDetails) -> dict[str, obj
 
 
 def _first_of(found: Listing[StoredAttempt], most: int, *, is_back: bool) -> Listing[StoredAttempt]:
-    """Return the rows of a page among more that were read: those next to where it begins."""
+    """Return the first `most` of the rows that were read; the last ones if the page was reached by going back."""
     if len(found.items) <= most:
         return found
     if is_back:

@@ -142,7 +142,7 @@ def _selected(visit: Visit, action: SelectionAction) -> list[SelectedListener]:
 REDELIVER: Final = SelectionAction(
     "redeliver",
     "redelivered",
-    "The messages are sent again. Attempts are counted from the first.",
+    "The messages are sent again. The attempt number starts again at 1.",
     _redeliver,
     "/missed",
     "/jobs",

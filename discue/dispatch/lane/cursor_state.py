@@ -34,13 +34,13 @@ _AS_STORED: Final = frozenset(
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """The redelivery whose trial sends a message, as stored."""
+    """The message that a trial of a redelivery is sending, as stored."""
 
     job: int
     seq: int
-    """The message; 0: none."""
+    """The seq of the message; 0: none."""
     version: int
-    """The version of the cursor since which it is stored."""
+    """The version of the cursor at which this state was stored."""
 
 
 class CursorState:
@@ -309,12 +309,12 @@ class CursorState:
         self.dirty = True
 
     def configure_trial(self, record: LaneRecord) -> None:
-        """Follow a cancelled redelivery: its message is an ordinary retry from now on."""
+        """Follow the cancellation of a redelivery: its message becomes an ordinary retry."""
         if record.version >= self.trial.version:
             self.trial = Trial(record.trial_job, record.trial_seq, record.version)
 
     def _end_trial_of(self, seq: int, now: int, *, tried: int = 0, failure: Cause | None = None) -> None:
-        """Count a settled message if a trial waits for it, in the same flush. A failure ends the redelivery."""
+        """Store the outcome of a trial's message in the flush that settles it. A failure ends the redelivery."""
         if seq == self.trial.seq:
             stopped_by = "" if failure is None else msgspec.json.encode(failure).decode()
             ended_at = None if failure is None else now

@@ -106,7 +106,7 @@ class InFlightAttempt:
     is_retry: bool
     """Whether the attempt uses a slot for retries. Its delivery has a row."""
     is_trial: bool = False
-    """Whether the attempt is the only one, since the trial of a redelivery waits for its outcome."""
+    """Whether the attempt belongs to the trial of a redelivery, and is therefore not retried."""
     hand_over_outcome: "Callable[[InFlightAttempt, Outcome], None] | None" = None
     """Takes the outcome once the lane has given the request away."""
     traceparent: str | None = None

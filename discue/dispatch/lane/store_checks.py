@@ -128,7 +128,7 @@ class RedeliveryRunner(StoreCheck):
         self._is_storing = False
         """Whether a step waits for the flush that stores it."""
         self._waits_for = 0
-        """The message that must be settled before the next step; 0: none."""
+        """The seq of the message that must be settled before the next step; 0: none."""
 
     def begin(self) -> None:
         """Take steps until no redelivery is open."""
@@ -175,7 +175,7 @@ class RedeliveryRunner(StoreCheck):
             return
         self._waits_for = batch.waits_for
         if batch.is_empty:
-            # A flush that settles the message comes earlier.
+            # The flush that settles the message usually comes before this time.
             self.request_at(now + _WAITS_FOR_KEY_MS)
             return
         self._is_storing = True

@@ -686,8 +686,8 @@ CREATE TABLE attempt_detail (
 CREATE INDEX attempt_detail_listener ON attempt_detail (organization, listener, id) WHERE listener IS NOT NULL;
 
 -- Missed deliveries that are made due again: all of the selected ones up to `position` are. `spec` has the selection.
--- `ended_at` is set when nothing is left to do. A trial sends the first messages one after the other: `tried` of them were
--- acknowledged, `trying_seq` is being sent.
+-- `ended_at` is set when nothing is left to do. A trial sends the first messages one after the other: `tried` counts those
+-- that were acknowledged, and `trying_seq` is the one that is being sent.
 CREATE TABLE redelivery (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -809,8 +809,8 @@ CREATE TABLE listener_tally (
 ) $clustered;
 CREATE INDEX listener_tally_period ON listener_tally (period);
 
--- Their sums once they are older than a day: the period is the first of three hours. Listener 0 has those of all
--- listeners of the organization, also of deleted ones.
+-- Sums of tallies that are older than a day, over three hours each. `period` is the first period of five minutes. Listener
+-- 0 stands for all listeners of the organization, including deleted ones.
 CREATE TABLE listener_history (
     organization BIGINT NOT NULL,
     listener BIGINT NOT NULL,

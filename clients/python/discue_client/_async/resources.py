@@ -1193,8 +1193,8 @@ class AsyncRedeliveries:
         dry_run: bool | UnsetType | None = UNSET,
         idempotency_key: str | None = None,
     ) -> models.CreatedRedeliveryResponse:
-        """Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing
-        changes.
+        """Redeliver messages. The selected deliveries become due again, with all their attempts. With `dry_run`,
+        nothing changes.
         """
         return await self._requester.result(
             models.CreatedRedeliveryResponse,

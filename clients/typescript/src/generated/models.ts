@@ -1102,11 +1102,11 @@ export interface MissedGroup {
   /** HTTP status of the last response; 0: none. */
   status: number;
   /**
-   * The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes beyond
-   * 100 of the listener. The listener chose it: escape it in pages.
+   * The beginning of one of the responses, or why there was none. Empty if nothing was sent, and for causes after
+   * the first 100 of the listener. The listener chose this text: escape it in pages.
    */
   text: string;
-  /** Number of messages. Deleted messages may count. */
+  /** Number of messages. It may include deleted messages. */
   count: number;
   /** When the first one was missed, in milliseconds since the epoch. */
   first_at: number;
@@ -1810,20 +1810,20 @@ export interface Redelivery {
   ended_at: number;
   /** Maximum number of messages per second. */
   pace?: number | undefined;
-  /** The progress. `stopped`: a message of the trial was not acknowledged. */
+  /** The progress. `stopped`: the listener did not acknowledge a message of the trial. */
   state: Open<"waiting" | "running" | "stopped" | "done">;
   /**
-   * First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The
-   * others are due once all of these are acknowledged. The first failure stops the redelivery.
+   * Number of messages to try first: the oldest are sent one after the other, with one attempt each. The others
+   * become due once all of these are acknowledged. The first failure stops the redelivery.
    */
   trial?: number | undefined;
-  /** Number of messages of the trial that were acknowledged; only with `trial`. */
+  /** Number of trial messages that were acknowledged; only with `trial`. */
   tried?: number | undefined;
-  /** The failure that stopped it; only if `stopped`. */
+  /** Why it was stopped; only if `state` is `stopped`. */
   stopped_by?: StoppedBy | undefined;
 }
 
-/** A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects what is redelivered. */
+/** A redelivery to start. Exactly one of `messages`, `filter`, `group` and `all` selects the messages. */
 export interface RedeliveryBody {
   /** The ids of messages that the listener has missed or acknowledged. */
   messages?: readonly string[] | null | undefined;
@@ -1834,8 +1834,8 @@ export interface RedeliveryBody {
   /** Selects all missed messages. */
   all?: boolean | null | undefined;
   /**
-   * First sends this many of the selected messages, oldest first, one after the other, with one attempt each. The
-   * others are due once all of these are acknowledged. The first failure stops the redelivery.
+   * Number of messages to try first: the oldest are sent one after the other, with one attempt each. The others
+   * become due once all of these are acknowledged. The first failure stops the redelivery.
    */
   trial?: number | null | undefined;
   /** Maximum number of messages per second. */
@@ -2254,7 +2254,7 @@ export interface StoppedBy {
   reason: Open<"attempts_used_up" | "expired" | "final_status" | "no_retry" | "too_old" | "transform">;
   /** HTTP status of the response; 0: none. */
   status: number;
-  /** The beginning of the response, or why there was none. The listener chose it: escape it in pages. */
+  /** The beginning of the response, or why there was none. The listener chose this text: escape it in pages. */
   text: string;
 }
 

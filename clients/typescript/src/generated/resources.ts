@@ -758,7 +758,7 @@ export class Redeliveries {
   }
 
   /**
-   * Redeliver messages. Selected deliveries are due again, with all their attempts. With `dry_run`, nothing
+   * Redeliver messages. The selected deliveries become due again, with all their attempts. With `dry_run`, nothing
    * changes.
    */
   async create(
