@@ -133,6 +133,15 @@ def settle_in(service: DashboardService) -> Tenants:
 
 
 @pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardService]:
+    """A service without the catalogue of the shop, which the pages of customers would show."""
+    ShopSender.behaviours = BEHAVIOURS
+    with dashboard_service(tmp_path_factory.mktemp("portal"), ShopSender) as running:
+        yield running
+        assert running.log.errors == []
+
+
+@pytest.fixture(scope="session")
 def tenants(service: DashboardService) -> Tenants:
     return settle_in(service)
 
