@@ -12,7 +12,7 @@ from zlib import crc32
 
 from tests.faults.client import KEY, Answer, Client, Lost, expect_busy
 from tests.faults.consumers import CONSUMERS, Consumers
-from tests.faults.history import DeliveryOptions, Probe, Rate
+from tests.faults.history import DeliveryOptions, Probe, Published, Rate
 from tests.faults.inboxes import Application
 from tests.faults.plan import LoadPlan, Site, Tenant
 from tests.faults.receiver import HANG_UP, Delivered
@@ -245,14 +245,21 @@ class Load:
         await asyncio.sleep(_BURSTS_APART_SECONDS)
 
     async def _produce_and_delete(self, client: Client, _tenant: Tenant, queue: str) -> None:
-        """Every other time delete one of the last messages, or of those that have just been published."""
+        """Every other time delete one of the last messages, or of those that have just been published.
+
+        Messages that were published together have a key of their own. Half of them are erased together.
+        """
         await asyncio.sleep(self.random.expovariate(1 / _KEYED_APART_SECONDS))
-        await self.publish(client, queue, self.random.choice((1, 4)))
+        size = self.random.choice((1, 4))
+        await self.publish(client, queue, size, [DeliveryOptions(key=f"erased-{next(self.numbers)}")] * size)
         recent = self.recorder.stored_lately(queue)
         if not recent or self.random.random() < 0.5:
             return
         published = self.random.choice((recent[-1], self.random.choice(recent)))
         message = self.random.choice(published.ids)
+        if published.options and published.sent % 2:
+            await self._erase(client, published)
+            return
         was_asked = self.recorder.deleting_message(published, message)
         answer = await client.ask("DELETE", f"/queues/{queue}/messages/{message}")
         if answer.status in {200, 404}:
@@ -260,6 +267,17 @@ class Load:
             self.recorder.deleted_message(published, message)
         else:
             expect_busy(answer)
+
+    async def _erase(self, client: Client, published: Published) -> None:
+        were_asked = [self.recorder.deleting_message(published, message) for message in published.ids]
+        key = published.options[0].key
+        answer = await client.ask("POST", f"/queues/{published.queue}/erasures", {"key": key})
+        if answer.status != 200:
+            expect_busy(answer)
+            return
+        for message in published.ids:
+            published.deletions[message].was_unknown |= not any(were_asked) and not answer.body["erasure"]["erased"]
+            self.recorder.deleted_message(published, message)
 
     async def publish(self, client: Client, queue: str, size: int = 1, options: Sequence[DeliveryOptions] = ()) -> None:
         """Publish one message or a batch. Raises Lost if the response says that another worker may succeed."""
