@@ -23,13 +23,13 @@ from discue.dispatch.lane.ordering import Ordering
 from discue.dispatch.lane.states import DeliveryState
 from discue.dispatch.pull.session import PullSession
 from discue.dispatch.registry import LaneRegistry
-from discue.domain.messages import Entry
+from discue.domain.messages import Entry, MessageOptions
 from discue.domain.rate import TokenBucket
 from discue.domain.schedule import DueRuns, MissedRunPolicy, Schedule, due_runs
 from discue.domain.window import Window
 from discue.sending.connection import Connection
 from discue.sending.sender import Sender
-from discue.store import cursors, direct_appends, pull_leases, workers
+from discue.store import cursors, direct_appends, erasures, pull_leases, workers
 from discue.store import listeners as store_listeners
 from discue.store.engine import Append, Appended, CursorKey, Row, Settle, TopicAppend, Transaction
 from discue.store.postgres.pool import ServerConnection
@@ -295,6 +295,7 @@ _REPLACED: Mapping[str, tuple[object, str, object]] = {
         lambda limit, now, **_named: TokenBucket(limit, now, is_full=True),
     ),
     "never_says_how_far_a_replay_is": (CursorState, "_take_replay_step", lambda _self: None),
+    "erases_nothing": (erasures, "decode_options", lambda _extra: MessageOptions()),
     "sends_to_inactive_listeners": (breaker, "breaker_state", lambda _liveness: "closed"),
     "lets_everything_through_its_filters": (DeliveryRules, "_accepts", lambda _self, _entry: True),
 }

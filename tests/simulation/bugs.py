@@ -14,7 +14,7 @@ from discue.dispatch.lane.probes import Prober, _ProbedListener
 from discue.dispatch.poller import Poller
 from discue.domain.clock import DatabaseClock
 from discue.sending.fetch import FetchResult
-from discue.store import cursors, erasures, message_log, purge, workers
+from discue.store import cursors, message_log, purge, workers
 from discue.store.cursors import LaneRecord
 from discue.store.engine import Transaction
 from discue.store.group_commit import SettleResult
@@ -87,19 +87,6 @@ def frees_bodies_that_others_use() -> None:
     put(message_log, "_DELETE_UNSHARED", message_log._DELETE_UNSHARED.replace(" AND uses <= 1", ""))
 
 
-def erases_only_the_first_messages() -> None:
-    step, rows = erasures.step, purge.ROWS_A_STEP
-
-    async def first(tx: Transaction, job: purge.Job, now: int) -> bool:
-        put(purge, "ROWS_A_STEP", 2)
-        await step(tx, job, now)
-        put(purge, "ROWS_A_STEP", rows)
-        await purge.finish(tx, job)
-        return True
-
-    put(erasures, "step", first)
-
-
 def never_forgets() -> None:
     async def keep(*_of: object) -> None:
         """Trim no log."""
@@ -143,7 +130,6 @@ _OF_POSTGRES: Final = {"ignores_the_warning_of_a_commit"}
 
 BUGS: Final[Mapping[str, Callable[[], None]]] = {
     **{name: bug for name, bug in broken.BUGS.items() if name not in _OF_POSTGRES},
-    "erases_only_the_first_messages": erases_only_the_first_messages,
     "forgets_early": forgets_early,
     "forgets_what_cursors_have_not_passed": forgets_what_cursors_have_not_passed,
     "forgets_what_is_retrying": forgets_what_is_retrying,
