@@ -10,16 +10,17 @@ from discue.store.engine import Row, Transaction
 from discue.store.missed import is_among, is_named, page_of_one
 from discue.store.missed_scan import Key, key_of, position_of
 from discue.store.pagination import Listing, Selection
-from discue.store.recipients import Recipient, read_recipients
+from discue.store.recipients import Recipient, find_recipient, read_recipients
 
 _SAMPLES: Final = 5
 # The index has all columns, in the order of the groups.
 _COUNTED: Final = """
     SELECT listener, cause, count(*), min(due_at), max(due_at) FROM delivery
-    WHERE organization = $1 AND state = 'missed' GROUP BY listener, cause"""
+    WHERE organization = $1{} AND state = 'missed' GROUP BY listener, cause"""
 _COUNTED_RANGES: Final = """
     SELECT listener, reason, CAST(sum(seq_to - seq_from + 1) AS BIGINT), min(missed_at), max(missed_at)
-    FROM missed_range WHERE organization = $1 GROUP BY listener, reason"""
+    FROM missed_range WHERE organization = $1{} GROUP BY listener, reason"""
+_OF_ONE: Final = " AND listener = $2"
 _CAUSE: Final = """
     SELECT reason, status, text FROM missed_cause WHERE organization = $1 AND listener = $2 AND cause = $3"""
 
@@ -52,7 +53,8 @@ async def page(
 ) -> Listing[MissedGroup]:
     """Read a page of the groups of all listeners, or of those in `only`: ids of listeners and of queues.
 
-    The largest group comes first. Reads one entry of an index for each missed message.
+    The largest group comes first. Reads one entry of an index for each missed message of the
+    organization, or of the selected listener.
     """
     groups = await _counted(tx, organization, selection, only)
     groups.sort(key=lambda group: (-group.count, -group.last_at, group.id))
@@ -71,8 +73,14 @@ async def page(
 async def _counted(
     tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None
 ) -> list[MissedGroup]:
-    rows = await tx.rows(_COUNTED, organization)
-    ranges = await tx.rows(_COUNTED_RANGES, organization)
+    values, of_one = [organization], ""
+    if selection.listener is not None:
+        of = await find_recipient(tx, organization, selection.listener)
+        if of is None:
+            return []
+        values, of_one = [organization, of.listener], _OF_ONE
+    rows = await tx.rows(_COUNTED.format(of_one), *values)
+    ranges = await tx.rows(_COUNTED_RANGES.format(of_one), *values)
     counted: dict[Key, Row] = {(row[0], row[1] or 0): tuple(row[2:]) for row in rows}
     for listener, reason, *added in ranges:
         key = (listener, plain(reason).id)

@@ -2,13 +2,14 @@
 
 import time
 from functools import partial
+from typing import cast
 
 import pytest
 
 from discue.domain.causes import MOST_CAUSES, Cause, plain
 from discue.domain.model import Listener
 from discue.store import missed, missed_groups, purge
-from discue.store.engine import DeliveryRow, MissedRange, Transaction
+from discue.store.engine import DeliveryRow, MissedRange, Row, Transaction, Value
 from discue.store.missed_groups import MissedGroup
 from discue.store.missed_scan import position_of
 from discue.store.pagination import Listing, Selection
@@ -124,18 +125,58 @@ async def test_hundred_thousand_misses_of_six_causes_are_six_groups_within_a_sec
     assert len(found.items) == SOME_CAUSES
 
 
-async def test_groups_are_counted_by_an_index_alone(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("of_one", "values", "index"),
+    [
+        ("", (OURS,), "delivery_missed_cause (organization=?)"),
+        (" AND listener = $2", (OURS, row_id(11)), "delivery_missed_cause (organization=? AND listener=?)"),
+    ],
+)
+async def test_groups_are_counted_by_an_index_alone(
+    store: Store, of_one: str, values: tuple[int, ...], index: str
+) -> None:
     listener = await _listener(store)
     await _missed(store, listener)
     if store.engine.__class__.__module__.startswith("discue.store.sqlite"):
 
         async def plan(tx: Transaction) -> list[str]:
-            rows = await tx.rows("EXPLAIN QUERY PLAN " + missed_groups._COUNTED, OURS)
+            rows = await tx.rows("EXPLAIN QUERY PLAN " + missed_groups._COUNTED.format(of_one), *values)
             return [row[3] for row in rows]
 
         steps = await store.read(plan)
         assert len(steps) == 1
-        assert "USING COVERING INDEX delivery_missed_cause (organization=?)" in steps[0]
+        assert f"USING COVERING INDEX {index}" in steps[0]
+
+
+class _Counting:
+    """A transaction that counts the rows of its statements."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.row = tx.row
+        self.read = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._tx, name)
+
+    async def rows(self, sql: str, *values: Value) -> list[Row]:
+        found = await self._tx.rows(sql, *values)
+        self.read += len(found)
+        return found
+
+
+async def test_groups_of_a_listener_are_counted_without_those_of_others(store: Store) -> None:
+    listener = await _listener(store)
+    await _missed(store, listener)
+    other = await stored_listener(store, await stored_queue(store, OURS, 12), 13)
+
+    async def page(tx: Transaction) -> int:
+        counting = _Counting(tx)
+        selection = Selection(listener=other.public_id)
+        assert not (await missed_groups.page(cast("Transaction", counting), OURS, selection)).items
+        return counting.read
+
+    assert await store.read(page) == 0
 
 
 def test_bound_of_causes_leaves_room_for_six() -> None:
