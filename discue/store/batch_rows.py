@@ -205,7 +205,15 @@ CHANGES: Final = (
         _missed_ranges,
         _replaced("seq_to", "reason", "missed_at", "missed_version"),
     ),
-    RowChange("missed_cause", CAUSE_COLUMNS, CAUSE_COLUMNS[:3], "insert", _causes),
+    # An erasure has removed the text if it is empty: the next response is shown.
+    RowChange(
+        "missed_cause",
+        CAUSE_COLUMNS,
+        CAUSE_COLUMNS[:3],
+        "upsert",
+        _causes,
+        "text = excluded.text WHERE missed_cause.text = ''",
+    ),
     RowChange(
         "missed_report",
         (*_LISTENER_KEY, "n", *MISSED_REASONS, "since", "due_at"),

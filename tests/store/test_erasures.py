@@ -164,6 +164,21 @@ async def test_responses_to_erased_messages_are_deleted_from_groups_of_missed_on
     assert stopped_by == [*(msgspec.structs.replace(cause, text="") for cause in causes[:2]), causes[2]]
 
 
+async def test_group_without_a_text_shows_the_next_response(store: Store) -> None:
+    queue = await stored_queue(store, OURS, 10)
+    listener = await stored_listener(store, queue, 11)
+    await _publish(store, queue, _entry(20), _entry(21, "customer-8"))
+    cause = (1 << 62) + 1
+    for number, seq in enumerate((1, 2, 2)):
+        if number == 1:
+            await _ended(store, await _begun(store, queue))
+            assert await rows(store, "SELECT text FROM missed_cause") == [("",)]
+        row = DeliveryRow(seq, "missed", 1, NOON, "no_retry", cause=cause)
+        known = Cause(cause, "no_retry", 500, f"response {number}")
+        assert await store.settle(a_settle(listener, seq, version=number, delivery_rows=(row,), causes=(known,)))
+    assert await rows(store, "SELECT text FROM missed_cause") == [("response 1",)]
+
+
 async def test_leased_message_counts_as_delivered(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 11)
