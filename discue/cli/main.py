@@ -65,7 +65,7 @@ _USE: Final = (
     _Entry("sources", "resources", "list, get, set and delete the sources of webhooks from other services", "sources"),
     _Entry("schedules", "resources", "list, get, set and delete schedules", "schedules"),
     _Entry("missed", "messages", "list why listeners missed messages, with a response for each cause", "missed"),
-    _Entry("erasures", "resources", "erase every message with a key, and list what was erased", "erasures"),
+    _Entry("erasures", "resources", "erase all messages with a key, and list erasures", "erasures"),
     _Entry("redeliver", "jobs", "send missed messages of a listener again", "redeliver"),
     _Entry("replay", "jobs", "send a part of a queue to a listener again", "replay"),
     _Entry("verify", "verify", "say whether a received webhook is genuine, and if not, why"),

@@ -15,10 +15,9 @@ from discue.store.purge import Job
 
 
 async def create(control: ControlContext, principal: Principal, queue_public_id: str, key: str) -> Erasure:
-    """Erase the messages of a queue with a key. Returns once the log has none of those that it had.
+    """Erase the messages of a queue with a key. Returns once all that were in the log at the start are erased.
 
-    If the process ends before that, the leader finishes the erasure. Messages that are published meanwhile are kept.
-    Raises NotFound, and QuotaExceeded.
+    If the process ends before, the leader finishes it. Later messages are kept. Raises NotFound, and QuotaExceeded.
     """
     principal.require("messages", "write", queue_public_id)
     now, row_id = control.clock.now(), control.row_ids.next()
@@ -35,7 +34,7 @@ async def create(control: ControlContext, principal: Principal, queue_public_id:
     async def ended(tx: Transaction) -> Erasure:
         return require_found(await ERASURE_TABLE.get(tx, principal.organization, event_id_of(row_id)))
 
-    # Stores the response of an idempotency key: a request that is repeated before the end erases as well.
+    # Stores the response for the idempotency key only now: a request that is repeated earlier erases messages itself.
     return await control.write(ended)
 
 

@@ -52,7 +52,7 @@ NOTICES: Final[Mapping[str, str]] = {
     "disabled": "Listener disabled. Its messages wait for it.",
     "enabled": "Listener enabled. It receives the messages that have waited first.",
     "published": "Message published. It is on its way to every listener of the queue.",
-    "erased": "Messages erased. Listeners that had received some are below.",
+    "erased": "The messages were erased. The list shows which listeners had received them.",
     "schedule_created": "Schedule created. Its next runs are below.",
     "schedule_disabled": "Schedule disabled. Runs that it misses are not caught up on.",
     "schedule_enabled": "Schedule enabled.",

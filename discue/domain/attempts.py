@@ -36,7 +36,7 @@ could not be obtained. `egress_proxy`: the proxy failed; this does not count as 
 NOT_RECEIVED: Final[frozenset[FailureKind]] = frozenset(
     {"resolve", "refused_address", "connect", "connect_timeout", "tls", "authentication", "egress_proxy"}
 )
-"""Failures before the request was sent. After all others, the listener may have received the message."""
+"""Failures that occur before the request is sent. After any other one, the listener may have received the message."""
 
 _DESCRIPTIONS: Final[dict[FailureKind, str]] = {
     "resolve": "name not found",

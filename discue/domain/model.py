@@ -454,13 +454,13 @@ class Erasure(msgspec.Struct, frozen=True):
     state: Literal["running", "done"]
     key: str
     until_seq: int
-    """The head of the queue at its creation: later messages are kept."""
+    """The head of the queue when the erasure was created. Later messages are kept."""
     created_at: int
     updated_at: int
     erased: int = 0
     """Number of erased messages."""
     delivered: Mapping[str, int] = {}
-    """How many of them each listener has received, by its public id."""
+    """Number of erased messages that each listener received, by its public id."""
     ended_at: int | None = None
 
 

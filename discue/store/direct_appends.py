@@ -132,7 +132,7 @@ async def append_due(tx: Transaction, messages: Sequence[DueMessage], now: int) 
 
 
 async def cancel_delayed(tx: Transaction, queue: QueueKey, origins: Sequence[int]) -> None:
-    """Remove deleted messages from those that become due."""
+    """Cancel delayed messages that are being deleted."""
     await rows_among(tx, _CANCEL, queue, origins)
 
 

@@ -1,4 +1,4 @@
-"""Erasures: every message of a queue with one key is deleted, with all that attempts have recorded of it."""
+"""Erasures: delete all messages of a queue with one key, and the records of their attempts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from discue.store.tables import ERASED_MESSAGE, insert_rows, read_number, rows_a
 ERASURE_TABLE: Final = JobTable("erasure", Erasure, "delivered", dict[str, int], owner="queue")
 
 LATE_MS: Final = 600_000
-"""When what attempts in flight have recorded is erased: the longest timeout of an attempt, and as long to store it."""
+"""Time until records of attempts in flight are erased: the longest timeout, and as long again to store the outcome."""
 _BYTES_OF_ATTEMPT: Final = purge.BYTES_A_STEP // purge.ROWS_A_STEP
 
 _HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
@@ -37,14 +37,13 @@ _DELETE_ATTEMPTS: Final = """
     DELETE FROM attempt WHERE organization = $1 AND queue = $2 AND seq IN ({})
     RETURNING id, listener, seq, error, status"""
 _DELETE_DETAILS: Final = "DELETE FROM attempt_detail WHERE organization = $1 AND id IN ({}) RETURNING id"
-# A row with a hash holds its key until the lane finds that the message was deleted. This is one condition, so that no
-# planner goes by an index of all missed deliveries.
+# A row with a hash holds its key until the lane finds that the message was deleted. The condition is one expression, so
+# that no planner uses the index of all missed deliveries.
 _DELETE_MISSED: Final = """
     DELETE FROM delivery
     WHERE organization = $1 AND queue = $2 AND seq IN ({})
         AND CASE WHEN key_hash IS NULL THEN state END = 'missed' RETURNING seq"""
-# A group of missed messages, and a redelivery that was stopped, show one response. Any message with the cause may have
-# got it. For attempts, only the status is known.
+# Groups and stopped redeliveries show one response, to any message with the cause. Attempts are matched by status.
 _BLANK_CAUSE: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND cause = $3"
 _BLANK_STATUS: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND status = $3"
 _STOPPED: Final = "SELECT id, stopped_by FROM redelivery WHERE organization = $1 AND listener = $2 AND stopped_by <> ''"
@@ -62,7 +61,7 @@ _FORGET: Final = "DELETE FROM erased_message WHERE organization = $1 AND queue =
 
 
 async def begin(tx: Transaction, queue: QueueKey, row_id: int, *, key: str, now: int) -> Job:
-    """Store a new erasure of the messages that the queue has now. Returns its job: `step` it until nothing is left."""
+    """Store an erasure of the messages that the queue has now. Returns its job: call `step` until it returns True."""
     until_seq, public_id = await read_number(tx, _HEAD, *queue), event_id_of(row_id)
     made = Erasure(queue[0], row_id, public_id, queue[1], "running", key, until_seq, created_at=now, updated_at=now)
     await ERASURE_TABLE.insert(tx, made)
@@ -74,7 +73,7 @@ async def begin(tx: Transaction, queue: QueueKey, row_id: int, *, key: str, now:
 async def step(tx: Transaction, job: Job, now: int) -> bool:
     """Erase some messages. Returns True if none is left; then the erasure has ended, and the job is deleted.
 
-    The step goes up the log. A delayed message that becomes due meanwhile moves to its end, so that the walk meets it.
+    Steps go up the log. A delayed message that becomes due meanwhile moves to its end, where a later step erases it.
     """
     await tx.exclusive()
     erasure = await ERASURE_TABLE.get(tx, job.organization, event_id_of(job.id))
@@ -108,7 +107,7 @@ async def step(tx: Transaction, job: Job, now: int) -> bool:
 
 
 async def erase_late_attempts(tx: Transaction, now: int) -> int:
-    """Erase what attempts that were in flight have recorded of some erased messages. Returns the number of messages."""
+    """Erase the records of attempts that were in flight at the erasure of their messages. Returns how many messages."""
     await tx.exclusive()
     rows = await tx.rows(_ERASED, now - LATE_MS, purge.ROWS_A_STEP)
     by_erasure = itemgetter(0, 1, 2)
@@ -121,7 +120,7 @@ async def erase_late_attempts(tx: Transaction, now: int) -> int:
 
 
 async def _delete_traces(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) -> Mapping[str, int]:
-    """Delete the attempts and missed deliveries of messages. Returns how many of these each listener has received."""
+    """Delete attempts and missed deliveries of messages. Returns how many each listener received, by its public id."""
     deliveries = await rows_among(tx, _DELIVERIES, queue, seqs)
     attempts = await rows_among(tx, _DELETE_ATTEMPTS, queue, seqs)
     await rows_among(tx, _DELETE_DETAILS, queue[:1], [row[0] for row in attempts])
@@ -137,7 +136,7 @@ async def _delete_traces(tx: Transaction, queue: QueueKey, seqs: Sequence[int]) 
 async def _blank_responses(
     tx: Transaction, organization: int, causes: AbstractSet[tuple[int, int]], statuses: AbstractSet[tuple[int, int]]
 ) -> None:
-    """Remove the texts of responses with these causes, and with these statuses, each given with its listener."""
+    """Remove the stored texts of responses with these causes or statuses. Each is given with its listener."""
     for cause in causes:
         await tx.execute(_BLANK_CAUSE, organization, *cause)
     for status in statuses:

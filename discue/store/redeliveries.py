@@ -50,7 +50,7 @@ class JobTable(Generic[Job]):
     """The jobs of one kind."""
 
     def __init__(self, name: str, job: type[Job], spec_field: str, spec: object, *, owner: str = "listener") -> None:
-        """`spec_field` is the field that the column `spec` has as JSON, and `spec` its type. `owner` has the jobs."""
+        """`spec_field`, of type `spec`, is stored as JSON in the column `spec`. `owner` is the owner's column."""
         fields: list[str] = [field.name for field in msgspec.structs.fields(job)]
         columns = ", ".join(["id", *(name for name in fields if name not in {"id", spec_field})])
         selected = f"SELECT {columns}, spec FROM {name} WHERE organization = $1"

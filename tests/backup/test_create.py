@@ -79,7 +79,7 @@ def test_message_that_is_only_in_the_wal_is_backed_up(plan: BackupPlan) -> None:
     assert messages_in(restored) == 41
 
 
-def test_backup_has_nothing_of_messages_that_were_deleted(plan: BackupPlan) -> None:
+def test_backup_contains_no_data_of_deleted_messages(plan: BackupPlan) -> None:
     body = b"a secret of a customer " * 200
     with opened(plan.database) as writer:
         with writer:

@@ -1,4 +1,4 @@
-"""Erasures: messages with a key are gone for every reader and every listener."""
+"""After an erasure, no reader and no listener can get the messages with the key."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.contract.test_delivery import listening
 from tests.contract.world import NOWHERE, World
 from tests.support.receiver import Receiver, Reply
 
-# One worker erases, another one may hold the messages.
+# One worker erases messages that another worker may hold in memory.
 SETTINGS_MEANT = ("three workers",)
 
 ERASURES = "/queues/{queue_id}/erasures"
@@ -88,7 +88,7 @@ def test_erasure_of_a_key_without_messages_erases_none(world: World) -> None:
     assert fault["pointer"] == "/key"
 
 
-def test_erasure_reaches_one_queue_of_one_organization(world: World, owner: Caller) -> None:
+def test_erasure_affects_only_its_queue(world: World, owner: Caller) -> None:
     first, second = (f"/queues/{owner.create('/queues')['id']}" for _ in range(2))
     for queue in (first, second):
         owner.create(f"{queue}/listeners", **NOWHERE)

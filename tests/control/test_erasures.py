@@ -1,4 +1,4 @@
-"""Erasures as requests make them: who may, and that the request ends when nothing is left."""
+"""Requests that erase messages: who may send them, and what is gone when they return."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ async def test_messages_are_gone_when_the_request_ends(cast: Cast, control: Cont
     assert (await messages.page_of_queue(control, alice, queue)).items == ()
     assert await erasures.get(control, alice, queue, made.public_id) == made
     assert (await erasures.page(control, alice, queue)).items == (made,)
-    # Lanes drop what they hold, also those of other workers.
+    # Lanes, including those of other workers, drop the messages that they hold.
     changes = await control.store.read(partial(feed.since, version=before, limit=10))
     assert "message" in [change.kind for change in changes]
     assert await control.store.read(purge.next_after) is None
@@ -61,7 +61,7 @@ async def test_key_that_may_write_a_queue_erases_there_only(cast: Cast, control:
     assert len((await messages.page_of_queue(control, cast.alice.principal, other)).items) == 3
 
 
-async def test_other_organizations_have_no_such_queue(cast: Cast, control: ControlContext) -> None:
+async def test_queue_of_another_organization_is_not_found(cast: Cast, control: ControlContext) -> None:
     queue = await _published(control, cast.alice)
     with pytest.raises(NotFound):
         await erasures.create(control, cast.olga.principal, queue, KEY)

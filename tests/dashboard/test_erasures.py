@@ -1,4 +1,4 @@
-"""The page of a queue's erasures, and the form that erases a key."""
+"""The page of a queue's erasures, and the form that erases the messages with a key."""
 
 import pytest
 
@@ -39,4 +39,4 @@ def test_form_without_a_key_erases_nothing(service: DashboardService, queue: str
 def test_viewer_sees_erasures_without_the_form(service: DashboardService, shop: Shop) -> None:
     page = service.browser("viewer").get(f"/queues/{shop.queue}/erasures").text
     assert "No erasures" in page
-    assert "Erase a key" not in page
+    assert "Erase messages" not in page

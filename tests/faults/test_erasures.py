@@ -1,4 +1,4 @@
-"""`kill -9` of a server that erases messages, and backups of it: the erasure goes on, and leaves nothing."""
+"""A server is killed during an erasure, and the next one finishes it. Backups contain no byte of erased messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ async def test_backup_has_no_byte_of_an_erased_message(tmp_path: Path) -> None:
         await _published(client, queue, 60, **secret)
         await _published(client, queue, 60, delay=3_600, **secret)
         async with asyncio.timeout(30):
-            # Nothing is in flight then: what that records is erased later.
+            # No attempt is in flight: its record would be erased only later.
             await client.until_shown(
                 f"/queues/{queue}/listeners/{listener}/attempts?per_page=100", lambda shown: len(shown) == 61
             )

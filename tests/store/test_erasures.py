@@ -1,4 +1,4 @@
-"""Erasures: which messages are deleted, in bounded steps, and what is left of them in any table."""
+"""Erasures delete the right messages in bounded steps, and leave nothing of them in any table."""
 
 from functools import partial
 
@@ -59,7 +59,7 @@ async def _ids(store: Store) -> list[str]:
     return [row[0] for row in await rows(store, "SELECT id FROM log ORDER BY organization, queue, seq")]
 
 
-async def test_erasure_deletes_the_messages_that_the_queue_has_with_the_key(store: Store) -> None:
+async def test_erasure_deletes_the_messages_with_the_key(store: Store) -> None:
     queue, other = await stored_queue(store, OURS, 10), await stored_queue(store, OURS, 11)
     foreign = await stored_queue(store, THEIRS, 12)
     # Hashes of two keys can be equal.
@@ -73,7 +73,7 @@ async def test_erasure_deletes_the_messages_that_the_queue_has_with_the_key(stor
     await _ended(store, job, NOON + 7)
     assert await _ids(store) == [public_id(each) for each in (21, 22, 25, 28, 29, 26, 27)]
     assert await rows(store, "SELECT origin_seq FROM scheduled ORDER BY origin_seq") == [(6,), (8,)]
-    # PostgreSQL keeps long bodies in their rows: of those that SQLite has stored apart, two belong to other messages.
+    # PostgreSQL stores long bodies in the log. SQLite's table of bodies has those of the messages 22, 26 and 28.
     assert await rows(store, "SELECT count(*) FROM body") in ([(0,)], [(3,)])
     assert await store.read(purge.next_after) is None
     ended = await _erasure(store, job)
@@ -133,7 +133,7 @@ async def test_attempt_in_flight_is_erased_after_its_longest_timeout(store: Stor
     assert (await _erasure(store, job)).delivered == {listener.public_id: 1}
 
 
-async def test_responses_to_erased_messages_are_deleted_from_groups_of_missed_ones(store: Store) -> None:
+async def test_responses_to_erased_messages_are_removed_from_groups(store: Store) -> None:
     queue = await stored_queue(store, OURS, 10)
     listener = await stored_listener(store, queue, 11)
     await _publish(store, queue, _entry(20), _entry(21), _entry(22, "customer-8"))
@@ -200,7 +200,7 @@ async def test_missed_message_that_holds_its_key_is_left_to_the_lane(store: Stor
     assert await rows(store, "SELECT seq, blocked FROM delivery") == [(1, 2)]
 
 
-async def test_steps_are_bounded_and_meet_messages_that_become_due_meanwhile(
+async def test_bounded_steps_erase_messages_that_become_due_meanwhile(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "ROWS_A_STEP", 2)
@@ -236,7 +236,7 @@ async def test_two_processes_erase_each_message_once(store: Store, second: Store
     await _publish(store, queue, *(_entry(number) for number in range(20, 25)))
     job = await _begun(store, queue)
     assert await second.write(partial(erasures.step, job=job, now=NOON))
-    # The request that waits for it finds nothing to erase, and the job gone.
+    # The waiting request finds that all messages are erased and the job is finished.
     assert await store.write(partial(erasures.step, job=job, now=NOON + 5))
     ended = await _erasure(store, job)
     assert (ended.erased, ended.ended_at) == (5, NOON)

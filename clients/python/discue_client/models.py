@@ -389,12 +389,12 @@ class EffectiveOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasedDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A listener that has received erased messages."""
+    """A listener that received erased messages."""
 
     listener: str
     """The id of the listener."""
     count: int
-    """How many of the erased messages were sent to it, as far as known."""
+    """Number of erased messages sent to the listener, as far as recorded."""
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
@@ -419,8 +419,8 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     erased: int
     """Number of messages erased."""
     delivered: tuple[ErasedDelivery, ...]
-    """Listeners to which erased messages had been sent, whatever they responded. Attempts that were in flight are
-    added within twelve minutes.
+    """Listeners to which erased messages were sent, whatever their responses. Attempts in flight are added within
+    twelve minutes.
     """
     ended_at: int
     """When the last message was erased, in milliseconds since the epoch; 0: not yet."""

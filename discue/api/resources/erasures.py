@@ -16,16 +16,16 @@ _READ: Final = Needs("messages", "read")
 
 
 class ErasureBody(ResourceBody, kw_only=True):
-    """The messages to erase."""
+    """The key whose messages are erased."""
 
     key: Annotated[str, _KEY]
 
 
 class ErasedDeliveryView(msgspec.Struct, frozen=True):
-    """A listener that has received erased messages."""
+    """A listener that received erased messages."""
 
     listener: Annotated[str, id_doc("listener_id", "The id of the listener.")]
-    count: Annotated[int, doc("How many of the erased messages were sent to it, as far as known.", 2, minimum=1)]
+    count: Annotated[int, doc("Number of erased messages sent to the listener, as far as recorded.", 2, minimum=1)]
 
 
 class ErasureView(View, kw_only=True, frozen=True):
@@ -41,8 +41,8 @@ class ErasureView(View, kw_only=True, frozen=True):
     delivered: Annotated[
         list[ErasedDeliveryView],
         doc(
-            "Listeners to which erased messages had been sent, whatever they responded. Attempts that were in flight "
-            "are added within twelve minutes.",
+            "Listeners to which erased messages were sent, whatever their responses. Attempts in flight are added "
+            "within twelve minutes.",
             [{"listener": EXAMPLE_IDS["listener_id"], "count": 2}],
         ),
     ]
@@ -75,8 +75,8 @@ ROUTES = (
     _ERASURES.list_route(erasures.page, "List the erasures of a queue."),
     _ERASURES.create_route(
         erasures.create,
-        "Erase the messages with a key. When the response arrives, none of the messages that the queue had can be "
-        "read, sent or replayed. Messages that are published meanwhile are kept.",
+        "Erase the messages with a key. After the response, none of them can be read, redelivered or replayed. "
+        "Messages that are published during the erasure are kept.",
         "quota_exceeded",
         methods=POST,
         example={"key": "customer-7"},

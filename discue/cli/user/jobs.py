@@ -51,7 +51,7 @@ def redeliver() -> Command:
         repeated("--message ID", "this message, missed or acknowledged; can be repeated", dest="messages"),
         option("--reason", "only messages that were missed for this reason", choices=_REASONS),
         option("--group ID", "only messages of this group, which `discue missed` lists", name),
-        option("--trial N", "try N messages first, one after the other, and stop at the first failure", positive),
+        option("--trial N", "try N messages first, one by one; stop and exit with 1 at the first failure", positive),
         option("--since TIME", "only messages stored later, such as 2h", moment, dest="created_after"),
         option("--until TIME", "only messages stored earlier, such as 1h", moment, dest="created_before"),
     )
@@ -81,7 +81,7 @@ def _command(kind: JobKind, select: Select, *arguments: Argument) -> Command:
         option("--follow ID", f"show the progress of an earlier `discue {kind.verb}`", name),
         *arguments,
         description="Shows first which messages these are, and asks. The service does the work: Ctrl-C ends only the "
-        "progress that is shown.",
+        "progress that is shown, and the command exits with 1.",
     )
 
 

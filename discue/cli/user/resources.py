@@ -423,7 +423,10 @@ def erasures() -> CommandGroup:
             "key": lambda each: each.key,
             "state": lambda each: each.state,
             "erased": lambda each: f"{each.erased:,}",
-            "delivered": lambda each: ", ".join(f"{one.count:,} to {one.listener}" for one in each.delivered) or "none",
+            "delivered": lambda each: (
+                ", ".join(f"{one.count:,} message{'s' * (one.count != 1)} to {one.listener}" for one in each.delivered)
+                or "none"
+            ),
             **CREATED,
             "ended": lambda each: when(each.ended_at),
         },
@@ -437,7 +440,7 @@ def erasures() -> CommandGroup:
                 partial(_erase, resource),
                 *resource.parent,
                 argument("key", "key of the messages"),
-                summary="erase every message with a key; nothing brings them back",
+                summary="erase all messages with a key; this cannot be undone",
             ),
         }
     )

@@ -433,7 +433,7 @@ CREATE INDEX schedule_queue ON schedule (organization, queue, id);
 CREATE INDEX schedule_organization_alias ON schedule (organization, alias, id) WHERE alias IS NOT NULL;
 CREATE INDEX schedule_due ON schedule (next_run_at, organization, id) WHERE next_run_at IS NOT NULL;
 
--- Work that outlasts its request: removing what belonged to a deleted resource, or messages that are erased.
+-- Work that outlasts its request: removing the data of deleted resources, or erasing messages.
 CREATE TABLE job (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -751,8 +751,8 @@ CREATE TABLE replay_slot (
     PRIMARY KEY (organization, number)
 ) $clustered;
 
--- Jobs that erase the messages of a queue with one key, up to `until_seq`. Until that is done, a row of `job` has the same
--- id. `spec` has the number of erased messages that each listener had received, as JSON.
+-- Jobs that erase the messages of a queue with one key, up to `until_seq`. Until the erasure is done, a row of `job`
+-- has the same id. `spec` is a JSON object with the number of erased messages that each listener received.
 CREATE TABLE erasure (
     organization BIGINT NOT NULL,
     id BIGINT NOT NULL,
@@ -771,7 +771,7 @@ CREATE TABLE erasure (
 CREATE INDEX erasure_queue ON erasure (organization, queue, id) WHERE queue IS NOT NULL;
 CREATE INDEX erasure_ended_at ON erasure (ended_at) WHERE ended_at IS NOT NULL;
 
--- Erased messages, until no attempt that was in flight can be recorded any more.
+-- Erased messages whose attempts in flight may still be recorded.
 CREATE TABLE erased_message (
     organization BIGINT NOT NULL,
     queue BIGINT NOT NULL,

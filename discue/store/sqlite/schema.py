@@ -199,8 +199,7 @@ def copy_snapshot(source: Path, target: Path) -> Identity:
 
 
 def _copy_all(source: apsw.Connection, target: Path) -> None:
-    # A copy of pages would have what erased messages have left in free pages, and between rows. This statement writes
-    # the rows of one snapshot into new pages. An unfinished copy is of no use: it need not be synced.
+    # A copy of the pages would contain remains of erased messages. An unfinished copy is discarded: nothing is synced.
     source.execute("PRAGMA synchronous=OFF")
     source.execute("VACUUM INTO ?", (str(target),))
 

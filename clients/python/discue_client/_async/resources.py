@@ -254,8 +254,8 @@ class AsyncErasures:
         )
 
     async def create(self, queue: str, *, key: str, idempotency_key: str | None = None) -> models.Erasure:
-        """Erase the messages with a key. When the response arrives, none of the messages that the queue had can be
-        read, sent or replayed. Messages that are published meanwhile are kept.
+        """Erase the messages with a key. After the response, none of them can be read, redelivered or replayed.
+        Messages that are published during the erasure are kept.
         """
         found = await self._requester.result(
             models.ErasureResponse,

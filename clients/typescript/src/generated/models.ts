@@ -415,11 +415,11 @@ export interface EffectiveOptions {
   rate_limit?: RateLimit | undefined;
 }
 
-/** A listener that has received erased messages. */
+/** A listener that received erased messages. */
 export interface ErasedDelivery {
   /** The id of the listener. */
   listener: string;
-  /** How many of the erased messages were sent to it, as far as known. */
+  /** Number of erased messages sent to the listener, as far as recorded. */
   count: number;
 }
 
@@ -444,15 +444,15 @@ export interface Erasure {
   /** Number of messages erased. */
   erased: number;
   /**
-   * Listeners to which erased messages had been sent, whatever they responded. Attempts that were in flight are
-   * added within twelve minutes.
+   * Listeners to which erased messages were sent, whatever their responses. Attempts in flight are added within
+   * twelve minutes.
    */
   delivered: readonly ErasedDelivery[];
   /** When the last message was erased, in milliseconds since the epoch; 0: not yet. */
   ended_at: number;
 }
 
-/** The messages to erase. */
+/** The key whose messages are erased. */
 export interface ErasureBody {
   /** The key of the messages. */
   key: string;

@@ -261,8 +261,8 @@ export class Erasures {
   }
 
   /**
-   * Erase the messages with a key. When the response arrives, none of the messages that the queue had can be read,
-   * sent or replayed. Messages that are published meanwhile are kept.
+   * Erase the messages with a key. After the response, none of them can be read, redelivered or replayed. Messages
+   * that are published during the erasure are kept.
    */
   async create(queue: string, fields: ErasureBody, options: RequestOptions = {}): Promise<Erasure> {
     const found = await this.#requester.object<ErasureResponse>("POST", pathOf("queues", queue, "erasures"), "erasure", { body: fields }, options);
