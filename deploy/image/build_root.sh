@@ -44,14 +44,15 @@ cp -p "$prefix/bin/$version" "$root$prefix/bin/"
     find . \( -name __pycache__ -o -path ./site-packages -o -path ./lib-dynload -o -path './config-*' -o -path ./test \
         -o -path ./idlelib -o -path ./tkinter -o -path ./turtledemo -o -path ./turtle.py -o -path ./ensurepip \
         -o -path ./pydoc_data -o -path ./_pyrepl -o -path ./unittest -o -path ./venv -o -path ./wsgiref -o -path ./xmlrpc \
-        -o -path ./curses -o -path ./dbm \) -prune -o -type f -name '*.py' -print0 \
+        -o -path ./curses -o -path ./dbm -o -path ./doctest.py -o -path ./pdb.py -o -path ./pickletools.py -o -path ./mailbox.py \
+        -o -path ./imaplib.py -o -path ./poplib.py -o -path ./cProfile.py -o -path ./profile.py -o -path ./pstats.py \) -prune -o -type f -name '*.py' -print0 \
         | tar --null --files-from - --create --file - | tar --extract --directory "$work/library"
 )
 # Interfaces of the desktop and of terminals, tests, other formats of small databases, and encodings of East Asia: all
 # texts of the service are UTF-8.
 (
     cd "$root$library/lib-dynload"
-    rm -rf __pycache__ _test*.so xx*.so _tkinter.* _curses* readline.* _dbm.* _gdbm.* _codecs_* _multibytecodec.*
+    rm -rf __pycache__ _test*.so _ctypes_test.* xx*.so _xx*.so _interp*.so _lsprof.* _tkinter.* _curses* readline.* _dbm.* _gdbm.* _codecs_* _multibytecodec.*
 )
 # The root is read-only: what is not compiled now would be compiled at each start.
 compiled() { "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }
