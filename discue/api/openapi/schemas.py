@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -175,6 +176,7 @@ def _exactly_one(schemas: Sequence[Schema]) -> Schema:
     return {"if": first, "then": {"not": {"anyOf": others}}, "else": _exactly_one(others)} if others else first
 
 
+@cache
 def _fields(kind: type[msgspec.Struct]) -> tuple[types.Field, ...]:
     info = types.type_info(kind)
     return info.fields if isinstance(info, types.StructType) else ()
