@@ -101,10 +101,10 @@ class Publishes:
                 self.refused.append(refusal)
             self._changed.notify_all()
 
-    def wait(self) -> None:
+    def wait(self, count: int = _PUBLISHES, seconds: float = _COMPARED_SECONDS) -> None:
         """Return when there are enough of them for a comparison; earlier if they are much too slow."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self.seconds) >= _PUBLISHES, _COMPARED_SECONDS)
+            self._changed.wait_for(lambda: len(self.seconds) >= count, seconds)
 
 
 def p50(seconds: list[float]) -> float:

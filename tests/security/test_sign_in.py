@@ -25,6 +25,9 @@ _MORE_SECONDS = 0.05
 """How much longer than that publishes may take."""
 _PASSWORD = "correct horse battery"
 _OFFICE = "192.0.2.1"
+# Of 100 publishes, the 99th percentile is the slowest, so one pause of the machine decides. Of 300, it is the third.
+_PUBLISHES = 300
+_COMPARED_SECONDS = 30.0
 _PATIENCE_SECONDS = 300.0
 """On a busy machine, the hashes wait, because their priority is low."""
 
@@ -95,7 +98,7 @@ def test_flood_of_sign_ins_does_not_delay_publishes_or_fill_the_memory(server: S
     before, resident = quiet(neighbour), _resident_bytes(server.pid)
     with flood.running():
         with publishing(neighbour) as during:
-            during.wait()
+            during.wait(_PUBLISHES, _COMPARED_SECONDS)
         growth = _resident_bytes(server.pid) - resident
     _assert_as_fast(before, during)
     assert flood.statuses.keys() == {401, 503}
@@ -124,7 +127,7 @@ def test_flood_of_sign_ins_refuses_no_user_who_has_signed_in_before(server: Serv
         assert guesses == [httpx.codes.UNAUTHORIZED] * FAILURES + [httpx.codes.FORBIDDEN]
         with flood.running(), publishing(neighbour) as during, ThreadPoolExecutor(len(emails)) as threads:
             again = list(threads.map(_sign_in, browsers, emails, repeat(_OFFICE)))
-            during.wait()
+            during.wait(_PUBLISHES, _COMPARED_SECONDS)
     assert again == [httpx.codes.SEE_OTHER] * len(emails)
     _assert_as_fast(before, during)
     print(flood.statuses)
