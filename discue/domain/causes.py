@@ -19,16 +19,19 @@ _COMPARED_IF_CUT: Final = 192
 """How much of a replaced text is compared if the response is longer: where it is cut depends on the length of ids."""
 _MOST_BYTES: Final = 4 * (TEXT_CHARACTERS + 1)
 """More than the first characters of a response take."""
+_DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +"
 _MONTH: Final = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# Numbers, ids, UUIDs, times and IPv4 addresses: words with a digit, joined as in 1,024.5 or 2026-12-03T10:00:00.5Z.
+_WORDS: Final = r"[\w-]*\d[\w-]*(?:[.,:+][\w-]*\d[\w-]*)*"
+# A listener chooses the text, so the time must be linear: each part begins where its first characters do, and nowhere
+# among them. After an address or a date, which can end among them, words with a digit may follow at once.
 _VARYING: Final = re.compile(
-    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # An email address
-    r"|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"
-    r"|\b(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}\b)?"  # An IPv6 address, or a time of the day
-    rf"|\b(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?\d{{1,2}}[ -]{_MONTH}\b"
-    rf"|\b(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?{_MONTH} +\d{{1,2}}\b"
-    r"|\b[0-9a-f]{8,}\b"
-    # Numbers, ids, UUIDs, times and IPv4 addresses: words with a digit, joined as in 1,024.5 or 2026-12-03T10:00:00.5Z.
-    r"|[\w-]*\d[\w-]*(?:[.,:+][\w-]*\d[\w-]*)*",
+    r"(?:(?<!\w)(?=[\w.+-])|(?<=\w)(?=:))(?:"
+    r"(?<![.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+"  # An email address
+    r"|(?:(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}\b)?"  # An IPv6 address, or a time of the day
+    rf"|(?:{_DAY})?(?:\d{{1,2}}[ -]{_MONTH}|{_MONTH} +\d{{1,2}})\b)(?:{_WORDS})?"
+    rf"|(?<!-){_WORDS}"
+    r"|[0-9a-f]{8}(?:-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]*+)\b)",  # Without a digit
     re.IGNORECASE,
 )
 _PLACEHOLDERS: Final = re.compile(r"#(?:[\s,:.#]*#)*")

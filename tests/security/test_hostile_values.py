@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from discue.domain import causes
 from discue.domain.json_text import decode_value
 from discue.domain.schemas import compile_schema
 from discue.guides.library import Library, documentation_folder
@@ -76,3 +77,13 @@ def test_hostile_query_of_the_documentation_takes_little_time(index: SearchIndex
 def test_redaction_takes_linear_time(part: str) -> None:
     short, long = ("://password=" + part * (1 << size) for size in (11, 14))
     assert _seconds(lambda: redact(long)) < 16 * max(_seconds(lambda: redact(short)), 0.000_1)
+
+
+@pytest.mark.parametrize(
+    "part", ["a-", "-", "g", "a.", "a@", "mon ", "may", "ab:", "deadbeef-", "ab:ab:zz-", "#", "1 "]
+)
+def test_time_to_compare_responses_is_linear(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causes, "TEXT_CHARACTERS", 16_384)
+    short, long = (part * (length // len(part)) for length in (1_024, 16_384))
+    # 16 times as long. Quadratic time is 256 times as long.
+    assert _seconds(lambda: causes.fingerprint(long)) < 64 * _seconds(lambda: causes.fingerprint(short), 10)
