@@ -23,10 +23,12 @@ _INSERT_EVENT: Final = """
 
 
 MOST_A_PERIOD: Final = 1_000
-"""How many events of one kind and one author an organization records in five minutes, for lockouts, changes and the
-kinds in `_REFUSED_BEYOND`. Additions and deletions have no such limit: `creations_a_day` limits creations, and nothing
-is deleted or ended more often than it was created.
+"""How many events of one kind an organization records in five minutes, for lockouts, changes and the kinds in
+`_REFUSED_BEYOND`. Additions and deletions have no such limit: `creations_a_day` limits creations, and nothing is
+deleted or ended more often than it was created.
 """
+MOST_BEYOND: Final = 10
+"""How many more are recorded of each author, so that a flood of one author's events hides none of another's."""
 _REFUSED_BEYOND: Final[frozenset[EventKind]] = frozenset(
     {"api_key_updated", "organization_updated", "user_updated", "second_factor_added", "session_added"}
 )
@@ -66,23 +68,24 @@ async def record(
     changes: Sequence[str] = (),
 ) -> None:
     """Record an event in the transaction that causes it, and count it. An occurrence records one event per
-    organization. Beyond `MOST_A_PERIOD` of an author, some kinds are only counted, and others raise TooManyRequests.
+    organization. Beyond `MOST_A_PERIOD` and `MOST_BEYOND`, some kinds are only counted, and others raise
+    TooManyRequests.
 
     `ref` and `name` are the public id and the alias of the changed resource after the change, `changes` the names of
     its settings that have changed.
     """
     now = millisecond_of(occurrence.id)
     period = tallies.period_of(now)
-    end, author, is_recorded = tallies.end_of(range(period, period + 1)), occurrence.author, True
-    if bool(author) if kind in _REFUSED_BEYOND else kind == "lockout" or kind.endswith("_updated"):
-        is_recorded = await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_A_PERIOD)
-    if not is_recorded and kind in _REFUSED_BEYOND:
+    end, author = tallies.end_of(range(period, period + 1)), occurrence.author
+    is_limited = bool(author) if kind in _REFUSED_BEYOND else kind == "lockout" or kind.endswith("_updated")
+    count = await tallies.add_one(tx, TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1))
+    is_limited = is_limited and count > MOST_A_PERIOD
+    if is_limited and not await tallies.take_one(tx, organization, f"{kind} {author}", end=end, limit=MOST_BEYOND):
+        if kind not in _REFUSED_BEYOND:
+            return
         seconds = -((now - end) // 1_000)
-        rule = f"The same author can cause at most {MOST_A_PERIOD} events `{kind}` in five minutes."
+        rule = f"In five minutes, {MOST_A_PERIOD} events `{kind}` can happen, and {MOST_BEYOND} more by each author."
         raise TooManyRequests(f"{rule} Try again in {seconds} s.", retry_after_seconds=seconds)
-    await tallies.add(tx, [TallyEntry(organization, period, tallies.EVENT_KINDS[kind], 1)])
-    if not is_recorded:
-        return
     values = (organization, occurrence.id, kind, occurrence.client, ref, name, occurrence.user, ",".join(changes))
     await tx.execute(_INSERT_EVENT, *values)
 
