@@ -7,7 +7,7 @@ from discue.control.listeners import own_queue
 from discue.domain.ids import event_id_of
 from discue.domain.model import Erasure, Queue
 from discue.domain.scopes import Principal
-from discue.store import erasures
+from discue.store import erasures, events
 from discue.store.engine import Transaction
 from discue.store.erasures import ERASURE_TABLE
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -20,11 +20,14 @@ async def create(control: ControlContext, principal: Principal, queue_public_id:
     If the process ends before, the leader finishes it. Later messages are kept. Raises NotFound, and QuotaExceeded.
     """
     principal.require("messages", "write", queue_public_id)
-    now, row_id = control.clock.now(), control.row_ids.next()
+    now, occurrence = control.clock.now(), control.occurrence(principal)
+    row_id = occurrence.id
 
     async def begin(tx: Transaction) -> Job:
         queue = await own_queue(tx, principal, queue_public_id)
         await control.count_creation(tx, principal, queue.organization, row_id)
+        # Without the key: it may name a person, and events are kept longer than erasures.
+        await events.record(tx, occurrence, "erasure_added", queue.organization, ref=queue.public_id, name=queue.alias)
         return await erasures.begin(tx, (queue.organization, queue.id), row_id, key=key, now=now)
 
     job = await control.store.write_exclusively(begin)

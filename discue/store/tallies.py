@@ -76,6 +76,7 @@ EventKind = Literal[
     "source_added",
     "source_updated",
     "source_deleted",
+    "erasure_added",
 ]
 """Events of the control plane. Databases contain their numbers, which follow from this order: append new ones only."""
 

@@ -25,6 +25,7 @@ def erased(owner: Caller) -> dict[str, Any]:
 
 
 @covers(f"POST {ERASURES} 200", "erasures.md# Erase", "erasures.md# The resource")
+@covers("events.md: erasure_added")
 def test_erased_messages_are_in_no_list_and_are_not_sent_again(owner: Caller, receiver: Receiver) -> None:
     endpoint = receiver.endpoint(Reply(200))
     queue, listener = listening(owner, endpoint)
@@ -48,6 +49,8 @@ def test_erased_messages_are_in_no_list_and_are_not_sent_again(owner: Caller, re
     later = owner.create(f"{queue}/messages", data="later", key=KEY)["id"]
     assert owner.shown(f"{queue}/messages/{later}")["key"] == KEY
     assert [each["id"] for each in owner.get(f"{queue}/erasures")["erasures"]] == [erasure["id"]]
+    event = next(each for each in owner.get("/events")["events"] if each["type"] == "erasure_added")
+    assert event["erasure"] == {"id": erasure["queue_id"], "name": owner.shown(queue)["alias"]}
 
 
 def test_missed_messages_are_not_redelivered_after_their_erasure(owner: Caller, receiver: Receiver) -> None:

@@ -4,9 +4,10 @@ from functools import partial
 
 import pytest
 
-from discue.control import erasures, messages, queues
+from discue.control import erasures, messages, queues, usage
 from discue.control.context import ControlContext
 from discue.control.queues import QueueFields
+from discue.control.usage import EventSelection
 from discue.domain.errors import Forbidden, NotFound
 from discue.domain.message_data import TEXT
 from discue.domain.messages import MessageOptions, encode_options, hash_key
@@ -66,3 +67,18 @@ async def test_queue_of_another_organization_is_not_found(cast: Cast, control: C
     with pytest.raises(NotFound):
         await erasures.create(control, cast.olga.principal, queue, KEY)
     assert len((await messages.page_of_queue(control, cast.alice.principal, queue)).items) == 3
+
+
+async def test_audit_log_has_the_author_and_the_queue_of_an_erasure_but_not_the_key(
+    cast: Cast, control: ControlContext
+) -> None:
+    queue, unread = await _published(control, cast.alice), await _published(control, cast.alice)
+    for erased in (queue, unread):
+        await erasures.create(control, cast.alice.principal, erased, KEY)
+    bob = (await cast.bob({"events": Scope("read", (queue,))})).principal
+    for reader, seen in ((cast.alice.principal, [unread, queue]), (bob, [queue])):
+        found = (await usage.page_of_events(control, reader, EventSelection())).events
+        recorded = [event for event in found if event.type == "erasure_added"]
+        assert [(event.subject, event.ref) for event in recorded] == [("erasure", ref) for ref in seen]
+        assert KEY not in {event.name for event in recorded}
+        assert {event.client for event in recorded} == {cast.alice.principal.key_public_id}

@@ -28,6 +28,10 @@ def test_form_erases_the_messages_with_a_key(service: DashboardService, queue: s
     assert "&lt;b&gt;7" in page
     assert '<td class="r" data-name="erased">2</td>' in page
     assert "&lt;b&gt;7" not in browser.get(queue).text
+    events = browser.get("/events", params={"kind": "erasure"}).text
+    assert "Erasure added" in events
+    assert f'{queue.removeprefix("../../dashboard")}/erasures">' in events
+    assert "&lt;b&gt;7" not in events
 
 
 def test_form_without_a_key_erases_nothing(service: DashboardService, queue: str) -> None:

@@ -478,6 +478,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """The event type."""
     source: EventSubject | None = None
     """The source."""
+    erasure: EventSubject | None = None
+    """The queue of the erasure."""
     address: EventSubject | None = None
     """The client address of a lockout of unknown keys or sign-ins."""
     session: EventSubject | None = None

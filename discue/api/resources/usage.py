@@ -98,6 +98,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     channel: Annotated[EventSubjectView | UnsetType, doc("The channel.")] = UNSET
     event_type: Annotated[EventSubjectView | UnsetType, doc("The event type.")] = UNSET
     source: Annotated[EventSubjectView | UnsetType, doc("The source.")] = UNSET
+    erasure: Annotated[EventSubjectView | UnsetType, doc("The queue of the erasure.")] = UNSET
     address: Annotated[
         EventSubjectView | UnsetType, doc("The client address of a lockout of unknown keys or sign-ins.")
     ] = UNSET

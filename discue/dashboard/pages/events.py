@@ -41,6 +41,7 @@ _KINDS: Final = {
     "channel": "channels",
     "source": "sources",
     "event_type": "event types",
+    "erasure": "erasures",
     "domain": "domains",
     "api_key": "API keys",
     "user": "users",
@@ -156,6 +157,8 @@ def _path(event: UsageEvent, names: EventNames, deleted: Collection[str]) -> str
     if event.subject == "listener":
         queue = names.queues.get(event.ref)
         return f"/queues/{queue}/listeners/{event.ref}" if queue else ""
+    if event.subject == "erasure":
+        return f"/queues/{event.ref}/erasures"
     return f"/{_LISTS[event.subject]}/{event.ref}" if event.ref and event.subject in _LISTS else ""
 
 

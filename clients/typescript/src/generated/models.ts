@@ -500,6 +500,8 @@ export interface Event {
   event_type?: EventSubject | undefined;
   /** The source. */
   source?: EventSubject | undefined;
+  /** The queue of the erasure. */
+  erasure?: EventSubject | undefined;
   /** The client address of a lockout of unknown keys or sign-ins. */
   address?: EventSubject | undefined;
   /** The session of a user, by the user's email. */
