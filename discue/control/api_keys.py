@@ -13,6 +13,7 @@ from discue.domain.aliases import NameFields, changed_alias, check_alias, new_al
 from discue.domain.clock import LAST_INSTANT, check_unit
 from discue.domain.errors import Conflict, SettingsInvalid, invalid
 from discue.domain.model import ApiKey, Organization
+from discue.domain.representation import shows
 from discue.domain.scopes import (
     Access,
     Principal,
@@ -28,15 +29,13 @@ from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
 
+@shows("key")
 class CreatedKey(msgspec.Struct, frozen=True):
     """A new key, and its text, which is shown only once."""
 
     key: ApiKey
     text: str
     """The value of the X-API-KEY header. Only a hash of its secret part is stored."""
-
-    def __repr__(self) -> str:
-        return f"CreatedKey(key={self.key!r})"
 
 
 def new_key(

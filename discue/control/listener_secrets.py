@@ -11,6 +11,7 @@ from discue.control.listeners import ListenerPath, own_listener
 from discue.crypto import signing
 from discue.domain.errors import Conflict, Unprocessable, invalid
 from discue.domain.model import Listener
+from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal
 from discue.store import listeners
 from discue.store.engine import Transaction
@@ -22,6 +23,7 @@ _OVERLAP_SECONDS: Final = 86_400
 _FINGERPRINT_CHARACTERS: Final = 16
 
 
+@shows("type")
 class SecretFields(msgspec.Struct, frozen=True):
     """The fields of a new secret in a request."""
 
@@ -30,9 +32,6 @@ class SecretFields(msgspec.Struct, frozen=True):
     """The secret to use. None: a random one."""
     expire_previous_in: int = _OVERLAP_SECONDS
     """Seconds until the other secrets of the type expire."""
-
-    def __repr__(self) -> str:
-        return f"SecretFields(type={self.type!r})"
 
 
 class ShownSecret(msgspec.Struct, frozen=True):
@@ -49,15 +48,13 @@ class ShownSecret(msgspec.Struct, frozen=True):
     """Milliseconds since the epoch. 0: never."""
 
 
+@shows("shown")
 class FreshSecret(msgspec.Struct, frozen=True):
     """A new secret, and its text, which is shown only once."""
 
     shown: ShownSecret
     text: str
     """Empty for a private key, which never leaves the server."""
-
-    def __repr__(self) -> str:
-        return f"FreshSecret(shown={self.shown!r})"
 
 
 async def create(

@@ -30,6 +30,7 @@ from discue.domain.messages import (
     message_headers,
 )
 from discue.domain.model import Listener
+from discue.domain.representation import shows
 from discue.domain.scopes import Principal
 from discue.domain.transforms import TransformFailed, check_transform, transformed
 from discue.sending.endpoint_auth import credentials_of
@@ -46,15 +47,13 @@ LONGEST_SECONDS: Final = 30
 _POINTER: Final = "/notify_url"
 
 
+@shows("codec")
 class SampleMessage(msgspec.Struct, frozen=True):
     """A message made up for a test."""
 
     content: bytes
     codec: Codec
     options: MessageOptions = MessageOptions()
-
-    def __repr__(self) -> str:
-        return f"SampleMessage(codec={self.codec})"
 
 
 class DeliveryTestResult(msgspec.Struct, frozen=True):

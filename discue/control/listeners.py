@@ -29,6 +29,7 @@ from discue.domain.errors import Conflict
 from discue.domain.filter_parser import check_filter
 from discue.domain.listener_health import Liveness
 from discue.domain.model import CursorCounts, Listener, Queue
+from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import ListenerDisabled, ListenerRecovered, ResourceName, SystemEvent
 from discue.domain.transforms import check_transform
@@ -57,6 +58,7 @@ ListenerPath = tuple[str, ...]
 """The public ids of a queue and of one of its listeners, as they stand in the URL."""
 
 
+@shows("listener")
 class ListenerDetails(msgspec.Struct, frozen=True):
     """A listener without its secrets, with its liveness, counters and missed messages.
 
@@ -97,9 +99,6 @@ class ListenerDetails(msgspec.Struct, frozen=True):
         if listener.status == "disabled":
             return listener.status_changed_at or listener.updated_at
         return max(listener.status_changed_at or listener.created_at, self.liveness.changed_at)
-
-    def __repr__(self) -> str:
-        return f"ListenerDetails(listener={self.listener!r})"
 
 
 async def create(

@@ -22,6 +22,7 @@ from discue.domain.providers import (
     provider_of,
     signature_of,
 )
+from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
 from discue.store import queues, sources
@@ -35,6 +36,7 @@ MAX_PREFIX_CHARACTERS: Final = 64
 _is_name: Final = re.compile(NAME_PATTERN[1:-1]).fullmatch
 
 
+@shows("provider")
 class SourceFields(NameFields, frozen=True):
     """The fields of a source in a request. UNSET keeps the stored value. The last six are those of `hmac`."""
 
@@ -48,9 +50,6 @@ class SourceFields(NameFields, frozen=True):
     prefix: str | UnsetType | None = UNSET
     timestamp_header: str | UnsetType | None = UNSET
     id_header: str | UnsetType | None = UNSET
-
-    def __repr__(self) -> str:
-        return f"SourceFields(provider={self.provider!r})"
 
 
 async def create(control: ControlContext, principal: Principal, fields: SourceFields) -> WebhookSource:

@@ -17,6 +17,7 @@ from discue.crypto.signing import SigningSecret
 from discue.domain.egress import parse_target
 from discue.domain.errors import Unprocessable, invalid, missing_field
 from discue.domain.model import Authentication, AuthenticationType
+from discue.domain.representation import shows
 
 TYPES: Final[tuple[AuthenticationType, ...]] = get_args(AuthenticationType)
 MAX_USERNAME_CHARACTERS: Final = 255
@@ -60,6 +61,7 @@ class Credentials(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:_NAME_CHARACTERS]
 
 
+@shows("type")
 class AuthenticationFields(msgspec.Struct, frozen=True):
     """The field `authentication` of a request."""
 
@@ -73,9 +75,6 @@ class AuthenticationFields(msgspec.Struct, frozen=True):
     audience: str | None = None
     certificate: str | None = None
     private_key: str | None = None
-
-    def __repr__(self) -> str:
-        return f"AuthenticationFields(type={self.type!r})"
 
 
 class ListenerSecrets(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import Overloaded, invalid
 from discue.domain.ids import RandomBytes, RandomText
+from discue.domain.representation import shows
 
 T = TypeVar("T")
 
@@ -105,15 +106,13 @@ INVITATION_MS: Final = 7 * 86_400_000
 """How long an invitation is valid."""
 
 
+@shows("expires_at")
 class Invitation(NamedTuple):
     """A new invitation. Its token is shown once; only the hash is stored."""
 
     token: str
     expires_at: int
     """Milliseconds since the epoch."""
-
-    def __repr__(self) -> str:
-        return f"Invitation(expires_at={self.expires_at})"
 
     @property
     def hash(self) -> bytes:

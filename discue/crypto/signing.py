@@ -12,6 +12,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from discue.domain.ids import RandomBytes
+from discue.domain.representation import shows
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -135,6 +136,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 SecretType = Literal["hmac", "ed25519"]
 
 
+@shows("id", "type")
 class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
     """A signing secret. Times are in milliseconds since the epoch."""
 
@@ -147,9 +149,6 @@ class SigningSecret(msgspec.Struct, frozen=True, omit_defaults=True):
     """0: never."""
     updated_at: int = 0
     """When `expires_at` was last changed; 0: never."""
-
-    def __repr__(self) -> str:
-        return f"SigningSecret(id={self.id!r}, type={self.type!r})"
 
     def is_valid(self, now: int) -> bool:
         return not self.expires_at or now < self.expires_at

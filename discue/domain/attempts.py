@@ -7,6 +7,8 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from discue.domain.representation import shows
+
 FailureKind = Literal[
     "",
     "status",
@@ -73,6 +75,7 @@ class Timings(msgspec.Struct, frozen=True, gc=False, array_like=True):
     total_ms: int
 
 
+@shows("address", "is_reused", "timings")
 class Trace(msgspec.Struct, frozen=True, gc=False):
     """The request and response of one attempt, as the sender recorded them."""
 
@@ -87,10 +90,6 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     is_reused: bool
     """Whether the connection had served an earlier request."""
     timings: Timings
-
-    def __repr__(self) -> str:
-        # Signatures and response bodies must not get into a log.
-        return f"Trace(address={self.address!r}, is_reused={self.is_reused}, timings={self.timings})"
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -221,6 +220,7 @@ _SECRET_NAME: Final = re.compile(r"auth|cookie|credential|(?:^|[-_])key(?:$|[-_]
 HeaderPairs = tuple[tuple[str, str], ...]
 
 
+@shows("address", "timings")
 class AttemptDetail(msgspec.Struct, frozen=True, array_like=True):
     """The stored details of an attempt. Fields without a comment are those of Trace."""
 
@@ -234,9 +234,6 @@ class AttemptDetail(msgspec.Struct, frozen=True, array_like=True):
     timings: Timings
     next_attempt_at: int
     """Milliseconds since the epoch; 0 if no attempt follows."""
-
-    def __repr__(self) -> str:
-        return f"AttemptDetail(address={self.address!r}, timings={self.timings})"
 
 
 _encode = msgspec.msgpack.Encoder().encode

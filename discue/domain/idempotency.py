@@ -13,6 +13,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from discue.domain.representation import shows
 from discue.domain.window import Interval
 
 RETENTION_MS: Final = 86_400_000
@@ -33,6 +34,7 @@ _blake2b = hashlib.blake2b
 _halves = struct.Struct(">qq").unpack
 
 
+@shows("organization", "hash")
 class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     """The idempotency key of a request."""
 
@@ -44,9 +46,6 @@ class IdempotencyKey(msgspec.Struct, frozen=True, gc=False):
     """Hash of the request that came with the key."""
     kept_ms: int = RETENTION_MS
     """Minimum time that the key is kept."""
-
-    def __repr__(self) -> str:
-        return f"IdempotencyKey(organization={self.organization}, hash={self.hash})"
 
     def seal(self, content: bytes, nonce: bytes) -> bytes:
         """Encrypt a response. `nonce` must be 12 random bytes."""

@@ -9,6 +9,7 @@ import msgspec
 from discue.domain.headers import Headers
 from discue.domain.ids import ALPHABET, decode, encode
 from discue.domain.message_data import Codec
+from discue.domain.representation import shows
 from discue.domain.retry import RetryOptions
 from discue.domain.trace_context import TRACEPARENT_CHARACTERS
 
@@ -21,6 +22,7 @@ MessageState = Literal["acknowledged", "pending", "retrying", "missed", "no_list
 `acknowledged`, which includes messages that filters excluded. `no_listeners`: it has no deliveries."""
 
 
+@shows("key")
 class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of one message, chosen by its producer."""
 
@@ -43,9 +45,6 @@ class MessageOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     def given_media_type(self) -> str:
         """The media type that the producer chose; "" for the default of the data."""
         return self.content_type or self.media_type or ""
-
-    def __repr__(self) -> str:
-        return f"MessageOptions(key={self.key!r})"
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

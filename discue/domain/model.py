@@ -13,6 +13,7 @@ from discue.domain.filters import Criteria
 from discue.domain.headers import Headers
 from discue.domain.providers import HmacOptions, ProviderName
 from discue.domain.rate import RateLimit
+from discue.domain.representation import shows
 from discue.domain.retry import RetryOptions
 from discue.domain.trace_context import TraceMode
 
@@ -41,6 +42,7 @@ class Organization(msgspec.Struct, frozen=True):
         return self.founder or self.id
 
 
+@shows("organization", "public_id", "status")
 class ApiKey(msgspec.Struct, frozen=True):
     """An API key without its secret."""
 
@@ -59,9 +61,6 @@ class ApiKey(msgspec.Struct, frozen=True):
     updated_at: int
     secret_hash: bytes = b""
 
-    def __repr__(self) -> str:
-        return f"ApiKey(organization={self.organization}, public_id={self.public_id!r}, status={self.status!r})"
-
 
 LONGEST_CUSTOMER = 128
 """The largest number of characters in the name of a customer."""
@@ -69,6 +68,7 @@ LONGEST_CUSTOMER = 128
 Role = Literal["owner", "admin", "developer", "viewer"]
 
 
+@shows("organization", "public_id", "role")
 class User(msgspec.Struct, frozen=True):
     """A member of an organization."""
 
@@ -97,9 +97,6 @@ class User(msgspec.Struct, frozen=True):
     @property
     def is_active_owner(self) -> bool:
         return self.role == "owner" and self.state == "active" and self.status == "enabled"
-
-    def __repr__(self) -> str:
-        return f"User(organization={self.organization}, public_id={self.public_id!r}, role={self.role!r})"
 
 
 SchemaLanguage = Literal["rules", "json_schema"]
@@ -254,6 +251,7 @@ class Authentication(msgspec.Struct, frozen=True, omit_defaults=True):
     """PEM of the certificate and its intermediate certificates."""
 
 
+@shows("timeout_seconds", "max_in_flight")
 class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of a listener. None: the default of the settings."""
 
@@ -282,10 +280,6 @@ class DeliveryOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     def criteria(self) -> Criteria:
         return self.types, self.filter
 
-    def __repr__(self) -> str:
-        # Headers may contain secrets.
-        return f"DeliveryOptions(timeout_seconds={self.timeout_seconds}, max_in_flight={self.max_in_flight})"
-
 
 ListenerStatus = Literal["enabled", "disabled"]
 
@@ -300,6 +294,7 @@ ListenerMode = Literal["push", "pull"]
 """Whether messages are sent to a listener, or its consumers request them."""
 
 
+@shows("organization", "public_id", "alias")
 class Listener(msgspec.Struct, frozen=True):
     """A consumer that is registered on a queue."""
 
@@ -337,9 +332,6 @@ class Listener(msgspec.Struct, frozen=True):
     def endpoint(self) -> str:
         """The name of the listener in the portal, which shows no alias."""
         return self.notify_url or self.public_id
-
-    def __repr__(self) -> str:
-        return f"Listener(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
 
 
 class CursorCounts(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 from discue.domain.errors import invalid
 from discue.domain.message_data import JSON_VALUE, Codec
 from discue.domain.messages import MessageOptions
+from discue.domain.representation import shows
 
 LATE_MS: Final = 300_000
 """Delay after which a run counts as missed."""
@@ -74,6 +75,7 @@ class ScheduleRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """"" if the run was not skipped."""
 
 
+@shows("organization", "public_id", "alias")
 class Schedule(msgspec.Struct, frozen=True):
     """A message that is published to a queue repeatedly."""
 
@@ -97,9 +99,6 @@ class Schedule(msgspec.Struct, frozen=True):
     next_run_at: int | None = None
     """Milliseconds since the epoch; None if no run follows."""
     last_run: ScheduleRun | None = None
-
-    def __repr__(self) -> str:
-        return f"Schedule(organization={self.organization}, public_id={self.public_id!r}, alias={self.alias!r})"
 
 
 class DueRuns(NamedTuple):

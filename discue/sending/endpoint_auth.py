@@ -17,21 +17,20 @@ from discue.domain.attempts import FailureKind, Outcome
 from discue.domain.clock import Clock
 from discue.domain.egress import parse_target
 from discue.domain.headers import Headers
+from discue.domain.representation import shows
 from discue.sending.dialer import SharedTasks
 from discue.sending.fetch import Fetcher, FetchResult
 from discue.sending.request import AttemptRequest, ClientIdentity, TokenGrant
 from discue.sending.sender import Sender
 
 
+@shows("grant", "identity")
 class RequestCredentials(msgspec.Struct, frozen=True):
     """The credentials of a request: headers, a grant for an access token, or a client certificate."""
 
     headers: Headers = ()
     grant: TokenGrant | None = None
     identity: ClientIdentity | None = None
-
-    def __repr__(self) -> str:
-        return f"RequestCredentials(grant={self.grant!r}, identity={self.identity!r})"
 
 
 def credentials_of(credentials: Credentials | None, listener_public_id: str) -> RequestCredentials:
@@ -74,15 +73,13 @@ _YOUNGEST_RENEWED_SECONDS: Final = 5.0
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")
 
 
+@shows("got_at", "ends_at")
 class Token(msgspec.Struct, frozen=True):
     """An access token. Times are readings of the monotonic clock; it is not used from `ends_at` on."""
 
     text: str
     got_at: float
     ends_at: float
-
-    def __repr__(self) -> str:
-        return f"Token(got_at={self.got_at}, ends_at={self.ends_at})"
 
 
 class TokenRefused(Exception):

@@ -12,9 +12,11 @@ from discue.domain.egress import EgressProxy, Target
 from discue.domain.headers import SCHEDULE_HEADERS, is_header_allowed, is_value_allowed
 from discue.domain.message_data import DEFAULT_MEDIA_TYPES, Codec
 from discue.domain.messages import SEQUENCE_HEADER, TYPE_HEADER, Entry, decode_options
+from discue.domain.representation import shows
 from discue.sending.response import Failure, RequestFailed
 
 
+@shows("name")
 class ClientIdentity(msgspec.Struct, frozen=True):
     """A client certificate for TLS and its private key, both in PEM. Only requests with the same `name` share it."""
 
@@ -22,10 +24,8 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     certificate: str
     private_key: str
 
-    def __repr__(self) -> str:
-        return f"ClientIdentity({self.name!r})"
 
-
+@shows("name")
 class TokenGrant(msgspec.Struct, frozen=True):
     """The request for an access token with client credentials (RFC 6749, 4.4)."""
 
@@ -33,9 +33,6 @@ class TokenGrant(msgspec.Struct, frozen=True):
     target: Target
     authorization: str
     form: bytes
-
-    def __repr__(self) -> str:
-        return f"TokenGrant({self.name!r})"
 
 
 Origin = tuple[str, str, int, str]
@@ -65,6 +62,7 @@ class Destination(msgspec.Struct, frozen=True, dict=True):
         return f"{_head_start('POST', self.target)}{ids}".encode("ascii")
 
 
+@shows("message_id", "number", "destination")
 class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """An attempt to deliver one message to one listener."""
 
@@ -92,10 +90,6 @@ class AttemptRequest(msgspec.Struct, frozen=True, gc=False):
     """The place of the message in its queue; 0 if it is not in a queue."""
     expires_at: int = 0
     """When the request must not be written any more, in milliseconds since the epoch; 0 for never."""
-
-    def __repr__(self) -> str:
-        # Keys and bodies must not appear in logs.
-        return f"AttemptRequest({self.message_id!r}, number={self.number}, destination={self.destination!r})"
 
 
 def to_cloudevent(request: AttemptRequest, entry: Entry, kind: DeliveryFormat, traceparent: str = "") -> AttemptRequest:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from discue.domain.model import DeliveryOptions, ReplaySpec
+from discue.domain.representation import shows
 from discue.domain.retry import RetryOptions
 from discue.store import listeners
 from discue.store.domains import VerifiedDomains, requires_verified_domains
@@ -40,6 +41,7 @@ class ReplayPlan(msgspec.Struct, frozen=True):
     """Selects the messages that are replayed; None: all."""
 
 
+@shows("listener_public_id", "queue_public_id")
 class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
     """A cursor with its listener, the head of its queue, and everything that requests to the listener need."""
 
@@ -111,9 +113,6 @@ class LaneRecord(msgspec.Struct, frozen=True, array_like=True):
         is_live = not self.stream and not self.has_redeliveries and self.status == "enabled" and self.may_send
         is_watched = self.liveness_url or self.options.rate_limit is not None or (self.blocks and self.missed)
         return is_settled and is_live and not is_watched
-
-    def __repr__(self) -> str:
-        return f"LaneRecord(listener={self.listener_public_id!r}, queue={self.queue_public_id!r})"
 
 
 _READ_FIELDS = LaneRecord.__struct_fields__[: LaneRecord.__struct_fields__.index("may_send")]

@@ -5,6 +5,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from discue.domain.errors import StoreUnusable
+from discue.domain.representation import shows
 from discue.store.engine import Transaction
 from discue.store.tables import read_number
 
@@ -47,6 +48,7 @@ class Encryption(msgspec.Struct, frozen=True):
         return Encryption(key, tuple(dict.fromkeys(each for each in (self.current, *self.leaving) if each != key)))
 
 
+@shows("key")
 class SecretsRow(msgspec.Struct, frozen=True):
     """The signing secrets of one listener or source, or the second factor of one user."""
 
@@ -54,9 +56,6 @@ class SecretsRow(msgspec.Struct, frozen=True):
     stored: bytes
     """Encrypted, or not."""
     table: SecretsTable = "listener"
-
-    def __repr__(self) -> str:
-        return f"SecretsRow(key={self.key})"
 
 
 def decode(text: str) -> Encryption:

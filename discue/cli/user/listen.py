@@ -19,6 +19,7 @@ from discue.cli.user.command import user_command
 from discue.crypto.signing import SigningKey, decode_private_key, decode_secret, new_secret
 from discue.domain.egress import Target, parse_target
 from discue.domain.errors import DiscueError
+from discue.domain.representation import shows
 
 _CONCURRENCY: Final = 50
 _LEASE_SECONDS: Final = 30
@@ -141,6 +142,7 @@ def _is_local(target: Target) -> bool:
     return "." not in target.host or target.host.endswith(_LOCAL_NAMES)
 
 
+@shows("source")
 class Signing(NamedTuple):
     """The keys that requests are signed with."""
 
@@ -149,9 +151,6 @@ class Signing(NamedTuple):
     """The secrets, separated by spaces: the value of `DISCUE_WEBHOOK_SECRET`."""
     source: str
     is_new: bool = False
-
-    def __repr__(self) -> str:
-        return f"Signing(source={self.source!r})"
 
 
 def signing_of(given: str | None) -> Signing:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from discue.cli.exit_codes import KeyMissing, UsageInvalid
+from discue.domain.representation import shows
 from discue_client.profiles import (
     DEFAULT,
     KEYRING_SERVICE,
@@ -29,6 +30,7 @@ _DEVELOPMENT: Final = Path(".discue")
 """Folder of `discue dev`, in its working directory."""
 
 
+@shows("url")
 class ServiceTarget(NamedTuple):
     """A service and the key that requests to it carry, and where each of them comes from."""
 
@@ -36,9 +38,6 @@ class ServiceTarget(NamedTuple):
     api_key: str
     url_source: str
     key_source: str
-
-    def __repr__(self) -> str:
-        return f"ServiceTarget({self.url!r})"
 
 
 def folder() -> Path:

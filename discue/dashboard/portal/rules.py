@@ -14,6 +14,7 @@ import msgspec
 
 from discue.dashboard.cookies import is_loopback
 from discue.domain.errors import invalid
+from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal, Scope
 
 PortalAction = Literal["create", "edit", "disable", "delete", "secrets", "test", "redeliver", "replay", "limit"]
@@ -56,6 +57,7 @@ _LOGO = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
 _BEGINNINGS: Final = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff", "webp": b"RIFF"}
 
 
+@shows("accent", "font", "scheme")
 class PortalTheme(msgspec.Struct, frozen=True, omit_defaults=True):
     """The look of the portal. Empty texts and None select the default."""
 
@@ -67,9 +69,6 @@ class PortalTheme(msgspec.Struct, frozen=True, omit_defaults=True):
     logo: str = ""
     """A data URL of a bitmap."""
     scheme: Scheme = "auto"
-
-    def __repr__(self) -> str:
-        return f"PortalTheme(accent={self.accent!r}, font={self.font!r}, scheme={self.scheme!r})"
 
 
 class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,6 +83,7 @@ class PortalGrant(msgspec.Struct, frozen=True, omit_defaults=True):
     return_url: str = ""
 
 
+@shows("organization", "public_id")
 class PortalSession(msgspec.Struct, frozen=True):
     """A session of a customer. Its code and its token are not stored, only hashes of them."""
 
@@ -103,9 +103,6 @@ class PortalSession(msgspec.Struct, frozen=True):
     """None until it is opened."""
     theme: int = 0
     """The id of its theme; 0 for the default theme."""
-
-    def __repr__(self) -> str:
-        return f"PortalSession(organization={self.organization}, public_id={self.public_id!r})"
 
 
 def principal_of(session: PortalSession, organization_public_id: str, queues: Sequence[str]) -> Principal:

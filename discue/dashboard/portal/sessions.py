@@ -38,6 +38,7 @@ from discue.dashboard.users.sessions import TOKEN_CHARACTERS, token_hash
 from discue.domain.aliases import check_customer
 from discue.domain.errors import Fault, Locked, invalid
 from discue.domain.model import EventType, Organization, Queue
+from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal
 from discue.store import event_types, events, organizations
 from discue.store.engine import Transaction
@@ -65,6 +66,7 @@ class PortalSessionFields(msgspec.Struct, frozen=True):
     theme: PortalTheme = PortalTheme()
 
 
+@shows("session")
 class NewPortalSession(msgspec.Struct, frozen=True):
     """A new session, and the code that opens it, which is not stored."""
 
@@ -72,9 +74,6 @@ class NewPortalSession(msgspec.Struct, frozen=True):
     code: str
     warnings: tuple[str, ...] = ()
     """Sentences about queues that the session does not show, or that restrict its actions."""
-
-    def __repr__(self) -> str:
-        return f"NewPortalSession(session={self.session!r})"
 
 
 class PortalDetails(FoundPortalSession, frozen=True):

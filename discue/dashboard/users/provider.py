@@ -30,12 +30,14 @@ from discue.domain.egress import EgressPolicy, Target, parse_target
 from discue.domain.errors import SettingsInvalid, Unprocessable
 from discue.domain.ids import RandomText
 from discue.domain.model import Role
+from discue.domain.representation import shows
 from discue.sending.fetch import Fetcher, FetchResult
 
 _NAME: Final = re.compile("[a-z0-9-]{1,32}")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@shows("name", "issuer")
 class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An identity provider, as the operator describes it."""
 
@@ -58,9 +60,6 @@ class ProviderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
     allow_private: bool = False
     """Whether the provider may be at a private address."""
-
-    def __repr__(self) -> str:
-        return f"ProviderSettings(name={self.name!r}, issuer={self.issuer!r})"
 
     @property
     def title(self) -> str:
@@ -150,6 +149,7 @@ class SignInRefused(Exception):
     """The provider refused, or the response does not belong to this browser. The message is for the user."""
 
 
+@shows("provider")
 class PendingSignIn(msgspec.Struct, frozen=True):
     """A sign-in that has begun. The browser keeps it in a cookie until it comes back."""
 
@@ -163,9 +163,6 @@ class PendingSignIn(msgspec.Struct, frozen=True):
     """The path of the page to show afterwards."""
     permit: str = ""
     """The code that permits to connect the account to the user who is signed in; empty: to sign in."""
-
-    def __repr__(self) -> str:
-        return f"PendingSignIn(provider={self.provider!r})"
 
     @property
     def cookie(self) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from discue.domain.representation import shows
 from discue.store.engine import Transaction
 from discue.store.tables import read_one, row_reader, rows_among
 
@@ -34,6 +35,7 @@ _CONFIRMED: Final = """
 _DELETE: Final = "DELETE FROM second_factor WHERE organization = $1 AND id = $2"
 
 
+@shows("organization", "id")
 class SecondFactor(msgspec.Struct, frozen=True):
     organization: int
     id: int
@@ -50,9 +52,6 @@ class SecondFactor(msgspec.Struct, frozen=True):
     """Wrong codes since the last one that was accepted."""
     refused_until: int = 0
     """No code is accepted until then, in milliseconds since the epoch. 0: none was ever refused unread."""
-
-    def __repr__(self) -> str:
-        return f"SecondFactor(organization={self.organization}, id={self.id})"
 
 
 _read: Final = row_reader(SecondFactor, _COLUMNS, recovery_codes=msgspec.json.Decoder(tuple[str, ...]).decode)

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from discue.domain.model import Organization, Role, User
+from discue.domain.representation import shows
 from discue.store import organizations, users
 from discue.store.engine import Row, Transaction
 from discue.store.tables import placeholders, prefixed, read_one, row_reader
@@ -31,6 +32,7 @@ MOST_USER_AGENT_CHARACTERS: Final = 256
 SignInMethod = Literal["password", "one_time_code", "oidc"]
 
 
+@shows("organization", "public_id", "state")
 class BrowserSession(msgspec.Struct, frozen=True):
     """A browser that has signed in. Its token is not stored, only a hash of it."""
 
@@ -60,9 +62,6 @@ class BrowserSession(msgspec.Struct, frozen=True):
     expires_at: int
     """When it ends in any case."""
     token_hash: bytes = b""
-
-    def __repr__(self) -> str:
-        return f"BrowserSession(organization={self.organization}, public_id={self.public_id!r}, state={self.state!r})"
 
     def ended(self, now: int) -> bool:
         return now >= min(self.idle_at, self.expires_at)
@@ -214,6 +213,7 @@ _DELETE_EXPIRED_CODES: Final = """
     )"""
 
 
+@shows("organization", "id")
 class SignInCode(msgspec.Struct, frozen=True):
     """A one-time code by its hash, and whose session it is exchanged for."""
 
@@ -225,9 +225,6 @@ class SignInCode(msgspec.Struct, frozen=True):
     role: Role | Literal[""]
     """Role of a session without a user."""
     expires_at: int
-
-    def __repr__(self) -> str:
-        return f"SignInCode(organization={self.organization}, id={self.id})"
 
 
 async def insert_code(tx: Transaction, code: SignInCode) -> None:

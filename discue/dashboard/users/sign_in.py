@@ -32,6 +32,7 @@ from discue.domain.errors import Locked, NotFound
 from discue.domain.ids import RandomText
 from discue.domain.lockout import LockoutSubject
 from discue.domain.model import Role, User
+from discue.domain.representation import shows
 from discue.store import organizations, users
 from discue.store.engine import Transaction
 
@@ -43,6 +44,7 @@ _UNKNOWN: Final = "?"
 """Neither an email nor an alias."""
 
 
+@shows("address")
 class Browser(msgspec.Struct, frozen=True):
     address: str
     user_agent: str = ""
@@ -51,20 +53,16 @@ class Browser(msgspec.Struct, frozen=True):
     device: str = ""
     """The cookie that shows that a user has signed in with it before."""
 
-    def __repr__(self) -> str:
-        return f"Browser(address={self.address!r})"
 
-
+@shows("email", "organization")
 class PasswordSignIn(msgspec.Struct, frozen=True):
     email: str
     password: str
     organization: str = ""
     """Alias of the organization. Empty: the operator's, or else the only one that has a user with the email."""
 
-    def __repr__(self) -> str:
-        return f"PasswordSignIn(email={self.email!r}, organization={self.organization!r})"
 
-
+@shows("session")
 class NewSession(msgspec.Struct, frozen=True):
     """A session that was opened, and its token, which is not stored."""
 
@@ -75,9 +73,6 @@ class NewSession(msgspec.Struct, frozen=True):
 
     Empty while the session is unfinished, and for users without a password.
     """
-
-    def __repr__(self) -> str:
-        return f"NewSession(session={self.session!r})"
 
 
 async def sign_in(

@@ -15,6 +15,7 @@ from discue.dashboard.users import identity_table, second_factor_table, session_
 from discue.domain.api_key import hash_secret
 from discue.domain.errors import BadRequest, Conflict, Fault, Forbidden, Locked, invalid
 from discue.domain.model import Role, User
+from discue.domain.representation import shows
 from discue.domain.scopes import PROTECTED, RESOURCES, Access, Principal, Scope, Scopes, all_scopes
 from discue.store import organizations, users
 from discue.store.engine import Transaction
@@ -62,6 +63,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OWNERS_AT_ONCE = 100
 
 
+@shows("email", "role")
 class UserFields(msgspec.Struct, frozen=True):
     """The fields of a user in a request. None keeps the stored value."""
 
@@ -71,9 +73,6 @@ class UserFields(msgspec.Struct, frozen=True):
     password: str | None = None
     invite: bool = False
     status: str | None = None
-
-    def __repr__(self) -> str:
-        return f"UserFields(email={self.email!r}, role={self.role!r})"
 
 
 class UserDetails(msgspec.Struct, frozen=True):
