@@ -123,7 +123,7 @@ async def delete(control: ControlContext, principal: Principal, public_id: str) 
 
     async def work(tx: Transaction, record: Record) -> None:
         stored = control.require_match(await _own(tx, principal, "write", public_id))
-        await event_types.delete(tx, stored)
+        await event_types.delete(tx, stored.organization, stored.id)
         await feed.record(tx, "event_type", stored.organization, stored.id)
         await record("event_type_deleted", stored)
 

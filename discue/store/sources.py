@@ -1,6 +1,7 @@
 """Sources, and the requests that they refused."""
 
 from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,8 @@ from discue.domain.system_events import REPORT_INTERVAL_MS, ResourceName, Source
 from discue.store import system_events
 from discue.store.engine import Row, Transaction
 from discue.store.pagination import Bounds, InMemoryRows, Listing, Selection, Table, browse, listed
-from discue.store.tables import placeholders, read_number, read_one
+from discue.store.resource_table import ResourceTable
+from discue.store.tables import read_number, read_one
 
 MAX_PER_ORGANIZATION: Final = 100
 KEPT_REFUSALS: Final = 100
@@ -29,13 +31,6 @@ _SOURCES: Final = f"""
 _LIST: Final = f"{_SOURCES} source.organization = $1"
 _BY_PUBLIC_ID: Final = f"{_SOURCES} source.public_id = $1"
 _COUNT: Final = "SELECT count(*) FROM source WHERE organization = $1"
-_INSERT: Final = f"""
-    INSERT INTO source (organization, id, public_id, alias, provider, queue, created_at, updated_at, secrets, options)
-    VALUES ({placeholders(1, 10)})"""
-_UPDATE: Final = """
-    UPDATE source SET alias = $1, provider = $2, queue = $3, updated_at = $4, secrets = $5, options = $6
-    WHERE organization = $7 AND id = $8"""
-_DELETE: Final = "DELETE FROM source WHERE organization = $1 AND id = $2"
 _DELETE_INTO: Final = "DELETE FROM source WHERE organization = $1 AND queue = $2"
 _REFUSALS: Final = "SELECT refusals FROM source WHERE organization = $1 AND id = $2"
 _KEEP_REFUSALS: Final = """
@@ -92,6 +87,23 @@ _unpack = msgspec.msgpack.Decoder(Refusals).decode
 _read_options = msgspec.json.Decoder(HmacOptions).decode
 
 
+def _values(source: WebhookSource) -> Row:
+    options = None if source.hmac is None else msgspec.json.encode(source.hmac).decode()
+    return (*_plain_values(source), options)
+
+
+_PLAIN: Final = "id, organization, public_id, alias, provider, queue, created_at, updated_at, secrets"
+_plain_values: Callable[[WebhookSource], Row] = attrgetter(*_PLAIN.split(", "))
+_TABLE: Final = ResourceTable(
+    "source",
+    WebhookSource,
+    f"{_PLAIN}, options",
+    changed="alias, provider, queue, updated_at, secrets, options",
+    values=_values,
+)
+insert, update, delete = _TABLE.insert, _TABLE.update, _TABLE.delete
+
+
 async def get(tx: Transaction, organization: int, public_id: str) -> WebhookSource | None:
     source = await by_public_id(tx, public_id)
     return source if source is not None and source.organization == organization else None
@@ -112,22 +124,6 @@ async def page(
 
 async def has_room(tx: Transaction, organization: int) -> bool:
     return await read_number(tx, _COUNT, organization) < MAX_PER_ORGANIZATION
-
-
-async def insert(tx: Transaction, source: WebhookSource) -> None:
-    """Insert a source. Raises UniqueViolation if its alias is taken."""
-    key = (source.organization, source.id, source.public_id, source.alias, source.provider, source.queue)
-    await tx.execute(_INSERT, *key, source.created_at, source.updated_at, source.secrets, _options_of(source))
-
-
-async def update(tx: Transaction, source: WebhookSource) -> None:
-    """Update a source. Raises UniqueViolation if its alias is taken."""
-    values = (source.alias, source.provider, source.queue, source.updated_at, source.secrets, _options_of(source))
-    await tx.execute(_UPDATE, *values, source.organization, source.id)
-
-
-async def delete(tx: Transaction, organization: int, source: int) -> None:
-    await tx.execute(_DELETE, organization, source)
 
 
 async def delete_into(tx: Transaction, organization: int, queue: int) -> None:
@@ -174,10 +170,6 @@ async def keep_refusals(
 async def _refusals(tx: Transaction, source: WebhookSource) -> Refusals:
     row = await tx.row(_REFUSALS, source.organization, source.id)
     return _unpack(row[0]) if row is not None and row[0] else Refusals()
-
-
-def _options_of(source: WebhookSource) -> str | None:
-    return None if source.hmac is None else msgspec.json.encode(source.hmac).decode()
 
 
 def _from_row(row: Row) -> WebhookSource:

@@ -1,7 +1,6 @@
 """Topics, and the channels that lead from them into queues."""
 
-from collections.abc import Callable, Collection, Sequence
-from operator import attrgetter
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from discue.domain.model import Channel, Topic
@@ -9,49 +8,24 @@ from discue.store import idempotency
 from discue.store.engine import AlreadyDone, IdempotencyRecord, Row, StaleConfiguration, Transaction
 from discue.store.pagination import Listing, Selection, Table, listed
 from discue.store.queues import ResourceRef
-from discue.store.tables import placeholders, read_number, read_one, row_reader, rows_among
+from discue.store.resource_table import ResourceTable
+from discue.store.tables import read_number, read_one, rows_among
 
-_COLUMNS: Final = "id, organization, public_id, alias, routes_version, created_at, updated_at"
-_BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM topic WHERE public_id = $1 AND organization = $2"
-_LIST: Final = f"SELECT {_COLUMNS} FROM topic WHERE organization = $1"
-_INSERT: Final = f"INSERT INTO topic ({_COLUMNS}) VALUES ({placeholders(1, 7)})"
-_UPDATE: Final = "UPDATE topic SET alias = $1, updated_at = $2 WHERE organization = $3 AND id = $4"
+_TABLE: Final = ResourceTable(
+    "topic",
+    Topic,
+    "id, organization, public_id, alias, routes_version, created_at, updated_at",
+    changed="alias, updated_at",
+)
+get, page, insert, update, delete = _TABLE.get, _TABLE.page, _TABLE.insert, _TABLE.update, _TABLE.delete
+
 _REROUTE: Final = "UPDATE topic SET routes_version = routes_version + 1 WHERE organization = $1 AND id = $2"
-_DELETE: Final = "DELETE FROM topic WHERE organization = $1 AND id = $2"
 _ROUTES_VERSION: Final = "SELECT routes_version FROM topic WHERE organization = $1 AND id = $2"
-
-_from_row = row_reader(Topic, _COLUMNS)
-_values: Callable[[Topic], Row] = attrgetter(*_COLUMNS.split(", "))
-
-
-async def get(tx: Transaction, organization: int, public_id: str) -> Topic | None:
-    return await read_one(tx, _from_row, _BY_PUBLIC_ID, public_id, organization)
-
-
-async def page(
-    tx: Transaction, organization: int, selection: Selection, only: Collection[str] | None = None
-) -> Listing[Topic]:
-    """Read a page of the organization's topics, or of those in `only` (public ids)."""
-    return await listed(tx, Table("topic", _LIST, (organization,)), selection, _from_row, only=only)
-
-
-async def insert(tx: Transaction, topic: Topic) -> None:
-    """Insert a topic. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(_INSERT, *_values(topic))
-
-
-async def update(tx: Transaction, topic: Topic) -> None:
-    """Update the alias. Raises UniqueViolation if it is taken."""
-    await tx.execute(_UPDATE, topic.alias, topic.updated_at, topic.organization, topic.id)
 
 
 async def reroute(tx: Transaction, organization: int, topic: int) -> None:
     """Note that the topic's channels changed: messages routed by the previous ones are not stored any more."""
     await tx.execute(_REROUTE, organization, topic)
-
-
-async def delete(tx: Transaction, organization: int, topic: int) -> None:
-    await tx.execute(_DELETE, organization, topic)
 
 
 async def store_unrouted(
@@ -93,15 +67,16 @@ _CHANNEL_COUNT: Final = (
     "SELECT count(*) FROM (SELECT 1 FROM channel WHERE organization = $1 AND {} = $2 LIMIT $3) AS counted"
 )
 _CHANNEL_INTO: Final = "SELECT 1 FROM channel WHERE organization = $1 AND queue = $2 AND topic = $3"
-_STORED_OF_CHANNEL: Final = "id, organization, public_id, topic, queue, alias, pattern, filter, created_at, updated_at"
-_INSERT_CHANNEL: Final = f"INSERT INTO channel ({_STORED_OF_CHANNEL}) VALUES ({placeholders(1, 10)})"
-_UPDATE_CHANNEL: Final = """
-    UPDATE channel SET alias = $1, pattern = $2, filter = $3, updated_at = $4 WHERE organization = $5 AND id = $6"""
-_DELETE_CHANNEL: Final = "DELETE FROM channel WHERE organization = $1 AND id = $2"
 _DELETE_CHANNELS_OF_TOPIC: Final = "DELETE FROM channel WHERE organization = $1 AND topic = $2"
 _DELETE_CHANNELS_INTO: Final = "DELETE FROM channel WHERE organization = $1 AND queue = $2 RETURNING topic"
 
-_channel_values: Callable[[Channel], Row] = attrgetter(*_STORED_OF_CHANNEL.split(", "))
+_CHANNEL_TABLE: Final = ResourceTable(
+    "channel",
+    Channel,
+    "id, organization, public_id, topic, queue, alias, pattern, filter, created_at, updated_at",
+    changed="alias, pattern, filter, updated_at",
+)
+insert_channel, update_channel, delete_channel = _CHANNEL_TABLE.insert, _CHANNEL_TABLE.update, _CHANNEL_TABLE.delete
 
 
 async def get_channel(tx: Transaction, organization: int, public_id: str) -> Channel | None:
@@ -145,21 +120,6 @@ async def has_room(tx: Transaction, channel: Channel) -> bool:
 async def leads_into(tx: Transaction, organization: int, topic: int, queue: int) -> bool:
     """Return whether a channel leads from the topic into the queue."""
     return await tx.row(_CHANNEL_INTO, organization, queue, topic) is not None
-
-
-async def insert_channel(tx: Transaction, channel: Channel) -> None:
-    """Insert a channel. Raises UniqueViolation if its alias is taken."""
-    await tx.execute(_INSERT_CHANNEL, *_channel_values(channel))
-
-
-async def update_channel(tx: Transaction, channel: Channel) -> None:
-    """Update the alias, pattern and filter. Raises UniqueViolation if the alias is taken."""
-    values = (channel.alias, channel.pattern, channel.filter, channel.updated_at)
-    await tx.execute(_UPDATE_CHANNEL, *values, channel.organization, channel.id)
-
-
-async def delete_channel(tx: Transaction, organization: int, channel: int) -> None:
-    await tx.execute(_DELETE_CHANNEL, organization, channel)
 
 
 async def delete_channels_of(tx: Transaction, organization: int, topic: int) -> None:

@@ -23,7 +23,7 @@ async def test_the_time_of_use_only_moves_forward(store: Store) -> None:
 async def test_enabled_keys_are_read_in_bounded_steps(store: Store) -> None:
     disabled = msgspec.structs.replace(a_key(OURS, 11), status="disabled")
     for key in (a_key(OURS, 10), disabled, a_key(OURS, 12), a_key(THEIRS, 13)):
-        await store.write(partial(api_keys.insert, key=key))
+        await store.write(partial(api_keys.insert, made=key))
     first = await store.read(lambda tx: api_keys.enabled_after(tx, OURS, 0, 1))
     rest = await store.read(lambda tx: api_keys.enabled_after(tx, OURS, first[-1].id, 10))
     assert [key.id for key in (*first, *rest)] == [row_id(10), row_id(12)]

@@ -17,7 +17,7 @@ OWNER = 4_711
 
 
 async def stored(store: Store, domain: Domain) -> Domain:
-    await store.write(partial(domains.insert, domain=domain))
+    await store.write(partial(domains.insert, made=domain))
     return domain
 
 

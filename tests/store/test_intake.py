@@ -209,7 +209,7 @@ async def test_message_without_a_known_type_stays_with_its_error(application: Ap
     settings = '{"require_known_types":true}'
     await application.run("UPDATE organization SET settings = $1 WHERE id = $2", settings, OURS)
     paid = EventType(OURS, 17, "e" * 21, "order.paid", "enabled", 0, 0, json_schema='{"type":"number"}')
-    await application.store.write(partial(event_types.insert, event_type=paid))
+    await application.store.write(partial(event_types.insert, made=paid))
     await application.control.cache.reset()
     for data, event_type in ((1, "order.paid"), ("no", "order.paid"), (2, "order.sent"), (3, None)):
         await application.publish(data, type=event_type)

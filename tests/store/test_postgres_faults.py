@@ -305,7 +305,7 @@ async def test_plain_append_succeeds_when_topic_appends_of_its_batch_fail(own_cl
     async with opened(address, commit_seconds=0.5) as made:
         await made.lay()
         topic = Topic(QUEUE.organization, row_id(5), public_id(5), "topic", 1, NOON, NOON)
-        await made.work(partial(topics.insert, topic=topic))
+        await made.work(partial(topics.insert, made=topic))
         bodies = ((100, None), (101, 7))
         plain, shared = [NewEntry(public_id(number), JSON_VALUE, b"{}", body_id=body) for number, body in bodies]
         appends = [Append(QUEUE.organization, QUEUE.id, 1, NOON, (entry,)) for entry in (plain, shared)]

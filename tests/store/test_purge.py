@@ -152,7 +152,7 @@ async def test_a_purged_queue_leaves_nothing_and_other_queues_whole(store: Store
 async def test_a_purged_organization_leaves_nothing_and_the_other_whole(store: Store) -> None:
     for number, organization in ((1, OURS), (2, THEIRS)):
         await store.write(partial(organizations.insert, organization=an_organization(number)))
-        await store.write(partial(api_keys.insert, key=a_key(organization, 3_000 + number)))
+        await store.write(partial(api_keys.insert, made=a_key(organization, 3_000 + number)))
         await _filled(store, 10_000 * number, organization, 30)
         await _filled(store, 10_000 * number + 5_000, organization, 3)
     theirs = await _rows_of(store, THEIRS)

@@ -167,7 +167,7 @@ async def test_a_listener_that_becomes_inactive_or_recovers_is_reported_by_the_o
 
 
 async def test_a_key_that_is_locked_out_is_reported_to_its_organization(store: Store, listener: Listener) -> None:
-    await store.write(partial(api_keys.insert, key=a_key(OURS, 7)))
+    await store.write(partial(api_keys.insert, made=a_key(OURS, 7)))
     for subject in (LockoutSubject.api_key(public_id(7), "192.0.2.1"), LockoutSubject.unknown_key("192.0.2.1")):
         for number in range(FAILURES):
             occurrence = Occurrence(row_id(100 + number), "")

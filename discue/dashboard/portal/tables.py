@@ -17,8 +17,9 @@ from discue.dashboard.portal.rules import (
 from discue.domain.model import Organization, Queue
 from discue.store import organizations, queues
 from discue.store.engine import Row, Transaction
-from discue.store.pagination import Listing, Selection, Table, listed
-from discue.store.tables import placeholders, prefixed, read_number, read_one, row_reader, rows_among
+from discue.store.pagination import Selection
+from discue.store.resource_table import ResourceTable
+from discue.store.tables import prefixed, read_number, read_one, row_reader, rows_among
 
 _COLUMNS: Final = (
     "id, organization, public_id, customer, code_hash, token_hash, spec, created_at, opened_at, expires_at, theme"
@@ -34,14 +35,10 @@ _FIND: Final = f"""
         {prefixed("o", organizations.COLUMNS)}
     FROM portal_session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
     WHERE s.token_hash = $1"""
-_INSERT: Final = f"INSERT INTO portal_session ({_COLUMNS}) VALUES ({placeholders(1, _COUNT)})"
-_LIST: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE organization = $1"
-_BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE public_id = $1 AND organization = $2"
 _BY_CODE: Final = f"SELECT {_COLUMNS} FROM portal_session WHERE code_hash = $1"
 _OPEN: Final = """
     UPDATE portal_session SET code_hash = NULL, token_hash = $1, opened_at = $2, expires_at = $3
     WHERE organization = $4 AND id = $5 AND code_hash = $6"""
-_DELETE: Final = "DELETE FROM portal_session WHERE organization = $1 AND id = $2"
 _DELETE_OLDEST: Final = f"""
     DELETE FROM portal_session WHERE organization = $1 AND customer = $2 AND id <= (
         SELECT id FROM portal_session WHERE organization = $1 AND customer = $2
@@ -84,6 +81,18 @@ _decode_origins = msgspec.json.Decoder(tuple[str, ...]).decode
 _read = row_reader(PortalSession, _FIELDS, grant=_decode_grant)
 
 
+def _values(session: PortalSession) -> Row:
+    values = msgspec.structs.asdict(session)
+    values["grant"] = msgspec.json.encode(session.grant).decode()
+    return tuple(values[name] for name in _FIELDS.split(", "))
+
+
+_TABLE: Final = ResourceTable(
+    "portal_session", PortalSession, _COLUMNS, alias_column="customer", read=_read, values=_values
+)
+get, page, insert, delete = _TABLE.get, _TABLE.page, _TABLE.insert, _TABLE.delete
+
+
 class QueueOwner(msgspec.Struct, frozen=True):
     """A queue of a session, and the customer that it belongs to."""
 
@@ -110,21 +119,6 @@ async def find(tx: Transaction, token_hash: bytes) -> FoundPortalSession | None:
 async def by_code(tx: Transaction, code_hash: bytes) -> PortalSession | None:
     """Find the session that a code opens, in any organization, expired or not. Only authentication may use this."""
     return await read_one(tx, _read, _BY_CODE, code_hash)
-
-
-async def get(tx: Transaction, organization: int, public_id: str) -> PortalSession | None:
-    return await read_one(tx, _read, _BY_PUBLIC_ID, public_id, organization)
-
-
-async def page(tx: Transaction, organization: int, selection: Selection) -> Listing[PortalSession]:
-    table = Table("portal_session", _LIST, (organization,), alias_column="customer")
-    return await listed(tx, table, selection, _read)
-
-
-async def insert(tx: Transaction, session: PortalSession) -> None:
-    values = msgspec.structs.asdict(session)
-    values["grant"] = msgspec.json.encode(session.grant).decode()
-    await tx.execute(_INSERT, *[values[name] for name in _FIELDS.split(", ")])
 
 
 async def delete_oldest(tx: Transaction, organization: int, customer: str) -> None:
@@ -155,10 +149,6 @@ async def open_session(tx: Transaction, session: PortalSession, token_hash: byte
     expires_at = at + session.grant.lifetime_ms
     values = (token_hash, at, expires_at, session.organization, session.id, session.code_hash)
     return await tx.execute(_OPEN, *values) == 1
-
-
-async def delete(tx: Transaction, organization: int, session: int) -> bool:
-    return await tx.execute(_DELETE, organization, session) == 1
 
 
 async def delete_ended(tx: Transaction, before: int) -> int:

@@ -11,7 +11,8 @@ from discue.domain.model import Organization, Role, User
 from discue.domain.representation import shows
 from discue.store import organizations, users
 from discue.store.engine import Row, Transaction
-from discue.store.tables import placeholders, prefixed, read_one, row_reader
+from discue.store.resource_table import ResourceTable
+from discue.store.tables import prefixed, read_one
 
 IDLE_MS: Final = 12 * 3_600_000
 """A session ends after this time without a request of its user."""
@@ -84,7 +85,7 @@ def ends_at(now: int, expires_at: int) -> int:
 
 
 _COLUMNS: Final = (
-    "organization, id, public_id, user_id, role, state, method, provider, address, user_agent, created_at, "
+    "id, organization, public_id, user_id, role, state, method, provider, address, user_agent, created_at, "
     "last_seen_at, idle_at, expires_at, token_hash"
 )
 _COUNT: Final = len(_COLUMNS.split(", "))
@@ -96,12 +97,9 @@ _FIND: Final = f"""
     FROM session s JOIN organization o ON o.id = s.organization AND o.deleted_at IS NULL
     LEFT JOIN organization_user u ON u.organization = s.organization AND u.id = s.user_id
     WHERE s.token_hash = $1"""
-_INSERT: Final = f"INSERT INTO session ({_COLUMNS}) VALUES ({placeholders(1, _COUNT)})"
-_BY_PUBLIC_ID: Final = f"SELECT {_COLUMNS} FROM session WHERE public_id = $1 AND organization = $2"
 _OF_USER: Final = f"SELECT {_COLUMNS} FROM session WHERE organization = $1 AND user_id = $2 ORDER BY id DESC LIMIT $3"
 _SAW: Final = """
     UPDATE session SET last_seen_at = $1, idle_at = $2 WHERE organization = $3 AND id = $4 AND last_seen_at < $1"""
-_DELETE: Final = "DELETE FROM session WHERE organization = $1 AND id = $2"
 _DELETE_BY_TOKEN: Final = f"DELETE FROM session WHERE token_hash = $1 RETURNING {_COLUMNS}"
 _DELETE_OTHERS: Final = "DELETE FROM session WHERE organization = $1 AND user_id = $2 AND id <> $3"
 _DELETE_UNFINISHED: Final = """
@@ -116,7 +114,8 @@ _DELETE_ENDED: Final = """
     )"""
 _ROWS_A_STEP: Final = 500
 
-_read = row_reader(BrowserSession, _COLUMNS)
+_TABLE: Final = ResourceTable("session", BrowserSession, _COLUMNS)
+get, insert, delete = _TABLE.get, _TABLE.insert, _TABLE.delete
 
 
 class FoundSession(msgspec.Struct, frozen=True):
@@ -147,17 +146,9 @@ async def find(tx: Transaction, token_hash: bytes) -> FoundSession | None:
     return await read_one(tx, _found, _FIND, token_hash)
 
 
-async def get(tx: Transaction, organization: int, public_id: str) -> BrowserSession | None:
-    return await read_one(tx, _read, _BY_PUBLIC_ID, public_id, organization)
-
-
 async def of_user(tx: Transaction, organization: int, user: int, *, limit: int) -> list[BrowserSession]:
     """Read the sessions of a user, ended or not, the newest first."""
-    return [_read(row) for row in await tx.rows(_OF_USER, organization, user, limit)]
-
-
-async def insert(tx: Transaction, session: BrowserSession) -> None:
-    await tx.execute(_INSERT, *msgspec.structs.astuple(session))
+    return [_TABLE.read(row) for row in await tx.rows(_OF_USER, organization, user, limit)]
 
 
 async def saw(tx: Transaction, session: BrowserSession, at: int, idle_at: int) -> None:
@@ -165,13 +156,9 @@ async def saw(tx: Transaction, session: BrowserSession, at: int, idle_at: int) -
     await tx.execute(_SAW, at, idle_at, session.organization, session.id)
 
 
-async def delete(tx: Transaction, organization: int, session: int) -> bool:
-    return await tx.execute(_DELETE, organization, session) == 1
-
-
 async def delete_by_token(tx: Transaction, token_hash: bytes) -> BrowserSession | None:
     """Delete the session with a token, and return it; None if there is none."""
-    return await read_one(tx, _read, _DELETE_BY_TOKEN, token_hash)
+    return await read_one(tx, _TABLE.read, _DELETE_BY_TOKEN, token_hash)
 
 
 async def delete_of_user(tx: Transaction, organization: int, user: int, *, but: int = 0) -> int:
@@ -197,7 +184,7 @@ def _found(row: Row) -> FoundSession:
     organization, user = rest[:_ORGANIZATION_COUNT], rest[_ORGANIZATION_COUNT:]
     # Without a user, the outer join has no values.
     return FoundSession(
-        _read(session), organizations.read_row(organization), None if user[0] is None else users.read_row(user)
+        _TABLE.read(session), organizations.read_row(organization), None if user[0] is None else users.read_row(user)
     )
 
 
