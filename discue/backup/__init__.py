@@ -1,1 +1,1 @@
-"""Backups of SQLite installations: made while servers run, verified, restored."""
+"""Backups of SQLite installations: made while servers run, verified, restored. Copies into another database."""

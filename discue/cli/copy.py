@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from discue.backup import copying
+from discue.backup.copying import Side, compare
 from discue.cli.command import Invocation, Progress, operator_command, resumable
 from discue.cli.declarations import Command, option
 from discue.cli.output import say
@@ -17,8 +19,6 @@ from discue.crypto import keyring
 from discue.domain.errors import DiscueError, StoreUnusable
 from discue.server.installation import inspect_database, open_engine
 from discue.server.process import alone_on
-from discue.store import copying
-from discue.store.copying import Side, compare
 from discue.store.migrations import newest
 from discue.store.store import Store
 from discue.store.tables import TABLES

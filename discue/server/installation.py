@@ -17,7 +17,7 @@ from discue.domain.egress import EgressPolicy
 from discue.domain.ids import COMMAND_SLOTS, PublicIds, RandomBytes, RandomText, RowIds
 from discue.observability.logs import Log
 from discue.sending.dialer import Resolve
-from discue.store import copying
+from discue.store import tables
 from discue.store.engine import Engine
 from discue.store.migrations import DatabaseInspection, newest
 from discue.store.sqlite import schema
@@ -60,7 +60,7 @@ async def open_installation(
     """Open the database and apply pending migrations. Raises StoreUnusable with the reason and the remedy."""
     machine = machine or Machine()
     async with open_engine(settings, log, machine) as engine:
-        await engine.read(lambda tx: copying.require_finished(tx, settings.database_shown))
+        await engine.read(lambda tx: tables.require_copied(tx, settings.database_shown))
         database_clock = DatabaseClock(clock)
         if settings.database_path is None:
             # Workers compare times that others have stored with their own clocks, so all of these follow the database's

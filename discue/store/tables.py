@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from discue.domain.errors import StoreUnusable
 from discue.store.engine import Row, Transaction, Value
 
 T = TypeVar("T")
@@ -288,3 +289,17 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
     # Row values compare by the whole key: the statement continues after the last row, by the primary key.
     where, limit = ("", 1) if is_first else (f"WHERE ({key}) > ({parameters}) ", len(table.key) + 1)
     return f"SELECT {', '.join(columns)} FROM {table.name} {where}ORDER BY {key} LIMIT ${limit}"
+
+
+async def meta(tx: Transaction, key: str) -> str:
+    """Read a text that the database keeps about itself; "" if there is none."""
+    row = await tx.row("SELECT value FROM meta WHERE key = $1", key)
+    return row[0] if row else ""
+
+
+async def require_copied(tx: Transaction, name: str) -> None:
+    """Raise StoreUnusable if the database is the target of an unfinished copy."""
+    if await meta(tx, "copy"):
+        raise StoreUnusable(
+            f"A copy into {name} is not finished. Run the same `discue copy` again, or name another database."
+        )

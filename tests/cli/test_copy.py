@@ -31,7 +31,7 @@ T = TypeVar("T")
 _PACED = """
 import sys
 from discue.cli.main import main
-from discue.store import copying
+from discue.backup import copying
 
 fill = copying.fill
 

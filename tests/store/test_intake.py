@@ -6,14 +6,15 @@ from functools import partial
 import msgspec
 import pytest
 
+from discue.backup import copying
+from discue.backup.copying import Side
 from discue.dispatch.jobs.intake import Intake
 from discue.domain.errors import StoreUnusable
 from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.messages import decode_options, hash_key
 from discue.domain.model import EventType
 from discue.observability.logs import Log
-from discue.store import copying, event_types, intake, organizations, queues, tallies
-from discue.store.copying import Side
+from discue.store import event_types, intake, organizations, queues, tallies
 from discue.store.engine import Notification
 from discue.store.intake import IntakeStep, MovedByAnother
 from tests.store.intake_application import OURS, Application, publish

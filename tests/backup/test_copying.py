@@ -10,10 +10,11 @@ from typing import Final
 
 import pytest
 
+from discue.backup import copying
+from discue.backup.copying import Copy, Side, compare
 from discue.domain.errors import StoreUnusable
 from discue.domain.message_data import TEXT
-from discue.store import copying, encryption, tables
-from discue.store.copying import Copy, Side, compare
+from discue.store import encryption, tables
 from discue.store.encryption import Encryption
 from discue.store.engine import PULL_OWNER, Append, NewEntry, Row, Transaction, Value
 from discue.store.store import Store
@@ -192,10 +193,10 @@ async def test_the_target_keeps_its_own_epoch_and_is_not_marked_when_it_is_finis
     before = await meta(target)
     copy = await copied(source, target)
     with pytest.raises(StoreUnusable, match="not finished"):
-        await target.store.read(lambda tx: copying.require_finished(tx, "target"))
+        await target.store.read(lambda tx: tables.require_copied(tx, "target"))
     await copying.finish(copy)
 
-    await target.store.read(lambda tx: copying.require_finished(tx, "target"))
+    await target.store.read(lambda tx: tables.require_copied(tx, "target"))
     assert await meta(target) == {**before, "encryption": (await meta(source))["encryption"]}
     assert before["epoch"] != (await meta(source))["epoch"]
 

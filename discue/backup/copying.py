@@ -19,7 +19,6 @@ from discue.store.store import Store
 ROWS_A_STEP: Final = 512
 BYTES_A_STEP: Final = 4_194_304
 
-_META: Final = "SELECT value FROM meta WHERE key = $1"
 _MARK: Final = """
     INSERT INTO meta (key, value) VALUES ('copy', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 _KEEP_MARK: Final = "UPDATE meta SET value = value WHERE key = 'copy' AND value = $1"
@@ -56,14 +55,6 @@ class Copy(NamedTuple):
     """Milliseconds since the epoch."""
     starts_again: bool
     """Whether the target has rows of a copy that was interrupted."""
-
-
-async def require_finished(tx: Transaction, name: str) -> None:
-    """Raise StoreUnusable if the database is the target of an unfinished copy."""
-    if await _meta(tx, "copy"):
-        raise StoreUnusable(
-            f"A copy into {name} is not finished. Run the same `discue copy` again, or name another database."
-        )
 
 
 async def begin(source: Side, target: Side, now: int, copy_id: str) -> Copy:
@@ -119,23 +110,23 @@ def as_copied(table: tables.TableSpec, columns: Sequence[str], rows: list[Row], 
 
 async def _inspect(tx: Transaction, source: Side) -> tuple[str, str, tuple[Row, ...]]:
     """Return the epoch, the schema version and the state of the source."""
-    await require_finished(tx, source.name)
+    await tables.require_copied(tx, source.name)
     await _require_unserved(tx, source)
-    return await _meta(tx, "epoch"), await _meta(tx, "schema_version"), await _state(tx)
+    return await tables.meta(tx, "epoch"), await tables.meta(tx, "schema_version"), await _state(tx)
 
 
 async def _begin(tx: Transaction, target: Side, copy_id: str, *, source_epoch: str, source_version: str) -> bool:
     """Mark the target. Returns whether it was marked before."""
     await _require_unserved(tx, target)
-    if await _meta(tx, "epoch") == source_epoch:
+    if await tables.meta(tx, "epoch") == source_epoch:
         raise StoreUnusable(f"{target.name} is the source itself, or a copy of its file. Name another database.")
-    schema_version = await _meta(tx, "schema_version")
+    schema_version = await tables.meta(tx, "schema_version")
     if schema_version != source_version:
         raise StoreUnusable(
             f"{target.name} has schema version {schema_version}, and the other database {source_version}. "
             "Run `discue migrate` on the older one."
         )
-    was_marked = bool(await _meta(tx, "copy"))
+    was_marked = bool(await tables.meta(tx, "copy"))
     if not was_marked and not await _is_empty(tx):
         raise StoreUnusable(f"{target.name} is not empty. Name an empty database.")
     await tx.execute(_MARK, copy_id)
@@ -238,11 +229,6 @@ async def _state(tx: Transaction) -> tuple[Row, ...]:
 
 async def _figures(tx: Transaction, sql: str) -> Row:
     return tuple(await tx.row(sql) or ())
-
-
-async def _meta(tx: Transaction, key: str) -> str:
-    row = await tx.row(_META, key)
-    return row[0] if row else ""
 
 
 def _with(row: Row, changes: dict[int, Value]) -> Row:
