@@ -88,8 +88,9 @@ _read_options = msgspec.json.Decoder(HmacOptions).decode
 
 
 def _values(source: WebhookSource) -> Row:
-    options = None if source.hmac is None else msgspec.json.encode(source.hmac).decode()
-    return (*_plain_values(source), options)
+    if source.hmac is None:
+        return (*_plain_values(source), None)
+    return (*_plain_values(source), msgspec.json.encode(source.hmac).decode())
 
 
 _PLAIN: Final = "id, organization, public_id, alias, provider, queue, created_at, updated_at, secrets"

@@ -292,7 +292,7 @@ def select(table: TableSpec, columns: Sequence[str], *, is_first: bool) -> str:
 
 
 async def meta(tx: Transaction, key: str) -> str:
-    """Read a text that the database keeps about itself; "" if there is none."""
+    """Return the value of a key in the table `meta`; "" if the key is missing."""
     row = await tx.row("SELECT value FROM meta WHERE key = $1", key)
     return row[0] if row else ""
 

@@ -183,9 +183,8 @@ def _found(row: Row) -> FoundSession:
     session, rest = row[:_COUNT], row[_COUNT:]
     organization, user = rest[:_ORGANIZATION_COUNT], rest[_ORGANIZATION_COUNT:]
     # Without a user, the outer join has no values.
-    return FoundSession(
-        _TABLE.read(session), organizations.read_row(organization), None if user[0] is None else users.read_row(user)
-    )
+    found = None if user[0] is None else users.read_row(user)
+    return FoundSession(_TABLE.read(session), organizations.read_row(organization), found)
 
 
 _INSERT_CODE: Final = """
