@@ -64,6 +64,11 @@ _FIRST_SECONDS = 0.4
 
 _CONNECTIONS = 10
 _STREAMS = 100
+# The connections are held until there are so many publishes. The 1,000 requests come in one burst, which delays a few
+# publishes by as long as the requests take. On a busy machine, 330 publishes fit into the other attacks' time: one in a
+# hundred of them would be one of the burst.
+_HELD_PUBLISHES = 900
+_HELD_SECONDS = 30.0
 _HEALTHY_SECONDS = 1.0
 
 
@@ -260,17 +265,16 @@ def test_huge_messages_over_http_2_without_a_window_leave_the_service_healthy(at
     store = attacked.store
     path = f"/queues/{store.huge}/messages/{store.huge_messages[0]}"
     requests = greeting(0) + gets(path, range(_STREAMS), [("x-api-key", store.key)])
-    checks: list[float] = []
-
-    def attack() -> None:
-        with ExitStack() as connections:
-            for _ in range(_CONNECTIONS):
-                connections.enter_context(closing(attacked.attacker.connected())).sendall(requests)
-            # Each on a new connection, as load balancers do.
-            checks.extend(timed(partial(_check_health, attacked.server)) for _ in paced(10, _ATTACK_SECONDS))
-
-    harm = _harm(attacked, attack)
-    print(f"slowest health check: {max(checks):.4f} s")
+    before = quiet(attacked.neighbour, _QUIET)
+    attacked.steps.forget()
+    with publishing(attacked.neighbour) as during, ExitStack() as connections:
+        for _ in range(_CONNECTIONS):
+            connections.enter_context(closing(attacked.attacker.connected())).sendall(requests)
+        # Each on a new connection, as load balancers do.
+        checks = [timed(partial(_check_health, attacked.server)) for _ in paced(10, _ATTACK_SECONDS)]
+        during.wait(_HELD_PUBLISHES, _HELD_SECONDS)
+    harm = [*beyond_limits(before, during), *_long_steps(attacked, _TENANTS_SECONDS)]
+    print(f"{len(during.seconds)} publishes, slowest health check: {max(checks):.4f} s")
     if max(checks) > _HEALTHY_SECONDS:
         harm.append(f"a health check took {max(checks):.4f} s")
     assert not harm
