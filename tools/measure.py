@@ -10,7 +10,6 @@ import importlib
 import re
 import statistics
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -49,13 +48,13 @@ _TARGETS: Final = {
 
 def measure() -> dict[str, float]:
     """Return the figures of the working tree."""
-    sources = {path: path.read_text() for path in _modules(_PROGRAM)}
+    sources = {path: path.read_text() for path in _PROGRAM.rglob("*.py")}
     lines = {path: source.count("\n") for path, source in sources.items()}
     return {
         "lines": sum(lines.values()),
         "core": sum(count for path, count in lines.items() if path.relative_to(_PROGRAM).parts[0] not in _EDGE),
         "modules": len(sources),
-        "tools": sum(path.read_text().count("\n") for path in _modules(_ROOT / "tools")),
+        "tools": sum(path.read_text().count("\n") for path in (_ROOT / "tools").rglob("*.py")),
         "cycle": _largest_cycle(),
         **_files_entered(),
         "limits": _limits(),
@@ -64,10 +63,6 @@ def measure() -> dict[str, float]:
         ),
         "functions": round(statistics.mean(map(_functions, sources.values())), 2),
     }
-
-
-def _modules(folder: Path) -> Iterable[Path]:
-    return sorted(folder.rglob("*.py"))
 
 
 def _functions(source: str) -> int:
