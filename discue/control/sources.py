@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from discue.control import encryption
 from discue.control.context import ControlContext, Record, changed_settings, chosen, one_of, reading, require_found
+from discue.control.topics import destination
 from discue.domain.aliases import NameFields, changed_alias, new_alias
 from discue.domain.errors import invalid, missing_field
 from discue.domain.headers import NAME_PATTERN
@@ -24,8 +25,7 @@ from discue.domain.providers import (
 )
 from discue.domain.representation import shows
 from discue.domain.scopes import Access, Principal
-from discue.domain.system_events import publishing_refused
-from discue.store import queues, sources
+from discue.store import sources
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
 
@@ -141,7 +141,8 @@ async def _changed(
     """Return a source with the fields of a request. Raises Unprocessable."""
     queue, queue_public_id = stored.queue, stored.queue_public_id
     if fields.queue not in (None, queue_public_id):
-        queue, queue_public_id = await _queue(tx, principal, str(fields.queue))
+        found = await destination(tx, principal, str(fields.queue))
+        queue, queue_public_id = found.id, found.public_id
     provider = one_of(PROVIDERS, chosen(stored.provider, fields.provider, ""), "/provider")
     hmac = _hmac_options(stored.hmac, fields) if provider == "hmac" else None
     if provider != "hmac":
@@ -164,17 +165,6 @@ async def _changed(
         _check_secrets(changed, secrets)
         sealed = await encryption.sealed_content(tx, control, row, msgspec.json.encode(secrets))
     return msgspec.structs.replace(changed, secrets=sealed)
-
-
-async def _queue(tx: Transaction, principal: Principal, named: str) -> tuple[int, str]:
-    queue = await queues.get_named(tx, principal.organization, named)
-    # Raised whether the queue exists or not, so that a limited key learns nothing about it.
-    principal.require("channels", "write", named if queue is None else queue.public_id)
-    if queue is None:
-        raise invalid("/queue_id", "is not the id or alias of a queue of this organization", code="unknown_reference")
-    if queue.is_system:
-        raise publishing_refused()
-    return queue.id, queue.public_id
 
 
 def _check_secrets(source: WebhookSource, secrets: Sequence[str]) -> None:

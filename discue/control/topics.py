@@ -136,14 +136,7 @@ async def create_channel(
 
     async def work(tx: Transaction, record: Record) -> Channel:
         topic = require_found(await topics.get(tx, principal.organization, topic_public_id))
-        queue = await queues.get_named(tx, principal.organization, named)
-        # Raised whether the queue exists or not, so that a limited key learns nothing about it.
-        principal.require("channels", "write", named if queue is None else queue.public_id)
-        if queue is None:
-            rule = "is not the id or alias of a queue of this organization"
-            raise invalid("/queue_id", rule, code="unknown_reference")
-        if queue.is_system:
-            raise publishing_refused()
+        queue = await destination(tx, principal, named)
         channel = msgspec.structs.replace(
             fresh, topic=topic.id, topic_public_id=topic.public_id, queue=queue.id, queue_public_id=queue.public_id
         )
@@ -154,6 +147,21 @@ async def create_channel(
         return channel
 
     return await control.write_as(principal, work)
+
+
+async def destination(tx: Transaction, principal: Principal, named: str) -> Queue:
+    """Return the queue with an id or alias, which a channel or a source will publish to.
+
+    Raises Forbidden and Unprocessable.
+    """
+    queue = await queues.get_named(tx, principal.organization, named)
+    # Raised whether the queue exists or not, so that a limited key learns nothing about it.
+    principal.require("channels", "write", named if queue is None else queue.public_id)
+    if queue is None:
+        raise invalid("/queue_id", "is not the id or alias of a queue of this organization", code="unknown_reference")
+    if queue.is_system:
+        raise publishing_refused()
+    return queue
 
 
 async def get_channel(control: ControlContext, principal: Principal, topic_public_id: str, public_id: str) -> Channel:
