@@ -1,6 +1,7 @@
 """Redeliveries: previews, and batches of deliveries to make due again. Their rows are like those of replays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Final, Generic, TypeVar
 
@@ -8,7 +9,7 @@ import msgspec
 
 from discue.domain.causes import plain_reason
 from discue.domain.model import Erasure, JobListener, MissedSelection, Redelivery, Replay
-from discue.domain.window import Interval, to_intervals, total_length
+from discue.domain.window import Interval, subtract, to_intervals, total_length
 from discue.store import delivery_rows
 from discue.store.delivery_rows import KeyRow
 from discue.store.engine import CursorKey, MissedRange, Row, Transaction, Value
@@ -239,6 +240,14 @@ class RangeCut(msgspec.Struct, frozen=True):
     there: tuple[int, ...]
     """The messages in the part that exist."""
 
+    def without(self, seqs: Container[int]) -> "RangeCut":
+        """Return the cut without some messages that exist."""
+        left = [seq for seq in self.there if seq in seqs]
+        inside = [[seq for seq in left if first <= seq <= last] for first, last in self.taken]
+        parts = [subtract(part, to_intervals(some)) for part, some in zip(self.taken, inside, strict=True)]
+        there = tuple(seq for seq in self.there if seq not in seqs)
+        return RangeCut(self.whole, tuple(chain.from_iterable(parts)), there)
+
 
 class RedeliveryBatch(msgspec.Struct, frozen=True):
     """Some deliveries of a redelivery, which proceeds to `position` with them."""
@@ -256,13 +265,15 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
     """The rows that block keys."""
     acknowledged: tuple[int, ...] = ()
     """Seqs of acknowledged messages: they have no row, and exist."""
-    waits_for: int = 0
-    """The seq of the redelivered message that must be settled before the next one of its key is due; 0: none."""
+    deleted: tuple[int, ...] = ()
+    """Seqs of acknowledged messages that were deleted. They stay counted as acknowledged."""
+    waits_for: frozenset[int] = frozenset()
+    """The seqs of redelivered messages that must be settled before the next ones of their keys are due."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether this step has nothing to do until the message that it waits for is settled."""
-        return self.waits_for > 0 and not (self.redelivered or self.gone)
+        """Whether this step has nothing to do until a message that it waits for is settled."""
+        return bool(self.waits_for) and not (self.redelivered or self.gone)
 
     @property
     def seqs(self) -> list[int]:
@@ -275,6 +286,11 @@ class RedeliveryBatch(msgspec.Struct, frozen=True):
 
     @property
     def gone(self) -> int:
+        return self.gone_missed + len(self.deleted)
+
+    @property
+    def gone_missed(self) -> int:
+        """The number of missed messages that were deleted."""
         return len(self.lost) + sum(total_length(cut.taken) - len(cut.there) for cut in self.cuts)
 
 
@@ -293,7 +309,7 @@ async def next_batch(
     reading = _Reading(tx, opened[0], queue)
     is_trial = opened[0].tried < (opened[0].trial or 0)
     rows = 1 if is_trial else min(rows, opened[0].pace or rows)
-    step = await reading.step(rows, opened[0].until_seq)
+    step = await reading.step(STEP_ROWS if ordered else rows, opened[0].until_seq)
     if ordered:
         step = await reading.in_key_order(step, rows)
     if is_trial and step.seqs:
@@ -318,15 +334,35 @@ class _Reading:
         return await (self._of_span(rows, until) if seqs is None else self._of_messages(seqs, rows, until))
 
     async def in_key_order(self, step: RedeliveryBatch, rows: int) -> RedeliveryBatch:
-        """Return the part of the batch before the first message whose key has another unsettled message."""
+        """Return the part of the batch with at most this many messages, each the only unsettled one of its key.
+
+        The position stays before the first message that is left out, and later batches read on from there: what was
+        taken is not missed any more, or was missed later than the selection. Acknowledged messages could be taken
+        again: none follows the one that is left out.
+        """
         holders: dict[int, int] = {row[0]: row[1] for row in await self._tx.rows(_OUTSTANDING, *self._key)}
         rows_of_keys = await rows_among(self._tx, _KEYS_AT, self._log, step.seqs)
-        for seq, key in sorted((row[0], row[1]) for row in rows_of_keys if row[1] is not None):
-            holder = holders.setdefault(key, seq)
-            if holder != seq:
-                part = await self.step(rows, seq - 1)
-                return msgspec.structs.replace(part, position=seq - 1, ends=False, waits_for=holder)
-        return step
+        keys: dict[int, int] = {row[0]: row[1] for row in rows_of_keys if row[1] is not None}
+        left, waits_for, chosen = list[int](), set[int](), self._redelivery.chosen
+        is_cut = bool(chosen.acknowledged) or chosen.before_version is None
+        for place, seq in enumerate(step.seqs):
+            holder = holders.setdefault(keys[seq], seq) if seq in keys else seq
+            if holder != seq or place - len(left) >= rows or (left and is_cut):
+                left.append(seq)
+                waits_for.add(holder)
+        if not left:
+            return step
+        left_out = frozenset(left)
+        return msgspec.structs.replace(
+            step,
+            apart=tuple(seq for seq in step.apart if seq not in left_out),
+            acknowledged=tuple(seq for seq in step.acknowledged if seq not in left_out),
+            deleted=tuple(seq for seq in step.deleted if seq < left[0]),
+            cuts=tuple(cut.without(left_out) for cut in step.cuts),
+            position=left[0] - 1,
+            ends=False,
+            waits_for=frozenset(waits_for),
+        )
 
     async def _of_messages(self, seqs: Sequence[int], rows: int, until: int) -> RedeliveryBatch:
         waiting = [seq for seq in seqs if self._redelivery.position < seq <= until]
@@ -338,13 +374,12 @@ class _Reading:
         apart, acknowledged = {row[0] for row in found}, set(self._redelivery.chosen.acknowledged)
         cuts = await self._cuts_of([seq for seq in asked if seq not in apart and seq not in acknowledged])
         step = self._step(sorted(found), cuts, asked[-1], ends=len(asked) == len(waiting))
-        again = await self._again([seq for seq in asked if seq in acknowledged])
-        return msgspec.structs.replace(step, acknowledged=again)
-
-    async def _again(self, seqs: Sequence[int]) -> tuple[int, ...]:
-        """Return the acknowledged messages that exist and that no other redelivery has made due meanwhile."""
-        there = {row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, seqs)}
-        return tuple(sorted(there - {row[0] for row in await rows_at(self._tx, _WITH_ROW, (*self._key, 0), seqs)}))
+        again = [seq for seq in asked if seq in acknowledged]
+        there = {row[0] for row in await rows_among(self._tx, _LOG_AT, self._log, again)}
+        # Another redelivery may have made some due meanwhile.
+        due = {row[0] for row in await rows_at(self._tx, _WITH_ROW, (*self._key, 0), again)}
+        deleted = tuple(seq for seq in again if seq not in there and seq not in due)
+        return msgspec.structs.replace(step, acknowledged=tuple(sorted(there - due)), deleted=deleted)
 
     async def _of_span(self, rows: int, until: int) -> RedeliveryBatch:
         span = (self._redelivery.position, until)

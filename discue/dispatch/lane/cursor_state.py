@@ -299,7 +299,7 @@ class CursorState:
             self._put_row(DeliveryRow(seq, "retry", 0, now, "", redelivered_at=now))
         self.retrying += batch.redelivered
         self.acknowledged -= len(batch.acknowledged)
-        self.missed -= batch.redelivered - len(batch.acknowledged) + batch.gone
+        self.missed -= batch.redelivered - len(batch.acknowledged) + batch.gone_missed
         ended_at = now if batch.ends else None
         redelivery, trying = batch.redelivery, batch.seqs
         trying_seq = trying[0] if trying and redelivery.tried < (redelivery.trial or 0) else 0

@@ -127,8 +127,8 @@ class RedeliveryRunner(StoreCheck):
         """Whether a redelivery may be open."""
         self._is_storing = False
         """Whether a step waits for the flush that stores it."""
-        self._waits_for = 0
-        """The seq of the message that must be settled before the next step; 0: none."""
+        self._waits_for = frozenset[int]()
+        """The seqs of messages one of which must be settled before the next step."""
 
     def begin(self) -> None:
         """Take steps until no redelivery is open."""
@@ -146,8 +146,10 @@ class RedeliveryRunner(StoreCheck):
     def on_flushed(self, settle: Settle) -> None:
         if settle.redelivery is not None:
             self._is_storing = False
-        if self._waits_for and self._waits_for in (*settle.resolved, *(row.seq for row in settle.delivery_rows)):
-            self._waits_for = self.due_at = 0
+        if self._waits_for:
+            missed = (row.seq for row in settle.delivery_rows if row.state == "missed")
+            if not self._waits_for.isdisjoint((*settle.resolved, *missed)):
+                self._waits_for, self.due_at = frozenset(), 0
         self.advance()
 
     @property
@@ -173,9 +175,9 @@ class RedeliveryRunner(StoreCheck):
             # A key of the batch was freed since it was read: its message was deleted.
             self.request_at(now + round(STORE_RETRY_SECONDS * 1_000))
             return
-        self._waits_for = batch.waits_for
         if batch.is_empty:
-            # The flush that settles the message usually comes before this time.
+            # The flush that settles one of the messages usually comes before this time.
+            self._waits_for = batch.waits_for
             self.request_at(now + _WAITS_FOR_KEY_MS)
             return
         self._is_storing = True

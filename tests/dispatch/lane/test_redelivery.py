@@ -7,6 +7,7 @@ import pytest
 
 from discue.dispatch.lane.context import Tuning
 from discue.domain.model import DeliveryOptions, Listener, MissedSelection, Queue, Redelivery
+from discue.store import erasures
 from discue.store.redeliveries import REDELIVERY_TABLE, STEP_ROWS
 from tests.dispatch.stage import DAY_MS, LIMITS, Stage, badly, well
 from tests.support.everywhere import seeds
@@ -138,7 +139,8 @@ async def test_redelivery_leaves_out_an_acknowledged_message_that_was_deleted(st
     assert stage.courier.ids() == ids[1:]
     await _deliver_all(stage)
     await stage.assert_counts(listener, acknowledged=2, missed=0, retrying=0)
-    assert (await _stored(stage, asked)).redelivered == 1
+    done = await _stored(stage, asked)
+    assert (done.redelivered, done.gone) == (1, 1)
 
 
 async def test_some_messages_of_a_range_split_it(stage: Stage) -> None:
@@ -177,6 +179,31 @@ async def test_redelivery_counts_deleted_messages_as_gone(stage: Stage) -> None:
     assert sorted(await _deliver_all(stage)) == sorted([apart[0], together[1]])
     done = await _stored(stage, asked)
     assert (done.state, done.redelivered, done.gone) == ("done", 2, 3)
+    assert (await stage.counts(listener)).missed == 0
+    assert await stage.delivery_rows(listener) == []
+
+
+async def test_redelivery_counts_messages_that_are_erased_meanwhile_as_gone(stage: Stage) -> None:
+    queue, listener = await stage.running()
+    await stage.publish_keyed(queue, *"abaab")
+    await stage.end_all(badly(no_retry=True))
+    stage.courier.sent.clear()
+    asked = await redeliver(stage, listener, pace=1)
+    log = (queue.organization, queue.id)
+    job = await stage.store.write_exclusively(
+        lambda tx: erasures.begin(tx, log, stage.row_ids.next(), key="a", now=stage.clock.now())
+    )
+    while not await stage.store.write(lambda tx: erasures.step(tx, job, stage.clock.now())):
+        pass
+    await stage.follow("message", *log)
+    delivered = []
+    for _ in range(5):
+        delivered += await _deliver_all(stage)
+        await stage.advance(1_000)
+    # The first message was in flight when it was erased.
+    assert len(delivered) == 3
+    done = await _stored(stage, asked)
+    assert (done.state, done.redelivered, done.gone) == ("done", 3, 2)
     assert (await stage.counts(listener)).missed == 0
     assert await stage.delivery_rows(listener) == []
 
@@ -266,6 +293,41 @@ async def test_crashes_and_takeovers_lose_nothing_and_count_everything_once(stag
     await stage.assert_counts(listener, acknowledged=1_000, missed=0, retrying=0)
     assert await stage.delivery_rows(listener) == []
     assert await _ranges(stage) == []
+
+
+@pytest.mark.parametrize("seed", seeds(6))
+async def test_each_key_goes_on_in_order_whatever_the_others_do(stage: Stage, seed: int) -> None:
+    chance = Random(seed)  # noqa: S311 - repeatable
+    queue, listener = await stage.running(ordered=True)
+    keys = [chance.choice("abcdef") for _ in range(80)]
+    ids = await stage.publish_keyed(queue, *keys)
+    while stage.courier.in_flight:
+        await stage.end_all(badly(no_retry=True))
+    await stage.start()
+    [[version]] = await stage.rows("SELECT version FROM cursor")
+    asked = await redeliver(stage, listener, MissedSelection(before_version=version), pace=chance.choice([None, 5]))
+    first: dict[str, None] = {}
+    deleted: set[str] = set()
+    while (done := await _stored(stage, asked)).state != "done" or stage.courier.in_flight:
+        if chance.random() < 0.1:
+            await stage.start()
+        if chance.random() < 0.2:
+            unsent = [each for each in ids if each not in first and each not in deleted]
+            for gone in chance.sample(unsent, min(1, len(unsent))):
+                await stage.delete_message(queue, gone)
+                deleted.add(gone)
+        first |= dict.fromkeys(stage.courier.ids())
+        some = [sent for sent in stage.courier.in_flight if chance.random() < 0.7]
+        for sent in some:
+            await stage.end([sent], chance.choice([well(), badly(), badly(no_retry=True)]))
+        first |= dict.fromkeys(stage.courier.ids())
+        await stage.advance(chance.choice([0, 0, 1_000, 10_000]))
+    assert set(first) | deleted == set(ids)
+    for key in set(keys):
+        of_key = [each for each, its_key in zip(ids, keys, strict=True) if its_key == key]
+        assert [each for each in first if each in of_key] == [each for each in of_key if each in first]
+    assert done.redelivered + done.gone == 80
+    assert done.gone <= len(deleted)
 
 
 async def test_messages_deleted_by_retention_are_not_redelivered(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from discue.domain.attempts import Outcome
 from discue.domain.model import Listener, MissedSelection, Queue, Redelivery
 from discue.store.redeliveries import REDELIVERY_TABLE
 from tests.dispatch.lane.test_redelivery import redeliver
-from tests.dispatch.stage import Stage, badly, well
+from tests.dispatch.stage import DAY_MS, Stage, badly, well
 
 
 async def _missed(stage: Stage, count: int) -> tuple[Queue, Listener, list[str]]:
@@ -129,3 +129,39 @@ async def test_redelivery_sends_the_messages_of_a_key_in_order(stage: Stage) -> 
     await stage.advance(10_000)
     await _end(stage, well())
     assert sorted(each.message_id for each in stage.courier.in_flight) == ids[2:]
+
+
+@pytest.mark.parametrize("as_range", [False, True])
+async def test_key_that_is_retried_holds_up_no_other_key(stage: Stage, *, as_range: bool) -> None:
+    queue, listener = await stage.running(ordered=True)
+    if as_range:
+        await stage.configure(listener, status="disabled")
+    ids = await stage.publish_keyed(queue, *"abacbabc")
+    if as_range:
+        await stage.advance(31 * DAY_MS)
+        await stage.miss_too_old()
+        await stage.configure(listener, status="enabled")
+    while stage.courier.in_flight:
+        await _end(stage, badly(no_retry=True))
+    await stage.delete_message(queue, ids[6])
+    stage.courier.sent.clear()
+    [[version]] = await stage.rows("SELECT version FROM cursor")
+    asked = await redeliver(stage, listener, MissedSelection(before_version=version))
+    # Key a is retried, b is acknowledged, and c is missed again, which belongs to no redelivery.
+    assert sorted(stage.courier.ids()) == sorted(ids[place] for place in (0, 1, 3))
+    await stage.end([each for each in stage.courier.in_flight if each.message_id == ids[0]], badly())
+    while stage.courier.in_flight:
+        keyed = {each: ids.index(each.message_id) for each in stage.courier.in_flight}
+        await stage.end([each for each, place in keyed.items() if place in (1, 4)], well())
+        await stage.end([each for each, place in keyed.items() if place in (3, 7)], badly(no_retry=True))
+    sent = [ids.index(each.message_id) for each in stage.courier.sent]
+    assert [place for place in sent if place in (1, 4)] == [1, 4]
+    assert [place for place in sent if place in (3, 7)] == [3, 7]
+    assert len(sent) == 5
+    running = await _stored(stage, asked)
+    assert (running.state, running.redelivered, running.gone) == ("running", 5, 1)
+    await stage.advance(10_000)
+    while stage.courier.in_flight:
+        await _end(stage, well())
+    done = await _stored(stage, asked)
+    assert (done.state, done.redelivered, done.gone, done.position) == ("done", 7, 1, 8)
