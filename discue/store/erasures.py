@@ -37,12 +37,15 @@ _DELETE_ATTEMPTS: Final = """
     DELETE FROM attempt WHERE organization = $1 AND queue = $2 AND seq IN ({})
     RETURNING id, listener, seq, error, status"""
 _DELETE_DETAILS: Final = "DELETE FROM attempt_detail WHERE organization = $1 AND id IN ({}) RETURNING id"
-# A row with a hash holds its key until the lane finds that the message was deleted. The condition is one expression, so
-# that no planner uses the index of all missed deliveries.
+# A row with a hash holds its key until the lane finds that the message was deleted. An open redelivery counts the other
+# rows as gone. The condition is one expression, so that no planner uses the index of all missed deliveries.
 _DELETE_MISSED: Final = """
     DELETE FROM delivery
     WHERE organization = $1 AND queue = $2 AND seq IN ({})
-        AND CASE WHEN key_hash IS NULL THEN state END = 'missed' RETURNING seq"""
+        AND CASE WHEN key_hash IS NULL THEN state END = 'missed' AND NOT EXISTS (
+            SELECT 1 FROM redelivery r WHERE r.organization = delivery.organization
+                AND r.listener = delivery.listener AND r.ended_at IS NULL
+        ) RETURNING seq"""
 # Groups and stopped redeliveries show one response, to any message with the cause. Attempts are matched by status.
 _BLANK_CAUSE: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND cause = $3"
 _BLANK_STATUS: Final = "UPDATE missed_cause SET text = '' WHERE organization = $1 AND listener = $2 AND status = $3"
