@@ -220,14 +220,18 @@ class ControlPlaneCache:
         self._used: dict[tuple[int, int], int] = {}
         self._followers: list[Follower] = []
         self._catching_up = asyncio.Lock()
-        self._version = 0
+        self._catch_ups_begun = 0
+        self._caught_up_by = 0
+        """The number of the last catch-up that has ended."""
+        self.version = 0
+        """The version of the change feed that the cache has followed."""
         self._epoch = ""
         self.locks = LockoutTable(LOCKS)
 
     async def open(self) -> None:
         """Drop what is cached, load the lockouts, and follow the feed from its current version."""
         now = self._clock.now()
-        self._epoch, self._version, locks = await self._store.read(lambda tx: _present(tx, now))
+        self._epoch, self.version, locks = await self._store.read(lambda tx: _present(tx, now))
         for cache in self._caches:
             cache.clear()
         self.locks.until.clear()
@@ -270,7 +274,7 @@ class ControlPlaneCache:
                 schema = queue.schema
                 checker = await self._compiled(organization, schema, queue.schema_language)
             record = self._queue_record(queue, owner, checker)
-            if version >= self._version:
+            if version >= self.version:
                 kept = self._queues if record.checker is None else self._checked_queues
                 kept.put((organization, public_id), record, (record.id, organization))
                 return record
@@ -289,7 +293,7 @@ class ControlPlaneCache:
                 # Compiling the filters of 50 channels takes up to 1 s.
                 is_long = any(channel.filter for channel in found)
                 ways = await self._in_turn(organization, partial(_ways, found)) if is_long else _ways(found)
-            if version >= self._version:
+            if version >= self.version:
                 quotas = quotas_of(owner.settings, self._quotas)
                 known = TopicRecord(
                     topic.organization,
@@ -317,7 +321,7 @@ class ControlPlaneCache:
             if found.json_schema != schema:
                 schema = found.json_schema
                 checker = await self._compiled(organization, schema, "json_schema")
-            if version >= self._version:
+            if version >= self.version:
                 known = EventTypeRecord(checker)
                 self._event_types.put((organization, event_type), known, (found.id, organization))
         return known
@@ -332,20 +336,28 @@ class ControlPlaneCache:
             version, named = await self._store.read(lambda tx: _read_name(tx, organization, kind, alias))
             if named is None:
                 return None
-            if version >= self._version:
+            if version >= self.version:
                 known = named.public_id
                 self._names.put((organization, kind, alias), known, (named.id, organization))
         return known
 
     async def catch_up(self) -> None:
-        """Evict everything that any worker has changed since the last call, then notify the followers."""
+        """Evict everything that any worker has changed before this call, then notify the followers.
+
+        However many callers wait, the next one does it for all of them.
+        """
+        begun_before = self._catch_ups_begun
         async with self._catching_up:
+            if self._caught_up_by > begun_before:
+                return
+            self._catch_ups_begun += 1
             while await self._follow_some():
                 pass
+            self._caught_up_by = self._catch_ups_begun
 
     async def saw(self, epoch: str, version: int) -> None:
         """Catch up unless the feed is still at the known version."""
-        if epoch != self._epoch or version != self._version:
+        if epoch != self._epoch or version != self.version:
             await self.catch_up()
 
     async def reset(self) -> None:
@@ -402,7 +414,7 @@ class ControlPlaneCache:
             if not is_right:
                 raise KeyRejected(known_key=public_id)
             # A snapshot older than the feed may miss a change that was already followed, and would stay cached.
-            if version >= self._version:
+            if version >= self.version:
                 principal = Principal(
                     organization=organization.id,
                     organization_public_id=organization.public_id,
@@ -449,7 +461,7 @@ class ControlPlaneCache:
 
     async def _follow_some(self) -> bool:
         """Apply one batch of the feed. Returns whether there may be more."""
-        version = self._version
+        version = self.version
         epoch, head, changes, locks = await self._store.read(lambda tx: _changes_since(tx, version))
         # A failover may have lost changes that were read, and trimming changes that were not: neither can be followed.
         expected = range(version + 1, version + 1 + len(changes))
@@ -457,7 +469,7 @@ class ControlPlaneCache:
             await self.open()
             self._notify("everything", 0, 0)
             return False
-        self._version = version + len(changes)
+        self.version = version + len(changes)
         self._hold(locks)
         # Row ids are unique across tables: one id evicts a key, a queue, a topic, or all of an organization.
         for change in changes:
@@ -467,7 +479,7 @@ class ControlPlaneCache:
         # changes at the same place once: a queue may have thousands of lanes, and hundreds of deleted messages.
         for what in dict.fromkeys((change.kind, change.organization, change.ref) for change in changes):
             self._notify(*what)
-        return self._version != head
+        return self.version != head
 
     def _notify(self, what: ChangeKind, organization: int, ref: int) -> None:
         for follower in self._followers:

@@ -30,7 +30,7 @@ from discue.domain.schedule import (
 )
 from discue.domain.scopes import Access, Principal
 from discue.domain.system_events import publishing_refused
-from discue.publishing.publish import NewMessage, check_message, check_sizes
+from discue.publishing.publish import NewMessage, check_messages, check_sizes
 from discue.store import queues, schedules
 from discue.store.engine import Transaction
 from discue.store.pagination import FIRST_PAGE, Listing, Selection
@@ -259,4 +259,4 @@ async def _check_message(control: ControlContext, queue: QueueRecord, schedule: 
     pointer = "/data_base64" if schedule.codec == BYTES else "/data"
     draft = NewMessage(schedule.data, schedule.codec, pointer=pointer, options=schedule.options)
     check_sizes([draft], LARGEST_DATA_BYTES)
-    await check_message(control.cache, queue, draft)
+    await check_messages(control.cache, queue, [draft])

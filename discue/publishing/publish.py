@@ -137,11 +137,21 @@ async def _publish(
     name: str,
 ) -> tuple[Entry, ...]:
     for _ in range(TRIES):
-        check_sizes(messages, queue.max_message_bytes)
-        if queue.checker is not None:
-            await check_schema(messages, queue.checker)
-        if queue.has_known_types:
-            await check_types(publisher.cache, queue.organization, messages)
+        version = publisher.cache.version
+        try:
+            check_sizes(messages, queue.max_message_bytes)
+            if queue.checker is not None:
+                await check_schema(messages, queue.checker)
+            if queue.has_known_types:
+                await check_types(publisher.cache, queue.organization, messages)
+        except (PayloadTooLarge, Unprocessable):
+            await publisher.cache.catch_up()
+            current = await publisher.cache.queue(queue.organization, queue.public_id)
+            if current is queue and publisher.cache.version == version:
+                raise
+            # Another worker has just changed the queue, or may have changed the event types.
+            queue = current
+            await check_messages(publisher.cache, queue, messages)
         now = publisher.clock.now()
         append = Append(queue.organization, queue.id, queue.config_version, now, new, kept)
         try:
@@ -233,13 +243,13 @@ async def check_types(cache: ControlPlaneCache, organization: int, messages: Seq
             await check_schema(some, known.checker, destination=name, time_slice=time_slice)
 
 
-async def check_message(cache: ControlPlaneCache, queue: QueueRecord, message: NewMessage) -> None:
-    """Raise what `publish` raises for a message that the queue does not accept."""
-    check_sizes([message], queue.max_message_bytes)
+async def check_messages(cache: ControlPlaneCache, queue: QueueRecord, messages: Sequence[NewMessage]) -> None:
+    """Raise what `publish` raises for messages that the queue does not accept."""
+    check_sizes(messages, queue.max_message_bytes)
     if queue.checker is not None:
-        await check_schema([message], queue.checker)
+        await check_schema(messages, queue.checker)
     if queue.has_known_types:
-        await check_types(cache, queue.organization, [message])
+        await check_types(cache, queue.organization, messages)
 
 
 def check_sizes(messages: Sequence[NewMessage], limit: int, *, destination: str = "") -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from discue.auth.control_plane_cache import QueueRecord, TopicRecord, Way
-from discue.domain.errors import NotFound, Unavailable, invalid
+from discue.domain.errors import NotFound, PayloadTooLarge, Unavailable, Unprocessable, invalid
 from discue.domain.idempotency import IdempotencyKey
 from discue.domain.messages import Entry, MessageOptions, encode_options
 from discue.domain.quotas import PublishUsage
@@ -80,15 +80,23 @@ async def publish_to_topic(
     if publisher.tracer is not None and is_any_recorded(publisher.tracer, messages):
         recorded = recorded_publish(publisher.tracer, topic.alias, ids, messages)
     with recorded:
+        is_refused = False
         for _ in range(TRIES):
+            version = publisher.cache.version
             try:
                 return await _publish(publisher, topic, ids, messages, taken=taken, once=once)
             except StaleConfiguration:
                 await publisher.cache.catch_up()
-                topic = await publisher.cache.topic(topic.organization, topic.public_id)
-                if name and topic.alias != name:
-                    # Renamed by another worker. Another topic may have the name by now.
-                    raise NotFound from None
+            except (PayloadTooLarge, Unprocessable):
+                await publisher.cache.catch_up()
+                if is_refused or publisher.cache.version == version:
+                    raise
+                # Another worker may have just changed the topic, its queues or the event types.
+                is_refused = True
+            topic = await publisher.cache.topic(topic.organization, topic.public_id)
+            if name and topic.alias != name:
+                # Renamed by another worker. Another topic may have the name by now.
+                raise NotFound
         raise Unavailable("Channels or queues of the topic changed during the request. Try again.")
 
 

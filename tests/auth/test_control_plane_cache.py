@@ -16,7 +16,7 @@ from discue.control import api_keys, organizations, queues
 from discue.control.api_keys import KeyFields
 from discue.control.organizations import OrganizationFields
 from discue.control.queues import QueueFields
-from discue.domain.errors import NotFound
+from discue.domain.errors import NotFound, Unavailable
 from discue.domain.schemas import compile_schema, parse_schema
 from discue.domain.scopes import Scope
 from discue.store import api_keys as key_rows
@@ -161,6 +161,44 @@ async def test_key_read_from_an_outdated_snapshot_is_read_again(cast: Cast, work
     worker.before_answering = narrow
     record = await worker.cache.authenticate(bob.key)
     assert not record.principal.may("queues", "read")
+
+
+async def test_callers_that_wait_to_catch_up_share_one_read_of_the_feed(cast: Cast, worker: Worker) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(cast.control, principal, QueueFields())).queue
+    await worker.cache.catch_up()
+    await worker.cache.queue(principal.organization, made.public_id)
+    waiting: list[asyncio.Task[None]] = []
+
+    async def change_and_wait() -> None:
+        # The read that runs may have begun before this change: the callers need another one.
+        await queues.change(cast.control, principal, made.public_id, QueueFields(max_message_bytes=7))
+        waiting.extend(asyncio.ensure_future(worker.cache.catch_up()) for _ in range(20))
+        # They begin to wait before the read that runs has ended.
+        await asyncio.sleep(0)
+
+    worker.before_answering = change_and_wait
+    await worker.cache.catch_up()
+    reads = worker.reads
+    await asyncio.gather(*waiting)
+    assert worker.reads == reads + 1
+    assert (await worker.cache.queue(principal.organization, made.public_id)).max_message_bytes == 7
+
+
+async def test_failed_read_of_the_feed_is_repeated_by_the_next_caller(cast: Cast, worker: Worker) -> None:
+    principal = cast.alice.principal
+    made = (await queues.create(cast.control, principal, QueueFields())).queue
+    await worker.cache.catch_up()
+    await worker.cache.queue(principal.organization, made.public_id)
+    await queues.change(cast.control, principal, made.public_id, QueueFields(max_message_bytes=7))
+
+    async def fail() -> None:
+        raise Unavailable
+
+    worker.before_answering = fail
+    results = await asyncio.gather(worker.cache.catch_up(), worker.cache.catch_up(), return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable, type(None)]
+    assert worker.cache.cached_queue(principal.organization, made.public_id) is None
 
 
 async def test_followers_get_changes_in_order_after_they_took_effect(cast: Cast, worker: Worker) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from discue.control.queues import QueueFields
 from discue.control.topics import ChannelFields
 from discue.domain.aliases import NameFields
 from discue.domain.errors import Forbidden, NotFound, PayloadTooLarge, QuotaExceeded, Unprocessable
-from discue.domain.message_data import JSON_VALUE
+from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.messages import NO_KEY_HASH, MessageOptions, hash_key
 from discue.domain.model import Channel, Queue, Topic
 from discue.domain.schemas import parse_schema
@@ -94,6 +95,19 @@ async def test_worker_with_an_outdated_cache_routes_by_new_channels(cast: Cast) 
     await topics.delete(cast.control, cast.alice.principal, topic.public_id)
     with pytest.raises(NotFound):
         await published(publisher, topic, a_draft())
+
+
+async def test_worker_with_an_outdated_cache_accepts_what_a_queue_allows_now(cast: Cast) -> None:
+    topic, queue = await a_topic(cast), await a_queue(cast, max_message_bytes=10)
+    await a_channel(cast, topic, queue)
+    elsewhere = control_of(cast.control.store, cast.clock)
+    await elsewhere.cache.open()
+    draft = NewMessage(b"x" * 11, TEXT)
+    for limit in (10, 11, 10):
+        await queues.change(cast.control, cast.alice.principal, queue.public_id, QueueFields(max_message_bytes=limit))
+        with nullcontext() if limit == 11 else pytest.raises(PayloadTooLarge):
+            await published(publisher_of(elsewhere), topic, draft)
+    assert [len(ids) for ids in await ids_in(cast, queue)] == [1]
 
 
 async def refused(cast: Cast, topic: Topic, into: Sequence[Queue], *drafts: NewMessage) -> Exception:

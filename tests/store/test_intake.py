@@ -14,8 +14,8 @@ from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.messages import decode_options, hash_key
 from discue.domain.model import EventType
 from discue.observability.logs import Log
-from discue.store import event_types, intake, organizations, queues, tallies
-from discue.store.engine import Notification
+from discue.store import event_types, feed, intake, organizations, queues, tallies
+from discue.store.engine import Notification, Transaction
 from discue.store.intake import IntakeStep, MovedByAnother
 from tests.store.intake_application import OURS, Application, publish
 from tests.store.postgres_plans import index_conditions
@@ -221,6 +221,16 @@ async def test_message_without_a_known_type_stays_with_its_error(application: Ap
     assert refused["no"].startswith("The schema of the event type order.paid rejects the data: /data ")
     assert refused[2].startswith("The value at /type must be an event type ")
     assert refused[3].startswith("The value at /type is required, and must be an event type ")
+
+    async def delete(tx: Transaction) -> None:
+        await event_types.delete(tx, OURS, paid.id)
+        await feed.record(tx, "event_type", OURS, paid.id)
+
+    # The deletion is in effect before this worker follows the feed.
+    await application.store.write(delete)
+    await application.publish(4, type="order.paid")
+    await application.intake.move()
+    assert await application.published() == [1]
 
 
 async def test_message_whose_error_quotes_what_postgresql_cannot_store_holds_up_no_other(

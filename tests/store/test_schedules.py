@@ -13,12 +13,13 @@ from discue.domain.headers import SCHEDULE_HEADER, SCHEDULED_AT_HEADER
 from discue.domain.ids import PublicIds
 from discue.domain.message_data import JSON_VALUE
 from discue.domain.messages import Entry, MessageOptions, decode_options, hash_key
-from discue.domain.model import Queue
+from discue.domain.model import EventType, Queue
 from discue.domain.schedule import LATE_MS, MissedRunPolicy, Schedule, ScheduleRun, SkipReason, Timing
-from discue.store import organizations, queues, schedules, tallies
+from discue.store import event_types, feed, organizations, queues, schedules, tallies
+from discue.store.engine import Transaction
 from discue.store.schedules import PlannedRun
 from discue.store.store import Store
-from tests.store.rows import a_schedule, head_of, row_id, stored_organization, stored_queue
+from tests.store.rows import a_schedule, head_of, public_id, row_id, stored_organization, stored_queue
 from tests.support.cast import control_of
 from tests.support.clocks import NOON, StandingClock
 from tests.support.tallied import drift
@@ -184,6 +185,28 @@ async def test_run_that_its_queue_rejects_is_skipped_with_a_reason(
     stored = await world.found(made)
     assert stored.last_run == ScheduleRun(FIRST + MINUTE, FIRST + MINUTE, reason=reason)
     assert stored.next_run_at == FIRST + 2 * MINUTE
+
+
+async def test_run_with_an_event_type_that_was_just_deleted_is_skipped(world: World) -> None:
+    paid = EventType(OURS, row_id(17), public_id(17), "order.paid", "enabled", 0, 0)
+    settings = '{"require_known_types":true}'
+
+    async def require(tx: Transaction) -> None:
+        await tx.execute("UPDATE organization SET settings = $1 WHERE id = $2", settings, OURS)
+        await event_types.insert(tx, paid)
+
+    async def delete(tx: Transaction) -> None:
+        await event_types.delete(tx, OURS, paid.id)
+        await feed.record(tx, "event_type", OURS, paid.id)
+
+    await world.store.write(require)
+    await world.cache.reset()
+    made = await world.schedule(options=MessageOptions(type="order.paid"))
+    await world.run(FIRST)
+    await world.store.write(delete)
+    await world.run(FIRST + MINUTE)
+    assert len(await world.published()) == 1
+    assert (await world.found(made)).last_run == ScheduleRun(FIRST + MINUTE, FIRST + MINUTE, reason="schema")
 
 
 async def test_an_organization_that_may_publish_no_more_skips_its_runs(store: Store) -> None:

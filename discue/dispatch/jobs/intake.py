@@ -20,7 +20,7 @@ from discue.domain.messages import MessageOptions
 from discue.domain.reservations import STEP
 from discue.domain.trace_context import traceparent_in
 from discue.observability.logs import Log
-from discue.publishing.publish import NewMessage, check_message, entry_for
+from discue.publishing.publish import NewMessage, check_messages, entry_for
 from discue.store import intake
 from discue.store.engine import NewEntry
 from discue.store.intake import IntakeRow, IntakeStep, MovedByAnother, StepOutcome, StepResult, WaitingQueue
@@ -171,6 +171,9 @@ class Intake:
         if waiting.public_id is not None:
             with suppress(NotFound):
                 queue = await self._control.cache.queue(waiting.key[0], waiting.public_id)
+                if queue.has_known_types:
+                    # The step compares the version of the queue, but not of the event types.
+                    await self._control.cache.catch_up()
         if queue is None:
             return IntakeStep(waiting.key, 0, (), (), {row.id: "the queue is deleted" for row in rows}, event_ids)
         ids: list[int] = []
@@ -180,7 +183,7 @@ class Intake:
         for row in rows:
             try:
                 message = message_of(row, now)
-                await check_message(self._control.cache, queue, message)
+                await check_messages(self._control.cache, queue, [message])
                 entries.append(entry_for(self._control.public_ids.next(), message, ordered=queue.ordered))
                 ids.append(row.id)
             except DiscueError as error:

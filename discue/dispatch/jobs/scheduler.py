@@ -19,7 +19,7 @@ from discue.domain.messages import decode_options
 from discue.domain.quotas import PublishUsage
 from discue.domain.reservations import JOBS, STEP
 from discue.domain.schedule import Schedule, ScheduleRun, SkipReason, UnknownTimeZone, due_runs
-from discue.publishing.publish import NewMessage, check_message, entry_for
+from discue.publishing.publish import NewMessage, check_messages, entry_for
 from discue.store import direct_appends, schedules
 from discue.store.engine import Appended, NewEntry, QueueKey, Transaction
 from discue.store.schedules import BYTES_A_STEP, SCHEDULES_A_STEP, PlannedRun, ScheduleKey
@@ -96,7 +96,10 @@ class ScheduleRuns:
         queue = None
         try:
             queue = await self._control.cache.queue(schedule.organization, schedule.queue_public_id)
-            await check_message(self._control.cache, queue, _draft(schedule))
+            if queue.has_known_types:
+                # The run compares the version of the queue, but not of the event type.
+                await self._control.cache.catch_up()
+            await check_messages(self._control.cache, queue, [_draft(schedule)])
         except NotFound:
             return None, None
         except PayloadTooLarge:
