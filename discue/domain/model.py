@@ -446,7 +446,7 @@ class Erasure(msgspec.Struct, frozen=True):
     state: Literal["running", "done"]
     key: str
     until_seq: int
-    """The head of the queue when the erasure was created. Later messages are kept."""
+    """The head of the queue when the erasure reached its log. Later messages are kept."""
     created_at: int
     updated_at: int
     erased: int = 0

@@ -29,6 +29,9 @@ class Transaction(Protocol):
     inline_bytes: int
     """A body that is longer than this is stored in the table `body`."""
 
+    has_intake: bool
+    """Whether applications can publish in their own transactions: `discue.store.intake`."""
+
     async def row(self, sql: str, *values: Value) -> Row | None:
         """Return the first row, or None."""
 

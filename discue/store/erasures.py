@@ -14,7 +14,7 @@ from discue.domain.causes import Cause
 from discue.domain.ids import event_id_of
 from discue.domain.messages import decode_options
 from discue.domain.model import Erasure
-from discue.store import feed, messages, purge
+from discue.store import feed, intake, messages, purge
 from discue.store.engine import QueueKey, Transaction
 from discue.store.message_filters import WithKey
 from discue.store.pagination import Part
@@ -26,6 +26,8 @@ ERASURE_TABLE: Final = JobTable("erasure", Erasure, "delivered", dict[str, int],
 
 LATE_MS: Final = 600_000
 """Time until records of attempts in flight are erased: the longest timeout, and as long again to store the outcome."""
+_IN_INTAKE: Final = "intake"
+"""Begins the progress of a job that has not reached the log yet. Two ids follow: the one reached, and the last one."""
 _BYTES_OF_ATTEMPT: Final = purge.BYTES_A_STEP // purge.ROWS_A_STEP
 
 _HEAD: Final = "SELECT head FROM queue_head WHERE organization = $1 AND queue = $2"
@@ -55,6 +57,7 @@ _LISTENERS: Final = "SELECT id, public_id FROM listener WHERE organization = $1 
 _COUNTED: Final = "SELECT spec FROM erasure WHERE organization = $1 AND id = $2"
 _COUNT: Final = """
     UPDATE erasure SET erased = erased + $1, spec = $2, updated_at = $3 WHERE organization = $4 AND id = $5"""
+_SET_HEAD: Final = "UPDATE erasure SET until_seq = $1 WHERE organization = $2 AND id = $3"
 _END: Final = """
     UPDATE erasure SET state = 'done', updated_at = $1, ended_at = $1
     WHERE organization = $2 AND id = $3 AND ended_at IS NULL"""
@@ -64,26 +67,37 @@ _FORGET: Final = "DELETE FROM erased_message WHERE organization = $1 AND queue =
 
 
 async def begin(tx: Transaction, queue: QueueKey, row_id: int, *, key: str, now: int) -> Job:
-    """Store an erasure of the messages that the queue has now. Returns its job: call `step` until it returns True."""
+    """Store an erasure of the messages that the queue has now. Returns its job: call `step` until it returns True.
+
+    Call this in an exclusive transaction, so that no message moves from the intake into the log meanwhile.
+    """
     until_seq, public_id = await read_number(tx, _HEAD, *queue), event_id_of(row_id)
     made = Erasure(queue[0], row_id, public_id, queue[1], "running", key, until_seq, created_at=now, updated_at=now)
     await ERASURE_TABLE.insert(tx, made)
     job = Job(queue[0], row_id, "erase", queue=queue[1])
     await purge.enqueue(tx, job)
+    last = await intake.last_id(tx, queue)
+    if last:
+        await purge.advance(tx, job, f"{_IN_INTAKE} 0 {last}")
     return job
 
 
 async def step(tx: Transaction, job: Job, now: int) -> bool:
     """Erase some messages. Returns True if none is left; then the erasure has ended, and the job is deleted.
 
-    Steps go up the log. A delayed message that becomes due meanwhile moves to its end, where a later step erases it.
+    Steps go up the intake, then the log. A delayed message that becomes due meanwhile moves to the log's end, where a
+    later step erases it.
     """
     await tx.exclusive()
     erasure = await ERASURE_TABLE.get(tx, job.organization, event_id_of(job.id))
     if erasure is None:
         await purge.finish(tx, job)
         return True
-    after, queue = int(await purge.progress(tx, job) or 0), (erasure.organization, erasure.queue)
+    reached, queue = (await purge.progress(tx, job)).split(), (erasure.organization, erasure.queue)
+    if reached and reached[0] == _IN_INTAKE:
+        await _step_of_intake(tx, job, erasure, after=int(reached[1]), last=int(reached[2]), now=now)
+        return False
+    after = int(reached[0]) if reached else 0
     part = Part(after, None, purge.ROWS_A_STEP, newest_first=False)
     rows = await WithKey(*queue, erasure.key).read(tx, part)
     # The hashes of different keys can be equal.
@@ -107,6 +121,19 @@ async def step(tx: Transaction, job: Job, now: int) -> bool:
     await tx.execute(_END, now, erasure.organization, erasure.id)
     await purge.finish(tx, job)
     return True
+
+
+async def _step_of_intake(tx: Transaction, job: Job, erasure: Erasure, *, after: int, last: int, now: int) -> None:
+    """Erase some messages that applications have published and that were not in the log at the beginning."""
+    queue = (erasure.organization, erasure.queue)
+    deleted, after = await intake.erase(tx, queue, erasure.key, after=after, last=last)
+    await _count(tx, (erasure.organization, erasure.id), {}, erased=deleted, now=now)
+    if after < last:
+        await purge.advance(tx, job, f"{_IN_INTAKE} {after} {last}")
+        return
+    # Since the beginning, some may have moved into the log. None moves now: moves and steps are exclusive.
+    await tx.execute(_SET_HEAD, await read_number(tx, _HEAD, *queue), erasure.organization, erasure.id)
+    await purge.advance(tx, job, "0")
 
 
 async def erase_late_attempts(tx: Transaction, now: int) -> int:

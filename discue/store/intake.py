@@ -14,7 +14,7 @@ from discue.domain.quotas import NO_QUOTAS, PublishUsage, Quotas
 from discue.store import organizations
 from discue.store.direct_appends import PublishBudget, append_directly
 from discue.store.engine import NewEntry, QueueKey, Transaction
-from discue.store.tables import rows_among, within_bytes
+from discue.store.tables import read_number, rows_among, within_bytes
 
 ROWS_A_STEP: Final = 500
 BYTES_A_STEP: Final = 1 << 20
@@ -52,6 +52,15 @@ _SIZES: Final = """
 _ROWS: Final = """
     SELECT id, options, body FROM intake
     WHERE organization = $1 AND queue = $2 AND error IS NULL AND id BETWEEN $3 AND $4 ORDER BY id"""
+# Each part has an index of its own.
+_OLDEST_WITH_KEY: Final = " UNION ALL ".join(
+    f"""
+    (SELECT id, options::json ->> 'key' = $5 FROM intake
+    WHERE organization = $1 AND queue = $2 AND error {given} AND id > $3 AND id <= $4 ORDER BY id LIMIT $6)"""
+    for given in ("IS NULL", "IS NOT NULL")
+)
+_LAST: Final = """
+    SELECT id FROM intake WHERE organization = $1 AND queue = $2 AND error {} ORDER BY id DESC LIMIT 1"""
 _REFUSE: Final = "UPDATE intake SET error = $1 WHERE id = $2 AND error IS NULL"
 _HEAD: Final = "SELECT config_version, closed_at FROM queue_head WHERE organization = $1 AND queue = $2"
 _STORE_LIMIT: Final = """
@@ -169,6 +178,23 @@ async def move(tx: Transaction, step: IntakeStep, now: int, defaults: Quotas = N
     if fitting and await append_directly(tx, step.queue, step.entries[:fitting], now):
         await budget.report(tx, now, step.event_ids)
     return StepResult(StepOutcome.MOVED if fitting == len(step.entries) else StepOutcome.OVER_QUOTA, fitting)
+
+
+async def last_id(tx: Transaction, queue: QueueKey) -> int:
+    """Return the highest id among the messages of a queue, waiting and refused ones; 0 if there is none."""
+    if not tx.has_intake:
+        return 0
+    return max([await read_number(tx, _LAST.format(given), *queue) for given in ("IS NULL", "IS NOT NULL")])
+
+
+async def erase(tx: Transaction, queue: QueueKey, key: str, *, after: int, last: int) -> tuple[int, int]:
+    """Delete the messages with this key among the next ones of a queue, waiting and refused ones, up to the id `last`.
+
+    Returns how many were deleted, and the id up to which all are: `last` at the end.
+    """
+    rows = sorted(await tx.rows(_OLDEST_WITH_KEY, *queue, after, last, key, ROWS_A_STEP))[:ROWS_A_STEP]
+    deleted = await _delete(tx, [row_id for row_id, has_key in rows if has_key])
+    return deleted, rows[-1][0] if len(rows) == ROWS_A_STEP else last
 
 
 async def store_limit(tx: Transaction, max_message_bytes: int) -> None:

@@ -14,9 +14,10 @@ from discue.domain.message_data import JSON_VALUE, TEXT
 from discue.domain.messages import decode_options, hash_key
 from discue.domain.model import EventType
 from discue.observability.logs import Log
-from discue.store import event_types, feed, intake, organizations, queues, tallies
+from discue.store import erasures, event_types, feed, intake, organizations, queues, tallies
 from discue.store.engine import Notification, Transaction
 from discue.store.intake import IntakeStep, MovedByAnother
+from discue.store.purge import Job
 from tests.store.intake_application import OURS, Application, publish
 from tests.store.postgres_plans import index_conditions
 from tests.store.rows import row_id, stored_organization, stored_queue
@@ -336,6 +337,106 @@ async def test_messages_of_a_queue_that_is_deleted_go_with_it(application: Appli
     await application.intake.move()
 
     assert await application.waiting() == []
+
+
+async def _begin_erasure(application: Application, key: str) -> Job:
+    queue = (OURS, application.queue.id)
+    begin = partial(erasures.begin, queue=queue, row_id=row_id(90), key=key, now=application.clock.now())
+    return await application.store.write_exclusively(begin)
+
+
+async def _erase(application: Application, job: Job) -> int:
+    while not await application.store.write(partial(erasures.step, job=job, now=application.clock.now())):
+        pass
+    ((erased,),) = await application.run("SELECT erased FROM erasure WHERE id = $1", job.id)
+    return int(erased)
+
+
+async def test_erasure_covers_messages_that_were_committed_before_it(application: Application) -> None:
+    await stored_queue(application.store, OURS, 11)
+    await application.publish("moved", key="k")
+    await application.intake.move()
+    await application.change_queue(schema='{"type":"number"}', schema_id="x", schema_language="json_schema")
+    await application.publish("refused", key="k")
+    await application.intake.move()
+    await application.change_queue(schema=None, schema_id=None)
+    await application.publish("waiting", key="k")
+    await application.publish("waiting", headers='{"key":"k"}')
+    await application.publish("other key", key="k2")
+    await application.publish("other queue", queue="queue-11", key="k")
+    async with application.connected() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await publish(connection, "later", key="k")
+        assert await _erase(application, await _begin_erasure(application, "k")) == 3
+        await transaction.commit()
+    assert await application.waiting() == [(body, None) for body in ("waiting", "other key", "other queue", "later")]
+    await application.intake.move()
+
+    assert [entry.body for entry in await application.entries()] == [b"waiting", b"other key", b"later"]
+    assert await application.store.read(drift) == {}
+
+
+async def test_erasure_ends_while_an_application_publishes_on(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "ROWS_A_STEP", 2)
+    for number in range(5):
+        await application.publish(number, key="k" if number % 2 == 0 else "other")
+    job = await _begin_erasure(application, "k")
+    steps = 0
+    while not await application.store.write(partial(erasures.step, job=job, now=application.clock.now())):
+        steps += 1
+        await application.publish(5, key="k")
+        await application.publish(6)
+    # Five messages in the intake, two at a time.
+    assert steps == 3
+    assert sorted(data for data, _ in await application.waiting()) == sorted([1, 3, *[5, 6] * 3])
+
+
+async def test_erasure_finds_the_messages_that_move_while_it_runs(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "ROWS_A_STEP", 2)
+    for number in range(6):
+        await application.publish(number, key="k" if number in {1, 2, 5} else "other")
+    job = await _begin_erasure(application, "k")
+    await application.store.write(partial(erasures.step, job=job, now=application.clock.now()))
+    await application.intake.move()
+    assert {entry.body for entry in await application.entries()} > {b"2", b"5"}
+    assert await _erase(application, job) == 3
+    assert [entry.body for entry in await application.entries()] == [b"0", b"3", b"4"]
+
+
+async def test_message_that_was_erased_while_its_move_was_prepared_is_not_moved(application: Application) -> None:
+    await application.publish("erased", key="k")
+    await application.publish("kept")
+    rows = await application.store.read(partial(intake.oldest, queue=(OURS, application.queue.id)))
+    waiting = intake.WaitingQueue((OURS, application.queue.id), application.queue.public_id)
+    step = await application.intake._plan(waiting, rows, application.clock.now())
+    assert await _erase(application, await _begin_erasure(application, "k")) == 1
+    with pytest.raises(MovedByAnother):
+        await application.store.write_exclusively(partial(intake.move, step=step, now=application.clock.now()))
+    await application.intake.move()
+
+    assert [entry.body for entry in await application.entries()] == [b"kept"]
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+async def test_erasure_finds_the_messages_of_its_queue_by_an_index(
+    application: Application, *, has_statistics: bool
+) -> None:
+    async with application.connected() as connection:
+        await connection.execute("SELECT discue_publish('orders', to_json(n)) FROM generate_series(1, 2000) AS n")
+    await application.run("UPDATE intake SET error = 'x' WHERE id % 2 = 0")
+    if has_statistics:
+        await application.run("ANALYZE intake")
+
+    last = [intake._LAST.format(given) for given in ("IS NULL", "IS NOT NULL")]
+    for sql, indexes in ((intake._OLDEST_WITH_KEY, 2), (last[0], 1), (last[1], 1)):
+        conditions = await application.store.read(partial(index_conditions, sql=sql))
+        assert len(conditions) == indexes
+        assert all("queue =" in condition for condition in conditions.values())
 
 
 async def test_commit_notifies_the_workers_and_a_poll_finds_what_waits(application: Application) -> None:

@@ -83,6 +83,7 @@ class Counting:
         self._tx = tx
         self.heads = tx.heads
         self.inline_bytes = tx.inline_bytes
+        self.has_intake = tx.has_intake
         self.rows_read = 0
         self.statements = 0
 

@@ -118,6 +118,7 @@ class Explaining:
         self._tx = tx
         self.heads = tx.heads
         self.inline_bytes = tx.inline_bytes
+        self.has_intake = tx.has_intake
         self.plans: dict[str, list[str]] = {}
 
     async def row(self, sql: str, *values: Value) -> Row | None:

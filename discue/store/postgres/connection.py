@@ -184,6 +184,7 @@ class PostgresTransaction:
     __slots__ = ("_client", "failure", "heads", "is_asking")
     inline_bytes = (1 << 31) - 1
     """The server moves long values out of their rows by itself."""
+    has_intake = True
 
     def __init__(self, client: asyncpg.Connection) -> None:
         self._client = client

@@ -44,6 +44,7 @@ CREATE TABLE intake (
     error TEXT COLLATE "C"
 ) WITH (autovacuum_vacuum_scale_factor=0.05, autovacuum_vacuum_threshold=500, autovacuum_vacuum_cost_delay=0);
 CREATE INDEX intake_waiting ON intake (organization, queue, id) WHERE error IS NULL;
+CREATE INDEX intake_refused ON intake (organization, queue, id) WHERE error IS NOT NULL;
 
 -- The roles of applications that may publish, each to the queues of one organization.
 CREATE TABLE intake_role (

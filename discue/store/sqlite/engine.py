@@ -108,6 +108,7 @@ class SqliteTransaction:
 
     __slots__ = ("_connection", "heads")
     inline_bytes = INLINE_BYTES
+    has_intake = False
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
